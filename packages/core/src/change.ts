@@ -1,0 +1,71 @@
+import type { ColumnBatch } from './columns/column.ts'
+import type { Lsn } from './lsn.ts'
+import type { TableName, TableSchema } from './types.ts'
+
+/** What one change of a `ChangeBatch` does. */
+export const ChangeOp = {
+  /** Takes the next row of `rows`. */
+  insert: 0,
+  /** Takes the next row of `rows`; its key is that row's key, so the identity did not change. Takes nothing of `old`. */
+  update: 1,
+  /** Takes the next row of `rows` and the next of `old`, which names the row replaced. */
+  updateOld: 2,
+  /** Takes the next row of `old`, which names the row deleted. */
+  delete: 3,
+} as const
+
+/** Where transactions end within a batch; parallel arrays, one entry per transaction that ends in it. */
+export interface CommitMarks {
+  /** End LSN of each transaction: the LSN at which its changes become visible. Ascending. */
+  readonly endLsns: readonly Lsn[]
+  /** How many of the batch's changes lie at or before that end. Ascending. */
+  readonly changeCounts: readonly number[]
+  /** Commit time in the source, ms since 1970. */
+  readonly commitTimesMs: readonly number[]
+}
+
+/** Cells of `rows` that the source did not send because they did not change (TOAST): the value is that of the row replaced. */
+export interface UnchangedCells {
+  /** Index into `rows.columns`. */
+  readonly column: number
+  /** Rows of `rows`, ascending. The cell there holds a null placeholder. */
+  readonly rows: Uint32Array
+}
+
+/**
+ * One table's run of changes, in commit order, over any number of transactions. Changes after the last mark belong to a
+ * transaction that is still open.
+ *
+ * The memory of `rows` and `old` may be reused by the source: it is valid until the next event is taken.
+ */
+export interface ChangeBatch {
+  readonly table: TableName
+  /** A `ChangeOp` per change. */
+  readonly ops: Uint8Array
+  /** New rows, one for each insert and update, with every field of the table's schema. */
+  readonly rows: ColumnBatch
+  /**
+   * Old identities, one for each `updateOld` and `delete`. Its fields are the table's identifier fields, or every field where
+   * the table has no key or the source sends whole old rows.
+   */
+  readonly old: ColumnBatch
+  readonly unchanged: readonly UnchangedCells[]
+  readonly marks: CommitMarks
+}
+
+/**
+ * What a change stream yields, in order.
+ * - `batch`: changes of one table.
+ * - `watermark`: every change of every table up to `lsn` has been yielded and no transaction is open; `lsn` may be read now.
+ *   `sourceLsn` is how far the source itself is known to be.
+ * - `schema`: the table's shape from here on differs from what the stream was opened with; no change of the new shape has been
+ *   yielded yet.
+ * - `truncate`: at `endLsn` the tables lose all rows.
+ * - `unmirrorable`: the stream met something in that table it can't turn into rows; the table's later changes are not yielded.
+ */
+export type SourceEvent =
+  | { readonly kind: 'batch'; readonly batch: ChangeBatch }
+  | { readonly kind: 'watermark'; readonly lsn: Lsn; readonly sourceLsn: Lsn; readonly commitTimeMs: number | null }
+  | { readonly kind: 'schema'; readonly table: TableName; readonly schema: TableSchema | null; readonly reason: string }
+  | { readonly kind: 'truncate'; readonly tables: readonly TableName[]; readonly endLsn: Lsn }
+  | { readonly kind: 'unmirrorable'; readonly table: TableName; readonly code: string; readonly reason: string }

@@ -1,0 +1,51 @@
+export { formatLsn, maxLsn, minLsn, parseLsn, type Lsn } from './lsn.ts'
+export { assert, isMoonlinkError, MoonlinkError, type ErrorDetails, type ErrorKind } from './errors.ts'
+export {
+  fixedWidth,
+  formatTableName,
+  formatType,
+  typesEqual,
+  type Field,
+  type FieldType,
+  type ListType,
+  type PrimitiveType,
+  type TableName,
+  type TableSchema,
+} from './types.ts'
+export { PlaceBuffer, type Place, type SegmentId } from './place.ts'
+export {
+  batchByteSize,
+  bigInt64View,
+  bitAt,
+  columnByteSize,
+  float32View,
+  float64View,
+  int32View,
+  isValid,
+  type Column,
+  type ColumnBatch,
+} from './columns/column.ts'
+export { ColumnBuilder } from './columns/column-builder.ts'
+export { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './columns/batch-builder.ts'
+export { appendValue, cellsEqual, valueAt, type Value } from './columns/values.ts'
+export { ChangeOp, type ChangeBatch, type CommitMarks, type SourceEvent, type UnchangedCells } from './change.ts'
+export { systemClock, type Clock } from './ports/clock.ts'
+export { randomUuid, systemRandom, type Random } from './ports/random.ts'
+export { silentLogger, type Logger } from './ports/logger.ts'
+export type { ByteRange, ObjectMeta, ObjectStore } from './ports/object-store.ts'
+export type { Catalog, CreateTable, JsonObject, JsonValue, LoadedTable, TableIdentifier } from './ports/catalog.ts'
+export type {
+  DataFile,
+  DeletionVector,
+  ExpirePolicy,
+  ExpireResult,
+  RetainedSnapshot,
+  RowsToWrite,
+  ScannedBatch,
+  StagedFile,
+  TableCommit,
+  TableSnapshot,
+  TableStorage,
+} from './ports/table-storage.ts'
+export type { LocalFiles, PinnedFile } from './ports/local-files.ts'
+export type { ChangeSource, ChangeStream, SourceTable, TableCopy } from './ports/change-source.ts'

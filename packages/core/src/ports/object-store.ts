@@ -1,0 +1,34 @@
+/** A byte range: `length` bytes from `offset`, or the last `length` bytes where `offset` is null. */
+export interface ByteRange {
+  readonly offset: number | null
+  readonly length: number
+}
+
+export interface ObjectMeta {
+  readonly uri: string
+  readonly size: number
+  /** Milliseconds since 1970. */
+  readonly modifiedMs: number
+}
+
+/**
+ * Objects by absolute URI (`file:///…`, `s3://bucket/…`). A store serves the URIs of one scheme (and, for S3, one endpoint).
+ *
+ * Errors: `invalid`/`OBJECT_NOT_FOUND` for an object that is not there; `retry` for what may pass (after the store's own retries);
+ * `invalid` with the remedy for permissions, a read-only or a full disk.
+ * Not promised: that `list` sees an object while it is being put; any order of `list`; atomicity over several objects.
+ */
+export interface ObjectStore {
+  /** The whole object or a range of it. A range past the end gives what there is. */
+  get(uri: string, range?: ByteRange, signal?: AbortSignal): Promise<Uint8Array>
+  /** Size and time, or null where there is no such object. */
+  head(uri: string): Promise<ObjectMeta | null>
+  /** Writes the object, replacing another; durable (on disk: fsynced, renamed into place) when it resolves. All or nothing. */
+  put(uri: string, bytes: Uint8Array): Promise<void>
+  /** Like `put`, but only where no such object exists. Of several callers at once exactly one gets `created`. */
+  putIfAbsent(uri: string, bytes: Uint8Array): Promise<'created' | 'exists'>
+  /** Every object whose URI starts with `prefix` (a directory ends with `/`), recursively. */
+  list(prefix: string): AsyncIterable<ObjectMeta>
+  /** Removes the object; fine if it is not there. */
+  delete(uri: string): Promise<void>
+}

@@ -1,0 +1,125 @@
+import type { ColumnBatch } from '../columns/column.ts'
+import type { Lsn } from '../lsn.ts'
+import type { TableName, TableSchema } from '../types.ts'
+
+/** A data file of the current snapshot. */
+export interface DataFile {
+  /** Absolute URI; names the file. */
+  readonly path: string
+  readonly recordCount: number
+  readonly sizeBytes: number
+  /** `_row_id` of row i is `firstRowId + i`, except where the file stores one. */
+  readonly firstRowId: number
+  readonly dataSequenceNumber: number
+}
+
+/** The dead rows of one data file: all of them, not only new ones. */
+export interface DeletionVector {
+  readonly dataFile: string
+  /** Positions in the portable 32-bit Roaring format. */
+  readonly bitmap: Uint8Array
+  readonly cardinality: number
+}
+
+/** What the current Iceberg snapshot holds. */
+export interface TableSnapshot {
+  readonly metadataLocation: string
+  /** Null for a table that never had a commit with data. */
+  readonly snapshotId: bigint | null
+  readonly schema: TableSchema
+  readonly files: readonly DataFile[]
+  readonly vectors: readonly DeletionVector[]
+  /** End LSN that the snapshot covers, from its own summary or an ancestor's; null before the initial copy was committed. */
+  readonly committedLsn: Lsn | null
+  readonly properties: Readonly<Record<string, string>>
+}
+
+/** A retained older snapshot that can be read exactly at its LSN. */
+export interface RetainedSnapshot {
+  readonly snapshotId: bigint
+  readonly lsn: Lsn
+  readonly timestampMs: number
+}
+
+/** Rows to write as data files, in order. */
+export interface RowsToWrite {
+  readonly rows: ColumnBatch
+  /** `_row_id` to keep per row, or -1 for a row that shall get a new one; null where none is kept. */
+  readonly rowIds: Float64Array | null
+  /** `_last_updated_sequence_number` to keep per row, or -1; only a compaction keeps it. */
+  readonly lastUpdated: Float64Array | null
+}
+
+/** A file written by `writeFile`, not yet part of any snapshot. Plain data: it can cross a process boundary. */
+export interface StagedFile {
+  readonly path: string
+  readonly recordCount: number
+  readonly sizeBytes: number
+  /** Opaque metrics for the manifest (bounds, counts, split offsets), made by the storage that wrote the file. */
+  readonly metrics: unknown
+}
+
+/** One atomic commit. */
+export interface TableCommit {
+  /** `append`: rows and deletes of the source; `replace`: the same rows in other files. */
+  readonly kind: 'append' | 'replace'
+  readonly addFiles: readonly StagedFile[]
+  /** Paths of data files that leave the table, their vectors with them. */
+  readonly removeFiles: readonly string[]
+  /** New vectors; each replaces its file's earlier one. */
+  readonly vectors: readonly DeletionVector[]
+  /** The snapshot covers every change up to here. */
+  readonly lsn: Lsn
+  /** Table properties set in the same commit. */
+  readonly properties?: Readonly<Record<string, string>>
+}
+
+/**
+ * One mirror's Iceberg table. One caller at a time: calls of `commit`, `setProperties` and `expire` must not overlap.
+ *
+ * Not promised: that a staged file is ever removed if no commit takes it (see `expire`).
+ */
+export interface TableStorage {
+  readonly table: TableName
+  /** The current snapshot as last loaded or committed here. */
+  readonly snapshot: TableSnapshot
+  /** Writes one data file. May run beside `commit`. Nothing is visible yet. Takes over the memory of `rows` (it may be transferred). */
+  writeFile(rows: RowsToWrite): Promise<StagedFile>
+  /**
+   * Commits and returns the new snapshot. Retries conflicts that leave our files alone and unknown outcomes by itself; throws
+   * `conflict` where another writer changed our files, `fenced` where another owner took over.
+   */
+  commit(commit: TableCommit): Promise<TableSnapshot>
+  setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot>
+  /** Reads columns of whole files, in row order, in batches. `_row_id` and `_last_updated_sequence_number` come resolved if asked for. */
+  scanFile(file: DataFile, fieldIds: readonly number[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch>
+  /** Reads the rows at `positions` (ascending, distinct) of one file. */
+  fetchRows(file: DataFile, positions: Uint32Array, fieldIds: readonly number[]): Promise<ColumnBatch>
+  /** Drops snapshots that the policy no longer keeps, then files that nothing reachable or in `keepPaths` names. */
+  expire(policy: ExpirePolicy): Promise<ExpireResult>
+  /** Older snapshots, newest first, that carry an LSN. */
+  retained(): readonly RetainedSnapshot[]
+  /** Files and vectors of a retained snapshot. */
+  loadSnapshot(snapshotId: bigint): Promise<TableSnapshot>
+}
+
+export interface ScannedBatch {
+  /** Position of the batch's first row within the file. */
+  readonly firstRow: number
+  readonly rows: ColumnBatch
+  /** Resolved lineage per row, where asked for. */
+  readonly rowIds: Float64Array | null
+  readonly lastUpdated: Float64Array | null
+}
+
+export interface ExpirePolicy {
+  readonly minSnapshots: number
+  readonly maxAgeMs: number
+  /** Data files that a running read still needs. */
+  readonly keepPaths: ReadonlySet<string>
+}
+
+export interface ExpireResult {
+  readonly snapshots: number
+  readonly files: number
+}

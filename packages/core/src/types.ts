@@ -1,0 +1,97 @@
+/** Iceberg types that a mirror can hold. Timestamps and times are in microseconds. */
+export type FieldType = PrimitiveType | ListType
+
+export type PrimitiveType =
+  | {
+      readonly kind:
+        | 'boolean'
+        | 'int'
+        | 'long'
+        | 'float'
+        | 'double'
+        | 'date'
+        | 'time'
+        | 'timestamp'
+        | 'timestamptz'
+        | 'string'
+        | 'uuid'
+        | 'binary'
+    }
+  | { readonly kind: 'decimal'; readonly precision: number; readonly scale: number }
+  | { readonly kind: 'fixed'; readonly length: number }
+
+export interface ListType {
+  readonly kind: 'list'
+  readonly elementId: number
+  readonly element: FieldType
+  readonly elementRequired: boolean
+}
+
+/** A column: `id` is the Iceberg field id, kept for the column's whole life. */
+export interface Field {
+  readonly id: number
+  readonly name: string
+  readonly type: FieldType
+  /** True where the column can never hold a null. */
+  readonly required: boolean
+}
+
+export interface TableSchema {
+  readonly fields: readonly Field[]
+  /** Field ids of the primary key, in key order; empty for a table without one. */
+  readonly identifierFieldIds: readonly number[]
+}
+
+/** A table's name in the source; the schema is also the Iceberg namespace. */
+export interface TableName {
+  readonly schema: string
+  readonly name: string
+}
+
+export function formatTableName(table: TableName): string {
+  return `${table.schema}.${table.name}`
+}
+
+/** Prints a type as Iceberg's JSON does for primitives (`decimal(10, 2)`), and `list<…>` for lists. */
+export function formatType(type: FieldType): string {
+  switch (type.kind) {
+    case 'decimal':
+      return `decimal(${type.precision}, ${type.scale})`
+    case 'fixed':
+      return `fixed[${type.length}]`
+    case 'list':
+      return `list<${formatType(type.element)}>`
+    default:
+      return type.kind
+  }
+}
+
+export function typesEqual(a: FieldType, b: FieldType): boolean {
+  return formatType(a) === formatType(b)
+}
+
+/**
+ * Bytes of one value in `Column.values`, or 0 for a type of variable length.
+ * Booleans are one bit; for them this returns 0 too (ask `kind`).
+ */
+export function fixedWidth(type: FieldType): number {
+  switch (type.kind) {
+    case 'int':
+    case 'float':
+    case 'date':
+      return 4
+    case 'long':
+    case 'double':
+    case 'time':
+    case 'timestamp':
+    case 'timestamptz':
+      return 8
+    case 'decimal':
+    case 'uuid':
+      return 16
+    case 'fixed':
+      return type.length
+    default:
+      return 0
+  }
+}

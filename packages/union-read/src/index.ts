@@ -1,0 +1,1 @@
+export type { AcquireRequest, DeletesView, FileScan, Lease, LeaseSource, MemoryScan, TablePlan } from './plan.ts'

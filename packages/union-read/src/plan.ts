@@ -1,0 +1,69 @@
+import type { ColumnBatch, Lsn, SegmentId, TableName, TableSchema } from '@moonlink/core'
+
+/** A data file to read. */
+export interface FileScan {
+  readonly segment: SegmentId
+  /** Absolute URI. */
+  readonly path: string
+  readonly sizeBytes: number
+  readonly recordCount: number
+  /** False only where no row of the file is dead at the plan's LSN; true means some may be. */
+  readonly hasDeletes: boolean
+}
+
+/** Rows in memory to read: the first `rowCount` rows of `rows`. */
+export interface MemoryScan {
+  readonly segment: SegmentId
+  readonly rows: ColumnBatch
+  readonly rowCount: number
+  readonly hasDeletes: boolean
+}
+
+/**
+ * The dead rows of a plan: `base` of each segment, and the deletion log's entries up to `endSeq`. Sequence numbers only grow, and
+ * an entry never changes, so a reader that keeps what it read before needs only what was appended since.
+ */
+export interface DeletesView {
+  /** Entries with a sequence number below this are folded into `base`. */
+  readonly firstSeq: number
+  /** Entries below this belong to the plan; later ones do not. */
+  readonly endSeq: number
+  /** Entries `[fromSeq, toSeq)`, both within `[firstSeq, endSeq]`, as parallel arrays that must not be written to. */
+  entries(fromSeq: number, toSeq: number): { readonly segments: Uint32Array; readonly rows: Uint32Array }
+  /** Rows of the segment that were dead before `firstSeq`, ascending. */
+  base(segment: SegmentId): Uint32Array
+}
+
+/** Everything needed to read one table exactly at `lsn`. Valid while its lease is held. */
+export interface TablePlan {
+  readonly table: TableName
+  readonly schema: TableSchema
+  readonly lsn: Lsn
+  /** Plans with the same incarnation share segment ids and sequence numbers; a cache may carry over from one to the next. */
+  readonly incarnation: string
+  readonly files: readonly FileScan[]
+  readonly memory: readonly MemoryScan[]
+  readonly deletes: DeletesView
+}
+
+/** One consistent cut over several tables. What it names stays readable until `release`, which may be called more than once. */
+export interface Lease {
+  readonly lsn: Lsn
+  readonly tables: ReadonlyMap<string, TablePlan>
+  release(): void
+}
+
+/** Tables by `schema.name`; `lsn` null means everything applied by now. */
+export interface AcquireRequest {
+  readonly tables: readonly string[]
+  readonly lsn: Lsn | null
+  /** How long to wait for an LSN that is not applied yet, in ms. */
+  readonly timeoutMs: number
+}
+
+/** Hands out leases. Implemented by the table engine. */
+export interface LeaseSource {
+  /** Names of the tables that can be read, as `schema.name`. */
+  readableTables(): readonly string[]
+  acquire(request: AcquireRequest): Promise<Lease>
+}
