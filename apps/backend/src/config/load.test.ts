@@ -1,0 +1,108 @@
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { settingKeys } from './keys.ts'
+import { loadConfig, type ConfigInputs } from './load.ts'
+
+function load(inputs: Partial<ConfigInputs> & { yaml?: string } = {}) {
+  const workingDirectory = mkdtempSync(join(tmpdir(), 'moonlink-config-'))
+  if (inputs.yaml !== undefined) writeFileSync(join(workingDirectory, 'moonlink.yaml'), inputs.yaml)
+  return loadConfig({ environment: {}, flags: {}, workingDirectory, ...inputs })
+}
+
+describe('precedence', () => {
+  test('file, then environment, then flags', () => {
+    const yaml = 'flush: {rows: 10, intervalMs: 2s, bytes: 1MiB}'
+    const environment = { MOONLINK_FLUSH_ROWS: '20', MOONLINK_FLUSH_INTERVAL_MS: '3s' }
+    const { config } = load({ yaml, environment, flags: { flush: { rows: 30 } } })
+    expect(config.flush).toEqual({ rows: 30, intervalMs: 3000, bytes: 2 ** 20 })
+  })
+
+  test('a source in file or flag wins over DATABASE_URL, which wins over none', () => {
+    const environment = { DATABASE_URL: 'postgres://a@env/db' }
+    expect(load({ environment }).config.source.url).toBe('postgres://a@env/db')
+    expect(load({ environment, yaml: 'source: {url: "postgres://a@file/db"}' }).config.source.url).toBe('postgres://a@file/db')
+    const flags = { source: { url: 'postgres://a@flag/db' } }
+    expect(load({ environment, yaml: 'source: {url: "postgres://a@file/db"}', flags }).config.source.url).toBe('postgres://a@flag/db')
+  })
+
+  test('PG* completes a source and never makes one', () => {
+    const environment = {
+      PGHOST: 'db.example',
+      PGPORT: '5444',
+      PGUSER: 'al ice',
+      PGPASSWORD: 's@crét',
+      PGDATABASE: 'shop',
+      PGSSLMODE: 'require',
+    }
+    expect(load({ environment }).config.source.url).toBeUndefined()
+    const { config } = load({ environment, flags: { source: { url: 'postgres://' } } })
+    expect(config.source.url).toBe('postgres://al%20ice:s%40cr%C3%A9t@db.example:5444/shop?sslmode=require')
+    const full = 'postgres://u:p@h:1/d?sslmode=disable'
+    expect(load({ environment, flags: { source: { url: full } } }).config.source.url).toBe(full)
+  })
+
+  test('lists and maps come from the environment too', () => {
+    const environment = { MOONLINK_SOURCE_TABLES: 'public.a,public.b', MOONLINK_SOURCE_EXCLUDE_COLUMNS: '{"public.a":["x"]}' }
+    const { source } = load({ environment }).config
+    expect(source.tables).toEqual(['public.a', 'public.b'])
+    expect(source.excludeColumns).toEqual({ 'public.a': ['x'] })
+  })
+})
+
+describe('messages', () => {
+  const message = (inputs: Parameters<typeof load>[0]) => {
+    try {
+      load(inputs)
+    } catch (error) {
+      return (error as Error).message
+    }
+    return 'no error'
+  }
+
+  test('an unknown key names the nearest known one', () => {
+    expect(message({ yaml: 'flush: {intervallMs: 5s}' })).toMatch(
+      /flush\.intervallMs \(.*moonlink\.yaml\): .*did you mean flush\.intervalMs\?/,
+    )
+    expect(message({ yaml: 'flsuh: {rows: 5}' })).toContain('did you mean flush?')
+    expect(message({ yaml: 'tables: [public.a]' })).toContain('did you mean source.tables?')
+  })
+
+  test('a wrong value names the key, its origin and what is allowed', () => {
+    expect(message({ environment: { MOONLINK_FLUSH_INTERVAL_MS: 'soon' } })).toBe(
+      'flush.intervalMs (MOONLINK_FLUSH_INTERVAL_MS): "soon" is not a time; write milliseconds (5000) or a number with ms, s, m, h, d (5s), at least 100 ms',
+    )
+    expect(message({ yaml: 'memory: {limitBytes: lots}' })).toContain('is not a size')
+    expect(message({ yaml: 'catalog: {kind: hive}' })).toContain('must be one of file, rest')
+    expect(message({ yaml: 'catalog: {kind: rest}' })).toContain('catalog.uri: it is needed where catalog.kind is rest')
+    expect(message({ yaml: 'source: {tables: [orders]}' })).toContain('write schema.name (public.orders)')
+    expect(message({ flags: { http: { listen: 'nowhere' } } })).toContain('must be host:port')
+  })
+
+  test('secrets stay out', () => {
+    expect(message({ yaml: 'source: {url: "mysql://u:hunter2@h/d"}' })).not.toContain('hunter2')
+    expect(message({ yaml: 'http: {token: short}' })).not.toContain('short"')
+  })
+
+  test('an address that others can reach needs a token', () => {
+    expect(message({ flags: { http: { listen: '0.0.0.0:3030' } } })).toContain('http.token')
+    expect(message({ flags: { http: { listen: '0.0.0.0:3030', token: 'long enough' } } })).toBe('no error')
+  })
+
+  test('every message is one line', () => {
+    expect(message({ yaml: 'flush: [\n  a: }' })).not.toContain('\n')
+    expect(message({ file: 'absent.yaml' })).toMatch(/absent\.yaml: there is no such file/)
+  })
+})
+
+test('an unknown variable is a warning, since platforms set such', () => {
+  expect(load({ environment: { MOONLINK_FLUSH_ROW: '1' } }).warnings[0]).toContain('did you mean MOONLINK_FLUSH_ROWS?')
+})
+
+test('every setting has a description and a variable of its own', () => {
+  const keys = settingKeys()
+  expect(keys.filter((setting) => setting.description === '')).toEqual([])
+  expect(new Set(keys.map((setting) => setting.variable)).size).toBe(keys.length)
+  expect(keys.find((setting) => setting.key === 'flush.intervalMs')).toMatchObject({ fallback: '10s', type: 'time' })
+})

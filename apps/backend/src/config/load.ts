@@ -1,0 +1,131 @@
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { z } from 'zod'
+import { MoonlinkError } from '@moonlink/core'
+import { environmentLayer, type Environment } from './environment.ts'
+import { fileLayer, isUri } from './file.ts'
+import { settingKeys } from './keys.ts'
+import { getKey, mergeSettings, type Layer, type Settings } from './layers.ts'
+import { nearest } from './nearest.ts'
+import { configSchema, type Config } from './schema.ts'
+import { completeSourceUrl } from './source-url.ts'
+
+export interface ConfigInputs {
+  /** Path of a YAML file; without one, `moonlink.yaml` in the working directory where there is one. */
+  readonly file?: string | undefined
+  readonly environment: Environment
+  /** Settings given as flags, nested as in the file. */
+  readonly flags: Settings
+  readonly workingDirectory: string
+}
+
+export interface LoadedConfig {
+  readonly config: Config
+  readonly warnings: readonly string[]
+}
+
+/**
+ * The configuration from defaults, then the file, the environment and the flags, each over the one before. Throws
+ * `invalid`/`CONFIG_INVALID`, in one line that names every wrong key, where it came from and what is allowed.
+ */
+export function loadConfig(inputs: ConfigInputs): LoadedConfig {
+  const environment = environmentLayer(inputs.environment)
+  const flags: Layer = { settings: inputs.flags, originOf: () => 'a flag' }
+  const layers = [fileLayer(inputs.file ?? inputs.environment['MOONLINK_CONFIG'], inputs.workingDirectory), environment, flags].filter(
+    (layer) => layer !== null,
+  )
+  const fileUrl = layers.length === 3 ? getKey(layers[0]!.settings, 'source.url') : undefined
+  const merged = layers.map((layer) => layer.settings).reduce(mergeSettings, {})
+  // DATABASE_URL is everybody's variable: a source that the file names is meant for us, so it wins over that one.
+  if (fileUrl !== undefined && environment.originOf('source.url') === 'DATABASE_URL' && getKey(inputs.flags, 'source.url') === undefined) {
+    ;(merged['source'] as Settings)['url'] = fileUrl
+  }
+  const parsed = configSchema.safeParse(merged)
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => explainIssue(issue, merged, layers))
+    throw new MoonlinkError('invalid', 'CONFIG_INVALID', problems.join('; '), {
+      context: { keys: parsed.error.issues.map((issue) => issue.path.join('.')) },
+    })
+  }
+  return { config: complete(parsed.data, inputs), warnings: environment.warnings }
+}
+
+function complete(parsed: z.output<typeof configSchema>, inputs: ConfigInputs): Config {
+  if (!isLoopback(parsed.http.listen) && parsed.http.token === undefined) {
+    throw new MoonlinkError(
+      'invalid',
+      'CONFIG_INVALID',
+      `http.listen: "${parsed.http.listen}" can be reached from other machines, so http.token (or MOONLINK_HTTP_TOKEN) must be set; or listen on 127.0.0.1.`,
+    )
+  }
+  const stateDir = resolve(inputs.workingDirectory, parsed.stateDir)
+  const warehouse = parsed.warehouse ?? join(stateDir, 'warehouse')
+  const { url } = parsed.source
+  return {
+    ...parsed,
+    source: { ...parsed.source, ...(url === undefined ? {} : { url: completeSourceUrl(url, inputs.environment) }) },
+    stateDir,
+    warehouse: warehouseUri(warehouse, inputs.workingDirectory),
+  }
+}
+
+function warehouseUri(warehouse: string, workingDirectory: string): string {
+  if (!isUri(warehouse)) return pathToFileURL(resolve(workingDirectory, warehouse)).href.replace(/\/+$/, '')
+  if (/^(s3|file):\/\//.test(warehouse)) return warehouse.replace(/\/+$/, '')
+  throw new MoonlinkError('invalid', 'CONFIG_INVALID', `warehouse: "${warehouse}" must be a directory or start with s3://.`)
+}
+
+/** Whether `host:port` is an address that only this machine can reach. */
+export function isLoopback(listen: string): boolean {
+  const host = listen.slice(0, listen.lastIndexOf(':')).replace(/^\[|\]$/g, '')
+  return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)
+}
+
+type Issue = z.core.$ZodIssue
+
+function explainIssue(issue: Issue, merged: Settings, layers: readonly Layer[]): string {
+  const key = issue.path.join('.')
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((unknown) => explainUnknown(key === '' ? unknown : `${key}.${unknown}`, layers)).join('; ')
+  }
+  const origin = originOf(key, layers)
+  const value = getKey(merged, key)
+  const shown = value === undefined ? 'it' : isSecret(key) ? 'its value' : JSON.stringify(value)
+  return `${key}${origin === null ? '' : ` (${origin})`}: ${shown} ${requirement(issue)}`
+}
+
+function explainUnknown(key: string, layers: readonly Layer[]): string {
+  const known = settingKeys().map((setting) => setting.key)
+  const sections = known.flatMap((setting) => (setting.includes('.') ? [setting.split('.')[0]!] : []))
+  // The last part alone first: a right name in the wrong section is the likelier slip.
+  const name = key.split('.').at(-1)!
+  const elsewhere = known.find((setting) => setting.split('.').at(-1) === name)
+  const near = elsewhere ?? nearest(key, [...known, ...sections])
+  const origin = originOf(key, layers)
+  return `${key}${origin === null ? '' : ` (${origin})`}: there is no such setting${near === null ? '' : `; did you mean ${near}?`}`
+}
+
+function requirement(issue: Issue): string {
+  if (issue.code === 'invalid_value') return `must be one of ${issue.values.map(String).join(', ')}`
+  if (issue.code === 'too_small') return `must be at least ${issue.minimum}`
+  if (issue.code === 'too_big') return `must be at most ${issue.maximum}`
+  if (issue.code === 'invalid_type') return `must be ${issue.expected === 'int' ? 'a whole number' : `of type ${issue.expected}`}`
+  if (issue.code === 'invalid_union') return requirementOfUnion(issue.errors)
+  if (issue.code === 'invalid_format' && issue.format === 'url') return 'must be a URL such as https://host/path'
+  return issue.message
+}
+
+function requirementOfUnion(errors: readonly (readonly Issue[])[]): string {
+  const deepest = errors.flat().find((issue) => issue.path.length > 0 && issue.code !== 'invalid_type') ?? errors.flat()[0]
+  const kinds = errors.flatMap((issues) => issues.flatMap((issue) => (issue.code === 'invalid_type' ? [issue.expected] : [])))
+  if (deepest !== undefined && deepest.code !== 'invalid_type') return requirement(deepest)
+  return `must be of type ${[...new Set(kinds)].join(' or ')}`
+}
+
+function originOf(key: string, layers: readonly Layer[]): string | null {
+  return layers.findLast((layer) => getKey(layer.settings, key) !== undefined)?.originOf(key) ?? null
+}
+
+function isSecret(key: string): boolean {
+  return /token|secret|password|url$|accessKey/i.test(key)
+}

@@ -1,0 +1,236 @@
+import { z } from 'zod'
+import { parseBytes, parseDurationMs } from './units.ts'
+
+const numberOrText = z.union([z.number(), z.string()])
+
+/** A size in bytes: a number, or text with a unit. */
+const bytes = (fallback: string, description: string) =>
+  numberOrText
+    .transform((value, context) => {
+      const parsed = parseBytes(value)
+      if (parsed !== null && parsed > 0) return parsed
+      context.addIssue({
+        code: 'custom',
+        message: 'is not a size; write bytes (1048576) or a number with KiB, MiB, GiB, kB, MB, GB (512MiB)',
+      })
+      return z.NEVER
+    })
+    .prefault(fallback)
+    .describe(description)
+
+/** A time in milliseconds: a number, or text with a unit. */
+const durationMs = (fallback: string, description: string, minMs = 0) =>
+  numberOrText
+    .transform((value, context) => {
+      const parsed = parseDurationMs(value)
+      if (parsed !== null && parsed >= minMs) return parsed
+      const least = minMs > 0 ? `, at least ${minMs} ms` : ''
+      context.addIssue({ code: 'custom', message: `is not a time; write milliseconds (5000) or a number with ms, s, m, h, d (5s)${least}` })
+      return z.NEVER
+    })
+    .prefault(fallback)
+    .describe(description)
+
+const count = (fallback: number, description: string, least = 1) =>
+  z.coerce.number().int().min(least).prefault(fallback).describe(description)
+const fraction = (fallback: number, description: string) => z.coerce.number().min(0).max(1).prefault(fallback).describe(description)
+const truth = (fallback: boolean, description: string) =>
+  z
+    .union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')])
+    .prefault(fallback)
+    .describe(description)
+
+const tableName = z.string().regex(/^[^.]+\.[^.]+$/, 'is not a table name; write schema.name (public.orders)')
+/** From the environment a list comes as text with commas. */
+const tableNames = (description: string) =>
+  z
+    .union([
+      z.array(tableName),
+      z
+        .string()
+        .transform((text) => text.split(',').map((name) => name.trim()))
+        .pipe(z.array(tableName)),
+    ])
+    .prefault([])
+    .describe(description)
+
+const identifier = (fallback: string, description: string) =>
+  z
+    .string()
+    .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 of a-z, 0-9 and _')
+    .prefault(fallback)
+    .describe(description)
+
+const source = z
+  .strictObject({
+    url: z
+      .string()
+      .regex(/^postgres(ql)?:\/\//, 'must be a URL such as postgres://user:password@host:5432/database')
+      .optional()
+      .describe('Connection URL of the Postgres to mirror. Without one, an embedded Postgres with a demo shop is started.'),
+    publication: identifier('moonlink', 'Publication to use; made if it is not there.'),
+    slot: identifier('moonlink', 'Logical replication slot to use; made if it is not there, never dropped and made anew by itself.'),
+    tables: tableNames('Tables to mirror, as schema.name. Empty: every table of the database that can be mirrored.'),
+    excludeColumns: z
+      .record(tableName, z.array(z.string()))
+      .prefault({})
+      .describe('Columns to leave out, per table: {public.orders: [span]}.'),
+    appendOnly: tableNames('Tables whose rows are only ever inserted; an update or delete of them pauses the table.'),
+    types: z
+      .record(z.string(), z.string())
+      .prefault({})
+      .describe(
+        'Iceberg type per Postgres type or per column, where the default is not wanted: {time: time, public.orders.opens: string}.',
+      ),
+  })
+  .prefault({})
+  .describe('What is mirrored.')
+
+const catalog = z
+  .strictObject({
+    kind: z
+      .enum(['file', 'rest'])
+      .prefault('file')
+      .describe("file: metadata lives in the warehouse directory, as Spark's hadoop catalog has it. rest: an Iceberg REST catalog."),
+    uri: z.url().optional().describe('Base URI of the REST catalog.'),
+    warehouse: z.string().optional().describe('Warehouse name the REST catalog asks for.'),
+    token: z.string().optional().describe('Bearer token for the REST catalog.'),
+  })
+  .refine((value) => value.kind === 'file' || value.uri !== undefined, { path: ['uri'], message: 'is needed where catalog.kind is rest' })
+  .prefault({})
+  .describe('Where the current metadata of each table is kept.')
+
+const s3 = z
+  .strictObject({
+    region: z.string().optional().describe('Region; AWS_REGION otherwise.'),
+    endpoint: z.url().optional().describe('Endpoint of an S3-compatible server; AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL otherwise.'),
+    forcePathStyle: truth(
+      false,
+      'Address buckets by path rather than by host name, as most S3-compatible servers need. On by itself where an endpoint is set.',
+    ),
+    accessKeyId: z.string().optional().describe('Access key; the usual AWS credential chain otherwise.'),
+    secretAccessKey: z.string().optional().describe('Secret of the access key.'),
+    sessionToken: z.string().optional().describe('Session token of temporary credentials.'),
+  })
+  .prefault({})
+  .describe('S3, for a warehouse that starts with s3://.')
+
+const http = z
+  .strictObject({
+    listen: z
+      .string()
+      .regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, 'must be host:port, such as 127.0.0.1:3030')
+      .prefault('127.0.0.1:3030')
+      .describe('Address of the HTTP API; port 0 takes a free one. An address other than loopback needs http.token.'),
+    token: z.string().min(8, 'must have at least 8 characters').optional().describe('Bearer token that every request must carry.'),
+  })
+  .prefault({})
+  .describe('The HTTP API.')
+
+const flush = z
+  .strictObject({
+    rows: count(1_000_000, 'Rows in memory of one table at which it is flushed: one Iceberg commit.'),
+    bytes: bytes('128MiB', 'Bytes in memory of one table at which it is flushed.'),
+    intervalMs: durationMs(
+      '10s',
+      'Longest time a changed table waits for its next flush and commit. An unchanged table commits nothing.',
+      100,
+    ),
+  })
+  .prefault({})
+  .describe('When rows in memory become an Iceberg commit: at the first threshold that is reached.')
+
+const memory = z
+  .strictObject({
+    limitBytes: bytes(
+      '1GiB',
+      'Memory for rows, deletes and indexes of all tables. Near it the cold part of the indexes goes to disk and the source is slowed.',
+    ),
+    sqlBytes: bytes('512MiB', 'Memory that the SQL engine may use for queries.'),
+  })
+  .prefault({})
+  .describe('Memory.')
+
+const compaction = z
+  .strictObject({
+    enabled: truth(true, 'Whether small and much deleted files are folded into new ones.'),
+    minFiles: count(8, 'Small files of one table at which they are folded.', 2),
+    smallFileBytes: bytes('32MiB', 'A data file below this size counts as small.'),
+    targetFileBytes: bytes('128MiB', 'Size that folded data files aim at.'),
+    deletedFraction: fraction(0.3, 'Share of deleted rows at which a file is rewritten.'),
+  })
+  .prefault({})
+  .describe('Compaction.')
+
+const expiry = z
+  .strictObject({
+    minSnapshots: count(10, 'Snapshots of each table kept in any case.'),
+    maxAgeMs: durationMs('1h', 'Age up to which replaced snapshots and their files are kept; readers elsewhere have that long to finish.'),
+  })
+  .prefault({})
+  .describe('When replaced snapshots and files are removed.')
+
+const copy = z
+  .strictObject({
+    parallelTables: count(2, 'Tables copied at the same time while they are first read.'),
+  })
+  .prefault({})
+  .describe('The initial copy.')
+
+const cache = z
+  .strictObject({
+    limitBytes: bytes('4GiB', 'Disk space for local copies of data files that live in S3.'),
+  })
+  .prefault({})
+  .describe('The local file cache, in stateDir; used with S3 only.')
+
+const parquet = z
+  .strictObject({
+    workers: count(1, 'Worker threads that encode Parquet.'),
+  })
+  .prefault({})
+  .describe('Writing data files.')
+
+const log = z
+  .strictObject({
+    level: z
+      .enum(['debug', 'info', 'warn', 'error', 'silent'])
+      .prefault('info')
+      .describe('Least level that is logged, as JSON lines, to stateDir/moonlink.log or, where the output is no terminal, to stderr.'),
+  })
+  .prefault({})
+  .describe('Logging.')
+
+/** The whole configuration. Every threshold has its unit in its name, a default and a meaning. */
+export const configSchema = z.strictObject({
+  source,
+  warehouse: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Where the Iceberg tables live: a directory or s3://bucket/prefix. Default: the directory warehouse in stateDir.'),
+  catalog,
+  s3,
+  stateDir: z
+    .string()
+    .min(1)
+    .prefault('.moonlink')
+    .describe('Directory for the lock, the indexes, the cache and, without a source, the embedded Postgres. One backend each.'),
+  http,
+  flush,
+  memory,
+  compaction,
+  expiry,
+  copy,
+  cache,
+  parquet,
+  log,
+})
+
+export type ParsedConfig = z.output<typeof configSchema>
+
+/** A configuration that is complete and checked. */
+export type Config = Omit<ParsedConfig, 'warehouse'> & {
+  /** A `file://` or `s3://` URI without a trailing slash. */
+  readonly warehouse: string
+}
