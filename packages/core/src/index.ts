@@ -1,5 +1,6 @@
 export { formatLsn, maxLsn, minLsn, parseLsn, type Lsn } from './lsn.ts'
 export { assert, isMoonlinkError, MoonlinkError, type ErrorDetails, type ErrorKind } from './errors.ts'
+export { isJsonObject, parseJsonLossless, stringifyJsonLossless } from './json.ts'
 export {
   fixedWidth,
   formatTableName,
