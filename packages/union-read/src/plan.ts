@@ -20,8 +20,10 @@ export interface MemoryScan {
 }
 
 /**
- * The dead rows of a plan: `base` of each segment, and the deletion log's entries up to `endSeq`. Sequence numbers only grow, and
- * an entry never changes, so a reader that keeps what it read before needs only what was appended since.
+ * The dead rows of a plan: `base` of each segment, `moved` of each segment below `endSeq`, and the deletion log's entries up to
+ * `endSeq`. Sequence numbers only grow, and an entry never changes, so a reader that keeps what it read before needs only what was
+ * appended since, and `base` and `moved` of segments it has not seen. A reader whose last sequence number lies below `firstSeq`
+ * has missed entries and starts again from `base` and `moved` of every segment.
  */
 export interface DeletesView {
   /** Entries with a sequence number below this are folded into `base`. */
@@ -32,6 +34,11 @@ export interface DeletesView {
   entries(fromSeq: number, toSeq: number): { readonly segments: Uint32Array; readonly rows: Uint32Array }
   /** Rows of the segment that were dead before `firstSeq`, ascending. */
   base(segment: SegmentId): Uint32Array
+  /**
+   * Rows of the segment whose death the log recorded at a place they had before they moved here (a flush or a compaction), with
+   * the sequence numbers of those entries; fixed when the segment first appears. Those at or after `endSeq` do not count.
+   */
+  moved(segment: SegmentId): { readonly rows: Uint32Array; readonly seqs: Float64Array }
 }
 
 /** Everything needed to read one table exactly at `lsn`. Valid while its lease is held. */
