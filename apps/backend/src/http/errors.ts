@@ -1,0 +1,50 @@
+import { isMoonlinkError, MoonlinkError, type ErrorKind } from '@moonlink/core'
+import type { z } from 'zod'
+import type { ErrorBody } from './schemas.ts'
+
+const statusOfKind: Readonly<Record<ErrorKind, number>> = { retry: 503, conflict: 409, fenced: 409, invalid: 400, corrupt: 500, bug: 500 }
+const statusOfCode: Readonly<Record<string, number>> = {
+  TIMED_OUT: 504,
+  TABLE_NOT_FOUND: 404,
+  TABLE_UNKNOWN: 404,
+  NOT_FOUND: 404,
+  METHOD_NOT_ALLOWED: 405,
+  UNAUTHORIZED: 401,
+  CROSS_SITE: 403,
+  BODY_TOO_LARGE: 413,
+}
+
+export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 500 | 503 | 504
+
+/** The HTTP status that fits an error. */
+export function statusOf(error: MoonlinkError): ErrorStatus {
+  return (statusOfCode[error.code] ?? statusOfKind[error.kind]) as ErrorStatus
+}
+
+/** Any thrown thing as ours; what is not ours is a bug, and says no more than its message. */
+export function toMoonlinkError(error: unknown): MoonlinkError {
+  if (isMoonlinkError(error)) return error
+  const message = error instanceof Error ? error.message : String(error)
+  return new MoonlinkError('bug', 'UNEXPECTED', oneLine(message) || 'an unexpected error', { cause: error })
+}
+
+export function errorBody(error: MoonlinkError): ErrorBody {
+  return { error: { kind: error.kind, code: error.code, message: oneLine(error.message), context: plain(error.context) } }
+}
+
+export function oneLine(text: string): string {
+  return text.replaceAll(/\s*\n\s*/g, ' ').trim()
+}
+
+/** Says which field of a request is wrong, and how. */
+export function invalidRequest(issues: readonly z.core.$ZodIssue[]): MoonlinkError {
+  const problems = issues.map((issue) => `${issue.path.length === 0 ? 'the body' : issue.path.join('.')}: ${issue.message}`)
+  return new MoonlinkError('invalid', 'REQUEST_INVALID', problems.join('; '))
+}
+
+function plain(context: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return JSON.parse(JSON.stringify(context, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value))) as Record<
+    string,
+    unknown
+  >
+}

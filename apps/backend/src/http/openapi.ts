@@ -1,0 +1,87 @@
+import { z } from 'zod'
+import { errorSchema } from './schemas.ts'
+import type { Endpoint } from './endpoints.ts'
+
+type Json = Record<string, unknown>
+
+/** The OpenAPI 3.1 document of these endpoints; every schema is the one that the requests are checked with. */
+export function openApiDocument(endpoints: readonly Endpoint[], secured: boolean): Json {
+  const schemas: Json = {}
+  const paths: Record<string, Json> = {}
+  for (const endpoint of endpoints) {
+    const operation = describe(endpoint, schemas)
+    paths[endpoint.path.replaceAll(/:(\w+)/g, '{$1}')] = {
+      ...paths[endpoint.path.replaceAll(/:(\w+)/g, '{$1}')],
+      [endpoint.method]: operation,
+    }
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Moonlink',
+      version: '1',
+      description: 'Operates a mirror of Postgres tables in Apache Iceberg.',
+      license: { name: 'Apache-2.0' },
+    },
+    ...(secured ? { security: [{ bearer: [] }] } : {}),
+    paths,
+    components: { schemas, ...(secured ? { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } } : {}) },
+  }
+}
+
+function describe(endpoint: Endpoint, schemas: Json): Json {
+  const failure = { description: 'It failed; the body says why.', content: jsonContent(errorSchema, schemas, 'output') }
+  return {
+    operationId: endpoint.name,
+    summary: endpoint.summary,
+    ...(endpoint.open ? { security: [] } : {}),
+    ...parametersOf(endpoint),
+    ...(endpoint.body ? { requestBody: { required: true, content: jsonContent(endpoint.body, schemas, 'input') } } : {}),
+    responses: {
+      [String(endpoint.successStatus ?? 200)]: { description: 'Done.', content: jsonContent(endpoint.response, schemas, 'output') },
+      ...(endpoint.otherResponses ?? {}),
+      default: failure,
+    },
+  }
+}
+
+function parametersOf(endpoint: Endpoint): Json {
+  const inPath = [...endpoint.path.matchAll(/:(\w+)/g)].map((match) => ({
+    name: match[1],
+    in: 'path',
+    required: true,
+    schema: { type: 'string' },
+  }))
+  const properties =
+    endpoint.query === undefined ? {} : ((z.toJSONSchema(endpoint.query, { io: 'input' }) as { properties?: Json }).properties ?? {})
+  const inQuery = Object.entries(properties).map(([name, schema]) => ({ name, in: 'query', required: false, schema }))
+  const parameters = [...inPath, ...inQuery]
+  return parameters.length === 0 ? {} : { parameters }
+}
+
+function jsonContent(schema: z.ZodType, schemas: Json, io: 'input' | 'output'): Json {
+  return { 'application/json': { schema: reference(schema, schemas, io) } }
+}
+
+/** Puts the schema, and those it names, among the components and returns a reference. */
+function reference(schema: z.ZodType, schemas: Json, io: 'input' | 'output'): Json {
+  const { $schema: _, $defs, ...body } = z.toJSONSchema(schema, { io, target: 'draft-2020-12' }) as Json & { $defs?: Json }
+  for (const [name, definition] of Object.entries($defs ?? {})) schemas[name] = rewriteReferences(definition)
+  const id = schema.meta()?.id
+  if (id === undefined) return rewriteReferences(body) as Json
+  schemas[id] = rewriteReferences(body)
+  return { $ref: `#/components/schemas/${id}` }
+}
+
+function rewriteReferences(node: unknown): unknown {
+  if (Array.isArray(node)) return node.map(rewriteReferences)
+  if (typeof node !== 'object' || node === null) return node
+  return Object.fromEntries(
+    Object.entries(node)
+      .filter(([key]) => key !== 'id')
+      .map(([key, value]) => [
+        key,
+        key === '$ref' && typeof value === 'string' ? value.replace('#/$defs/', '#/components/schemas/') : rewriteReferences(value),
+      ]),
+  )
+}

@@ -1,0 +1,131 @@
+import { z } from 'zod'
+
+const lsn = z
+  .string()
+  .regex(/^[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}$/, 'is not an LSN; write it as Postgres does, for example 0/16B3748')
+  .meta({ description: 'A position in the write-ahead log, as Postgres prints it.', examples: ['0/16B3748'] })
+const id64 = z.string().regex(/^\d+$/).meta({ description: 'An unsigned 64-bit number as text.' })
+const tableName = z
+  .string()
+  .regex(/^[^.]+\.[^.]+$/, 'is not a table name; write schema.name')
+  .meta({ description: 'schema.name', examples: ['public.orders'] })
+const timeoutMs = z.number().int().min(0).max(86_400_000).default(60_000).meta({ description: 'Longest wait, in ms.' })
+const whole = z.number().int().nonnegative()
+
+export const errorSchema = z
+  .object({
+    error: z.object({
+      kind: z.enum(['retry', 'conflict', 'fenced', 'invalid', 'corrupt', 'bug']).meta({ description: 'What the caller should do.' }),
+      code: z.string().meta({ description: 'Stable, for programs.', examples: ['TIMED_OUT'] }),
+      message: z.string().meta({ description: 'One line that names the thing and the remedy.' }),
+      context: z.record(z.string(), z.unknown()),
+    }),
+  })
+  .meta({ id: 'Error' })
+
+export const tableStatusSchema = z
+  .object({
+    name: tableName,
+    state: z.enum(['copying', 'streaming', 'paused', 'failed']),
+    reason: z.string().nullable().meta({ description: 'Why it is paused or failed.' }),
+    rows: whole.meta({ description: 'Rows that a read sees now; while copying, rows copied so far.' }),
+    appliedLsn: lsn.nullable().meta({ description: 'Reads cover every change up to here.' }),
+    durableLsn: lsn.nullable().meta({ description: 'Up to here nothing is lost if this process dies.' }),
+    committedLsn: lsn
+      .nullable()
+      .meta({ description: 'Iceberg covers every change up to here; null before the initial copy is committed.' }),
+    lagBytes: whole.meta({ description: 'Write-ahead log between what the source has committed and what is applied.' }),
+    lagMs: whole.meta({ description: 'For how long reads have been behind the source; 0 when they are not.' }),
+    metadataLocation: z.string().nullable().meta({ description: "URI of the Iceberg table's current metadata.json." }),
+    snapshotId: id64.nullable(),
+    dataFiles: whole,
+    deletionVectors: whole,
+    memoryRows: whole,
+    memoryBytes: whole,
+    lastCommitTimeMs: z.number().nullable().meta({ description: 'Commit time in the source of the newest change applied, ms since 1970.' }),
+    estimatedRows: whole.nullable().meta({ description: 'While copying: rows the source estimates.' }),
+  })
+  .meta({ id: 'TableStatus' })
+
+export const statusSchema = z
+  .object({
+    source: z.object({
+      database: z.string(),
+      serverVersion: z.string(),
+      slot: z.string(),
+      publication: z.string(),
+      connected: z.boolean().meta({ description: 'Whether the change stream is open.' }),
+      reason: z.string().nullable().meta({ description: 'Why it is not.' }),
+      sourceLsn: lsn,
+      confirmedFlushLsn: lsn.nullable().meta({ description: 'What the slot has been told it may forget.' }),
+      lagBytes: whole.meta({ description: 'Write-ahead log that the slot makes the source keep.' }),
+    }),
+    warehouse: z.string(),
+    tables: z.array(tableStatusSchema),
+  })
+  .meta({ id: 'Status' })
+
+export const healthSchema = z.object({ status: z.literal('ok') }).meta({ id: 'Health' })
+export const readySchema = z
+  .object({ ready: z.boolean(), waitingFor: z.array(z.string()).meta({ description: 'What is not there yet.' }) })
+  .meta({ id: 'Ready' })
+
+export const queryRequestSchema = z
+  .object({
+    sql: z.string().min(1),
+    atLsn: lsn.nullable().default(null).meta({ description: 'Read as of this LSN; null: everything applied by now.' }),
+    timeoutMs,
+    format: z
+      .enum(['json', 'lines'])
+      .default('json')
+      .meta({ description: 'json: one document. lines: NDJSON, first {lsn, columns}, then an array a row, last {rowCount} or {error}.' }),
+  })
+  .meta({ id: 'QueryRequest' })
+
+export const queryResponseSchema = z
+  .object({
+    lsn: lsn.nullable().meta({ description: 'The LSN that was read; null for a query without tables.' }),
+    columns: z.array(z.object({ name: z.string(), type: z.string() })),
+    rows: z.array(z.array(z.unknown())).meta({ description: "Cells as Postgres' to_json prints them: numbers with all their digits." }),
+    rowCount: whole,
+    error: errorSchema.shape.error.optional().meta({ description: 'Set where the query failed after its first rows were sent.' }),
+  })
+  .meta({ id: 'QueryResponse' })
+
+export const waitRequestSchema = z
+  .object({
+    lsn: lsn.nullable().default(null).meta({ description: 'What to wait for; null: all that is committed in the source now.' }),
+    iceberg: z.boolean().default(false).meta({ description: 'Wait for an Iceberg commit of every table rather than for reads.' }),
+    timeoutMs,
+  })
+  .meta({ id: 'WaitRequest' })
+export const waitResponseSchema = z.object({ lsn }).meta({ id: 'WaitResponse' })
+
+export const flushRequestSchema = z
+  .object({ tables: z.array(tableName).nullable().default(null).meta({ description: 'null: all.' }) })
+  .meta({ id: 'FlushRequest' })
+export const flushResponseSchema = z
+  .object({ tables: z.array(z.object({ name: tableName, committedLsn: lsn.nullable(), snapshotId: id64.nullable() })) })
+  .meta({ id: 'FlushResponse' })
+
+export const listedTableSchema = z
+  .object({
+    name: tableName,
+    mirrored: z.boolean(),
+    state: z.enum(['copying', 'streaming', 'paused', 'failed']).nullable(),
+    reason: z.string().nullable().meta({ description: 'Why it cannot be mirrored, or is paused.' }),
+  })
+  .meta({ id: 'ListedTable' })
+export const tablesResponseSchema = z.object({ tables: z.array(listedTableSchema) }).meta({ id: 'Tables' })
+export const addTablesRequestSchema = z.object({ tables: z.array(tableName).min(1) }).meta({ id: 'AddTables' })
+export const dropTableQuerySchema = z.object({
+  purge: z.enum(['true', 'false']).default('false').meta({ description: 'Remove the Iceberg table and its files too.' }),
+})
+export const doneSchema = z.object({ done: z.literal(true) }).meta({ id: 'Done' })
+
+export type StatusReport = z.infer<typeof statusSchema>
+export type TableStatusReport = z.infer<typeof tableStatusSchema>
+export type ListedTable = z.infer<typeof listedTableSchema>
+export type FlushReport = z.infer<typeof flushResponseSchema>
+export type ReadyReport = z.infer<typeof readySchema>
+export type ErrorBody = z.infer<typeof errorSchema>

@@ -1,0 +1,36 @@
+import type { Lsn } from '@moonlink/core'
+import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
+
+export interface QueryRequest {
+  readonly sql: string
+  /** Null: everything applied by now. */
+  readonly atLsn: Lsn | null
+  readonly timeoutMs: number
+}
+
+/** A running query. `rows` must be read to its end or returned early; either frees what it holds. */
+export interface RunningQuery {
+  readonly lsn: Lsn | null
+  readonly columns: readonly { readonly name: string; readonly type: string }[]
+  /** Chunks of rows; a cell is what `JSON.stringify` prints as Postgres' `to_json` would. */
+  readonly rows: AsyncIterable<readonly (readonly unknown[])[]>
+}
+
+/** What a running backend does for those who ask. The HTTP API and the command line are made of this. */
+export interface Operations {
+  status(): Promise<StatusReport>
+  ready(): ReadyReport
+  query(request: QueryRequest): Promise<RunningQuery>
+  /** Returns the LSN that reads, or Iceberg, now cover. Throws `retry`/`TIMED_OUT`. */
+  wait(request: { readonly lsn: Lsn | null; readonly iceberg: boolean; readonly timeoutMs: number }): Promise<Lsn>
+  /** What was applied when called is committed when it resolves. `null`: all tables. */
+  flush(tables: readonly string[] | null): Promise<FlushReport>
+  listTables(): Promise<readonly ListedTable[]>
+  addTables(tables: readonly string[]): Promise<void>
+  /** Keeps the Iceberg table unless `purge`. */
+  dropTable(table: string, purge: boolean): Promise<void>
+  /** Begins a graceful stop and returns. */
+  requestStop(): void
+  /** Removes slot and publication from the source, then stops. */
+  uninstall(): Promise<void>
+}
