@@ -1,1 +1,2 @@
+export { deadRows } from './dead-rows.ts'
 export type { AcquireRequest, DeletesView, FileScan, Lease, LeaseSource, MemoryScan, TablePlan } from './plan.ts'

@@ -1,0 +1,282 @@
+import {
+  assert,
+  ChangeOp,
+  formatTableName,
+  MoonlinkError,
+  PlaceBuffer,
+  selectFields,
+  type ChangeBatch,
+  type ColumnBatch,
+} from '@moonlink/core'
+import type { KeyHashes, MemoryKeyIndex } from '@moonlink/pk-index'
+import { fillUnchanged, type Predecessors } from './fill-unchanged.ts'
+import type { MirrorState } from './mirror-state.ts'
+import { lookUpSealed, rowsEqual, type SealedPlaces, type SealedRequest } from './sealed-lookup.ts'
+import { FileSegment, MemorySegment, type Segment } from './segment.ts'
+
+const NONE = -1
+
+/**
+ * Applies one batch to the mirror: new rows to the active segment, their keys to its index, replaced and deleted rows to the
+ * deletion log, commit marks to both. Changes take effect in order. Runs under the mirror's lock.
+ *
+ * Throws `corrupt`/`DIVERGED` where a change names a row that the mirror does not have; nothing of the batch may be used then.
+ */
+export async function applyBatch(state: MirrorState, batch: ChangeBatch): Promise<void> {
+  const { fieldIds, hasher } = state.identity
+  const newKeys = selectFields(batch.rows, fieldIds)
+  const oldKeys = batch.old.length > 0 ? selectFields(batch.old, fieldIds) : batch.old
+  const newHashes = state.appendOnly ? null : hasher.hash(newKeys, 0, batch.rows.length)
+  if (newHashes !== null && isInsertsOnly(batch)) return appendInserts(state, batch, newHashes)
+  assert(newHashes !== null || isInsertsOnly(batch), 'an append-only table only gets inserts')
+  if (newHashes === null) return appendInserts(state, batch, null)
+  const oldHashes = hasher.hash(oldKeys, 0, oldKeys.length)
+  const sealed = await lookUpSealed(state, sealedRequests(state, batch, newHashes, newKeys, oldHashes, oldKeys), batch.ops.length)
+  await new ChangeApplier(state, batch, newHashes, newKeys, oldHashes, oldKeys, sealed).run()
+}
+
+function isInsertsOnly(batch: ChangeBatch): boolean {
+  return batch.rows.length === batch.ops.length && batch.ops.every((op) => op === ChangeOp.insert)
+}
+
+function appendInserts(state: MirrorState, batch: ChangeBatch, hashes: KeyHashes | null): void {
+  const { active } = state
+  const first = active.buffer.append(batch.rows)
+  if (hashes) state.activeIndex.insertBatch(hashes, 0, batch.rows.length, active.id, first)
+  state.liveRows += batch.rows.length
+  const { endLsns, changeCounts } = batch.marks
+  for (let index = 0; index < endLsns.length; index++) active.buffer.mark(endLsns[index]!, first + changeCounts[index]!)
+  noteMarks(state, batch)
+}
+
+/** Bookkeeping that every batch needs, whatever its changes. */
+function noteMarks(state: MirrorState, batch: ChangeBatch): void {
+  const { endLsns, changeCounts, commitTimesMs } = batch.marks
+  const last = endLsns.length - 1
+  if (last >= 0) {
+    state.firstUncommittedLsn ??= endLsns[0]!
+    state.lastMarkLsn = endLsns[last]!
+    state.lastCommitTimeMs = commitTimesMs[last]!
+    state.openChanges = batch.ops.length - changeCounts[last]!
+  } else state.openChanges += batch.ops.length
+}
+
+/** Keys that no memory index has: only files can hold their rows. */
+function sealedRequests(
+  state: MirrorState,
+  batch: ChangeBatch,
+  newHashes: KeyHashes,
+  newKeys: ColumnBatch,
+  oldHashes: KeyHashes,
+  oldKeys: ColumnBatch,
+): SealedRequest[] {
+  const requests: SealedRequest[] = []
+  const probe = new PlaceBuffer(4)
+  let row = 0
+  let old = 0
+  for (let change = 0; change < batch.ops.length; change++) {
+    const op = batch.ops[change]!
+    const byOld = op === ChangeOp.updateOld || op === ChangeOp.delete
+    if (byOld || op === ChangeOp.update) {
+      const hashes = byOld ? oldHashes : newHashes
+      const hashRow = byOld ? old : row
+      // A hash that collides in memory may still be that of a row in a file; only exact hashes let us skip the files.
+      const inMemory = state.identity.hasher.exact && isInMemory(state, hashes.low[hashRow]!, hashes.high[hashRow]!, probe)
+      if (!inMemory) requests.push({ change, hashes, hashRow, keys: byOld ? oldKeys : newKeys })
+    }
+    if (op !== ChangeOp.delete) row++
+    if (byOld) old++
+  }
+  return requests
+}
+
+function isInMemory(state: MirrorState, low: number, high: number, probe: PlaceBuffer): boolean {
+  probe.clear()
+  if (state.activeIndex.candidates(low, high, probe) > 0) return true
+  return state.flushingIndex !== null && state.flushingIndex.candidates(low, high, probe) > 0
+}
+
+/** Walks the changes of one batch in order. */
+class ChangeApplier {
+  private readonly state: MirrorState
+  private readonly batch: ChangeBatch
+  private readonly newHashes: KeyHashes
+  private readonly newKeys: ColumnBatch
+  private readonly oldHashes: KeyHashes
+  private readonly oldKeys: ColumnBatch
+  private readonly sealed: SealedPlaces
+  private readonly first: number
+  private readonly segment: MemorySegment
+  private readonly candidates = new PlaceBuffer(8)
+  private readonly predecessors: Predecessors | null
+  /** Keys of the active and the flushing segment, for comparing where hashes collide. */
+  private activeKeys: ColumnBatch | null = null
+  private flushingKeys: ColumnBatch | null = null
+  private victim: Segment | null = null
+  private victimRow = 0
+
+  constructor(
+    state: MirrorState,
+    batch: ChangeBatch,
+    newHashes: KeyHashes,
+    newKeys: ColumnBatch,
+    oldHashes: KeyHashes,
+    oldKeys: ColumnBatch,
+    sealed: SealedPlaces,
+  ) {
+    this.state = state
+    this.batch = batch
+    this.newHashes = newHashes
+    this.newKeys = newKeys
+    this.oldHashes = oldHashes
+    this.oldKeys = oldKeys
+    this.sealed = sealed
+    this.segment = state.active
+    this.first = state.active.buffer.rowCount
+    this.predecessors = batch.unchanged.length > 0 ? { segments: [], rows: [] } : null
+  }
+
+  async run(): Promise<void> {
+    // With cells to fill in, rows are appended once their predecessors are known; their numbers are known before.
+    if (this.predecessors === null) this.segment.buffer.append(this.batch.rows)
+    this.walk()
+    if (this.predecessors !== null) {
+      const filled = await fillUnchanged(this.state, this.batch, this.predecessors, this.segment, this.first)
+      this.segment.buffer.append(filled)
+      this.markRows()
+    }
+    noteMarks(this.state, this.batch)
+  }
+
+  private walk(): void {
+    const { ops, marks } = this.batch
+    let row = 0
+    let old = 0
+    let mark = 0
+    while (mark < marks.changeCounts.length && marks.changeCounts[mark] === 0) this.mark(mark++, 0)
+    for (let change = 0; change < ops.length; change++) {
+      const op = ops[change]!
+      if (op === ChangeOp.insert) {
+        this.insert(row++)
+      } else if (op === ChangeOp.delete) {
+        this.kill(change, this.oldHashes, this.oldKeys, old++)
+      } else {
+        if (op === ChangeOp.updateOld) this.kill(change, this.oldHashes, this.oldKeys, old++)
+        else this.kill(change, this.newHashes, this.newKeys, row)
+        this.replaceWith(row++)
+      }
+      while (mark < marks.changeCounts.length && marks.changeCounts[mark] === change + 1) this.mark(mark++, row)
+    }
+  }
+
+  private mark(index: number, rows: number): void {
+    const endLsn = this.batch.marks.endLsns[index]!
+    this.state.log.mark(endLsn)
+    if (this.predecessors === null) this.segment.buffer.mark(endLsn, this.first + rows)
+    else (this.deferredMarks ??= []).push(rows)
+  }
+
+  private deferredMarks: number[] | null = null
+
+  private markRows(): void {
+    const { endLsns } = this.batch.marks
+    this.deferredMarks?.forEach((rows, index) => this.segment.buffer.mark(endLsns[index]!, this.first + rows))
+  }
+
+  private insert(row: number): void {
+    this.state.activeIndex.insert(this.newHashes.low[row]!, this.newHashes.high[row]!, this.segment.id, this.first + row)
+    this.state.liveRows++
+    if (this.predecessors) {
+      this.predecessors.segments[row] = null
+      this.predecessors.rows[row] = 0
+    }
+  }
+
+  /** Inserts the row that replaces the one just killed, which hands on its `_row_id`. */
+  private replaceWith(row: number): void {
+    const { state, victim, victimRow } = this
+    this.insert(row)
+    if (this.predecessors) {
+      this.predecessors.segments[row] = victim
+      this.predecessors.rows[row] = victimRow
+    }
+    const place = this.first + row
+    if (victim instanceof FileSegment) {
+      this.segment.buffer.setRowId(place, victim.rowIdAt(victimRow))
+    } else if (victim === this.segment) {
+      const rowId = victim.buffer.rowIdAt(victimRow)
+      if (rowId >= 0) this.segment.buffer.setRowId(place, rowId)
+      else {
+        const pending = state.pendingRowIds.get(victimRow)
+        if (pending !== undefined) state.pendingRowIds.set(place, pending)
+      }
+    } else if (victim !== null) {
+      const rowId = victim.buffer.rowIdAt(victimRow)
+      if (rowId >= 0) this.segment.buffer.setRowId(place, rowId)
+      else state.pendingRowIds.set(place, victimRow)
+    }
+  }
+
+  /** Finds the live row with that key and records its death. */
+  private kill(change: number, hashes: KeyHashes, keys: ColumnBatch, keyRow: number): void {
+    const low = hashes.low[keyRow]!
+    const high = hashes.high[keyRow]!
+    const { state } = this
+    if (
+      !this.killInMemory(state.activeIndex, low, high, keys, keyRow) &&
+      !(state.flushingIndex && this.killInMemory(state.flushingIndex, low, high, keys, keyRow)) &&
+      !this.killInFiles(change)
+    ) {
+      const table = formatTableName(state.table)
+      throw new MoonlinkError('corrupt', 'DIVERGED', `${table}: the source changed a row that the mirror does not have; drop and add the table to copy it again`, {
+        context: { table, change },
+      })
+    }
+    state.log.append(this.victim!.id, this.victimRow)
+    this.victim!.kill(this.victimRow)
+    state.liveRows--
+  }
+
+  private killInMemory(index: MemoryKeyIndex, low: number, high: number, keys: ColumnBatch, keyRow: number): boolean {
+    this.candidates.clear()
+    const count = index.candidates(low, high, this.candidates)
+    for (let at = 0; at < count; at++) {
+      const segmentId = this.candidates.segments[at]!
+      const row = this.candidates.rows[at]!
+      const segment = this.state.segment(segmentId)
+      assert(segment.kind === 'memory', 'a memory index names memory segments')
+      if (!this.state.identity.hasher.exact && !this.keyEquals(segment, row, keys, keyRow)) continue
+      assert(index.remove(low, high, segmentId, row), 'an index entry that was found can be removed')
+      this.victim = segment
+      this.victimRow = row
+      return true
+    }
+    return false
+  }
+
+  private keyEquals(segment: MemorySegment, row: number, keys: ColumnBatch, keyRow: number): boolean {
+    // Rows of this very batch are not in the buffer yet while cells wait to be filled in; their keys are in the batch.
+    if (segment === this.segment && this.predecessors !== null && row >= this.first) {
+      return rowsEqual(keys, keyRow, this.newKeys, row - this.first)
+    }
+    if (segment === this.segment) {
+      this.activeKeys ??= selectFields(segment.buffer.view(), this.state.identity.fieldIds)
+      return rowsEqual(keys, keyRow, this.activeKeys, row)
+    }
+    this.flushingKeys ??= selectFields(segment.buffer.view(), this.state.identity.fieldIds)
+    return rowsEqual(keys, keyRow, this.flushingKeys, row)
+  }
+
+  private killInFiles(change: number): boolean {
+    const { firstOf, next, segments, rows } = this.sealed
+    for (let at = firstOf[change]!; at !== NONE; at = next[at]!) {
+      const segment = segments[at]!
+      if (segment.isDead(rows[at]!)) continue
+      this.victim = segment
+      this.victimRow = rows[at]!
+      this.state.fileDeletes++
+      return true
+    }
+    return false
+  }
+}

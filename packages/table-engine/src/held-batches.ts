@@ -1,0 +1,59 @@
+import { ChangeOp, sliceBatch, type ChangeBatch, type Lsn } from '@moonlink/core'
+
+/** A batch with memory of its own, so that it outlives the source's. */
+export function copyBatch(batch: ChangeBatch): ChangeBatch {
+  return {
+    table: batch.table,
+    ops: batch.ops.slice(),
+    rows: sliceBatch(batch.rows, 0, batch.rows.length),
+    old: sliceBatch(batch.old, 0, batch.old.length),
+    unchanged: batch.unchanged.map(({ column, rows }) => ({ column, rows: rows.slice() })),
+    marks: { endLsns: [...batch.marks.endLsns], changeCounts: [...batch.marks.changeCounts], commitTimesMs: [...batch.marks.commitTimesMs] },
+  }
+}
+
+/**
+ * The batch without the transactions that end at or before `lsn`; null where nothing is left. Changes after the last mark stay:
+ * where their transaction ends is not known yet.
+ */
+export function dropThrough(batch: ChangeBatch, lsn: Lsn): ChangeBatch | null {
+  const { endLsns, changeCounts, commitTimesMs } = batch.marks
+  let dropped = 0
+  while (dropped < endLsns.length && endLsns[dropped]! <= lsn) dropped++
+  if (dropped === 0) return batch
+  const from = changeCounts[dropped - 1]!
+  if (from === batch.ops.length && dropped === endLsns.length) return null
+  const { rows, old } = countTaken(batch.ops, from)
+  return {
+    table: batch.table,
+    ops: batch.ops.subarray(from),
+    rows: sliceBatch(batch.rows, rows, batch.rows.length),
+    old: sliceBatch(batch.old, old, batch.old.length),
+    unchanged: batch.unchanged
+      .map((cells) => ({ column: cells.column, rows: cells.rows.filter((row) => row >= rows).map((row) => row - rows) }))
+      .filter((cells) => cells.rows.length > 0),
+    marks: {
+      endLsns: endLsns.slice(dropped),
+      changeCounts: changeCounts.slice(dropped).map((count) => count - from),
+      commitTimesMs: commitTimesMs.slice(dropped),
+    },
+  }
+}
+
+/** How many of `rows` and of `old` the first `count` changes take. */
+function countTaken(ops: Uint8Array, count: number): { rows: number; old: number } {
+  let rows = 0
+  let old = 0
+  for (let change = 0; change < count; change++) {
+    if (ops[change] !== ChangeOp.delete) rows++
+    if (ops[change] === ChangeOp.updateOld || ops[change] === ChangeOp.delete) old++
+  }
+  return { rows, old }
+}
+
+/** The bytes that a held batch keeps. */
+export function heldBytes(batch: ChangeBatch): number {
+  let bytes = batch.ops.byteLength
+  for (const part of [batch.rows, batch.old]) for (const column of part.columns) bytes += column.values.byteLength + (column.offsets?.byteLength ?? 0)
+  return bytes
+}

@@ -1,0 +1,37 @@
+/** Thresholds of the engine. Rows are counted, sizes are bytes, times milliseconds. */
+export interface EngineLimits {
+  /** A mirror flushes once it holds this many rows in memory. */
+  readonly flushRows: number
+  /** A mirror flushes once its rows in memory take this many bytes. */
+  readonly flushBytes: number
+  /** A mirror with changes flushes at least this often. */
+  readonly flushIntervalMs: number
+  /** A mirror flushes once this many deletes of rows in files wait for a commit. */
+  readonly flushDeletes: number
+  /** All mirrors together, indexes included, stay below this: the source waits before it is passed. */
+  readonly memoryLimitBytes: number
+  readonly compaction: CompactionLimits
+  readonly expiry: { readonly minSnapshots: number; readonly maxAgeMs: number; readonly intervalMs: number }
+}
+
+export interface CompactionLimits {
+  readonly enabled: boolean
+  /** Files below this size are small. */
+  readonly smallFileBytes: number
+  /** This many small files are folded into one. */
+  readonly minFiles: number
+  /** A file with at least this share of dead rows is rewritten even when alone. */
+  readonly maxDeadRatio: number
+  /** At most this many bytes are rewritten at once. */
+  readonly maxBytes: number
+}
+
+export const defaultEngineLimits: EngineLimits = {
+  flushRows: 500_000,
+  flushBytes: 128 * 1024 * 1024,
+  flushIntervalMs: 5_000,
+  flushDeletes: 500_000,
+  memoryLimitBytes: 1024 * 1024 * 1024,
+  compaction: { enabled: true, smallFileBytes: 32 * 1024 * 1024, minFiles: 8, maxDeadRatio: 0.5, maxBytes: 256 * 1024 * 1024 },
+  expiry: { minSnapshots: 5, maxAgeMs: 3_600_000, intervalMs: 60_000 },
+}

@@ -1,0 +1,72 @@
+import type { Lsn, TableSnapshot } from '@moonlink/core'
+import { PositionSet } from '@moonlink/deletion-log'
+import type { DeletesView, FileScan, MemoryScan, TablePlan } from '@moonlink/union-read'
+import type { MirrorState } from './mirror-state.ts'
+import { NOTHING_MOVED, type MovedDeletes } from './segment.ts'
+
+const NO_ROWS = new Uint32Array(0)
+
+/** What to read of the live mirror at `lsn`, which must lie in its held range. Takes time in the number of segments, not of rows. */
+export function planMirror(state: MirrorState, lsn: Lsn): TablePlan {
+  const bases = new Map<number, Uint8Array>()
+  const moved = new Map<number, MovedDeletes>()
+  const files: FileScan[] = []
+  const memory: MemoryScan[] = []
+  for (const segment of state.segments.values()) {
+    if (segment.kind === 'file') {
+      const { path, sizeBytes, recordCount } = segment.file
+      files.push({ segment: segment.id, path, sizeBytes, recordCount, hasDeletes: segment.deadCount > 0 })
+      if (segment.base) bases.set(segment.id, segment.base)
+      if (segment.moved.rows.length > 0) moved.set(segment.id, segment.moved)
+    } else {
+      const rowCount = segment.buffer.rowCountAt(lsn)
+      if (rowCount > 0) memory.push({ segment: segment.id, rows: segment.buffer.view(), rowCount, hasDeletes: segment.deadCount > 0 })
+    }
+  }
+  const deletes = deletesView(state.log.firstSeq, state.log.endSeqAt(lsn), state.log.entries(state.log.firstSeq, state.log.endSeqAt(lsn)), bases, moved)
+  return { table: state.table, schema: state.schema, lsn, incarnation: state.incarnation, files, memory, deletes }
+}
+
+/** What to read of a retained Iceberg snapshot. Its segment ids belong to it alone. */
+export function planSnapshot(state: MirrorState, snapshot: TableSnapshot, lsn: Lsn): TablePlan {
+  const vectors = new Map(snapshot.vectors.map((vector) => [vector.dataFile, vector.bitmap]))
+  const bases = new Map<number, Uint8Array>()
+  const files = snapshot.files.map((file, index) => {
+    const vector = vectors.get(file.path)
+    if (vector) bases.set(index + 1, vector)
+    return { segment: index + 1, path: file.path, sizeBytes: file.sizeBytes, recordCount: file.recordCount, hasDeletes: vector !== undefined }
+  })
+  const none = { segments: NO_ROWS, rows: NO_ROWS }
+  return {
+    table: state.table,
+    schema: snapshot.schema,
+    lsn,
+    incarnation: `${state.incarnation}@${snapshot.snapshotId}`,
+    files,
+    memory: [],
+    deletes: deletesView(0, 0, none, bases, new Map()),
+  }
+}
+
+function deletesView(
+  firstSeq: number,
+  endSeq: number,
+  all: { readonly segments: Uint32Array; readonly rows: Uint32Array },
+  bases: ReadonlyMap<number, Uint8Array>,
+  moved: ReadonlyMap<number, MovedDeletes>,
+): DeletesView {
+  return {
+    firstSeq,
+    endSeq,
+    entries: (from, to) => ({ segments: all.segments.subarray(from - firstSeq, to - firstSeq), rows: all.rows.subarray(from - firstSeq, to - firstSeq) }),
+    base(segment) {
+      const bitmap = bases.get(segment)
+      if (bitmap === undefined) return NO_ROWS
+      const set = PositionSet.fromPortable(bitmap)
+      const rows = set.toArray()
+      set.dispose()
+      return rows
+    },
+    moved: (segment) => moved.get(segment) ?? NOTHING_MOVED,
+  }
+}

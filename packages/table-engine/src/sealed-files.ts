@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto'
+import { mkdir, readdir } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { selectFields, type DataFile, type TableStorage } from '@moonlink/core'
+import { BlockCache, SealedKeyIndex, writeSealedIndex, type KeyHashes } from '@moonlink/pk-index'
+import type { Identity } from './mirror-state.ts'
+
+/** The sealed key indexes of one mirror's data files, on local disk. They can always be made again from the data. */
+export class SealedFiles {
+  private readonly directory: string
+  private readonly cache: BlockCache
+
+  constructor(directory: string, cache: BlockCache) {
+    this.directory = directory
+    this.cache = cache
+  }
+
+  async prepare(): Promise<void> {
+    await mkdir(this.directory, { recursive: true })
+  }
+
+  async write(dataFile: string, hashes: KeyHashes, rowIds: Float64Array | null): Promise<void> {
+    await writeSealedIndex({ path: this.pathOf(dataFile), dataFile, hashes, rowIds })
+  }
+
+  async open(file: DataFile): Promise<SealedKeyIndex | null> {
+    return SealedKeyIndex.open(this.pathOf(file.path), { dataFile: file.path, recordCount: file.recordCount }, this.cache)
+  }
+
+  /** Opens the file's index, or reads the file's keys and makes it. */
+  async openOrRebuild(file: DataFile, identity: Identity, storage: TableStorage): Promise<SealedKeyIndex> {
+    const found = await this.open(file)
+    if (found) return found
+    await this.rebuild(file, identity, storage)
+    const rebuilt = await this.open(file)
+    if (!rebuilt) throw new Error(`the index of ${file.path} does not open after it was written`)
+    return rebuilt
+  }
+
+  async remove(dataFile: string): Promise<void> {
+    await SealedKeyIndex.remove(this.pathOf(dataFile))
+  }
+
+  /** Removes indexes of files that the table no longer has. */
+  async removeOthers(dataFiles: readonly string[]): Promise<void> {
+    const keep = new Set(dataFiles.map((path) => basename(this.pathOf(path))))
+    for (const name of await readdir(this.directory)) {
+      if (!keep.has(name)) await SealedKeyIndex.remove(join(this.directory, name))
+    }
+  }
+
+  private async rebuild(file: DataFile, identity: Identity, storage: TableStorage): Promise<void> {
+    const low = new Uint32Array(file.recordCount)
+    const high = new Uint32Array(file.recordCount)
+    const rowIds = new Float64Array(file.recordCount)
+    let storesRowIds = false
+    for await (const scanned of storage.scanFile(file, identity.fieldIds, { lineage: true })) {
+      const hashes = identity.hasher.hash(selectFields(scanned.rows, identity.fieldIds), 0, scanned.rows.length)
+      low.set(hashes.low.subarray(0, hashes.length), scanned.firstRow)
+      high.set(hashes.high.subarray(0, hashes.length), scanned.firstRow)
+      for (let row = 0; row < scanned.rows.length; row++) {
+        const rowId = scanned.rowIds![row]!
+        rowIds[scanned.firstRow + row] = rowId
+        if (rowId !== file.firstRowId + scanned.firstRow + row) storesRowIds = true
+      }
+    }
+    await this.write(file.path, { low, high, length: file.recordCount }, storesRowIds ? rowIds : null)
+  }
+
+  private pathOf(dataFile: string): string {
+    return join(this.directory, `${createHash('sha256').update(dataFile).digest('hex').slice(0, 32)}.idx`)
+  }
+}

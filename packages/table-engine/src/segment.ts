@@ -1,0 +1,136 @@
+import type { RowBuffer } from '@moonlink/arrow-buffer'
+import type { DataFile, SegmentId } from '@moonlink/core'
+import { PositionSet } from '@moonlink/deletion-log'
+import type { SealedKeyIndex } from '@moonlink/pk-index'
+
+const NO_ROWS = new Uint32Array(0)
+const NO_SEQS = new Float64Array(0)
+
+/** Rows of a segment that died at another place, with the log's sequence numbers (see `DeletesView.moved`). */
+export interface MovedDeletes {
+  readonly rows: Uint32Array
+  readonly seqs: Float64Array
+}
+
+export const NOTHING_MOVED: MovedDeletes = { rows: NO_ROWS, seqs: NO_SEQS }
+
+/** Rows in memory. Only the active segment grows. */
+export class MemorySegment {
+  readonly kind = 'memory'
+  readonly id: SegmentId
+  readonly buffer: RowBuffer
+  /** Every dead row, those of an open transaction included. */
+  readonly dead = new RowBits()
+
+  constructor(id: SegmentId, buffer: RowBuffer) {
+    this.id = id
+    this.buffer = buffer
+  }
+
+  isDead(row: number): boolean {
+    return this.dead.has(row)
+  }
+
+  kill(row: number): void {
+    this.dead.add(row)
+  }
+
+  get deadCount(): number {
+    return this.dead.count
+  }
+
+  get byteSize(): number {
+    return this.buffer.byteSize + this.dead.byteSize
+  }
+}
+
+/** A data file of the Iceberg table. */
+export class FileSegment {
+  readonly kind = 'file'
+  readonly id: SegmentId
+  readonly file: DataFile
+  readonly index: SealedKeyIndex | null
+  /** Every dead row, those not committed yet included. */
+  readonly dead: PositionSet
+  readonly moved: MovedDeletes
+  /** The committed deletion vector, portable Roaring bytes; null where no row is dead. Replaced, never written to. */
+  base: Uint8Array | null
+  baseCount: number
+
+  constructor(id: SegmentId, file: DataFile, index: SealedKeyIndex | null, base: Uint8Array | null, moved: MovedDeletes = NOTHING_MOVED) {
+    this.id = id
+    this.file = file
+    this.index = index
+    this.base = base
+    this.dead = base ? PositionSet.fromPortable(base) : new PositionSet()
+    this.baseCount = this.dead.cardinality
+    this.moved = moved
+    if (moved.rows.length > 0) this.dead.addMany(moved.rows)
+  }
+
+  isDead(row: number): boolean {
+    return this.dead.has(row)
+  }
+
+  kill(row: number): void {
+    this.dead.add(row)
+  }
+
+  get deadCount(): number {
+    return this.dead.cardinality
+  }
+
+  /** True where some rows died that the committed vector does not have. */
+  get hasUncommittedDeletes(): boolean {
+    return this.dead.cardinality > this.baseCount
+  }
+
+  get byteSize(): number {
+    return (this.index?.byteSize ?? 0) + this.dead.byteSize + (this.base?.byteLength ?? 0)
+  }
+
+  /** `_row_id` of a row of this file. */
+  rowIdAt(row: number): number {
+    const stored = this.index ? this.index.rowIdAt(row) : -1
+    return stored >= 0 ? stored : this.file.firstRowId + row
+  }
+}
+
+export type Segment = MemorySegment | FileSegment
+
+/** A growing bitmap over the rows of one memory segment. */
+export class RowBits {
+  private bits = new Uint8Array(128)
+  count = 0
+
+  has(row: number): boolean {
+    const at = row >> 3
+    return at < this.bits.length && ((this.bits[at]! >> (row & 7)) & 1) === 1
+  }
+
+  add(row: number): void {
+    const at = row >> 3
+    if (at >= this.bits.length) this.grow(at + 1)
+    if ((this.bits[at]! >> (row & 7)) & 1) return
+    this.bits[at]! |= 1 << (row & 7)
+    this.count++
+  }
+
+  /** A copy that later changes do not touch. */
+  clone(): RowBits {
+    const copy = new RowBits()
+    copy.bits = this.bits.slice()
+    copy.count = this.count
+    return copy
+  }
+
+  get byteSize(): number {
+    return this.bits.byteLength
+  }
+
+  private grow(needed: number): void {
+    const grown = new Uint8Array(Math.max(needed, this.bits.length * 2))
+    grown.set(this.bits)
+    this.bits = grown
+  }
+}
