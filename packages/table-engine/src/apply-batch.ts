@@ -228,9 +228,14 @@ class ChangeApplier {
       !this.killInFiles(change)
     ) {
       const table = formatTableName(state.table)
-      throw new MoonlinkError('corrupt', 'DIVERGED', `${table}: the source changed a row that the mirror does not have; drop and add the table to copy it again`, {
-        context: { table, change },
-      })
+      throw new MoonlinkError(
+        'corrupt',
+        'DIVERGED',
+        `${table}: the source changed a row that the mirror does not have; drop and add the table to copy it again`,
+        {
+          context: { table, change },
+        },
+      )
     }
     state.log.append(this.victim!.id, this.victimRow)
     this.victim!.kill(this.victimRow)

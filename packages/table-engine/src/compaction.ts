@@ -40,7 +40,11 @@ export interface WrittenCompaction {
  * Rewrites the live rows of `sources` into one file, lineage kept. Only rows dead in the committed vectors are left out: later
  * deaths belong to LSNs that the snapshot of this commit does not cover, and move along (`adoptCompaction`).
  */
-export async function writeCompaction(state: MirrorState, sources: readonly FileSegment[], sealedFiles: SealedFiles): Promise<WrittenCompaction> {
+export async function writeCompaction(
+  state: MirrorState,
+  sources: readonly FileSegment[],
+  sealedFiles: SealedFiles,
+): Promise<WrittenCompaction> {
   const fieldIds = state.schema.fields.map((field) => field.id)
   const builder = new BatchBuilder(state.schema.fields)
   const rowIds: number[] = []
@@ -74,7 +78,12 @@ export async function writeCompaction(state: MirrorState, sources: readonly File
 }
 
 /** Puts the new file in the place of its sources. Under the mirror's lock; no await in between. */
-export function adoptCompaction(state: MirrorState, written: WrittenCompaction, snapshot: TableSnapshot, index: SealedKeyIndex | null): void {
+export function adoptCompaction(
+  state: MirrorState,
+  written: WrittenCompaction,
+  snapshot: TableSnapshot,
+  index: SealedKeyIndex | null,
+): void {
   if (written.staged) {
     const { path } = written.staged
     const file = snapshot.files.find((candidate) => candidate.path === path)

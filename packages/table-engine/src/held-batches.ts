@@ -8,7 +8,11 @@ export function copyBatch(batch: ChangeBatch): ChangeBatch {
     rows: sliceBatch(batch.rows, 0, batch.rows.length),
     old: sliceBatch(batch.old, 0, batch.old.length),
     unchanged: batch.unchanged.map(({ column, rows }) => ({ column, rows: rows.slice() })),
-    marks: { endLsns: [...batch.marks.endLsns], changeCounts: [...batch.marks.changeCounts], commitTimesMs: [...batch.marks.commitTimesMs] },
+    marks: {
+      endLsns: [...batch.marks.endLsns],
+      changeCounts: [...batch.marks.changeCounts],
+      commitTimesMs: [...batch.marks.commitTimesMs],
+    },
   }
 }
 
@@ -54,6 +58,7 @@ function countTaken(ops: Uint8Array, count: number): { rows: number; old: number
 /** The bytes that a held batch keeps. */
 export function heldBytes(batch: ChangeBatch): number {
   let bytes = batch.ops.byteLength
-  for (const part of [batch.rows, batch.old]) for (const column of part.columns) bytes += column.values.byteLength + (column.offsets?.byteLength ?? 0)
+  for (const part of [batch.rows, batch.old])
+    for (const column of part.columns) bytes += column.values.byteLength + (column.offsets?.byteLength ?? 0)
   return bytes
 }

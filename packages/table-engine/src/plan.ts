@@ -23,7 +23,13 @@ export function planMirror(state: MirrorState, lsn: Lsn): TablePlan {
       if (rowCount > 0) memory.push({ segment: segment.id, rows: segment.buffer.view(), rowCount, hasDeletes: segment.deadCount > 0 })
     }
   }
-  const deletes = deletesView(state.log.firstSeq, state.log.endSeqAt(lsn), state.log.entries(state.log.firstSeq, state.log.endSeqAt(lsn)), bases, moved)
+  const deletes = deletesView(
+    state.log.firstSeq,
+    state.log.endSeqAt(lsn),
+    state.log.entries(state.log.firstSeq, state.log.endSeqAt(lsn)),
+    bases,
+    moved,
+  )
   return { table: state.table, schema: state.schema, lsn, incarnation: state.incarnation, files, memory, deletes }
 }
 
@@ -34,7 +40,13 @@ export function planSnapshot(state: MirrorState, snapshot: TableSnapshot, lsn: L
   const files = snapshot.files.map((file, index) => {
     const vector = vectors.get(file.path)
     if (vector) bases.set(index + 1, vector)
-    return { segment: index + 1, path: file.path, sizeBytes: file.sizeBytes, recordCount: file.recordCount, hasDeletes: vector !== undefined }
+    return {
+      segment: index + 1,
+      path: file.path,
+      sizeBytes: file.sizeBytes,
+      recordCount: file.recordCount,
+      hasDeletes: vector !== undefined,
+    }
   })
   const none = { segments: NO_ROWS, rows: NO_ROWS }
   return {
@@ -58,7 +70,10 @@ function deletesView(
   return {
     firstSeq,
     endSeq,
-    entries: (from, to) => ({ segments: all.segments.subarray(from - firstSeq, to - firstSeq), rows: all.rows.subarray(from - firstSeq, to - firstSeq) }),
+    entries: (from, to) => ({
+      segments: all.segments.subarray(from - firstSeq, to - firstSeq),
+      rows: all.rows.subarray(from - firstSeq, to - firstSeq),
+    }),
     base(segment) {
       const bitmap = bases.get(segment)
       if (bitmap === undefined) return NO_ROWS

@@ -55,7 +55,7 @@ async function dropCollisions(state: MirrorState, requests: readonly SealedReque
     const first = places.firstOf[request.change]!
     if (first === NONE || places.next[first] === NONE) continue
     let kept = NONE
-    for (let at = first; at !== NONE; ) {
+    for (let at = first; at !== NONE;) {
       const following = places.next[at]!
       if (await keyMatches(state, request, places.segments[at]!, places.rows[at]!)) {
         places.next[at] = kept

@@ -1,0 +1,350 @@
+import { createHash } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import {
+  formatLsn,
+  formatTableName,
+  maxLsn,
+  minLsn,
+  MoonlinkError,
+  randomUuid,
+  type Clock,
+  type Logger,
+  type Lsn,
+  type Random,
+  type SourceEvent,
+} from '@moonlink/core'
+import { BlockCache } from '@moonlink/pk-index'
+import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import type { EngineLimits } from './limits.ts'
+import { LsnWaiters } from './lsn-waiters.ts'
+import { Mirror, type MirrorSpec, type MirrorStatus } from './mirror.ts'
+import { SealedFiles } from './sealed-files.ts'
+
+export interface EngineOptions {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  /** Local directory for sealed key indexes; they can be made again from the data. */
+  readonly indexDirectory: string
+  readonly limits: EngineLimits
+}
+
+/** Share of the memory limit for blocks of sealed indexes read from disk. */
+const INDEX_CACHE_SHARE = 0.1
+/** At this share of the memory limit the largest mirror is flushed; at the next the source waits for it. */
+const FLUSH_SHARE = 0.5
+const WAIT_SHARE = 0.8
+/** Rows applied between two looks at the memory in use. */
+const MEMORY_CHECK_ROWS = 20_000
+const POLL_MS = 5
+
+/**
+ * All mirrors of one source, on one LSN line. `apply` takes the stream's events in order; readers get leases over a consistent
+ * cut. Everything runs on one thread; flushes and compactions run beside applying.
+ */
+export class Engine implements LeaseSource {
+  private readonly options: EngineOptions
+  private readonly mirrors = new Map<string, Mirror>()
+  private readonly leased = new Map<string, number>()
+  private readonly applied: LsnWaiters
+  private readonly blockCache: BlockCache
+  private appliedTo: Lsn = 0n
+  /** How far the current stream has come; falls behind `appliedTo` when a lost stream had to start again earlier. */
+  private streamedTo: Lsn = 0n
+  private sourceTo: Lsn = 0n
+  private latestFrom: Lsn = 0n
+  private rowsSinceCheck = 0
+
+  constructor(options: EngineOptions) {
+    this.options = options
+    this.applied = new LsnWaiters(options.clock)
+    this.blockCache = new BlockCache(Math.floor(options.limits.memoryLimitBytes * INDEX_CACHE_SHARE))
+  }
+
+  get appliedLsn(): Lsn {
+    return this.appliedTo
+  }
+
+  get sourceLsn(): Lsn {
+    return maxLsn(this.sourceTo, this.appliedTo)
+  }
+
+  /** Bytes that rows, indexes and logs take in memory. */
+  get memoryBytes(): number {
+    let bytes = this.blockCache.byteSize
+    for (const mirror of this.mirrors.values()) bytes += mirror.byteSize
+    return bytes
+  }
+
+  /** Opens the mirror at its last commit. Where its `committedLsn` is null, copy it: `appendCopied`, then `finishCopy`. */
+  async addMirror(spec: MirrorSpec): Promise<Mirror> {
+    const { clock, logger, limits } = this.options
+    const name = formatTableName(spec.table)
+    if (this.mirrors.has(name)) throw new MoonlinkError('invalid', 'TABLE_EXISTS', `${name} is mirrored already`)
+    const mirror = await Mirror.open(spec, {
+      clock,
+      logger,
+      limits,
+      sealedFiles: new SealedFiles(this.indexDirectoryOf(name), this.blockCache),
+      appliedLsn: () => this.appliedTo,
+      newIncarnation: () => randomUuid(this.options.random),
+      leasedPaths: () => new Set(this.leased.keys()),
+    })
+    this.mirrors.set(name, mirror)
+    return mirror
+  }
+
+  /** Forgets the mirror and its local indexes; its Iceberg table stays. */
+  async removeMirror(name: string): Promise<void> {
+    const mirror = this.mirrors.get(name)
+    if (!mirror) return
+    this.mirrors.delete(name)
+    await mirror.close()
+    await rm(this.indexDirectoryOf(name), { recursive: true, force: true })
+  }
+
+  mirror(name: string): Mirror | undefined {
+    return this.mirrors.get(name)
+  }
+
+  /** "Latest" answers only once `sourceLsn`, the source's position at the start, is applied: no reader sees time go back. */
+  requireCatchUp(sourceLsn: Lsn): void {
+    this.latestFrom = maxLsn(this.latestFrom, sourceLsn)
+    this.sourceTo = maxLsn(this.sourceTo, sourceLsn)
+  }
+
+  /** Applies the stream's next event. Resolves when its memory may be reused; waits where memory nears its limit. */
+  async apply(event: SourceEvent): Promise<void> {
+    switch (event.kind) {
+      case 'batch': {
+        await this.mirrors.get(formatTableName(event.batch.table))?.apply(event.batch)
+        this.rowsSinceCheck += event.batch.ops.length
+        if (this.rowsSinceCheck >= MEMORY_CHECK_ROWS) await this.holdMemory()
+        return
+      }
+      case 'watermark':
+        this.streamedTo = event.lsn
+        this.appliedTo = maxLsn(this.appliedTo, event.lsn)
+        this.sourceTo = maxLsn(this.sourceTo, event.sourceLsn)
+        this.applied.reached(this.streamedTo)
+        return
+      case 'truncate':
+        for (const table of event.tables) {
+          await this.mirrors
+            .get(formatTableName(table))
+            ?.pause('TRUNCATED', `the source truncated the table at ${formatLsn(event.endLsn)}; drop and add it to copy it again`)
+        }
+        return
+      case 'schema':
+        await this.mirrors
+          .get(formatTableName(event.table))
+          ?.pause('SCHEMA_CHANGED', `${event.reason}; drop and add the table to copy it again`)
+        return
+      case 'unmirrorable':
+        await this.mirrors.get(formatTableName(event.table))?.pause(event.code, event.reason)
+        return
+    }
+  }
+
+  /**
+   * After a lost stream: true where the next may open at `appliedLsn`; false where an open transaction had to be rolled back, so
+   * that it must open at `restartLsn()`.
+   */
+  async resetOpenTransaction(): Promise<boolean> {
+    const open = [...this.mirrors.values()].filter((mirror) => mirror.hasOpenTransaction)
+    if (open.length === 0) return true
+    for (const mirror of this.mirrors.values()) {
+      if (open.includes(mirror)) await mirror.reload(this.appliedTo)
+      else mirror.skipTo(this.appliedTo)
+    }
+    this.streamedTo = this.restartLsn()
+    return false
+  }
+
+  /** Where a stream must open so that no mirror misses a change. */
+  restartLsn(): Lsn {
+    let lsn: Lsn | null = null
+    for (const mirror of this.mirrors.values()) {
+      const needed = mirror.durableLsn()
+      if (needed !== null) lsn = lsn === null ? needed : minLsn(lsn, needed)
+    }
+    return lsn ?? this.appliedTo
+  }
+
+  /** What the source may forget. */
+  acknowledgeableLsn(): Lsn {
+    return minLsn(this.restartLsn(), this.streamedTo)
+  }
+
+  /** Throws `retry`/`TIMED_OUT`. */
+  async waitApplied(lsn: Lsn, timeoutMs: number): Promise<void> {
+    if (this.streamedTo >= lsn && this.appliedTo >= lsn) return
+    await this.applied.wait(
+      lsn,
+      timeoutMs,
+      () => `${formatLsn(lsn)} is not applied after ${timeoutMs} ms (applied: ${formatLsn(this.streamedTo)})`,
+    )
+  }
+
+  /** Waits until Iceberg commits of the tables (default: all) cover `lsn`, flushing what is due to it. Throws `retry`/`TIMED_OUT`. */
+  async waitCommitted(lsn: Lsn, timeoutMs: number, tables?: readonly string[]): Promise<void> {
+    const { clock } = this.options
+    const deadline = clock.nowMs() + timeoutMs
+    await this.waitApplied(lsn, timeoutMs)
+    for (const mirror of this.chosen(tables)) {
+      for (;;) {
+        const durable = mirror.durableLsn()
+        if (durable === null || (mirror.currentPhase === 'streaming' && durable >= lsn)) break
+        if (clock.nowMs() >= deadline)
+          throw new MoonlinkError('retry', 'TIMED_OUT', `${mirror.name}: no Iceberg commit covers ${formatLsn(lsn)} after ${timeoutMs} ms`)
+        if (mirror.currentPhase === 'streaming')
+          await withDeadline(
+            clock,
+            deadline - clock.nowMs(),
+            mirror.flush(),
+            () => `${mirror.name}: no Iceberg commit covers ${formatLsn(lsn)} after ${timeoutMs} ms`,
+          )
+        else await clock.sleep(POLL_MS * 4)
+      }
+    }
+  }
+
+  /** Commits what was applied when called. */
+  async flush(tables?: readonly string[]): Promise<void> {
+    await Promise.all(this.chosen(tables).map((mirror) => mirror.flush()))
+  }
+
+  status(): readonly MirrorStatus[] {
+    return [...this.mirrors.values()].map((mirror) => mirror.status())
+  }
+
+  /** Starts due flushes, compactions and expiries; call it every 100 ms or so. */
+  async tick(): Promise<void> {
+    for (const mirror of this.mirrors.values()) mirror.tick()
+  }
+
+  readableTables(): readonly string[] {
+    return [...this.mirrors.keys()]
+  }
+
+  async acquire(request: AcquireRequest): Promise<Lease> {
+    const mirrors = request.tables.map((name) => this.readable(name))
+    if (request.lsn === null) {
+      const needed = [this.latestFrom, ...mirrors.flatMap((mirror) => [mirror.readableFrom, mirror.floor])].reduce(maxLsn, 0n)
+      await this.waitApplied(needed, request.timeoutMs)
+      return this.lease(
+        this.appliedTo,
+        mirrors.map((mirror) => mirror.plan(this.appliedTo)),
+      )
+    }
+    const { lsn } = request
+    await this.waitApplied(mirrors.map((mirror) => mirror.readableFrom).reduce(maxLsn, lsn), request.timeoutMs)
+    const retained = new Map<Mirror, TablePlan>()
+    for (const mirror of mirrors) {
+      if (lsn >= mirror.floor) continue
+      const plan = await mirror.planRetained(lsn)
+      if (!plan) throw notHeld(mirror, lsn, this.appliedTo)
+      retained.set(mirror, plan)
+    }
+    // A commit may have raised a floor while snapshots were loaded.
+    const raised = mirrors.find((mirror) => lsn < mirror.floor && !retained.has(mirror))
+    if (raised) return this.acquire(request)
+    return this.lease(
+      lsn,
+      mirrors.map((mirror) => retained.get(mirror) ?? mirror.plan(lsn)),
+    )
+  }
+
+  async close(): Promise<void> {
+    for (const mirror of this.mirrors.values()) await mirror.close()
+    this.mirrors.clear()
+  }
+
+  private lease(lsn: Lsn, plans: readonly TablePlan[]): Lease {
+    const paths = plans.flatMap((plan) => plan.files.map((file) => file.path))
+    for (const path of paths) this.leased.set(path, (this.leased.get(path) ?? 0) + 1)
+    let released = false
+    return {
+      lsn,
+      tables: new Map(plans.map((plan) => [formatTableName(plan.table), plan])),
+      release: () => {
+        if (released) return
+        released = true
+        for (const path of paths) {
+          const count = this.leased.get(path)! - 1
+          if (count === 0) this.leased.delete(path)
+          else this.leased.set(path, count)
+        }
+      },
+    }
+  }
+
+  private readable(name: string): Mirror {
+    const mirror = this.mirrors.get(name)
+    if (!mirror) {
+      const known = [...this.mirrors.keys()].join(', ') || 'none'
+      throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored (mirrored: ${known})`)
+    }
+    if (mirror.currentPhase === 'copying')
+      throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming`)
+    if (mirror.currentPhase !== 'streaming')
+      throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is ${mirror.currentPhase}: ${mirror.pauseReason ?? ''}`)
+    return mirror
+  }
+
+  private chosen(tables?: readonly string[]): Mirror[] {
+    if (!tables) return [...this.mirrors.values()]
+    return tables.map((name) => {
+      const mirror = this.mirrors.get(name)
+      if (!mirror) throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored`)
+      return mirror
+    })
+  }
+
+  /** Flushes the largest mirror when memory grows, and waits for it before the limit is passed. */
+  private async holdMemory(): Promise<void> {
+    this.rowsSinceCheck = 0
+    const { memoryLimitBytes } = this.options.limits
+    if (this.memoryBytes < memoryLimitBytes * FLUSH_SHARE) return
+    const [largest] = [...this.mirrors.values()]
+      .filter((mirror) => mirror.currentPhase === 'streaming' && !mirror.hasOpenTransaction)
+      .sort((a, b) => b.byteSize - a.byteSize)
+    if (!largest) return
+    const flushed = largest
+      .flush()
+      .catch((error: unknown) => this.options.logger.error('a flush for memory failed', { table: largest.name, error: String(error) }))
+    if (this.memoryBytes >= memoryLimitBytes * WAIT_SHARE) await flushed
+  }
+
+  private indexDirectoryOf(name: string): string {
+    return join(this.options.indexDirectory, createHash('sha256').update(name).digest('hex').slice(0, 16))
+  }
+}
+
+function notHeld(mirror: Mirror, lsn: Lsn, applied: Lsn): MoonlinkError {
+  const retained = mirror.retainedLsns().map(formatLsn)
+  const also =
+    retained.length > 0 ? `, and the Iceberg snapshots at ${retained.slice(0, 8).join(', ')}${retained.length > 8 ? ', …' : ''}` : ''
+  return new MoonlinkError(
+    'invalid',
+    'LSN_NOT_HELD',
+    `${mirror.name} can't be read at ${formatLsn(lsn)} any more: held are ${formatLsn(mirror.floor)} to ${formatLsn(applied)}${also}`,
+    { context: { table: mirror.name, lsn: formatLsn(lsn), floor: formatLsn(mirror.floor), applied: formatLsn(applied) } },
+  )
+}
+
+async function withDeadline<T>(clock: Clock, timeoutMs: number, work: Promise<T>, message: () => string): Promise<T> {
+  const abort = new AbortController()
+  try {
+    return await Promise.race([
+      work,
+      clock.sleep(Math.max(0, timeoutMs), abort.signal).then(() => {
+        throw new MoonlinkError('retry', 'TIMED_OUT', message())
+      }),
+    ])
+  } finally {
+    work.catch(() => undefined)
+    abort.abort(new Error('done'))
+  }
+}

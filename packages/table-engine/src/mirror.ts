@@ -1,0 +1,515 @@
+import {
+  BatchBuilder,
+  formatLsn,
+  formatTableName,
+  isMoonlinkError,
+  maxLsn,
+  MoonlinkError,
+  selectFields,
+  type ChangeBatch,
+  type Clock,
+  type ColumnBatch,
+  type Logger,
+  type Lsn,
+  type StagedFile,
+  type TableName,
+  type TableSchema,
+  type TableStorage,
+} from '@moonlink/core'
+import type { TablePlan } from '@moonlink/union-read'
+import { applyBatch } from './apply-batch.ts'
+import { adoptCompaction, chooseCompaction, compactionLsn, writeCompaction } from './compaction.ts'
+import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } from './flush.ts'
+import { copyBatch, dropThrough, heldBytes } from './held-batches.ts'
+import type { EngineLimits } from './limits.ts'
+import { MirrorState } from './mirror-state.ts'
+import { Mutex } from './mutex.ts'
+import { planMirror, planSnapshot } from './plan.ts'
+import type { SealedFiles } from './sealed-files.ts'
+import { FileSegment } from './segment.ts'
+
+export interface MirrorSpec {
+  readonly table: TableName
+  readonly schema: TableSchema
+  readonly storage: TableStorage
+  /** True for a table whose source only ever inserts: no key index is kept. */
+  readonly appendOnly: boolean
+}
+
+export type MirrorPhase = 'copying' | 'streaming' | 'paused' | 'failed'
+
+export interface MirrorStatus {
+  readonly table: TableName
+  readonly state: MirrorPhase
+  readonly reason: string | null
+  readonly rows: number
+  readonly copiedRows: number
+  readonly appliedLsn: Lsn
+  /** Every change up to here survives a crash of ours; null before the initial copy is committed. */
+  readonly durableLsn: Lsn | null
+  readonly committedLsn: Lsn | null
+  /** Commit time in the source of the last change applied, ms since 1970. */
+  readonly lastCommitTimeMs: number | null
+  readonly metadataLocation: string
+  readonly snapshotId: bigint | null
+  readonly dataFiles: number
+  readonly deletionVectors: number
+  readonly memoryRows: number
+  readonly memoryBytes: number
+}
+
+/** What a mirror needs of its engine. */
+export interface MirrorHost {
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly limits: EngineLimits
+  readonly sealedFiles: SealedFiles
+  appliedLsn(): Lsn
+  newIncarnation(): string
+  /** Data files that running reads hold. */
+  leasedPaths(): ReadonlySet<string>
+}
+
+/** Table property that says why a mirror is paused; empty or absent while it is not. */
+export const PAUSED_PROPERTY = 'moonlink.paused-reason'
+
+const RETRY_FIRST_MS = 200
+const RETRY_MAX_MS = 30_000
+
+/** The mirror of one table: owns its segments, index, log and commits. */
+export class Mirror {
+  readonly name: string
+  readonly table: TableName
+  private readonly spec: MirrorSpec
+  private readonly host: MirrorHost
+  private state: MirrorState
+  private phase: MirrorPhase = 'streaming'
+  private reason: string | null = null
+  /** Orders everything that changes `state`. */
+  private readonly lock = new Mutex()
+  /** Orders flushes, compactions and other commits. */
+  private readonly jobs = new Mutex()
+  private jobRunning = false
+
+  private committed: Lsn | null
+  /** Changes of transactions that end at or before this are in Iceberg already. */
+  private skipThrough: Lsn
+  private catchingUp = true
+  private held: ChangeBatch[] = []
+  private heldByteSize = 0
+  /** While copying: the stream must be able to start again here. */
+  private readonly copyHoldLsn: Lsn
+  private copyBuffer: BatchBuilder | null = null
+  private copyFiles: StagedFile[] = []
+  private copyWrite: Promise<void> = Promise.resolve()
+  private copiedRows = 0
+
+  private frozen: { flush: FrozenFlush; written: WrittenFlush | null } | null = null
+  private retryAtMs = 0
+  private retryDelayMs = RETRY_FIRST_MS
+  private dirtySinceMs: number | null = null
+  private lastExpiryMs: number
+  private boundaryWaiters: (() => void)[] = []
+  /** Reads need the stream to have come this far (again). */
+  readableFrom: Lsn = 0n
+
+  private constructor(spec: MirrorSpec, host: MirrorHost) {
+    this.spec = spec
+    this.host = host
+    this.table = spec.table
+    this.name = formatTableName(spec.table)
+    this.committed = spec.storage.snapshot.committedLsn
+    this.skipThrough = this.committed ?? 0n
+    this.copyHoldLsn = host.appliedLsn()
+    this.lastExpiryMs = host.clock.nowMs()
+    this.state = new MirrorState(spec.table, spec.schema, spec.storage, spec.appendOnly, host.newIncarnation())
+  }
+
+  /** Opens the mirror at its last Iceberg commit: files, vectors, key indexes (made again from the data where they are missing). */
+  static async open(spec: MirrorSpec, host: MirrorHost): Promise<Mirror> {
+    const mirror = new Mirror(spec, host)
+    await host.sealedFiles.prepare()
+    if (mirror.committed === null) mirror.phase = 'copying'
+    else await mirror.loadFiles()
+    const pausedReason = spec.storage.snapshot.properties[PAUSED_PROPERTY]
+    if (pausedReason) {
+      mirror.phase = 'paused'
+      mirror.reason = pausedReason
+    }
+    return mirror
+  }
+
+  get committedLsn(): Lsn | null {
+    return this.committed
+  }
+
+  get currentPhase(): MirrorPhase {
+    return this.phase
+  }
+
+  get pauseReason(): string | null {
+    return this.reason
+  }
+
+  /** The lowest LSN that memory and current files can show exactly. */
+  get floor(): Lsn {
+    return this.committed ?? 0n
+  }
+
+  get byteSize(): number {
+    return this.state.byteSize + this.heldByteSize + (this.copyBuffer?.byteSize ?? 0)
+  }
+
+  get hasOpenTransaction(): boolean {
+    return this.state.openChanges > 0 || (this.held.length > 0 && this.phase === 'streaming')
+  }
+
+  /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
+  durableLsn(): Lsn | null {
+    if (this.phase === 'paused' || this.phase === 'failed') return null
+    if (this.phase === 'copying') return this.copyHoldLsn
+    const idle = this.state.isClean && this.frozen === null && this.held.length === 0
+    return idle ? maxLsn(this.committed!, this.host.appliedLsn()) : this.committed!
+  }
+
+  async apply(batch: ChangeBatch): Promise<void> {
+    await this.lock.run(async () => {
+      if (this.phase === 'copying') return this.hold(batch)
+      if (this.phase !== 'streaming') return
+      try {
+        await this.applyInOrder(batch)
+      } catch (error) {
+        await this.fail(error)
+      }
+    })
+    if (this.state.openChanges === 0) this.boundaryWaiters.splice(0).forEach((wake) => wake())
+  }
+
+  /** Copied rows, before `finishCopy`; waits while files are being written. */
+  async appendCopied(batch: ColumnBatch): Promise<void> {
+    this.copyBuffer ??= new BatchBuilder(this.spec.schema.fields)
+    this.copyBuffer.appendRange(batch)
+    this.copiedRows += batch.length
+    const { flushRows, flushBytes } = this.host.limits
+    if (this.copyBuffer.length >= flushRows || this.copyBuffer.usedBytes >= flushBytes) await this.writeCopied()
+  }
+
+  /** Commits the copied rows at `boundaryLsn` and lets the changes that came meanwhile in. */
+  async finishCopy(boundaryLsn: Lsn): Promise<void> {
+    if (this.copyBuffer && this.copyBuffer.length > 0) await this.writeCopied()
+    await this.copyWrite
+    await this.jobs.run(async () => {
+      const { storage } = this.spec
+      await storage.commit({
+        kind: 'append',
+        addFiles: this.copyFiles,
+        removeFiles: storage.snapshot.files.map((file) => file.path),
+        vectors: [],
+        lsn: boundaryLsn,
+      })
+      await this.lock.run(async () => {
+        this.committed = this.skipThrough = boundaryLsn
+        this.catchingUp = true
+        await this.loadFiles()
+        this.phase = 'streaming'
+        const held = this.held.splice(0)
+        this.heldByteSize = 0
+        for (const batch of held) await this.applyInOrder(batch)
+      })
+    })
+    this.copyBuffer = null
+    this.copyFiles = []
+  }
+
+  /** Stops taking changes, with what was applied committed; remembered across restarts. */
+  async pause(code: string, reason: string): Promise<void> {
+    if (this.phase === 'paused') return
+    const text = `${code} ${reason}`
+    if (this.phase === 'streaming')
+      await this.flush().catch((error: unknown) =>
+        this.host.logger.warn('flush before a pause failed', { table: this.name, error: String(error) }),
+      )
+    this.phase = 'paused'
+    this.reason = text
+    await this.jobs.run(() => this.spec.storage.setProperties({ [PAUSED_PROPERTY]: text }))
+    this.host.logger.warn('table paused', { table: this.name, reason: text })
+  }
+
+  /** Makes what has been applied durable in Iceberg. Waits for an open transaction to end first. */
+  async flush(): Promise<void> {
+    for (;;) {
+      const done = await this.jobs.run(() => this.flushJob())
+      if (done) return
+      await new Promise<void>((resolve) => this.boundaryWaiters.push(resolve))
+    }
+  }
+
+  /** Starts what is due: a flush, a compaction, an expiry. Never waits for it. */
+  tick(): void {
+    if (this.jobRunning || this.phase !== 'streaming') return
+    const now = this.host.clock.nowMs()
+    if (this.state.isClean && this.frozen === null) this.dirtySinceMs = null
+    else this.dirtySinceMs ??= now
+    const isDue = now >= this.retryAtMs && (this.frozen !== null || this.isFlushDue(now))
+    if (!isDue && !this.isMaintenanceDue(now)) return
+    this.jobRunning = true
+    void this.jobs
+      .run(async () => {
+        if (isDue) await this.flushJob()
+        if (this.frozen === null) await this.maintain()
+      })
+      .catch((error: unknown) => this.host.logger.error('a commit failed', { table: this.name, error: String(error) }))
+      .finally(() => {
+        this.jobRunning = false
+      })
+  }
+
+  plan(lsn: Lsn): TablePlan {
+    return planMirror(this.state, lsn)
+  }
+
+  /** The retained Iceberg snapshot at exactly `lsn`, or null. */
+  async planRetained(lsn: Lsn): Promise<TablePlan | null> {
+    const retained = this.spec.storage.retained().find((snapshot) => snapshot.lsn === lsn)
+    return retained ? planSnapshot(this.state, await this.spec.storage.loadSnapshot(retained.snapshotId), lsn) : null
+  }
+
+  retainedLsns(): readonly Lsn[] {
+    return this.spec.storage.retained().map((snapshot) => snapshot.lsn)
+  }
+
+  /** Goes back to the last Iceberg commit; the stream has to bring the rest again. */
+  async reload(readableFrom: Lsn): Promise<void> {
+    if (this.phase !== 'streaming') return
+    await this.jobs.run(() =>
+      this.lock.run(async () => {
+        this.closeIndexes()
+        this.frozen = null
+        this.held = []
+        this.heldByteSize = 0
+        this.state = new MirrorState(this.spec.table, this.spec.schema, this.spec.storage, this.spec.appendOnly, this.host.newIncarnation())
+        this.committed = this.spec.storage.snapshot.committedLsn
+        this.skipThrough = this.committed!
+        this.catchingUp = true
+        this.readableFrom = readableFrom
+        await this.loadFiles()
+      }),
+    )
+  }
+
+  /** The stream starts again before `lsn`, which this mirror has applied: what comes up to there is skipped. */
+  skipTo(lsn: Lsn): void {
+    this.skipThrough = maxLsn(this.skipThrough, lsn)
+    this.catchingUp = true
+  }
+
+  status(): MirrorStatus {
+    const files = [...this.state.files()]
+    const { snapshot } = this.spec.storage
+    return {
+      table: this.table,
+      state: this.phase,
+      reason: this.reason,
+      rows: this.phase === 'copying' ? this.copiedRows : this.state.liveRows,
+      copiedRows: this.copiedRows,
+      appliedLsn: this.host.appliedLsn(),
+      durableLsn: this.durableLsn() ?? this.committed,
+      committedLsn: this.phase === 'streaming' ? this.durableLsn() : this.committed,
+      lastCommitTimeMs: this.state.lastCommitTimeMs,
+      metadataLocation: snapshot.metadataLocation,
+      snapshotId: snapshot.snapshotId,
+      dataFiles: files.length,
+      deletionVectors: files.filter((file) => file.baseCount > 0).length,
+      memoryRows: this.state.memoryRows + (this.copyBuffer?.length ?? 0),
+      memoryBytes: this.byteSize,
+    }
+  }
+
+  /** Lets go of files and memory. Waits for a commit under way; flushes nothing. */
+  async close(): Promise<void> {
+    await this.jobs.run(() => this.lock.run(() => this.closeIndexes()))
+  }
+
+  private closeIndexes(): void {
+    for (const file of this.state.files()) {
+      file.index?.close()
+      file.dead.dispose()
+    }
+  }
+
+  private async loadFiles(): Promise<void> {
+    const { storage } = this.spec
+    const { files, vectors } = storage.snapshot
+    const bitmaps = new Map(vectors.map((vector) => [vector.dataFile, vector.bitmap]))
+    for (const file of files) {
+      const index = this.spec.appendOnly ? null : await this.host.sealedFiles.openOrRebuild(file, this.state.identity, storage)
+      const segment = new FileSegment(this.state.newSegmentId(), file, index, bitmaps.get(file.path) ?? null)
+      this.state.segments.set(segment.id, segment)
+      this.state.liveRows += file.recordCount - segment.baseCount
+    }
+    this.state.lastMarkLsn = this.committed ?? 0n
+    await this.host.sealedFiles.removeOthers(files.map((file) => file.path))
+  }
+
+  private hold(batch: ChangeBatch): void {
+    const copy = copyBatch(batch)
+    this.held.push(copy)
+    this.heldByteSize += heldBytes(copy)
+  }
+
+  /** Drops what Iceberg has already; an open transaction waits until it is known where it ends. */
+  private async applyInOrder(batch: ChangeBatch): Promise<void> {
+    if (!this.catchingUp) return applyBatch(this.state, batch)
+    const [firstEnd] = batch.marks.endLsns
+    if (firstEnd === undefined) return this.hold(batch)
+    const waiting = this.held.splice(0)
+    this.heldByteSize = 0
+    if (firstEnd > this.skipThrough) {
+      this.catchingUp = false
+      for (const earlier of waiting) await applyBatch(this.state, earlier)
+      return applyBatch(this.state, batch)
+    }
+    const rest = dropThrough(batch, this.skipThrough)
+    if (rest === null) return
+    if (rest.marks.endLsns.length === 0) return this.hold(rest)
+    this.catchingUp = false
+    return applyBatch(this.state, rest)
+  }
+
+  private async writeCopied(): Promise<void> {
+    const builder = this.copyBuffer!
+    this.copyBuffer = new BatchBuilder(this.spec.schema.fields)
+    await this.copyWrite
+    const write = this.writeCopiedFile(builder.view())
+    this.copyWrite = write
+    write.catch(() => undefined)
+  }
+
+  private async writeCopiedFile(rows: ColumnBatch): Promise<void> {
+    const { identity } = this.state
+    const hashes = this.spec.appendOnly ? null : identity.hasher.hash(selectFields(rows, identity.fieldIds), 0, rows.length)
+    const staged = await this.spec.storage.writeFile({ rows, rowIds: null, lastUpdated: null })
+    if (hashes) await this.host.sealedFiles.write(staged.path, hashes, null)
+    this.copyFiles.push(staged)
+  }
+
+  private isFlushDue(now: number): boolean {
+    if (this.state.isClean || this.state.openChanges > 0) return false
+    const { limits } = this.host
+    const { buffer } = this.state.active
+    return (
+      buffer.rowCount >= limits.flushRows ||
+      buffer.usedBytes >= limits.flushBytes ||
+      this.state.fileDeletes >= limits.flushDeletes ||
+      now - (this.dirtySinceMs ?? now) >= limits.flushIntervalMs
+    )
+  }
+
+  /** Flushes once; false where an open transaction keeps it from starting. A failed flush stays frozen and is tried again. */
+  private async flushJob(): Promise<boolean> {
+    if (this.phase !== 'streaming') return true
+    if (this.frozen === null) {
+      const frozen = await this.lock.run(() => {
+        if (this.state.openChanges > 0) return 'open'
+        return this.state.isClean ? 'clean' : freeze(this.state, maxLsn(this.state.lastMarkLsn, this.host.appliedLsn()))
+      })
+      if (frozen === 'open') return false
+      if (frozen === 'clean') return true
+      this.frozen = { flush: frozen, written: null }
+    }
+    try {
+      await this.commitFrozen(this.frozen)
+      this.reason = null
+      this.retryDelayMs = RETRY_FIRST_MS
+      this.dirtySinceMs = null
+      return true
+    } catch (error) {
+      if (isMoonlinkError(error) && (error.kind === 'retry' || error.kind === 'invalid')) this.retryLater(error)
+      else await this.fail(error)
+      throw error
+    }
+  }
+
+  private async commitFrozen(frozen: { flush: FrozenFlush; written: WrittenFlush | null }): Promise<void> {
+    const { flush } = frozen
+    const { storage } = this.spec
+    frozen.written ??= await writeFlush(this.state, flush, this.host.sealedFiles)
+    const { written } = frozen
+    const snapshot = await storage.commit({
+      kind: 'append',
+      addFiles: written.staged ? [written.staged] : [],
+      removeFiles: [],
+      vectors: flush.vectors.map(({ vector }) => vector),
+      lsn: flush.lsn,
+    })
+    const index = await this.openIndexOf(written.staged, snapshot.files)
+    await this.lock.run(() => {
+      adoptFlush(this.state, flush, written, snapshot, index)
+      this.committed = flush.lsn
+      this.frozen = null
+    })
+  }
+
+  private async openIndexOf(staged: StagedFile | null, files: TableStorage['snapshot']['files']) {
+    if (staged === null || this.spec.appendOnly) return null
+    const file = files.find((candidate) => candidate.path === staged.path)
+    if (!file) throw new MoonlinkError('bug', 'FILE_NOT_COMMITTED', `${this.name}: ${staged.path} is not in the snapshot that committed it`)
+    return this.host.sealedFiles.openOrRebuild(file, this.state.identity, this.spec.storage)
+  }
+
+  private isMaintenanceDue(now: number): boolean {
+    return (
+      this.frozen === null &&
+      (now - this.lastExpiryMs >= this.host.limits.expiry.intervalMs ||
+        chooseCompaction(this.state, this.host.limits.compaction).length > 0)
+    )
+  }
+
+  private async maintain(): Promise<void> {
+    const sources = chooseCompaction(this.state, this.host.limits.compaction)
+    if (sources.length > 0) await this.compact(sources)
+    const now = this.host.clock.nowMs()
+    if (now - this.lastExpiryMs < this.host.limits.expiry.intervalMs) return
+    this.lastExpiryMs = now
+    const { minSnapshots, maxAgeMs } = this.host.limits.expiry
+    await this.spec.storage.expire({ minSnapshots, maxAgeMs, keepPaths: this.host.leasedPaths() })
+  }
+
+  private async compact(sources: readonly FileSegment[]): Promise<void> {
+    const { storage } = this.spec
+    const written = await writeCompaction(this.state, sources, this.host.sealedFiles)
+    const snapshot = await storage.commit({
+      kind: 'replace',
+      addFiles: written.staged ? [written.staged] : [],
+      removeFiles: sources.map((source) => source.file.path),
+      vectors: [],
+      lsn: compactionLsn(this.committed),
+    })
+    const index = await this.openIndexOf(written.staged, snapshot.files)
+    await this.lock.run(() => adoptCompaction(this.state, written, snapshot, index))
+    for (const source of sources) {
+      source.index?.close()
+      source.dead.dispose()
+      await this.host.sealedFiles.remove(source.file.path)
+    }
+    this.host.logger.info('files compacted', { table: this.name, files: sources.length, lsn: formatLsn(this.floor) })
+  }
+
+  private retryLater(error: MoonlinkError): void {
+    this.reason = `${error.code} ${error.message}`
+    this.retryAtMs = this.host.clock.nowMs() + this.retryDelayMs
+    this.retryDelayMs = Math.min(this.retryDelayMs * 2, RETRY_MAX_MS)
+  }
+
+  /** Ends the mirror for good in this process; other tables go on. */
+  private async fail(error: unknown): Promise<void> {
+    const text = isMoonlinkError(error) ? `${error.code} ${error.message}` : String(error)
+    this.phase = 'failed'
+    this.reason = text
+    this.host.logger.error('table failed', { table: this.name, reason: text, stack: error instanceof Error ? error.stack : undefined })
+    if (isMoonlinkError(error, 'fenced') || isMoonlinkError(error, 'conflict')) return
+    await this.spec.storage
+      .setProperties({ [PAUSED_PROPERTY]: text })
+      .catch((cause: unknown) => this.host.logger.error('the pause could not be recorded', { table: this.name, error: String(cause) }))
+  }
+}
