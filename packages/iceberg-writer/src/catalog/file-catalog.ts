@@ -1,0 +1,167 @@
+import {
+  isMoonlinkError,
+  MoonlinkError,
+  parseJsonLossless,
+  randomUuid,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  type Catalog,
+  type Clock,
+  type CreateTable,
+  type JsonObject,
+  type LoadedTable,
+  type Logger,
+  type ObjectStore,
+  type Random,
+  type TableIdentifier,
+} from '@moonlink/core'
+import { applyUpdates } from '../metadata/apply-updates.ts'
+import { newTableMetadata } from '../metadata/new-table.ts'
+import { directoryName, nameOfDirectory } from './directory-names.ts'
+import { withMetadataLog } from './metadata-log.ts'
+import { versionOf, VersionedMetadata } from './versioned-metadata.ts'
+
+export interface FileCatalogOptions {
+  readonly store: ObjectStore
+  /** Absolute URI of the directory that holds the namespaces. */
+  readonly warehouse: string
+  readonly clock?: Clock
+  readonly random?: Random
+  readonly logger?: Logger
+}
+
+/**
+ * A catalog in the object store itself: `<warehouse>/<namespace>/<table>/metadata/vN.metadata.json` and `version-hint.text`, the
+ * layout that Spark's `hadoop` catalog and DuckDB's `iceberg_scan` open by path.
+ *
+ * A commit is one conditional create of the next version, so of several writers at once exactly one wins, Spark among them. The hint
+ * is only that: loading looks for versions beyond it. Nothing is ever overwritten but the hint.
+ *
+ * Not promised: atomicity for a writer that stays away, between reading a version and writing the next, for as long as others need to
+ * commit and clean up `write.metadata.previous-versions-max` versions; keep that property well above one.
+ */
+export class FileCatalog implements Catalog {
+  private readonly store: ObjectStore
+  private readonly warehouse: string
+  private readonly clock: Clock
+  private readonly random: Random
+  private readonly logger: Logger
+
+  constructor(options: FileCatalogOptions) {
+    this.store = options.store
+    this.warehouse = options.warehouse.replace(/\/+$/, '')
+    this.clock = options.clock ?? systemClock
+    this.random = options.random ?? systemRandom
+    this.logger = options.logger ?? silentLogger
+  }
+
+  /** Where a table of that name lives; its directory's URI without a slash at the end. */
+  locationOf(table: TableIdentifier): string {
+    return `${this.warehouse}/${directoryName(table.namespace)}/${directoryName(table.name)}`
+  }
+
+  async load(table: TableIdentifier): Promise<LoadedTable | null> {
+    const found = await this.versions(table).current()
+    return found === null ? null : { metadataLocation: found.uri, metadata: parseMetadata(found.bytes, found.uri), config: {} }
+  }
+
+  async create(table: TableIdentifier, options: CreateTable): Promise<LoadedTable> {
+    const location = this.locationOf(table)
+    if (options.location !== undefined && options.location.replace(/\/+$/, '') !== location) {
+      throw new MoonlinkError(
+        'invalid',
+        'LOCATION_FIXED',
+        `a file catalog keeps ${nameOf(table)} at ${location}; leave the location out.`,
+        {
+          context: { location: options.location },
+        },
+      )
+    }
+    if ((await this.load(table)) !== null) throw tableExists(table)
+    const metadata = newTableMetadata({
+      uuid: randomUuid(this.random),
+      location,
+      schema: options.schema,
+      properties: options.properties,
+      nowMs: this.clock.nowMs(),
+    })
+    const written = await this.versions(table).write(1, metadata)
+    if (written === null) throw tableExists(table)
+    return { metadataLocation: written, metadata, config: {} }
+  }
+
+  async drop(table: TableIdentifier, purge: boolean): Promise<void> {
+    if (!purge) return this.versions(table).retire(randomUuid(this.random))
+    for await (const object of this.store.list(`${this.locationOf(table)}/`)) await this.store.delete(object.uri)
+  }
+
+  async list(namespace: string): Promise<readonly TableIdentifier[]> {
+    const prefix = `${this.warehouse}/${directoryName(namespace)}/`
+    const names = new Set<string>()
+    for await (const object of this.store.list(prefix)) {
+      const [directory, folder, file, ...deeper] = object.uri.slice(prefix.length).split('/')
+      if (folder === 'metadata' && deeper.length === 0 && versionOf(file!) !== null) names.add(nameOfDirectory(directory!))
+    }
+    return [...names].sort().map((name) => ({ namespace, name }))
+  }
+
+  async commit(table: TableIdentifier, requirements: readonly JsonObject[], updates: readonly JsonObject[]): Promise<LoadedTable> {
+    const versions = this.versions(table)
+    const current = await versions.current()
+    if (current === null) {
+      throw new MoonlinkError('conflict', 'COMMIT_CONFLICT', `table ${nameOf(table)} is gone from ${this.locationOf(table)}.`)
+    }
+    const base = parseMetadata(current.bytes, current.uri)
+    const updated = applyUpdates(base, requirements, updates, this.clock.nowMs())
+    const { metadata, dropped } = withMetadataLog(base, current.uri, updated)
+    const written = await this.writeNext(versions, current.version + 1, metadata)
+    if (written === null) {
+      throw new MoonlinkError(
+        'conflict',
+        'COMMIT_CONFLICT',
+        `another writer committed version ${current.version + 1} of ${nameOf(table)}. Load it again.`,
+      )
+    }
+    await this.cleanUp(dropped)
+    return { metadataLocation: written, metadata, config: {} }
+  }
+
+  private versions(table: TableIdentifier): VersionedMetadata {
+    return new VersionedMetadata(this.store, `${this.locationOf(table)}/metadata`, this.logger)
+  }
+
+  /** A failed write may have landed all the same (a timeout), so its outcome is unknown. */
+  private async writeNext(versions: VersionedMetadata, version: number, metadata: JsonObject): Promise<string | null> {
+    try {
+      return await versions.write(version, metadata)
+    } catch (cause) {
+      if (!isMoonlinkError(cause, 'retry')) throw cause
+      throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', `writing version ${version} failed; it may have landed: ${cause.message}`, {
+        cause,
+      })
+    }
+  }
+
+  private async cleanUp(uris: readonly string[]): Promise<void> {
+    for (const uri of uris) {
+      try {
+        await this.store.delete(uri)
+      } catch (error) {
+        this.logger.warn('old table metadata was not removed', { uri, error: String(error) })
+      }
+    }
+  }
+}
+
+function parseMetadata(bytes: Uint8Array, uri: string): JsonObject {
+  return parseJsonLossless(new TextDecoder().decode(bytes), uri) as JsonObject
+}
+
+function nameOf(table: TableIdentifier): string {
+  return `${table.namespace}.${table.name}`
+}
+
+function tableExists(table: TableIdentifier): MoonlinkError {
+  return new MoonlinkError('conflict', 'TABLE_EXISTS', `table ${nameOf(table)} exists already.`, { context: { ...table } })
+}
