@@ -1,1 +1,1 @@
-export {}
+export { withPostgres, type TestDatabase, type TestPostgres } from './postgres.ts'
