@@ -1,0 +1,271 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { silentLogger, systemClock, systemRandom, type Lsn, type TableSchema, type Value } from '@moonlink/core'
+import { loadRoaring } from '@moonlink/deletion-log'
+import { MemoryTableStorage } from '@moonlink/testkit'
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { defaultEngineLimits, type EngineLimits } from './limits.ts'
+import { Engine } from './engine.ts'
+import { readPlan, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
+
+const string = { kind: 'string' } as const
+const long = { kind: 'long' } as const
+const schemas: Record<string, TableSchema> = {
+  'a long key': schemaOf([1]),
+  'a text key': schemaOf([2]),
+  'a composite key': schemaOf([1, 2]),
+  'no key': schemaOf([]),
+}
+
+function schemaOf(identifierFieldIds: number[]): TableSchema {
+  const fields = [
+    { id: 1, name: 'id', type: long, required: true },
+    { id: 2, name: 'name', type: string, required: true },
+    { id: 3, name: 'big', type: string, required: false },
+  ]
+  return { fields, identifierFieldIds }
+}
+
+const limits: EngineLimits = {
+  ...defaultEngineLimits,
+  flushIntervalMs: 3_600_000,
+  compaction: { ...defaultEngineLimits.compaction, minFiles: 3 },
+  expiry: { minSnapshots: 3, maxAgeMs: 0, intervalMs: 3_600_000 },
+}
+
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-engine-'))
+beforeAll(() => loadRoaring())
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+type Step =
+  | { kind: 'insert'; key: number; text: string }
+  | { kind: 'update'; at: number; text: string; unchanged: boolean }
+  | { kind: 'move'; at: number; key: number }
+  | { kind: 'delete'; at: number }
+  | { kind: 'commit' | 'send' | 'flush' | 'flush beside' | 'tick' | 'read' | 'restart' | 'lost stream' | 'fail before' }
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ kind: fc.constant('insert' as const), key: fc.nat(12), text: fc.string({ maxLength: 14 }) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('update' as const),
+      at: fc.nat(),
+      text: fc.string({ maxLength: 14 }),
+      unchanged: fc.boolean(),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('move' as const), at: fc.nat(), key: fc.nat(12) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('delete' as const), at: fc.nat() }) },
+  { weight: 5, arbitrary: fc.constant<Step>({ kind: 'commit' }) },
+  { weight: 3, arbitrary: fc.constant<Step>({ kind: 'send' }) },
+  { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush' }) },
+  { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush beside' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'tick' }) },
+  { weight: 3, arbitrary: fc.constant<Step>({ kind: 'read' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'restart' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'lost stream' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'fail before' }) },
+)
+
+/** One engine with one table, driven step by step beside the model. */
+class Run {
+  readonly source: ScriptedTable
+  readonly storage: MemoryTableStorage
+  engine!: Engine
+  private lsn = 100n
+  private openChanges = 0
+  private sent: Lsn = 0n
+  /** Everything sent so far, to send again after a restart. */
+  private log: { batch: ReturnType<ScriptedTable['take']> }[] = []
+  private beside: Promise<void>[] = []
+  private readonly indexDirectory = mkdtempSync(join(directory, 'run-'))
+
+  constructor(schema: TableSchema) {
+    this.source = new ScriptedTable(schema)
+    this.storage = new MemoryTableStorage(this.source.table, schema)
+  }
+
+  async start(): Promise<void> {
+    this.engine = new Engine({
+      clock: systemClock,
+      random: systemRandom,
+      logger: silentLogger,
+      indexDirectory: this.indexDirectory,
+      limits,
+    })
+    const mirror = await this.engine.addMirror({
+      table: this.source.table,
+      schema: this.source.schema,
+      storage: this.storage,
+      appendOnly: false,
+    })
+    if (mirror.committedLsn === null) await mirror.finishCopy(0n)
+  }
+
+  async do(step: Step): Promise<void> {
+    const { source } = this
+    switch (step.kind) {
+      case 'insert':
+        return this.change(() => {
+          const row: Row = [BigInt(step.key), `k${step.key % 7}`, step.text]
+          if (this.isFree(row)) source.insert(row)
+        })
+      case 'update':
+        return this.change(() =>
+          this.withRow(step.at, (at, row) => source.update(at, [row[0]!, row[1]!, step.text], step.unchanged ? [2] : [])),
+        )
+      case 'move':
+        return this.change(() =>
+          this.withRow(step.at, (at, row) => {
+            const moved: Row = [BigInt(step.key), `k${step.key % 7}`, row[2]!]
+            if (this.isFree(moved)) source.update(at, moved, [2])
+          }),
+        )
+      case 'delete':
+        return this.change(() => this.withRow(step.at, (at) => source.delete(at)))
+      case 'commit':
+        return this.commit()
+      case 'send':
+        return this.send()
+      case 'flush':
+        if (this.openChanges > 0) this.commit()
+        await this.send()
+        return this.engine.flush().catch(ignoreRetry)
+      case 'flush beside':
+        this.beside.push(this.engine.flush().catch(ignoreRetry))
+        return
+      case 'tick':
+        return this.engine.tick()
+      case 'fail before':
+        this.storage.failNext.push('before')
+        return
+      case 'read':
+        return this.read()
+      case 'restart':
+        await this.settle()
+        await this.engine.close()
+        await this.start()
+        return this.resend()
+      case 'lost stream':
+        await this.settle()
+        if (!(await this.engine.resetOpenTransaction())) await this.resend()
+        return
+    }
+  }
+
+  async finish(): Promise<void> {
+    this.commit()
+    await this.send()
+    await this.settle()
+    for (let attempt = 0; attempt < 4; attempt++) await this.engine.flush().catch(ignoreRetry)
+    await this.read()
+    // The Iceberg table at rest equals the model too.
+    const plan = { files: this.storage.snapshot.files, vectors: this.storage.snapshot.vectors }
+    expect(
+      plan.files.reduce((sum, file) => sum + file.recordCount, 0) - plan.vectors.reduce((sum, vector) => sum + vector.cardinality, 0),
+    ).toBe(this.source.rows.length)
+    expect(this.engine.status()[0]).toMatchObject({ state: 'streaming', rows: this.source.rows.length })
+    await this.engine.close()
+  }
+
+  private change(apply: () => void): void {
+    apply()
+    this.openChanges++
+  }
+
+  private commit(): void {
+    this.lsn += 10n
+    this.source.endTransaction(this.lsn)
+    this.openChanges = 0
+  }
+
+  /** Sends what there is, in the middle of a transaction too. */
+  private async send(): Promise<void> {
+    const batch = this.source.take()
+    if (batch.ops.length > 0 || batch.marks.endLsns.length > 0) {
+      this.log.push({ batch })
+      await this.engine.apply({ kind: 'batch', batch })
+    }
+    if (this.openChanges === 0) {
+      this.sent = this.lsn
+      await this.engine.apply({ kind: 'watermark', lsn: this.lsn, sourceLsn: this.lsn, commitTimeMs: null })
+    }
+  }
+
+  /** The source sends everything again that the engine asks for: whole transactions, from `restartLsn` on. */
+  private async resend(): Promise<void> {
+    for (const { batch } of this.log) await this.engine.apply({ kind: 'batch', batch })
+    await this.send()
+    if (this.openChanges > 0) await this.engine.apply({ kind: 'watermark', lsn: this.sent, sourceLsn: this.lsn, commitTimeMs: null })
+  }
+
+  private async settle(): Promise<void> {
+    if (this.openChanges > 0) {
+      this.commit()
+      await this.send()
+    }
+    await Promise.all(this.beside.splice(0))
+  }
+
+  private async read(): Promise<void> {
+    const applied = this.engine.appliedLsn
+    const floor = this.engine.mirror('public.t')!.floor
+    for (const { lsn } of this.source.history) {
+      if (lsn < floor || lsn > applied) continue
+      const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 })
+      expect(readPlan(lease.tables.get('public.t')!, this.storage), `at ${lsn}, floor ${floor}`).toEqual(this.source.rowsAt(lsn))
+      lease.release()
+    }
+  }
+
+  private isFree(row: Row): boolean {
+    if (this.source.schema.identifierFieldIds.length === 0) return true
+    const key = this.source.keyText(row)
+    return !this.source.rows.some((other) => this.source.keyText(other) === key)
+  }
+
+  private withRow(at: number, apply: (at: number, row: readonly Value[]) => void): void {
+    if (this.source.rows.length === 0) return
+    const index = at % this.source.rows.length
+    apply(index, this.source.rows[index]!)
+  }
+}
+
+function ignoreRetry(error: unknown): void {
+  if (!String(error).includes('the store is away')) throw error
+}
+
+describe.each(Object.entries(schemas))('a mirror with %s', (_, schema) => {
+  test('shows at every held LSN what the source had then', { timeout: 120_000 }, async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 120 }), async (steps) => {
+        const run = new Run(schema)
+        await run.start()
+        for (const next of steps) await run.do(next)
+        await run.finish()
+      }),
+      { numRuns: 60 },
+    )
+  })
+})
+
+test('updates of one row through many flushes keep its row id', async () => {
+  const run = new Run(schemas['a long key']!)
+  await run.start()
+  await run.do({ kind: 'insert', key: 1, text: 'a' })
+  await run.do({ kind: 'flush' })
+  const [first] = run.storage.snapshot.files
+  const rowId = run.storage.rowIdOf(first!.path, 0)
+  for (let round = 0; round < 5; round++) {
+    await run.do({ kind: 'update', at: 0, text: `v${round}`, unchanged: false })
+    await run.do({ kind: 'update', at: 0, text: `w${round}`, unchanged: false })
+    await run.do({ kind: 'flush' })
+    const last = run.storage.snapshot.files.at(-1)!
+    expect(run.storage.rowIdOf(last.path, last.recordCount - 1)).toBe(rowId)
+    expect(rowText(run.source.rows[0]!)).toContain(`w${round}`)
+  }
+  await run.finish()
+})

@@ -1,0 +1,151 @@
+import {
+  appendValue,
+  BatchBuilder,
+  ChangeOp,
+  selectFields,
+  valueAt,
+  type ChangeBatch,
+  type Lsn,
+  type TableSchema,
+  type Value,
+} from '@moonlink/core'
+import { MemoryTableStorage } from '@moonlink/testkit'
+import { deadRows, type TablePlan } from '@moonlink/union-read'
+
+export type Row = readonly Value[]
+
+/** A source table as a plain model: its rows now and at every transaction's end, and the change batch that says how it got there. */
+export class ScriptedTable {
+  readonly table = { schema: 'public', name: 't' }
+  readonly schema: TableSchema
+  rows: Row[] = []
+  /** Rows at each end LSN, ascending. */
+  readonly history: { lsn: Lsn; rows: readonly Row[] }[] = [{ lsn: 0n, rows: [] }]
+  private readonly sendsWholeOldRows: boolean
+  private batch!: {
+    ops: number[]
+    rows: BatchBuilder
+    old: BatchBuilder
+    unchanged: Map<number, number[]>
+    endLsns: Lsn[]
+    counts: number[]
+  }
+
+  constructor(schema: TableSchema) {
+    this.schema = schema
+    this.sendsWholeOldRows = schema.identifierFieldIds.length === 0
+    this.startBatch()
+  }
+
+  insert(row: Row): void {
+    this.rows.push(row)
+    this.batch.ops.push(ChangeOp.insert)
+    this.appendRow(row, [])
+  }
+
+  /** Replaces row `index`; columns in `unchanged` are not sent and keep their value. */
+  update(index: number, row: Row, unchanged: readonly number[] = []): void {
+    const before = this.rows[index]!
+    const after = row.map((value, column) => (unchanged.includes(column) ? before[column]! : value))
+    const sameKey = !this.sendsWholeOldRows && this.keyText(before) === this.keyText(after)
+    this.batch.ops.push(sameKey ? ChangeOp.update : ChangeOp.updateOld)
+    if (!sameKey) this.appendOld(before)
+    this.appendRow(after, unchanged)
+    this.rows = this.rows.with(index, after)
+  }
+
+  delete(index: number): void {
+    this.batch.ops.push(ChangeOp.delete)
+    this.appendOld(this.rows[index]!)
+    this.rows = this.rows.toSpliced(index, 1)
+  }
+
+  endTransaction(lsn: Lsn): void {
+    this.batch.endLsns.push(lsn)
+    this.batch.counts.push(this.batch.ops.length)
+    this.history.push({ lsn, rows: [...this.rows] })
+  }
+
+  /** The changes since the last take, as a batch. */
+  take(): ChangeBatch {
+    const { ops, rows, old, unchanged, endLsns, counts } = this.batch
+    const batch: ChangeBatch = {
+      table: this.table,
+      ops: Uint8Array.from(ops),
+      rows: rows.view(),
+      old: old.view(),
+      unchanged: [...unchanged].map(([column, at]) => ({ column, rows: Uint32Array.from(at) })),
+      marks: { endLsns, changeCounts: counts, commitTimesMs: endLsns.map(() => 0) },
+    }
+    this.startBatch()
+    return batch
+  }
+
+  rowsAt(lsn: Lsn): string[] {
+    const entry = this.history.findLast((candidate) => candidate.lsn <= lsn)!
+    return entry.rows.map(rowText).sort()
+  }
+
+  keyText(row: Row): string {
+    return rowText(this.schema.identifierFieldIds.map((id) => row[this.schema.fields.findIndex((field) => field.id === id)]!))
+  }
+
+  private startBatch(): void {
+    const oldFields = this.sendsWholeOldRows
+      ? this.schema.fields
+      : this.schema.identifierFieldIds.map((id) => this.schema.fields.find((field) => field.id === id)!)
+    this.batch = {
+      ops: [],
+      rows: new BatchBuilder(this.schema.fields),
+      old: new BatchBuilder(oldFields),
+      unchanged: new Map(),
+      endLsns: [],
+      counts: [],
+    }
+  }
+
+  private appendRow(row: Row, unchanged: readonly number[]): void {
+    const at = this.batch.rows.length
+    row.forEach((value, column) => {
+      const isUnchanged = unchanged.includes(column)
+      appendValue(this.batch.rows.builders[column]!, isUnchanged ? null : value)
+      if (!isUnchanged) return
+      if (!this.batch.unchanged.has(column)) this.batch.unchanged.set(column, [])
+      this.batch.unchanged.get(column)!.push(at)
+    })
+  }
+
+  private appendOld(row: Row): void {
+    this.batch.old.fields.forEach((field, index) =>
+      appendValue(this.batch.old.builders[index]!, row[this.schema.fields.findIndex((candidate) => candidate.id === field.id)]!),
+    )
+  }
+}
+
+export function rowText(row: Row): string {
+  return JSON.stringify(row, (_, value: unknown) =>
+    typeof value === 'bigint' ? `${value}n` : value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value,
+  )
+}
+
+/** What a reader of the plan sees, as sorted texts: every row once, dead ones left out. */
+export function readPlan(plan: TablePlan, storage: MemoryTableStorage): string[] {
+  const texts: string[] = []
+  const fieldIds = plan.schema.fields.map((field) => field.id)
+  const parts = [
+    ...plan.files.map((file) => ({
+      segment: file.segment,
+      rows: storage.rowsOf(file.path),
+      rowCount: file.recordCount,
+      hasDeletes: file.hasDeletes,
+    })),
+    ...plan.memory,
+  ]
+  for (const part of parts) {
+    const dead = new Set(deadRows(plan, part.segment))
+    if (!part.hasDeletes && dead.size > 0) throw new Error(`segment ${part.segment} has dead rows but says it has none`)
+    const { columns } = selectFields(part.rows, fieldIds)
+    for (let row = 0; row < part.rowCount; row++) if (!dead.has(row)) texts.push(rowText(columns.map((column) => valueAt(column, row))))
+  }
+  return texts.sort()
+}

@@ -1,0 +1,183 @@
+import {
+  BatchBuilder,
+  gatherBatch,
+  MoonlinkError,
+  selectFields,
+  sliceBatch,
+  type ColumnBatch,
+  type DataFile,
+  type DeletionVector,
+  type ExpirePolicy,
+  type ExpireResult,
+  type Lsn,
+  type RetainedSnapshot,
+  type RowsToWrite,
+  type ScannedBatch,
+  type StagedFile,
+  type TableCommit,
+  type TableName,
+  type TableSchema,
+  type TableSnapshot,
+  type TableStorage,
+} from '@moonlink/core'
+
+interface StoredFile {
+  readonly rows: ColumnBatch
+  readonly rowIds: Float64Array | null
+  readonly lastUpdated: Float64Array | null
+}
+
+const SCAN_ROWS = 7
+
+/**
+ * A table in memory that keeps every snapshot: what `TableStorage` means, without Iceberg. `failNext` makes the next calls fail,
+ * before or after they took effect.
+ */
+export class MemoryTableStorage implements TableStorage {
+  readonly table: TableName
+  snapshot: TableSnapshot
+  /** Outcomes of the next commits: fail without effect, or fail after it. */
+  readonly failNext: ('before' | 'after')[] = []
+  private readonly stored = new Map<string, StoredFile>()
+  private history: { snapshot: TableSnapshot; timestampMs: number }[] = []
+  private nextFile = 1
+  private nextRowId = 0
+  private sequenceNumber = 0
+
+  constructor(table: TableName, schema: TableSchema) {
+    this.table = table
+    this.snapshot = {
+      metadataLocation: 'memory://metadata/0',
+      snapshotId: null,
+      schema,
+      files: [],
+      vectors: [],
+      committedLsn: null,
+      properties: {},
+    }
+  }
+
+  async writeFile(rows: RowsToWrite): Promise<StagedFile> {
+    const path = `memory://data/${this.nextFile++}`
+    this.stored.set(path, {
+      rows: sliceBatch(rows.rows, 0, rows.rows.length),
+      rowIds: rows.rowIds?.slice() ?? null,
+      lastUpdated: rows.lastUpdated?.slice() ?? null,
+    })
+    return { path, recordCount: rows.rows.length, sizeBytes: rows.rows.length * 100, metrics: null }
+  }
+
+  async commit(commit: TableCommit): Promise<TableSnapshot> {
+    const fails = this.failNext.shift()
+    if (fails === 'before') throw new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'the store is away')
+    const removed = new Set(commit.removeFiles)
+    this.sequenceNumber++
+    const added = commit.addFiles.map((file): DataFile => {
+      const firstRowId = this.nextRowId
+      this.nextRowId += file.recordCount
+      return {
+        path: file.path,
+        recordCount: file.recordCount,
+        sizeBytes: file.sizeBytes,
+        firstRowId,
+        dataSequenceNumber: this.sequenceNumber,
+      }
+    })
+    const files = [...this.snapshot.files.filter((file) => !removed.has(file.path)), ...added]
+    const known = new Set(files.map((file) => file.path))
+    const vectors = new Map<string, DeletionVector>(this.snapshot.vectors.map((vector) => [vector.dataFile, vector]))
+    for (const vector of commit.vectors) {
+      if (!known.has(vector.dataFile)) throw new MoonlinkError('conflict', 'FILE_GONE', `no data file ${vector.dataFile}`)
+      vectors.set(vector.dataFile, vector)
+    }
+    this.snapshot = {
+      ...this.snapshot,
+      metadataLocation: `memory://metadata/${this.sequenceNumber}`,
+      snapshotId: BigInt(this.sequenceNumber),
+      files,
+      vectors: [...vectors.values()].filter((vector) => known.has(vector.dataFile)),
+      committedLsn: commit.lsn,
+      properties: { ...this.snapshot.properties, ...commit.properties },
+    }
+    this.history.unshift({ snapshot: this.snapshot, timestampMs: this.sequenceNumber })
+    if (fails === 'after') throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', 'the answer was lost')
+    return this.snapshot
+  }
+
+  async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
+    this.snapshot = { ...this.snapshot, properties: { ...this.snapshot.properties, ...properties } }
+    return this.snapshot
+  }
+
+  async *scanFile(file: DataFile, fieldIds: readonly number[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch> {
+    const { rows, rowIds, lastUpdated } = this.file(file.path)
+    for (let firstRow = 0; firstRow < rows.length; firstRow += SCAN_ROWS) {
+      const to = Math.min(firstRow + SCAN_ROWS, rows.length)
+      const resolve = (stored: Float64Array | null, otherwise: (row: number) => number) =>
+        Float64Array.from({ length: to - firstRow }, (_, index) => {
+          const kept = stored?.[firstRow + index] ?? -1
+          return kept >= 0 ? kept : otherwise(firstRow + index)
+        })
+      yield {
+        firstRow,
+        rows: sliceBatch(selectFields(rows, fieldIds), firstRow, to),
+        rowIds: options?.lineage ? resolve(rowIds, (row) => file.firstRowId + row) : null,
+        lastUpdated: options?.lineage ? resolve(lastUpdated, () => file.dataSequenceNumber) : null,
+      }
+    }
+  }
+
+  async fetchRows(file: DataFile, positions: Uint32Array, fieldIds: readonly number[]): Promise<ColumnBatch> {
+    return gatherBatch(selectFields(this.file(file.path).rows, fieldIds), positions)
+  }
+
+  async expire(policy: ExpirePolicy): Promise<ExpireResult> {
+    const kept = this.history.slice(0, Math.max(1, policy.minSnapshots))
+    const snapshots = this.history.length - kept.length
+    this.history = kept
+    const reachable = new Set([...kept.flatMap(({ snapshot }) => snapshot.files.map((file) => file.path)), ...policy.keepPaths])
+    let files = 0
+    for (const path of this.stored.keys()) {
+      if (reachable.has(path) || this.snapshot.files.some((file) => file.path === path)) continue
+      this.stored.delete(path)
+      files++
+    }
+    return { snapshots, files }
+  }
+
+  retained(): readonly RetainedSnapshot[] {
+    return this.history.map(({ snapshot, timestampMs }) => ({
+      snapshotId: snapshot.snapshotId!,
+      lsn: snapshot.committedLsn as Lsn,
+      timestampMs,
+    }))
+  }
+
+  async loadSnapshot(snapshotId: bigint): Promise<TableSnapshot> {
+    const found = this.history.find(({ snapshot }) => snapshot.snapshotId === snapshotId)
+    if (!found) throw new MoonlinkError('invalid', 'SNAPSHOT_GONE', `no snapshot ${snapshotId}`)
+    return found.snapshot
+  }
+
+  /** Rows of a file, for readers of plans. */
+  rowsOf(path: string): ColumnBatch {
+    return this.file(path).rows
+  }
+
+  /** `_row_id` of a row of a current file. */
+  rowIdOf(path: string, row: number): number {
+    const kept = this.file(path).rowIds?.[row] ?? -1
+    return kept >= 0 ? kept : this.snapshot.files.find((file) => file.path === path)!.firstRowId + row
+  }
+
+  private file(path: string): StoredFile {
+    const file = this.stored.get(path)
+    if (!file) throw new MoonlinkError('invalid', 'OBJECT_NOT_FOUND', `no file ${path}`)
+    return file
+  }
+}
+
+/** An empty batch of the given fields. */
+export function emptyBatch(fields: TableSchema['fields']): ColumnBatch {
+  return new BatchBuilder(fields).view()
+}
