@@ -1,0 +1,13 @@
+import type { ColumnBuilder } from '@moonlink/core'
+
+/**
+ * Appends the value at `source[start … end)` to the builder of its column, or throws before the value is complete:
+ * `BadValueError` where Iceberg cannot hold it, `corrupt`/`VALUE_MALFORMED` where Postgres cannot have sent it.
+ */
+export type DecodeValue = (source: Uint8Array, start: number, end: number, builder: ColumnBuilder) => void
+
+/** A column's decoders for the two forms that values travel in. Text means Postgres' output under `datestyle=ISO` and `bytea_output=hex`. */
+export interface ValueDecoder {
+  readonly binary: DecodeValue
+  readonly text: DecodeValue
+}
