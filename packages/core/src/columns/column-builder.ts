@@ -249,7 +249,7 @@ export class ColumnBuilder {
       this.adoptViews()
     }
     if (this.validity) {
-      const validity = allocate(capacity >> 3)
+      const validity = allocate(Math.max(8, capacity >> 3))
       validity.fill(0xff)
       validity.set(this.validity)
       this.validity = validity

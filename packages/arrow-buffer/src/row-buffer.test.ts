@@ -1,0 +1,75 @@
+import { appendValue, BatchBuilder, valueAt, type Lsn } from '@moonlink/core'
+import { tableFromIPC } from 'apache-arrow'
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { toIpcStream } from './arrow.ts'
+import { NO_ROW_ID, RowBuffer } from './row-buffer.ts'
+
+const fields = [
+  { id: 1, name: 'id', type: { kind: 'int' as const }, required: true },
+  { id: 2, name: 'note', type: { kind: 'string' as const }, required: false },
+  { id: 3, name: 'amount', type: { kind: 'decimal' as const, precision: 38, scale: 2 }, required: false },
+  {
+    id: 4,
+    name: 'tags',
+    type: { kind: 'list' as const, elementId: 5, element: { kind: 'long' as const }, elementRequired: false },
+    required: false,
+  },
+]
+
+function batchOf(rows: readonly number[]) {
+  const builder = new BatchBuilder(fields)
+  for (const row of rows) {
+    appendValue(builder.builders[0]!, row)
+    appendValue(builder.builders[1]!, row % 4 === 0 ? null : `note ${row}`)
+    appendValue(builder.builders[2]!, row % 5 === 0 ? null : BigInt(row) * -(10n ** 20n))
+    appendValue(builder.builders[3]!, row % 3 === 0 ? null : [BigInt(row), null])
+  }
+  return builder.view()
+}
+
+test('the rows at an LSN are the rows of the transactions that ended by then', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.record({ rows: fc.array(fc.integer(), { maxLength: 9 }), gap: fc.integer({ min: 1, max: 9 }) })),
+      (transactions) => {
+        const buffer = new RowBuffer(fields, 1)
+        const counts: [Lsn, number][] = [[0n, 0]]
+        let lsn = 0n
+        for (const { rows, gap } of transactions) {
+          lsn += BigInt(gap)
+          buffer.append(batchOf(rows))
+          expect(buffer.rowCountAt(lsn)).toBe(counts.at(-1)![1])
+          buffer.mark(lsn)
+          counts.push([lsn, buffer.rowCount])
+        }
+        for (let at = 0n; at <= lsn; at++) expect(buffer.rowCountAt(at)).toBe(counts.findLast(([end]) => end <= at)![1])
+      },
+    ),
+  )
+})
+
+test('keeps row ids where they are set, and only there', () => {
+  const buffer = new RowBuffer(fields)
+  buffer.append(batchOf([1, 2, 3]))
+  expect(buffer.hasRowIds).toBe(false)
+  buffer.setRowId(2, 77)
+  buffer.append(batchOf(Array.from({ length: 200 }, (_, row) => row)))
+  buffer.setRowId(150, 78)
+  expect([0, 2, 150, 151].map((row) => buffer.rowIdAt(row))).toEqual([NO_ROW_ID, 77, 78, NO_ROW_ID])
+})
+
+test('the Arrow stream holds the same values', () => {
+  const buffer = new RowBuffer(fields)
+  const rows = Array.from({ length: 300 }, (_, row) => row)
+  buffer.append(batchOf(rows))
+  const view = buffer.view()
+  const table = tableFromIPC(toIpcStream(view))
+  expect(table.schema.fields.map((field) => field.metadata.get('PARQUET:field_id'))).toEqual(['1', '2', '3', '4'])
+  for (const row of rows) {
+    expect(table.getChild('id')!.get(row)).toBe(row)
+    expect(table.getChild('note')!.get(row)).toBe(valueAt(view.columns[1]!, row))
+    const tags = table.getChild('tags')!.get(row) as { toArray(): unknown } | null
+    expect(tags === null).toBe(row % 3 === 0)
+  }
+})

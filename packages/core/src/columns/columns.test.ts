@@ -1,0 +1,102 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import type { FieldType } from '../types.ts'
+import { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './batch-builder.ts'
+import { ColumnBuilder } from './column-builder.ts'
+import { appendValue, cellsEqual, valueAt, type Value } from './values.ts'
+
+const int64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
+const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })
+
+const cases: [FieldType, fc.Arbitrary<Value>][] = [
+  [{ kind: 'boolean' }, fc.boolean()],
+  [{ kind: 'int' }, fc.integer()],
+  [{ kind: 'date' }, fc.integer()],
+  [{ kind: 'long' }, int64],
+  [{ kind: 'timestamptz' }, int64],
+  [{ kind: 'float' }, fc.float()],
+  [{ kind: 'double' }, fc.double()],
+  [{ kind: 'decimal', precision: 38, scale: 3 }, fc.bigInt({ min: -(10n ** 38n) + 1n, max: 10n ** 38n - 1n })],
+  [{ kind: 'string' }, fc.string({ unit: 'binary', maxLength: 80 })],
+  [{ kind: 'binary' }, fc.uint8Array({ maxLength: 80 })],
+  [{ kind: 'uuid' }, bytes(16)],
+  [{ kind: 'fixed', length: 3 }, bytes(3)],
+  [
+    { kind: 'list', elementId: 2, element: { kind: 'string' }, elementRequired: false },
+    fc.array(fc.option(fc.string({ unit: 'binary', maxLength: 5 })), { maxLength: 4 }),
+  ],
+]
+
+test.each(cases)('%j: appending, ranges, gathers, truncation and views agree with a plain array', (type, value) => {
+  const operation = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ kind: fc.constant('append' as const), value: fc.option(value) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('range' as const), from: fc.nat(), to: fc.nat() }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('gather' as const), rows: fc.array(fc.nat(), { maxLength: 6 }) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('truncate' as const), to: fc.nat() }) },
+  )
+  fc.assert(
+    fc.property(fc.array(operation, { maxLength: 150 }), (operations) => {
+      const builder = new ColumnBuilder(type, 1)
+      let model: Value[] = []
+      let held = builder.view()
+      for (const next of operations) {
+        if (next.kind === 'append') {
+          appendValue(builder, next.value)
+          model.push(next.value)
+        } else if (next.kind === 'truncate') {
+          const length = next.to % (model.length + 1)
+          builder.truncate(length)
+          model = model.slice(0, length)
+          held = builder.view()
+        } else if (next.kind === 'range') {
+          const from = next.from % (model.length + 1)
+          const to = from + (next.to % (model.length - from + 1))
+          builder.appendRange(builder.view(), from, to)
+          model.push(...model.slice(from, to))
+        } else if (model.length > 0) {
+          const rows = Uint32Array.from(next.rows, (row) => row % model.length)
+          builder.appendGather(builder.view(), rows)
+          model.push(...Array.from(rows, (row) => model[row]!))
+        }
+      }
+      const column = builder.view()
+      expect(column.length).toBe(model.length)
+      expect(column.nullCount).toBe(model.filter((item) => item === null).length)
+      expect(Array.from(model, (_, row) => valueAt(column, row))).toEqual(model)
+      for (let row = 0; row < held.length; row++) expect(valueAt(held, row)).toEqual(model[row])
+      if (model.length > 1) expect(cellsEqual(column, 0, column, 1)).toBe(sameValue(model[0]!, model[1]!))
+    }),
+    { numRuns: 60 },
+  )
+})
+
+test('batches are gathered, sliced and projected without touching their source', () => {
+  const fields = [
+    { id: 1, name: 'id', type: { kind: 'int' as const }, required: true },
+    { id: 2, name: 'note', type: { kind: 'string' as const }, required: false },
+  ]
+  const builder = new BatchBuilder(fields)
+  for (let row = 0; row < 20; row++) {
+    appendValue(builder.builders[0]!, row)
+    appendValue(builder.builders[1]!, row % 3 === 0 ? null : `n${row}`)
+  }
+  const batch = builder.view()
+  const gathered = gatherBatch(batch, Uint32Array.of(3, 4, 5, 19))
+  expect([0, 1, 2, 3].map((row) => [valueAt(gathered.columns[0]!, row), valueAt(gathered.columns[1]!, row)])).toEqual([
+    [3, null],
+    [4, 'n4'],
+    [5, 'n5'],
+    [19, 'n19'],
+  ])
+  expect(sliceBatch(batch, 7, 9).length).toBe(2)
+  expect(selectFields(batch, [2]).fields.map((field) => field.name)).toEqual(['note'])
+  expect(() => selectFields(batch, [9])).toThrow('no field 9')
+})
+
+function sameValue(a: Value, b: Value): boolean {
+  if (a === null || b === null) return a === b
+  if (a instanceof Uint8Array) return Buffer.from(a).equals(Buffer.from(b as Uint8Array))
+  if (Array.isArray(a))
+    return a.length === (b as Value[]).length && a.every((item, index) => sameValue(item as Value, (b as Value[])[index]!))
+  return Object.is(a, b)
+}
