@@ -1,4 +1,8 @@
 export { FileCatalog, type FileCatalogOptions } from './catalog/file-catalog.ts'
+export { openTableStorage, type OpenTableStorageOptions } from './storage/open-table-storage.ts'
+export { type ManifestLimits } from './storage/plan-commit.ts'
+export { type ParquetPort, type ParquetSource } from './storage/parquet-port.ts'
+export { type ColumnMetrics } from './avro/file-stats.ts'
 export { applyUpdates } from './metadata/apply-updates.ts'
 export { newTableMetadata, type NewTable } from './metadata/new-table.ts'
 export { schemaFromJson, schemaToJson } from './metadata/schema-json.ts'

@@ -71,7 +71,7 @@ export class AvroReader {
 
   byte(): number {
     if (this.at >= this.bytes.length) throw malformed('bytes end early')
-    return this.bytes[this.at++]!
+    return this.bytes[this.at++]
   }
 
   /** Items of an array or map: blocks of a count (negative: a byte size follows) until a count of 0. */

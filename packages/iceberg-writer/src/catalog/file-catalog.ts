@@ -101,7 +101,7 @@ export class FileCatalog implements Catalog {
     const names = new Set<string>()
     for await (const object of this.store.list(prefix)) {
       const [directory, folder, file, ...deeper] = object.uri.slice(prefix.length).split('/')
-      if (folder === 'metadata' && deeper.length === 0 && versionOf(file!) !== null) names.add(nameOfDirectory(directory!))
+      if (folder === 'metadata' && deeper.length === 0 && versionOf(file) !== null) names.add(nameOfDirectory(directory))
     }
     return [...names].sort().map((name) => ({ namespace, name }))
   }

@@ -82,7 +82,7 @@ function footerPayload(bytes: Uint8Array): Uint8Array {
   const size = view.getInt32(bytes.length - FOOTER_TAIL_BYTES, true)
   const start = bytes.length - FOOTER_TAIL_BYTES - size
   if (size < 0 || start < 2 * MAGIC.length || !hasMagic(start - 4)) throw malformed('the footer size makes no sense')
-  if ((bytes[bytes.length - 8]! & 1) === 1) throw malformed('the footer is compressed, which is not supported')
+  if ((bytes[bytes.length - 8] & 1) === 1) throw malformed('the footer is compressed, which is not supported')
   return bytes.subarray(start, start + size)
 }
 

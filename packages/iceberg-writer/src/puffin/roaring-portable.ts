@@ -43,7 +43,7 @@ export function readRoaringFrame(bytes: Uint8Array): RoaringFrame {
     previousKey = key
     const size = view.getUint16(descriptors + index * 4 + 2, true) + 1
     cardinality += size
-    const isRun = hasRuns && ((bytes[runFlags + (index >> 3)]! >> (index & 7)) & 1) === 1
+    const isRun = hasRuns && ((bytes[runFlags + (index >> 3)] >> (index & 7)) & 1) === 1
     if (isRun) need(at + 2)
     at += isRun ? 2 + view.getUint16(at, true) * 4 : size > ARRAY_MAX ? BITSET_BYTES : size * 2
     need(at)

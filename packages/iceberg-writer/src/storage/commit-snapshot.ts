@@ -1,0 +1,125 @@
+import {
+  isMoonlinkError,
+  MoonlinkError,
+  formatLsn,
+  type JsonObject,
+  type LoadedTable,
+  type ObjectStore,
+  type TableCommit,
+} from '@moonlink/core'
+import { PROPERTY_LSN, PROPERTY_SNAPSHOT } from '../metadata/committed-lsn.ts'
+import { longOf, longToJson, objectsOf, textOf } from '../metadata/fields.ts'
+import { refSnapshotId } from '../metadata/requirements.ts'
+import { ancestors } from '../metadata/snapshot-updates.ts'
+import { checkRebase, checkSameTable, type Head } from './foreign-changes.ts'
+import { loadState } from './load-state.ts'
+import { planCommit, type StagedVector } from './plan-commit.ts'
+import { stageVectors } from './stage-vectors.ts'
+import type { Committer } from './storage-parts.ts'
+import { directoriesOf } from './table-state.ts'
+import { writeSnapshot, type WrittenSnapshot } from './write-snapshot.ts'
+
+const ATTEMPTS_MAX = 6
+const BACKOFF_MS = 100
+
+/**
+ * Makes one commit the table's current snapshot and returns the new head.
+ *
+ * The snapshot id is drawn once. After a failed requirement or an unknown outcome the table is loaded again: where an ancestor of
+ * `main` has our id the commit happened; else it is planned anew on the head, if that left our files alone (`checkRebase`). Every
+ * attempt requires that `main` is where it was planned, so no two of them can both land.
+ */
+export async function commitSnapshot(committer: Committer, base: Head, commit: TableCommit): Promise<Head> {
+  const vectors = await stageVectors(committer.store, committer.random, directoriesOf(base.table).data, commit.vectors)
+  const snapshotId = newSnapshotId(committer, base.table.metadata)
+  let head = base
+  for (let attempt = 1; ; attempt++) {
+    const written = await writeAttempt(committer, head, commit, vectors, snapshotId)
+    try {
+      return await postAttempt(committer, head, commit, written, snapshotId)
+    } catch (error) {
+      if (!mayTryAgain(error) || attempt >= ATTEMPTS_MAX) throw error
+      committer.logger.warn('commit is tried again', { table: committer.name, attempt, error: error.message })
+      if (error.kind === 'retry') await committer.clock.sleep(BACKOFF_MS * 2 ** (attempt - 1))
+      const landed = await reload(committer, head)
+      if (hasAncestor(landed, snapshotId)) return settle(committer, landed, snapshotId)
+      if (error.kind === 'conflict') await discard(committer.store, written.written)
+      checkRebase(base, landed, committer.writerId, committer.name)
+      head = landed
+    }
+  }
+}
+
+function mayTryAgain(error: unknown): error is MoonlinkError {
+  return isMoonlinkError(error, 'retry') || (isMoonlinkError(error, 'conflict') && error.code === 'COMMIT_CONFLICT')
+}
+
+async function writeAttempt(
+  committer: Committer,
+  head: Head,
+  commit: TableCommit,
+  vectors: readonly StagedVector[],
+  snapshotId: bigint,
+): Promise<WrittenSnapshot> {
+  const plan = planCommit(head.state, commit, vectors, snapshotId, committer.manifestLimits)
+  return writeSnapshot(committer, { table: head.table, before: head.state, commit, vectors, plan, snapshotId })
+}
+
+async function postAttempt(
+  committer: Committer,
+  head: Head,
+  commit: TableCommit,
+  written: WrittenSnapshot,
+  snapshotId: bigint,
+): Promise<Head> {
+  const parent = head.state.snapshotId
+  const id = longToJson(snapshotId)
+  const requirements: JsonObject[] = [
+    { type: 'assert-table-uuid', uuid: textOf(head.table.metadata, 'table-uuid') },
+    { type: 'assert-ref-snapshot-id', ref: 'main', 'snapshot-id': parent === null ? null : longToJson(parent) },
+  ]
+  const properties = { ...commit.properties, [PROPERTY_LSN]: formatLsn(commit.lsn), [PROPERTY_SNAPSHOT]: String(snapshotId) }
+  const updates: JsonObject[] = [
+    { action: 'add-snapshot', snapshot: written.snapshot },
+    { action: 'set-snapshot-ref', 'ref-name': 'main', type: 'branch', 'snapshot-id': id },
+    { action: 'set-properties', updates: properties },
+  ]
+  const table = await committer.catalog.commit(committer.identifier, requirements, updates)
+  // A catalog may answer with a later state of the table; then ours is what that state was built on.
+  if (refSnapshotId(table.metadata, 'main') === snapshotId) return { table, state: written.after }
+  return settle(committer, await reload(committer, head), snapshotId)
+}
+
+/** The head after our commit landed and others came after it: good only where they left our files alone. */
+async function settle(committer: Committer, landed: Head, snapshotId: bigint): Promise<Head> {
+  if (landed.state.snapshotId === snapshotId) return landed
+  const state = await loadState(committer.store, landed.table.metadata, snapshotId, landed.state)
+  checkRebase({ table: landed.table, state }, landed, committer.writerId, committer.name)
+  return landed
+}
+
+async function reload(committer: Committer, known: Head): Promise<Head> {
+  const table: LoadedTable | null = await committer.catalog.load(committer.identifier)
+  checkSameTable(known.table, table, committer.name)
+  const state = await loadState(committer.store, table.metadata, refSnapshotId(table.metadata, 'main'), known.state)
+  return { table, state }
+}
+
+function hasAncestor(head: Head, snapshotId: bigint): boolean {
+  return ancestors(head.table.metadata, head.state.snapshotId).some((snapshot) => longOf(snapshot, 'snapshot-id') === snapshotId)
+}
+
+/** Files of an attempt that certainly did not land; leaving one behind does no harm. */
+async function discard(store: ObjectStore, paths: readonly string[]): Promise<void> {
+  for (const path of paths) await store.delete(path).catch(() => {})
+}
+
+/** A random positive 63-bit id that the table does not have. */
+function newSnapshotId(committer: Committer, metadata: JsonObject): bigint {
+  const taken = new Set(objectsOf(metadata, 'snapshots').map((snapshot) => longOf(snapshot, 'snapshot-id')))
+  for (;;) {
+    const bytes = committer.random.bytes(8)
+    const id = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0) & 0x7fff_ffff_ffff_ffffn
+    if (id > 0n && !taken.has(id)) return id
+  }
+}

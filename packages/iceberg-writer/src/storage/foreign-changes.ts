@@ -1,0 +1,63 @@
+import { MoonlinkError, type JsonObject, type LoadedTable } from '@moonlink/core'
+import { longOf, numberOf, textMapOf, textOf } from '../metadata/fields.ts'
+import { SUMMARY_LSN, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
+import { ancestors } from '../metadata/snapshot-updates.ts'
+import { blobKey } from './load-state.ts'
+import type { TableState } from './table-state.ts'
+
+export interface Head {
+  readonly table: LoadedTable
+  readonly state: TableState
+}
+
+/** The table is no longer the one that was opened. Throws `conflict`. */
+export function checkSameTable(base: LoadedTable, head: LoadedTable | null, name: string): asserts head is LoadedTable {
+  if (head === null) throw conflict('TABLE_GONE', `Iceberg table ${name} was dropped`)
+  if (textOf(base.metadata, 'table-uuid') !== textOf(head.metadata, 'table-uuid')) {
+    throw conflict('TABLE_REPLACED', `Iceberg table ${name} was dropped and created again`)
+  }
+}
+
+/**
+ * Decides whether a commit planned on `base` may be planned again on `head`, which others have moved on to. It may where they left
+ * every file and vector of `base` alone: rows they appended are none of ours.
+ *
+ * Throws `fenced`/`OTHER_MIRROR` where another mirror committed, else `conflict` naming what changed.
+ */
+export function checkRebase(base: Head, head: Head, writerId: string, name: string): void {
+  const since = snapshotsSince(base, head, name)
+  for (const snapshot of since) checkWriter(snapshot, writerId, name)
+  if (numberOf(base.table.metadata, 'current-schema-id') !== numberOf(head.table.metadata, 'current-schema-id')) {
+    throw conflict('SCHEMA_CHANGED', `the schema of Iceberg table ${name} was changed by another writer`)
+  }
+  for (const path of base.state.files.keys()) {
+    if (!head.state.files.has(path)) throw conflict('FILE_REMOVED', `another writer removed data file ${path} from ${name}`)
+    const before = base.state.vectors.get(path)
+    const now = head.state.vectors.get(path)
+    if ((before && blobKey(before.entry)) !== (now && blobKey(now.entry))) {
+      throw conflict('FILE_CHANGED', `another writer deleted rows of data file ${path} of ${name}`)
+    }
+  }
+}
+
+function snapshotsSince(base: Head, head: Head, name: string): readonly JsonObject[] {
+  const chain = ancestors(head.table.metadata, head.state.snapshotId)
+  if (base.state.snapshotId === null) return chain
+  const at = chain.findIndex((snapshot) => longOf(snapshot, 'snapshot-id') === base.state.snapshotId)
+  if (at < 0) throw conflict('ROLLED_BACK', `snapshot ${base.state.snapshotId} is no longer in the history of Iceberg table ${name}`)
+  return chain.slice(0, at)
+}
+
+function checkWriter(snapshot: JsonObject, writerId: string, name: string): void {
+  const summary = textMapOf(snapshot, 'summary')
+  if (summary[SUMMARY_LSN] === undefined) return
+  if (summary[SUMMARY_WRITER] !== writerId) {
+    throw new MoonlinkError('fenced', 'OTHER_MIRROR', `another mirror writes to Iceberg table ${name}; stop one of the two.`)
+  }
+  // A commit of ours that was given up as unknown: what it held must not be committed twice.
+  throw conflict('EARLIER_COMMIT_LANDED', `an earlier commit to Iceberg table ${name}, whose outcome was unknown, has landed`)
+}
+
+function conflict(code: string, what: string): MoonlinkError {
+  return new MoonlinkError('conflict', code, `${what}. Open the table again.`)
+}

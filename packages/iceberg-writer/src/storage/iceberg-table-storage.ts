@@ -1,0 +1,178 @@
+import {
+  assert,
+  isMoonlinkError,
+  MoonlinkError,
+  randomUuid,
+  type ColumnBatch,
+  type DataFile,
+  type ExpirePolicy,
+  type ExpireResult,
+  type Field,
+  type LoadedTable,
+  type RetainedSnapshot,
+  type RowsToWrite,
+  type ScannedBatch,
+  type StagedFile,
+  type TableCommit,
+  type TableName,
+  type TableSnapshot,
+  type TableStorage,
+} from '@moonlink/core'
+import { encodeFileStats } from '../avro/file-stats.ts'
+import { committedLsn, lsnOfSnapshot } from '../metadata/committed-lsn.ts'
+import { longOf, numberOf, textMapOf } from '../metadata/fields.ts'
+import { refSnapshotId } from '../metadata/requirements.ts'
+import { ancestors } from '../metadata/snapshot-updates.ts'
+import { commitSnapshot } from './commit-snapshot.ts'
+import { commitProperties } from './commit-properties.ts'
+import { expireSnapshots } from './expire.ts'
+import type { Head } from './foreign-changes.ts'
+import { findSnapshot, loadState } from './load-state.ts'
+import type { ParquetSource } from './parquet-port.ts'
+import type { Committer, StorageParts } from './storage-parts.ts'
+import { checkWritable, directoriesOf, EMPTY_STATE, type TableState } from './table-state.ts'
+
+/** One mirror's Iceberg table (see `TableStorage`), its current snapshot held in memory. Made by `openTableStorage`. */
+export class IcebergTableStorage implements TableStorage {
+  readonly table: TableName
+  private readonly parts: StorageParts
+  private readonly committer: Committer
+  private head: Head
+  private current: TableSnapshot
+  private busy = false
+  /** Files that expiry left because a read needed them; tried again with the next. */
+  private readonly deferred = new Set<string>()
+
+  private constructor(parts: StorageParts, head: Head) {
+    this.table = parts.table
+    this.parts = parts
+    this.committer = { ...parts, writerId: randomUuid(parts.random), name: `${parts.identifier.namespace}.${parts.identifier.name}` }
+    this.head = head
+    this.current = this.snapshotOf(head)
+  }
+
+  static async open(parts: StorageParts, loaded: LoadedTable): Promise<IcebergTableStorage> {
+    checkWritable(loaded.metadata)
+    const state = await loadState(parts.store, loaded.metadata, refSnapshotId(loaded.metadata, 'main'), EMPTY_STATE)
+    return new IcebergTableStorage(parts, { table: loaded, state })
+  }
+
+  get snapshot(): TableSnapshot {
+    return this.current
+  }
+
+  async writeFile(rows: RowsToWrite): Promise<StagedFile> {
+    const { bytes, recordCount, metrics } = await this.parts.parquet.encode(rows, this.parts.schema)
+    const path = `${directoriesOf(this.head.table).data}/${randomUuid(this.parts.random)}.parquet`
+    await this.parts.store.put(path, bytes)
+    return { path, recordCount, sizeBytes: bytes.length, metrics: encodeFileStats(metrics) }
+  }
+
+  async commit(commit: TableCommit): Promise<TableSnapshot> {
+    return this.alone(async () => this.adopt(await commitSnapshot(this.committer, this.head, commit)))
+  }
+
+  async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
+    return this.alone(async () => {
+      const table = await commitProperties(this.committer, this.head.table, properties)
+      // Others may have committed meanwhile; their snapshot is for the next commit to find and judge.
+      const isOurs = refSnapshotId(table.metadata, 'main') === this.head.state.snapshotId
+      return isOurs
+        ? this.adopt({ table, state: this.head.state })
+        : { ...this.current, properties: textMapOf(table.metadata, 'properties') }
+    })
+  }
+
+  async *scanFile(file: DataFile, fieldIds: readonly number[], options: { readonly lineage?: boolean } = {}): AsyncGenerator<ScannedBatch> {
+    const lineage = options.lineage ? { firstRowId: file.firstRowId, dataSequenceNumber: file.dataSequenceNumber } : null
+    const { source, release } = await this.source(file)
+    try {
+      yield* this.parts.parquet.scan(source, { fields: this.fields(fieldIds), lineage })
+    } finally {
+      release()
+    }
+  }
+
+  async fetchRows(file: DataFile, positions: Uint32Array, fieldIds: readonly number[]): Promise<ColumnBatch> {
+    const { source, release } = await this.source(file)
+    try {
+      return await this.parts.parquet.fetch(source, positions, this.fields(fieldIds))
+    } finally {
+      release()
+    }
+  }
+
+  async expire(policy: ExpirePolicy): Promise<ExpireResult> {
+    return this.alone(async () => {
+      const { table, result } = await expireSnapshots(this.committer, this.head, policy, this.deferred)
+      this.adopt({ table, state: this.head.state })
+      return result
+    })
+  }
+
+  retained(): readonly RetainedSnapshot[] {
+    const chain = ancestors(this.head.table.metadata, this.head.state.snapshotId).slice(1)
+    return chain.flatMap((snapshot) => {
+      const lsn = lsnOfSnapshot(snapshot)
+      if (lsn === null) return []
+      return [{ snapshotId: longOf(snapshot, 'snapshot-id'), lsn, timestampMs: numberOf(snapshot, 'timestamp-ms') }]
+    })
+  }
+
+  async loadSnapshot(snapshotId: bigint): Promise<TableSnapshot> {
+    const head = this.head
+    if (snapshotId === head.state.snapshotId) return this.current
+    findSnapshot(head.table.metadata, snapshotId)
+    const state: TableState = await loadState(this.parts.store, head.table.metadata, snapshotId, head.state)
+    return this.snapshotOf({ table: head.table, state })
+  }
+
+  private snapshotOf({ table, state }: Head): TableSnapshot {
+    return {
+      metadataLocation: table.metadataLocation,
+      snapshotId: state.snapshotId,
+      schema: this.parts.schema,
+      files: [...state.files.values()],
+      vectors: Array.from(state.vectors.values(), (live) => live.vector),
+      committedLsn: committedLsn(table.metadata, state.snapshotId),
+      properties: textMapOf(table.metadata, 'properties'),
+    }
+  }
+
+  private adopt(head: Head): TableSnapshot {
+    this.head = head
+    this.current = this.snapshotOf(head)
+    return this.current
+  }
+
+  /** Calls that change the table must not overlap: a second would be planned on a state that is about to go. */
+  private async alone<T>(work: () => Promise<T>): Promise<T> {
+    assert(!this.busy, 'commit, setProperties and expire do not overlap', { table: this.committer.name })
+    this.busy = true
+    try {
+      return await work()
+    } finally {
+      this.busy = false
+    }
+  }
+
+  private fields(fieldIds: readonly number[]): readonly Field[] {
+    return fieldIds.map((id) => {
+      const field = this.parts.schema.fields.find((candidate) => candidate.id === id)
+      if (!field) throw new MoonlinkError('invalid', 'FIELD_UNKNOWN', `table ${this.committer.name} has no field ${id}.`)
+      return field
+    })
+  }
+
+  private async source(file: DataFile): Promise<{ readonly source: ParquetSource; release(): void }> {
+    if (this.parts.localFiles !== null) {
+      try {
+        const pinned = await this.parts.localFiles.pin(file.path, file.sizeBytes)
+        return { source: { path: pinned.path }, release: () => pinned.release() }
+      } catch (error) {
+        if (!isMoonlinkError(error) || error.code !== 'CACHE_TOO_SMALL') throw error
+      }
+    }
+    return { source: { bytes: await this.parts.store.get(file.path) }, release: () => {} }
+  }
+}

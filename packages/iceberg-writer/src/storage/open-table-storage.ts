@@ -1,0 +1,114 @@
+import {
+  isMoonlinkError,
+  MoonlinkError,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  typesEqual,
+  type Catalog,
+  type Clock,
+  type LoadedTable,
+  type LocalFiles,
+  type Logger,
+  type ObjectStore,
+  type Random,
+  type TableIdentifier,
+  type TableName,
+  type TableSchema,
+  type TableStorage,
+} from '@moonlink/core'
+import { schemaFromJson, schemaToJson } from '../metadata/schema-json.ts'
+import { IcebergTableStorage } from './iceberg-table-storage.ts'
+import type { ParquetPort } from './parquet-port.ts'
+import { DEFAULT_MANIFEST_LIMITS, type ManifestLimits } from './plan-commit.ts'
+import { currentSchemaJson } from './table-state.ts'
+
+export interface OpenTableStorageOptions {
+  /** The table's name in the source. */
+  readonly table: TableName
+  /** Its name in the catalog. Default: the same, the schema as namespace. */
+  readonly identifier?: TableIdentifier
+  /** Needed to create the table; an existing one must have the same fields. Without it, an existing table's own schema holds. */
+  readonly schema?: TableSchema
+  readonly catalog: Catalog
+  readonly store: ObjectStore
+  readonly parquet: ParquetPort
+  readonly clock?: Clock
+  readonly random?: Random
+  readonly logger?: Logger
+  /** Where a created table shall live. Default: the catalog's choice. */
+  readonly location?: string
+  /** Properties of a created table, besides our own defaults. */
+  readonly properties?: Readonly<Record<string, string>>
+  /** Files for `scanFile` and `fetchRows`. Default: each call reads the whole object from the store. */
+  readonly localFiles?: LocalFiles
+  /** When manifests are merged. */
+  readonly manifestLimits?: ManifestLimits
+}
+
+/** Properties of a table that we create: other engines write deletion vectors too, and old metadata files do not pile up. */
+const DEFAULT_PROPERTIES: Readonly<Record<string, string>> = {
+  'write.delete.mode': 'merge-on-read',
+  'write.update.mode': 'merge-on-read',
+  'write.merge.mode': 'merge-on-read',
+  'write.parquet.compression-codec': 'zstd',
+  'write.metadata.delete-after-commit.enabled': 'true',
+  'write.metadata.previous-versions-max': '100',
+}
+
+/**
+ * Opens a mirror's Iceberg table, creating it where there is none and `schema` is given.
+ *
+ * Throws `invalid`: `TABLE_NOT_FOUND`, `SCHEMA_MISMATCH`, `FORMAT_VERSION`, `TABLE_PARTITIONED`, `DELETES_UNSUPPORTED` (position or
+ * equality delete files of another engine), `TYPE_UNSUPPORTED`; and what the catalog and the store throw.
+ */
+export async function openTableStorage(options: OpenTableStorageOptions): Promise<TableStorage> {
+  const identifier = options.identifier ?? { namespace: options.table.schema, name: options.table.name }
+  const loaded = (await options.catalog.load(identifier)) ?? (await createTable(options, identifier))
+  const found = schemaFromJson(currentSchemaJson(loaded.metadata))
+  if (options.schema) checkSameFields(options.schema, found, identifier)
+  const parts = {
+    table: options.table,
+    identifier,
+    schema: options.schema ?? found,
+    catalog: options.catalog,
+    store: options.store,
+    parquet: options.parquet,
+    clock: options.clock ?? systemClock,
+    random: options.random ?? systemRandom,
+    logger: options.logger ?? silentLogger,
+    localFiles: options.localFiles ?? null,
+    manifestLimits: options.manifestLimits ?? DEFAULT_MANIFEST_LIMITS,
+  }
+  return IcebergTableStorage.open(parts, loaded)
+}
+
+async function createTable(options: OpenTableStorageOptions, identifier: TableIdentifier): Promise<LoadedTable> {
+  const { catalog, schema, location } = options
+  if (!schema) {
+    throw new MoonlinkError('invalid', 'TABLE_NOT_FOUND', `there is no Iceberg table ${identifier.namespace}.${identifier.name}.`)
+  }
+  const properties = { ...DEFAULT_PROPERTIES, ...options.properties }
+  try {
+    return await catalog.create(identifier, { schema: schemaToJson(schema), properties, ...(location === undefined ? {} : { location }) })
+  } catch (error) {
+    const theirs = isMoonlinkError(error) && error.code === 'TABLE_EXISTS' ? await catalog.load(identifier) : null
+    if (theirs === null) throw error
+    return theirs
+  }
+}
+
+function checkSameFields(wanted: TableSchema, found: TableSchema, identifier: TableIdentifier): void {
+  const differs = wanted.fields.find((field, index) => {
+    const other = found.fields[index]
+    return other?.id !== field.id || other.name !== field.name || !typesEqual(other.type, field.type)
+  })
+  if (!differs && wanted.fields.length === found.fields.length) return
+  const name = differs?.name ?? found.fields[wanted.fields.length].name
+  throw new MoonlinkError(
+    'invalid',
+    'SCHEMA_MISMATCH',
+    `Iceberg table ${identifier.namespace}.${identifier.name} has another schema than its source from column "${name}" on; drop it or mirror into another.`,
+    { context: { column: name } },
+  )
+}

@@ -1,0 +1,38 @@
+import { randomUuid, type DeletionVector, type ObjectStore, type Random } from '@moonlink/core'
+import { encodePuffin } from '../puffin/puffin-file.ts'
+import type { StagedVector } from './plan-commit.ts'
+
+/** Bytes of bitmaps after which a new Puffin file starts: some readers read the whole file for each of its vectors. */
+const PUFFIN_BYTES = 8 << 20
+const CREATED_BY = 'moonlink'
+
+/** Writes deletion vectors to Puffin files under `directory`. Nothing is visible yet. */
+export async function stageVectors(
+  store: ObjectStore,
+  random: Random,
+  directory: string,
+  vectors: readonly DeletionVector[],
+): Promise<readonly StagedVector[]> {
+  const staged: StagedVector[] = []
+  for (const group of groupsOf(vectors)) {
+    const puffinPath = `${directory}/${randomUuid(random)}-deletes.puffin`
+    const puffin = encodePuffin(group, CREATED_BY)
+    await store.put(puffinPath, puffin.bytes)
+    for (const vector of puffin.vectors) staged.push({ ...vector, puffinPath, puffinSizeBytes: puffin.bytes.length })
+  }
+  return staged
+}
+
+function groupsOf(vectors: readonly DeletionVector[]): DeletionVector[][] {
+  const groups: DeletionVector[][] = []
+  let bytes = PUFFIN_BYTES
+  for (const vector of vectors) {
+    if (bytes >= PUFFIN_BYTES) {
+      groups.push([])
+      bytes = 0
+    }
+    groups.at(-1)!.push(vector)
+    bytes += vector.bitmap.length
+  }
+  return groups
+}

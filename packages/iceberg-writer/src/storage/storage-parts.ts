@@ -1,0 +1,26 @@
+import type { Catalog, Clock, LocalFiles, Logger, ObjectStore, Random, TableIdentifier, TableName, TableSchema } from '@moonlink/core'
+import type { ParquetPort } from './parquet-port.ts'
+import type { ManifestLimits } from './plan-commit.ts'
+
+/** What an open table's storage is made of. */
+export interface StorageParts {
+  readonly table: TableName
+  readonly identifier: TableIdentifier
+  readonly schema: TableSchema
+  readonly catalog: Catalog
+  readonly store: ObjectStore
+  readonly parquet: ParquetPort
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly localFiles: LocalFiles | null
+  readonly manifestLimits: ManifestLimits
+}
+
+/** What changing the table needs besides its head. */
+export interface Committer extends StorageParts {
+  /** Names this open storage in snapshot summaries. */
+  readonly writerId: string
+  /** `namespace.table`, for messages. */
+  readonly name: string
+}
