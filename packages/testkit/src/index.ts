@@ -1,2 +1,3 @@
 export { withPostgres, type TestDatabase, type TestPostgres } from './postgres.ts'
 export { emptyBatch, MemoryTableStorage } from './memory-table-storage.ts'
+export { describeObjectStore, type ObjectStoreUnderTest } from './object-store-suite.ts'

@@ -1,0 +1,136 @@
+import { open, rm, stat, unlink, type FileHandle } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { systemRandom, type ByteRange, type ObjectMeta, type ObjectStore, type Random } from '@moonlink/core'
+import { resolveRange } from '../byte-range.ts'
+import { objectNotFound } from '../errors.ts'
+import { malformed, splitFileUri } from '../uri.ts'
+import { createDurably, replaceDurably, TEMPORARY_PREFIX } from './durable-write.ts'
+import { errnoOf, isAbsent, mapLocalError, type Access } from './local-errors.ts'
+import { walkFiles } from './walk.ts'
+
+/** Bytes read at once, so that an abort is noticed within a large object. */
+const READ_CHUNK_BYTES = 16 * 1024 * 1024
+
+export interface LocalObjectStoreOptions {
+  /** Names temporary files. Default: the system's. */
+  readonly random?: Random
+}
+
+/**
+ * Objects as files on local disk, by `file:///…` URI; directories are made as needed and left when they empty. Durable as core's
+ * port says: a file is synced before it gets its name, and its directory after.
+ *
+ * Codes besides `OBJECT_NOT_FOUND`: `STORE_NOT_WRITABLE`, `STORE_NOT_READABLE`, `STORE_FULL`, `STORE_WITHOUT_LINKS` and
+ * `URI_MALFORMED` (`invalid`), `STORE_UNAVAILABLE` (`retry`; a write that failed so may or may not be there).
+ *
+ * Not promised: an object whose name is also a directory of another (`a` and `a/b`); `putIfAbsent` on file systems without hard links.
+ */
+export class LocalObjectStore implements ObjectStore {
+  readonly #random: Random
+
+  constructor(options: LocalObjectStoreOptions = {}) {
+    this.#random = options.random ?? systemRandom
+  }
+
+  async get(uri: string, range?: ByteRange, signal?: AbortSignal): Promise<Uint8Array> {
+    signal?.throwIfAborted()
+    const path = objectPath(uri)
+    return this.#attempt('read', uri, path, async () => {
+      const handle = await open(path, 'r')
+      try {
+        const stats = await handle.stat()
+        if (!stats.isFile()) throw objectNotFound(uri)
+        const { start, end } = resolveRange(range, stats.size)
+        return await readBytes(handle, start, end, signal)
+      } finally {
+        await handle.close()
+      }
+    })
+  }
+
+  async head(uri: string): Promise<ObjectMeta | null> {
+    const path = objectPath(uri)
+    return this.#attempt('read', uri, path, async () => {
+      const stats = await stat(path).catch((error: unknown) => {
+        if (isAbsent(error)) return null
+        throw error
+      })
+      return stats?.isFile() ? { uri, size: stats.size, modifiedMs: stats.mtimeMs } : null
+    })
+  }
+
+  async put(uri: string, bytes: Uint8Array): Promise<void> {
+    const path = objectPath(uri)
+    await this.#attempt('write', uri, path, () => replaceDurably(path, bytes, this.#random))
+  }
+
+  async putIfAbsent(uri: string, bytes: Uint8Array): Promise<'created' | 'exists'> {
+    const path = objectPath(uri)
+    const created = await this.#attempt('write', uri, path, () => createDurably(path, bytes, this.#random))
+    return created ? 'created' : 'exists'
+  }
+
+  async *list(prefix: string): AsyncGenerator<ObjectMeta> {
+    const { head, path } = splitFileUri(prefix)
+    try {
+      for await (const file of walkFiles(path)) yield { uri: head + file.path, size: file.stats.size, modifiedMs: file.stats.mtimeMs }
+    } catch (error) {
+      throw mapLocalError(error, 'read', prefix, path)
+    }
+  }
+
+  async delete(uri: string): Promise<void> {
+    const path = objectPath(uri)
+    await this.#attempt('write', uri, path, async () => {
+      await unlink(path).catch((error: unknown) => {
+        if (!isAbsent(error) && errnoOf(error) !== 'EISDIR') throw error
+      })
+    })
+  }
+
+  /**
+   * Removes the files in the making that a crash left below `prefix` and that were last written before `beforeMs`
+   * (milliseconds since 1970; choose it well before any write that may still run). Returns how many.
+   */
+  async removeTemporaries(prefix: string, beforeMs: number): Promise<number> {
+    const { path } = splitFileUri(prefix)
+    return this.#attempt('write', prefix, path, async () => {
+      let removed = 0
+      for await (const file of walkFiles(path, 'temporaries')) {
+        if (file.stats.mtimeMs >= beforeMs) continue
+        await rm(file.path, { force: true })
+        removed++
+      }
+      return removed
+    })
+  }
+
+  async #attempt<T>(access: Access, uri: string, path: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      throw mapLocalError(error, access, uri, path)
+    }
+  }
+}
+
+function objectPath(uri: string): string {
+  const { path } = splitFileUri(uri)
+  if (path.endsWith('/')) throw malformed(uri, "an object's name does not end with /")
+  if (basename(path).startsWith(TEMPORARY_PREFIX))
+    throw malformed(uri, `names that start with ${TEMPORARY_PREFIX} are kept for files in the making`)
+  return path
+}
+
+async function readBytes(handle: FileHandle, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array> {
+  const bytes = new Uint8Array(end - start)
+  let filled = 0
+  while (filled < bytes.length) {
+    signal?.throwIfAborted()
+    const length = Math.min(READ_CHUNK_BYTES, bytes.length - filled)
+    const { bytesRead } = await handle.read(bytes, filled, length, start + filled)
+    if (bytesRead === 0) break
+    filled += bytesRead
+  }
+  return filled === bytes.length ? bytes : bytes.slice(0, filled)
+}
