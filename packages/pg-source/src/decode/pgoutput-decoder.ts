@@ -1,0 +1,321 @@
+import { formatTableName, maxLsn, type Lsn, type SourceEvent, type TableName } from '@moonlink/core'
+import { BadValueError } from '../types/bad-value.ts'
+import { int32At, uint64At } from '../types/wire.ts'
+import { EventQueue } from './event-queue.ts'
+import { malformedMessage, MessageReader, timestampMsAt } from './message-reader.ts'
+import type { MirroredTable, Relation } from './mirrored-table.ts'
+import { describeMismatch, readRelation } from './relation.ts'
+import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
+import { TableChanges } from './table-changes.ts'
+
+export interface PgoutputDecoderOptions {
+  /** What mirrors a relation of the source, or null where nothing does. Asked at each Relation message. */
+  resolve(relation: Relation): MirroredTable | null
+  /** The table has every transaction that ends at or before this LSN already: its changes in them are dropped. Default: none. */
+  skipThrough?(table: TableName): Lsn
+  /**
+   * How long a TRUNCATE waits for the end of its transaction, in bytes of changes after it. Beyond that it is handed out under the
+   * position of the commit record plus one, since the end is not known yet. Default 16 MiB.
+   */
+  readonly truncateHoldBytes?: number
+}
+
+/** A keepalive of the server. */
+export interface Keepalive {
+  /** The server has sent everything before this position. */
+  readonly walEnd: Lsn
+  /** The server wants a status message now. */
+  readonly replyRequested: boolean
+}
+
+/** The state of one mirrored table. */
+interface TableState {
+  readonly mirrored: MirroredTable
+  readonly changes: TableChanges
+  /** Set when an event said that no more changes follow. */
+  isClosed: boolean
+  /** The transaction that last met this table, and whether the table skips it. */
+  transaction: number
+  skips: boolean
+  isDirty: boolean
+}
+
+/** A relation that is mirrored; `rows` is null where its shape does not fit, as `mismatch` says. */
+interface RelationState {
+  readonly table: TableState
+  readonly rows: RowDecoder | null
+  readonly mismatch: string | null
+}
+
+const DEFAULT_TRUNCATE_HOLD_BYTES = 16 * 1024 * 1024
+const WAL_HEADER_BYTES = 25
+const KEEPALIVE_BYTES = 18
+
+/**
+ * Turns CopyData payloads of a replication stream (pgoutput, proto_version 1, text and binary values) into source events.
+ *
+ * Feed it one payload at a time; it takes what it needs before it returns, so the payload's memory may be reused. `take` gives the
+ * events so far: each table's batch, in the order in which tables were first changed, then a watermark if no transaction is open.
+ * It may be called in the middle of a transaction; a table whose changes were all taken before its transaction ended then gets a
+ * batch without changes and with the mark. What `take` returned is valid until the next `take`.
+ *
+ * Throws `corrupt`/`PGOUTPUT_MALFORMED` or `corrupt`/`VALUE_MALFORMED` for bytes that Postgres cannot have sent; the decoder is of
+ * no use afterwards. A row that can't be mirrored closes its table by an event, and the other tables go on.
+ *
+ * Not promised: that strings are valid UTF-8 (a database in SQL_ASCII may hold anything).
+ */
+export class PgoutputDecoder {
+  /** Changes held for the next `take`. */
+  rowsBuffered = 0
+  /** Bytes of the messages that the held changes came in. */
+  bytesBuffered = 0
+  lastKeepalive: Keepalive | null = null
+  /** How far the server is known to be. */
+  sourceLsn: Lsn = 0n
+
+  private readonly options: PgoutputDecoderOptions
+  private readonly relations = new Map<number, RelationState | null>()
+  private readonly tables = new Map<string, TableState>()
+  private readonly events: EventQueue
+  private lastOid = -1
+  private lastRelation: RelationState | null = null
+  private dirty: TableState[] = []
+  private touched: TableState[] = []
+  private transaction = 0
+  private isOpen = false
+  private commitLsn: Lsn = 0n
+  /** Every transaction that ends here or before was fed. */
+  private position: Lsn = 0n
+  private lastEndLsn: Lsn = 0n
+  private commitTimeMs: number | null = null
+  private reportedPosition: Lsn = 0n
+  private reportedSourceLsn: Lsn = 0n
+
+  constructor(options: PgoutputDecoderOptions) {
+    this.options = options
+    this.events = new EventQueue(options.truncateHoldBytes ?? DEFAULT_TRUNCATE_HOLD_BYTES)
+  }
+
+  /** Whether the last message lies within a transaction. `take` gives a watermark only where none is open. */
+  get inTransaction(): boolean {
+    return this.isOpen
+  }
+
+  feed(payload: Uint8Array): void {
+    switch (payload[0]) {
+      case 0x77: // w
+        if (payload.length <= WAL_HEADER_BYTES) malformedMessage('a WAL message without content')
+        return this.message(payload)
+      case 0x6b: // k
+        return this.keepalive(payload)
+      default:
+        malformedMessage(`a payload of kind ${payload[0]}`)
+    }
+  }
+
+  take(): SourceEvent[] {
+    if (!this.events.isHeld(this.commitLsn, this.bytesBuffered)) {
+      for (const table of this.dirty) this.flush(table)
+      this.dirty = []
+      this.rowsBuffered = 0
+      this.bytesBuffered = 0
+    }
+    const events = this.events.take()
+    const advanced = this.position > this.reportedPosition || this.sourceLsn > this.reportedSourceLsn
+    if (!this.isOpen && (advanced || events.length > 0)) {
+      events.push({ kind: 'watermark', lsn: this.position, sourceLsn: this.sourceLsn, commitTimeMs: this.commitTimeMs })
+      this.reportedPosition = this.position
+      this.reportedSourceLsn = this.sourceLsn
+      this.commitTimeMs = null
+    }
+    return events
+  }
+
+  private message(payload: Uint8Array): void {
+    switch (payload[WAL_HEADER_BYTES]) {
+      case 0x49: // I
+      case 0x55: // U
+      case 0x44: // D
+        return this.change(payload, payload[WAL_HEADER_BYTES]!)
+      case 0x42: // B
+        return this.begin(payload)
+      case 0x43: // C
+        return this.commit(payload)
+      case 0x52: // R
+        return this.relation(readRelation(new MessageReader(payload, WAL_HEADER_BYTES + 1)))
+      case 0x54: // T
+        return this.truncate(new MessageReader(payload, WAL_HEADER_BYTES + 1))
+      case 0x4f: // O
+      case 0x59: // Y
+      case 0x4d: // M
+        return
+      default:
+        malformedMessage(`a message of type ${payload[WAL_HEADER_BYTES]}, which proto_version 1 does not have`)
+    }
+  }
+
+  private keepalive(payload: Uint8Array): void {
+    if (payload.length !== KEEPALIVE_BYTES) malformedMessage(`a keepalive of ${payload.length} bytes`)
+    const walEnd = uint64At(payload, 1)
+    this.lastKeepalive = { walEnd, replyRequested: payload[KEEPALIVE_BYTES - 1] === 1 }
+    this.sourceLsn = maxLsn(this.sourceLsn, walEnd)
+    // Within a transaction the server's position says nothing about what was sent of it.
+    if (!this.isOpen) this.position = maxLsn(this.position, walEnd)
+  }
+
+  private begin(payload: Uint8Array): void {
+    if (payload.length !== WAL_HEADER_BYTES + 21) malformedMessage('a Begin of the wrong length')
+    if (this.isOpen) malformedMessage('a Begin within a transaction')
+    this.isOpen = true
+    this.transaction++
+    this.commitLsn = uint64At(payload, WAL_HEADER_BYTES + 1)
+  }
+
+  private commit(payload: Uint8Array): void {
+    if (payload.length !== WAL_HEADER_BYTES + 26) malformedMessage('a Commit of the wrong length')
+    if (!this.isOpen) malformedMessage('a Commit outside of a transaction')
+    const commitLsn = uint64At(payload, WAL_HEADER_BYTES + 2)
+    const endLsn = uint64At(payload, WAL_HEADER_BYTES + 10)
+    if (commitLsn !== this.commitLsn || endLsn <= commitLsn || endLsn <= this.lastEndLsn) {
+      malformedMessage(`a Commit at ${commitLsn} with end ${endLsn} for a Begin at ${this.commitLsn}`)
+    }
+    const commitTimeMs = timestampMsAt(payload, WAL_HEADER_BYTES + 18)
+    for (const table of this.touched) {
+      if (table.isClosed) continue
+      table.changes.current.mark(endLsn, commitTimeMs)
+      this.makeDirty(table)
+    }
+    this.touched.length = 0
+    this.events.commit(endLsn)
+    this.isOpen = false
+    this.lastEndLsn = endLsn
+    this.commitTimeMs = commitTimeMs
+    this.position = maxLsn(this.position, endLsn)
+    this.sourceLsn = maxLsn(this.sourceLsn, endLsn)
+  }
+
+  private relation(relation: Relation): void {
+    const mirrored = this.options.resolve(relation)
+    const before = this.relations.get(relation.oid) ?? null
+    this.lastOid = -1
+    if (before !== null && (mirrored === null || formatTableName(mirrored.table) !== formatTableName(before.table.mirrored.table))) {
+      const mismatch = `the table was renamed to ${relation.schema}.${relation.name}`
+      if (mirrored === null) return void this.relations.set(relation.oid, { table: before.table, rows: null, mismatch })
+      this.closeSchema(before.table, mismatch)
+    }
+    if (mirrored === null) return void this.relations.set(relation.oid, null)
+    const table = this.tableState(mirrored)
+    const mismatch = describeMismatch(relation, table.mirrored)
+    const rows = mismatch === null ? new RowDecoder(relation, table.mirrored, table.changes) : null
+    this.relations.set(relation.oid, { table, rows, mismatch })
+  }
+
+  private tableState(mirrored: MirroredTable): TableState {
+    const name = formatTableName(mirrored.table)
+    const known = this.tables.get(name)
+    if (known !== undefined) return known
+    const changes = new TableChanges(mirrored.table, mirrored.schema.fields, oldFields(mirrored))
+    const state: TableState = { mirrored, changes, isClosed: false, transaction: 0, skips: false, isDirty: false }
+    this.tables.set(name, state)
+    return state
+  }
+
+  private change(payload: Uint8Array, type: number): void {
+    if (!this.isOpen) malformedMessage('a change outside of a transaction')
+    if (payload.length < WAL_HEADER_BYTES + 6) malformedMessage('a change is cut off')
+    const relation = this.relationAt(payload, WAL_HEADER_BYTES + 1)
+    if (relation === null || !this.enter(relation)) return
+    const rows = relation.rows!
+    const at = WAL_HEADER_BYTES + 5
+    try {
+      if (type === 0x49) rows.insert(payload, at, payload.length)
+      else if (type === 0x55) rows.update(payload, at, payload.length)
+      else rows.delete(payload, at, payload.length)
+    } catch (error) {
+      return this.refuse(relation, rows, payload, error)
+    }
+    this.rowsBuffered++
+    this.bytesBuffered += payload.length
+    if (!relation.table.isDirty) this.makeDirty(relation.table)
+  }
+
+  private relationAt(payload: Uint8Array, at: number): RelationState | null {
+    const oid = int32At(payload, at) >>> 0
+    if (oid === this.lastOid) return this.lastRelation
+    const relation = this.relations.get(oid)
+    if (relation === undefined) malformedMessage(`a change of relation ${oid} before its Relation message`)
+    this.lastOid = oid
+    this.lastRelation = relation
+    return relation
+  }
+
+  /** Whether the open transaction's changes of this table are wanted. Closes the table where its shape does not fit. */
+  private enter(relation: RelationState): boolean {
+    const { table } = relation
+    if (table.isClosed) return false
+    if (table.transaction !== this.transaction) {
+      table.transaction = this.transaction
+      // The end LSN is not known yet, but it lies behind the commit's LSN, and no transaction's record spans a consistent point.
+      const through = this.options.skipThrough?.(table.mirrored.table)
+      table.skips = through !== undefined && this.commitLsn < through
+      if (!table.skips) this.touched.push(table)
+    }
+    if (table.skips) return false
+    if (relation.mismatch === null) return true
+    this.closeSchema(table, relation.mismatch)
+    return false
+  }
+
+  private refuse(relation: RelationState, rows: RowDecoder, payload: Uint8Array, error: unknown): void {
+    const { table } = relation
+    if (error instanceof BadValueError) {
+      const { code, message } = rows.locate(error, payload)
+      table.changes.current.undo()
+      this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code, reason: message })
+    } else if (error instanceof RowRefusal) {
+      table.changes.current.undo()
+      if (error.kind === 'schema') this.closeSchema(table, error.message)
+      else this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code: error.code, reason: error.message })
+    } else throw error
+  }
+
+  private closeSchema(table: TableState, reason: string): void {
+    this.close(table, { kind: 'schema', table: table.mirrored.table, schema: null, reason })
+  }
+
+  private close(table: TableState, event: SourceEvent): void {
+    if (table.isClosed) return
+    this.flush(table)
+    this.events.push(event)
+    table.isClosed = true
+  }
+
+  private truncate(reader: MessageReader): void {
+    if (!this.isOpen) malformedMessage('a Truncate outside of a transaction')
+    const count = reader.int32()
+    reader.byte()
+    if (count < 0 || count * 4 !== reader.remaining) malformedMessage(`a Truncate of ${count} relations`)
+    const tables: TableName[] = []
+    for (let index = 0; index < count; index++) {
+      const oid = reader.oid()
+      const relation = this.relations.get(oid)
+      if (relation === undefined) malformedMessage(`a Truncate of relation ${oid} before its Relation message`)
+      if (relation === null || !this.enter(relation)) continue
+      this.flush(relation.table)
+      tables.push(relation.table.mirrored.table)
+    }
+    if (tables.length > 0) this.events.pushTruncate(tables, this.bytesBuffered)
+  }
+
+  private makeDirty(table: TableState): void {
+    if (table.isDirty) return
+    table.isDirty = true
+    this.dirty.push(table)
+  }
+
+  /** Moves the table's batch into the queue of events. */
+  private flush(table: TableState): void {
+    table.isDirty = false
+    if (!table.changes.current.isEmpty) this.events.pushBatch(table.changes)
+  }
+}

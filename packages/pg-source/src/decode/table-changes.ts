@@ -1,0 +1,158 @@
+import { BatchBuilder, type ChangeBatch, type Field, type Lsn, type TableName, type UnchangedCells } from '@moonlink/core'
+
+/** Buffers of an idle table above this size are given back. */
+const IDLE_BYTES = 64 * 1024
+
+/** Row numbers, growing. */
+class RowList {
+  private rows = new Uint32Array(16)
+  private length = 0
+
+  push(row: number): void {
+    if (this.length === this.rows.length) {
+      const rows = new Uint32Array(this.length * 2)
+      rows.set(this.rows)
+      this.rows = rows
+    }
+    this.rows[this.length++] = row
+  }
+
+  dropFrom(row: number): void {
+    while (this.length > 0 && this.rows[this.length - 1]! >= row) this.length--
+  }
+
+  get last(): number {
+    return this.length === 0 ? -1 : this.rows[this.length - 1]!
+  }
+
+  view(): Uint32Array {
+    return this.rows.subarray(0, this.length)
+  }
+}
+
+/** One batch in the making. */
+export class ChangeBuffers {
+  readonly rows: BatchBuilder
+  readonly old: BatchBuilder
+  rowCount = 0
+  oldCount = 0
+  changeCount = 0
+  private ops = new Uint8Array(64)
+  private unchanged = new Map<number, RowList>()
+  private endLsns: Lsn[] = []
+  private changeCounts: number[] = []
+  private commitTimesMs: number[] = []
+
+  constructor(fields: readonly Field[], oldFields: readonly Field[]) {
+    this.rows = new BatchBuilder(fields)
+    this.old = new BatchBuilder(oldFields)
+  }
+
+  get isEmpty(): boolean {
+    return this.changeCount === 0 && this.endLsns.length === 0
+  }
+
+  get byteSize(): number {
+    return this.rows.byteSize + this.old.byteSize
+  }
+
+  /** Notes that a whole change was appended. */
+  complete(op: number, rows: number, old: number): void {
+    if (this.changeCount === this.ops.length) this.growOps()
+    this.ops[this.changeCount++] = op
+    this.rowCount += rows
+    this.oldCount += old
+  }
+
+  /** Takes back what was appended of a change that is not complete. */
+  undo(): void {
+    this.rows.truncate(this.rowCount)
+    this.old.truncate(this.oldCount)
+    for (const list of this.unchanged.values()) list.dropFrom(this.rowCount)
+  }
+
+  /** Notes that the row in the making did not bring this cell. */
+  noteUnchanged(column: number): void {
+    let list = this.unchanged.get(column)
+    if (list === undefined) this.unchanged.set(column, (list = new RowList()))
+    list.push(this.rowCount)
+  }
+
+  /** Whether the row in the making lacks this cell. */
+  isUnchanged(column: number): boolean {
+    return this.unchanged.get(column)?.last === this.rowCount
+  }
+
+  mark(endLsn: Lsn, commitTimeMs: number): void {
+    this.endLsns.push(endLsn)
+    this.changeCounts.push(this.changeCount)
+    this.commitTimesMs.push(commitTimeMs)
+  }
+
+  /** The changes so far, sharing memory until `clear`. */
+  view(table: TableName): ChangeBatch {
+    const unchanged: UnchangedCells[] = []
+    for (const [column, list] of this.unchanged) {
+      const rows = list.view()
+      if (rows.length > 0) unchanged.push({ column, rows })
+    }
+    const { endLsns, changeCounts, commitTimesMs } = this
+    return {
+      table,
+      ops: this.ops.subarray(0, this.changeCount),
+      rows: this.rows.view(),
+      old: this.old.view(),
+      unchanged: unchanged.sort((a, b) => a.column - b.column),
+      marks: { endLsns, changeCounts, commitTimesMs },
+    }
+  }
+
+  clear(): void {
+    this.rows.clear()
+    this.old.clear()
+    this.rowCount = this.oldCount = this.changeCount = 0
+    this.unchanged.clear()
+    this.endLsns = []
+    this.changeCounts = []
+    this.commitTimesMs = []
+  }
+
+  private growOps(): void {
+    const ops = new Uint8Array(this.ops.length * 2)
+    ops.set(this.ops)
+    this.ops = ops
+  }
+}
+
+/**
+ * The changes of one table. A batch that was handed out keeps its buffers until it is given back; meanwhile the next batch is
+ * built in others.
+ */
+export class TableChanges {
+  readonly table: TableName
+  current: ChangeBuffers
+  private readonly fields: readonly Field[]
+  private readonly oldFields: readonly Field[]
+  private spare: ChangeBuffers | null = null
+
+  constructor(table: TableName, fields: readonly Field[], oldFields: readonly Field[]) {
+    this.table = table
+    this.fields = fields
+    this.oldFields = oldFields
+    this.current = new ChangeBuffers(fields, oldFields)
+  }
+
+  /** Puts empty buffers in place of the current ones, which are the caller's until `giveBack`. */
+  swap(): ChangeBuffers {
+    const full = this.current
+    this.current = this.spare ?? new ChangeBuffers(this.fields, this.oldFields)
+    this.spare = null
+    return full
+  }
+
+  giveBack(buffers: ChangeBuffers): void {
+    if (this.current.isEmpty && buffers.byteSize > IDLE_BYTES) return
+    buffers.clear()
+    this.spare ??= buffers
+  }
+}
