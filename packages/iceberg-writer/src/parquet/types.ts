@@ -1,0 +1,50 @@
+/** Field id of `_row_id` (Iceberg spec, reserved field ids). */
+export const ROW_ID_FIELD_ID = 2147483540
+
+/** Field id of `_last_updated_sequence_number` (Iceberg spec, reserved field ids). */
+export const LAST_UPDATED_FIELD_ID = 2147483539
+
+/**
+ * What a manifest says of a data file, by field id of the leaf columns (a list's id has none, its element's has). Plain data.
+ *
+ * - `columnSizes`: compressed bytes, page headers included.
+ * - `valueCounts` include nulls and NaNs. As Parquet counts values, a null or empty list is one null value of its element.
+ * - `nanCounts` only of float and double columns.
+ * - Bounds in single-value serialization (Iceberg spec, appendix D): exact, strings and binaries truncated to 16 code points or
+ *   bytes; absent where a column holds no value (NaN is none), where no upper bound exists, and for list elements.
+ */
+export interface FileMetrics {
+  readonly columnSizes: Readonly<Record<number, number>>
+  readonly valueCounts: Readonly<Record<number, number>>
+  readonly nullCounts: Readonly<Record<number, number>>
+  readonly nanCounts: Readonly<Record<number, number>>
+  readonly lowerBounds: Readonly<Record<number, Uint8Array>>
+  readonly upperBounds: Readonly<Record<number, Uint8Array>>
+  /** Offsets of the row groups' first pages, ascending. */
+  readonly splitOffsets: readonly number[]
+}
+
+/** A whole Parquet file in memory. */
+export interface EncodedParquet {
+  readonly bytes: Uint8Array
+  readonly recordCount: number
+  readonly metrics: FileMetrics
+}
+
+/** A Parquet file to read: in memory (copied to the worker, the caller keeps it), or on local disk. */
+export type ParquetSource = { readonly bytes: Uint8Array } | { readonly path: string }
+
+export type ParquetCompression = 'zstd' | 'snappy' | 'gzip' | 'uncompressed'
+
+export interface EncodeOptions {
+  /** Default `zstd`. */
+  readonly compression?: ParquetCompression
+  /** Rows of a row group at most; default 122,880. */
+  readonly rowGroupRows?: number
+}
+
+/** What a file's rows inherit where it stores no lineage (Iceberg spec, row lineage). */
+export interface FileLineage {
+  readonly firstRowId: number
+  readonly dataSequenceNumber: number
+}
