@@ -116,7 +116,8 @@ function compile(schema: JsonValue, names: ReadonlyMap<number, string>, named: M
   if (Array.isArray(schema)) return union(schema.map((branch: JsonValue) => compile(branch, names, named)))
   if (schema === null || typeof schema !== 'object') throw malformed(`schema ${String(schema)}`)
   const node = schema as JsonObject
-  switch (node['type']) {
+  const kind = typeof node['type'] === 'string' ? node['type'] : 'nested'
+  switch (kind) {
     case 'record':
       return record(node, names, named)
     case 'array':
@@ -154,8 +155,9 @@ function reference(name: string, named: Map<string, Decoder>): Decoder {
 }
 
 function remember(node: JsonObject, named: Map<string, Decoder>, decoder: Decoder): Decoder {
-  named.set(String(node['name']), decoder)
-  if (typeof node['namespace'] === 'string') named.set(`${node['namespace']}.${String(node['name'])}`, decoder)
+  const name = node['name'] as string
+  named.set(name, decoder)
+  if (typeof node['namespace'] === 'string') named.set(`${node['namespace']}.${name}`, decoder)
   return decoder
 }
 
@@ -167,7 +169,7 @@ function record(node: JsonObject, names: ReadonlyMap<number, string>, named: Map
     return value
   })
   for (const field of (node['fields'] ?? []) as readonly JsonObject[]) {
-    const key = names.get(Number(field['field-id'])) ?? String(field['name'])
+    const key = names.get(Number(field['field-id'])) ?? (field['name'] as string)
     fields.push({ key, decode: compile(field['type'] ?? null, names, named) })
   }
   return decoder

@@ -104,7 +104,7 @@ function namesById(schema: JsonValue): Map<number, string> {
     if (node === null || typeof node !== 'object') return
     if (Array.isArray(node)) return node.forEach(visit)
     const object = node as JsonObject
-    if (typeof object['field-id'] === 'number') names.set(object['field-id'], String(object['name']))
+    if (typeof object['field-id'] === 'number') names.set(object['field-id'], object['name'] as string)
     Object.values(object).forEach(visit)
   }
   visit(schema)

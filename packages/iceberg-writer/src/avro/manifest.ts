@@ -1,6 +1,7 @@
 import { stringifyJsonLossless, type JsonObject } from '@moonlink/core'
 import { malformed, type DatumRecord } from './avro-reader.ts'
 import type { AvroWriter } from './avro-writer.ts'
+import { numberOf } from '../metadata/fields.ts'
 import { ContainerWriter, readContainer } from './container.ts'
 import { icebergSchema, MANIFEST_ENTRY_NAMES, MANIFEST_ENTRY_SCHEMA } from './manifest-schemas.ts'
 import { decodeFileStats, type EncodedStats } from './file-stats.ts'
@@ -55,7 +56,7 @@ export interface ManifestHeader {
 export async function encodeManifest(header: ManifestHeader, entries: Iterable<ManifestEntry>, sync: Uint8Array): Promise<Uint8Array> {
   const metadata = {
     schema: stringifyJsonLossless(header.schema),
-    'schema-id': String(header.schema['schema-id'] ?? 0),
+    'schema-id': String(numberOf(header.schema, 'schema-id')),
     'iceberg.schema': ICEBERG_SCHEMA,
     'partition-spec': '[]',
     'partition-spec-id': String(header.partitionSpecId),

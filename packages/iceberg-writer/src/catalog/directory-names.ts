@@ -8,7 +8,7 @@ const PLAIN = /^[\p{L}\p{M}\p{N}_\-$]$/u
 const PLAIN_INSIDE = /^[ .]$/
 
 export function directoryName(name: string): string {
-  const points = [...name]
+  const points = Array.from(name)
   return points
     .map((point, index) => {
       const inside = index > 0 && index < points.length - 1

@@ -1,4 +1,4 @@
-import { MoonlinkError, type JsonObject, type JsonValue } from '@moonlink/core'
+import { MoonlinkError, stringifyJsonLossless, type JsonObject, type JsonValue } from '@moonlink/core'
 
 /** Typed access to table metadata JSON. Each throws `corrupt`/`METADATA_MALFORMED` for a value that is missing or of another type. */
 
@@ -46,7 +46,7 @@ export function objectOf(json: JsonObject, key: string): JsonObject {
 
 export function textMapOf(json: JsonObject, key: string): Readonly<Record<string, string>> {
   const entries = Object.entries(objectOf(json, key))
-  return Object.fromEntries(entries.map(([name, value]) => [name, String(value)]))
+  return Object.fromEntries(entries.map(([name, value]) => [name, typeof value === 'string' ? value : stringifyJsonLossless(value)]))
 }
 
 /** A 64-bit id as JSON carries it best: a number where exact. */

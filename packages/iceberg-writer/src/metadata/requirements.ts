@@ -1,4 +1,4 @@
-import { MoonlinkError, type JsonObject, type JsonValue } from '@moonlink/core'
+import { MoonlinkError, stringifyJsonLossless, type JsonObject, type JsonValue } from '@moonlink/core'
 import { objectOf, optionalLongOf, textOf } from './fields.ts'
 
 const MAIN = 'main'
@@ -38,7 +38,7 @@ function checkRequirement(metadata: JsonObject, requirement: JsonObject): void {
 }
 
 function expectEqual(type: string, expected: JsonValue, found: JsonValue): void {
-  if (expected !== found) throw conflict(type, `expected ${String(expected)}, found ${String(found)}`)
+  if (expected !== found) throw conflict(type, `expected ${stringifyJsonLossless(expected)}, found ${stringifyJsonLossless(found)}`)
 }
 
 function conflict(type: string, why: string): MoonlinkError {

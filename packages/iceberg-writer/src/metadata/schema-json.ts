@@ -1,4 +1,13 @@
-import { formatType, MoonlinkError, type Field, type FieldType, type JsonObject, type JsonValue, type TableSchema } from '@moonlink/core'
+import {
+  formatType,
+  MoonlinkError,
+  stringifyJsonLossless,
+  type Field,
+  type FieldType,
+  type JsonObject,
+  type JsonValue,
+  type TableSchema,
+} from '@moonlink/core'
 import { numberOf, objectsOf, textOf } from './fields.ts'
 
 const PLAIN_KINDS = [
@@ -55,7 +64,7 @@ export function schemaFromJson(json: JsonObject): TableSchema {
 function typeFromJson(json: JsonValue, column: string): FieldType {
   if (typeof json === 'string') return primitiveFromText(json, column)
   const node = json as JsonObject | null
-  if (node?.['type'] !== 'list') throw unsupported(column, String(node?.['type']))
+  if (node?.['type'] !== 'list') throw unsupported(column, stringifyJsonLossless(node?.['type'] ?? null))
   return {
     kind: 'list',
     elementId: numberOf(node, 'element-id'),

@@ -164,7 +164,7 @@ export class IcebergTableStorage implements TableStorage {
     })
   }
 
-  private async source(file: DataFile): Promise<{ readonly source: ParquetSource; release(): void }> {
+  private async source(file: DataFile): Promise<{ readonly source: ParquetSource; readonly release: () => void }> {
     if (this.parts.localFiles !== null) {
       try {
         const pinned = await this.parts.localFiles.pin(file.path, file.sizeBytes)
