@@ -1,0 +1,46 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { startPostgres } from '@moonlink/embedded-pg'
+import { printTable, type Measurement } from './report.ts'
+import * as scenarios from './scenarios.ts'
+
+const all: Record<string, (context: scenarios.BenchContext) => Promise<Measurement | Measurement[]>> = {
+  copy: scenarios.initialCopy,
+  big: scenarios.bigTransaction,
+  small: scenarios.oneRowTransactions,
+  updates: scenarios.randomUpdates,
+  freshness: scenarios.freshness,
+  union: scenarios.unionRead,
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { scale: { type: 'string', default: '1' }, json: { type: 'string' }, help: { type: 'boolean', default: false } },
+})
+
+if (values.help || positionals.some((name) => !(name in all))) {
+  console.log(`pnpm bench [${Object.keys(all).join('|')}] … [--scale 0.1] [--json FILE]`)
+  process.exit(values.help ? 0 : 2)
+}
+
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-bench-'))
+const postgres = await startPostgres({
+  settings: { shared_buffers: '512MB', max_wal_size: '16GB', logical_decoding_work_mem: '2GB', checkpoint_timeout: '1h' },
+})
+const measurements: Measurement[] = []
+try {
+  for (const name of positionals.length > 0 ? positionals : Object.keys(all)) {
+    console.error(`running ${name} …`)
+    const scale = Number(values.scale)
+    measurements.push(...[await all[name]!({ postgres, directory, scale, log: (line) => console.error(line) })].flat())
+  }
+} finally {
+  await postgres.stop()
+  rmSync(directory, { recursive: true, force: true })
+}
+printTable(measurements)
+const json = JSON.stringify({ node: process.version, scale: Number(values.scale), measurements }, null, 2)
+if (values.json) writeFileSync(values.json, `${json}\n`)
+else console.log(json)

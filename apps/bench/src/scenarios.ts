@@ -1,0 +1,266 @@
+import { mkdtempSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Lsn } from '@moonlink/core'
+import type { RunningPostgres } from '@moonlink/embedded-pg'
+import pg from 'pg'
+import { copyToNowhere, currentLsn, drainSlot } from './ceilings.ts'
+import { MirrorProcess } from './mirror-process.ts'
+import { measurement, percentile, type Measurement } from './report.ts'
+
+export interface BenchContext {
+  readonly postgres: RunningPostgres
+  readonly directory: string
+  /** Multiplies every row count. */
+  readonly scale: number
+  readonly log: (line: string) => void
+}
+
+const COLUMNS = `id bigint PRIMARY KEY, n int NOT NULL, name text, note text, price numeric(18,2), at timestamptz, doc jsonb, ok boolean, ref uuid, score float8`
+const ROW = `i, (i * 7919 % 1000003)::int, 'customer number ' || i, md5(i::text) || md5((i + 1)::text), (i % 100000) / 100.0,
+  timestamptz '2026-01-01' + i * interval '1 second', jsonb_build_object('i', i, 'k', 'v'), i % 3 = 0, md5(i::text)::uuid, i / 7.0`
+
+/** A database of its own for each scenario, so that slots and publications do not meet. */
+async function freshDatabase(context: BenchContext, name: string): Promise<{ url: string; client: pg.Client }> {
+  const admin = new pg.Client({ connectionString: context.postgres.connectionString })
+  await admin.connect()
+  await admin.query(`CREATE DATABASE ${name}`)
+  await admin.end()
+  const url = new URL(context.postgres.connectionString)
+  url.pathname = `/${name}`
+  const client = new pg.Client({ connectionString: url.href })
+  await client.connect()
+  return { url: url.href, client }
+}
+
+/** Rows/s of the initial copy beside one raw COPY stream. */
+export async function initialCopy(context: BenchContext): Promise<Measurement> {
+  const rows = Math.round(1_000_000 * context.scale)
+  const { url, client } = await freshDatabase(context, 'bench_copy')
+  await client.query(`CREATE TABLE t (${COLUMNS})`)
+  await client.query(`INSERT INTO t SELECT ${ROW} FROM generate_series(1, ${rows}) i`)
+  await client.query('VACUUM ANALYZE t')
+  await copyToNowhere(url, 't')
+  const raw = await copyToNowhere(url, 't')
+  const started = performance.now()
+  const mirror = await MirrorProcess.start({ source: url, stateDir: mkdtempSync(join(context.directory, 'copy-')), tables: ['public.t'] })
+  try {
+    const healthy = performance.now()
+    await mirror.ready()
+    const seconds = (performance.now() - healthy) / 1000
+    const usage = mirror.usage()
+    return measurement('initial copy', rows, seconds, { name: 'COPY binary to nowhere', seconds: raw }, '>= 0.7', {
+      cpuSecondsPerMillionRows: usage && (usage.cpuSeconds / rows) * 1e6,
+      peakRssMiB: usage && usage.peakRssMiB,
+      details: { 'process start s': ((healthy - started) / 1000).toFixed(2) },
+    })
+  } finally {
+    await mirror.stop()
+    await client.end()
+  }
+}
+
+/** Makes a backlog while the mirror is down, then times a raw drain of it and the mirror's, from the same LSN. */
+async function backlog(
+  context: BenchContext,
+  scenario: { name: string; database: string; mark: string; changes: number; prepare: string; load: (client: pg.Client) => Promise<void> },
+): Promise<Measurement> {
+  const { url, client } = await freshDatabase(context, scenario.database)
+  const stateDir = mkdtempSync(join(context.directory, `${scenario.database}-`))
+  await client.query(`CREATE TABLE t (${COLUMNS})`)
+  if (scenario.prepare) await client.query(scenario.prepare)
+  const first = await MirrorProcess.start({ source: url, stateDir, tables: ['public.t'] })
+  await first.ready()
+  await first.stop()
+  const { rows } = await client.query<{ name: string }>(`SELECT pubname AS name FROM pg_publication LIMIT 1`)
+  await client.query(`SELECT pg_create_logical_replication_slot('raw_drain', 'pgoutput')`)
+  await scenario.load(client)
+  const end: Lsn = await currentLsn(client)
+  await client.query('SELECT pg_logical_emit_message(true, $1, $2)', ['bench', 'end'])
+  context.log(`${scenario.name}: backlog is written`)
+  await drainSlot(url, 'raw_drain', rows[0]!.name, end)
+  const raw = await drainSlot(url, 'raw_drain', rows[0]!.name, end)
+  const mirror = await MirrorProcess.start({ source: url, stateDir, tables: ['public.t'] })
+  try {
+    const started = await slotActive(client)
+    const before = mirror.usage()
+    await mirror.wait(end)
+    const seconds = (performance.now() - started) / 1000
+    const usage = mirror.usage()
+    return measurement(scenario.name, scenario.changes, seconds, { name: 'raw drain of the slot', seconds: raw }, scenario.mark, {
+      cpuSecondsPerMillionRows: usage && before && ((usage.cpuSeconds - before.cpuSeconds) / scenario.changes) * 1e6,
+      peakRssMiB: usage && usage.peakRssMiB,
+    })
+  } finally {
+    await mirror.stop()
+    await client.query(`SELECT pg_drop_replication_slot('raw_drain')`)
+    await client.end()
+  }
+}
+
+/** When the mirror's stream began: its slot is in use. */
+async function slotActive(client: pg.Client): Promise<number> {
+  for (;;) {
+    const { rows } = await client.query(`SELECT 1 FROM pg_replication_slots WHERE active AND slot_name <> 'raw_drain' AND NOT temporary`)
+    if (rows.length > 0) return performance.now()
+    await new Promise((resolve) => setTimeout(resolve, 2))
+  }
+}
+
+export function bigTransaction(context: BenchContext): Promise<Measurement> {
+  const changes = Math.round(1_000_000 * context.scale)
+  return backlog(context, {
+    name: 'one big transaction of inserts',
+    database: 'bench_big',
+    mark: '>= 0.8',
+    changes,
+    prepare: '',
+    load: async (client) => {
+      await client.query(`INSERT INTO t SELECT ${ROW} FROM generate_series(1, ${changes}) i`)
+    },
+  })
+}
+
+export function oneRowTransactions(context: BenchContext): Promise<Measurement> {
+  const changes = Math.round(200_000 * context.scale)
+  return backlog(context, {
+    name: 'one-row transactions',
+    database: 'bench_small',
+    mark: '>= 0.8',
+    changes,
+    prepare: '',
+    load: async (client) => {
+      await client.query('SET synchronous_commit = off')
+      await client.query(
+        `DO $$ BEGIN FOR i IN 1..${changes} LOOP INSERT INTO t SELECT ${ROW} FROM (SELECT i::bigint AS i) s; COMMIT; END LOOP; END $$`,
+      )
+    },
+  })
+}
+
+export function randomUpdates(context: BenchContext): Promise<Measurement> {
+  const size = Math.round(500_000 * context.scale)
+  const changes = Math.round(500_000 * context.scale)
+  return backlog(context, {
+    name: 'random updates and deletes',
+    database: 'bench_update',
+    mark: '>= 0.7',
+    changes,
+    prepare: `INSERT INTO t SELECT ${ROW} FROM generate_series(1, ${size}) i`,
+    load: async (client) => {
+      await client.query('SELECT setseed(0.5)')
+      const updates = Math.round(changes * 0.9)
+      const step = Math.max(1, Math.round(updates / 20))
+      for (let done = 0; done < updates; done += step) {
+        await client.query(
+          `UPDATE t SET n = n + 1, note = md5(random()::text) WHERE id IN (SELECT DISTINCT (random() * ${size})::bigint FROM generate_series(1, ${step}))`,
+        )
+      }
+      await client.query(`DELETE FROM t WHERE id % 10 = 3`)
+    },
+  })
+}
+
+/** From the return of COMMIT to a query that shows the row, idle and beside a steady load. */
+export async function freshness(context: BenchContext): Promise<Measurement[]> {
+  const { url, client } = await freshDatabase(context, 'bench_fresh')
+  await client.query(`CREATE TABLE t (${COLUMNS})`)
+  await client.query(`CREATE TABLE probe (id bigint PRIMARY KEY)`)
+  const mirror = await MirrorProcess.start({
+    source: url,
+    stateDir: mkdtempSync(join(context.directory, 'fresh-')),
+    tables: ['public.t', 'public.probe'],
+  })
+  try {
+    await mirror.ready()
+    const idle = await probe(client, mirror, 100, 0)
+    const loader = new pg.Client({ connectionString: url })
+    await loader.connect()
+    let loading = true
+    let loaded = 0
+    const load = (async () => {
+      for (; loading; loaded += 2000)
+        await loader.query(`INSERT INTO t SELECT ${ROW} FROM generate_series(${loaded + 1}, ${loaded + 2000}) i`)
+    })()
+    const busy = await probe(client, mirror, 50, 1_000_000)
+    loading = false
+    await load
+    await loader.end()
+    const result = (name: string, mark: string, times: number[], details: Record<string, number | string>) =>
+      measurement(name, times.length, times.reduce((sum, time) => sum + time, 0) / 1000, { name: '-', seconds: null }, mark, {
+        details: { 'p50 ms': percentile(times, 0.5).toFixed(1), 'p95 ms': percentile(times, 0.95).toFixed(1), ...details },
+      })
+    return [
+      result('commit to readable, idle', 'p50 < 20 ms, p95 < 100 ms', idle, {}),
+      result('commit to readable, under load', 'p95 < 1 s', busy, { 'rows loaded beside': loaded }),
+    ]
+  } finally {
+    await mirror.stop()
+    await client.end()
+  }
+}
+
+async function probe(client: pg.Client, mirror: MirrorProcess, count: number, from: number): Promise<number[]> {
+  const times: number[] = []
+  for (let id = from; id < from + count; id++) {
+    await client.query('INSERT INTO probe VALUES ($1)', [id])
+    const committed = performance.now()
+    for (;;) {
+      const [row] = await mirror.query(`SELECT count(*) FROM public.probe WHERE id = ${id}`)
+      if (Number(row![0]) === 1) break
+    }
+    times.push(performance.now() - committed)
+  }
+  return times.slice(Math.floor(count / 10))
+}
+
+/** A scan of a large table, 5 % deleted and 100k rows in memory, beside DuckDB over the same files without deletes. */
+export async function unionRead(context: BenchContext): Promise<Measurement> {
+  const rows = Math.round(10_000_000 * context.scale)
+  const inMemory = Math.round(100_000 * context.scale)
+  const { url, client } = await freshDatabase(context, 'bench_union')
+  await client.query(`CREATE TABLE t (id bigint PRIMARY KEY, n int NOT NULL, name text, price numeric(18,2))`)
+  await client.query(
+    `INSERT INTO t SELECT i, (i % 1000)::int, 'name ' || i % 5000, (i % 100000) / 100.0 FROM generate_series(1, ${rows}) i`,
+  )
+  const stateDir = mkdtempSync(join(context.directory, 'union-'))
+  const mirror = await MirrorProcess.start({
+    source: url,
+    stateDir,
+    tables: ['public.t'],
+    env: { MOONLINK_FLUSH_INTERVAL_MS: '3600000', MOONLINK_COMPACTION_ENABLED: 'false' },
+  })
+  try {
+    await mirror.ready()
+    const plain = `SELECT count(*), sum(n), sum(price) FROM read_parquet('${join(stateDir, 'warehouse/public/t/data/*.parquet')}')`
+    const union = 'SELECT count(*), sum(n), sum(price) FROM public.t'
+    const plainSeconds = await bestOf(3, () => mirror.query(plain))
+    await client.query(`DELETE FROM t WHERE id % 20 = 7`)
+    await client.query(`INSERT INTO t SELECT i, (i % 1000)::int, 'new ' || i, 1.5 FROM generate_series(${rows + 1}, ${rows + inMemory}) i`)
+    await mirror.wait(await currentLsn(client))
+    await mirror.query(union)
+    const seconds = await bestOf(5, () => mirror.query(union))
+    return measurement(
+      'union read, 5 % deleted',
+      rows,
+      seconds,
+      { name: 'DuckDB over the files', seconds: plainSeconds },
+      'time <= 1.3 x',
+      {
+        details: { 'time as multiple': (seconds / plainSeconds).toFixed(2), 'rows in memory': inMemory },
+      },
+    )
+  } finally {
+    await mirror.stop()
+    await client.end()
+  }
+}
+
+async function bestOf(runs: number, run: () => Promise<unknown>): Promise<number> {
+  let best = Number.POSITIVE_INFINITY
+  for (let index = 0; index < runs; index++) {
+    const started = performance.now()
+    await run()
+    best = Math.min(best, (performance.now() - started) / 1000)
+  }
+  return best
+}
