@@ -1,3 +1,4 @@
+import type { FileMetrics } from '../parquet/types.ts'
 import { malformed, type Datum, type DatumRecord } from './avro-reader.ts'
 import { AvroWriter, type Long } from './avro-writer.ts'
 
@@ -9,23 +10,10 @@ import { AvroWriter, type Long } from './avro-writer.ts'
  */
 export type EncodedStats = Uint8Array
 
-/** Metrics of a data file by field id; plain data. Bounds are single-value serialisations (Iceberg spec, appendix D). */
-export interface ColumnMetrics {
-  readonly columnSizes: Readonly<Record<number, number>>
-  /** Values per column, nulls and NaNs included. */
-  readonly valueCounts: Readonly<Record<number, number>>
-  readonly nullCounts: Readonly<Record<number, number>>
-  readonly nanCounts: Readonly<Record<number, number>>
-  readonly lowerBounds: Readonly<Record<number, Uint8Array>>
-  readonly upperBounds: Readonly<Record<number, Uint8Array>>
-  /** Offsets of the row groups, ascending. */
-  readonly splitOffsets: readonly number[]
-}
-
 /** Stats of a deletion vector: none at all (they would have to be exact, and nobody reads them). */
 export const NO_STATS: EncodedStats = new Uint8Array(10)
 
-export function encodeFileStats(metrics: ColumnMetrics): EncodedStats {
+export function encodeFileStats(metrics: FileMetrics): EncodedStats {
   const avro = new AvroWriter(512)
   for (const counts of [metrics.columnSizes, metrics.valueCounts, metrics.nullCounts, metrics.nanCounts]) {
     writeMap(avro, entriesOf(counts), (value) => avro.long(value))

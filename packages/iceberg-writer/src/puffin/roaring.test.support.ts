@@ -20,7 +20,7 @@ export function roaringOf(positions: Iterable<number>): Uint8Array {
     head.setUint32(8 + containers.size * 4 + index * 4, offset, true)
     offset += bodies[index]!.length
   }
-  return Buffer.concat([new Uint8Array(head.buffer), ...bodies])
+  return Uint8Array.from(Buffer.concat([new Uint8Array(head.buffer), ...bodies]))
 }
 
 /** Positions of an encoding with array and bitset containers. */

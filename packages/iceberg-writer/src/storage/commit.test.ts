@@ -1,0 +1,225 @@
+import type { DataFile, JsonObject, TableCommit, TableStorage } from '@moonlink/core'
+import { expect, test } from 'vitest'
+import { decodeManifest } from '../avro/manifest.ts'
+import { decodeManifestList } from '../avro/manifest-list.ts'
+import { positionsOf, roaringOf } from '../puffin/roaring.test.support.ts'
+import { harness, rowsOf, type Harness } from './harness.test.support.ts'
+
+const NOTHING = { kind: 'append', addFiles: [], removeFiles: [], vectors: [] } as const
+
+export function vectorOf(file: Pick<DataFile, 'path'>, positions: readonly number[]) {
+  return { dataFile: file.path, bitmap: roaringOf(positions), cardinality: positions.length }
+}
+
+async function append(storage: TableStorage, count: number, lsn: bigint, more: Partial<TableCommit> = {}) {
+  return storage.commit({ ...NOTHING, addFiles: [await storage.writeFile(rowsOf(count))], lsn, ...more })
+}
+
+function currentSnapshot(metadata: JsonObject): JsonObject {
+  return (metadata['snapshots'] as readonly JsonObject[]).find((snapshot) => snapshot['snapshot-id'] === metadata['current-snapshot-id'])!
+}
+
+/** Every entry of the current snapshot's manifests as `status content path-or-referenced`, sorted. */
+async function entriesOf(h: Harness): Promise<string[]> {
+  const list = await decodeManifestList(await h.store.get(currentSnapshot(await h.metadata())['manifest-list'] as string))
+  const lines: string[] = []
+  for (const manifest of list) {
+    for (const { status, file } of (await decodeManifest(await h.store.get(manifest.path))).entries) {
+      lines.push(`${['existing', 'added', 'deleted'][status]} ${manifest.content} ${file.referencedDataFile ?? file.path}`)
+    }
+  }
+  return lines.sort()
+}
+
+test('a commit without files records the LSN of an empty table', async () => {
+  const h = harness()
+  const storage = await h.open()
+  expect(storage.snapshot).toMatchObject({ snapshotId: null, committedLsn: null, files: [], vectors: [] })
+  const snapshot = await storage.commit({ ...NOTHING, lsn: 100n })
+  expect(snapshot).toMatchObject({ committedLsn: 100n, files: [] })
+  expect((await h.open()).snapshot).toEqual(snapshot)
+  expect(await h.metadata()).toMatchObject({ 'next-row-id': 0, properties: { 'moonlink.committed-lsn': '0/64' } })
+})
+
+test('files get consecutive row ids, which stay when manifests are written again', async () => {
+  const h = harness()
+  const storage = await h.open({ manifestLimits: { mergeFrom: 2, smallBytes: 1 << 20, targetBytes: 1 << 20 } })
+  for (const count of [10, 5, 7, 3]) await append(storage, count, 1n)
+  const files = storage.snapshot.files
+  expect(new Set(files.map((file) => file.recordCount))).toEqual(new Set([10, 5, 7, 3]))
+  const ranges = files.map((file) => [file.firstRowId, file.firstRowId + file.recordCount] as const).sort((a, b) => a[0] - b[0])
+  for (let index = 1; index < ranges.length; index++) expect(ranges[index]![0]).toBeGreaterThanOrEqual(ranges[index - 1]![1])
+  const reopened = (await h.open()).snapshot
+  expect(new Set(reopened.files)).toEqual(new Set(files))
+  expect((await h.metadata())['next-row-id']).toBeGreaterThanOrEqual(ranges.at(-1)![1])
+})
+
+test('a new vector replaces the old one of its file in the same commit', async () => {
+  const h = harness()
+  const storage = await h.open()
+  const { files } = await append(storage, 100, 1n, { addFiles: [await storage.writeFile(rowsOf(50)), await storage.writeFile(rowsOf(60))] })
+  const [a, b] = files as [DataFile, DataFile]
+  await storage.commit({ ...NOTHING, vectors: [vectorOf(a, [1]), vectorOf(b, [2])], lsn: 2n })
+  const snapshot = await storage.commit({ ...NOTHING, vectors: [vectorOf(a, [1, 4])], lsn: 3n })
+  expect(snapshot.vectors.map((vector) => [vector.dataFile, positionsOf(vector.bitmap)]).sort()).toEqual(
+    [
+      [a.path, [1, 4]],
+      [b.path, [2]],
+    ].sort(),
+  )
+  expect(await entriesOf(h)).toEqual(
+    [
+      `added data ${a.path}`,
+      `added data ${b.path}`,
+      `added deletes ${a.path}`,
+      `deleted deletes ${a.path}`,
+      `existing deletes ${b.path}`,
+    ].sort(),
+  )
+  expect(currentSnapshot(await h.metadata())['summary']).toMatchObject({
+    operation: 'delete',
+    'added-dvs': '1',
+    'removed-dvs': '1',
+    'total-delete-files': '2',
+    'total-position-deletes': '3',
+    'total-records': '110',
+    'moonlink.lsn': '0/3',
+  })
+  expect((await h.open()).snapshot).toEqual(snapshot)
+})
+
+test('removing a file removes its vector, and the summary says replace', async () => {
+  const h = harness()
+  const storage = await h.open()
+  const { files } = await append(storage, 50, 1n)
+  const old = files[0]!
+  await storage.commit({ ...NOTHING, vectors: [vectorOf(old, [0, 1])], lsn: 2n })
+  const compacted = await storage.writeFile(rowsOf(48))
+  const vectors = [vectorOf(compacted, [5])]
+  const snapshot = await storage.commit({ ...NOTHING, kind: 'replace', addFiles: [compacted], removeFiles: [old.path], vectors, lsn: 3n })
+  expect(snapshot.files.map((file) => file.path)).toEqual([compacted.path])
+  expect(snapshot.vectors.map((vector) => vector.dataFile)).toEqual([compacted.path])
+  expect(await entriesOf(h)).toEqual(
+    [`added data ${compacted.path}`, `deleted data ${old.path}`, `added deletes ${compacted.path}`, `deleted deletes ${old.path}`].sort(),
+  )
+  expect(currentSnapshot(await h.metadata())['summary']).toMatchObject({
+    operation: 'replace',
+    'deleted-records': '50',
+    'added-records': '48',
+  })
+  expect((await h.open()).snapshot).toEqual(snapshot)
+})
+
+test('an unknown outcome is settled by looking for the snapshot', async () => {
+  for (const fault of ['before', 'after'] as const) {
+    const h = harness()
+    const storage = await h.open()
+    await append(storage, 10, 1n)
+    h.catalog.failNext.push(fault)
+    const snapshot = await append(storage, 20, 2n)
+    expect(snapshot).toMatchObject({ committedLsn: 2n })
+    expect(snapshot.files.map((file) => file.recordCount).sort()).toEqual([10, 20])
+    expect((await h.metadata())['snapshots']).toHaveLength(2)
+    expect((await h.open()).snapshot).toEqual(snapshot)
+  }
+})
+
+test('a commit given up as unknown that lands later is not committed twice', async () => {
+  const h = harness()
+  const storage = await h.open()
+  await append(storage, 10, 1n)
+  const commit = { ...NOTHING, addFiles: [await storage.writeFile(rowsOf(5))], lsn: 2n }
+  h.catalog.failNext.push('before', 'before', 'before', 'before', 'before', 'after')
+  await expect(storage.commit(commit)).rejects.toMatchObject({ kind: 'retry' })
+  await expect(storage.commit(commit)).rejects.toMatchObject({ kind: 'conflict', code: 'EARLIER_COMMIT_LANDED' })
+  expect((await h.open()).snapshot).toMatchObject({ committedLsn: 2n, files: [{ recordCount: 5 }, { recordCount: 10 }] })
+})
+
+test('a commit is planned again where another engine only appended', async () => {
+  const h = harness()
+  const storage = await h.open()
+  await append(storage, 10, 1n)
+  const foreign = await h.openForeign()
+  h.catalog.interfere = async () => append(foreign, 1000, 99n)
+  const snapshot = await append(storage, 20, 2n, {})
+  expect(snapshot.files.map((file) => file.recordCount).sort((a, b) => a - b)).toEqual([10, 20, 1000])
+  expect(snapshot.committedLsn).toBe(2n)
+  expect((await h.open()).snapshot).toEqual(snapshot)
+})
+
+test('a commit fails, naming the file, where another engine changed our files', async () => {
+  const h = harness()
+  const storage = await h.open()
+  const { files } = await append(storage, 10, 1n)
+  const deletes = await h.openForeign()
+  h.catalog.interfere = async () => deletes.commit({ ...NOTHING, vectors: [vectorOf(files[0]!, [3])], lsn: 9n })
+  await expect(append(storage, 20, 2n)).rejects.toMatchObject({
+    kind: 'conflict',
+    code: 'FILE_CHANGED',
+    message: expect.stringContaining(files[0]!.path),
+  })
+
+  const again = await h.open()
+  const rewrites = await h.openForeign()
+  const replacement = await rewrites.writeFile(rowsOf(9))
+  h.catalog.interfere = async () =>
+    rewrites.commit({ ...NOTHING, kind: 'replace', addFiles: [replacement], removeFiles: [files[0]!.path], lsn: 9n })
+  await expect(append(again, 20, 2n)).rejects.toMatchObject({ kind: 'conflict', code: 'FILE_REMOVED' })
+})
+
+test('a second mirror of the same table is fenced off', async () => {
+  const h = harness()
+  const one = await h.open()
+  const two = await h.open()
+  await append(one, 10, 1n)
+  await expect(append(two, 10, 1n)).rejects.toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR' })
+})
+
+test('a table dropped or created anew is noticed', async () => {
+  const h = harness()
+  const storage = await h.open()
+  await h.catalog.drop({ namespace: 'shop', name: 'orders' }, true)
+  await expect(storage.commit({ ...NOTHING, lsn: 1n })).rejects.toMatchObject({ code: 'TABLE_GONE' })
+  await h.open()
+  await expect(storage.commit({ ...NOTHING, lsn: 1n })).rejects.toMatchObject({ code: 'TABLE_REPLACED' })
+})
+
+test('after a rollback by somebody else the ancestors tell the committed LSN, not the property', async () => {
+  const h = harness()
+  const storage = await h.open()
+  const first = await append(storage, 10, 1n)
+  await append(storage, 10, 2n)
+  const back = { action: 'set-snapshot-ref', 'ref-name': 'main', type: 'branch', 'snapshot-id': first.snapshotId! }
+  await h.catalog.commit({ namespace: 'shop', name: 'orders' }, [], [back])
+  expect((await h.open()).snapshot.committedLsn).toBe(1n)
+  await expect(append(storage, 10, 3n)).rejects.toMatchObject({ code: 'ROLLED_BACK' })
+})
+
+test('time stamps never run backwards, whatever the clock does', async () => {
+  const h = harness()
+  const storage = await h.open()
+  for (const step of [0, 5_000, -3_600_000, 10]) {
+    h.clock.ms += step
+    await append(storage, 1, 1n)
+  }
+  const metadata = await h.metadata()
+  for (const key of ['snapshots', 'snapshot-log', 'metadata-log']) {
+    const times = (metadata[key] as readonly JsonObject[]).map((item) => item['timestamp-ms'] as number)
+    expect(times).toEqual([...times].sort((a, b) => a - b))
+  }
+})
+
+test('setProperties and commit properties land in the table', async () => {
+  const h = harness()
+  const storage = await h.open()
+  expect((await storage.setProperties({ a: '1' })).properties['a']).toBe('1')
+  const snapshot = await storage.commit({ ...NOTHING, lsn: 1n, properties: { b: '2' } })
+  expect(snapshot.properties).toMatchObject({ a: '1', b: '2' })
+})
+
+test('a schema that differs from the table is refused, naming the column', async () => {
+  const h = harness()
+  await h.open()
+  const schema = { fields: [{ id: 1, name: 'id', type: { kind: 'int' as const }, required: true }], identifierFieldIds: [] }
+  await expect(h.open({ schema })).rejects.toMatchObject({ code: 'SCHEMA_MISMATCH', message: expect.stringContaining('"id"') })
+})
