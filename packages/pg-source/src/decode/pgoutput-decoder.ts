@@ -75,6 +75,8 @@ export class PgoutputDecoder {
 
   private readonly options: PgoutputDecoderOptions
   private readonly relations = new Map<number, RelationState | null>()
+  /** The last Relation message of each relation, as what the server will not send again. */
+  private readonly descriptions = new Map<number, Relation>()
   private readonly tables = new Map<string, TableState>()
   private readonly events: EventQueue
   private lastOid = -1
@@ -129,6 +131,25 @@ export class PgoutputDecoder {
       this.commitTimeMs = null
     }
     return events
+  }
+
+  /**
+   * Asks `resolve` about the table anew, as after it was added, dropped or copied again; changes of it that are still held are
+   * dropped. The rest of an open transaction counts, so `skipThrough` should cover what came of it before.
+   */
+  refresh(table: TableName): void {
+    const name = formatTableName(table)
+    const state = this.tables.get(name)
+    if (state !== undefined) {
+      state.isClosed = true
+      state.changes.current.clear()
+      this.tables.delete(name)
+    }
+    for (const relation of [...this.descriptions.values()]) {
+      if (formatTableName(relation) !== name) continue
+      this.relations.delete(relation.oid)
+      this.relation(relation)
+    }
   }
 
   private message(payload: Uint8Array): void {
@@ -198,6 +219,7 @@ export class PgoutputDecoder {
     const mirrored = this.options.resolve(relation)
     const before = this.relations.get(relation.oid) ?? null
     this.lastOid = -1
+    this.descriptions.set(relation.oid, relation)
     if (before !== null && (mirrored === null || formatTableName(mirrored.table) !== formatTableName(before.table.mirrored.table))) {
       const mismatch = `the table was renamed to ${relation.schema}.${relation.name}`
       if (mirrored === null) return void this.relations.set(relation.oid, { table: before.table, rows: null, mismatch })
