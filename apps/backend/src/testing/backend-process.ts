@@ -1,0 +1,102 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+
+const main = join(import.meta.dirname, '../../dist/main.js')
+
+export interface TableReport {
+  readonly name: string
+  readonly state: string
+  readonly reason: string | null
+  readonly rows: number | string
+  readonly metadataLocation: string
+  readonly dataFiles: number
+  readonly deletionVectors: number
+  readonly committedLsn: string | null
+}
+
+/** A backend in a process of its own, spoken to over HTTP. */
+export class BackendProcess {
+  readonly url: string
+  readonly child: ChildProcess
+  private readonly output: string[] = []
+
+  private constructor(child: ChildProcess, url: string) {
+    this.child = child
+    this.url = url
+    child.stderr?.on('data', (chunk: Buffer) => this.output.push(chunk.toString()))
+    child.stdout?.on('data', (chunk: Buffer) => this.output.push(chunk.toString()))
+  }
+
+  static async start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<BackendProcess> {
+    const port = await freePort()
+    const child = spawn(process.execPath, [main, 'start', '--http', `127.0.0.1:${port}`, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...env },
+    })
+    const backend = new BackendProcess(child, `http://127.0.0.1:${port}`)
+    await backend.until(async () => (await fetch(`${backend.url}/ready`)).ok, 120_000)
+    return backend
+  }
+
+  async query(sql: string, atLsn: string | null = null): Promise<unknown[][]> {
+    return ((await this.post('/query', { sql, atLsn, timeoutMs: 60_000 })) as { rows: unknown[][] }).rows
+  }
+
+  async wait(options: { lsn?: string; iceberg?: boolean } = {}): Promise<string> {
+    const answer = (await this.post('/wait', { lsn: options.lsn ?? null, iceberg: options.iceberg ?? false, timeoutMs: 120_000 })) as {
+      lsn: string
+    }
+    return answer.lsn
+  }
+
+  async tables(): Promise<TableReport[]> {
+    return ((await (await fetch(`${this.url}/status`)).json()) as { tables: TableReport[] }).tables
+  }
+
+  async table(name: string): Promise<TableReport> {
+    const found = (await this.tables()).find((table) => table.name === name)
+    if (!found) throw new Error(`no table ${name} in the status`)
+    return found
+  }
+
+  async post(path: string, body: unknown): Promise<unknown> {
+    const response = await fetch(`${this.url}${path}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    })
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`)
+    return response.json()
+  }
+
+  /** SIGTERM (graceful) or SIGKILL; resolves with the exit status. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<number | null> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return this.child.exitCode
+    const exited = new Promise<number | null>((resolve) => this.child.once('exit', resolve))
+    this.child.kill(signal)
+    return exited
+  }
+
+  private async until(check: () => Promise<boolean>, timeoutMs: number): Promise<void> {
+    const deadline = Date.now() + timeoutMs
+    while (Date.now() < deadline) {
+      if (this.child.exitCode !== null) throw new Error(`the backend ended with status ${this.child.exitCode}: ${this.output.join('')}`)
+      if (await check().catch(() => false)) return
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    await this.stop('SIGKILL')
+    throw new Error(`the backend was not ready after ${timeoutMs} ms: ${this.output.join('')}`)
+  }
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+}
