@@ -1,1 +1,3 @@
-export {}
+export { DeletionLog, NO_SEGMENT, type DeadPlaces } from './deletion-log.ts'
+export { PositionSet } from './position-set.ts'
+export { loadRoaring } from './roaring.ts'

@@ -1,1 +1,7 @@
-export {}
+export type { KeyHashes } from './key-hashes.ts'
+export { createKeyHasher, type KeyHasher } from './key-hasher.ts'
+export { MemoryKeyIndex } from './memory-key-index.ts'
+export { BlockCache } from './block-cache.ts'
+export { MatchBuffer } from './match-buffer.ts'
+export { SealedKeyIndex, type ExpectedDataFile, type RowSink } from './sealed-key-index.ts'
+export { writeSealedIndex, type SealedIndexInput } from './sealed-writer.ts'
