@@ -57,7 +57,7 @@ const tableNames = (description: string) =>
 const identifier = (fallback: string, description: string) =>
   z
     .string()
-    .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 of a-z, 0-9 and _')
+    .regex(/^[a-z0-9_]{1,40}$/, 'must be 1 to 40 of a-z, 0-9 and _')
     .prefault(fallback)
     .describe(description)
 
@@ -76,12 +76,10 @@ const source = z
       .prefault({})
       .describe('Columns to leave out, per table: {public.orders: [span]}.'),
     appendOnly: tableNames('Tables whose rows are only ever inserted; an update or delete of them pauses the table.'),
-    types: z
-      .record(z.string(), z.string())
-      .prefault({})
-      .describe(
-        'Iceberg type per Postgres type or per column, where the default is not wanted: {time: time, public.orders.opens: string}.',
-      ),
+    timeAs: z
+      .enum(['string', 'time'])
+      .prefault('string')
+      .describe('Iceberg type of Postgres time columns. Spark refuses a whole table for one column of type time, so text is the default.'),
   })
   .prefault({})
   .describe('What is mirrored.')
@@ -129,10 +127,11 @@ const http = z
 
 const flush = z
   .strictObject({
-    rows: count(1_000_000, 'Rows in memory of one table at which it is flushed: one Iceberg commit.'),
-    bytes: bytes('128MiB', 'Bytes in memory of one table at which it is flushed.'),
+    rows: count(500_000, 'Rows in memory of one table at which it is flushed: one Iceberg commit.'),
+    bytes: bytes('128MiB', 'Bytes of rows in memory of one table at which it is flushed.'),
+    deletes: count(500_000, 'Deletes of rows in files, not committed yet, at which a table is flushed.'),
     intervalMs: durationMs(
-      '10s',
+      '5s',
       'Longest time a changed table waits for its next flush and commit. An unchanged table commits nothing.',
       100,
     ),
@@ -156,16 +155,17 @@ const compaction = z
     enabled: truth(true, 'Whether small and much deleted files are folded into new ones.'),
     minFiles: count(8, 'Small files of one table at which they are folded.', 2),
     smallFileBytes: bytes('32MiB', 'A data file below this size counts as small.'),
-    targetFileBytes: bytes('128MiB', 'Size that folded data files aim at.'),
-    deletedFraction: fraction(0.3, 'Share of deleted rows at which a file is rewritten.'),
+    maxDeadRatio: fraction(0.5, 'Share of deleted rows at which a file is rewritten even when alone.'),
+    maxBytes: bytes('256MiB', 'At most this much is rewritten at once.'),
   })
   .prefault({})
   .describe('Compaction.')
 
 const expiry = z
   .strictObject({
-    minSnapshots: count(10, 'Snapshots of each table kept in any case.'),
+    minSnapshots: count(5, 'Snapshots of each table kept in any case.'),
     maxAgeMs: durationMs('1h', 'Age up to which replaced snapshots and their files are kept; readers elsewhere have that long to finish.'),
+    intervalMs: durationMs('1m', 'Time between two looks for what to remove.', 100),
   })
   .prefault({})
   .describe('When replaced snapshots and files are removed.')
@@ -193,10 +193,11 @@ const parquet = z
 
 const log = z
   .strictObject({
-    level: z
-      .enum(['debug', 'info', 'warn', 'error', 'silent'])
-      .prefault('info')
-      .describe('Least level that is logged, as JSON lines, to stateDir/moonlink.log or, where the output is no terminal, to stderr.'),
+    level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).prefault('info').describe('Least level that is logged.'),
+    to: z
+      .enum(['file', 'stderr'])
+      .prefault('file')
+      .describe('file: JSON lines in stateDir/moonlink.log, and warnings as plain lines on stderr. stderr: JSON lines there.'),
   })
   .prefault({})
   .describe('Logging.')

@@ -5,7 +5,7 @@ import type { z } from 'zod'
 import type { Operations } from '../service/operations.ts'
 import { endpoints, type Endpoint } from './endpoints.ts'
 import { errorBody, invalidRequest, statusOf, toMoonlinkError } from './errors.ts'
-import { loopbackHosts, refuseCrossSite, requireToken } from './guard.ts'
+import { refuseCrossSite, requireToken } from './guard.ts'
 import { openApiDocument } from './openapi.ts'
 
 const bodyLimitBytes = 4 * 2 ** 20
@@ -21,7 +21,7 @@ export interface ApiOptions {
 /** The HTTP API over a running backend. */
 export function createApi(operations: Operations, options: ApiOptions): Hono {
   const api = new Hono()
-  api.use(refuseCrossSite(options.loopback ? loopbackHosts : null))
+  api.use(refuseCrossSite(options.loopback))
   api.use(
     bodyLimit({
       maxSize: bodyLimitBytes,

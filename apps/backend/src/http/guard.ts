@@ -2,15 +2,17 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { MoonlinkError } from '@moonlink/core'
 import type { MiddlewareHandler } from 'hono'
 
+const localName = /^(localhost|\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\])(:\d+)?$/i
+
 /**
  * Refuses what a web page could send. A page of another site carries an `Origin` that is not ours; one whose name was made to
- * resolve to loopback (DNS rebinding) carries its own name as `Host`. `hosts` are the names this server goes by; null accepts any
- * (a server others may reach has a token, and names of its own).
+ * resolve to loopback (DNS rebinding) carries its own name as `Host`: so a loopback server answers only to `localhost` and to
+ * addresses, which no name server can change. A server that others may reach has names of its own, and a token.
  */
-export function refuseCrossSite(hosts: ReadonlySet<string> | null): MiddlewareHandler {
+export function refuseCrossSite(loopback: boolean): MiddlewareHandler {
   return async (context, next) => {
     const host = context.req.header('host')
-    if (hosts !== null && (host === undefined || !hosts.has(hostName(host)))) {
+    if (loopback && !localName.test(host ?? '')) {
       throw new MoonlinkError(
         'invalid',
         'CROSS_SITE',
@@ -43,13 +45,6 @@ export function requireToken(token: string): MiddlewareHandler {
     }
     await next()
   }
-}
-
-/** The names a loopback server goes by. */
-export const loopbackHosts: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]'])
-
-function hostName(host: string): string {
-  return host.replace(/:\d+$/, '').toLowerCase()
 }
 
 function digest(text: string): Buffer {

@@ -1,0 +1,120 @@
+import { once } from 'node:events'
+import { formatLsn, isMoonlinkError, parseLsn } from '@moonlink/core'
+import { parseDurationMs } from '../config/units.ts'
+import type { FlushReport, ListedTable, StatusReport } from '../http/schemas.ts'
+import { backendError, type BackendClient } from './client.ts'
+import { parsedOr, usageError } from './exit.ts'
+import { resultPrinter, type ResultColumn, type ResultFormat } from './result-format.ts'
+import { statusLines } from './status-view.ts'
+import { textTable } from './text-table.ts'
+
+/** Writes text and waits where its reader is slower than we are. */
+export async function print(text: string): Promise<void> {
+  if (text !== '' && !process.stdout.write(text)) await once(process.stdout, 'drain')
+}
+
+export async function status(client: BackendClient, options: { json?: boolean }): Promise<void> {
+  const report = await client.get<StatusReport>('/status')
+  await print(options.json ? `${JSON.stringify(report, null, 2)}\n` : `${statusLines(report).join('\n')}\n`)
+}
+
+export async function query(
+  client: BackendClient,
+  sql: string,
+  options: { atLsn?: string; format: string; timeout: string },
+): Promise<void> {
+  const { format } = options
+  if (format !== 'table' && format !== 'json' && format !== 'csv') throw usageError(`--format must be table, json or csv, not "${format}".`)
+  const body = { sql, atLsn: lsnOption(options.atLsn), timeoutMs: timeoutOption(options.timeout), format: 'lines' }
+  await printResult(client.lines('/query', body), format)
+}
+
+async function printResult(lines: AsyncIterable<unknown>, format: ResultFormat): Promise<void> {
+  const printer = resultPrinter(format)
+  let begun = false
+  for await (const line of lines) {
+    if (Array.isArray(line)) await print(printer.row(line))
+    else if (typeof line === 'object' && line !== null && 'error' in line) throw backendError(line)
+    else if (!begun) {
+      begun = true
+      await print(printer.begin((line as { columns: readonly ResultColumn[] }).columns))
+    } else return print(printer.end())
+  }
+  throw backendError({ error: { kind: 'retry', code: 'RESULT_CUT', message: 'the backend ended before the result did.', context: {} } })
+}
+
+const connectWaitMs = 15_000
+
+export async function wait(client: BackendClient, options: { lsn?: string; iceberg?: boolean; timeout: string }): Promise<void> {
+  const timeoutMs = timeoutOption(options.timeout)
+  const body = { lsn: lsnOption(options.lsn), iceberg: options.iceberg === true, timeoutMs }
+  const deadlineMs = performance.now() + Math.min(timeoutMs, connectWaitMs)
+  // A script that starts a backend waits for it next: so one that is not up yet is given a moment.
+  for (;;) {
+    try {
+      return await print(`${(await client.post<{ lsn: string }>('/wait', body)).lsn}\n`)
+    } catch (error) {
+      if (!isMoonlinkError(error) || error.code !== 'BACKEND_UNREACHABLE' || performance.now() > deadlineMs) throw error
+      await new Promise((resolve) => setTimeout(resolve, 200))
+    }
+  }
+}
+
+export async function flush(client: BackendClient, table: string | undefined): Promise<void> {
+  const report = await client.post<FlushReport>('/flush', { tables: table === undefined ? null : [table] })
+  for (const flushed of report.tables) await print(`${flushed.name} committed ${flushed.committedLsn ?? '–'}\n`)
+}
+
+export async function listTables(client: BackendClient, options: { json?: boolean }): Promise<void> {
+  const { tables } = await client.get<{ tables: ListedTable[] }>('/tables')
+  if (options.json) return print(`${JSON.stringify(tables, null, 2)}\n`)
+  const rows = tables.map((table) => [table.name, table.mirrored ? (table.state ?? 'mirrored') : 'not mirrored', table.reason ?? ''])
+  await print(`${textTable(['table', 'state', 'reason'], rows).join('\n')}\n`)
+}
+
+export async function addTables(client: BackendClient, tables: readonly string[]): Promise<void> {
+  await client.post('/tables', { tables })
+  await print(`mirroring ${tables.join(', ')}\n`)
+}
+
+export async function dropTable(client: BackendClient, table: string, options: { purge?: boolean }): Promise<void> {
+  await client.delete(`/tables/${encodeURIComponent(table)}?purge=${options.purge === true}`)
+  await print(
+    options.purge
+      ? `${table} is no longer mirrored; its Iceberg table is removed\n`
+      : `${table} is no longer mirrored; its Iceberg table stays\n`,
+  )
+}
+
+/** Asks the backend to stop and returns when it has: when nobody answers any more. */
+export async function stop(client: BackendClient): Promise<void> {
+  await client.post('/stop')
+  await waitGone(client)
+  await print('stopped\n')
+}
+
+export async function uninstall(client: BackendClient): Promise<void> {
+  await client.post('/uninstall')
+  await waitGone(client)
+  await print('slot and publication are removed; the Iceberg tables stay\n')
+}
+
+async function waitGone(client: BackendClient): Promise<void> {
+  for (;;) {
+    try {
+      await client.get('/health')
+    } catch (error) {
+      if (isMoonlinkError(error) && error.code === 'BACKEND_UNREACHABLE') return
+      throw error
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+}
+
+function lsnOption(text: string | undefined): string | null {
+  return text === undefined ? null : formatLsn(parsedOr(() => parseLsn(text), ''))
+}
+
+function timeoutOption(text: string): number {
+  return parsedOr(() => parseDurationMs(text), `--timeout must be a time such as 60s, not "${text}".`)
+}

@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest'
+import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
+import { LiveView, PlainView } from './live-view.ts'
+
+const table: TableStatusReport = {
+  name: 'shop.orders',
+  state: 'streaming',
+  reason: null,
+  rows: 12_345,
+  appliedLsn: '0/20',
+  durableLsn: '0/10',
+  committedLsn: '0/10',
+  lagBytes: 0,
+  lagMs: 0,
+  metadataLocation: null,
+  snapshotId: '5',
+  dataFiles: 2,
+  deletionVectors: 1,
+  memoryRows: 3,
+  memoryBytes: 2048,
+  lastCommitTimeMs: null,
+  estimatedRows: null,
+}
+const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
+  source: {
+    database: 'shop',
+    serverVersion: '18.4',
+    slot: 'moonlink',
+    publication: 'moonlink',
+    connected: true,
+    reason: null,
+    sourceLsn: '0/20',
+    confirmedFlushLsn: '0/10',
+    lagBytes: 16,
+  },
+  warehouse: 'file:///w',
+  tables: [{ ...table, ...over }],
+})
+
+test('the view redraws in place and never passes the screen', () => {
+  let written = ''
+  const view = new LiveView({ columns: 40, rows: 6, write: (text) => (written += text) })
+  view.draw(status(), ['try this'])
+  const first = written
+  expect(first).not.toContain('\u001b[5A')
+  expect(first.split('\n')).toHaveLength(6)
+  written = ''
+  view.draw(status({ state: 'copying', estimatedRows: 24_690 }), ['try this'])
+  expect(written.startsWith('\u001b[5A\r')).toBe(true)
+})
+
+test('plain lines tell what changed, not that LSNs move', () => {
+  const view = new PlainView()
+  expect(view.lines(status())).toHaveLength(1)
+  expect(view.lines(status({ appliedLsn: '0/30' }))).toEqual([])
+  expect(view.lines(status({ rows: 12_346 }))[0]).toContain('12346 rows')
+  expect(view.lines(status({ state: 'paused', reason: 'SCHEMA_CHANGED x' }))[0]).toContain('paused (SCHEMA_CHANGED x)')
+})

@@ -1,0 +1,64 @@
+import type { StatusReport } from '../http/schemas.ts'
+import { statusLines } from './status-view.ts'
+import { textWidth } from './text-table.ts'
+
+export interface Screen {
+  readonly columns: number
+  readonly rows: number
+  write(text: string): void
+}
+
+/** Redraws the status in place, below whatever was printed before. */
+export class LiveView {
+  readonly #screen: Screen
+  #drawn = 0
+
+  constructor(screen: Screen) {
+    this.#screen = screen
+  }
+
+  draw(status: StatusReport, footer: readonly string[]): void {
+    const room = Math.max(3, this.#screen.rows - 1)
+    const lines = [...statusLines(status), '', ...footer].slice(0, room).map((line) => clip(line, this.#screen.columns))
+    this.#screen.write(`${this.#rewind()}${lines.map((line) => `${line}\u001b[K\n`).join('')}\u001b[J`)
+    this.#drawn = lines.length
+  }
+
+  /** Prints a line for good, above the view. */
+  note(line: string): void {
+    this.#screen.write(`${this.#rewind()}\u001b[J${line}\n`)
+    this.#drawn = 0
+  }
+
+  #rewind(): string {
+    return this.#drawn === 0 ? '' : `\u001b[${this.#drawn}A\r`
+  }
+}
+
+function clip(line: string, columns: number): string {
+  if (textWidth(line) < columns) return line
+  let kept = ''
+  for (const character of line) {
+    if (textWidth(kept + character) > columns - 2) break
+    kept += character
+  }
+  return `${kept}…`
+}
+
+/** What changed since the last call, as a line for each table: for outputs that are no terminal. */
+export class PlainView {
+  readonly #last = new Map<string, string>()
+
+  lines(status: StatusReport): string[] {
+    return status.tables.flatMap((table) => {
+      const commit = table.committedLsn === null ? 'nothing committed yet' : `committed ${table.committedLsn}`
+      const state = table.reason === null ? table.state : `${table.state} (${table.reason})`
+      const line = `${table.name}: ${state}, ${table.rows} rows, applied ${table.appliedLsn ?? '–'}, ${commit}, ${table.dataFiles} files`
+      // LSNs move on idle tables too; that alone is no news.
+      const news = [state, table.rows, table.snapshotId, table.dataFiles].join()
+      if (this.#last.get(table.name) === news) return []
+      this.#last.set(table.name, news)
+      return [line]
+    })
+  }
+}

@@ -1,0 +1,120 @@
+import { Command } from 'commander'
+import type { Environment } from '../config/environment.ts'
+import { loadConfig } from '../config/load.ts'
+import { setKey, type Settings } from '../config/layers.ts'
+import { BackendClient } from './client.ts'
+import * as commands from './commands.ts'
+import { usageError } from './exit.ts'
+import type { SourceFlags, StartFlags } from './start.ts'
+
+const collect = (value: string, before: string[]) => [...before, value]
+const defaultUrl = 'http://127.0.0.1:3030'
+
+/** The command line. `start` and `uninstall` are loaded when they are run, so that the client commands stay quick. */
+export function createProgram(environment: Environment, workingDirectory: string): Command {
+  const program = new Command('moonlink').description('Mirrors Postgres tables into Apache Iceberg, moments behind.')
+  program.exitOverride().showHelpAfterError('(--help tells more)').enablePositionalOptions()
+
+  withSettings(program.command('start').description('mirror until stopped')).action(async (flags: StartFlags) => {
+    const { start } = await import('./start.ts')
+    await start(await configOf(flags))
+  })
+
+  client('status', 'show the source and the tables')
+    .option('--json', 'as JSON')
+    .action(async (options) => commands.status(backend(options), options))
+  client('query <sql>', 'run SQL over the tables (schema.table) as of one LSN')
+    .option('--at-lsn <lsn>', 'read as of this LSN')
+    .option('--format <format>', 'table, json or csv', 'table')
+    .option('--timeout <time>', 'longest wait for the LSN', '60s')
+    .action(async (sql, options) => commands.query(backend(options), sql, options))
+  client('wait', 'return when reads cover an LSN; without --lsn, all that is committed in the source now')
+    .option('--lsn <lsn>', 'what to wait for')
+    .option('--iceberg', 'wait for an Iceberg commit of every table')
+    .option('--timeout <time>', 'longest wait', '60s')
+    .action(async (options) => commands.wait(backend(options), options))
+  client('flush [table]', 'commit to Iceberg what is applied').action(async (table, options) => commands.flush(backend(options), table))
+
+  const tables = program.command('tables').description('add, drop or list tables').exitOverride()
+  client('add <table...>', 'begin to mirror tables', tables).action(async (names, options) => commands.addTables(backend(options), names))
+  client('drop <table>', 'end the mirroring of a table; its Iceberg table stays', tables)
+    .option('--purge', 'remove the Iceberg table and its files too')
+    .action(async (table, options) => commands.dropTable(backend(options), table, options))
+  client('list', 'show every table of the source, mirrored or why not', tables)
+    .option('--json', 'as JSON')
+    .action(async (options) => commands.listTables(backend(options), options))
+
+  client('stop', 'flush, commit and stop the backend').action(async (options) => commands.stop(backend(options)))
+
+  withSource(
+    client('uninstall', 'remove slot and publication from the source; of a running backend, or of --source or --config without one'),
+  ).action(async (flags: SourceFlags & ClientOptions) => {
+    if (flags.source === undefined && flags.config === undefined) return commands.uninstall(backend(flags))
+    const { uninstallWithoutBackend } = await import('./start.ts')
+    return uninstallWithoutBackend(await configOf(flags))
+  })
+
+  interface ClientOptions {
+    readonly url?: string
+  }
+
+  function client(usage: string, description: string, parent: Command = program): Command {
+    return parent.command(usage).description(description).option('--url <url>', `the backend (MOONLINK_URL; ${defaultUrl})`)
+  }
+
+  function backend(options: ClientOptions): BackendClient {
+    const named = options.url ?? environment['MOONLINK_URL']
+    const { listen, token } = configuredHttp()
+    const url =
+      named ??
+      (listen === undefined || listen.endsWith(':0') ? defaultUrl : `http://${listen.replace(/^(0\.0\.0\.0|\[::\])/, '127.0.0.1')}`)
+    return new BackendClient(url, environment['MOONLINK_TOKEN'] ?? token)
+  }
+
+  /** Where the configuration here says that a backend listens. One that can't be read is `start`'s to complain of. */
+  function configuredHttp(): { readonly listen?: string; readonly token?: string | undefined } {
+    try {
+      return loadConfig({ environment, flags: {}, workingDirectory }).config.http
+    } catch {
+      return {}
+    }
+  }
+
+  async function configOf(flags: StartFlags) {
+    const loaded = loadConfig({ file: flags.config, environment, flags: settingsOf(flags), workingDirectory })
+    for (const warning of loaded.warnings) process.stderr.write(`warning: ${warning}\n`)
+    return loaded.config
+  }
+
+  return program
+}
+
+function withSource(command: Command): Command {
+  return command
+    .option('--config <file>', 'settings in YAML (moonlink.yaml)')
+    .option('--source <url>', 'postgres://user:password@host:5432/database')
+    .option('--set <key=value>', 'any setting, such as flush.intervalMs=2s; repeatable', collect, [])
+}
+
+function withSettings(command: Command): Command {
+  return withSource(command)
+    .option('--table <schema.name>', 'table to mirror; repeatable', collect, [])
+    .option('--warehouse <place>', 'directory or s3://bucket/prefix for the Iceberg tables')
+    .option('--state-dir <dir>', 'directory for what the backend itself keeps (.moonlink)')
+    .option('--http <host:port>', 'address of the HTTP API (127.0.0.1:3030)')
+}
+
+function settingsOf(flags: StartFlags): Settings {
+  const settings: Settings = {}
+  for (const assignment of flags.set ?? []) {
+    const at = assignment.indexOf('=')
+    if (at <= 0) throw usageError(`--set takes key=value, such as flush.intervalMs=2s, not "${assignment}".`)
+    setKey(settings, assignment.slice(0, at), assignment.slice(at + 1))
+  }
+  if (flags.source !== undefined) setKey(settings, 'source.url', flags.source)
+  if (flags.table !== undefined && flags.table.length > 0) setKey(settings, 'source.tables', flags.table)
+  if (flags.warehouse !== undefined) setKey(settings, 'warehouse', flags.warehouse)
+  if (flags.stateDir !== undefined) setKey(settings, 'stateDir', flags.stateDir)
+  if (flags.http !== undefined) setKey(settings, 'http.listen', flags.http)
+  return settings
+}

@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest'
+import { exactNumber } from '../http/json.ts'
+import { resultPrinter, type ResultFormat } from './result-format.ts'
+import { textWidth } from './text-table.ts'
+
+function print(format: ResultFormat, rows: unknown[][]): string {
+  const printer = resultPrinter(format)
+  const columns = [
+    { name: 'id', type: 'BIGINT' },
+    { name: 'a "name"', type: 'VARCHAR' },
+  ]
+  return printer.begin(columns) + rows.map((row) => printer.row(row)).join('') + printer.end()
+}
+
+const rows = [
+  [1, 'plain'],
+  [exactNumber('9007199254740993'), 'with, "both"\n'],
+  [null, ''],
+  [-2, null],
+]
+
+test('csv quotes what needs it and tells NULL from empty', () => {
+  expect(print('csv', rows)).toBe('id,"a ""name"""\n1,plain\n9007199254740993,"with, ""both""\n"\n,""\n-2,\n')
+})
+
+test('json keeps every digit', () => {
+  const text = print('json', rows)
+  expect(text).toContain('{"id":9007199254740993,')
+  expect(JSON.parse(text)).toHaveLength(4)
+  expect(JSON.parse(print('json', []))).toEqual([])
+})
+
+test('a table aligns numbers to the right and shows no control characters', () => {
+  const lines = print('table', [...rows, [5, '\u001b[2J日本']]).split('\n')
+  expect(lines[2]).toBe('               1  plain')
+  expect(lines.join('\n')).not.toContain('\u001b')
+  expect(lines[3]).toContain('with, "both"\\n')
+  expect(lines.at(-2)).toBe('(5 rows)')
+  expect(textWidth('日本')).toBe(4)
+})

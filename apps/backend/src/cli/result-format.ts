@@ -1,0 +1,87 @@
+import { cellText } from '../http/json.ts'
+import { textTable } from './text-table.ts'
+
+export type ResultFormat = 'table' | 'json' | 'csv'
+
+export interface ResultColumn {
+  readonly name: string
+  readonly type: string
+}
+
+/** Prints a result as it arrives: `begin` once, `row` for each, `end` once; each returns the text that is ready. */
+export interface ResultPrinter {
+  begin(columns: readonly ResultColumn[]): string
+  row(cells: readonly unknown[]): string
+  end(): string
+}
+
+export function resultPrinter(format: ResultFormat): ResultPrinter {
+  return format === 'json' ? jsonPrinter() : format === 'csv' ? csvPrinter() : tablePrinter()
+}
+
+/** An array with an object for each row. */
+function jsonPrinter(): ResultPrinter {
+  let names: string[] = []
+  let first = true
+  return {
+    begin: (columns) => {
+      names = columns.map((column) => JSON.stringify(column.name))
+      return '['
+    },
+    row: (cells) => {
+      const object = `{${cells.map((cell, index) => `${names[index]}:${JSON.stringify(cell)}`).join(',')}}`
+      const text = `${first ? '\n' : ',\n'}${object}`
+      first = false
+      return text
+    },
+    end: () => (first ? ']\n' : '\n]\n'),
+  }
+}
+
+/** RFC 4180 with LF; a NULL is empty, an empty text is "". */
+function csvPrinter(): ResultPrinter {
+  const line = (cells: readonly (string | null)[]) => `${cells.map(csvCell).join(',')}\n`
+  return {
+    begin: (columns) => line(columns.map((column) => column.name)),
+    row: (cells) => line(cells.map(cellText)),
+    end: () => '',
+  }
+}
+
+function csvCell(cell: string | null): string {
+  if (cell === null) return ''
+  return cell === '' || /[",\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell
+}
+
+const numericType = /^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL|INT|LONG)\b/i
+const controlCharacters: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
+
+/** Aligned columns. Widths need every row, so a table is printed at its end. */
+function tablePrinter(): ResultPrinter {
+  let columns: readonly ResultColumn[] = []
+  const rows: string[][] = []
+  return {
+    begin: (given) => {
+      columns = given
+      return ''
+    },
+    row: (cells) => {
+      rows.push(cells.map((cell) => visible(cellText(cell) ?? '∅')))
+      return ''
+    },
+    end: () => {
+      const right = new Set(columns.flatMap((column, index) => (numericType.test(column.type) ? [index] : [])))
+      const lines = textTable(
+        columns.map((column) => column.name),
+        rows,
+        right,
+      )
+      return `${lines.join('\n')}\n(${rows.length} ${rows.length === 1 ? 'row' : 'rows'})\n`
+    },
+  }
+}
+
+function visible(text: string): string {
+  // eslint-disable-next-line no-control-regex -- data must not drive the terminal
+  return text.replaceAll(/[\x00-\x1f\x7f-\x9f]/g, (character) => controlCharacters[character] ?? '·')
+}

@@ -1,0 +1,43 @@
+import { formatBytes, formatDuration } from '../config/units.ts'
+import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
+import { textTable } from './text-table.ts'
+
+const header = ['table', 'state', 'rows', 'applied', 'committed', 'lag', 'memory', 'files', 'vectors']
+const rightAligned = new Set([2, 5, 6, 7, 8])
+
+/** The status for people: the source in two lines, then the tables. */
+export function statusLines(status: StatusReport): string[] {
+  const { source, tables } = status
+  const link = source.connected ? 'connected' : `not connected${source.reason === null ? '' : `: ${source.reason}`}`
+  const rows = tables.map(tableRow)
+  const reasons = tables.flatMap((table) => (table.reason === null ? [] : [`${table.name} is ${table.state}: ${table.reason}`]))
+  return [
+    `Postgres ${source.serverVersion}, database ${source.database}, slot ${source.slot}, publication ${source.publication}: ${link}`,
+    `source at ${source.sourceLsn}, slot confirmed ${source.confirmedFlushLsn ?? '–'}, ${formatBytes(source.lagBytes)} held by the slot`,
+    '',
+    ...(rows.length === 0 ? ['no tables are mirrored'] : textTable(header, rows, rightAligned)),
+    ...(reasons.length === 0 ? [] : ['', ...reasons]),
+  ]
+}
+
+function tableRow(table: TableStatusReport): string[] {
+  return [
+    table.name,
+    table.state === 'copying' ? copyProgress(table) : table.state,
+    table.rows.toLocaleString('en-US'),
+    table.appliedLsn ?? '–',
+    table.committedLsn ?? '–',
+    table.state === 'streaming' ? (table.lagMs === 0 ? 'none' : formatDuration(table.lagMs)) : '–',
+    `${formatBytes(table.memoryBytes)}`,
+    String(table.dataFiles),
+    String(table.deletionVectors),
+  ]
+}
+
+/** `copying ████░░░░ 47 %`; without an estimate only the word. */
+function copyProgress(table: TableStatusReport): string {
+  if (table.estimatedRows === null || table.estimatedRows === 0) return 'copying'
+  const share = Math.min(1, table.rows / table.estimatedRows)
+  const filled = Math.floor(share * 10)
+  return `copying ${'█'.repeat(filled)}${'░'.repeat(10 - filled)} ${Math.floor(share * 100)} %`
+}

@@ -1,0 +1,34 @@
+/** Rows as aligned text with a rule under the header. Columns in `right` are aligned to the right. */
+export function textTable(
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+  right: ReadonlySet<number> = new Set(),
+): string[] {
+  const widths = header.map((name, column) => rows.reduce((width, row) => Math.max(width, textWidth(row[column]!)), textWidth(name)))
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, column) => {
+        const padding = ' '.repeat(widths[column]! - textWidth(cell))
+        return right.has(column) ? padding + cell : cell + padding
+      })
+      .join('  ')
+      .trimEnd()
+  return [line(header), widths.map((width) => '─'.repeat(width)).join('──'), ...rows.map(line)]
+}
+
+/** Terminal columns a text takes, near enough: East Asian wide characters and emoji take two, combining marks none. */
+export function textWidth(text: string): number {
+  // eslint-disable-next-line no-control-regex -- plain ASCII is by far the most, and quick to tell
+  if (/^[\x20-\x7e]*$/.test(text)) return text.length
+  let width = 0
+  for (const character of text) {
+    if (/\p{Mark}|\u200d|\ufe0f/u.test(character)) continue
+    width +=
+      /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Extended_Pictographic}/u.test(
+        character,
+      )
+        ? 2
+        : 1
+  }
+  return width
+}

@@ -1,0 +1,145 @@
+import { MoonlinkError, silentLogger } from '@moonlink/core'
+import { describe, expect, test } from 'vitest'
+import type { Operations } from '../service/operations.ts'
+import { createApi } from './app.ts'
+import { endpoints } from './endpoints.ts'
+import { cellText, exactNumber, parseExact } from './json.ts'
+
+function fake(overrides: Partial<Operations> = {}): Operations {
+  const unexpected = () => {
+    throw new Error('not expected here')
+  }
+  return {
+    status: unexpected,
+    ready: () => ({ ready: false, waitingFor: ['the change stream'] }),
+    query: unexpected,
+    wait: unexpected,
+    flush: unexpected,
+    listTables: unexpected,
+    addTables: unexpected,
+    dropTable: unexpected,
+    requestStop: unexpected,
+    uninstall: unexpected,
+    ...overrides,
+  }
+}
+
+function api(overrides: Partial<Operations> = {}, options: { token?: string; loopback?: boolean } = {}) {
+  const app = createApi(fake(overrides), { loopback: true, logger: silentLogger, ...options })
+  return (path: string, init: RequestInit & { headers?: Record<string, string> } = {}) =>
+    app.request(`http://localhost:3030${path}`, { ...init, headers: { host: 'localhost:3030', ...init.headers } })
+}
+
+const post = (body: unknown) => ({ method: 'POST', body: JSON.stringify(body) })
+
+describe('errors', () => {
+  test('a time-out is 504, with the body every error has', async () => {
+    const call = api({
+      wait: async () => {
+        throw new MoonlinkError('retry', 'TIMED_OUT', 'not applied\n within 5 ms', { context: { lsn: 5n } })
+      },
+    })
+    const response = await call('/wait', post({ timeoutMs: 5 }))
+    expect(response.status).toBe(504)
+    expect(await response.json()).toEqual({
+      error: { kind: 'retry', code: 'TIMED_OUT', message: 'not applied within 5 ms', context: { lsn: '5' } },
+    })
+  })
+
+  test('requests are checked, and the message names the field', async () => {
+    const call = api()
+    for (const [body, text] of [
+      [{ lsn: 'x' }, 'lsn: is not an LSN'],
+      [{ timeoutMs: 'soon' }, 'timeoutMs:'],
+    ] as const) {
+      const response = await call('/wait', post(body))
+      expect(response.status).toBe(400)
+      expect(((await response.json()) as { error: { message: string } }).error.message).toContain(text)
+    }
+    expect((await call('/wait', { method: 'POST', body: '{' })).status).toBe(400)
+    expect((await call('/nothing')).status).toBe(404)
+    expect((await call('/wait')).status).toBe(405)
+  })
+
+  test('what is not ours is a bug without a stack', async () => {
+    const response = await api()('/status')
+    expect(response.status).toBe(500)
+    expect(await response.text()).not.toContain('app.test')
+  })
+})
+
+describe('who may ask', () => {
+  test('the token guards all but health and readiness', async () => {
+    const call = api({ listTables: async () => [] }, { token: 'open sesame' })
+    expect((await call('/tables')).status).toBe(401)
+    expect((await call('/tables', { headers: { authorization: 'Bearer open sesamf' } })).status).toBe(401)
+    expect((await call('/tables', { headers: { authorization: 'Bearer open sesame' } })).status).toBe(200)
+    expect((await call('/health')).status).toBe(200)
+    expect((await call('/ready')).status).toBe(503)
+  })
+
+  test('a page of another site is refused, by its origin and by a rebound name', async () => {
+    let stopped = false
+    const call = api({ requestStop: () => (stopped = true) })
+    const stop = (headers: Record<string, string>) => call('/stop', { method: 'POST', headers })
+    expect((await stop({ origin: 'https://evil.example' })).status).toBe(403)
+    expect((await stop({ origin: 'null' })).status).toBe(403)
+    expect((await stop({ 'sec-fetch-site': 'cross-site' })).status).toBe(403)
+    expect((await stop({ host: 'evil.example:3030', origin: 'http://evil.example:3030' })).status).toBe(403)
+    expect(stopped).toBe(false)
+    expect((await stop({ origin: 'http://localhost:3030' })).status).toBe(202)
+    expect(stopped).toBe(true)
+  })
+})
+
+describe('query', () => {
+  async function* chunks(fail: boolean) {
+    yield [
+      [1, 'a'],
+      [exactNumber('9007199254740993'), null],
+    ]
+    if (fail) throw new MoonlinkError('invalid', 'SQL_FAILED', 'a division')
+    yield [[exactNumber('0.10'), 'b']]
+  }
+  const call = (fail = false) =>
+    api({
+      query: async () => ({
+        lsn: 0x16b3748n,
+        columns: [
+          { name: 'n', type: 'DECIMAL' },
+          { name: 's', type: 'VARCHAR' },
+        ],
+        rows: chunks(fail),
+      }),
+    })
+
+  test('streams one document with exact numbers', async () => {
+    const text = await (await call()('/query', post({ sql: 'SELECT 1' }))).text()
+    expect(text).toContain('[9007199254740993,null]')
+    expect(JSON.parse(text)).toMatchObject({ lsn: '0/16B3748', rowCount: 3 })
+    const exact = parseExact(text) as { rows: unknown[][] }
+    expect(exact.rows.map((row) => cellText(row[0]))).toEqual(['1', '9007199254740993', '0.10'])
+  })
+
+  test('an error after the first rows is in the document, and the last of the lines', async () => {
+    const document = (await (await call(true)('/query', post({ sql: 'SELECT 1' }))).json()) as { rows: unknown[]; error: { code: string } }
+    expect(document.rows).toHaveLength(2)
+    expect(document.error.code).toBe('SQL_FAILED')
+    const lines = (await (await call(true)('/query', post({ sql: 'SELECT 1', format: 'lines' }))).text()).trim().split('\n')
+    expect(lines).toHaveLength(4)
+    expect(JSON.parse(lines[3]!)).toMatchObject({ error: { code: 'SQL_FAILED' } })
+  })
+})
+
+test('the OpenAPI document has every endpoint, and all its references lead somewhere', async () => {
+  const document = (await (await api()('/openapi.json')).json()) as {
+    openapi: string
+    paths: Record<string, object>
+    components: { schemas: object }
+  }
+  expect(document.openapi).toBe('3.1.0')
+  for (const endpoint of endpoints) expect(document.paths[endpoint.path.replace(/:(\w+)/, '{$1}')]).toHaveProperty(endpoint.method)
+  const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map((match) => match[1]!)
+  expect(references.length).toBeGreaterThan(10)
+  for (const reference of references) expect(document.components.schemas).toHaveProperty(reference.replace('#/components/schemas/', ''))
+})

@@ -1,0 +1,98 @@
+import { join } from 'node:path'
+import { silentLogger, systemClock, systemRandom, type Logger } from '@moonlink/core'
+import { startPostgres } from '@moonlink/embedded-pg'
+import { Engine } from '@moonlink/table-engine'
+import type { Config } from '../config/schema.ts'
+import { redactUrl } from '../config/source-url.ts'
+import { makeShop, ShopLoad } from '../demo/shop.ts'
+import { MoonlinkBackend } from './backend.ts'
+import { CloseStack } from './close-stack.ts'
+import { engineLimits } from './limits.ts'
+import { openQueryEngine } from './open-query-engine.ts'
+import { openSource } from './open-source.ts'
+import { openWarehouse } from './open-warehouse.ts'
+import { lockStateDir } from './state-lock.ts'
+
+export interface ComposeOptions {
+  /** Called once the state directory is ours. */
+  readonly logger: () => Logger
+  /** Told what takes a moment. */
+  readonly onStep?: (line: string) => void
+}
+
+export interface ComposedBackend {
+  readonly backend: MoonlinkBackend
+  readonly logger: Logger
+  /** The source for people, without its password. */
+  readonly sourceName: string
+  /** Names of the mirrored tables. */
+  readonly tables: readonly string[]
+  /** Tables of the source that can't be mirrored. */
+  readonly leftOut: readonly { readonly name: string; readonly reason: string }[]
+  /** Commits what was read and lets go of everything. Throws where a commit failed. */
+  close(): Promise<void>
+}
+
+/** Builds a backend from its configuration and starts it; without a source, with an embedded Postgres and its demo. */
+export async function composeBackend(config: Config, options: ComposeOptions): Promise<ComposedBackend> {
+  const stack = new CloseStack()
+  try {
+    const release = lockStateDir(config.stateDir)
+    stack.push(async () => release())
+    const logger = options.logger()
+    const demo = config.source.url === undefined ? await startDemo(config, stack, options.onStep) : null
+    const url = demo ?? config.source.url!
+    const clock = systemClock
+    const random = systemRandom
+    const source = await openSource(config, url, logger)
+    stack.push(() => source.close())
+    const warehouse = await openWarehouse(config, { clock, random, logger })
+    stack.push(() => warehouse.close())
+    const engine = new Engine({ clock, random, logger, indexDirectory: join(config.stateDir, 'index'), limits: engineLimits(config) })
+    const sql = await openQueryEngine(config, engine, warehouse.localFiles)
+    stack.push(() => sql.close())
+    const backend = await MoonlinkBackend.start({ config, source, warehouse, engine, sql, clock, random, logger })
+    stack.push(() => backend.close())
+    if (demo !== null) {
+      const load = new ShopLoad(demo, clock, logger)
+      stack.push(() => load.stop())
+    }
+    const listed = await backend.listTables()
+    return {
+      backend,
+      logger,
+      sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
+      tables: listed.filter((table) => table.mirrored).map((table) => table.name),
+      leftOut: listed.flatMap(({ name, mirrored, reason }) => (mirrored || reason === null ? [] : [{ name, reason }])),
+      close: () => stack.close(),
+    }
+  } catch (error) {
+    await stack.close().catch(() => undefined)
+    throw error
+  }
+}
+
+/** An embedded Postgres with the demo shop, its data under the state directory. Returns its URL. */
+async function startDemo(config: Config, stack: CloseStack, onStep: (line: string) => void = () => undefined): Promise<string> {
+  onStep('no source is named, so an embedded Postgres with a demo shop is started (--source mirrors your own)')
+  const postgres = await startPostgres({ dataDir: join(config.stateDir, 'postgres'), database: 'shop' })
+  stack.push(() => postgres.stop())
+  await makeShop(postgres.connectionString)
+  onStep(`embedded Postgres ${postgres.version}: ${postgres.connectionString}`)
+  return postgres.connectionString
+}
+
+/** Removes slot and publication of the configured source. */
+export async function uninstallSource(config: Config): Promise<void> {
+  const stack = new CloseStack()
+  try {
+    const release = lockStateDir(config.stateDir)
+    stack.push(async () => release())
+    const url = config.source.url ?? (await startDemo(config, stack))
+    const source = await openSource(config, url, silentLogger)
+    stack.push(() => source.close())
+    await source.uninstall()
+  } finally {
+    await stack.close()
+  }
+}

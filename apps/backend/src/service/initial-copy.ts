@@ -1,0 +1,99 @@
+import { formatTableName, isMoonlinkError, type Clock, type Logger, type SourceTable, type TableCopy } from '@moonlink/core'
+import type { Mirror } from '@moonlink/table-engine'
+import { toMoonlinkError } from '../http/errors.ts'
+import type { SourceHandle } from './parts.ts'
+
+export interface CopyOptions {
+  readonly source: Pick<SourceHandle, 'copy'>
+  readonly parallelTables: number
+  readonly clock: Clock
+  readonly logger: Logger
+  /** Rows the source estimates, for progress. */
+  readonly onEstimate: (table: string, rows: number | null) => void
+  /** Gives the mirror anew, as if nothing had been copied: for another attempt. */
+  readonly reset: (table: string) => Promise<Mirror>
+}
+
+const retryPauseMs = 2000
+
+/**
+ * Copies tables, several at a time, all as of one LSN. A lost connection begins the tables that were not through anew; a value that
+ * can't be mirrored pauses its table alone. Resolves when every table is copied or paused, or the signal ends it; throws what the
+ * warehouse says where it takes no files.
+ */
+export async function copyTables(
+  tables: readonly { readonly mirror: Mirror; readonly from: SourceTable }[],
+  options: CopyOptions,
+  signal: AbortSignal,
+) {
+  let left = [...tables]
+  while (left.length > 0 && !signal.aborted) {
+    const copied = new Set<string>()
+    try {
+      await copyOnce(left, copied, options, signal)
+      return
+    } catch (thrown) {
+      if (signal.aborted) return
+      const error = toMoonlinkError(thrown)
+      if (error.kind !== 'retry') throw error
+      left = left.filter(({ mirror }) => !copied.has(mirror.name))
+      options.logger.warn('the copy was cut off and begins anew', { tables: left.length, code: error.code, error: error.message })
+      await options.clock.sleep(retryPauseMs, signal).catch(() => undefined)
+      if (signal.aborted) return
+      left = await Promise.all(left.map(async ({ mirror, from }) => ({ mirror: await options.reset(mirror.name), from })))
+    }
+  }
+}
+
+async function copyOnce(
+  tables: readonly { readonly mirror: Mirror; readonly from: SourceTable }[],
+  copied: Set<string>,
+  options: CopyOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const copy = await options.source.copy(
+    tables.map(({ from }) => from),
+    signal,
+  )
+  try {
+    for (const { from } of tables) options.onEstimate(formatTableName(from.table), copy.estimatedRows(from.table))
+    const waiting = [...tables]
+    const lane = async () => {
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        await copyTable(next.mirror, next.from, copy, options.logger)
+        copied.add(next.mirror.name)
+      }
+    }
+    await allSettledOrThrow(Array.from({ length: Math.min(options.parallelTables, tables.length) }, lane))
+  } finally {
+    await copy.close()
+  }
+}
+
+async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, logger: Logger): Promise<void> {
+  let ofSource: unknown = null
+  try {
+    for await (const batch of noting(copy.rows(from.table), (error) => (ofSource = error))) await mirror.appendCopied(batch)
+    await mirror.finishCopy(copy.boundaryLsn)
+    logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
+  } catch (error) {
+    if (error !== ofSource || !isMoonlinkError(error) || error.kind === 'retry') throw error
+    await mirror.pause(error.code, error.message)
+  }
+}
+
+/** Tells an error of the iterable itself from one of the loop over it. */
+async function* noting<T>(items: AsyncIterable<T>, onError: (error: unknown) => void): AsyncGenerator<T> {
+  try {
+    yield* items
+  } catch (error) {
+    onError(error)
+    throw error
+  }
+}
+
+/** Waits for all, so that none works on behind our back, then throws the first error. */
+async function allSettledOrThrow(work: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(work)).find((result) => result.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
+}

@@ -1,0 +1,21 @@
+import type { EngineLimits } from '@moonlink/table-engine'
+import type { Config } from '../config/schema.ts'
+
+/** The engine's thresholds from the configuration. */
+export function engineLimits({ flush, memory, compaction, expiry }: Config): EngineLimits {
+  return {
+    flushRows: flush.rows,
+    flushBytes: flush.bytes,
+    flushIntervalMs: flush.intervalMs,
+    flushDeletes: flush.deletes,
+    memoryLimitBytes: memory.limitBytes,
+    compaction: {
+      enabled: compaction.enabled,
+      minFiles: compaction.minFiles,
+      smallFileBytes: compaction.smallFileBytes,
+      maxDeadRatio: compaction.maxDeadRatio,
+      maxBytes: compaction.maxBytes,
+    },
+    expiry: { minSnapshots: expiry.minSnapshots, maxAgeMs: expiry.maxAgeMs, intervalMs: expiry.intervalMs },
+  }
+}

@@ -1,0 +1,40 @@
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import type { Logger } from '@moonlink/core'
+import { destination, pino, type Level } from 'pino'
+
+/** JSON lines to a file, or to stderr where `path` is null. */
+export function createLogger(level: Level | 'silent', path: string | null): Logger {
+  if (path !== null) mkdirSync(dirname(path), { recursive: true })
+  const target = path === null ? destination({ fd: 2, sync: true }) : destination({ dest: path, append: true, sync: true })
+  const log = pino({ level, base: null, timestamp: () => `,"time":"${new Date().toISOString()}"` }, target)
+  const write = (method: Level) => (message: string, fields?: Readonly<Record<string, unknown>>) => {
+    if (fields === undefined) log[method](message)
+    else log[method](printable(fields), message)
+  }
+  return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') }
+}
+
+function printable(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, typeof value === 'bigint' ? value.toString() : value]))
+}
+
+/** Also hands warnings and errors to `onTrouble`, for people who do not read the log. */
+export function withTroubleLines(logger: Logger, onTrouble: (line: string) => void): Logger {
+  const line = (label: string, message: string, fields: Readonly<Record<string, unknown>> = {}) => {
+    const values = [fields['table'], fields['reason'] ?? fields['error']].filter((value) => value !== undefined && value !== null)
+    onTrouble([`${label} ${message}`, ...values.map(String)].join(': '))
+  }
+  return {
+    debug: (message, fields) => logger.debug(message, fields),
+    info: (message, fields) => logger.info(message, fields),
+    warn: (message, fields) => {
+      logger.warn(message, fields)
+      line('warning:', message, fields)
+    },
+    error: (message, fields) => {
+      logger.error(message, fields)
+      line('error:', message, fields)
+    },
+  }
+}

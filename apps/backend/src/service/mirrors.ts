@@ -1,0 +1,79 @@
+import { formatLsn, formatTableName, isMoonlinkError, type Logger, type Lsn, type TableStorage } from '@moonlink/core'
+import { PAUSED_PROPERTY, type Engine, type Mirror } from '@moonlink/table-engine'
+import type { ListedSourceTable, SourceHandle, Warehouse } from './parts.ts'
+import { COPY_PENDING_PROPERTY, RecopiedStorage } from './recopied-storage.ts'
+import { checkOwner, ownerProperties } from './table-owner.ts'
+
+/** What the source's slot still has, and what the last run left: enough to tell whether a table misses changes. */
+export interface Coverage {
+  /** The slot has nothing before this; 0 where it never let go of anything. */
+  readonly slotLsn: Lsn
+  /** Tables known to miss nothing up to `slotLsn`. */
+  readonly covered: ReadonlySet<string>
+}
+
+/** Errors of one Iceberg table that no other table shares: it alone is out of service. */
+const tableErrors = new Set(['SCHEMA_MISMATCH', 'FORMAT_VERSION', 'TABLE_PARTITIONED', 'DELETES_UNSUPPORTED', 'TYPE_UNSUPPORTED'])
+
+export interface OpenMirrorOptions {
+  readonly engine: Engine
+  readonly warehouse: Warehouse
+  readonly source: SourceHandle
+  readonly coverage: Coverage
+  /** Copy even what was committed: the table was not mirrored for a while. */
+  readonly again: boolean
+  readonly logger: Logger
+}
+
+/**
+ * Opens one mirror at its last commit. One that misses changes, or was in the middle of a copy, is to be copied again; one whose
+ * source changed its shape while we were away is paused.
+ */
+export async function openMirror(listed: ListedSourceTable, options: OpenMirrorOptions): Promise<Mirror> {
+  const { engine, logger, warehouse } = options
+  const name = formatTableName(listed.table)
+  const { storage, mismatch } = await openStorage(listed, options)
+  checkOwner(options.source.identity, warehouse.uri, listed.table, storage.snapshot)
+  const reason = recopyReason(name, storage, options)
+  if (reason !== null && mismatch === null) logger.warn('the table is copied again', { table: name, reason })
+  const mirror = await engine.addMirror({
+    table: listed.table,
+    schema: storage.snapshot.schema,
+    storage: reason === null || mismatch !== null ? storage : await RecopiedStorage.begin(storage),
+    appendOnly: listed.appendOnly,
+  })
+  if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
+  return mirror
+}
+
+async function openStorage(
+  listed: ListedSourceTable,
+  options: OpenMirrorOptions,
+): Promise<{ storage: TableStorage; mismatch: string | null }> {
+  const { warehouse, source } = options
+  const properties = ownerProperties(source.identity, listed.table)
+  try {
+    return { storage: await warehouse.openTable(listed.table, listed.schema, properties), mismatch: null }
+  } catch (error) {
+    if (!isMoonlinkError(error) || error.code !== 'SCHEMA_MISMATCH') throw error
+    const storage = await warehouse.openTable(listed.table, null, properties)
+    return { storage, mismatch: `${error.message.replace(/;.*$/, '')}; drop the table with --purge and add it again` }
+  }
+}
+
+/** Why a table that has a commit must be copied again, or null where it may go on. */
+function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOptions): string | null {
+  const { committedLsn, properties } = storage.snapshot
+  if (committedLsn === null) return null
+  if (options.again) return 'it was not mirrored for a while'
+  if (properties[COPY_PENDING_PROPERTY] === 'true') return 'its last copy did not end'
+  if (properties[PAUSED_PROPERTY]) return null
+  const { slotLsn, covered } = options.coverage
+  if (committedLsn >= slotLsn || covered.has(name)) return null
+  return `the slot no longer has the changes from ${formatLsn(committedLsn)} to ${formatLsn(slotLsn)}`
+}
+
+/** Whether an error concerns one Iceberg table and leaves the others alone. */
+export function isTableError(error: unknown): boolean {
+  return isMoonlinkError(error) && (error.kind === 'corrupt' || tableErrors.has(error.code))
+}

@@ -1,0 +1,53 @@
+import type { Catalog, ChangeSource, Lsn, SourceTable, TableName, TableSchema, TableStorage } from '@moonlink/core'
+import type { RunningQuery } from './operations.ts'
+
+export interface SourceIdentity {
+  readonly systemIdentifier: string
+  readonly database: string
+  readonly serverVersion: string
+  readonly slot: string
+  readonly publication: string
+}
+
+/** A table of the source: with a schema where it can be mirrored, with the reason where not. */
+export interface ListedSourceTable {
+  readonly table: TableName
+  readonly schema: TableSchema | null
+  readonly appendOnly: boolean
+  readonly reason: string | null
+}
+
+export interface SlotPosition {
+  /** What the slot has been told it may forget; null where there is no slot. */
+  readonly confirmedFlushLsn: Lsn | null
+  /** Write-ahead log it makes the source keep, in bytes. */
+  readonly heldBytes: number
+}
+
+/** The source, as the backend needs it beyond the port of core. */
+export interface SourceHandle extends ChangeSource {
+  readonly identity: SourceIdentity
+  listTables(): Promise<readonly ListedSourceTable[]>
+  /** The tables to publish and to stream from the next `open` on. */
+  mirrorTables(tables: readonly SourceTable[]): Promise<void>
+  slotPosition(): Promise<SlotPosition>
+  /** Removes slot and publication. No stream may be open. */
+  uninstall(): Promise<void>
+  close(): Promise<void>
+}
+
+/** The Iceberg side. */
+export interface Warehouse {
+  readonly uri: string
+  readonly catalog: Catalog
+  /** Throws `invalid` with the remedy where nothing can be written there. */
+  checkWritable(): Promise<void>
+  /** Opens the table's storage; creates it where a schema is given and there is none. */
+  openTable(table: TableName, schema: TableSchema | null, properties: Readonly<Record<string, string>>): Promise<TableStorage>
+  close(): Promise<void>
+}
+
+export interface QueryEngine {
+  query(sql: string, atLsn: Lsn | null, timeoutMs: number): Promise<RunningQuery>
+  close(): Promise<void>
+}

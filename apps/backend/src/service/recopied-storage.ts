@@ -1,0 +1,82 @@
+import type {
+  ColumnBatch,
+  DataFile,
+  ExpirePolicy,
+  ExpireResult,
+  RetainedSnapshot,
+  RowsToWrite,
+  ScannedBatch,
+  StagedFile,
+  TableCommit,
+  TableName,
+  TableSnapshot,
+  TableStorage,
+} from '@moonlink/core'
+import { PAUSED_PROPERTY } from '@moonlink/table-engine'
+
+/** Table property: what the table holds is old, and the copy that shall replace it is not committed yet. */
+export const COPY_PENDING_PROPERTY = 'moonlink.copy-pending'
+
+/**
+ * An Iceberg table that is copied again: it looks as if nothing were committed until the copy is, which replaces all files in one
+ * commit. Readers elsewhere see the old rows until then.
+ */
+export class RecopiedStorage implements TableStorage {
+  readonly #inner: TableStorage
+  #pending = true
+
+  private constructor(inner: TableStorage) {
+    this.#inner = inner
+  }
+
+  /** Remembers in the table that it is to be copied again, so that a restart does not take it for complete. */
+  static async begin(inner: TableStorage): Promise<RecopiedStorage> {
+    if (inner.snapshot.properties[COPY_PENDING_PROPERTY] !== 'true') {
+      await inner.setProperties({ [COPY_PENDING_PROPERTY]: 'true', [PAUSED_PROPERTY]: '' })
+    }
+    return new RecopiedStorage(inner)
+  }
+
+  get table(): TableName {
+    return this.#inner.table
+  }
+
+  get snapshot(): TableSnapshot {
+    return this.#pending ? { ...this.#inner.snapshot, committedLsn: null } : this.#inner.snapshot
+  }
+
+  writeFile(rows: RowsToWrite): Promise<StagedFile> {
+    return this.#inner.writeFile(rows)
+  }
+
+  async commit(commit: TableCommit): Promise<TableSnapshot> {
+    if (!this.#pending) return this.#inner.commit(commit)
+    const snapshot = await this.#inner.commit({ ...commit, properties: { ...commit.properties, [COPY_PENDING_PROPERTY]: '' } })
+    this.#pending = false
+    return snapshot
+  }
+
+  setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
+    return this.#inner.setProperties(properties)
+  }
+
+  scanFile(file: DataFile, fieldIds: readonly number[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch> {
+    return this.#inner.scanFile(file, fieldIds, options)
+  }
+
+  fetchRows(file: DataFile, positions: Uint32Array, fieldIds: readonly number[]): Promise<ColumnBatch> {
+    return this.#inner.fetchRows(file, positions, fieldIds)
+  }
+
+  expire(policy: ExpirePolicy): Promise<ExpireResult> {
+    return this.#inner.expire(policy)
+  }
+
+  retained(): readonly RetainedSnapshot[] {
+    return this.#pending ? [] : this.#inner.retained()
+  }
+
+  loadSnapshot(snapshotId: bigint): Promise<TableSnapshot> {
+    return this.#inner.loadSnapshot(snapshotId)
+  }
+}

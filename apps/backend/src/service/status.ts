@@ -1,0 +1,90 @@
+import { formatLsn, formatTableName, maxLsn, type Lsn } from '@moonlink/core'
+import type { MirrorStatus } from '@moonlink/table-engine'
+import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
+import type { SlotPosition, SourceIdentity } from './parts.ts'
+
+export interface StatusInputs {
+  readonly identity: SourceIdentity
+  readonly warehouse: string
+  /** Why no stream is open; null where one is. */
+  readonly trouble: string | null
+  readonly sourceLsn: Lsn
+  readonly slot: SlotPosition
+  /** For how long what is applied has been behind the source. */
+  readonly behindMs: number
+  readonly mirrors: readonly MirrorStatus[]
+  /** Rows the source estimated when a copy began. */
+  readonly estimates: ReadonlyMap<string, number | null>
+  /** Tables that could not be opened at all, and why. */
+  readonly unopened: ReadonlyMap<string, string>
+}
+
+export function statusReport(inputs: StatusInputs): StatusReport {
+  const { identity, slot } = inputs
+  const mirrored = inputs.mirrors.map((mirror) => mirrorReport(mirror, inputs))
+  const unopened = [...inputs.unopened].map(([name, reason]) => unopenedReport(name, reason))
+  return {
+    source: {
+      database: identity.database,
+      serverVersion: identity.serverVersion,
+      slot: identity.slot,
+      publication: identity.publication,
+      connected: inputs.trouble === null,
+      reason: inputs.trouble,
+      sourceLsn: formatLsn(inputs.sourceLsn),
+      confirmedFlushLsn: slot.confirmedFlushLsn === null ? null : formatLsn(slot.confirmedFlushLsn),
+      lagBytes: slot.heldBytes,
+    },
+    warehouse: inputs.warehouse,
+    tables: [...mirrored, ...unopened].sort((a, b) => (a.name < b.name ? -1 : 1)),
+  }
+}
+
+function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusReport {
+  const name = formatTableName(mirror.table)
+  const streaming = mirror.state === 'streaming'
+  // A table that takes no changes is as far as its last commit.
+  const appliedLsn = streaming ? mirror.appliedLsn : mirror.committedLsn
+  const lsn = (value: Lsn | null) => (value === null ? null : formatLsn(value))
+  return {
+    name,
+    state: mirror.state,
+    reason: mirror.reason,
+    rows: mirror.rows,
+    appliedLsn: lsn(appliedLsn),
+    durableLsn: lsn(mirror.durableLsn),
+    committedLsn: lsn(mirror.committedLsn),
+    lagBytes: Number(maxLsn(inputs.sourceLsn - (appliedLsn ?? 0n), 0n)),
+    lagMs: inputs.behindMs,
+    metadataLocation: mirror.metadataLocation,
+    snapshotId: mirror.snapshotId === null ? null : mirror.snapshotId.toString(),
+    dataFiles: mirror.dataFiles,
+    deletionVectors: mirror.deletionVectors,
+    memoryRows: mirror.memoryRows,
+    memoryBytes: mirror.memoryBytes,
+    lastCommitTimeMs: mirror.lastCommitTimeMs,
+    estimatedRows: mirror.state === 'copying' ? (inputs.estimates.get(name) ?? null) : null,
+  }
+}
+
+function unopenedReport(name: string, reason: string): TableStatusReport {
+  return {
+    name,
+    state: 'failed',
+    reason,
+    rows: 0,
+    appliedLsn: null,
+    durableLsn: null,
+    committedLsn: null,
+    lagBytes: 0,
+    lagMs: 0,
+    metadataLocation: null,
+    snapshotId: null,
+    dataFiles: 0,
+    deletionVectors: 0,
+    memoryRows: 0,
+    memoryBytes: 0,
+    lastCommitTimeMs: null,
+    estimatedRows: null,
+  }
+}

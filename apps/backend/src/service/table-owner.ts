@@ -1,0 +1,29 @@
+import { formatTableName, MoonlinkError, type TableSnapshot, type TableName } from '@moonlink/core'
+import type { SourceIdentity } from './parts.ts'
+
+const systemProperty = 'moonlink.source-system-identifier'
+const databaseProperty = 'moonlink.source-database'
+const tableProperty = 'moonlink.source-table'
+
+/** Properties by which an Iceberg table says what it mirrors. */
+export function ownerProperties(source: SourceIdentity, table: TableName): Record<string, string> {
+  return { [systemProperty]: source.systemIdentifier, [databaseProperty]: source.database, [tableProperty]: formatTableName(table) }
+}
+
+/** Throws `invalid`/`WAREHOUSE_OTHER_SOURCE` where the Iceberg table mirrors another source, or was not made by us at all. */
+export function checkOwner(source: SourceIdentity, warehouse: string, table: TableName, snapshot: TableSnapshot): void {
+  const system = snapshot.properties[systemProperty]
+  const database = snapshot.properties[databaseProperty]
+  if (system === source.systemIdentifier && database === source.database) return
+  const found = system === undefined ? 'is not a mirror of ours' : `mirrors database "${database ?? ''}" of Postgres system ${system}`
+  throw new MoonlinkError(
+    'invalid',
+    'WAREHOUSE_OTHER_SOURCE',
+    `${formatTableName(table)} in ${warehouse} ${found}, and the source is database "${source.database}" of Postgres system ${source.systemIdentifier}; use another --warehouse for it.`,
+    { context: { table: formatTableName(table), system, database } },
+  )
+}
+
+export function isOurs(snapshot: TableSnapshot): boolean {
+  return snapshot.properties[systemProperty] !== undefined
+}
