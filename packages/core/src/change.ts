@@ -24,7 +24,10 @@ export interface CommitMarks {
   readonly commitTimesMs: readonly number[]
 }
 
-/** Cells of `rows` that the source did not send because they did not change (TOAST): the value is that of the row replaced. */
+/**
+ * Cells of `rows` that the source did not send because they did not change (TOAST): the value is that of the row replaced. Never
+ * cells that identify the row: those of the key, or any of a table without one.
+ */
 export interface UnchangedCells {
   /** Index into `rows.columns`. */
   readonly column: number

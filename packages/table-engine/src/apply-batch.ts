@@ -24,6 +24,10 @@ const NONE = -1
  */
 export async function applyBatch(state: MirrorState, batch: ChangeBatch): Promise<void> {
   const { fieldIds, hasher } = state.identity
+  assert(
+    batch.unchanged.every(({ column }) => !fieldIds.includes(batch.rows.fields[column]!.id)),
+    'the source sends every cell that identifies a row',
+  )
   const newKeys = selectFields(batch.rows, fieldIds)
   const oldKeys = batch.old.length > 0 ? selectFields(batch.old, fieldIds) : batch.old
   const newHashes = state.appendOnly ? null : hasher.hash(newKeys, 0, batch.rows.length)
@@ -46,6 +50,8 @@ function appendInserts(state: MirrorState, batch: ChangeBatch, hashes: KeyHashes
   state.liveRows += batch.rows.length
   const { endLsns, changeCounts } = batch.marks
   for (let index = 0; index < endLsns.length; index++) active.buffer.mark(endLsns[index]!, first + changeCounts[index]!)
+  // Deaths of an earlier batch may belong to the transaction that ends first here.
+  if (endLsns.length > 0) state.log.mark(endLsns[0]!)
   noteMarks(state, batch)
 }
 

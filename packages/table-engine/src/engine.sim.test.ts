@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger, systemClock, systemRandom, type Lsn, type TableSchema, type Value } from '@moonlink/core'
+import { isMoonlinkError, silentLogger, systemClock, systemRandom, type Lsn, type TableSchema, type Value } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import fc from 'fast-check'
@@ -150,7 +150,7 @@ class Run {
         await this.start()
         return this.resend()
       case 'lost stream':
-        await this.settle()
+        // In the middle of a transaction too: what was sent of it is taken back and sent again.
         if (!(await this.engine.resetOpenTransaction())) await this.resend()
         return
     }
@@ -212,10 +212,16 @@ class Run {
 
   private async read(): Promise<void> {
     const applied = this.engine.appliedLsn
-    const floor = this.engine.mirror('public.t')!.floor
+    const mirror = this.engine.mirror('public.t')!
     for (const { lsn } of this.source.history) {
+      const { floor } = mirror
       if (lsn < floor || lsn > applied) continue
-      const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 })
+      const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 }).catch((error: unknown) => {
+        // A flush beside may raise the floor meanwhile.
+        if (isMoonlinkError(error) && error.code === 'LSN_NOT_HELD' && lsn < mirror.floor) return null
+        throw error
+      })
+      if (lease === null) continue
       expect(readPlan(lease.tables.get('public.t')!, this.storage), `at ${lsn}, floor ${floor}`).toEqual(this.source.rowsAt(lsn))
       lease.release()
     }
@@ -247,7 +253,7 @@ describe.each(Object.entries(schemas))('a mirror with %s', (_, schema) => {
         for (const next of steps) await run.do(next)
         await run.finish()
       }),
-      { numRuns: 60 },
+      { numRuns: 150 },
     )
   })
 })

@@ -44,9 +44,10 @@ export class ScriptedTable {
   }
 
   /** Replaces row `index`; columns in `unchanged` are not sent and keep their value. */
-  update(index: number, row: Row, unchanged: readonly number[] = []): void {
+  update(index: number, row: Row, notSent: readonly number[] = []): void {
+    const unchanged = this.sendsWholeOldRows ? [] : notSent
     const before = this.rows[index]!
-    const after = row.map((value, column) => (unchanged.includes(column) ? before[column]! : value))
+    const after = row.map((value, column) => (notSent.includes(column) ? before[column]! : value))
     const sameKey = !this.sendsWholeOldRows && this.keyText(before) === this.keyText(after)
     this.batch.ops.push(sameKey ? ChangeOp.update : ChangeOp.updateOld)
     if (!sameKey) this.appendOld(before)
