@@ -1,1 +1,7 @@
-export {}
+export { pgSourceConfig, type PgSourceConfig, type PgSourceSettings } from './session/config.ts'
+export { connectionParts, parseConnectionString, type ConnectionParts, type SslMode } from './session/connection-config.ts'
+export type { TableListing } from './session/catalog.ts'
+export type { SourcePosition } from './session/position.ts'
+export type { ServerFacts } from './session/preflight.ts'
+export type { SlotState } from './session/slot.ts'
+export { openPgSource, type PgSource, type PgSourceOptions, type Prepared } from './session/source.ts'

@@ -1,0 +1,95 @@
+import type { TableName } from '@moonlink/core'
+import type { CatalogConnection } from './connect.ts'
+
+/** A relation as the catalog has it. */
+export interface RelationRow {
+  readonly oid: number
+  readonly schema: string
+  readonly name: string
+  /** `relkind` */
+  readonly kind: string
+  /** `relpersistence` */
+  readonly persistence: string
+  readonly isPartition: boolean
+  /** `relreplident`: d default, n nothing, f full, i index. */
+  readonly replicaIdentity: string
+  /** `reltuples`, -1 where unknown. */
+  readonly estimatedRows: number
+  /** Name of the table's access method. */
+  readonly accessMethod: string
+  /** Row-level security applies to us. */
+  readonly hasRowSecurity: boolean
+  readonly maySelect: boolean
+  readonly mayUseSchema: boolean
+  readonly isOwned: boolean
+  /** Who we are. */
+  readonly user: string
+  readonly columns: readonly ColumnRow[]
+  readonly keys: readonly KeyRow[]
+}
+
+export interface ColumnRow {
+  readonly name: string
+  readonly number: number
+  readonly typeOid: number
+  readonly typmod: number
+  readonly typeName: string
+  readonly typtype: string
+  readonly elementOid: number
+  readonly elementTyptype: string | null
+  readonly dimensions: number
+  readonly isNotNull: boolean
+  /** `attgenerated`: empty, s stored, v virtual. */
+  readonly generated: string
+}
+
+/** A unique index that could name rows. */
+export interface KeyRow {
+  readonly isPrimary: boolean
+  readonly isReplicaIdentity: boolean
+  /** Checked at once, not at the end of the transaction. */
+  readonly isImmediate: boolean
+  /** Attribute numbers, in key order. */
+  readonly columns: readonly number[]
+}
+
+// One statement, so that relations, columns and keys are of one snapshot. Object ids exceed int4, so they travel as int8 in JSON.
+const TABLES = `
+SELECT jsonb_build_object(
+  'oid', c.oid::int8, 'schema', n.nspname, 'name', c.relname, 'kind', c.relkind, 'persistence', c.relpersistence,
+  'isPartition', c.relispartition, 'replicaIdentity', c.relreplident, 'estimatedRows', c.reltuples::float8,
+  'accessMethod', coalesce(am.amname, ''), 'user', current_user,
+  'hasRowSecurity', c.relkind = 'r' AND row_security_active(c.oid),
+  'maySelect', has_table_privilege(c.oid, 'SELECT'), 'mayUseSchema', has_schema_privilege(n.oid, 'USAGE'),
+  'isOwned', pg_has_role(c.relowner, 'USAGE'),
+  'columns', coalesce((
+    SELECT jsonb_agg(jsonb_build_object(
+      'name', a.attname, 'number', a.attnum, 'typeOid', a.atttypid::int8, 'typmod', a.atttypmod,
+      'typeName', format_type(a.atttypid, a.atttypmod), 'typtype', t.typtype,
+      'elementOid', CASE WHEN t.typcategory = 'A' THEN t.typelem::int8 ELSE 0 END, 'elementTyptype', e.typtype,
+      'dimensions', a.attndims, 'isNotNull', a.attnotnull, 'generated', a.attgenerated) ORDER BY a.attnum)
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'),
+  'keys', coalesce((
+    SELECT jsonb_agg(jsonb_build_object(
+      'isPrimary', i.indisprimary, 'isReplicaIdentity', i.indisreplident, 'isImmediate', i.indimmediate,
+      'columns', to_jsonb((i.indkey::int2[])[0:i.indnkeyatts - 1])))
+    FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND (i.indisprimary OR i.indisreplident)), '[]')) AS relation
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`
+
+/** Reads every table outside system schemas, by name; or whatever is called what `only` says. */
+export async function readTables(connection: CatalogConnection, only?: readonly TableName[]): Promise<RelationRow[]> {
+  const chosen =
+    only === undefined
+      ? { where: `c.relkind IN ('r', 'p', 'f')`, values: [] }
+      : {
+          where: `c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND (n.nspname, c.relname) IN (SELECT * FROM unnest($1::text[], $2::text[]))`,
+          values: [only.map((table) => table.schema), only.map((table) => table.name)],
+        }
+  const rows = await connection.rows<{ relation: RelationRow }>(
+    `${TABLES} AND ${chosen.where} ORDER BY n.nspname, c.relname`,
+    chosen.values,
+  )
+  return rows.map((row) => row.relation)
+}

@@ -1,0 +1,232 @@
+import { formatTableName, MoonlinkError, type TableName, type TableSchema } from '@moonlink/core'
+import pg from 'pg'
+import type { MirroredTable } from '../decode/index.ts'
+import { mapColumn, type MappedColumn, type MappingOptions, type SourceColumn } from '../types/index.ts'
+import { readTables, type ColumnRow, type RelationRow } from './catalog-rows.ts'
+import type { CatalogConnection } from './connect.ts'
+
+/** A table of the source and whether it can be mirrored. */
+export type TableListing =
+  | {
+      readonly table: TableName
+      readonly mirrorable: true
+      readonly schema: TableSchema
+      /** Only its inserts and truncates are mirrored, as configured. */
+      readonly appendOnly: boolean
+      /** Rows by the source's own statistics; null if it has none. */
+      readonly estimatedRows: number | null
+      /** What a reader of the mirror should know, one line each: columns left out. */
+      readonly notes: readonly string[]
+    }
+  | { readonly table: TableName; readonly mirrorable: false; readonly code: string; readonly reason: string }
+
+/** A table that can be mirrored, with all that the stream and the copy need. */
+export interface DescribedTable extends MirroredTable {
+  readonly excluded: ReadonlySet<string>
+  readonly relationOid: number
+  readonly appendOnly: boolean
+  readonly estimatedRows: number | null
+  readonly notes: readonly string[]
+  /** Can be read by ranges of row addresses. */
+  readonly isHeap: boolean
+  readonly isOwned: boolean
+}
+
+export interface CatalogOptions {
+  readonly excludeColumns: Readonly<Record<string, readonly string[]>>
+  readonly appendOnly: readonly string[]
+  readonly mapping: MappingOptions
+}
+
+export type Described =
+  | { readonly table: TableName; readonly described: DescribedTable }
+  | { readonly table: TableName; readonly refusal: MoonlinkError }
+
+/**
+ * Describes every table of the database outside system schemas, or those named in `only` (views and the like too, so that they
+ * can be refused by name; a name that nothing has gives `TABLE_UNKNOWN`).
+ */
+export async function describeTables(
+  connection: CatalogConnection,
+  options: CatalogOptions,
+  only?: readonly TableName[],
+): Promise<Described[]> {
+  const rows = await readTables(connection, only)
+  const described = rows.map((row): Described => {
+    const table = { schema: row.schema, name: row.name }
+    try {
+      return { table, described: describe(table, row, options) }
+    } catch (error) {
+      if (error instanceof MoonlinkError) return { table, refusal: error }
+      throw error
+    }
+  })
+  const found = new Set(rows.map((row) => formatTableName(row)))
+  for (const table of only ?? [])
+    if (!found.has(formatTableName(table))) described.push({ table, refusal: await unknownTable(connection, table) })
+  return described
+}
+
+export function toListing(entry: Described): TableListing {
+  if ('refusal' in entry) return { table: entry.table, mirrorable: false, code: entry.refusal.code, reason: entry.refusal.message }
+  const { table, schema, appendOnly, estimatedRows, notes } = entry.described
+  return { table, mirrorable: true, schema, appendOnly, estimatedRows, notes }
+}
+
+function describe(table: TableName, row: RelationRow, options: CatalogOptions): DescribedTable {
+  const name = formatTableName(table)
+  refuseKind(name, row)
+  refuseAccess(name, row)
+  const key = identityColumns(row)
+  const appendOnly = options.appendOnly.includes(name)
+  if (!appendOnly) refuseIdentity(name, row, key)
+  const wanted = new Set(options.excludeColumns[name] ?? [])
+  const { columns, excluded, notes } = mapColumns(table, row, key, wanted, options.mapping)
+  return {
+    table,
+    schema: { fields: columns.map((column) => column.field), identifierFieldIds: key },
+    columns,
+    excluded,
+    relationOid: row.oid,
+    appendOnly,
+    estimatedRows: row.estimatedRows < 0 ? null : row.estimatedRows,
+    notes,
+    isHeap: row.accessMethod === 'heap',
+    isOwned: row.isOwned,
+  }
+}
+
+const kinds: Readonly<Record<string, string>> = {
+  p: 'is a partitioned table, which is not mirrored yet. Mirror other tables',
+  f: 'is a foreign table, whose changes Postgres does not see. Mirror it where it lives',
+  v: 'is a view. Mirror the tables beneath it',
+  m: 'is a materialized view, whose changes Postgres does not publish. Mirror the tables beneath it',
+  S: 'is a sequence. Name a table',
+}
+
+function refuseKind(name: string, row: RelationRow): void {
+  const kind = kinds[row.kind]
+  if (kind !== undefined) throw refusal(name, kind)
+  if (row.kind !== 'r') throw refusal(name, 'is not a table')
+  if (row.isPartition) throw refusal(name, 'is a partition of another table, which is not mirrored yet. Mirror other tables')
+  if (row.persistence === 'u')
+    throw refusal(name, `is unlogged, so its changes are not in the log. Run ALTER TABLE ${quoted(row)} SET LOGGED`)
+  if (row.persistence === 't') throw refusal(name, 'is temporary, so its changes are not in the log')
+}
+
+function refuseAccess(name: string, row: RelationRow): void {
+  const denied = (message: string) => new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', message, { context: { table: name } })
+  if (!row.mayUseSchema) {
+    throw denied(
+      `user "${row.user}" may not use schema ${row.schema} of ${name}. Run GRANT USAGE ON SCHEMA ${pg.escapeIdentifier(row.schema)} TO ${pg.escapeIdentifier(row.user)}.`,
+    )
+  }
+  if (!row.maySelect)
+    throw denied(`user "${row.user}" may not read ${name}. Run GRANT SELECT ON ${quoted(row)} TO ${pg.escapeIdentifier(row.user)}.`)
+  if (row.hasRowSecurity) {
+    throw denied(
+      `row-level security hides rows of ${name} from user "${row.user}". Run ALTER ROLE ${pg.escapeIdentifier(row.user)} BYPASSRLS.`,
+    )
+  }
+}
+
+/**
+ * Attribute numbers by which the source names old rows, in key order: those of the replica identity's index where one is chosen,
+ * else of the primary key. Empty where whole rows do, or nothing does.
+ */
+function identityColumns(row: RelationRow): readonly number[] {
+  // A deferrable key may hold duplicates within a transaction; Postgres takes none for an identity.
+  const index = row.keys.find((key) => key.isImmediate && (row.replicaIdentity === 'i' ? key.isReplicaIdentity : key.isPrimary))
+  return index?.columns ?? []
+}
+
+function refuseIdentity(name: string, row: RelationRow, key: readonly number[]): void {
+  if (row.replicaIdentity === 'f' || (key.length > 0 && row.replicaIdentity !== 'n')) return
+  const why = row.replicaIdentity === 'n' ? 'has REPLICA IDENTITY NOTHING' : 'has no primary key'
+  throw new MoonlinkError(
+    'invalid',
+    'TABLE_NO_IDENTITY',
+    `${name} ${why}: once published, Postgres would refuse its updates and deletes. Run ALTER TABLE ${quoted(row)} REPLICA IDENTITY FULL, give it a primary key, or list it as append-only (source.appendOnly).`,
+    { context: { table: name } },
+  )
+}
+
+interface MappedColumns {
+  readonly columns: MappedColumn[]
+  readonly excluded: ReadonlySet<string>
+  readonly notes: string[]
+}
+
+function mapColumns(
+  table: TableName,
+  row: RelationRow,
+  key: readonly number[],
+  wanted: ReadonlySet<string>,
+  mapping: MappingOptions,
+): MappedColumns {
+  const name = formatTableName(table)
+  for (const column of wanted) {
+    if (row.columns.some((known) => known.name === column)) continue
+    throw new MoonlinkError(
+      'invalid',
+      'COLUMN_UNKNOWN',
+      `${name} has no column "${column}". Take it out of excludeColumns, or correct it.`,
+      { context: { table: name, column } },
+    )
+  }
+  const excluded = new Set<string>()
+  const notes: string[] = []
+  const columns: MappedColumn[] = []
+  for (const column of row.columns) {
+    const isGenerated = column.generated !== ''
+    if (!wanted.has(column.name) && !isGenerated) {
+      columns.push(mapColumn(table, toSourceColumn(column, key), mapping))
+      continue
+    }
+    if (key.includes(column.number)) {
+      throw new MoonlinkError(
+        'invalid',
+        'COLUMN_IN_KEY',
+        `${name}: column "${column.name}" is part of the key and can't be left out${isGenerated ? ', yet Postgres does not publish generated columns' : ''}. Choose another replica identity: ALTER TABLE ${quoted(row)} REPLICA IDENTITY FULL or USING INDEX.`,
+        { context: { table: name, column: column.name } },
+      )
+    }
+    excluded.add(column.name)
+    notes.push(
+      isGenerated
+        ? `column "${column.name}" is generated, which Postgres does not publish: left out`
+        : `column "${column.name}" is left out, as configured`,
+    )
+  }
+  if (columns.length === 0) throw refusal(name, 'has no column to mirror')
+  return { columns, excluded, notes }
+}
+
+function toSourceColumn(column: ColumnRow, key: readonly number[]): SourceColumn {
+  return { ...column, required: column.isNotNull || key.includes(column.number) }
+}
+
+function refusal(name: string, why: string): MoonlinkError {
+  return new MoonlinkError('invalid', 'TABLE_UNSUPPORTED', `${name} ${why}.`, { context: { table: name } })
+}
+
+async function unknownTable(connection: CatalogConnection, table: TableName): Promise<MoonlinkError> {
+  const name = formatTableName(table)
+  const similar = await connection.rows<{ schema: string; name: string }>(
+    `SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+       AND (lower(c.relname) = lower($1) OR left(lower(c.relname), 4) = left(lower($1), 4))
+     ORDER BY lower(c.relname) = lower($1) DESC, 1, 2 LIMIT 3`,
+    [table.name],
+  )
+  const hint =
+    similar.length > 0
+      ? `Similar: ${similar.map(formatTableName).join(', ')}`
+      : 'Names are written schema.table, as in public.orders, and case counts'
+  return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `the database has no table ${name}. ${hint}.`, { context: { table: name } })
+}
+
+/** `"schema"."name"`, for a statement. */
+export function quoted(table: TableName): string {
+  return `${pg.escapeIdentifier(table.schema)}.${pg.escapeIdentifier(table.name)}`
+}

@@ -1,0 +1,53 @@
+import { MoonlinkError } from '@moonlink/core'
+import { z } from 'zod'
+import { connectionParts } from './connection-config.ts'
+
+const tableName = z.string().regex(/^[^.]+\.[^.]+$/, 'must be schema.name, such as public.orders')
+
+/** Everything that `openPgSource` can be told. Times in ms, sizes in bytes. */
+export const pgSourceConfig = z.strictObject({
+  connection: z.union([z.string(), connectionParts]).describe('postgres://…, libpq keywords, or their parts.'),
+  publication: z
+    .string()
+    .min(1)
+    .max(55)
+    .default('moonlink_pub')
+    .describe('Publication to use; made if it is not there. Append-only tables have their own, <name>_append.'),
+  slot: z
+    .string()
+    .regex(/^[a-z0-9_]{1,40}$/, 'must be 1 to 40 of a-z, 0-9 and _')
+    .default('moonlink_slot')
+    .describe('Logical replication slot to use; made if it is not there. Temporary slots for copies are named after it.'),
+  excludeColumns: z.record(tableName, z.array(z.string())).default({}).describe('Columns to leave out, per table.'),
+  appendOnly: z.array(tableName).default([]).describe('Tables of which only inserts and truncates are published.'),
+  typeOptions: z
+    .strictObject({ timeAs: z.enum(['string', 'time']).optional() })
+    .default({})
+    .describe('How types with a choice are mapped.'),
+  copyWorkers: z.int().min(1).max(32).default(2).describe('Connections that copy tables side by side.'),
+  copyRangeBytes: z
+    .int()
+    .min(8192)
+    .default(64 * 2 ** 20)
+    .describe('Size of the part of a table that one COPY takes.'),
+  batchRows: z.int().min(1).default(16_384).describe('Rows of a copied batch.'),
+  batchBytes: z
+    .int()
+    .min(1024)
+    .default(8 * 2 ** 20)
+    .describe('Bytes of a copied batch, and of the stream held back while nobody takes events.'),
+  statusIntervalMs: z.int().min(10).default(1000).describe('Longest time until Postgres learns how far we are.'),
+  connectTimeoutMs: z.int().min(1).default(10_000),
+  statementTimeoutMs: z.int().min(0).default(60_000).describe('For statements on the catalog; never for streams and copies. 0: none.'),
+  slotWaitMs: z.int().min(0).default(5000).describe('How long to wait for a slot that another connection still uses.'),
+})
+export type PgSourceConfig = z.input<typeof pgSourceConfig>
+export type PgSourceSettings = z.output<typeof pgSourceConfig>
+
+/** Checks a configuration and fills in the defaults. Throws `invalid`/`PG_CONFIG`, naming the key. */
+export function parseConfig(config: PgSourceConfig): PgSourceSettings {
+  const parsed = pgSourceConfig.safeParse(config)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]!
+  throw new MoonlinkError('invalid', 'PG_CONFIG', `source configuration: ${issue.path.join('.') || 'value'}: ${issue.message}.`)
+}

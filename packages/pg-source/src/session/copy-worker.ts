@@ -1,0 +1,111 @@
+import { MoonlinkError, type ColumnBatch } from '@moonlink/core'
+import pg from 'pg'
+import { CopyBinaryDecoder } from '../decode/index.ts'
+import type { DescribedTable } from './catalog.ts'
+import { lostConnection } from './errors.ts'
+import { READY, type RawConnection } from './raw-connection.ts'
+
+export interface BatchLimits {
+  readonly batchRows: number
+  readonly batchBytes: number
+}
+
+/** One connection within the copy's snapshot. Runs one COPY at a time; its socket is read only as far as batches are taken. */
+export class CopyWorker {
+  private readonly connection: RawConnection
+  private readonly limits: BatchLimits
+  private decoder: CopyBinaryDecoder | null = null
+  private failure: Error | null = null
+  private isBusy = false
+  private wake: (() => void) | null = null
+  /** The connection or its transaction is gone: no further COPY can run here. */
+  isBroken = false
+
+  constructor(connection: RawConnection, limits: BatchLimits) {
+    this.connection = connection
+    this.limits = limits
+  }
+
+  /** Starts a COPY of the table's columns. `next` gives its batches. */
+  start(table: DescribedTable, sql: string): void {
+    const decoder = new CopyBinaryDecoder({ table: table.table, columns: table.columns })
+    this.decoder = decoder
+    this.failure = null
+    this.isBusy = true
+    this.connection.start(sql, {
+      copyData: (bytes, start, end) => {
+        if (this.failure === null) decoder.feed(bytes.subarray(start, end))
+      },
+      control: (type) => {
+        if (type === READY) this.finish()
+      },
+      chunkEnd: () => this.chunkEnd(decoder),
+      failed: (error) => this.fail(error),
+    })
+    this.connection.resume()
+  }
+
+  /** The next batch, or null at the end. Valid until the next call. */
+  async next(): Promise<ColumnBatch | null> {
+    const decoder = this.decoder!
+    while (this.isBusy && this.failure === null && !this.isFull(decoder)) await this.progress()
+    if (this.failure) throw this.failure
+    const batch = decoder.take()
+    if (this.isBusy) this.connection.resume()
+    if (batch === null && !this.isBusy) decoder.finish()
+    return batch
+  }
+
+  /** Runs a COPY that nobody wants any more to its end, so that the connection can serve again. */
+  async drain(): Promise<void> {
+    this.failure ??= new MoonlinkError('retry', 'PG_COPY_STOPPED', 'the copy was not read to its end')
+    this.connection.resume()
+    while (this.isBusy && !this.isBroken) await this.progress()
+  }
+
+  /** Breaks off. */
+  async close(reason: Error): Promise<void> {
+    this.failure ??= reason
+    this.isBroken = true
+    this.isBusy = false
+    this.wakeUp()
+    await this.connection.close()
+  }
+
+  private isFull(decoder: CopyBinaryDecoder): boolean {
+    return decoder.rowsBuffered >= this.limits.batchRows || decoder.bytesBuffered >= this.limits.batchBytes
+  }
+
+  private chunkEnd(decoder: CopyBinaryDecoder): void {
+    if (this.failure !== null || !this.isFull(decoder)) return
+    this.connection.pause()
+    this.wakeUp()
+  }
+
+  private finish(): void {
+    this.isBusy = false
+    this.wakeUp()
+  }
+
+  private fail(error: unknown): void {
+    const isOurs = error instanceof MoonlinkError
+    this.failure ??= isOurs ? error : lostConnection('copying its tables', error)
+    // After a value that can't be mirrored the connection is as good as before; a server error ended the transaction.
+    if (!isOurs) this.isBroken = true
+    if (!isOurs && !(error instanceof pg.DatabaseError)) this.isBusy = false
+    this.connection.resume()
+    this.wakeUp()
+  }
+
+  private progress(): Promise<void> {
+    return new Promise((resolve) => {
+      this.wake = resolve
+    })
+  }
+
+  private wakeUp(): void {
+    const { wake } = this
+    this.wake = null
+    wake?.()
+  }
+}

@@ -1,0 +1,154 @@
+import { MoonlinkError, type ErrorKind } from '@moonlink/core'
+import pg from 'pg'
+
+/** Where we were going; for messages. Holds no secrets. */
+export interface Target {
+  readonly host: string
+  readonly port: number
+  readonly user: string
+  readonly database: string
+}
+
+export function sqlState(error: unknown): string | null {
+  return error instanceof pg.DatabaseError ? (error.code ?? null) : null
+}
+
+/** An error's text as one line. */
+export function messageOf(error: unknown): string {
+  const text =
+    error instanceof AggregateError && error.errors.length > 0
+      ? messageOf(error.errors[0])
+      : error instanceof Error
+        ? error.message
+        : String(error)
+  return text.trim().replaceAll(/\s*\n\s*/g, ' ')
+}
+
+/** Says why a connection could not be made, and what to do about it. */
+export function connectionError(error: unknown, target: Target): MoonlinkError {
+  if (error instanceof MoonlinkError) return error
+  const where = `${target.host}:${target.port}`
+  const context = { ...target }
+  const made = (kind: ErrorKind, code: string, message: string) => new MoonlinkError(kind, code, message, { context, cause: error })
+  const text = messageOf(error)
+  const state = sqlState(error)
+  if (state !== null) return startupError(state, text, target, made)
+  const code = systemCode(error)
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
+    return made('retry', 'PG_UNREACHABLE', `no host is called ${target.host}. Check the host in the source's address.`)
+  }
+  if (code === 'ENOENT' || code === 'EACCES') {
+    return made(
+      'retry',
+      'PG_UNREACHABLE',
+      `no Postgres answers at the socket in ${target.host} (${text}). Check that it runs and that this user may enter the directory.`,
+    )
+  }
+  if (/SSL|TLS|certificate|altnames|self.signed/i.test(`${code ?? ''} ${text}`)) return tlsError(text, where, made)
+  if (/SASL|password must be/i.test(text)) {
+    return made(
+      'invalid',
+      'PG_AUTH',
+      `${where} wants a password for user "${target.user}" and none was given. Put it into the source's address or PGPASSWORD.`,
+    )
+  }
+  return made(
+    'retry',
+    'PG_UNREACHABLE',
+    `can't reach Postgres at ${where}: ${text || code}. Check host and port, that it runs, and that it listens there (listen_addresses, firewall).`,
+  )
+}
+
+type Make = (kind: ErrorKind, code: string, message: string) => MoonlinkError
+
+function startupError(state: string, text: string, target: Target, made: Make): MoonlinkError {
+  const where = `${target.host}:${target.port}`
+  const role = pg.escapeIdentifier(target.user)
+  switch (state) {
+    case '28P01':
+      return made(
+        'invalid',
+        'PG_AUTH',
+        `${where} refuses the password of user "${target.user}". Correct it in the source's address or PGPASSWORD.`,
+      )
+    case '28000':
+      if (/pg_hba/.test(text)) {
+        return made(
+          'invalid',
+          'PG_HBA',
+          `${where} lets nobody in this way: ${text}. Add a line for user "${target.user}" and database "${target.database}" to its pg_hba.conf.`,
+        )
+      }
+      return made(
+        'invalid',
+        'PG_AUTH',
+        `${where} does not let user "${target.user}" log in: ${text}. Check the user in the source's address.`,
+      )
+    case '3D000':
+      return made(
+        'invalid',
+        'PG_DATABASE_MISSING',
+        `${where} has no database "${target.database}". Name one that exists (psql -l lists them).`,
+      )
+    case '42501':
+      if (/replication|walsender/i.test(text)) {
+        return made(
+          'invalid',
+          'PG_REPLICATION_PRIVILEGE',
+          `user "${target.user}" may not replicate. Let a superuser run: ALTER ROLE ${role} REPLICATION (on Amazon RDS: GRANT rds_replication TO ${role}).`,
+        )
+      }
+      return made(
+        'invalid',
+        'PG_CONNECT_PRIVILEGE',
+        `user "${target.user}" may not use database "${target.database}": ${text}. GRANT CONNECT ON DATABASE ${pg.escapeIdentifier(target.database)} TO ${role}.`,
+      )
+    case '53300':
+      if (/max_wal_senders/.test(text)) {
+        return made(
+          'retry',
+          'PG_SENDERS_EXHAUSTED',
+          `${where} has no replication connection left. Raise max_wal_senders and restart it, or stop a replica that is not needed.`,
+        )
+      }
+      return made('retry', 'PG_TOO_MANY_CONNECTIONS', `${where} has no connection left: ${text}. Raise max_connections or close some.`)
+    case '57P03':
+      return made('retry', 'PG_STARTING', `${where} is starting, stopping or recovering: ${text}. Try again in a moment.`)
+    default:
+      return made('invalid', 'PG_CONNECT', `${where} refuses the connection: ${text} (${state}).`)
+  }
+}
+
+function tlsError(text: string, where: string, made: Make): MoonlinkError {
+  if (/does not support SSL/.test(text)) {
+    return made(
+      'invalid',
+      'PG_TLS',
+      `${where} offers no TLS. Switch it on in the server (ssl = on), or accept an open connection with sslmode=disable.`,
+    )
+  }
+  return made(
+    'invalid',
+    'PG_TLS',
+    `the certificate of ${where} can't be verified: ${text}. Name its authority with sslrootcert=FILE, or encrypt without verifying with sslmode=require.`,
+  )
+}
+
+function systemCode(error: unknown): string | null {
+  const first: unknown = error instanceof AggregateError ? error.errors[0] : error
+  const code = (first as { code?: unknown } | null)?.code
+  return typeof code === 'string' ? code : null
+}
+
+/** Wraps what went wrong on a connection that worked before. Server errors that a change of ours must precede are `invalid`. */
+export function lostConnection(doing: string, error: unknown): MoonlinkError {
+  if (error instanceof MoonlinkError) return error
+  const state = sqlState(error)
+  // 57P01…: the server was told to stop us; 08…: the connection broke.
+  if (state === null || state.startsWith('57') || state.startsWith('08') || state.startsWith('53')) {
+    return new MoonlinkError('retry', 'PG_CONNECTION_LOST', `lost the connection to Postgres while ${doing}: ${messageOf(error)}.`, {
+      cause: error,
+    })
+  }
+  return new MoonlinkError('invalid', 'PG_STATEMENT', `Postgres refused while ${doing}: ${messageOf(error)} (${state}).`, { cause: error })
+}

@@ -1,0 +1,93 @@
+import { MoonlinkError, parseLsn, systemClock, type Clock, type Lsn } from '@moonlink/core'
+import type { CatalogConnection } from './connect.ts'
+import { sqlState } from './errors.ts'
+
+/** Where the source and its slot are. */
+export interface SourcePosition {
+  /** End of the flushed log. */
+  readonly sourceLsn: Lsn
+  /** Acknowledged through the slot; null where there is no slot. */
+  readonly confirmedFlushLsn: Lsn | null
+  /** Log that the server keeps for the slot, in bytes. */
+  readonly retainedBytes: number
+}
+
+export async function readPosition(connection: CatalogConnection, slot: string): Promise<SourcePosition> {
+  const [row] = await connection.rows<{ flush: string; confirmed: string | null; retained: number | null }>(
+    `SELECT pg_current_wal_flush_lsn()::text AS flush, s.confirmed_flush_lsn::text AS confirmed,
+       (pg_current_wal_flush_lsn() - s.restart_lsn)::float8 AS retained
+     FROM (SELECT) AS one LEFT JOIN pg_replication_slots s ON s.slot_name = $1`,
+    [slot],
+  )
+  return {
+    sourceLsn: parseLsn(row!.flush),
+    confirmedFlushLsn: row!.confirmed === null ? null : parseLsn(row!.confirmed),
+    retainedBytes: Math.max(0, row!.retained ?? 0),
+  }
+}
+
+/** Waits for the log writer, ms; then the log is flushed by a commit of ours. */
+const PAUSES_MS = [2, 5, 10]
+/** Asynchronous commits are flushed within three times wal_writer_delay. */
+const ASYNC_COMMIT_FACTOR = 3
+
+/**
+ * An LSN at or behind the end of every transaction committed before the call, that the log's flushed part reaches.
+ *
+ * Commits lie before the insert position; only what is flushed is ever decoded. The two differ while a commit is under way or asynchronous, which passes
+ * by itself, and where the log ends in something that nobody has committed, which may stay so for long: then a message is committed behind it.
+ */
+export async function reachableLsn(connection: CatalogConnection, clock: Clock = systemClock): Promise<Lsn> {
+  const first = await readEnds(connection)
+  if (isReached(first.insert, first.flush)) return first.flush
+  for (const pauseMs of PAUSES_MS) {
+    await clock.sleep(pauseMs)
+    const { flush } = await readEnds(connection)
+    if (isReached(first.insert, flush)) return first.insert < flush ? first.insert : flush
+  }
+  if (await flushByMessage(connection)) return first.insert
+  // We may not write. What is committed is flushed after a while in any case.
+  await clock.sleep(ASYNC_COMMIT_FACTOR * (await walWriterDelayMs(connection)))
+  return (await readEnds(connection)).flush
+}
+
+async function readEnds(connection: CatalogConnection): Promise<{ insert: Lsn; flush: Lsn }> {
+  const [row] = await connection.rows<{ insert: string; flush: string }>(
+    'SELECT pg_current_wal_insert_lsn()::text AS insert, pg_current_wal_flush_lsn()::text AS flush',
+  )
+  return { insert: parseLsn(row!.insert), flush: parseLsn(row!.flush) }
+}
+
+const PAGE = 8192n
+/** Size of a page header: 24 bytes, 40 on the first page of a segment. */
+const PAGE_HEADER_MAX = 40n
+
+/** True where no record lies between the two: the insert position may have stepped over a page's header only. */
+function isReached(insert: Lsn, flush: Lsn): boolean {
+  return flush >= insert || (flush % PAGE === 0n && insert - flush <= PAGE_HEADER_MAX)
+}
+
+async function flushByMessage(connection: CatalogConnection): Promise<boolean> {
+  try {
+    await connection.exclusive(async (client) => {
+      await client.query('BEGIN')
+      try {
+        await client.query('SET LOCAL synchronous_commit = local')
+        await client.query(`SELECT pg_logical_emit_message(true, 'moonlink', '')`)
+        await client.query('COMMIT')
+      } catch (error) {
+        await client.query('ROLLBACK')
+        throw error
+      }
+    })
+    return true
+  } catch (error) {
+    if (error instanceof MoonlinkError || sqlState(error) === null) throw error
+    return false
+  }
+}
+
+async function walWriterDelayMs(connection: CatalogConnection): Promise<number> {
+  const [row] = await connection.rows<{ ms: string }>(`SELECT setting AS ms FROM pg_settings WHERE name = 'wal_writer_delay'`)
+  return Number(row?.ms ?? 200)
+}

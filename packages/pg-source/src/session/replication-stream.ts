@@ -1,0 +1,223 @@
+import { maxLsn, MoonlinkError, systemClock, type ChangeStream, type Clock, type Lsn, type SourceEvent } from '@moonlink/core'
+import { PgoutputDecoder, type PgoutputDecoderOptions } from '../decode/index.ts'
+import { lostConnection, messageOf, sqlState } from './errors.ts'
+import { COPY_BOTH, COPY_DONE, READY, type RawConnection } from './raw-connection.ts'
+import { statusUpdate } from './status-update.ts'
+
+export interface ReplicationOptions {
+  readonly slot: string
+  /** The START_REPLICATION command. */
+  readonly command: string
+  readonly decoder: PgoutputDecoderOptions
+  /** Bytes of changes held while nobody takes them, beyond which the socket is not read. */
+  readonly bufferBytes: number
+  /** Longest time until the server hears of an acknowledgement. */
+  readonly statusIntervalMs: number
+  /** A status is sent at least this often, or the server gives us up. */
+  readonly keepaliveMs: number
+  readonly clock?: Clock
+}
+
+const KEEPALIVE = 0x6b
+const CLOSE_MS = 1000
+
+/**
+ * A running START_REPLICATION. What the socket brings is decoded at once into column buffers; the consumer takes what has gathered. The more it
+ * lags behind, the larger its batches, until the bound is reached and the socket is left unread.
+ */
+export class ReplicationStream implements ChangeStream {
+  private readonly connection: RawConnection
+  private readonly options: ReplicationOptions
+  private readonly decoder: PgoutputDecoder
+  private readonly clock: Clock
+  private readonly stopped = new AbortController()
+  private acknowledged: Lsn = 0n
+  private reported = { written: 0n, acknowledged: 0n }
+  private failure: MoonlinkError | null = null
+  private isStarted = false
+  private isClosing = false
+  private wake: (() => void) | null = null
+  private isWakeScheduled = false
+  private onReady: () => void = () => {}
+  private closing: Promise<void> | null = null
+
+  private constructor(connection: RawConnection, options: ReplicationOptions) {
+    this.connection = connection
+    this.options = options
+    this.clock = options.clock ?? systemClock
+    this.decoder = new PgoutputDecoder(options.decoder)
+  }
+
+  /** Starts the stream on a connection of its own, which it closes at its end. */
+  static async start(connection: RawConnection, options: ReplicationOptions, signal: AbortSignal): Promise<ReplicationStream> {
+    const stream = new ReplicationStream(connection, options)
+    const started = new Promise<void>((resolve) => {
+      stream.onReady = resolve
+    })
+    connection.start(options.command, {
+      copyData: (bytes, start, end) => stream.receive(bytes, start, end),
+      control: (type) => stream.control(type),
+      chunkEnd: () => stream.chunkEnd(),
+      failed: (error) => stream.fail(error),
+    })
+    await started
+    if (stream.failure) {
+      await connection.close()
+      throw stream.failure
+    }
+    const onAbort = () => void stream.close()
+    signal.addEventListener('abort', onAbort, { once: true })
+    stream.stopped.signal.addEventListener('abort', () => signal.removeEventListener('abort', onAbort))
+    if (signal.aborted) onAbort()
+    void stream.keepReporting()
+    return stream
+  }
+
+  get sourceLsn(): Lsn {
+    return this.decoder.sourceLsn
+  }
+
+  /** Bytes of changes that wait for the consumer. */
+  get bufferedBytes(): number {
+    return this.decoder.bytesBuffered
+  }
+
+  acknowledge(durable: Lsn): void {
+    this.acknowledged = maxLsn(this.acknowledged, durable)
+  }
+
+  /** Asks the server to say where it is: the answer becomes a watermark. */
+  requestReply(): void {
+    this.report(true)
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<SourceEvent, void, undefined> {
+    while (!this.isClosing) {
+      const events = this.decoder.take()
+      this.connection.resume()
+      for (const event of events) {
+        if (this.isClosing) return
+        yield event
+      }
+      if (events.length > 0) continue
+      if (this.failure) throw this.failure
+      if (this.isClosing) return
+      await new Promise<void>((resolve) => {
+        this.wake = resolve
+      })
+    }
+  }
+
+  /** Tells the server the last acknowledgement and leaves. Ends the iteration. */
+  close(): Promise<void> {
+    this.closing ??= this.leave()
+    return this.closing
+  }
+
+  private async leave(): Promise<void> {
+    this.isClosing = true
+    this.stopped.abort()
+    this.wake?.()
+    if (this.failure === null) {
+      this.report(false)
+      const ended = new Promise<void>((resolve) => {
+        this.onReady = resolve
+      })
+      this.connection.sendCopyDone()
+      // The server may have much to send before it reads that; its answer matters less than our time.
+      this.connection.resume()
+      const patience = new AbortController()
+      await Promise.race([ended, this.clock.sleep(CLOSE_MS, patience.signal).catch(() => {})])
+      patience.abort()
+    }
+    await this.connection.close()
+  }
+
+  private receive(bytes: Buffer, start: number, end: number): void {
+    // After close, what still arrives is drained without a look.
+    if (this.isClosing || this.failure) return
+    this.decoder.feed(bytes.subarray(start, end))
+    if (bytes[start] === KEEPALIVE && this.decoder.lastKeepalive?.replyRequested) this.report(false)
+  }
+
+  private control(type: number): void {
+    if (type === COPY_BOTH) {
+      this.isStarted = true
+      this.onReady()
+    } else if (type === READY) {
+      if (!this.isClosing) this.fail(new Error('the server ended the stream'))
+      this.onReady()
+    } else if (type === COPY_DONE && !this.isClosing) this.connection.sendCopyDone()
+  }
+
+  private chunkEnd(): void {
+    if (this.decoder.bytesBuffered > this.options.bufferBytes && !this.isClosing) this.connection.pause()
+    if (this.wake === null || this.isWakeScheduled) return
+    this.isWakeScheduled = true
+    // The event loop first reads all that the socket holds now: fewer and larger batches at no cost in time.
+    setImmediate(() => {
+      this.isWakeScheduled = false
+      this.wakeConsumer()
+    })
+  }
+
+  private wakeConsumer(): void {
+    const { wake } = this
+    this.wake = null
+    wake?.()
+  }
+
+  private fail(error: unknown): void {
+    if (!this.failure) {
+      this.failure = explain(error, this.options.slot, this.isStarted)
+      this.stopped.abort()
+    }
+    this.onReady()
+    this.wakeConsumer()
+  }
+
+  private report(wantsReply: boolean): void {
+    const written = maxLsn(this.decoder.sourceLsn, this.acknowledged)
+    this.reported = { written, acknowledged: this.acknowledged }
+    this.connection.sendCopyData(statusUpdate(written, this.acknowledged, this.clock.nowMs(), wantsReply))
+  }
+
+  private async keepReporting(): Promise<void> {
+    const stepMs = Math.min(this.options.statusIntervalMs, this.options.keepaliveMs)
+    for (let silentMs = 0; ;) {
+      await this.clock.sleep(stepMs, this.stopped.signal).catch(() => {})
+      if (this.stopped.signal.aborted) return
+      silentMs += stepMs
+      const isNews = this.acknowledged !== this.reported.acknowledged || this.decoder.sourceLsn > this.reported.written
+      if (!isNews && silentMs < this.options.keepaliveMs) continue
+      this.report(false)
+      silentMs = 0
+    }
+  }
+}
+
+function explain(error: unknown, slot: string, isStarted: boolean): MoonlinkError {
+  if (error instanceof MoonlinkError) return error
+  const state = sqlState(error)
+  const text = messageOf(error)
+  const made = (kind: 'retry' | 'invalid', code: string, message: string) =>
+    new MoonlinkError(kind, code, message, { context: { slot }, cause: error })
+  if (state === '55006') return made('retry', 'PG_SLOT_IN_USE', `${text}. Stop that mirror, or give this one another slot (source.slot).`)
+  if (state === '55000' || /can no longer/.test(text)) {
+    return made(
+      'invalid',
+      'PG_SLOT_LOST',
+      `slot "${slot}" can't be read any more: ${text}. Drop it (moonlink uninstall) and copy the tables again.`,
+    )
+  }
+  if (state === '42704' && /publication/.test(text)) {
+    return made(
+      'invalid',
+      'PG_PUBLICATION_MISSING',
+      `${text}: it was dropped while the slot still needs it. Drop the slot too (moonlink uninstall) and copy the tables again.`,
+    )
+  }
+  if (state === '42704')
+    return made('invalid', 'PG_SLOT_MISSING', `${text}. Changes since it was dropped are missing: copy the tables again.`)
+  return lostConnection(isStarted ? 'streaming its changes' : 'starting the stream', error)
+}

@@ -1,0 +1,191 @@
+import { MoonlinkError, parseLsn, systemClock, type Clock, type Logger, type Lsn } from '@moonlink/core'
+import pg from 'pg'
+import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
+import { messageOf, sqlState } from './errors.ts'
+
+/** A replication slot as the server shows it. */
+export interface SlotState {
+  readonly plugin: string
+  readonly database: string
+  readonly isActive: boolean
+  /** Process that uses the slot; null where nobody does. */
+  readonly activePid: number | null
+  /** Everything up to here has been acknowledged. */
+  readonly confirmedFlushLsn: Lsn | null
+  /** The oldest log the server keeps for the slot. */
+  readonly restartLsn: Lsn | null
+  /** reserved, extended, unreserved or lost. */
+  readonly walStatus: string | null
+  /** Why a lost slot is lost, where the server says so. */
+  readonly invalidationReason: string | null
+}
+
+interface SlotRow {
+  readonly plugin: string
+  readonly database: string | null
+  readonly active: boolean
+  readonly active_pid: number | null
+  readonly confirmed_flush_lsn: string | null
+  readonly restart_lsn: string | null
+  readonly wal_status: string | null
+  readonly invalidation_reason?: string | null
+  readonly conflicting?: boolean | null
+}
+
+/** The slot, or null where there is none. */
+export async function readSlot(connection: CatalogConnection, name: string): Promise<SlotState | null> {
+  // Through JSON, since each server version adds columns.
+  const [found] = await connection.rows<{ slot: SlotRow }>('SELECT to_jsonb(s) AS slot FROM pg_replication_slots s WHERE slot_name = $1', [
+    name,
+  ])
+  if (!found) return null
+  const { slot } = found
+  return {
+    plugin: slot.plugin,
+    database: slot.database ?? '',
+    isActive: slot.active,
+    activePid: slot.active_pid,
+    confirmedFlushLsn: slot.confirmed_flush_lsn === null ? null : parseLsn(slot.confirmed_flush_lsn),
+    restartLsn: slot.restart_lsn === null ? null : parseLsn(slot.restart_lsn),
+    walStatus: slot.wal_status,
+    invalidationReason: slot.invalidation_reason ?? (slot.conflicting ? 'conflict' : null),
+  }
+}
+
+/** Throws where the slot can never serve this mirror. */
+export function checkSlot(name: string, slot: SlotState, database: string): void {
+  const refuse = (code: string, message: string) => new MoonlinkError('invalid', code, message, { context: { slot: name } })
+  if (slot.plugin !== 'pgoutput') {
+    throw refuse(
+      'PG_SLOT_FOREIGN',
+      `slot "${name}" belongs to something else: its plugin is ${slot.plugin || 'none (a physical slot)'}, not pgoutput. Choose another name (source.slot).`,
+    )
+  }
+  if (slot.database !== database) {
+    throw refuse(
+      'PG_SLOT_FOREIGN',
+      `slot "${name}" belongs to database "${slot.database}", not "${database}". Choose another name (source.slot).`,
+    )
+  }
+  if (slot.walStatus === 'lost' || slot.invalidationReason !== null) {
+    const why = slot.invalidationReason ?? 'wal_removed'
+    throw refuse(
+      'PG_SLOT_LOST',
+      `slot "${name}" lost the log that it needs (${why}), so changes are missing. Drop it (moonlink uninstall) and copy the tables again; max_slot_wal_keep_size and idle_replication_slot_timeout decide how long a server waits.`,
+    )
+  }
+}
+
+/** Waits until nobody uses the slot. Throws `retry`/`PG_SLOT_IN_USE` naming who does. */
+export async function waitForSlot(connection: CatalogConnection, name: string, waitMs: number, clock: Clock = systemClock): Promise<void> {
+  const stepMs = 100
+  for (let waitedMs = 0; ; waitedMs += stepMs) {
+    const slot = await readSlot(connection, name)
+    if (!slot?.isActive) return
+    if (waitedMs >= waitMs) throw await slotInUse(connection, name, slot.activePid)
+    await clock.sleep(stepMs)
+  }
+}
+
+async function slotInUse(connection: CatalogConnection, name: string, pid: number | null): Promise<MoonlinkError> {
+  const [holder] = await connection.rows<{ application: string; address: string }>(
+    `SELECT coalesce(application_name, '') AS application, coalesce(host(client_addr), 'this machine') AS address FROM pg_stat_activity WHERE pid = $1`,
+    [pid],
+  )
+  const who = holder?.application ? ` ("${holder.application}" from ${holder.address})` : ''
+  return new MoonlinkError(
+    'retry',
+    'PG_SLOT_IN_USE',
+    `slot "${name}" is in use by server process ${pid ?? '?'}${who}. Stop that mirror, or give this one another slot and publication (source.slot, source.publication).`,
+    { context: { slot: name, pid } },
+  )
+}
+
+/** Makes the slot, permanent, starting now. Waits for transactions that are running. */
+export async function createSlot(connector: Connector, connection: CatalogConnection, name: string, logger: Logger): Promise<Lsn> {
+  const client = await connector.connect('slot', false)
+  try {
+    const sql = 'SELECT lsn::text FROM pg_create_logical_replication_slot($1, $2)'
+    const create = () => whileSlow(connection, logger, () => client.query<{ lsn: string }>(sql, [name, 'pgoutput']))
+    const { rows } = await explained(`creating slot "${name}"`, create, explainSlot)
+    return parseLsn(rows[0]!.lsn)
+  } finally {
+    await disconnect(client)
+  }
+}
+
+/** A temporary slot's consistent point and the snapshot that shows the database there. */
+export interface ExportedSnapshot {
+  readonly lsn: Lsn
+  readonly name: string
+}
+
+/** Makes a slot that ends with its connection, and exports its snapshot: usable until the connection's next command. */
+export async function exportSnapshot(
+  client: pg.Client,
+  connection: CatalogConnection,
+  slot: string,
+  logger: Logger,
+): Promise<ExportedSnapshot> {
+  const version = Number((await connection.rows<{ v: string }>(`SELECT current_setting('server_version_num') AS v`))[0]!.v)
+  const option = version >= 150_000 ? `(SNAPSHOT 'export')` : 'EXPORT_SNAPSHOT'
+  const sql = `CREATE_REPLICATION_SLOT ${pg.escapeIdentifier(slot)} TEMPORARY LOGICAL pgoutput ${option}`
+  const create = () => whileSlow(connection, logger, () => client.query<{ consistent_point: string; snapshot_name: string }>(sql))
+  const { rows } = await explained('taking a snapshot for the copy', create, explainSlot)
+  return { lsn: parseLsn(rows[0]!.consistent_point), name: rows[0]!.snapshot_name }
+}
+
+/** Drops the slot; fine if it is not there. */
+export async function dropSlot(connection: CatalogConnection, name: string): Promise<void> {
+  await explained(
+    `dropping slot "${name}"`,
+    () => connection.rows('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1', [name]),
+    explainSlot,
+  )
+}
+
+function explainSlot(error: unknown): MoonlinkError | null {
+  const state = sqlState(error)
+  const text = messageOf(error)
+  if (state === '53400') {
+    return new MoonlinkError(
+      'invalid',
+      'PG_SLOTS_EXHAUSTED',
+      `the server has no replication slot left: ${text}. Raise max_replication_slots and restart it, or drop a slot that nobody uses (SELECT * FROM pg_replication_slots).`,
+      { cause: error },
+    )
+  }
+  if (state === '42501') {
+    return new MoonlinkError(
+      'invalid',
+      'PG_REPLICATION_PRIVILEGE',
+      `the user may not make or drop replication slots: ${text}. Let a superuser run ALTER ROLE … REPLICATION.`,
+      { cause: error },
+    )
+  }
+  if (state === '55006')
+    return new MoonlinkError('retry', 'PG_SLOT_IN_USE', `${text}. Stop the mirror that uses it first.`, { cause: error })
+  return null
+}
+
+const SLOW_MS = 5000
+
+/** A new slot waits for the end of every running transaction: says which, where that takes long. */
+async function whileSlow<T>(connection: CatalogConnection, logger: Logger, run: () => Promise<T>): Promise<T> {
+  const done = new AbortController()
+  const watch = async () => {
+    await systemClock.sleep(SLOW_MS, done.signal)
+    const running = await connection.rows<{ pid: number; application: string; since: string }>(
+      `SELECT pid, application_name AS application, xact_start::text AS since FROM pg_stat_activity
+       WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 3`,
+    )
+    logger.warn('the source has open transactions, and a consistent copy starts only after they end', { transactions: running })
+  }
+  const watching = watch().catch(() => {})
+  try {
+    return await run()
+  } finally {
+    done.abort()
+    await watching
+  }
+}

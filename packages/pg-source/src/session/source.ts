@@ -1,0 +1,279 @@
+import {
+  formatLsn,
+  formatTableName,
+  formatType,
+  maxLsn,
+  MoonlinkError,
+  silentLogger,
+  systemClock,
+  type ChangeSource,
+  type Clock,
+  type Logger,
+  type Lsn,
+  type SourceTable,
+  type TableName,
+  type TableSchema,
+} from '@moonlink/core'
+import pg from 'pg'
+import type { Relation } from '../decode/index.ts'
+import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
+import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
+import { CatalogConnection, Connector } from './connect.ts'
+import { SnapshotCopy } from './copy.ts'
+import { readPosition, reachableLsn, type SourcePosition } from './position.ts'
+import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
+import { dropPublication, ensurePublication, publicationExists } from './publication.ts'
+import { RawConnection } from './raw-connection.ts'
+import { ReplicationStream } from './replication-stream.ts'
+import { checkSlot, createSlot, dropSlot, readSlot, waitForSlot, type SlotState } from './slot.ts'
+
+export interface PgSourceOptions {
+  readonly logger?: Logger
+  readonly clock?: Clock
+}
+
+/** What `prepare` found or made. */
+export interface Prepared {
+  /** The slot did not exist: whatever was mirrored before misses changes and has to be copied again. */
+  readonly slotCreated: boolean
+  /** Everything up to here has been acknowledged, or lies before the new slot's start. */
+  readonly slotLsn: Lsn
+}
+
+/**
+ * Connects to Postgres and checks that it can be mirrored. Makes nothing yet.
+ *
+ * Throws `retry` where trying again may help (`PG_UNREACHABLE`, `PG_STARTING`, `PG_SLOT_IN_USE` …) and `invalid` where something has to be changed
+ * first (`PG_AUTH`, `PG_WAL_LEVEL`, `PG_REPLICATION_PRIVILEGE` …); the message is one line and says what.
+ */
+export async function openPgSource(config: PgSourceConfig, options: PgSourceOptions = {}): Promise<PgSource> {
+  const settings = parseConfig(config)
+  const connector = new Connector(settings)
+  const connection = new CatalogConnection(connector)
+  try {
+    const facts = await preflight(connector, connection, settings)
+    return new PgSource(settings, connector, connection, facts, options)
+  } catch (error) {
+    await connection.close()
+    throw error
+  }
+}
+
+/**
+ * A Postgres database as a change source: `prepare` the tables once, `copy` those that are new, `open` the stream.
+ *
+ * Not promised: that tables added by others to the publication are streamed; use from two processes on one slot.
+ */
+export class PgSource implements ChangeSource {
+  readonly facts: ServerFacts
+  readonly slotName: string
+  readonly publicationName: string
+  private readonly settings: PgSourceSettings
+  private readonly connector: Connector
+  private readonly connection: CatalogConnection
+  private readonly logger: Logger
+  private readonly clock: Clock
+  private prepared: ReadonlyMap<string, DescribedTable> = new Map()
+  private stream: ReplicationStream | null = null
+
+  constructor(
+    settings: PgSourceSettings,
+    connector: Connector,
+    connection: CatalogConnection,
+    facts: ServerFacts,
+    options: PgSourceOptions,
+  ) {
+    this.settings = settings
+    this.connector = connector
+    this.connection = connection
+    this.facts = facts
+    this.slotName = settings.slot
+    this.publicationName = settings.publication
+    this.logger = options.logger ?? silentLogger
+    this.clock = options.clock ?? systemClock
+  }
+
+  /**
+   * Every ordinary, partitioned and foreign table of the database outside system schemas, or whatever is called one of `only`; each with the
+   * schema that it is mirrored with, or the reason why it can't be.
+   */
+  async listTables(only?: readonly TableName[]): Promise<TableListing[]> {
+    return (await describeTables(this.connection, this.catalogOptions(), only)).map(toListing)
+  }
+
+  /**
+   * Makes the publications publish exactly these tables, and the slot if it is not there. Existing ones are altered, never made anew. Throws the
+   * reason of the first table that can't be mirrored.
+   */
+  async prepare(tables: readonly TableName[]): Promise<Prepared> {
+    const described = await this.describe(tables)
+    const database = this.facts.database
+    const appended = described.filter((table) => table.appendOnly)
+    const others = described.filter((table) => !table.appendOnly)
+    // The publication first: a slot decodes with the catalog as it was, and one made earlier would not find it.
+    await ensurePublication(this.connection, { name: this.publicationName, publish: 'all', tables: others }, database)
+    await ensurePublication(this.connection, { name: appendPublication(this.settings), publish: 'inserts', tables: appended }, database)
+    this.prepared = new Map(described.map((table) => [formatTableName(table.table), table]))
+    const slot = await this.slot()
+    if (slot) {
+      checkSlot(this.slotName, slot, database)
+      return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
+    }
+    return { slotCreated: true, slotLsn: await createSlot(this.connector, this.connection, this.slotName, this.logger) }
+  }
+
+  /** The slot as the server shows it, or null where there is none. */
+  async slot(): Promise<SlotState | null> {
+    return readSlot(this.connection, this.slotName)
+  }
+
+  /** Where source and slot are, without disturbing the source. */
+  async position(): Promise<SourcePosition> {
+    return readPosition(this.connection, this.slotName)
+  }
+
+  /**
+   * An LSN that covers every transaction committed before the call, asynchronous commits included. The open stream gets a watermark at or
+   * beyond it soon, even if the source is idle: where its log ends in something not flushed, a small message is written to it.
+   */
+  async currentLsn(): Promise<Lsn> {
+    const lsn = await reachableLsn(this.connection, this.clock)
+    const stream = this.stream
+    if (stream && stream.sourceLsn < lsn) stream.requestReply()
+    return lsn
+  }
+
+  /**
+   * Streams the prepared tables. The server starts at `after`, or at what the slot has acknowledged where that is later.
+   * Aborting ends the stream as `close` does.
+   */
+  async open(after: Lsn, signal: AbortSignal): Promise<ReplicationStream> {
+    if (this.stream) await this.stream.close()
+    const slot = await this.slot()
+    if (!slot) {
+      throw new MoonlinkError(
+        'invalid',
+        'PG_SLOT_MISSING',
+        `slot "${this.slotName}" is not there, so changes may be missing. Copy the tables again (it is made by prepare).`,
+        { context: { slot: this.slotName } },
+      )
+    }
+    checkSlot(this.slotName, slot, this.facts.database)
+    await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
+    const keepaliveMs = await this.keepaliveMs()
+    const command = await this.startCommand(after)
+    signal.throwIfAborted()
+    const client = await this.connector.connectReplication('stream')
+    const stream = await ReplicationStream.start(
+      new RawConnection(client),
+      {
+        slot: this.slotName,
+        command,
+        decoder: { resolve: (relation) => this.resolve(relation) },
+        bufferBytes: this.settings.batchBytes,
+        statusIntervalMs: this.settings.statusIntervalMs,
+        keepaliveMs,
+        clock: this.clock,
+      },
+      signal,
+    )
+    this.stream = stream
+    return stream
+  }
+
+  /** Copies prepared tables at one LSN. Waits until transactions that are running have ended. */
+  async copy(tables: readonly SourceTable[], signal: AbortSignal): Promise<SnapshotCopy> {
+    for (const { table } of tables) {
+      if (!this.prepared.has(formatTableName(table))) {
+        throw new MoonlinkError(
+          'invalid',
+          'PG_NOT_PREPARED',
+          `${formatTableName(table)} is not published yet: changes after its copy would be lost. Prepare it first.`,
+        )
+      }
+    }
+    if (!(await this.slot()))
+      throw new MoonlinkError(
+        'invalid',
+        'PG_NOT_PREPARED',
+        `slot "${this.slotName}" is not there: changes after the copy would be lost. Prepare the tables first.`,
+      )
+    const names = tables.map(({ table }) => table)
+    const { connector, connection, settings, logger } = this
+    const describe = async () => {
+      const described = await this.describe(names)
+      for (const [index, { schema }] of described.entries()) checkSchema(names[index]!, schema, tables[index]!.schema)
+      return described
+    }
+    return SnapshotCopy.open({ connector, connection, settings, logger }, names, describe, signal)
+  }
+
+  /** Removes what `prepare` made: the slot, then the publications. */
+  async uninstall(): Promise<void> {
+    await this.stream?.close()
+    await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
+    await dropSlot(this.connection, this.slotName)
+    await dropPublication(this.connection, this.publicationName)
+    await dropPublication(this.connection, appendPublication(this.settings))
+    this.prepared = new Map()
+  }
+
+  /** Ends the stream and the connections. Slot and publications stay. */
+  async close(): Promise<void> {
+    await this.stream?.close()
+    await this.connection.close()
+  }
+
+  private async describe(tables: readonly TableName[]): Promise<DescribedTable[]> {
+    if (tables.length === 0) return []
+    const found = new Map(
+      (await describeTables(this.connection, this.catalogOptions(), tables)).map((entry) => [formatTableName(entry.table), entry]),
+    )
+    return tables.map((table) => {
+      const entry = found.get(formatTableName(table))!
+      if ('refusal' in entry) throw entry.refusal
+      return entry.described
+    })
+  }
+
+  private resolve(relation: Relation): DescribedTable | null {
+    return this.prepared.get(formatTableName(relation)) ?? null
+  }
+
+  private catalogOptions(): CatalogOptions {
+    const { excludeColumns, appendOnly, typeOptions } = this.settings
+    return { excludeColumns, appendOnly, mapping: typeOptions.timeAs === undefined ? {} : { timeAs: typeOptions.timeAs } }
+  }
+
+  private async startCommand(after: Lsn): Promise<string> {
+    const append = appendPublication(this.settings)
+    const publications = (await publicationExists(this.connection, append)) ? [this.publicationName, append] : [this.publicationName]
+    const names = publications.map((name) => pg.escapeIdentifier(name)).join(',')
+    const options = `proto_version '1', publication_names ${pg.escapeLiteral(names)}, binary 'true'`
+    return `START_REPLICATION SLOT ${pg.escapeIdentifier(this.slotName)} LOGICAL ${formatLsn(maxLsn(after, 0n))} (${options})`
+  }
+
+  /** A third of wal_sender_timeout, at most 10 s. */
+  private async keepaliveMs(): Promise<number> {
+    const [row] = await this.connection.rows<{ ms: string }>(`SELECT setting AS ms FROM pg_settings WHERE name = 'wal_sender_timeout'`)
+    const timeoutMs = Number(row?.ms ?? 0)
+    return timeoutMs > 0 ? Math.max(10, Math.min(10_000, Math.floor(timeoutMs / 3))) : 10_000
+  }
+}
+
+function checkSchema(table: TableName, now: TableSchema, expected: TableSchema): void {
+  if (describeSchema(now) === describeSchema(expected)) return
+  throw new MoonlinkError(
+    'conflict',
+    'PG_SCHEMA_CHANGED',
+    `${formatTableName(table)} has changed its columns or key since it was listed. List it again before it is copied.`,
+    {
+      context: { table: formatTableName(table), now: describeSchema(now), expected: describeSchema(expected) },
+    },
+  )
+}
+
+function describeSchema(schema: TableSchema): string {
+  const fields = schema.fields.map((field) => `${field.id} ${field.name} ${formatType(field.type)}${field.required ? ' required' : ''}`)
+  return `${fields.join(', ')}; key ${schema.identifierFieldIds.join(' ')}`
+}
