@@ -2,7 +2,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
-import { MoonlinkError, type ErrorKind } from '@moonlink/core'
+import { MoonlinkError } from '@moonlink/core'
 import { parseExact } from '../http/json.ts'
 import { errorSchema } from '../http/schemas.ts'
 
@@ -29,7 +29,7 @@ export class BackendClient {
   }
 
   /** The lines of a streamed answer, as values with exact numbers. */
-  async *lines(path: string, body: unknown): AsyncGenerator<unknown> {
+  async *lines(path: string, body: unknown): AsyncGenerator {
     const response = await this.#send('POST', path, body)
     for await (const line of createInterface({ input: response, crlfDelay: Infinity })) if (line !== '') yield parseExact(line)
   }
@@ -88,5 +88,5 @@ function errorOf(body: string, status: number, url: string): MoonlinkError {
 /** The error that an answer holds. Throws where it holds none. */
 export function backendError(body: unknown): MoonlinkError {
   const { kind, code, message, context } = errorSchema.parse(body).error
-  return new MoonlinkError(kind as ErrorKind, code, message, { context })
+  return new MoonlinkError(kind, code, message, { context })
 }

@@ -65,9 +65,9 @@ export async function uninstallWithoutBackend(config: Config): Promise<void> {
 }
 
 interface Output {
-  /** A line that stays. */
-  note(line: string): void
-  trouble(line: string): void
+  /** Prints a line that stays. */
+  readonly note: (line: string) => void
+  readonly trouble: (line: string) => void
   follow(composed: ComposedBackend, hints: readonly string[]): { stop(): void }
 }
 
@@ -143,7 +143,7 @@ function hints(config: Config, composed: ComposedBackend): string[] {
   if (table === undefined) return ['no table is mirrored yet; see them with: pnpm moonlink tables list']
   const [schema, name] = table.split('.')
   const place = config.warehouse.startsWith('file://')
-    ? join(fileURLToPath(config.warehouse), schema!, name!)
+    ? join(fileURLToPath(config.warehouse), schema, name)
     : `${config.warehouse}/${schema}/${name}`
   const isDemo = table.startsWith('shop.')
   const sql = isDemo ? 'SELECT status, count(*) FROM shop.orders GROUP BY ALL' : `SELECT count(*) FROM ${table}`

@@ -28,7 +28,7 @@ function tableRow(table: TableStatusReport): string[] {
     table.appliedLsn ?? '–',
     table.committedLsn ?? '–',
     table.state === 'streaming' ? (table.lagMs === 0 ? 'none' : formatDuration(table.lagMs)) : '–',
-    `${formatBytes(table.memoryBytes)}`,
+    formatBytes(table.memoryBytes),
     String(table.dataFiles),
     String(table.deletionVectors),
   ]

@@ -4,11 +4,11 @@ export function textTable(
   rows: readonly (readonly string[])[],
   right: ReadonlySet<number> = new Set(),
 ): string[] {
-  const widths = header.map((name, column) => rows.reduce((width, row) => Math.max(width, textWidth(row[column]!)), textWidth(name)))
+  const widths = header.map((name, column) => rows.reduce((width, row) => Math.max(width, textWidth(row[column])), textWidth(name)))
   const line = (cells: readonly string[]) =>
     cells
       .map((cell, column) => {
-        const padding = ' '.repeat(widths[column]! - textWidth(cell))
+        const padding = ' '.repeat(widths[column] - textWidth(cell))
         return right.has(column) ? padding + cell : cell + padding
       })
       .join('  ')

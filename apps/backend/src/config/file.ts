@@ -35,7 +35,7 @@ function readSettings(file: string): Settings {
     if (settings === null || settings === undefined) return {}
     if (isSection(settings)) return settings
   } catch (error) {
-    const reason = error instanceof YAMLParseError ? error.message.split('\n')[0]!.replace(/:$/, '') : (error as Error).message
+    const reason = error instanceof YAMLParseError ? error.message.split('\n')[0].replace(/:$/, '') : (error as Error).message
     throw new MoonlinkError('invalid', 'CONFIG_UNREADABLE', `${file} is no YAML: ${reason}.`, { cause: error })
   }
   throw new MoonlinkError('invalid', 'CONFIG_UNREADABLE', `${file} must hold settings as "key: value" lines.`)

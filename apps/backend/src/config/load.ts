@@ -34,7 +34,7 @@ export function loadConfig(inputs: ConfigInputs): LoadedConfig {
   const layers = [fileLayer(inputs.file ?? inputs.environment['MOONLINK_CONFIG'], inputs.workingDirectory), environment, flags].filter(
     (layer) => layer !== null,
   )
-  const fileUrl = layers.length === 3 ? getKey(layers[0]!.settings, 'source.url') : undefined
+  const fileUrl = layers.length === 3 ? getKey(layers[0].settings, 'source.url') : undefined
   const merged = layers.map((layer) => layer.settings).reduce(mergeSettings, {})
   // DATABASE_URL is everybody's variable: a source that the file names is meant for us, so it wins over that one.
   if (fileUrl !== undefined && environment.originOf('source.url') === 'DATABASE_URL' && getKey(inputs.flags, 'source.url') === undefined) {
@@ -96,7 +96,7 @@ function explainIssue(issue: Issue, merged: Settings, layers: readonly Layer[]):
 
 function explainUnknown(key: string, layers: readonly Layer[]): string {
   const known = settingKeys().map((setting) => setting.key)
-  const sections = known.flatMap((setting) => (setting.includes('.') ? [setting.split('.')[0]!] : []))
+  const sections = known.flatMap((setting) => (setting.includes('.') ? [setting.split('.')[0]] : []))
   // The last part alone first: a right name in the wrong section is the likelier slip.
   const name = key.split('.').at(-1)!
   const elsewhere = known.find((setting) => setting.split('.').at(-1) === name)

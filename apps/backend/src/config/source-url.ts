@@ -13,11 +13,11 @@ export function completeSourceUrl(url: string, environment: Environment): string
   if (parts === null) return url
   const { query } = parts
   const value = (name: string) => environment[name] || undefined
-  let [user = '', password] = splitOnce(parts.user, ':')
+  let [user, password] = splitOnce(parts.user, ':')
   if (user === '' && !query.has('user')) user = encodeURIComponent(value('PGUSER') ?? '')
   if (password === undefined && !query.has('password') && value('PGPASSWORD') !== undefined)
     password = encodeURIComponent(value('PGPASSWORD')!)
-  let [host = '', port] = splitHost(parts.host)
+  let [host, port] = splitHost(parts.host)
   if (host === '' && !query.has('host')) {
     const named = value('PGHOST')
     if (named?.startsWith('/')) query.set('host', named)
@@ -35,7 +35,7 @@ export function completeSourceUrl(url: string, environment: Environment): string
 export function redactUrl(url: string): string {
   const parts = splitUrl(url)
   if (parts === null) return 'the source URL'
-  const [user = ''] = splitOnce(parts.user, ':')
+  const [user] = splitOnce(parts.user, ':')
   parts.query.delete('password')
   const search = parts.query.size === 0 ? '' : `?${parts.query.toString()}`
   return `postgres://${user === '' ? '' : `${user}@`}${parts.host}/${parts.database}${search}`
@@ -55,5 +55,5 @@ function splitOnce(text: string, separator: string): [string, string | undefined
 
 function splitHost(text: string): [string, string | undefined] {
   const match = /^(\[[^\]]*\]|[^:]*)(?::(\d+))?$/.exec(text)
-  return match ? [match[1]!, match[2]] : [text, undefined]
+  return match ? [match[1], match[2]] : [text, undefined]
 }

@@ -26,7 +26,7 @@ export function parseDurationMs(value: number | string): number | null {
 function parseWith(units: Readonly<Record<string, number>>, value: number | string): number | null {
   if (typeof value === 'number') return Number.isFinite(value) && value >= 0 ? Math.round(value) : null
   const match = /^\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*$/.exec(value)
-  const factor = match ? units[match[2]!.toLowerCase()] : undefined
+  const factor = match ? units[match[2].toLowerCase()] : undefined
   return factor === undefined ? null : Math.round(Number(match![1]) * factor)
 }
 

@@ -1,12 +1,12 @@
 import { isMoonlinkError, type Clock, type Logger } from '@moonlink/core'
-import pg from 'pg'
+import { Client } from 'pg'
 import { shopMoment, shopSchema, shopSeed } from './shop-schema.ts'
 
 const pauseMs = 150
 
 /** Makes the demo shop, where it is not there yet. */
 export async function makeShop(url: string): Promise<void> {
-  const client = new pg.Client(url)
+  const client = new Client(url)
   await client.connect()
   try {
     await client.query(shopSchema)
@@ -33,7 +33,7 @@ export class ShopLoad {
   }
 
   async #run(url: string, clock: Clock): Promise<void> {
-    const client = new pg.Client(url)
+    const client = new Client(url)
     client.on('error', () => this.#abort.abort(new Error('connection lost')))
     await client.connect()
     try {

@@ -26,7 +26,7 @@ function fake(overrides: Partial<Operations> = {}): Operations {
 
 function api(overrides: Partial<Operations> = {}, options: { token?: string; loopback?: boolean } = {}) {
   const app = createApi(fake(overrides), { loopback: true, logger: silentLogger, ...options })
-  return (path: string, init: RequestInit & { headers?: Record<string, string> } = {}) =>
+  return (path: string, init: { method?: string; body?: string; headers?: Record<string, string> } = {}) =>
     app.request(`http://localhost:3030${path}`, { ...init, headers: { host: 'localhost:3030', ...init.headers } })
 }
 
@@ -127,7 +127,7 @@ describe('query', () => {
     expect(document.error.code).toBe('SQL_FAILED')
     const lines = (await (await call(true)('/query', post({ sql: 'SELECT 1', format: 'lines' }))).text()).trim().split('\n')
     expect(lines).toHaveLength(4)
-    expect(JSON.parse(lines[3]!)).toMatchObject({ error: { code: 'SQL_FAILED' } })
+    expect(JSON.parse(lines[3])).toMatchObject({ error: { code: 'SQL_FAILED' } })
   })
 })
 
@@ -139,7 +139,7 @@ test('the OpenAPI document has every endpoint, and all its references lead somew
   }
   expect(document.openapi).toBe('3.1.0')
   for (const endpoint of endpoints) expect(document.paths[endpoint.path.replace(/:(\w+)/, '{$1}')]).toHaveProperty(endpoint.method)
-  const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map((match) => match[1]!)
+  const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map((match) => match[1])
   expect(references.length).toBeGreaterThan(10)
   for (const reference of references) expect(document.components.schemas).toHaveProperty(reference.replace('#/components/schemas/', ''))
 })

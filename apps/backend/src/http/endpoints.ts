@@ -127,7 +127,7 @@ export const endpoints: readonly Endpoint[] = [
     response: schemas.doneSchema,
     handle: async (operations, input) => {
       const { purge } = input.query as z.output<typeof schemas.dropTableQuerySchema>
-      await operations.dropTable(input.path['table']!, purge === 'true')
+      await operations.dropTable(input.path['table'], purge === 'true')
       return Response.json({ done: true })
     },
   },

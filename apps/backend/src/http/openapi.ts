@@ -39,7 +39,7 @@ function describe(endpoint: Endpoint, schemas: Json): Json {
     ...(endpoint.body ? { requestBody: { required: true, content: jsonContent(endpoint.body, schemas, 'input') } } : {}),
     responses: {
       [String(endpoint.successStatus ?? 200)]: { description: 'Done.', content: jsonContent(endpoint.response, schemas, 'output') },
-      ...(endpoint.otherResponses ?? {}),
+      ...endpoint.otherResponses,
       default: failure,
     },
   }

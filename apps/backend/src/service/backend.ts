@@ -175,7 +175,7 @@ export class MoonlinkBackend implements Operations {
       this.#added = [...new Set([...this.#added, ...names])]
       this.#dropped = this.#dropped.filter((name) => !names.includes(name))
       this.#remember(this.#acknowledger.acknowledgedLsn)
-      this.#copy(names, false)
+      void this.#copy(names, false)
     })
   }
 

@@ -185,6 +185,6 @@ export class StreamLoop {
   /** Doubles up to a limit; between half and all of it, so that many backends do not come back at once. */
   #backOffMs(): number {
     const ceiling = Math.min(backOffMaxMs, backOffFirstMs * 2 ** this.#attempts++)
-    return ceiling / 2 + (ceiling / 2) * (this.#options.random.bytes(1)[0]! / 255)
+    return ceiling / 2 + (ceiling / 2) * (this.#options.random.bytes(1)[0] / 255)
   }
 }

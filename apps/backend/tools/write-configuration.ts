@@ -1,0 +1,6 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { configurationDocument } from '../src/config/document.ts'
+
+/** Writes CONFIGURATION.md: `pnpm exec node apps/backend/tools/write-configuration.ts`. */
+writeFileSync(join(import.meta.dirname, '../CONFIGURATION.md'), configurationDocument())
