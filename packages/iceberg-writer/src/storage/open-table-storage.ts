@@ -18,6 +18,7 @@ import {
   type TableStorage,
 } from '@moonlink/core'
 import { schemaFromJson, schemaToJson } from '../metadata/schema-json.ts'
+import { acceptingBarePaths } from './bare-paths.ts'
 import { IcebergTableStorage } from './iceberg-table-storage.ts'
 import type { ParquetPort } from './parquet-port.ts'
 import { DEFAULT_MANIFEST_LIMITS, type ManifestLimits } from './plan-commit.ts'
@@ -72,7 +73,7 @@ export async function openTableStorage(options: OpenTableStorageOptions): Promis
     identifier,
     schema: options.schema ?? found,
     catalog: options.catalog,
-    store: options.store,
+    store: acceptingBarePaths(options.store),
     parquet: options.parquet,
     clock: options.clock ?? systemClock,
     random: options.random ?? systemRandom,
