@@ -139,8 +139,8 @@ export class CopyBinaryDecoder {
     let index = 0
     try {
       for (; index < columns.length; index++) {
-        const column = columns[index]!
-        const builder = builders[index]!
+        const column = columns[index]
+        const builder = builders[index]
         const size = int32At(source, at)
         at += 4
         if (size < 0) {
@@ -153,7 +153,7 @@ export class CopyBinaryDecoder {
       }
     } catch (error) {
       this.current.truncate(this.rows)
-      throw error instanceof BadValueError ? error.at(this.tableName, columns[index]!.name, null) : error
+      throw error instanceof BadValueError ? error.at(this.tableName, columns[index].name, null) : error
     }
     this.rows++
     this.bytes += end - start

@@ -46,7 +46,7 @@ export class EventQueue {
   commit(endLsn: Lsn): void {
     if (this.openAt < 0) return
     for (let index = this.openAt; index < this.entries.length; index++) {
-      const { event } = this.entries[index]!
+      const { event } = this.entries[index]
       if (event.kind === 'truncate') this.entries[index] = { event: { ...event, endLsn }, changes: null, buffers: null }
     }
     this.openAt = -1

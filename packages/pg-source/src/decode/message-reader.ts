@@ -28,7 +28,7 @@ export class MessageReader {
   }
 
   byte(): number {
-    return this.source[this.advance(1)]!
+    return this.source[this.advance(1)]
   }
 
   int16(): number {

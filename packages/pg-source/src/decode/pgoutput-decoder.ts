@@ -145,7 +145,7 @@ export class PgoutputDecoder {
       state.changes.current.clear()
       this.tables.delete(name)
     }
-    for (const relation of [...this.descriptions.values()]) {
+    for (const relation of this.descriptions.values()) {
       if (formatTableName(relation) !== name) continue
       this.relations.delete(relation.oid)
       this.relation(relation)
@@ -157,7 +157,7 @@ export class PgoutputDecoder {
       case 0x49: // I
       case 0x55: // U
       case 0x44: // D
-        return this.change(payload, payload[WAL_HEADER_BYTES]!)
+        return this.change(payload, payload[WAL_HEADER_BYTES])
       case 0x42: // B
         return this.begin(payload)
       case 0x43: // C
@@ -290,15 +290,21 @@ export class PgoutputDecoder {
 
   private refuse(relation: RelationState, rows: RowDecoder, payload: Uint8Array, error: unknown): void {
     const { table } = relation
-    if (error instanceof BadValueError) {
-      const { code, message } = rows.locate(error, payload)
-      table.changes.current.undo()
+    const located = this.undo(table, () => (error instanceof BadValueError ? rows.locate(error, payload) : error))
+    if (located instanceof RowRefusal && located.kind === 'schema') this.closeSchema(table, located.message)
+    else if (located instanceof BadValueError || located instanceof RowRefusal) {
+      const { code, message } = located
       this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code, reason: message })
-    } else if (error instanceof RowRefusal) {
+    } else throw located
+  }
+
+  /** Takes back half a row, even if describing what is wrong with it finds its rest malformed. */
+  private undo(table: TableState, describe: () => unknown): unknown {
+    try {
+      return describe()
+    } finally {
       table.changes.current.undo()
-      if (error.kind === 'schema') this.closeSchema(table, error.message)
-      else this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code: error.code, reason: error.message })
-    } else throw error
+    }
   }
 
   private closeSchema(table: TableState, reason: string): void {

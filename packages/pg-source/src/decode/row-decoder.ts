@@ -163,8 +163,8 @@ export class RowDecoder {
     const { current } = this.changes
     if (this.bound !== current) {
       for (const column of this.columns) {
-        column.rowBuilder = column.rowIndex < 0 ? null : current.rows.builders[column.rowIndex]!
-        column.oldBuilder = column.oldIndex < 0 ? null : current.old.builders[column.oldIndex]!
+        column.rowBuilder = column.rowIndex < 0 ? null : current.rows.builders[column.rowIndex]
+        column.oldBuilder = column.oldIndex < 0 ? null : current.old.builders[column.oldIndex]
       }
       this.bound = current
     }
@@ -179,7 +179,7 @@ export class RowDecoder {
     this.tupleAt = start
     let at = this.skipCount(source, start, end)
     for (let index = 0; index < columns.length; index++) {
-      const column = columns[index]!
+      const column = columns[index]
       if (at >= end) malformedMessage('a row is cut off')
       const kind = source[at++]
       if (kind === BINARY || kind === TEXT) {
@@ -205,7 +205,7 @@ export class RowDecoder {
     let at = this.skipCount(source, start, end)
     for (let cell = 0; cell < cells.length; cell += 3) {
       if (at >= end) malformedMessage('a row is cut off')
-      const kind = source[at++]!
+      const kind = source[at++]
       cells[cell] = kind
       if (kind === BINARY || kind === TEXT) {
         if (end - at < 4) malformedMessage('a row is cut off')
@@ -230,7 +230,7 @@ export class RowDecoder {
   private appendCells(source: Uint8Array, buffers: ChangeBuffers): void {
     const { columns, newCells, oldCells } = this
     for (let index = 0; index < columns.length; index++) {
-      const column = columns[index]!
+      const column = columns[index]
       const at = index * 3
       // A key tuple has nulls in place of all columns outside the key.
       const takeOld = newCells[at] === UNCHANGED && (this.oldKind === OLD_ROW || oldCells[at] !== NULL)
@@ -244,7 +244,7 @@ export class RowDecoder {
     else if (kind === UNCHANGED) this.appendUnchanged(column, buffers)
     else if (column.rowBuilder !== null) {
       const decode = kind === BINARY ? column.binary : column.text
-      decode(source, cells[at + 1]!, cells[at + 2]!, column.rowBuilder)
+      decode(source, cells[at + 1], cells[at + 2], column.rowBuilder)
     }
   }
 
@@ -254,13 +254,13 @@ export class RowDecoder {
     this.isAppendingOld = true
     const { columns, oldCells } = this
     for (let index = 0; index < columns.length; index++) {
-      const column = columns[index]!
+      const column = columns[index]
       const builder = column.oldBuilder
       if (builder === null) continue
       const at = index * 3
       const kind = oldCells[at]
-      if (kind === BINARY) column.binary(source, oldCells[at + 1]!, oldCells[at + 2]!, builder)
-      else if (kind === TEXT) column.text(source, oldCells[at + 1]!, oldCells[at + 2]!, builder)
+      if (kind === BINARY) column.binary(source, oldCells[at + 1], oldCells[at + 2], builder)
+      else if (kind === TEXT) column.text(source, oldCells[at + 1], oldCells[at + 2], builder)
       else if (kind === NULL && !this.hasIdentifier) builder.appendNull()
       else this.refuseIdentity(source)
     }
@@ -284,7 +284,7 @@ export class RowDecoder {
   private isKeyUnchanged(source: Uint8Array): boolean {
     const { columns, newCells, oldCells } = this
     for (let index = 0; index < columns.length; index++) {
-      if (!columns[index]!.isIdentifier) continue
+      if (!columns[index].isIdentifier) continue
       const at = index * 3
       if (newCells[at] === UNCHANGED && oldCells[at] !== NULL) continue
       if (newCells[at] !== oldCells[at] || !sameBytes(source, newCells, oldCells, at)) return false
@@ -326,7 +326,7 @@ export class RowDecoder {
         const value =
           kind === NULL || kind === UNCHANGED
             ? '?'
-            : describeKeyValue(source, cells[index * 3 + 1]!, cells[index * 3 + 2]!, kind === TEXT, column.mapped)
+            : describeKeyValue(source, cells[index * 3 + 1], cells[index * 3 + 2], kind === TEXT, column.mapped)
         return `${column.name}=${value}`
       })
       .filter((part) => part !== null)
@@ -335,10 +335,10 @@ export class RowDecoder {
 }
 
 function sameBytes(source: Uint8Array, a: Int32Array, b: Int32Array, cell: number): boolean {
-  const from = a[cell + 1]!
-  const other = b[cell + 1]!
-  const size = a[cell + 2]! - from
-  if (size !== b[cell + 2]! - other) return false
+  const from = a[cell + 1]
+  const other = b[cell + 1]
+  const size = a[cell + 2] - from
+  if (size !== b[cell + 2] - other) return false
   for (let index = 0; index < size; index++) if (source[from + index] !== source[other + index]) return false
   return true
 }

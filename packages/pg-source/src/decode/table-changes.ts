@@ -18,11 +18,11 @@ class RowList {
   }
 
   dropFrom(row: number): void {
-    while (this.length > 0 && this.rows[this.length - 1]! >= row) this.length--
+    while (this.length > 0 && this.rows[this.length - 1] >= row) this.length--
   }
 
   get last(): number {
-    return this.length === 0 ? -1 : this.rows[this.length - 1]!
+    return this.length === 0 ? -1 : this.rows[this.length - 1]
   }
 
   view(): Uint32Array {

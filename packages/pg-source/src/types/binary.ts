@@ -66,7 +66,7 @@ const escaped = new Uint8Array(4)
 /** `"char"` is one byte, printed as Postgres 16 does: nothing for 0, `\ooo` above 127. */
 export function binaryChar(source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void {
   checkSize(start, end, 1, '"char"')
-  const byte = source[start]!
+  const byte = source[start]
   if (byte === 0) return builder.appendBytes(source, start, start)
   if (byte < 0x80) return builder.appendBytes(source, start, end)
   escaped[0] = 0x5c

@@ -186,7 +186,7 @@ function readNumber(maxDigits: number, type: string): number {
   const from = at
   let value = 0
   while (at < stop && at - from < maxDigits) {
-    const digit = text[at]! - 0x30
+    const digit = text[at] - 0x30
     if (digit < 0 || digit > 9) break
     value = value * 10 + digit
     at++

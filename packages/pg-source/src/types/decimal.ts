@@ -53,11 +53,11 @@ function smallFromGroups(source: Uint8Array, at: number, count: number, exponent
   let value = 0
   const last = at + 2 * (count - 1)
   for (; at < last; at += 2) value = value * 10000 + groupAt(source, at)
-  if (exponent >= 0) return (value * 10000 + groupAt(source, last)) * POWERS[exponent]!
-  const divisor = POWERS[-exponent]!
+  if (exponent >= 0) return (value * 10000 + groupAt(source, last)) * POWERS[exponent]
+  const divisor = POWERS[-exponent]
   const group = groupAt(source, last)
   if (group % divisor !== 0) refuseDigits(precision, scale)
-  return value * POWERS[4 + exponent]! + group / divisor
+  return value * POWERS[4 + exponent] + group / divisor
 }
 
 function appendLarge(
@@ -78,9 +78,9 @@ function appendLarge(
     multiplyAdd(10000, group)
     multiplyByPower(exponent)
   } else {
-    const divisor = POWERS[-exponent]!
+    const divisor = POWERS[-exponent]
     if (group % divisor !== 0) refuseDigits(precision, scale)
-    multiplyAdd(POWERS[4 + exponent]!, group / divisor)
+    multiplyAdd(POWERS[4 + exponent], group / divisor)
   }
   appendLimbs(negative, builder)
 }
@@ -91,7 +91,7 @@ export function textNumeric(precision: number, scale: number): DecodeValue {
     const negative = source[start] === 0x2d
     const first = negative ? start + 1 : start
     if (first === end) malformedValue('numeric', 'empty')
-    if (!isDigit(source[first]!)) refuseText(source, start, end, precision, scale)
+    if (!isDigit(source[first])) refuseText(source, start, end, precision, scale)
     let point = first
     while (point < end && source[point] !== 0x2e) point++
     let from = first
@@ -102,7 +102,7 @@ export function textNumeric(precision: number, scale: number): DecodeValue {
     const fraction = Math.max(0, to - point - 1)
     const digits = point - from + scale
     if (digits > precision || fraction > scale) refuseDigits(precision, scale)
-    if (digits <= EXACT_DIGITS) appendSmall(smallFromText(source, from, point, to) * POWERS[scale - fraction]!, negative, builder)
+    if (digits <= EXACT_DIGITS) appendSmall(smallFromText(source, from, point, to) * POWERS[scale - fraction], negative, builder)
     else {
       limbsFromText(source, from, point, to)
       multiplyByPower(scale - fraction)
@@ -146,18 +146,18 @@ function appendLimbs(negative: boolean, builder: ColumnBuilder): void {
   if (negative) {
     let carry = 1
     for (let index = 0; index < 4; index++) {
-      const flipped = (~limbs[index]! >>> 0) + carry
+      const flipped = (~limbs[index] >>> 0) + carry
       limbs[index] = flipped
       carry = flipped === TWO_32 ? 1 : 0
     }
   }
-  builder.appendInt128(limbs[0]!, limbs[1]!, limbs[2]!, limbs[3]!)
+  builder.appendInt128(limbs[0], limbs[1], limbs[2], limbs[3])
 }
 
 function multiplyAdd(factor: number, addend: number): void {
   let carry = addend
   for (let index = 0; index < 4; index++) {
-    const product = limbs[index]! * factor + carry
+    const product = limbs[index] * factor + carry
     const word = product >>> 0
     limbs[index] = word
     carry = (product - word) / TWO_32
@@ -165,7 +165,7 @@ function multiplyAdd(factor: number, addend: number): void {
 }
 
 function multiplyByPower(exponent: number): void {
-  for (let left = exponent; left > 0; left -= 6) multiplyAdd(POWERS[Math.min(left, 6)]!, 0)
+  for (let left = exponent; left > 0; left -= 6) multiplyAdd(POWERS[Math.min(left, 6)], 0)
 }
 
 function groupAt(source: Uint8Array, at: number): number {
@@ -183,7 +183,7 @@ function isDigit(byte: number): boolean {
 }
 
 function digitAt(source: Uint8Array, at: number): number {
-  const byte = source[at]!
+  const byte = source[at]
   if (!isDigit(byte)) malformedValue('numeric', `the character ${byte}`)
   return byte - 0x30
 }

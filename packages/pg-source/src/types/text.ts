@@ -81,7 +81,7 @@ function readFloat(source: Uint8Array, start: number, end: number, type: string)
   let point = -1
   let at = negative ? start + 1 : start
   for (; at < end; at++) {
-    const byte = source[at]!
+    const byte = source[at]
     if (byte === 0x2e && point < 0) point = at
     else if (byte >= 0x30 && byte <= 0x39) {
       value = value * 10 + (byte - 0x30)
@@ -90,7 +90,7 @@ function readFloat(source: Uint8Array, start: number, end: number, type: string)
   }
   const fraction = point < 0 ? 0 : at - point - 1
   if (at === end && digits > 0 && digits <= EXACT_DIGITS) {
-    const magnitude = value / EXACT_POWERS[fraction]!
+    const magnitude = value / EXACT_POWERS[fraction]
     return negative ? -magnitude : magnitude
   }
   const text = shownText(source, start, end)
@@ -133,7 +133,7 @@ function reserve(size: number): Uint8Array {
 }
 
 function hexByte(source: Uint8Array, at: number, type: string): number {
-  return (hexDigit(source[at]!, type) << 4) | hexDigit(source[at + 1]!, type)
+  return (hexDigit(source[at], type) << 4) | hexDigit(source[at + 1], type)
 }
 
 function hexDigit(byte: number, type: string): number {
@@ -154,7 +154,7 @@ function readDigits(source: Uint8Array, start: number, end: number, type: string
   if (start >= end) malformedValue(type, 'no digits')
   let value = 0
   for (let at = start; at < end; at++) {
-    const digit = source[at]! - 0x30
+    const digit = source[at] - 0x30
     if (digit < 0 || digit > 9) malformedValue(type, `the character ${source[at]}`)
     value = value * 10 + digit
   }

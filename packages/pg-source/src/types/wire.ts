@@ -2,15 +2,15 @@ import { MoonlinkError } from '@moonlink/core'
 
 /** Big-endian reads by shifts: no views, no allocation. The caller has checked the range. */
 export function uint16At(source: Uint8Array, at: number): number {
-  return (source[at]! << 8) | source[at + 1]!
+  return (source[at] << 8) | source[at + 1]
 }
 
 export function int16At(source: Uint8Array, at: number): number {
-  return (((source[at]! << 8) | source[at + 1]!) << 16) >> 16
+  return (((source[at] << 8) | source[at + 1]) << 16) >> 16
 }
 
 export function int32At(source: Uint8Array, at: number): number {
-  return (source[at]! << 24) | (source[at + 1]! << 16) | (source[at + 2]! << 8) | source[at + 3]!
+  return (source[at] << 24) | (source[at + 1] << 16) | (source[at + 2] << 8) | source[at + 3]
 }
 
 /** Unsigned 64 bits as bigint; for positions, never for values. */

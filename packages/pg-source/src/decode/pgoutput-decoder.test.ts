@@ -1,0 +1,498 @@
+import { formatTableName, type SourceEvent } from '@moonlink/core'
+import { describe, expect, it } from 'vitest'
+import type { MirroredTable } from './mirrored-table.ts'
+import { PgoutputDecoder, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'
+import {
+  absent,
+  begin,
+  binary,
+  commit,
+  i32,
+  insert,
+  keepalive,
+  numeric,
+  relation,
+  remove,
+  text,
+  truncate,
+  unchanged,
+  update,
+  wal,
+  type ColumnSpec,
+} from './reference-encoder.test.support.ts'
+import { mirror, onlyBatch, plain } from './test-tables.test.support.ts'
+
+const TYPMOD_10_2 = ((10 << 16) | 2) + 4
+const ordersSpec: ColumnSpec[] = [
+  { name: 'id', oid: 23, isKey: true },
+  { name: 'note', oid: 25 },
+  { name: 'amount', oid: 1700, typmod: TYPMOD_10_2 },
+]
+const orders = mirror('orders', ordersSpec)
+const fullSpec = ordersSpec.map((column) => ({ ...column, isKey: true }))
+const linesSpec: ColumnSpec[] = [
+  { name: 'a', oid: 23 },
+  { name: 'b', oid: 25 },
+]
+const lines = mirror('lines', linesSpec)
+
+function decoderOf(tables: readonly MirroredTable[], options: Partial<PgoutputDecoderOptions> = {}) {
+  const decoder = new PgoutputDecoder({
+    resolve: ({ schema, name }) => tables.find(({ table }) => formatTableName(table) === `${schema}.${name}`) ?? null,
+    ...options,
+  })
+  return {
+    decoder,
+    /** Feeds frames from memory that is overwritten afterwards, as a socket's is. */
+    feed(...frames: readonly Buffer[]): SourceEvent[] {
+      for (const frame of frames) {
+        const shared = Buffer.concat([Buffer.alloc(5, 0xee), frame, Buffer.alloc(5, 0xee)])
+        decoder.feed(shared.subarray(5, 5 + frame.length))
+        shared.fill(0xdd)
+      }
+      return decoder.take()
+    },
+  }
+}
+
+const row = (id: number, note: string | null, cents: bigint) => [
+  binary(i32(id)),
+  note === null ? absent : text(note),
+  binary(numeric(cents, 2)),
+]
+const key = (id: number) => [binary(i32(id)), absent, absent]
+const ordersRelation = relation(5, 'orders', ordersSpec)
+
+describe('transactions', () => {
+  it('turns inserts, updates and deletes into one batch with marks, then a watermark', () => {
+    const { feed } = decoderOf([orders])
+    const events = feed(
+      begin(100n),
+      ordersRelation,
+      insert(5, row(1, 'a', 150n)),
+      insert(5, row(2, null, -1n)),
+      commit(100n, 120n, 1_700_000_000_000),
+      begin(130n),
+      update(5, row(1, 'b', 0n)),
+      update(5, row(3, 'c', 7n), key(2)),
+      remove(5, key(3)),
+      commit(130n, 140n, 1_700_000_001_000),
+    )
+    expect(events).toHaveLength(2)
+    expect(onlyBatch(events)).toEqual({
+      ops: ['insert', 'insert', 'update', 'updateOld', 'delete'],
+      rows: [
+        [1, 'a', 150n],
+        [2, null, -1n],
+        [1, 'b', 0n],
+        [3, 'c', 7n],
+      ],
+      old: [[2], [3]],
+      unchanged: [],
+      endLsns: [120n, 140n],
+      changeCounts: [2, 5],
+    })
+    expect(events[0]).toMatchObject({ batch: { marks: { commitTimesMs: [1_700_000_000_000, 1_700_000_001_000] } } })
+    expect(events[1]).toEqual({ kind: 'watermark', lsn: 140n, sourceLsn: 140n, commitTimeMs: 1_700_000_001_000 })
+  })
+
+  it('can be taken in the middle; a table without new changes still gets its mark', () => {
+    const { feed, decoder } = decoderOf([orders])
+    const first = feed(begin(100n), ordersRelation, insert(5, row(1, 'a', 1n)))
+    expect(first.map((event) => event.kind)).toEqual(['batch'])
+    expect(onlyBatch(first)).toMatchObject({ rows: [[1, 'a', 1n]], endLsns: [], changeCounts: [] })
+    expect(decoder.inTransaction).toBe(true)
+    const second = feed(insert(5, row(2, 'b', 2n)))
+    // The first batch's memory is in use again only now.
+    expect(onlyBatch(second)).toMatchObject({ rows: [[2, 'b', 2n]] })
+    const third = feed(commit(100n, 120n))
+    expect(onlyBatch(third)).toEqual({ ops: [], rows: [], old: [], unchanged: [], endLsns: [120n], changeCounts: [0] })
+    expect(third[1]).toMatchObject({ kind: 'watermark', lsn: 120n })
+    expect(feed()).toEqual([])
+  })
+
+  it('keeps what was taken while more is fed, until the next take', () => {
+    const { feed, decoder } = decoderOf([orders])
+    const [event] = feed(begin(100n), ordersRelation, insert(5, row(1, 'first', 1n)))
+    for (let id = 2; id < 500; id++) decoder.feed(insert(5, row(id, 'other', 2n)))
+    expect(event?.kind === 'batch' && plain(event.batch).rows).toEqual([[1, 'first', 1n]])
+    expect(decoder.rowsBuffered).toBe(498)
+    expect(decoder.bytesBuffered).toBeGreaterThan(498 * 30)
+    expect(onlyBatch(decoder.take()).rows).toHaveLength(498)
+    expect(decoder.rowsBuffered).toBe(0)
+  })
+
+  it('separates tables, in the order in which they changed', () => {
+    const { feed } = decoderOf([orders, lines])
+    const events = feed(
+      begin(1n),
+      relation(6, 'lines', linesSpec, 'n'),
+      insert(6, [text('1'), text('x')]),
+      ordersRelation,
+      insert(5, row(1, 'a', 1n)),
+      insert(6, [text('2'), absent]),
+      commit(1n, 2n),
+    )
+    expect(events.map((event) => (event.kind === 'batch' ? event.batch.table.name : event.kind))).toEqual(['lines', 'orders', 'watermark'])
+  })
+
+  it('takes columns by name, leaves excluded ones out and skips tables that are not mirrored', () => {
+    const mirrored = { ...orders, excluded: new Set(['secret']) }
+    const { feed } = decoderOf([mirrored])
+    const events = feed(
+      begin(1n),
+      relation(5, 'orders', [ordersSpec[2]!, { name: 'secret', oid: 600 }, ordersSpec[0]!, ordersSpec[1]!]),
+      relation(9, 'other', linesSpec),
+      insert(9, [text('1'), text('x')]),
+      insert(5, [text('1.50'), text('(1,2)'), text('7'), text('a')]),
+      truncate(9),
+      commit(1n, 2n),
+    )
+    expect(onlyBatch(events).rows).toEqual([[7, 'a', 150n]])
+  })
+
+  it('moves the watermark by keepalives, but never within a transaction', () => {
+    const { feed, decoder } = decoderOf([orders])
+    expect(feed(keepalive(50n, true))).toEqual([{ kind: 'watermark', lsn: 50n, sourceLsn: 50n, commitTimeMs: null }])
+    expect(decoder.lastKeepalive).toEqual({ walEnd: 50n, replyRequested: true })
+    expect(feed(begin(60n), keepalive(70n))).toEqual([])
+    expect(feed(commit(60n, 65n))).toEqual([{ kind: 'watermark', lsn: 65n, sourceLsn: 70n, commitTimeMs: 946_684_800_000 }])
+    expect(feed(keepalive(40n))).toEqual([])
+  })
+
+  it('drops what the copy of a table has already', () => {
+    const { feed } = decoderOf([orders, lines], { skipThrough: ({ name }) => (name === 'orders' ? 120n : 0n) })
+    const before = feed(
+      begin(100n),
+      // A shape that no longer exists does not matter as long as nothing of it is wanted.
+      relation(5, 'orders', linesSpec),
+      relation(6, 'lines', linesSpec, 'n'),
+      insert(5, [text('1'), text('old')]),
+      insert(6, [text('1'), text('x')]),
+      truncate(5),
+      commit(100n, 120n),
+    )
+    expect(onlyBatch(before).rows).toEqual([[1, 'x']])
+    const after = feed(begin(120n), ordersRelation, insert(5, row(1, 'a', 1n)), commit(120n, 130n))
+    expect(onlyBatch(after).rows).toEqual([[1, 'a', 1n]])
+  })
+
+  it('ignores origins, types and logical messages', () => {
+    const { feed } = decoderOf([])
+    expect(feed(begin(1n), wal(Buffer.from('Oxxxxxxxxy\0')), wal(Buffer.from('Y')), wal(Buffer.from('M')), commit(1n, 2n))).toHaveLength(1)
+  })
+})
+
+describe('identity', () => {
+  it('is an update where the old key equals the new one', () => {
+    const { feed } = decoderOf([orders])
+    const events = feed(begin(1n), ordersRelation, update(5, row(1, 'a', 1n), key(1)), commit(1n, 2n))
+    expect(onlyBatch(events)).toMatchObject({ ops: ['update'], old: [] })
+  })
+
+  it('takes the key from a whole old row under REPLICA IDENTITY FULL', () => {
+    const { feed } = decoderOf([orders])
+    const events = feed(
+      begin(1n),
+      relation(5, 'orders', fullSpec, 'f'),
+      update(5, row(1, 'b', 2n), row(1, 'a', 1n), 'O'),
+      update(5, row(2, 'b', 2n), row(1, 'b', 2n), 'O'),
+      remove(5, row(2, 'b', 2n), 'O'),
+      commit(1n, 2n),
+    )
+    expect(onlyBatch(events)).toMatchObject({ ops: ['update', 'updateOld', 'delete'], old: [[1], [2]] })
+  })
+
+  it('gives whole old rows for a table without a key', () => {
+    const { feed } = decoderOf([lines])
+    const flagged = linesSpec.map((column) => ({ ...column, isKey: true }))
+    const events = feed(
+      begin(1n),
+      relation(6, 'lines', flagged, 'f'),
+      insert(6, [text('1'), text('x')]),
+      update(6, [text('1'), text('y')], [text('1'), text('x')], 'O'),
+      remove(6, [text('1'), absent], 'O'),
+      commit(1n, 2n),
+    )
+    expect(onlyBatch(events)).toMatchObject({
+      ops: ['insert', 'updateOld', 'delete'],
+      rows: [
+        [1, 'x'],
+        [1, 'y'],
+      ],
+      old: [
+        [1, 'x'],
+        [1, null],
+      ],
+    })
+  })
+
+  it('orders the old key as the schema does', () => {
+    const spec: ColumnSpec[] = [
+      { name: 'region', oid: 25, isKey: true },
+      { name: 'id', oid: 23, isKey: true },
+    ]
+    const mirrored = mirror('pair', spec)
+    const swapped = { ...mirrored, schema: { ...mirrored.schema, identifierFieldIds: [2, 1] } }
+    const { feed } = decoderOf([swapped])
+    const events = feed(begin(1n), relation(5, 'pair', spec), remove(5, [text('eu'), text('7')]), commit(1n, 2n))
+    expect(onlyBatch(events).old).toEqual([[7, 'eu']])
+  })
+
+  it('closes a table whose changes do not say which row they mean', () => {
+    const { feed } = decoderOf([lines])
+    const events = feed(
+      begin(1n),
+      relation(6, 'lines', linesSpec, 'n'),
+      insert(6, [text('1'), text('x')]),
+      update(6, [text('1'), text('y')]),
+      insert(6, [text('2'), text('z')]),
+      commit(1n, 2n),
+    )
+    expect(onlyBatch(events).rows).toEqual([[1, 'x']])
+    expect(events[1]).toMatchObject({ kind: 'unmirrorable', code: 'IDENTITY_MISSING' })
+    expect(events.map((event) => event.kind)).toEqual(['batch', 'unmirrorable', 'watermark'])
+  })
+})
+
+describe('unchanged TOAST values', () => {
+  it('are named by cell', () => {
+    const { feed } = decoderOf([orders])
+    const cents = binary(numeric(1n, 2))
+    const events = feed(
+      begin(1n),
+      ordersRelation,
+      update(5, row(1, 'a', 1n)),
+      update(5, [binary(i32(2)), unchanged, cents]),
+      update(5, [binary(i32(3)), unchanged, unchanged]),
+      commit(1n, 2n),
+    )
+    expect(onlyBatch(events)).toMatchObject({
+      rows: [
+        [1, 'a', 1n],
+        [2, null, 1n],
+        [3, null, null],
+      ],
+      unchanged: [
+        { column: 1, rows: [1, 2] },
+        { column: 2, rows: [2] },
+      ],
+    })
+  })
+
+  it('come from the whole old row where there is one, a null among them', () => {
+    const { feed } = decoderOf([orders])
+    const events = feed(
+      begin(1n),
+      relation(5, 'orders', fullSpec, 'f'),
+      update(5, [binary(i32(1)), unchanged, unchanged], [binary(i32(1)), text('kept'), absent], 'O'),
+      commit(1n, 2n),
+    )
+    expect(onlyBatch(events)).toMatchObject({ ops: ['update'], rows: [[1, 'kept', null]], unchanged: [] })
+  })
+
+  it('come from the old key for key columns only', () => {
+    const spec: ColumnSpec[] = [
+      { name: 'k', oid: 25, isKey: true },
+      { name: 'v', oid: 25 },
+    ]
+    const { feed } = decoderOf([mirror('big', spec)])
+    const events = feed(begin(1n), relation(5, 'big', spec), update(5, [unchanged, unchanged], [text('key'), absent]), commit(1n, 2n))
+    expect(onlyBatch(events)).toMatchObject({ ops: ['update'], rows: [['key', null]], unchanged: [{ column: 1, rows: [0] }] })
+  })
+
+  it('close the table in an insert, where no earlier row has them', () => {
+    const { feed } = decoderOf([orders])
+    const events = feed(begin(1n), ordersRelation, insert(5, [binary(i32(4)), unchanged, absent]), commit(1n, 2n))
+    expect(events[0]).toMatchObject({ kind: 'unmirrorable', code: 'TOAST_VALUE_MISSING', reason: expect.stringContaining('id=4') })
+  })
+})
+
+describe('rows that cannot be mirrored', () => {
+  it('are undone, close their table and leave others alone', () => {
+    const { feed } = decoderOf([orders, lines])
+    const nan = binary(Buffer.from('00000000c0000000', 'hex'))
+    const events = feed(
+      begin(1n),
+      ordersRelation,
+      relation(6, 'lines', linesSpec, 'n'),
+      insert(5, row(1, 'a', 1n)),
+      insert(5, [binary(i32(2)), text('partial'), nan]),
+      insert(5, row(3, 'c', 1n)),
+      insert(6, [text('1'), text('x')]),
+      commit(1n, 2n),
+    )
+    expect(events.map((event) => event.kind)).toEqual(['batch', 'unmirrorable', 'batch', 'watermark'])
+    expect(events[0]?.kind === 'batch' && plain(events[0].batch)).toMatchObject({ rows: [[1, 'a', 1n]], endLsns: [] })
+    expect(events[1]).toEqual({
+      kind: 'unmirrorable',
+      table: orders.table,
+      code: 'VALUE_UNREPRESENTABLE',
+      reason:
+        'public.orders: column "amount" holds NaN in the row with id=2, which decimal(10, 2) cannot hold. Change the value, or leave the column out with columns.exclude: [amount]',
+    })
+  })
+
+  it('name the column of an old row, too', () => {
+    const spec: ColumnSpec[] = [
+      { name: 'day', oid: 1082 },
+      { name: 'n', oid: 23 },
+    ]
+    const flagged = spec.map((column) => ({ ...column, isKey: true }))
+    const { feed } = decoderOf([mirror('days', spec)])
+    const infinite = binary(i32(0x7fffffff))
+    const events = feed(begin(1n), relation(5, 'days', flagged, 'f'), remove(5, [infinite, text('1')], 'O'), commit(1n, 2n))
+    expect(events[0]).toMatchObject({ kind: 'unmirrorable', reason: expect.stringContaining('column "day" holds infinity') })
+  })
+
+  it('close the table as changed where a required column holds a null', () => {
+    const { feed } = decoderOf([orders])
+    const events = feed(begin(1n), ordersRelation, insert(5, [absent, text('a'), absent]), commit(1n, 2n))
+    expect(events[0]).toMatchObject({ kind: 'schema', reason: expect.stringContaining('column "id" allows nulls now') })
+  })
+
+  it('can be mirrored again after a refresh', () => {
+    const { feed, decoder } = decoderOf([orders])
+    feed(begin(1n), ordersRelation, insert(5, [absent, text('a'), absent]), commit(1n, 2n))
+    decoder.refresh(orders.table)
+    const events = feed(begin(3n), insert(5, row(1, 'a', 1n)), commit(3n, 4n))
+    expect(onlyBatch(events)).toMatchObject({ rows: [[1, 'a', 1n]], endLsns: [4n] })
+  })
+})
+
+describe('changes of shape', () => {
+  const [id, note, amount] = ordersSpec as [ColumnSpec, ColumnSpec, ColumnSpec]
+  it.each<[string, ColumnSpec[], string, string]>([
+    ['an added column', [id, note, amount, { name: 'extra', oid: 25 }], 'd', 'column "extra" was added'],
+    ['a dropped column', [id, note], 'd', 'column "amount" was dropped or renamed'],
+    ['a renamed column', [id, { ...note, name: 'remark' }, amount], 'd', 'column "note" was renamed to "remark"'],
+    ['another type', [id, { ...note, oid: 1043 }, amount], 'd', 'column "note" changed from type text to varchar'],
+    ['another scale', [id, note, { ...amount, typmod: TYPMOD_10_2 + 1 }], 'd', 'from type numeric(10,2) to numeric(10,3)'],
+    ['another key', [{ ...id, isKey: false }, { ...note, isKey: true }, amount], 'i', 'changed from "id" to "note"'],
+    ['no key', [{ ...id, isKey: false }, note, amount], 'd', 'changed from "id" to no columns'],
+  ])('%s closes the table before its next change', (_, columns, identity, reason) => {
+    const { feed } = decoderOf([orders])
+    const events = feed(
+      begin(1n),
+      ordersRelation,
+      insert(5, row(1, 'a', 1n)),
+      relation(5, 'orders', columns, identity),
+      insert(
+        5,
+        columns.map(() => absent),
+      ),
+      commit(1n, 2n),
+    )
+    expect(events.map((event) => event.kind)).toEqual(['batch', 'schema', 'watermark'])
+    expect(events[1]).toMatchObject({ table: orders.table, schema: null, reason: expect.stringContaining(reason) })
+  })
+
+  it('the same shape again, in another order or with a longer varchar, changes nothing', () => {
+    const spec: ColumnSpec[] = [
+      { name: 'id', oid: 23, isKey: true },
+      { name: 'v', oid: 1043, typmod: 14 },
+    ]
+    const { feed } = decoderOf([mirror('t', spec)])
+    const events = feed(
+      begin(1n),
+      relation(5, 't', spec),
+      insert(5, [text('1'), text('a')]),
+      relation(5, 't', [{ name: 'v', oid: 1043, typmod: 24 }, spec[0]!]),
+      insert(5, [text('b'), text('2')]),
+      commit(1n, 2n),
+    )
+    expect(onlyBatch(events).rows).toEqual([
+      [1, 'a'],
+      [2, 'b'],
+    ])
+  })
+
+  it('notices another table under the name, and another name of the table', () => {
+    const { feed } = decoderOf([{ ...orders, relationOid: 4 }])
+    const swapped = feed(begin(1n), ordersRelation, insert(5, row(1, 'a', 1n)), commit(1n, 2n))
+    expect(swapped[0]).toMatchObject({ kind: 'schema', reason: expect.stringContaining('another has its name') })
+
+    const other = decoderOf([orders])
+    const renamed = other.feed(
+      begin(1n),
+      ordersRelation,
+      insert(5, row(1, 'a', 1n)),
+      relation(5, 'archive', ordersSpec),
+      insert(5, row(2, 'a', 1n)),
+      commit(1n, 2n),
+    )
+    expect(renamed[1]).toMatchObject({ kind: 'schema', table: orders.table, reason: 'the table was renamed to public.archive' })
+  })
+})
+
+describe('truncate', () => {
+  it('stands between the batches, with the end of its transaction', () => {
+    const { feed } = decoderOf([orders, lines])
+    const events = feed(
+      begin(1n),
+      ordersRelation,
+      relation(6, 'lines', linesSpec, 'n'),
+      insert(5, row(1, 'a', 1n)),
+      truncate(5, 6),
+      insert(5, row(2, 'b', 1n)),
+      commit(1n, 2n),
+    )
+    expect(events.map((event) => event.kind)).toEqual(['batch', 'truncate', 'batch', 'batch', 'watermark'])
+    expect(events[1]).toEqual({ kind: 'truncate', tables: [orders.table, lines.table], endLsn: 2n })
+    expect(events[3]?.kind === 'batch' && plain(events[3].batch)).toMatchObject({ rows: [], endLsns: [2n], changeCounts: [0] })
+    expect(events[2]?.kind === 'batch' && plain(events[2].batch)).toMatchObject({ rows: [[2, 'b', 1n]], endLsns: [2n], changeCounts: [1] })
+  })
+
+  it('is held back until its transaction ends', () => {
+    const { feed } = decoderOf([orders])
+    expect(feed(begin(1n), ordersRelation, insert(5, row(1, 'a', 1n)), truncate(5)).map((event) => event.kind)).toEqual(['batch'])
+    expect(feed(insert(5, row(2, 'b', 1n)))).toEqual([])
+    const events = feed(commit(1n, 9n))
+    expect(events.map((event) => event.kind)).toEqual(['truncate', 'batch', 'watermark'])
+    expect(events[0]).toMatchObject({ endLsn: 9n })
+    expect(onlyBatch(events)).toMatchObject({ rows: [[2, 'b', 1n]], endLsns: [9n] })
+  })
+
+  it('goes out under the commit record where the transaction is too large to hold', () => {
+    const { feed } = decoderOf([orders], { truncateHoldBytes: 100 })
+    feed(begin(50n), ordersRelation, truncate(5))
+    const events = feed(insert(5, row(1, 'a', 1n)), insert(5, row(2, 'a', 1n)))
+    expect(events.map((event) => event.kind)).toEqual(['truncate', 'batch'])
+    expect(events[0]).toMatchObject({ endLsn: 51n })
+    expect(onlyBatch(feed(commit(50n, 90n)))).toMatchObject({ rows: [], endLsns: [90n] })
+  })
+})
+
+describe('malformed streams', () => {
+  const open = [begin(1n), ordersRelation]
+  const cut = (frame: Buffer) => frame.subarray(0, frame.length - 1)
+  const longer = (frame: Buffer) => Buffer.concat([frame, Buffer.of(0)])
+  it.each<[string, Buffer[]]>([
+    ['nothing', [Buffer.alloc(0)]],
+    ['another payload', [Buffer.from('x')]],
+    ['no message', [wal(Buffer.alloc(0))]],
+    ['a message of streaming mode', [wal(Buffer.from('S'))]],
+    ['a short keepalive', [cut(keepalive(1n))]],
+    ['a short Begin', [cut(begin(1n))]],
+    ['two Begins', [begin(1n), begin(2n)]],
+    ['a Commit alone', [commit(1n, 2n)]],
+    ['another Commit', [begin(1n), commit(2n, 3n)]],
+    ['a Commit that ends before it', [begin(2n), commit(2n, 2n)]],
+    ['a change outside of a transaction', [ordersRelation, insert(5, row(1, 'a', 1n))]],
+    ['an unknown relation', [begin(1n), insert(5, row(1, 'a', 1n))]],
+    ['a short Relation', [begin(1n), cut(ordersRelation)]],
+    ['a long Relation', [begin(1n), longer(ordersRelation)]],
+    ['two columns of a name', [begin(1n), relation(5, 'orders', [ordersSpec[0]!, ordersSpec[0]!])]],
+    ['a short Insert', [...open, cut(insert(5, row(1, 'a', 1n)))]],
+    ['a long Insert', [...open, longer(insert(5, row(1, 'a', 1n)))]],
+    ['too few columns', [...open, insert(5, [absent])]],
+    ['a short Update', [...open, cut(update(5, row(1, 'a', 1n)))]],
+    ['a long Update', [...open, longer(update(5, row(1, 'a', 1n), key(1)))]],
+    ['a short Delete', [...open, cut(remove(5, key(1)))]],
+    ['a short Truncate', [...open, cut(truncate(5))]],
+    ['a Truncate of something else', [...open, truncate(8)]],
+    ['an int4 of one byte', [...open, insert(5, [binary(Buffer.of(1)), absent, absent])]],
+  ])('%s is refused', (_, frames) => {
+    expect(() => decoderOf([orders]).feed(...frames)).toThrow(expect.objectContaining({ kind: 'corrupt' }))
+  })
+})

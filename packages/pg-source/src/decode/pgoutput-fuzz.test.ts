@@ -1,0 +1,162 @@
+import { isMoonlinkError } from '@moonlink/core'
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { PgoutputDecoder } from './pgoutput-decoder.ts'
+import {
+  absent,
+  array,
+  begin,
+  binary,
+  commit,
+  f64,
+  i32,
+  i64,
+  insert,
+  keepalive,
+  numeric,
+  relation,
+  remove,
+  text,
+  truncate,
+  unchanged,
+  update,
+  type Cell,
+  type ColumnSpec,
+} from './reference-encoder.test.support.ts'
+import { mirror, rowsOf } from './test-tables.test.support.ts'
+
+const spec: ColumnSpec[] = [
+  { name: 'id', oid: 20, isKey: true },
+  { name: 'note', oid: 25 },
+  { name: 'amount', oid: 1700, typmod: ((20 << 16) | 3) + 4 },
+  { name: 'at', oid: 1184 },
+  { name: 'ratio', oid: 701 },
+  { name: 'tags', oid: 1009 },
+]
+const keyed = mirror('keyed', spec)
+const keyless = mirror(
+  'keyless',
+  spec.map((column) => ({ ...column, isKey: false })),
+)
+const full = spec.map((column) => ({ ...column, isKey: true }))
+
+const binaryRow = (id: bigint): Cell[] => [
+  binary(i64(id)),
+  binary(Buffer.from('note')),
+  binary(numeric(id * 1001n, 3)),
+  binary(i64(id * 1_000_000n)),
+  binary(f64(1.5)),
+  binary(array(25, [Buffer.from('a'), null])),
+]
+const textRow = (id: bigint): Cell[] => [
+  text(String(id)),
+  text('note'),
+  text('-12.345'),
+  text('2024-01-01 00:00:00.5+00'),
+  text('1e+20'),
+  text('{a,"b c",NULL}'),
+]
+const key = (id: bigint): Cell[] => [binary(i64(id)), absent, absent, absent, absent, absent]
+const toasted = (id: bigint): Cell[] => [binary(i64(id)), unchanged, absent, absent, absent, unchanged]
+
+const session = [
+  keepalive(5n),
+  begin(10n),
+  relation(5, 'keyed', spec),
+  insert(5, binaryRow(1n)),
+  insert(5, textRow(2n)),
+  update(5, toasted(1n)),
+  update(5, binaryRow(3n), key(1n)),
+  remove(5, key(2n)),
+  commit(10n, 20n),
+  begin(30n),
+  relation(6, 'keyless', full, 'f'),
+  insert(6, textRow(1n)),
+  truncate(5),
+  update(6, toasted(1n), textRow(1n), 'O'),
+  remove(6, binaryRow(1n), 'O'),
+  commit(30n, 40n, 1_700_000_000_000),
+]
+
+/** Feeds until an error; returns how many changes came out. Anything but a MoonlinkError about the stream passes through. */
+function run(frames: readonly Buffer[], takeEvery: number): number {
+  const decoder = new PgoutputDecoder({ resolve: ({ name }) => (name === 'keyed' ? keyed : name === 'keyless' ? keyless : null) })
+  let changes = 0
+  const take = () => {
+    for (const event of decoder.take()) {
+      if (event.kind !== 'batch') continue
+      const { ops, rows, old, marks, unchanged: cells } = event.batch
+      changes += ops.length
+      for (const batch of [rows, old]) for (const column of batch.columns) expect(column.length).toBe(batch.length)
+      expect(rows.length).toBe(ops.filter((op) => op !== 3).length)
+      expect(old.length).toBe(ops.filter((op) => op >= 2).length)
+      for (const { rows: missing } of cells) expect([...missing].every((row) => row < rows.length)).toBe(true)
+      expect(marks.changeCounts.length).toBe(marks.endLsns.length)
+      rowsOf(rows)
+      rowsOf(old)
+    }
+  }
+  try {
+    frames.forEach((frame, index) => {
+      decoder.feed(frame)
+      if (index % takeEvery === 0) take()
+    })
+  } catch (error) {
+    if (!isMoonlinkError(error, 'corrupt')) throw error
+  }
+  take()
+  return changes
+}
+
+describe('damaged frames', () => {
+  it('are none in the session that is damaged below', () => {
+    expect(run(session, 1)).toBe(8)
+    expect(run(session, 100)).toBe(8)
+  })
+
+  it('give a corrupt error or a valid parse, never anything else', () => {
+    const flips = fc.array(fc.tuple(fc.nat(session.length - 1), fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 })
+    fc.assert(
+      fc.property(flips, fc.integer({ min: 1, max: 6 }), (changes, takeEvery) => {
+        const frames = session.map((frame) => Buffer.from(frame))
+        for (const [frame, at, value] of changes) frames[frame]![at % frames[frame]!.length] = value
+        run(frames, takeEvery)
+      }),
+      { numRuns: 5000 },
+    )
+  })
+
+  it('cut off anywhere are refused', () => {
+    for (let cut = 0; cut < session.length; cut++) {
+      const frame = session[cut]!
+      for (let size = 0; size < frame.length; size++) {
+        const frames = session.map((whole, index) => (index === cut ? whole.subarray(0, size) : whole))
+        const decoder = new PgoutputDecoder({ resolve: ({ name }) => (name === 'keyed' ? keyed : keyless) })
+        expect(() => {
+          for (const part of frames.slice(0, cut + 1)) decoder.feed(part)
+        }).toThrow(expect.objectContaining({ kind: 'corrupt' }))
+      }
+    }
+  })
+
+  it('swapped, repeated or left out give a corrupt error or a valid parse', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(session.length - 1), { maxLength: 30 }), (order) => {
+        run(
+          order.map((index) => session[index]!),
+          3,
+        )
+      }),
+      { numRuns: 1000 },
+    )
+  })
+})
+
+it('a row of int4 read as bytes of another kind is malformed, not misread', () => {
+  const decoder = new PgoutputDecoder({ resolve: () => keyed })
+  decoder.feed(begin(1n))
+  decoder.feed(relation(5, 'keyed', spec))
+  expect(() => decoder.feed(insert(5, [binary(i32(1)), absent, absent, absent, absent, absent]))).toThrow(
+    expect.objectContaining({ code: 'VALUE_MALFORMED' }),
+  )
+})
