@@ -83,7 +83,7 @@ test('manifest lists read back', async () => {
       firstRowId: 2 ** 50,
     },
   ]
-  manifests.push({ ...manifests[0]!, content: 'deletes', firstRowId: null })
+  manifests.push({ ...manifests[0], content: 'deletes', firstRowId: null })
   const header = { snapshotId: BIG, parentSnapshotId: null, sequenceNumber: 7, firstRowId: 2 ** 50 }
   const bytes = await encodeManifestList(header, manifests, SYNC)
   expect(await decodeManifestList(bytes)).toEqual(manifests)

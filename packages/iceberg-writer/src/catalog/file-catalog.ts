@@ -103,7 +103,7 @@ export class FileCatalog implements Catalog {
       const [directory, folder, file, ...deeper] = object.uri.slice(prefix.length).split('/')
       if (folder === 'metadata' && deeper.length === 0 && versionOf(file) !== null) names.add(nameOfDirectory(directory))
     }
-    return [...names].sort().map((name) => ({ namespace, name }))
+    return [...names].toSorted().map((name) => ({ namespace, name }))
   }
 
   async commit(table: TableIdentifier, requirements: readonly JsonObject[], updates: readonly JsonObject[]): Promise<LoadedTable> {

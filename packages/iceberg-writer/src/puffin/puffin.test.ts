@@ -2,7 +2,7 @@ import { EMPTY_ROARING, readRoaringFrame } from './roaring-portable.ts'
 import { decodeDeletionVector, encodeDeletionVector } from './deletion-vector.ts'
 import { decodePuffin, encodePuffin } from './puffin-file.ts'
 import { roaringOf } from './roaring.test.support.ts'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
@@ -25,7 +25,7 @@ test('every flipped bit and every cut of a blob is noticed', () => {
   const blob = Buffer.from(ODD_TO_NINE, 'hex')
   for (let bit = 0; bit < blob.length * 8; bit++) {
     const damaged = Uint8Array.from(blob)
-    damaged[bit >> 3]! ^= 1 << (bit & 7)
+    damaged[bit >> 3] ^= 1 << (bit & 7)
     expect(() => decodeDeletionVector(damaged, 5)).toThrow(expect.objectContaining({ kind: 'corrupt' }))
   }
   for (let length = 0; length < blob.length; length++) expect(() => decodeDeletionVector(blob.subarray(0, length), 5)).toThrow()
@@ -37,7 +37,7 @@ test('a cardinality that is not the entry’s is refused', () => {
 
 test('the frame of a bitmap with runs: 0…9 and 65536…65540 in run containers', () => {
   // Cookie 12347 with two containers, both flagged as runs; (key, cardinality - 1) each; then one run each (start, length - 1).
-  const bytes = Buffer.from('3b300100' + '03' + '00000900' + '01000400' + '010000000900' + '010000000400', 'hex')
+  const bytes = Buffer.from(['3b300100', '03', '00000900', '01000400', '010000000900', '010000000400'].join(''), 'hex')
   expect(readRoaringFrame(bytes)).toEqual({ cardinality: 15, sizeBytes: bytes.length })
 })
 
@@ -56,7 +56,7 @@ test('Puffin files of many vectors read back, footer uncompressed', () => {
       )
       for (const [index, { offset, length }] of written.entries()) {
         const blob = bytes.subarray(offset, offset + length)
-        expect(hex(decodeDeletionVector(blob, vectors[index]!.cardinality))).toBe(hex(vectors[index]!.bitmap))
+        expect(hex(decodeDeletionVector(blob, vectors[index].cardinality))).toBe(hex(vectors[index].bitmap))
       }
       expect(bytes[bytes.length - 8]).toBe(0)
     }),
@@ -67,7 +67,7 @@ test('damaged Puffin files are refused', () => {
   const { bytes } = encodePuffin([{ dataFile: 'file:///a', bitmap: roaringOf([1]), cardinality: 1 }], 'test')
   for (const at of [0, bytes.length - 1, bytes.length - 9]) {
     const damaged = Uint8Array.from(bytes)
-    damaged[at]! ^= 0xff
+    damaged[at] ^= 0xff
     expect(() => decodePuffin(damaged)).toThrow(expect.objectContaining({ code: 'PUFFIN_MALFORMED' }))
   }
 })

@@ -18,7 +18,7 @@ export function roaringOf(positions: Iterable<number>): Uint8Array {
     head.setUint16(8 + index * 4, key, true)
     head.setUint16(8 + index * 4 + 2, values.length - 1, true)
     head.setUint32(8 + containers.size * 4 + index * 4, offset, true)
-    offset += bodies[index]!.length
+    offset += bodies[index].length
   }
   return Uint8Array.from(Buffer.concat([new Uint8Array(head.buffer), ...bodies]))
 }
@@ -33,13 +33,13 @@ export function positionsOf(bytes: Uint8Array): number[] {
     const size = view.getUint16(8 + index * 4 + 2, true) + 1
     const at = view.getUint32(8 + count * 4 + index * 4, true)
     if (size <= 4096) for (let item = 0; item < size; item++) positions.push(high + view.getUint16(at + item * 2, true))
-    else for (let bit = 0; bit < 65_536; bit++) if ((bytes[at + (bit >> 3)]! >> (bit & 7)) & 1) positions.push(high + bit)
+    else for (let bit = 0; bit < 65_536; bit++) if ((bytes[at + (bit >> 3)] >> (bit & 7)) & 1) positions.push(high + bit)
   }
   return positions
 }
 
 function bitset(values: readonly number[]): Uint8Array {
   const bits = new Uint8Array(8192)
-  for (const value of values) bits[value >> 3]! |= 1 << (value & 7)
+  for (const value of values) bits[value >> 3] |= 1 << (value & 7)
   return bits
 }

@@ -51,7 +51,7 @@ export const fakeParquet: ParquetPort = {
 
 export function batchOf(ids: readonly number[]): ColumnBatch {
   const builder = new BatchBuilder(SCHEMA.fields, ids.length)
-  for (const id of ids) builder.builders[0]!.appendInt64(id, 0)
+  for (const id of ids) builder.builders[0].appendInt64(id, 0)
   return builder.view()
 }
 

@@ -1,5 +1,5 @@
 import type { DataFile, JsonObject, TableCommit, TableStorage } from '@moonlink/core'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { decodeManifest, type ManifestEntry } from '../avro/manifest.ts'
 import { decodeManifestList, type ManifestFile } from '../avro/manifest-list.ts'
@@ -101,7 +101,7 @@ class Run {
   private async replace(picks: readonly number[]): Promise<void> {
     const paths = [...this.model.keys()]
     if (paths.length === 0) return
-    const removeFiles = [...new Set(picks.map((pick) => paths[pick % paths.length]!))]
+    const removeFiles = [...new Set(picks.map((pick) => paths[pick % paths.length]))]
     const live = removeFiles.map((path) => this.model.get(path)!).reduce((sum, file) => sum + file.recordCount - file.dead.size, 0)
     const addFiles = live === 0 ? [] : [await this.storage.writeFile(rowsOf(live))]
     for (const path of removeFiles) this.model.delete(path)
@@ -199,7 +199,7 @@ async function checkStored(run: Run): Promise<void> {
     }
     for (const path of vectors) expect(liveFiles.has(path)).toBe(true)
     ids.sort((a, b) => a[0] - b[0])
-    for (let index = 1; index < ids.length; index++) expect(ids[index]![0]).toBeGreaterThanOrEqual(ids[index - 1]![1])
+    for (let index = 1; index < ids.length; index++) expect(ids[index][0]).toBeGreaterThanOrEqual(ids[index - 1][1])
     expect(ids.at(-1)?.[1] ?? 0).toBeLessThanOrEqual(metadata['next-row-id'] as number)
     const summary = snapshot['summary'] as Record<string, string>
     expect(summary['total-data-files']).toBe(String(liveFiles.size))
@@ -239,8 +239,8 @@ test('expiry leaves nothing behind that the last snapshot does not need', async 
   await check(run)
   const metadata = await run.h.metadata()
   const [snapshot] = metadata['snapshots'] as readonly JsonObject[]
-  const { manifests } = await treeOf(run.h, snapshot!)
-  const needed = [snapshot!['manifest-list'] as string]
+  const { manifests } = await treeOf(run.h, snapshot)
+  const needed = [snapshot['manifest-list'] as string]
   for (const { file, entries } of manifests)
     needed.push(file.path, ...entries.filter((entry) => entry.status !== 2).map((entry) => entry.file.path))
   const stored = (await run.h.objects()).filter((uri) => !uri.endsWith('.metadata.json') && !uri.endsWith('.text'))
@@ -250,7 +250,7 @@ test('expiry leaves nothing behind that the last snapshot does not need', async 
 test('expiry keeps files that a read needs, and removes them later', async () => {
   const run = await Run.start(6)
   await run.apply({ kind: 'append', counts: [10], deletes: [] })
-  const path = run.storage.snapshot.files[0]!.path
+  const path = run.storage.snapshot.files[0].path
   await run.apply({ kind: 'replace', picks: [0] })
   await run.storage.expire({ minSnapshots: 1, maxAgeMs: 0, keepPaths: new Set([path]) })
   expect(await run.h.objects()).toContain(path)
@@ -285,7 +285,7 @@ test('retained snapshots can be loaded and carry their LSN', async () => {
   expect(retained.map((snapshot) => snapshot.lsn)).toEqual([30n, 20n, 10n])
   for (const [index, { snapshotId }] of retained.entries()) {
     const loaded = await run.storage.loadSnapshot(snapshotId)
-    const then = seen[2 - index]!
+    const then = seen[2 - index]
     expect(loaded).toMatchObject({ snapshotId, committedLsn: then.committedLsn })
     expect(live(loaded.files)).toEqual(live(then.files))
     expect(new Set(loaded.vectors)).toEqual(new Set(then.vectors))
