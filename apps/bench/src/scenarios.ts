@@ -16,7 +16,7 @@ export interface BenchContext {
 }
 
 const COLUMNS = `id bigint PRIMARY KEY, n int NOT NULL, name text, note text, price numeric(18,2), at timestamptz, doc jsonb, ok boolean, ref uuid, score float8`
-const ROW = `i, (i * 7919 % 1000003)::int, 'customer number ' || i, md5(i::text) || md5((i + 1)::text), (i % 100000) / 100.0,
+const ROW = `i, (i::bigint * 7919 % 1000003)::int, 'customer number ' || i, md5(i::text) || md5((i + 1)::text), (i % 100000) / 100.0,
   timestamptz '2026-01-01' + i * interval '1 second', jsonb_build_object('i', i, 'k', 'v'), i % 3 = 0, md5(i::text)::uuid, i / 7.0`
 
 /** A database of its own for each scenario, so that slots and publications do not meet. */
