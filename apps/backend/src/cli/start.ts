@@ -134,7 +134,7 @@ function stopOnSignals(composed: ComposedBackend, output: Output): { release(): 
 }
 
 function welcome(config: Config, composed: ComposedBackend, url: string): string[] {
-  const left = composed.leftOut.map(({ name, reason }) => `not mirrored: ${name}: ${reason}`)
+  const left = composed.leftOut.map((reason) => `not mirrored: ${reason}`)
   return [`mirroring ${composed.sourceName} to ${config.warehouse}; the API is at ${url}`, ...left]
 }
 

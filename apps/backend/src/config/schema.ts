@@ -75,7 +75,7 @@ const source = z
       .record(tableName, z.array(z.string()))
       .prefault({})
       .describe('Columns to leave out, per table: {public.orders: [span]}.'),
-    appendOnly: tableNames('Tables whose rows are only ever inserted; an update or delete of them pauses the table.'),
+    appendOnly: tableNames('Tables of which only inserts are mirrored; they need no key.'),
     timeAs: z
       .enum(['string', 'time'])
       .prefault('string')
@@ -173,6 +173,7 @@ const expiry = z
 const copy = z
   .strictObject({
     parallelTables: count(2, 'Tables copied at the same time while they are first read.'),
+    connections: count(2, 'Connections to the source that read them.'),
   })
   .prefault({})
   .describe('The initial copy.')

@@ -7,7 +7,7 @@ import { Acknowledger } from './acknowledger.ts'
 import { copyTables } from './initial-copy.ts'
 import { isTableError, openMirror, type Coverage } from './mirrors.ts'
 import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
-import type { ListedSourceTable, QueryEngine, SlotPosition, SourceHandle, Warehouse } from './parts.ts'
+import type { ListedSourceTable, QueryEngine, SourceHandle, Warehouse } from './parts.ts'
 import { StateFile, type BackendState } from './state-file.ts'
 import { statusReport } from './status.ts'
 import { StreamLoop } from './stream-loop.ts'
@@ -28,6 +28,8 @@ export interface BackendParts {
 const tickMs = 100
 const acknowledgeMs = 1000
 const copyPollMs = 50
+const nudgeFirstMs = 30
+const nudgeMs = 500
 
 /** A running mirror of one source: opens the tables, copies what is new, follows the stream, and does what `Operations` says. */
 export class MoonlinkBackend implements Operations {
@@ -50,14 +52,13 @@ export class MoonlinkBackend implements Operations {
   #closing = false
   #changing: Promise<unknown> = Promise.resolve()
 
-  private constructor(parts: BackendParts, stateFile: StateFile, state: BackendState | null, slot: SlotPosition) {
+  private constructor(parts: BackendParts, stateFile: StateFile, state: BackendState | null, slotLsn: Lsn) {
     const { clock, engine, logger, random, source } = parts
     this.#parts = parts
     this.#stateFile = stateFile
     this.#added = state?.added ?? []
     this.#dropped = state?.dropped ?? []
     this.#caughtUpAtMs = clock.nowMs()
-    const slotLsn = slot.confirmedFlushLsn ?? 0n
     const known = state !== null && slotLsn <= state.acknowledgedLsn
     this.#coverage = { slotLsn, covered: new Set(known ? state.mirrored : []) }
     this.#loop = new StreamLoop({
@@ -78,9 +79,16 @@ export class MoonlinkBackend implements Operations {
     const stateFile = new StateFile(config.stateDir)
     const state = stateOf(stateFile.read(), source)
     await warehouse.checkWritable()
-    const backend = new MoonlinkBackend(parts, stateFile, state, await source.slotPosition())
-    const listed = await source.listTables()
-    const chosen = chooseTables(listed, { configured: config.source.tables, added: backend.#added, dropped: backend.#dropped })
+    const wanted = {
+      configured: config.source.tables,
+      added: state?.added ?? [],
+      dropped: state?.dropped ?? [],
+      known: state?.mirrored ?? [],
+    }
+    const { chosen, refused } = chooseTables(await source.listTables(), wanted)
+    const slotLsn = await source.prepare(chosen.map(({ table }) => table))
+    const backend = new MoonlinkBackend(parts, stateFile, state, slotLsn)
+    for (const [name, reason] of refused) backend.#unopened.set(name, reason)
     engine.requireCatchUp(await source.currentLsn())
     for (const table of chosen) await backend.#open(table)
     await backend.#begin()
@@ -98,15 +106,13 @@ export class MoonlinkBackend implements Operations {
 
   async status(): Promise<StatusReport> {
     const { clock, engine, source, warehouse } = this.#parts
-    const fallback: SlotPosition = { confirmedFlushLsn: this.#acknowledger.acknowledgedLsn, heldBytes: 0 }
-    const slot = await source.slotPosition().catch(() => fallback)
-    const sourceLsn = await source.currentLsn().catch(() => engine.sourceLsn)
+    const lastKnown = { sourceLsn: engine.sourceLsn, confirmedFlushLsn: this.#acknowledger.acknowledgedLsn, retainedBytes: 0 }
+    const position = await source.position().catch(() => lastKnown)
     return statusReport({
       identity: source.identity,
       warehouse: warehouse.uri,
       trouble: this.#loop.trouble,
-      sourceLsn: maxLsn(sourceLsn, engine.sourceLsn),
-      slot,
+      position: { ...position, sourceLsn: maxLsn(position.sourceLsn, engine.sourceLsn) },
       behindMs: this.#isCaughtUp() ? 0 : Math.max(0, clock.nowMs() - this.#caughtUpAtMs),
       mirrors: engine.status(),
       estimates: this.#estimates,
@@ -125,7 +131,7 @@ export class MoonlinkBackend implements Operations {
 
   async query(request: QueryRequest): Promise<RunningQuery> {
     this.#refuseWhileClosing()
-    return this.#parts.sql.query(request.sql, request.atLsn, request.timeoutMs)
+    return this.#nudging(this.#parts.sql.query(request.sql, request.atLsn, request.timeoutMs))
   }
 
   async wait(request: { readonly lsn: Lsn | null; readonly iceberg: boolean; readonly timeoutMs: number }): Promise<Lsn> {
@@ -135,8 +141,7 @@ export class MoonlinkBackend implements Operations {
     const lsn = request.lsn ?? (await source.currentLsn())
     const leftMs = () => Math.max(0, deadlineMs - clock.nowMs())
     await this.#waitCopied(deadlineMs)
-    if (request.iceberg) await engine.waitCommitted(lsn, leftMs())
-    else await engine.waitApplied(lsn, leftMs())
+    await this.#nudging(request.iceberg ? engine.waitCommitted(lsn, leftMs()) : engine.waitApplied(lsn, leftMs()))
     return lsn
   }
 
@@ -152,12 +157,17 @@ export class MoonlinkBackend implements Operations {
     const { engine, source } = this.#parts
     const mirrors = new Map(engine.status().map((mirror) => [formatTableName(mirror.table), mirror]))
     const listed = await source.listTables()
-    return listed.map(({ table, reason }) => {
+    return listed.map(({ table, refusal }) => {
       const name = formatTableName(table)
       const mirror = mirrors.get(name)
       if (mirror !== undefined) return { name, mirrored: true, state: mirror.state, reason: mirror.reason }
       const unopened = this.#unopened.get(name)
-      return { name, mirrored: unopened !== undefined, state: unopened === undefined ? null : 'failed', reason: unopened ?? reason }
+      return {
+        name,
+        mirrored: unopened !== undefined,
+        state: unopened === undefined ? null : 'failed',
+        reason: unopened ?? refusal?.reason ?? null,
+      }
     })
   }
 
@@ -165,13 +175,10 @@ export class MoonlinkBackend implements Operations {
     await this.#alone(async () => {
       const listed = await this.#parts.source.listTables()
       const chosen = [...new Set(tables)].map((name) => mirrorable(listed, name))
-      const twice = chosen.find(({ table }) => this.#mirrored.has(formatTableName(table)))
-      if (twice !== undefined) throw new MoonlinkError('conflict', 'TABLE_EXISTS', `${formatTableName(twice.table)} is mirrored already.`)
-      await this.#loop.pausedFor(async () => {
-        for (const table of chosen) await this.#open(table, true)
-        await this.#publish()
-      })
       const names = chosen.map(({ table }) => formatTableName(table))
+      const twice = names.find((name) => this.#mirrored.has(name))
+      if (twice !== undefined) throw new MoonlinkError('conflict', 'TABLE_EXISTS', `${twice} is mirrored already.`)
+      await this.#loop.pausedFor(() => this.#addAll(chosen))
       this.#added = [...new Set([...this.#added, ...names])]
       this.#dropped = this.#dropped.filter((name) => !names.includes(name))
       this.#remember(this.#acknowledger.acknowledgedLsn)
@@ -218,6 +225,23 @@ export class MoonlinkBackend implements Operations {
   async close(): Promise<void> {
     await this.#alone(() => this.#end())
     await this.#parts.engine.close()
+  }
+
+  /** All or none. */
+  async #addAll(chosen: readonly ListedSourceTable[]): Promise<void> {
+    const names = chosen.map(({ table }) => formatTableName(table))
+    try {
+      await this.#publish(chosen)
+      for (const table of chosen) await this.#open(table, true)
+    } catch (error) {
+      for (const name of names) {
+        await this.#parts.engine.removeMirror(name)
+        this.#mirrored.delete(name)
+      }
+      await this.#publish().catch(() => undefined)
+      throw error
+    }
+    for (const name of names) this.#unopened.delete(name)
   }
 
   async #open(listed: ListedSourceTable, again = false): Promise<void> {
@@ -275,10 +299,16 @@ export class MoonlinkBackend implements Operations {
     return this.#parts.engine.mirror(name)!
   }
 
-  async #publish(): Promise<void> {
-    const { engine, source } = this.#parts
-    const live = [...this.#mirrored].filter(([name]) => ['copying', 'streaming'].includes(engine.mirror(name)?.currentPhase ?? ''))
-    await source.mirrorTables(live.map(([, listed]) => sourceTable(listed)))
+  /** Publishes what takes changes, and `more`. */
+  async #publish(more: readonly ListedSourceTable[] = []): Promise<void> {
+    const live = this.#live().map((name) => this.#mirrored.get(name)!)
+    await this.#parts.source.prepare([...live, ...more].map(({ table }) => table))
+  }
+
+  /** Names of the tables that take changes, now or once they are copied. */
+  #live(): string[] {
+    const { engine } = this.#parts
+    return [...this.#mirrored.keys()].filter((name) => ['copying', 'streaming'].includes(engine.mirror(name)?.currentPhase ?? ''))
   }
 
   async #tick(): Promise<void> {
@@ -297,6 +327,24 @@ export class MoonlinkBackend implements Operations {
 
   #isCaughtUp(): boolean {
     return this.#loop.trouble === null && this.#parts.engine.appliedLsn >= maxLsn(this.#loop.sourceLsn, this.#parts.engine.sourceLsn)
+  }
+
+  /** While the work waits, asks the source now and then where it is: an idle one says so only when asked. */
+  async #nudging<T>(work: Promise<T>): Promise<T> {
+    const { clock, source } = this.#parts
+    const done = new AbortController()
+    const nudge = async () => {
+      for (let pauseMs = nudgeFirstMs; !done.signal.aborted; pauseMs = nudgeMs) {
+        await clock.sleep(pauseMs, done.signal).catch(() => undefined)
+        if (!done.signal.aborted) await source.currentLsn().catch(() => undefined)
+      }
+    }
+    void nudge()
+    try {
+      return await work
+    } finally {
+      done.abort(new Error('done'))
+    }
   }
 
   async #waitCopied(deadlineMs: number): Promise<void> {
@@ -348,7 +396,7 @@ export class MoonlinkBackend implements Operations {
     this.#stateFile.write({
       source: { systemIdentifier, database, slot },
       acknowledgedLsn,
-      mirrored: [...this.#mirrored.keys()],
+      mirrored: this.#live(),
       added: this.#added,
       dropped: this.#dropped,
     })

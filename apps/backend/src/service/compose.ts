@@ -27,8 +27,8 @@ export interface ComposedBackend {
   readonly sourceName: string
   /** Names of the mirrored tables. */
   readonly tables: readonly string[]
-  /** Tables of the source that can't be mirrored. */
-  readonly leftOut: readonly { readonly name: string; readonly reason: string }[]
+  /** For each table of the source that can't be mirrored, the reason, which names it. */
+  readonly leftOut: readonly string[]
   /** Commits what was read and lets go of everything. Throws where a commit failed. */
   close(): Promise<void>
 }
@@ -63,7 +63,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       logger,
       sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
       tables: listed.filter((table) => table.mirrored).map((table) => table.name),
-      leftOut: listed.flatMap(({ name, mirrored, reason }) => (mirrored || reason === null ? [] : [{ name, reason }])),
+      leftOut: listed.flatMap(({ mirrored, reason }) => (mirrored || reason === null ? [] : [reason])),
       close: () => stack.close(),
     }
   } catch (error) {

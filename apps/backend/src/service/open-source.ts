@@ -1,9 +1,68 @@
-import { MoonlinkError, type Logger } from '@moonlink/core'
+import type { Logger, Lsn, SourceTable, TableName } from '@moonlink/core'
+import { openPgSource, type PgSource } from '@moonlink/pg-source'
 import type { Config } from '../config/schema.ts'
-import type { SourceHandle } from './parts.ts'
+import type { ListedSourceTable, SourceHandle } from './parts.ts'
 
-/** Connects to the source and checks everything that would keep a mirror from running. */
+/** Connects to the source and checks everything that would keep a mirror from running. Makes nothing there yet. */
 export async function openSource(config: Config, url: string, logger: Logger): Promise<SourceHandle> {
-  logger.debug('opening the source', { slot: config.source.slot, length: url.length })
-  throw new MoonlinkError('bug', 'NOT_BUILT', 'the source is not built yet')
+  const { publication, slot, excludeColumns, appendOnly, timeAs } = config.source
+  const source = await openPgSource(
+    { connection: url, publication, slot, excludeColumns, appendOnly, typeOptions: { timeAs }, copyWorkers: config.copy.connections },
+    { logger },
+  )
+  return new PostgresHandle(source)
+}
+
+class PostgresHandle implements SourceHandle {
+  readonly identity: SourceHandle['identity']
+  readonly #source: PgSource
+
+  constructor(source: PgSource) {
+    this.#source = source
+    const { facts, slotName: slot, publicationName: publication } = source
+    this.identity = { systemIdentifier: facts.systemId, database: facts.database, serverVersion: facts.version, slot, publication }
+  }
+
+  async listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]> {
+    const listed = await this.#source.listTables(only)
+    return listed.map((table) => {
+      if (!table.mirrorable)
+        return { table: table.table, schema: null, appendOnly: false, refusal: { code: table.code, reason: table.reason } }
+      return { table: table.table, schema: table.schema, appendOnly: table.appendOnly, refusal: null }
+    })
+  }
+
+  async prepare(tables: readonly TableName[]): Promise<Lsn> {
+    return (await this.#source.prepare(tables)).slotLsn
+  }
+
+  async position() {
+    return this.#source.position()
+  }
+
+  currentLsn(): Promise<Lsn> {
+    return this.#source.currentLsn()
+  }
+
+  open(after: Lsn, signal: AbortSignal) {
+    return this.#source.open(after, signal)
+  }
+
+  copy(tables: readonly SourceTable[], signal: AbortSignal) {
+    return this.#source.copy(tables, signal)
+  }
+
+  uninstall(): Promise<void> {
+    return this.#source.uninstall()
+  }
+
+  close(): Promise<void> {
+    return this.#source.close()
+  }
+}
+
+/** Names a table as the source does; `text` is `schema.name`. */
+export function tableNameOf(text: string): TableName {
+  const at = text.indexOf('.')
+  return { schema: text.slice(0, at), name: text.slice(at + 1) }
 }

@@ -1,4 +1,4 @@
-import type { Catalog, ChangeSource, Lsn, SourceTable, TableName, TableSchema, TableStorage } from '@moonlink/core'
+import type { Catalog, ChangeSource, Lsn, TableName, TableSchema, TableStorage } from '@moonlink/core'
 import type { RunningQuery } from './operations.ts'
 
 export interface SourceIdentity {
@@ -14,23 +14,27 @@ export interface ListedSourceTable {
   readonly table: TableName
   readonly schema: TableSchema | null
   readonly appendOnly: boolean
-  readonly reason: string | null
+  readonly refusal: { readonly code: string; readonly reason: string } | null
 }
 
-export interface SlotPosition {
+export interface SourcePosition {
+  /** How far the source's log is written. */
+  readonly sourceLsn: Lsn
   /** What the slot has been told it may forget; null where there is no slot. */
   readonly confirmedFlushLsn: Lsn | null
-  /** Write-ahead log it makes the source keep, in bytes. */
-  readonly heldBytes: number
+  /** Write-ahead log that the slot makes the source keep, in bytes. */
+  readonly retainedBytes: number
 }
 
 /** The source, as the backend needs it beyond the port of core. */
 export interface SourceHandle extends ChangeSource {
   readonly identity: SourceIdentity
-  listTables(): Promise<readonly ListedSourceTable[]>
-  /** The tables to publish and to stream from the next `open` on. */
-  mirrorTables(tables: readonly SourceTable[]): Promise<void>
-  slotPosition(): Promise<SlotPosition>
+  /** Every table; or those named in `only`, which may be refused or unknown. */
+  listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]>
+  /** Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is. */
+  prepare(tables: readonly TableName[]): Promise<Lsn>
+  /** Where source and slot are; disturbs nothing. */
+  position(): Promise<SourcePosition>
   /** Removes slot and publication. No stream may be open. */
   uninstall(): Promise<void>
   close(): Promise<void>

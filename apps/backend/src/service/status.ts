@@ -1,15 +1,14 @@
 import { formatLsn, formatTableName, maxLsn, type Lsn } from '@moonlink/core'
 import type { MirrorStatus } from '@moonlink/table-engine'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
-import type { SlotPosition, SourceIdentity } from './parts.ts'
+import type { SourcePosition, SourceIdentity } from './parts.ts'
 
 export interface StatusInputs {
   readonly identity: SourceIdentity
   readonly warehouse: string
   /** Why no stream is open; null where one is. */
   readonly trouble: string | null
-  readonly sourceLsn: Lsn
-  readonly slot: SlotPosition
+  readonly position: SourcePosition
   /** For how long what is applied has been behind the source. */
   readonly behindMs: number
   readonly mirrors: readonly MirrorStatus[]
@@ -20,7 +19,7 @@ export interface StatusInputs {
 }
 
 export function statusReport(inputs: StatusInputs): StatusReport {
-  const { identity, slot } = inputs
+  const { identity, position } = inputs
   const mirrored = inputs.mirrors.map((mirror) => mirrorReport(mirror, inputs))
   const unopened = [...inputs.unopened].map(([name, reason]) => unopenedReport(name, reason))
   return {
@@ -31,9 +30,9 @@ export function statusReport(inputs: StatusInputs): StatusReport {
       publication: identity.publication,
       connected: inputs.trouble === null,
       reason: inputs.trouble,
-      sourceLsn: formatLsn(inputs.sourceLsn),
-      confirmedFlushLsn: slot.confirmedFlushLsn === null ? null : formatLsn(slot.confirmedFlushLsn),
-      lagBytes: slot.heldBytes,
+      sourceLsn: formatLsn(position.sourceLsn),
+      confirmedFlushLsn: position.confirmedFlushLsn === null ? null : formatLsn(position.confirmedFlushLsn),
+      lagBytes: position.retainedBytes,
     },
     warehouse: inputs.warehouse,
     tables: [...mirrored, ...unopened].sort((a, b) => (a.name < b.name ? -1 : 1)),
@@ -54,7 +53,7 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
     appliedLsn: lsn(appliedLsn),
     durableLsn: lsn(mirror.durableLsn),
     committedLsn: lsn(mirror.committedLsn),
-    lagBytes: Number(maxLsn(inputs.sourceLsn - (appliedLsn ?? 0n), 0n)),
+    lagBytes: Number(maxLsn(inputs.position.sourceLsn - (appliedLsn ?? 0n), 0n)),
     lagMs: inputs.behindMs,
     metadataLocation: mirror.metadataLocation,
     snapshotId: mirror.snapshotId === null ? null : mirror.snapshotId.toString(),

@@ -7,10 +7,10 @@ const listed: ListedSourceTable[] = ['a', 'b', 'c'].map((name) => ({
   table: { schema: 'public', name },
   schema: { fields: [], identifierFieldIds: [] },
   appendOnly: false,
-  reason: name === 'c' ? 'column "x" has type point' : null,
+  refusal: name === 'c' ? { code: 'COLUMN_TYPE', reason: 'column "x" has type point' } : null,
 }))
 const names = (wanted: Partial<Parameters<typeof chooseTables>[1]>) =>
-  chooseTables(listed, { configured: [], added: [], dropped: [], ...wanted }).map((table) => formatTableName(table.table))
+  chooseTables(listed, { configured: [], added: [], dropped: [], known: [], ...wanted }).chosen.map((table) => formatTableName(table.table))
 
 test('every mirrorable table by default, but for those dropped', () => {
   expect(names({})).toEqual(['public.a', 'public.b'])
@@ -25,4 +25,11 @@ test('those named, and those added later', () => {
 test('a named table must be there and be mirrorable', () => {
   expect(() => names({ configured: ['public.aa'] })).toThrow('did you mean public.a?')
   expect(() => names({ configured: ['public.c'] })).toThrow('column "x" has type point')
+})
+
+test('one that was mirrored before does not stop the others', () => {
+  const wanted = { configured: ['public.a', 'public.c', 'public.gone'], added: [], dropped: [], known: ['public.c', 'public.gone'] }
+  const { chosen, refused } = chooseTables(listed, wanted)
+  expect(chosen.map((table) => table.table.name)).toEqual(['a'])
+  expect([...refused.keys()]).toEqual(['public.c', 'public.gone'])
 })

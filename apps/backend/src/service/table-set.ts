@@ -1,4 +1,4 @@
-import { formatTableName, MoonlinkError } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, MoonlinkError } from '@moonlink/core'
 import { nearest } from '../config/nearest.ts'
 import type { ListedSourceTable } from './parts.ts'
 
@@ -8,19 +8,36 @@ export interface WantedTables {
   readonly configured: readonly string[]
   readonly added: readonly string[]
   readonly dropped: readonly string[]
+  /** Mirrored before. */
+  readonly known: readonly string[]
+}
+
+export interface ChosenTables {
+  readonly chosen: readonly ListedSourceTable[]
+  /** Tables mirrored before that can't be any more, and why. */
+  readonly refused: ReadonlyMap<string, string>
 }
 
 /**
- * The tables to mirror. One that is named must be there and be mirrorable: throws `invalid`/`TABLE_UNKNOWN` or
- * `TABLE_UNSUPPORTED`. Where none is named, those that can't be mirrored are left out.
+ * The tables to mirror. One that is named must be there and be mirrorable: throws `invalid`, with the source's reason; but one that
+ * was mirrored before does not keep the others from going on. Where none is named, those that can't be mirrored are left out.
  */
-export function chooseTables(listed: readonly ListedSourceTable[], wanted: WantedTables): ListedSourceTable[] {
+export function chooseTables(listed: readonly ListedSourceTable[], wanted: WantedTables): ChosenTables {
   const dropped = new Set(wanted.dropped)
   const named = [...new Set([...wanted.configured, ...wanted.added])].filter((name) => !dropped.has(name))
-  const chosen = named.map((name) => mirrorable(listed, name))
-  if (wanted.configured.length > 0) return chosen
-  const byDefault = listed.filter((table) => table.reason === null && !dropped.has(formatTableName(table.table)) && !chosen.includes(table))
-  return [...chosen, ...byDefault]
+  const refused = new Map<string, string>()
+  const chosen = named.flatMap((name) => {
+    try {
+      return [mirrorable(listed, name)]
+    } catch (error) {
+      if (!isMoonlinkError(error) || !wanted.known.includes(name)) throw error
+      refused.set(name, `${error.code} ${error.message}`)
+      return []
+    }
+  })
+  if (wanted.configured.length > 0) return { chosen, refused }
+  const others = listed.filter((table) => table.refusal === null && !dropped.has(formatTableName(table.table)) && !chosen.includes(table))
+  return { chosen: [...chosen, ...others], refused }
 }
 
 /** The listed table of that name. Throws where there is none, or where it can't be mirrored. */
@@ -38,7 +55,6 @@ export function mirrorable(listed: readonly ListedSourceTable[], name: string): 
       { context: { table: name } },
     )
   }
-  if (found.reason !== null)
-    throw new MoonlinkError('invalid', 'TABLE_UNSUPPORTED', `${name}: ${found.reason}`, { context: { table: name } })
+  if (found.refusal !== null) throw new MoonlinkError('invalid', found.refusal.code, found.refusal.reason, { context: { table: name } })
   return found
 }
