@@ -78,9 +78,25 @@ async function openMakingDirectories(path: string): Promise<FileHandle> {
 
 /** Makes a directory and its parents, and syncs the parent of each one made: a file is as lasting as the names above it. */
 async function makeDirectory(directory: string): Promise<void> {
-  const first = await mkdir(directory, { recursive: true })
-  if (first === undefined) return
-  for (let made = directory; made.length >= first.length; made = dirname(made)) await syncDirectory(dirname(made))
+  // Not mkdir's own `recursive`: in Node 24 it never returns where the parent is there but takes no entries (/proc).
+  let made = await makeOneDirectory(directory)
+  if (made === 'no parent') {
+    await makeDirectory(dirname(directory))
+    made = await makeOneDirectory(directory)
+  }
+  if (made === 'made') await syncDirectory(dirname(directory))
+}
+
+async function makeOneDirectory(directory: string): Promise<'made' | 'there' | 'no parent'> {
+  try {
+    await mkdir(directory)
+    return 'made'
+  } catch (error) {
+    const code = errnoOf(error)
+    if (code === 'EEXIST') return 'there'
+    if (code === 'ENOENT' && dirname(directory) !== directory) return 'no parent'
+    throw error
+  }
 }
 
 /** Some file systems (exFAT, some network mounts) have no hard links; they say so in several ways. */
