@@ -39,6 +39,11 @@ function declarationsFrom(entry: string): string {
   const folder = dirname(entry)
   return [...seen]
     .sort((a, b) => (a === entry ? -1 : b === entry ? 1 : a < b ? -1 : 1))
-    .map((file) => `// ${relative(folder, file)}\n${readFileSync(file, 'utf8').replace(/\n?\/\/# sourceMappingURL.*\n?/g, '\n').trim()}\n`)
+    .map(
+      (file) =>
+        `// ${relative(folder, file)}\n${readFileSync(file, 'utf8')
+          .replace(/\n?\/\/# sourceMappingURL.*\n?/g, '\n')
+          .trim()}\n`,
+    )
     .join('\n')
 }

@@ -47,10 +47,10 @@ function checkPackage(base: string, name: string): void {
       } else if (specifier.startsWith('@moonlink/')) {
         const [, target, ...deep] = specifier.split('/')
         if (deep.length > 0) problems.push(`${where}: only a package's entry point may be imported`)
-        if (!allowed.includes(target!) && !(isTest && testOnly.includes(target!))) problems.push(where)
+        if (!allowed.includes(target) && !(isTest && testOnly.includes(target))) problems.push(where)
         if (!(isTest ? declaredForTests : declared).has(specifier)) problems.push(`${where}, which package.json does not declare`)
       } else if (!specifier.startsWith('node:')) {
-        const packageName = specifier.startsWith('@') ? specifier.split('/').slice(0, 2).join('/') : specifier.split('/')[0]!
+        const packageName = specifier.startsWith('@') ? specifier.split('/').slice(0, 2).join('/') : specifier.split('/')[0]
         if (!(isTest ? declaredForTests : declared).has(packageName)) problems.push(`${where}, which package.json does not declare`)
       }
     }
@@ -66,6 +66,6 @@ function* sources(folder: string): Iterable<string> {
 }
 
 function* importsOf(text: string): Iterable<string> {
-  for (const match of text.matchAll(/(?:^|\n)\s*(?:import|export)\b[^'"`;]*?\bfrom\s+'([^']+)'/g)) yield match[1]!
-  for (const match of text.matchAll(/\bimport\(\s*'([^']+)'\s*\)|(?:^|\n)import\s+'([^']+)'/g)) yield (match[1] ?? match[2])!
+  for (const match of text.matchAll(/(?:^|\n)\s*(?:import|export)\b[^'"`;]*?\bfrom\s+'([^']+)'/g)) yield match[1]
+  for (const match of text.matchAll(/\bimport\(\s*'([^']+)'\s*\)|(?:^|\n)import\s+'([^']+)'/g)) yield match[1] ?? match[2]
 }

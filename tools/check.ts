@@ -19,5 +19,7 @@ for (const [name, command, args] of chosen) {
   const { status } = spawnSync(command, args, { stdio: 'inherit' })
   if (status !== 0) failed.push(name)
 }
-console.log(`\ncheck: ${chosen.length - failed.length} passed, ${failed.length} failed${failed.length > 0 ? ` (${failed.join(', ')})` : ''}`)
+console.log(
+  `\ncheck: ${chosen.length - failed.length} passed, ${failed.length} failed${failed.length > 0 ? ` (${failed.join(', ')})` : ''}`,
+)
 process.exit(failed.length > 0 ? 1 : 0)

@@ -118,7 +118,7 @@ class Oracle {
     if (savepointAt >= 0) await this.client.query('ROLLBACK TO SAVEPOINT s')
     await this.client.query(end === 'rollback' ? 'ROLLBACK' : 'COMMIT')
     const { rows } = await this.client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn')
-    const moment = { lsn: rows[0]!.lsn, rows: {} as Record<TableKey, string[]> }
+    const moment = { lsn: rows[0].lsn, rows: {} as Record<TableKey, string[]> }
     for (const table of Object.keys(tables) as TableKey[]) moment.rows[table] = await this.source(table)
     this.moments.push(moment)
   }

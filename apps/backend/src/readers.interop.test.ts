@@ -87,8 +87,8 @@ print('RESULT ' + json.dumps([list(before), list(middle), list(after)]))
 s.stop()
 `
   const output = await python('venv-spark', ['-c', program])
-  const [before, middle, after] = JSON.parse(/RESULT (.*)/.exec(output)![1]!) as number[][]
-  for (const [rows, ...lineage] of [before!, middle!, after!]) expect(lineage).toEqual([rows, rows, rows])
+  const [before, middle, after] = JSON.parse(/RESULT (.*)/.exec(output)![1]) as number[][]
+  for (const [rows, ...lineage] of [before, middle, after]) expect(lineage).toEqual([rows, rows, rows])
   expect(after).toEqual(middle)
-  expect(middle![0]).toBeLessThan(before![0]!)
+  expect(middle[0]).toBeLessThan(before[0])
 }

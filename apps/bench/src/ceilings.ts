@@ -52,5 +52,5 @@ export async function copyToNowhere(connectionString: string, table: string): Pr
 
 export async function currentLsn(client: pg.Client): Promise<Lsn> {
   const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn')
-  return parseLsn(rows[0]!.lsn)
+  return parseLsn(rows[0].lsn)
 }

@@ -34,7 +34,7 @@ try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(all)) {
     console.error(`running ${name} …`)
     const scale = Number(values.scale)
-    measurements.push(...[await all[name]!({ postgres, directory, scale, log: (line) => console.error(line) })].flat())
+    measurements.push(...[await all[name]({ postgres, directory, scale, log: (line) => console.error(line) })].flat())
   }
 } finally {
   await postgres.stop()

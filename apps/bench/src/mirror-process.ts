@@ -57,8 +57,8 @@ export class MirrorProcess {
   /** User and system CPU seconds so far, and the peak resident size (Linux; null elsewhere). */
   usage(): { cpuSeconds: number; peakRssMiB: number } | null {
     try {
-      const stat = readFileSync(`/proc/${this.child.pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-      const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.child.pid}/status`, 'utf8'))![1]!
+      const stat = readFileSync(`/proc/${this.child.pid}/stat`, 'utf8').split(') ')[1].split(' ')
+      const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.child.pid}/status`, 'utf8'))![1]
       return { cpuSeconds: (Number(stat[11]) + Number(stat[12])) / 100, peakRssMiB: Number(peak) / 1024 }
     } catch {
       return null

@@ -53,11 +53,11 @@ export function printTable(measurements: readonly Measurement[]): void {
       .map(([name, value]) => `${name} ${value}`)
       .join(', '),
   ])
-  const widths = header.map((name, column) => Math.max(name.length, ...rows.map((row) => row[column]!.length)))
-  for (const row of [header, ...rows]) console.log(row.map((cell, column) => cell.padEnd(widths[column]!)).join('  '))
+  const widths = header.map((name, column) => Math.max(name.length, ...rows.map((row) => row[column].length)))
+  for (const row of [header, ...rows]) console.log(row.map((cell, column) => cell.padEnd(widths[column])).join('  '))
 }
 
 export function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b)
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]
 }

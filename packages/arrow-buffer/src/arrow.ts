@@ -78,7 +78,7 @@ function toArrowData(column: Column, length: number): arrow.Data {
     case 'binary':
       return make(type, { ...shared, data: column.values.subarray(0, bytes), valueOffsets: column.offsets!.subarray(0, length + 1) })
     case 'list': {
-      const child = toArrowData(column.child!, column.offsets![length]!)
+      const child = toArrowData(column.child!, column.offsets![length])
       return make(type, { ...shared, valueOffsets: column.offsets!.subarray(0, length + 1), child })
     }
     default:
@@ -93,5 +93,5 @@ function make(type: arrow.DataType, props: object): arrow.Data {
 
 function bytesUsed(column: Column, length: number): number {
   if (column.type.kind === 'boolean') return (length + 7) >> 3
-  return column.offsets ? column.offsets[length]! : length * fixedWidth(column.type)
+  return column.offsets ? column.offsets[length] : length * fixedWidth(column.type)
 }

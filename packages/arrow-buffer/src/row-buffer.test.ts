@@ -20,10 +20,10 @@ const fields = [
 function batchOf(rows: readonly number[]) {
   const builder = new BatchBuilder(fields)
   for (const row of rows) {
-    appendValue(builder.builders[0]!, row)
-    appendValue(builder.builders[1]!, row % 4 === 0 ? null : `note ${row}`)
-    appendValue(builder.builders[2]!, row % 5 === 0 ? null : BigInt(row) * -(10n ** 20n))
-    appendValue(builder.builders[3]!, row % 3 === 0 ? null : [BigInt(row), null])
+    appendValue(builder.builders[0], row)
+    appendValue(builder.builders[1], row % 4 === 0 ? null : `note ${row}`)
+    appendValue(builder.builders[2], row % 5 === 0 ? null : BigInt(row) * -(10n ** 20n))
+    appendValue(builder.builders[3], row % 3 === 0 ? null : [BigInt(row), null])
   }
   return builder.view()
 }
@@ -68,7 +68,7 @@ test('the Arrow stream holds the same values', () => {
   expect(table.schema.fields.map((field) => field.metadata.get('PARQUET:field_id'))).toEqual(['1', '2', '3', '4'])
   for (const row of rows) {
     expect(table.getChild('id')!.get(row)).toBe(row)
-    expect(table.getChild('note')!.get(row)).toBe(valueAt(view.columns[1]!, row))
+    expect(table.getChild('note')!.get(row)).toBe(valueAt(view.columns[1], row))
     const tags = table.getChild('tags')!.get(row) as { toArray(): unknown } | null
     expect(tags === null).toBe(row % 3 === 0)
   }

@@ -80,7 +80,7 @@ export class RowBuffer {
 
   /** The `_row_id` that the row keeps, or `NO_ROW_ID`. */
   rowIdAt(row: number): number {
-    return this.ids !== null && row < this.ids.length ? this.ids[row]! : NO_ROW_ID
+    return this.ids !== null && row < this.ids.length ? this.ids[row] : NO_ROW_ID
   }
 
   get hasRowIds(): boolean {

@@ -25,7 +25,7 @@ const NONE = -1
 export async function applyBatch(state: MirrorState, batch: ChangeBatch): Promise<void> {
   const { fieldIds, hasher } = state.identity
   assert(
-    batch.unchanged.every(({ column }) => !fieldIds.includes(batch.rows.fields[column]!.id)),
+    batch.unchanged.every(({ column }) => !fieldIds.includes(batch.rows.fields[column].id)),
     'the source sends every cell that identifies a row',
   )
   const newKeys = selectFields(batch.rows, fieldIds)
@@ -49,9 +49,9 @@ function appendInserts(state: MirrorState, batch: ChangeBatch, hashes: KeyHashes
   if (hashes) state.activeIndex.insertBatch(hashes, 0, batch.rows.length, active.id, first)
   state.liveRows += batch.rows.length
   const { endLsns, changeCounts } = batch.marks
-  for (let index = 0; index < endLsns.length; index++) active.buffer.mark(endLsns[index]!, first + changeCounts[index]!)
+  for (let index = 0; index < endLsns.length; index++) active.buffer.mark(endLsns[index], first + changeCounts[index])
   // Deaths of an earlier batch may belong to the transaction that ends first here.
-  if (endLsns.length > 0) state.log.mark(endLsns[0]!)
+  if (endLsns.length > 0) state.log.mark(endLsns[0])
   noteMarks(state, batch)
 }
 
@@ -60,10 +60,10 @@ function noteMarks(state: MirrorState, batch: ChangeBatch): void {
   const { endLsns, changeCounts, commitTimesMs } = batch.marks
   const last = endLsns.length - 1
   if (last >= 0) {
-    state.firstUncommittedLsn ??= endLsns[0]!
+    state.firstUncommittedLsn ??= endLsns[0]
     state.lastMarkLsn = endLsns[last]!
     state.lastCommitTimeMs = commitTimesMs[last]!
-    state.openChanges = batch.ops.length - changeCounts[last]!
+    state.openChanges = batch.ops.length - changeCounts[last]
   } else state.openChanges += batch.ops.length
 }
 
@@ -81,13 +81,13 @@ function sealedRequests(
   let row = 0
   let old = 0
   for (let change = 0; change < batch.ops.length; change++) {
-    const op = batch.ops[change]!
+    const op = batch.ops[change]
     const byOld = op === ChangeOp.updateOld || op === ChangeOp.delete
     if (byOld || op === ChangeOp.update) {
       const hashes = byOld ? oldHashes : newHashes
       const hashRow = byOld ? old : row
       // A hash that collides in memory may still be that of a row in a file; only exact hashes let us skip the files.
-      const inMemory = state.identity.hasher.exact && isInMemory(state, hashes.low[hashRow]!, hashes.high[hashRow]!, probe)
+      const inMemory = state.identity.hasher.exact && isInMemory(state, hashes.low[hashRow], hashes.high[hashRow], probe)
       if (!inMemory) requests.push({ change, hashes, hashRow, keys: byOld ? oldKeys : newKeys })
     }
     if (op !== ChangeOp.delete) row++
@@ -161,7 +161,7 @@ class ChangeApplier {
     let mark = 0
     while (mark < marks.changeCounts.length && marks.changeCounts[mark] === 0) this.mark(mark++, 0)
     for (let change = 0; change < ops.length; change++) {
-      const op = ops[change]!
+      const op = ops[change]
       if (op === ChangeOp.insert) {
         this.insert(row++)
       } else if (op === ChangeOp.delete) {
@@ -176,7 +176,7 @@ class ChangeApplier {
   }
 
   private mark(index: number, rows: number): void {
-    const endLsn = this.batch.marks.endLsns[index]!
+    const endLsn = this.batch.marks.endLsns[index]
     this.state.log.mark(endLsn)
     if (this.predecessors === null) this.segment.buffer.mark(endLsn, this.first + rows)
     else (this.deferredMarks ??= []).push(rows)
@@ -186,11 +186,11 @@ class ChangeApplier {
 
   private markRows(): void {
     const { endLsns } = this.batch.marks
-    this.deferredMarks?.forEach((rows, index) => this.segment.buffer.mark(endLsns[index]!, this.first + rows))
+    this.deferredMarks?.forEach((rows, index) => this.segment.buffer.mark(endLsns[index], this.first + rows))
   }
 
   private insert(row: number): void {
-    this.state.activeIndex.insert(this.newHashes.low[row]!, this.newHashes.high[row]!, this.segment.id, this.first + row)
+    this.state.activeIndex.insert(this.newHashes.low[row], this.newHashes.high[row], this.segment.id, this.first + row)
     this.state.liveRows++
     if (this.predecessors) {
       this.predecessors.segments[row] = null
@@ -225,8 +225,8 @@ class ChangeApplier {
 
   /** Finds the live row with that key and records its death. */
   private kill(change: number, hashes: KeyHashes, keys: ColumnBatch, keyRow: number): void {
-    const low = hashes.low[keyRow]!
-    const high = hashes.high[keyRow]!
+    const low = hashes.low[keyRow]
+    const high = hashes.high[keyRow]
     const { state } = this
     if (
       !this.killInMemory(state.activeIndex, low, high, keys, keyRow) &&
@@ -252,8 +252,8 @@ class ChangeApplier {
     this.candidates.clear()
     const count = index.candidates(low, high, this.candidates)
     for (let at = 0; at < count; at++) {
-      const segmentId = this.candidates.segments[at]!
-      const row = this.candidates.rows[at]!
+      const segmentId = this.candidates.segments[at]
+      const row = this.candidates.rows[at]
       const segment = this.state.segment(segmentId)
       assert(segment.kind === 'memory', 'a memory index names memory segments')
       if (!this.state.identity.hasher.exact && !this.keyEquals(segment, row, keys, keyRow)) continue
@@ -280,9 +280,9 @@ class ChangeApplier {
 
   private killInFiles(change: number): boolean {
     const { firstOf, next, segments, rows } = this.sealed
-    for (let at = firstOf[change]!; at !== NONE; at = next[at]!) {
-      const segment = segments[at]!
-      if (segment.isDead(rows[at]!)) continue
+    for (let at = firstOf[change]; at !== NONE; at = next[at]!) {
+      const segment = segments[at]
+      if (segment.isDead(rows[at])) continue
       this.victim = segment
       this.victimRow = rows[at]!
       this.state.fileDeletes++

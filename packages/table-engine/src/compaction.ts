@@ -60,8 +60,8 @@ export async function writeCompaction(
         if (base?.has(place)) continue
         map[place] = builder.length + live.length
         live.push(row)
-        rowIds.push(scanned.rowIds![row]!)
-        lastUpdated.push(scanned.lastUpdated![row]!)
+        rowIds.push(scanned.rowIds![row])
+        lastUpdated.push(scanned.lastUpdated![row])
       }
       builder.appendGather(selectFields(scanned.rows, fieldIds), Uint32Array.from(live))
     }
@@ -104,7 +104,7 @@ function movedTo(state: MirrorState, written: WrittenCompaction): MovedDeletes {
     const map = written.newRows.get(source.id)!
     source.moved.seqs.forEach((seq, index) => {
       if (seq < firstSeq) return
-      rows.push(map[source.moved.rows[index]!]!)
+      rows.push(map[source.moved.rows[index]])
       seqs.push(seq)
     })
   }

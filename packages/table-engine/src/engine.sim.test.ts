@@ -236,7 +236,7 @@ class Run {
   private withRow(at: number, apply: (at: number, row: readonly Value[]) => void): void {
     if (this.source.rows.length === 0) return
     const index = at % this.source.rows.length
-    apply(index, this.source.rows[index]!)
+    apply(index, this.source.rows[index])
   }
 }
 
@@ -259,19 +259,19 @@ describe.each(Object.entries(schemas))('a mirror with %s', (_, schema) => {
 })
 
 test('updates of one row through many flushes keep its row id', async () => {
-  const run = new Run(schemas['a long key']!)
+  const run = new Run(schemas['a long key'])
   await run.start()
   await run.do({ kind: 'insert', key: 1, text: 'a' })
   await run.do({ kind: 'flush' })
   const [first] = run.storage.snapshot.files
-  const rowId = run.storage.rowIdOf(first!.path, 0)
+  const rowId = run.storage.rowIdOf(first.path, 0)
   for (let round = 0; round < 5; round++) {
     await run.do({ kind: 'update', at: 0, text: `v${round}`, unchanged: false })
     await run.do({ kind: 'update', at: 0, text: `w${round}`, unchanged: false })
     await run.do({ kind: 'flush' })
     const last = run.storage.snapshot.files.at(-1)!
     expect(run.storage.rowIdOf(last.path, last.recordCount - 1)).toBe(rowId)
-    expect(rowText(run.source.rows[0]!)).toContain(`w${round}`)
+    expect(rowText(run.source.rows[0])).toContain(`w${round}`)
   }
   await run.finish()
 })

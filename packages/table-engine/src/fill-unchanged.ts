@@ -35,8 +35,8 @@ async function fillColumn(
   active: MemorySegment,
   first: number,
 ): Promise<Column> {
-  const source = rows.columns[index]!
-  const fieldId = rows.fields[index]!.id
+  const source = rows.columns[index]
+  const fieldId = rows.fields[index].id
   const stored = await fetchFromFiles(state, fieldId, unchanged, predecessors)
   const views = new Map<MemorySegment, Column>()
   const filled = new ColumnBuilder(source.type, rows.length)
@@ -45,7 +45,7 @@ async function fillColumn(
     filled.appendRange(source, copied, row)
     copied = row + 1
     const segment = predecessors.segments[row] ?? null
-    const place = predecessors.rows[row]!
+    const place = predecessors.rows[row]
     if (segment === null) {
       filled.appendNull()
     } else if (segment.kind === 'file') {
@@ -81,14 +81,14 @@ async function fetchFromFiles(
     const segment = predecessors.segments[row]
     if (segment?.kind !== 'file') continue
     const rows = wanted.get(segment)
-    if (rows) rows.add(predecessors.rows[row]!)
-    else wanted.set(segment, new Set([predecessors.rows[row]!]))
+    if (rows) rows.add(predecessors.rows[row])
+    else wanted.set(segment, new Set([predecessors.rows[row]]))
   }
   const stored = new Map<FileSegment, StoredColumn>()
   for (const [segment, rows] of wanted) {
     const positions = Uint32Array.from(rows).sort()
     const fetched = await state.storage.fetchRows(segment.file, positions, [fieldId])
-    stored.set(segment, { column: fetched.columns[0]!, at: new Map(Array.from(positions, (position, index) => [position, index])) })
+    stored.set(segment, { column: fetched.columns[0], at: new Map(Array.from(positions, (position, index) => [position, index])) })
   }
   return stored
 }

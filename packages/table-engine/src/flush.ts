@@ -90,7 +90,7 @@ export function adoptFlush(
     const { path } = written.staged
     const file = snapshot.files.find((candidate) => candidate.path === path)
     assert(file !== undefined, 'a committed file is in the snapshot', { path })
-    const moved = movedDeletes(state, flush.endSeq, (segment, row) => (segment === flush.segment.id ? written.newRows[row]! : -1))
+    const moved = movedDeletes(state, flush.endSeq, (segment, row) => (segment === flush.segment.id ? written.newRows[row] : -1))
     const segment = new FileSegment(state.newSegmentId(), file, index, null, moved)
     state.segments.set(segment.id, segment)
     resolveRowIds(state, flush, written, segment)
@@ -105,7 +105,7 @@ export function adoptFlush(
 /** Rows that wait for the flush to know the `_row_id` of the row they replaced. */
 function resolveRowIds(state: MirrorState, flush: FrozenFlush, written: WrittenFlush, segment: FileSegment): void {
   for (const [row, replaced] of state.pendingRowIds) {
-    const newRow = written.newRows[replaced]!
+    const newRow = written.newRows[replaced]
     assert(newRow >= 0, 'a row replaced during a flush was alive when it was frozen', { segment: flush.segment.id, replaced })
     state.active.buffer.setRowId(row, segment.rowIdAt(newRow))
   }
@@ -117,7 +117,7 @@ export function movedDeletes(state: MirrorState, fromSeq: number, newRow: (segme
   const movedRows: number[] = []
   const movedSeqs: number[] = []
   for (let index = 0; index < segments.length; index++) {
-    const row = newRow(segments[index]!, rows[index]!)
+    const row = newRow(segments[index], rows[index])
     if (row < 0) continue
     movedRows.push(row)
     movedSeqs.push(fromSeq + index)
@@ -127,7 +127,7 @@ export function movedDeletes(state: MirrorState, fromSeq: number, newRow: (segme
 
 function keptRowIds(segment: MemorySegment, live: Uint32Array): Float64Array {
   const rowIds = new Float64Array(live.length)
-  for (let index = 0; index < live.length; index++) rowIds[index] = segment.buffer.rowIdAt(live[index]!)
+  for (let index = 0; index < live.length; index++) rowIds[index] = segment.buffer.rowIdAt(live[index])
   return rowIds
 }
 

@@ -23,9 +23,9 @@ export function copyBatch(batch: ChangeBatch): ChangeBatch {
 export function dropThrough(batch: ChangeBatch, lsn: Lsn): ChangeBatch | null {
   const { endLsns, changeCounts, commitTimesMs } = batch.marks
   let dropped = 0
-  while (dropped < endLsns.length && endLsns[dropped]! <= lsn) dropped++
+  while (dropped < endLsns.length && endLsns[dropped] <= lsn) dropped++
   if (dropped === 0) return batch
-  const from = changeCounts[dropped - 1]!
+  const from = changeCounts[dropped - 1]
   if (from === batch.ops.length && dropped === endLsns.length) return null
   const { rows, old } = countTaken(batch.ops, from)
   return {

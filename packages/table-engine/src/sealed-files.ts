@@ -59,7 +59,7 @@ export class SealedFiles {
       low.set(hashes.low.subarray(0, hashes.length), scanned.firstRow)
       high.set(hashes.high.subarray(0, hashes.length), scanned.firstRow)
       for (let row = 0; row < scanned.rows.length; row++) {
-        const rowId = scanned.rowIds![row]!
+        const rowId = scanned.rowIds![row]
         rowIds[scanned.firstRow + row] = rowId
         if (rowId !== file.firstRowId + scanned.firstRow + row) storesRowIds = true
       }

@@ -34,7 +34,7 @@ export async function lookUpSealed(state: MirrorState, requests: readonly Sealed
   for (const segment of files) {
     for (const request of requests) {
       found.length = 0
-      segment.index!.candidates(request.hashes.low[request.hashRow]!, request.hashes.high[request.hashRow]!, found)
+      segment.index!.candidates(request.hashes.low[request.hashRow], request.hashes.high[request.hashRow], found)
       for (const row of found) if (!segment.isDead(row)) addPlace(places, request.change, segment, row)
     }
   }
@@ -43,7 +43,7 @@ export async function lookUpSealed(state: MirrorState, requests: readonly Sealed
 }
 
 function addPlace(places: SealedPlaces, change: number, segment: FileSegment, row: number): void {
-  places.next.push(places.firstOf[change]!)
+  places.next.push(places.firstOf[change])
   places.firstOf[change] = places.segments.length
   places.segments.push(segment)
   places.rows.push(row)
@@ -52,12 +52,12 @@ function addPlace(places: SealedPlaces, change: number, segment: FileSegment, ro
 /** A single live candidate must be the row, since the source only names rows that exist; several are compared. */
 async function dropCollisions(state: MirrorState, requests: readonly SealedRequest[], places: SealedPlaces): Promise<void> {
   for (const request of requests) {
-    const first = places.firstOf[request.change]!
+    const first = places.firstOf[request.change]
     if (first === NONE || places.next[first] === NONE) continue
     let kept = NONE
     for (let at = first; at !== NONE;) {
-      const following = places.next[at]!
-      if (await keyMatches(state, request, places.segments[at]!, places.rows[at]!)) {
+      const following = places.next[at]
+      if (await keyMatches(state, request, places.segments[at], places.rows[at])) {
         places.next[at] = kept
         kept = at
       }
@@ -75,7 +75,7 @@ async function keyMatches(state: MirrorState, request: SealedRequest, segment: F
 
 export function rowsEqual(a: ColumnBatch, rowA: number, b: ColumnBatch, rowB: number): boolean {
   for (let index = 0; index < a.columns.length; index++) {
-    if (!cellsEqual(a.columns[index]!, rowA, b.columns[index]!, rowB)) return false
+    if (!cellsEqual(a.columns[index], rowA, b.columns[index], rowB)) return false
   }
   return true
 }

@@ -105,14 +105,14 @@ export class RowBits {
 
   has(row: number): boolean {
     const at = row >> 3
-    return at < this.bits.length && ((this.bits[at]! >> (row & 7)) & 1) === 1
+    return at < this.bits.length && ((this.bits[at] >> (row & 7)) & 1) === 1
   }
 
   add(row: number): void {
     const at = row >> 3
     if (at >= this.bits.length) this.grow(at + 1)
-    if ((this.bits[at]! >> (row & 7)) & 1) return
-    this.bits[at]! |= 1 << (row & 7)
+    if ((this.bits[at] >> (row & 7)) & 1) return
+    this.bits[at] |= 1 << (row & 7)
     this.count++
   }
 

@@ -6,11 +6,11 @@ export function deadRows(plan: TablePlan, segment: number): Uint32Array {
   const dead = new Set<number>(deletes.base(segment))
   const moved = deletes.moved(segment)
   moved.rows.forEach((row, index) => {
-    if (moved.seqs[index]! < deletes.endSeq) dead.add(row)
+    if (moved.seqs[index] < deletes.endSeq) dead.add(row)
   })
   const { segments, rows } = deletes.entries(deletes.firstSeq, deletes.endSeq)
   segments.forEach((id, index) => {
-    if (id === segment) dead.add(rows[index]!)
+    if (id === segment) dead.add(rows[index])
   })
   return Uint32Array.from(dead).sort()
 }

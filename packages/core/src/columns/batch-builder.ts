@@ -14,7 +14,7 @@ export class BatchBuilder {
 
   /** Complete rows so far. A batch without columns has none. */
   get length(): number {
-    return this.builders.length === 0 ? 0 : this.builders[this.builders.length - 1]!.length
+    return this.builders.length === 0 ? 0 : this.builders[this.builders.length - 1].length
   }
 
   /** Bytes held, capacity included. */
@@ -29,13 +29,13 @@ export class BatchBuilder {
 
   /** Appends rows `[from, to)` of a batch whose columns have the same types in the same order. */
   appendRange(batch: ColumnBatch, from = 0, to = batch.length): void {
-    for (let index = 0; index < this.builders.length; index++) this.builders[index]!.appendRange(batch.columns[index]!, from, to)
+    for (let index = 0; index < this.builders.length; index++) this.builders[index].appendRange(batch.columns[index], from, to)
   }
 
   /** Appends the rows of `batch` at `rows[from … to)`. */
   appendGather(batch: ColumnBatch, rows: Uint32Array, from = 0, to = rows.length): void {
     for (let index = 0; index < this.builders.length; index++) {
-      this.builders[index]!.appendGather(batch.columns[index]!, rows, from, to)
+      this.builders[index].appendGather(batch.columns[index], rows, from, to)
     }
   }
 
@@ -75,8 +75,8 @@ export function selectFields(batch: ColumnBatch, fieldIds: readonly number[]): C
     return index
   })
   return {
-    fields: indices.map((index) => batch.fields[index]!),
-    columns: indices.map((index) => batch.columns[index]!),
+    fields: indices.map((index) => batch.fields[index]),
+    columns: indices.map((index) => batch.columns[index]),
     length: batch.length,
   }
 }

@@ -53,7 +53,7 @@ export class ColumnBuilder {
   /** Bytes of the values so far, without spare capacity. */
   get usedBytes(): number {
     const fixed = this.type.kind === 'boolean' ? this.length >> 3 : this.length * this.width
-    const variable = this.offsets ? this.length * 4 + (this.child ? this.child.usedBytes : this.offsets[this.length]!) : 0
+    const variable = this.offsets ? this.length * 4 + (this.child ? this.child.usedBytes : this.offsets[this.length]) : 0
     return fixed + variable + (this.validity ? this.length >> 3 : 0)
   }
 
@@ -63,7 +63,7 @@ export class ColumnBuilder {
       this.validity = allocate(Math.max(8, this.capacity >> 3))
       this.validity.fill(0xff)
     }
-    this.validity[row >> 3]! &= ~(1 << (row & 7))
+    this.validity[row >> 3] &= ~(1 << (row & 7))
     this.nullCount++
     if (this.offsets) this.offsets[row + 1] = this.offsets[row]!
     else if (this.width > 0) this.values.fill(0, row * this.width, (row + 1) * this.width)
@@ -71,8 +71,8 @@ export class ColumnBuilder {
 
   appendBoolean(value: boolean): void {
     const row = this.nextRow()
-    if (value) this.values[row >> 3]! |= 1 << (row & 7)
-    else this.values[row >> 3]! &= ~(1 << (row & 7))
+    if (value) this.values[row >> 3] |= 1 << (row & 7)
+    else this.values[row >> 3] &= ~(1 << (row & 7))
   }
 
   appendInt32(value: number): void {
@@ -146,7 +146,7 @@ export class ColumnBuilder {
   appendGather(column: Column, rows: Uint32Array, from = 0, to = rows.length): void {
     let index = from
     while (index < to) {
-      const first = rows[index]!
+      const first = rows[index]
       let end = index + 1
       while (end < to && rows[end] === first + (end - index)) end++
       this.appendRange(column, first, first + (end - index))
@@ -159,14 +159,14 @@ export class ColumnBuilder {
     assert(length <= this.length, 'truncate shortens')
     if (this.validity) {
       for (let row = length; row < this.length; row++) {
-        if (!((this.validity[row >> 3]! >> (row & 7)) & 1)) {
+        if (!((this.validity[row >> 3] >> (row & 7)) & 1)) {
           this.nullCount--
-          this.validity[row >> 3]! |= 1 << (row & 7)
+          this.validity[row >> 3] |= 1 << (row & 7)
         }
       }
     }
     this.length = length
-    if (this.child) this.child.truncate(this.offsets![length]!)
+    if (this.child) this.child.truncate(this.offsets![length])
   }
 
   /** Empties the builder but keeps its buffers. Earlier views become invalid. */
@@ -209,9 +209,9 @@ export class ColumnBuilder {
     const start = this.length
     const source = column.validity
     for (let row = from; row < to; row++) {
-      if ((source[row >> 3]! >> (row & 7)) & 1) continue
+      if ((source[row >> 3] >> (row & 7)) & 1) continue
       const at = start + row - from
-      this.validity[at >> 3]! &= ~(1 << (at & 7))
+      this.validity[at >> 3] &= ~(1 << (at & 7))
       this.nullCount++
     }
   }
@@ -219,12 +219,12 @@ export class ColumnBuilder {
   private appendVariableRange(column: Column, from: number, to: number): void {
     const source = column.offsets!
     const target = this.offsets!
-    const first = source[from]!
-    const last = source[to]!
-    const base = target[this.length]!
+    const first = source[from]
+    const last = source[to]
+    const base = target[this.length]
     const shift = base - first
     const at = this.length + 1 - (from + 1)
-    for (let row = from + 1; row <= to; row++) target[at + row] = source[row]! + shift
+    for (let row = from + 1; row <= to; row++) target[at + row] = source[row] + shift
     if (this.child) {
       this.child.appendRange(column.child!, first, last)
     } else {
@@ -286,9 +286,9 @@ function copyBytes(source: Uint8Array, start: number, end: number, target: Uint8
 
 function copyBits(source: Uint8Array, from: number, target: Uint8Array, at: number, count: number): void {
   for (let index = 0; index < count; index++) {
-    const bit = (source[(from + index) >> 3]! >> ((from + index) & 7)) & 1
+    const bit = (source[(from + index) >> 3] >> ((from + index) & 7)) & 1
     const to = at + index
-    if (bit) target[to >> 3]! |= 1 << (to & 7)
-    else target[to >> 3]! &= ~(1 << (to & 7))
+    if (bit) target[to >> 3] |= 1 << (to & 7)
+    else target[to >> 3] &= ~(1 << (to & 7))
   }
 }

@@ -32,11 +32,11 @@ export interface ColumnBatch {
 }
 
 export function isValid(column: Column, row: number): boolean {
-  return column.validity === null || ((column.validity[row >> 3]! >> (row & 7)) & 1) === 1
+  return column.validity === null || ((column.validity[row >> 3] >> (row & 7)) & 1) === 1
 }
 
 export function bitAt(bitmap: Uint8Array, index: number): boolean {
-  return ((bitmap[index >> 3]! >> (index & 7)) & 1) === 1
+  return ((bitmap[index >> 3] >> (index & 7)) & 1) === 1
 }
 
 export function int32View(column: Column): Int32Array {
@@ -61,7 +61,7 @@ export function columnByteSize(column: Column): number {
   if (column.type.kind === 'boolean') size += (column.length + 7) >> 3
   else if (column.offsets) {
     size += (column.length + 1) * 4
-    size += column.child ? columnByteSize(column.child) : column.offsets[column.length]! - column.offsets[0]!
+    size += column.child ? columnByteSize(column.child) : column.offsets[column.length] - column.offsets[0]
   } else size += column.length * fixedWidth(column.type)
   return size
 }

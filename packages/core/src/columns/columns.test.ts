@@ -64,7 +64,7 @@ test.each(cases)('%j: appending, ranges, gathers, truncation and views agree wit
       expect(column.nullCount).toBe(model.filter((item) => item === null).length)
       expect(Array.from(model, (_, row) => valueAt(column, row))).toEqual(model)
       for (let row = 0; row < held.length; row++) expect(valueAt(held, row)).toEqual(model[row])
-      if (model.length > 1) expect(cellsEqual(column, 0, column, 1)).toBe(sameValue(model[0]!, model[1]!))
+      if (model.length > 1) expect(cellsEqual(column, 0, column, 1)).toBe(sameValue(model[0], model[1]))
     }),
     { numRuns: 60 },
   )
@@ -77,12 +77,12 @@ test('batches are gathered, sliced and projected without touching their source',
   ]
   const builder = new BatchBuilder(fields)
   for (let row = 0; row < 20; row++) {
-    appendValue(builder.builders[0]!, row)
-    appendValue(builder.builders[1]!, row % 3 === 0 ? null : `n${row}`)
+    appendValue(builder.builders[0], row)
+    appendValue(builder.builders[1], row % 3 === 0 ? null : `n${row}`)
   }
   const batch = builder.view()
   const gathered = gatherBatch(batch, Uint32Array.of(3, 4, 5, 19))
-  expect([0, 1, 2, 3].map((row) => [valueAt(gathered.columns[0]!, row), valueAt(gathered.columns[1]!, row)])).toEqual([
+  expect([0, 1, 2, 3].map((row) => [valueAt(gathered.columns[0], row), valueAt(gathered.columns[1], row)])).toEqual([
     [3, null],
     [4, 'n4'],
     [5, 'n5'],
@@ -97,6 +97,6 @@ function sameValue(a: Value, b: Value): boolean {
   if (a === null || b === null) return a === b
   if (a instanceof Uint8Array) return Buffer.from(a).equals(Buffer.from(b as Uint8Array))
   if (Array.isArray(a))
-    return a.length === (b as Value[]).length && a.every((item, index) => sameValue(item as Value, (b as Value[])[index]!))
+    return a.length === (b as Value[]).length && a.every((item, index) => sameValue(item as Value, (b as Value[])[index]))
   return Object.is(a, b)
 }

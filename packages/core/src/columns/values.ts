@@ -17,22 +17,22 @@ export function valueAt(column: Column, row: number): Value {
       return bitAt(column.values, row)
     case 'int':
     case 'date':
-      return int32View(column)[row]!
+      return int32View(column)[row]
     case 'long':
     case 'time':
     case 'timestamp':
     case 'timestamptz':
-      return bigInt64View(column)[row]!
+      return bigInt64View(column)[row]
     case 'float':
-      return float32View(column)[row]!
+      return float32View(column)[row]
     case 'double':
-      return float64View(column)[row]!
+      return float64View(column)[row]
     case 'decimal':
       return decimalAt(column, row)
     case 'string':
-      return decoder.decode(column.values.subarray(column.offsets![row]!, column.offsets![row + 1]!))
+      return decoder.decode(column.values.subarray(column.offsets![row], column.offsets![row + 1]))
     case 'binary':
-      return column.values.slice(column.offsets![row]!, column.offsets![row + 1]!)
+      return column.values.slice(column.offsets![row], column.offsets![row + 1])
     case 'uuid':
     case 'fixed': {
       const width = fixedWidth(column.type)
@@ -40,7 +40,7 @@ export function valueAt(column: Column, row: number): Value {
     }
     case 'list': {
       const values: Value[] = []
-      for (let index = column.offsets![row]!; index < column.offsets![row + 1]!; index++) values.push(valueAt(column.child!, index))
+      for (let index = column.offsets![row]; index < column.offsets![row + 1]; index++) values.push(valueAt(column.child!, index))
       return values
     }
   }
@@ -95,10 +95,10 @@ export function cellsEqual(a: Column, rowA: number, b: Column, rowB: number): bo
     const width = fixedWidth(a.type)
     return bytesEqual(a.values, rowA * width, b.values, rowB * width, width)
   }
-  const startA = a.offsets[rowA]!
-  const startB = b.offsets![rowB]!
-  const size = a.offsets[rowA + 1]! - startA
-  if (size !== b.offsets![rowB + 1]! - startB) return false
+  const startA = a.offsets[rowA]
+  const startB = b.offsets![rowB]
+  const size = a.offsets[rowA + 1] - startA
+  if (size !== b.offsets![rowB + 1] - startB) return false
   if (a.child === null) return bytesEqual(a.values, startA, b.values, startB, size)
   for (let index = 0; index < size; index++) if (!cellsEqual(a.child, startA + index, b.child!, startB + index)) return false
   return true
@@ -111,5 +111,5 @@ function bytesEqual(a: Uint8Array, startA: number, b: Uint8Array, startB: number
 
 function decimalAt(column: Column, row: number): bigint {
   const words = bigInt64View(column)
-  return (words[row * 2 + 1]! << 64n) | BigInt.asUintN(64, words[row * 2]!)
+  return (words[row * 2 + 1] << 64n) | BigInt.asUintN(64, words[row * 2])
 }

@@ -46,7 +46,7 @@ export class ScriptedTable {
   /** Replaces row `index`; columns in `unchanged` are not sent and keep their value. */
   update(index: number, row: Row, notSent: readonly number[] = []): void {
     const unchanged = this.sendsWholeOldRows ? [] : notSent
-    const before = this.rows[index]!
+    const before = this.rows[index]
     const after = row.map((value, column) => (notSent.includes(column) ? before[column]! : value))
     const sameKey = !this.sendsWholeOldRows && this.keyText(before) === this.keyText(after)
     this.batch.ops.push(sameKey ? ChangeOp.update : ChangeOp.updateOld)
@@ -57,7 +57,7 @@ export class ScriptedTable {
 
   delete(index: number): void {
     this.batch.ops.push(ChangeOp.delete)
-    this.appendOld(this.rows[index]!)
+    this.appendOld(this.rows[index])
     this.rows = this.rows.toSpliced(index, 1)
   }
 
@@ -109,7 +109,7 @@ export class ScriptedTable {
     const at = this.batch.rows.length
     row.forEach((value, column) => {
       const isUnchanged = unchanged.includes(column)
-      appendValue(this.batch.rows.builders[column]!, isUnchanged ? null : value)
+      appendValue(this.batch.rows.builders[column], isUnchanged ? null : value)
       if (!isUnchanged) return
       if (!this.batch.unchanged.has(column)) this.batch.unchanged.set(column, [])
       this.batch.unchanged.get(column)!.push(at)
@@ -118,7 +118,7 @@ export class ScriptedTable {
 
   private appendOld(row: Row): void {
     this.batch.old.fields.forEach((field, index) =>
-      appendValue(this.batch.old.builders[index]!, row[this.schema.fields.findIndex((candidate) => candidate.id === field.id)]!),
+      appendValue(this.batch.old.builders[index], row[this.schema.fields.findIndex((candidate) => candidate.id === field.id)]),
     )
   }
 }
