@@ -56,8 +56,9 @@ export class BlockCache {
    */
   fetch(file: CachedFile, block: number): number {
     let slot = file.slots[block]!
+    // Only a second use counts, so blocks that are read once do not push out those that are read often.
     if (slot === NO_SLOT) slot = this.load(file, block)
-    this.used[slot] = 1
+    else this.used[slot] = 1
     this.words = this.slabs[slot >> 8]!
     return (slot & (SLAB_BLOCKS - 1)) * BLOCK_WORDS
   }
@@ -82,6 +83,7 @@ export class BlockCache {
     }
     this.files[slot] = file
     this.blocks[slot] = block
+    this.used[slot] = 0
     file.slots[block] = slot
     return slot
   }

@@ -6,7 +6,7 @@ import { CachedFile, type BlockCache } from './block-cache.ts'
 import { BLOCK_BYTES, BLOCK_WORDS, DATA_WORDS, isIntact } from './blocks.ts'
 import { filterOf, mayContain } from './filter.ts'
 import type { KeyHashes } from './key-hashes.ts'
-import type { MatchBuffer } from './match-buffer.ts'
+import { isSortedByHash, sortByHash, type MatchBuffer } from './match-buffer.ts'
 import {
   COUNT_AT,
   decodeHeader,
@@ -115,17 +115,18 @@ export class SealedKeyIndex {
   }
 
   /**
-   * Looks up the hashes at `selection` in `hashes`, in an order that touches each block once, and appends (index in `hashes`, row)
-   * pairs to `out`: pairs of one index together, their rows ascending. Returns how many pairs were appended.
+   * Looks up the hashes at `selection` in `hashes` and appends (index in `hashes`, row) pairs to `out`: pairs of one entry of the
+   * selection together, their rows ascending, entries in the order of `sortByHash`, so that each block is touched once. Returns how
+   * many pairs were appended. For several indexes, sort the selection once, with that function, before.
    */
   candidatesBatch(hashes: KeyHashes, selection: Uint32Array, out: MatchBuffer): number {
     const { low, high } = hashes
     const before = out.length
-    const found: number[] = []
-    for (const index of this.selectByHash(hashes, selection)) {
-      found.length = 0
-      this.scan(low[index]!, high[index]!, found, Infinity, 0)
-      for (const row of found) out.push(index, row)
+    const rows: number[] = []
+    for (const index of isSortedByHash(hashes, selection) ? selection : sortByHash(hashes, selection)) {
+      rows.length = 0
+      this.candidates(low[index]!, high[index]!, rows)
+      for (const row of rows) out.push(index, row)
     }
     return out.length - before
   }
@@ -147,20 +148,13 @@ export class SealedKeyIndex {
     closeSync(this.file.fd)
   }
 
-  /** Indices of the hashes that pass the filter, sorted by their hash's high half. */
-  private selectByHash({ low, high }: KeyHashes, selection: Uint32Array): Uint32Array {
-    const passed: number[] = []
-    for (const index of selection) if (this.mayContain(low[index]!, high[index]!)) passed.push(index)
-    return Uint32Array.from(passed).sort((a, b) => high[a]! - high[b]! || low[a]! - low[b]! || a - b)
-  }
-
   private scan(low: number, high: number, into: RowSink, limit: number, skip: number): number {
     let count = 0
     for (let block = this.firstBlock(high); block < this.layout.entryBlocks; block++) {
       const base = this.cache.fetch(this.file, this.layout.entriesAt + block)
       const { words } = this.cache
       const end = words[base + COUNT_AT]!
-      for (let at = lowerBound(words, base, end, low, high); at < end; at++) {
+      for (let at = this.lowerBound(words, base, block, low, high); at < end; at++) {
         if (words[base + at]! >>> 0 !== high || words[base + LOW_AT + at]! >>> 0 !== low) return count
         if (skip > 0) {
           skip--
@@ -178,25 +172,42 @@ export class SealedKeyIndex {
   /** The first block that may hold entries with that `high`: the one before the first block that starts with it or with a greater. */
   private firstBlock(high: number): number {
     const { fences } = this
-    let from = 0
-    let to = fences.length
-    while (from < to) {
-      const middle = (from + to) >>> 1
-      if (fences[middle]! < high) from = middle + 1
-      else to = middle
-    }
-    return Math.max(0, from - 1)
+    const guess = Math.floor((high * fences.length) / 0x1_0000_0000)
+    return Math.max(0, firstAtLeast(fences, 0, fences.length, high, guess) - 1)
+  }
+
+  /** First entry of a block at or after (high, low), by its place in the block; guessed from the neighbouring fences. */
+  private lowerBound(words: Int32Array, base: number, block: number, low: number, high: number): number {
+    const count = words[base + COUNT_AT]!
+    const first = this.fences[block]!
+    const next = block + 1 < this.fences.length ? this.fences[block + 1]! : 0x1_0000_0000
+    const guess = next > first && high > first ? Math.floor(((high - first) / (next - first)) * count) : 0
+    let at = firstAtLeast(words, base, count, high, guess)
+    while (at < count && words[base + at]! >>> 0 === high && words[base + LOW_AT + at]! >>> 0 < low) at++
+    return at
   }
 }
 
-/** First entry of a block at or after (high, low). */
-function lowerBound(words: Int32Array, base: number, count: number, low: number, high: number): number {
+const FIRST_STEP = 4
+
+/** First index from `base` on whose word is at least `value`, both unsigned; `count` if none. Fast where it is near `guess`. */
+function firstAtLeast(words: Int32Array | Uint32Array, base: number, count: number, value: number, guess: number): number {
+  // Words before `from` are less than the value, words from `to` on are not.
   let from = 0
   let to = count
+  let at = Math.min(guess, count - 1)
+  for (let step = FIRST_STEP; at >= from && at < to; step *= 2) {
+    if (words[base + at]! >>> 0 < value) {
+      from = at + 1
+      at = from + step
+    } else {
+      to = at
+      at = to - 1 - step
+    }
+  }
   while (from < to) {
     const middle = (from + to) >>> 1
-    const there = words[base + middle]! >>> 0
-    if (there < high || (there === high && words[base + LOW_AT + middle]! >>> 0 < low)) from = middle + 1
+    if (words[base + middle]! >>> 0 < value) from = middle + 1
     else to = middle
   }
   return from

@@ -1,7 +1,7 @@
 import type { KeyHashes } from './key-hashes.ts'
 
 /** Entries sorted at a time; a part fits in the processor's cache. */
-const PART_ENTRIES = 32_768
+const PART_ENTRIES = 16_384
 /** Rows handled before other work gets a turn. */
 const ROWS_PER_TURN = 65_536
 const DIGIT_BITS = 11
@@ -52,7 +52,11 @@ async function partition({ high, length }: KeyHashes, bits: number): Promise<{ o
   const starts = new Uint32Array(parts + 1)
   const order = new Uint32Array(length)
   // A shift by 32 is a shift by 0, hence two shifts.
-  for (let row = 0; row < length; row++) starts[((high[row]! >>> 1) >>> (31 - bits)) + 1]!++
+  for (let from = 0; from < length; from += ROWS_PER_TURN) {
+    const to = Math.min(from + ROWS_PER_TURN, length)
+    for (let row = from; row < to; row++) starts[((high[row]! >>> 1) >>> (31 - bits)) + 1]!++
+    await nextTurn()
+  }
   for (let part = 0; part < parts; part++) starts[part + 1]! += starts[part]!
   const next = starts.slice()
   for (let from = 0; from < length; from += ROWS_PER_TURN) {
