@@ -5,13 +5,14 @@ export const ROW_ID_FIELD_ID = 2147483540
 export const LAST_UPDATED_FIELD_ID = 2147483539
 
 /**
- * What a manifest says of a data file, by field id of the leaf columns (a list's id has none, its element's has). Plain data.
+ * What a manifest says of a data file, by field id. Plain data.
  *
- * - `columnSizes`: compressed bytes, page headers included.
- * - `valueCounts` include nulls and NaNs. As Parquet counts values, a null or empty list is one null value of its element.
- * - `nanCounts` only of float and double columns.
- * - Bounds in single-value serialization (Iceberg spec, appendix D): exact, strings and binaries truncated to 16 code points or
- *   bytes; absent where a column holds no value (NaN is none), where no upper bound exists, and for list elements.
+ * - `columnSizes` of every leaf column, list elements included: compressed bytes, page headers included.
+ * - The other maps leave lists and their elements out, as Iceberg's Java does.
+ * - `valueCounts` include nulls and NaNs; `nanCounts` only of float and double columns.
+ * - Bounds in single-value serialization (Iceberg spec, appendix D): exact, but strings and binaries are truncated to 16 code points
+ *   or bytes, and a zero is written as -0.0 below and +0.0 above. Absent where a column holds no value (NaN is none) or no upper
+ *   bound exists.
  */
 export interface FileMetrics {
   readonly columnSizes: Readonly<Record<number, number>>

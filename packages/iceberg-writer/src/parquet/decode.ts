@@ -1,0 +1,113 @@
+import { BatchBuilder, MoonlinkError, type Column, type ColumnBatch, type Field, type ScannedBatch } from '@moonlink/core'
+import * as arrow from 'apache-arrow'
+import { readParquet } from 'parquet-wasm'
+import { readMetadata, withSource, type ByteSource } from './byte-source.ts'
+import { fieldsToRead, nodesOf, readWindows, type ReadWindow } from './file-plan.ts'
+import { malformed, type SchemaNode } from './footer.ts'
+import { nullColumn, resolveLineage } from './lineage.ts'
+import { physicalColumn, type PhysicalColumn } from './physical-type.ts'
+import { subFile } from './sub-file.ts'
+import type { ThriftStruct } from './thrift-compact.ts'
+import { toColumn } from './to-column.ts'
+import type { FileLineage, ParquetSource } from './types.ts'
+
+/** Positions of one row group further apart than this are decoded apart: pages between them are skipped without being unpacked. */
+const MAX_GAP_ROWS = 20_000
+
+/** The windows that a scan of these fields reads, in row order. */
+export function planScan(source: ParquetSource, fields: readonly Field[], lineage: FileLineage | null): ReadWindow[] {
+  return withSource(source, (bytes) => readWindows(readMetadata(bytes), fieldsToRead(fields, lineage !== null)))
+}
+
+/** The rows of one window. */
+export function readWindow(source: ParquetSource, window: ReadWindow, fields: readonly Field[], lineage: FileLineage | null): ScannedBatch {
+  const wanted = fieldsToRead(fields, lineage !== null)
+  const { firstRow, offset, length } = window
+  const columns = withSource(source, (bytes) => {
+    return decodeRows(openRowGroup(bytes, readMetadata(bytes), window.rowGroup, wanted), offset, length)
+  })
+  const rows: ColumnBatch = { fields, columns: columns.slice(0, fields.length), length }
+  if (lineage === null) return { firstRow, rows, rowIds: null, lastUpdated: null }
+  const rowIds = resolveLineage(columns[fields.length]!, length, (row) => lineage.firstRowId + firstRow + row)
+  const lastUpdated = resolveLineage(columns[fields.length + 1]!, length, () => lineage.dataSequenceNumber)
+  return { firstRow, rows, rowIds, lastUpdated }
+}
+
+/** The rows at `positions` (ascending, distinct) of the file, in that order. Throws `invalid` for one beyond its end. */
+export function fetchRows(source: ParquetSource, positions: Uint32Array, fields: readonly Field[]): ColumnBatch {
+  const builder = new BatchBuilder(fields, positions.length)
+  withSource(source, (bytes) => {
+    const metadata = readMetadata(bytes)
+    let next = 0
+    for (const window of readWindows(metadata, fields)) {
+      const first = next
+      const end = window.firstRow + window.length
+      while (next < positions.length && positions[next]! < end) next++
+      if (next > first)
+        appendWindow(builder, openRowGroup(bytes, metadata, window.rowGroup, fields), window, positions.subarray(first, next))
+    }
+    if (next < positions.length) {
+      const message = `row ${positions[next]} lies beyond the end of a Parquet file; the place is not this file's`
+      throw new MoonlinkError('invalid', 'PARQUET_ROW_MISSING', message)
+    }
+  })
+  return { ...builder.view(), length: positions.length }
+}
+
+function appendWindow(builder: BatchBuilder, group: OpenRowGroup, window: ReadWindow, positions: Uint32Array): void {
+  let from = 0
+  while (from < positions.length) {
+    const first = positions[from]!
+    let to = from + 1
+    while (to < positions.length && positions[to]! - positions[to - 1]! <= MAX_GAP_ROWS) to++
+    const length = positions[to - 1]! - first + 1
+    const columns = decodeRows(group, window.offset + first - window.firstRow, length)
+    const rows = positions.subarray(from, to).map((position) => position - first)
+    builder.appendGather({ fields: builder.fields, columns, length }, rows)
+    from = to
+  }
+}
+
+interface StoredField {
+  /** Index of the field among those asked for. */
+  readonly index: number
+  readonly node: SchemaNode
+  readonly physical: PhysicalColumn
+}
+
+/** The pages of some columns of a row group, ready to decode. */
+interface OpenRowGroup {
+  readonly fields: readonly Field[]
+  readonly stored: readonly StoredField[]
+  readonly file: Uint8Array
+}
+
+function openRowGroup(bytes: ByteSource, metadata: ThriftStruct, rowGroup: number, fields: readonly Field[]): OpenRowGroup {
+  const stored = nodesOf(metadata, fields).flatMap((node, index) => {
+    return node === null ? [] : [{ index, node, physical: physicalColumn(node, fields[index]!.type) }]
+  })
+  const nodes = stored.map(({ node }) => node)
+  return { fields, stored, file: nodes.length === 0 ? new Uint8Array(0) : subFile(bytes, metadata, rowGroup, nodes) }
+}
+
+/** Rows `[offset, offset + length)` of a row group; columns that the file does not have are null. */
+function decodeRows({ fields, stored, file }: OpenRowGroup, offset: number, length: number): Column[] {
+  const columns: (Column | null)[] = fields.map(() => null)
+  if (stored.length > 0 && length > 0) {
+    const batch = decodeArrow(file, offset, length)
+    stored.forEach(({ index, physical }, at) => {
+      columns[index] = toColumn(batch.data.children[at]!, physical, fields[index]!.type)
+    })
+  }
+  return columns.map((column, index) => column ?? nullColumn(fields[index]!.type, length))
+}
+
+function decodeArrow(file: Uint8Array, offset: number, length: number): arrow.RecordBatch {
+  // `intoIPCStream` frees the table's WebAssembly memory.
+  const table = arrow.tableFromIPC(readParquet(file, { offset, limit: length, batchSize: length }).intoIPCStream())
+  const batch = table.batches[0]
+  if (table.batches.length !== 1 || batch === undefined || batch.numRows !== length) {
+    throw malformed(`rows ${offset} to ${offset + length} of a row group are missing`)
+  }
+  return batch
+}
