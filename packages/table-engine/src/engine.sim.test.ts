@@ -160,7 +160,8 @@ class Run {
     this.commit()
     await this.send()
     await this.settle()
-    for (let attempt = 0; attempt < 4; attempt++) await this.engine.flush().catch(ignoreRetry)
+    this.storage.failNext.length = 0
+    await this.engine.flush()
     await this.read()
     // The Iceberg table at rest equals the model too.
     const plan = { files: this.storage.snapshot.files, vectors: this.storage.snapshot.vectors }

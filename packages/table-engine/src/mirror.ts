@@ -238,7 +238,11 @@ export class Mirror {
   /** Makes what has been applied durable in Iceberg. Waits for an open transaction to end first. */
   async flush(): Promise<void> {
     for (;;) {
-      const done = await this.jobs.run(() => this.flushJob())
+      const done = await this.jobs.run(async () => {
+        // A flush that failed earlier holds an older prefix; what came since is flushed after it.
+        if (this.frozen !== null) await this.flushJob()
+        return this.flushJob()
+      })
       if (done) return
       await new Promise<void>((resolve) => this.boundaryWaiters.push(resolve))
     }
