@@ -198,6 +198,10 @@ async function checkStored(run: Run): Promise<void> {
       }
     }
     for (const path of vectors) expect(liveFiles.has(path)).toBe(true)
+    checkRowIds(
+      snapshot,
+      manifests.map((manifest) => manifest.file),
+    )
     ids.sort((a, b) => a[0] - b[0])
     for (let index = 1; index < ids.length; index++) expect(ids[index][0]).toBeGreaterThanOrEqual(ids[index - 1][1])
     expect(ids.at(-1)?.[1] ?? 0).toBeLessThanOrEqual(metadata['next-row-id'] as number)
@@ -207,6 +211,19 @@ async function checkStored(run: Run): Promise<void> {
   }
   const objects = new Set(await run.h.objects())
   for (const path of reachable) expect(objects.has(path), path).toBe(true)
+}
+
+/** The assignment of the specification, done again: in list order, each new data manifest takes the range of its live rows. */
+function checkRowIds(snapshot: JsonObject, manifests: readonly ManifestFile[]): void {
+  let next = snapshot['first-row-id'] as number
+  for (const manifest of manifests) {
+    if (manifest.content === 'deletes') expect(manifest.firstRowId).toBeNull()
+    else if (manifest.addedSnapshotId === BigInt(snapshot['snapshot-id'] as number | bigint)) {
+      expect(manifest.firstRowId).toBe(next)
+      next += manifest.addedRowsCount + manifest.existingRowsCount
+    } else expect(manifest.firstRowId).toBeLessThanOrEqual(snapshot['first-row-id'] as number)
+  }
+  expect(snapshot['added-rows']).toBe(next - (snapshot['first-row-id'] as number))
 }
 
 function countsOf(entries: readonly ManifestEntry[]): number[] {
@@ -271,6 +288,26 @@ test('expiry keeps what tags and branches name', async () => {
   const kept = await run.storage.loadSnapshot(tagged.snapshotId!)
   expect(live(kept.files)).toEqual(live(tagged.files))
   expect(kept.vectors).toEqual(tagged.vectors)
+  await checkStored(run)
+})
+
+test('expiry of a snapshot that was rolled back keeps what it shares with those that stay', async () => {
+  const run = await Run.start(9)
+  await run.apply({ kind: 'append', counts: [10], deletes: [] })
+  const [shared] = run.storage.snapshot.files
+  const first = run.storage.snapshot.snapshotId!
+  await run.apply({ kind: 'append', counts: [20], deletes: [] })
+  const lost = run.storage.snapshot.files.find((file) => file.recordCount === 20)!
+  const back = { action: 'set-snapshot-ref', 'ref-name': 'main', type: 'branch', 'snapshot-id': first }
+  await run.h.catalog.commit({ namespace: 'shop', name: 'orders' }, [], [back])
+  run.model.delete(lost.path)
+  await run.apply({ kind: 'reopen' })
+  await run.apply({ kind: 'replace', picks: [0] })
+  await run.storage.expire({ minSnapshots: 2, maxAgeMs: 0, keepPaths: new Set() })
+  expect(run.storage.retained().map((snapshot) => snapshot.snapshotId)).toEqual([first])
+  const objects = await run.h.objects()
+  expect(objects).toContain(shared.path)
+  expect(objects).not.toContain(lost.path)
   await checkStored(run)
 })
 
