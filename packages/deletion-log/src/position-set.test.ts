@@ -143,7 +143,7 @@ describe.each(libraries)('$name', (library) => {
     ['nothing at all', ''],
     ['an unknown cookie', '3c30000000000000'],
     ['something after the end', '3a3000000000000000'],
-    ['array values that do not ascend', '3a3000000100000000000100100000000500' + '0500'],
+    ['array values that do not ascend', '3a30000001000000000001001000000005000500'],
     ['containers that do not ascend', '3a300000020000000100000001000000180000001a00000000000000'],
     ['a run past the end of its container', '3b30000001000001000100ffff0100'],
   ])('refuses %s', (_name, hex) => {
@@ -152,16 +152,15 @@ describe.each(libraries)('$name', (library) => {
 })
 
 // The native library is optional and not built everywhere; the golden bytes above hold for whichever loads.
-test.skipIf(native === null)('both libraries write the same bytes', () => {
+test.skipIf(native === null)('both libraries write the same bytes, and read what the other wrote', () => {
   fc.assert(
-    fc.property(positions, fc.boolean(), fc.nat({ max: 200_000 }), fc.nat({ max: 10_000 }), (values, isOptimized, from, length) => {
-      const [a, b] = [native!, wasm].map((library) => {
-        const set = setOf(library, values)
-        set.addMany(Uint32Array.from(range(from, from + length)))
-        if (isOptimized) set.runOptimize()
-        return set.toPortable()
-      })
-      expect(Buffer.compare(a!, b!)).toBe(0)
+    fc.property(positions, fc.nat({ max: 200_000 }), fc.nat({ max: 10_000 }), (values, from, length) => {
+      const sets = [native!, wasm].map((library) => setOf(library, [...values, ...range(from, from + length)]))
+      expect(Buffer.compare(sets[0]!.toPortable(), sets[1]!.toPortable())).toBe(0)
+      for (const set of sets) set.runOptimize()
+      // Where runs take as many bytes as an array, their versions of CRoaring choose differently.
+      expect(PositionSet.fromPortable(sets[0]!.toPortable(), wasm).toArray()).toEqual(sets[1]!.toArray())
+      expect(PositionSet.fromPortable(sets[1]!.toPortable(), native!).toArray()).toEqual(sets[0]!.toArray())
     }),
     { numRuns: 200 },
   )

@@ -2,7 +2,8 @@ import { checkPortable } from './portable-check.ts'
 import { roaringLibrary, type Roaring, type RoaringLibrary } from './roaring.ts'
 
 /**
- * A set of row positions (unsigned 32-bit): a Roaring bitmap. Both libraries behind it write the same bytes.
+ * A set of row positions (unsigned 32-bit): a Roaring bitmap. Both libraries behind it write the same bytes; after `runOptimize`
+ * they may differ in containers that are as small either way.
  *
  * The memory of the WebAssembly library is not seen by the garbage collector: it is freed some time after the set is unreachable,
  * or at once by `dispose`. A disposed set must not be used.
