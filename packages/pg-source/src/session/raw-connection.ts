@@ -12,7 +12,7 @@ export interface RawHandler {
   control(type: number): void
   /** After every chunk, once all its whole messages were handed over. */
   chunkEnd(): void
-  /** An ErrorResponse, a broken connection, or what a handler threw. Nothing follows after a broken connection. */
+  /** An ErrorResponse, a broken connection, or what `copyData` threw. Nothing follows after a broken connection. */
   failed(error: unknown): void
 }
 
@@ -116,7 +116,9 @@ export class RawConnection {
       this.frame(chunk)
       this.handler?.chunkEnd()
     } catch (error) {
+      // Where messages begin is lost: nothing on this connection can be understood any more.
       this.handler?.failed(error)
+      this.stream.destroy()
     }
   }
 
@@ -172,8 +174,13 @@ export class RawConnection {
     const type = bytes[start]!
     const handler = this.handler
     if (handler === null) return
-    if (type === Code.copyData) handler.copyData(bytes, start + HEADER, end)
-    else if (type === Code.error) handler.failed(readError(bytes, start + HEADER, end))
+    if (type === Code.copyData) {
+      try {
+        handler.copyData(bytes, start + HEADER, end)
+      } catch (error) {
+        handler.failed(error)
+      }
+    } else if (type === Code.error) handler.failed(readError(bytes, start + HEADER, end))
     else if (type !== Code.notice && type !== Code.parameter && type !== Code.notification) handler.control(type)
   }
 }

@@ -1,0 +1,183 @@
+import { formatTableName, isMoonlinkError, type Lsn } from '@moonlink/core'
+import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import pg from 'pg'
+import { beforeEach, expect, test } from 'vitest'
+import { follow, schemaOf, sourceState, tableOf } from './harness.test.support.ts'
+import { Replica, sorted } from './replica.test.support.ts'
+import { openPgSource, type PgSource } from './source.ts'
+
+const postgres = withPostgres()
+let database: TestDatabase
+let count = 0
+let config: { connection: string; slot: string; copyRangeBytes: number; batchRows: number }
+
+beforeEach(async () => {
+  database = await postgres.createDatabase()
+  // Small ranges and batches, so that a small table has many of both.
+  config = { connection: database.connectionString, slot: `slot_${++count}`, copyRangeBytes: 64 * 1024, batchRows: 500 }
+})
+
+const forever = () => new AbortController().signal
+
+async function copyInto(replica: Replica, source: PgSource, names: readonly string[], whileCopying?: () => Promise<void>): Promise<Lsn> {
+  const tables = await Promise.all(names.map(async (name) => ({ table: tableOf(name), schema: await schemaOf(source, name) })))
+  const copy = await source.copy(tables, forever())
+  await whileCopying?.()
+  await Promise.all(
+    tables.map(async ({ table }) => {
+      for await (const batch of copy.rows(table)) replica.addCopied(formatTableName(table), batch)
+    }),
+  )
+  await copy.close()
+  return copy.boundaryLsn
+}
+
+test('the copy and the stream after it make every row once, while others write', async () => {
+  const { client, connectionString } = database
+  await client.query(
+    `CREATE TABLE items (id int PRIMARY KEY, name text, n int); CREATE TABLE bag (x int, y text); ALTER TABLE bag REPLICA IDENTITY FULL`,
+  )
+  await client.query(
+    `INSERT INTO items SELECT n, repeat('x', n % 300), 0 FROM generate_series(1, 5000) n; INSERT INTO bag SELECT n % 40, 'y' FROM generate_series(1, 2000) n`,
+  )
+  const writer = new pg.Client(connectionString)
+  await writer.connect()
+  let isWriting = true
+  let round = 0
+  const writing = (async () => {
+    while (isWriting) {
+      round++
+      await writer.query(`BEGIN; UPDATE items SET n = n + 1 WHERE id % 50 = ${round % 50}; INSERT INTO items VALUES (${10_000 + round}, 'new', 0);
+        DELETE FROM items WHERE id = ${round * 3}; INSERT INTO bag VALUES (${round % 40}, 'new'); DELETE FROM bag WHERE ctid = (SELECT min(ctid) FROM bag); COMMIT`)
+    }
+  })()
+  const following = await follow(config, ['public.items', 'public.bag'])
+  // Both at once, so that the stream has transactions on either side of the boundary.
+  const boundary = await copyInto(following.replica, following.source, ['public.items', 'public.bag'], async () => {
+    const seen = round
+    while (round < seen + 20) await following.source.currentLsn()
+  })
+  isWriting = false
+  await writing
+  await writer.end()
+  const target = await following.source.currentLsn()
+  for await (const event of following.stream) {
+    following.replica.apply(event, boundary)
+    if (event.kind === 'watermark' && event.lsn >= target) break
+  }
+  expect(sorted(following.replica.rowsOf('public.items'))).toEqual(await sourceState(client, 'items'))
+  expect(sorted(following.replica.rowsOf('public.bag'))).toEqual(await sourceState(client, 'bag'))
+  expect(following.replica.missing).toEqual([])
+  expect(round).toBeGreaterThan(20)
+  await following.close()
+})
+
+test('dead rows, pages added meanwhile, children and empty tables: the copy has what the snapshot shows', async () => {
+  const { client } = database
+  await client.query(
+    `CREATE TABLE items (id int PRIMARY KEY, name text); CREATE TABLE child (extra int) INHERITS (items); CREATE TABLE nothing (id int PRIMARY KEY)`,
+  )
+  await client.query(
+    `INSERT INTO items SELECT n, repeat('x', 200) FROM generate_series(1, 4000) n; DELETE FROM items WHERE id % 2 = 0; INSERT INTO child VALUES (-1, 'c', 1)`,
+  )
+  const source = await openPgSource(config)
+  await source.prepare(['public.items', 'public.nothing'].map(tableOf))
+  const replica = new Replica()
+  const expected = await sourceState(client, 'ONLY items')
+  await copyInto(replica, source, ['public.items', 'public.nothing'], async () => {
+    await client.query(`INSERT INTO items SELECT n, repeat('y', 200) FROM generate_series(10001, 14000) n`)
+  })
+  expect(sorted(replica.rowsOf('public.items'))).toEqual(expected)
+  expect(replica.rowsOf('public.nothing')).toEqual([])
+  // The temporary slot went at once; the permanent one stays.
+  expect(
+    (await client.query<{ slot_name: string }>('SELECT slot_name FROM pg_replication_slots')).rows.filter((row) =>
+      row.slot_name.startsWith(`${config.slot}`),
+    ),
+  ).toEqual([{ slot_name: config.slot }])
+  await source.close()
+})
+
+test('a table added later, copied beside the running stream', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, v text); INSERT INTO b VALUES (1, NULL)')
+  const following = await follow(config, ['public.a'])
+  const { source, replica } = following
+  await client.query(`INSERT INTO b VALUES (2, 'before')`)
+  await source.prepare([tableOf('public.a'), tableOf('public.b')])
+  await client.query(`INSERT INTO b VALUES (3, 'published')`)
+  const boundary = await copyInto(replica, source, ['public.b'])
+  await client.query(`INSERT INTO b VALUES (4, 'after'); UPDATE b SET v = 'changed' WHERE id = 1; INSERT INTO a VALUES (1)`)
+  const target = await source.currentLsn()
+  for await (const event of following.stream) {
+    replica.apply(event, boundary)
+    if (event.kind === 'watermark' && event.lsn >= target) break
+  }
+  for (const table of ['a', 'b']) expect(sorted(replica.rowsOf(`public.${table}`))).toEqual(await sourceState(client, table))
+  expect(replica.missing).toEqual([])
+  await following.close()
+})
+
+test('a reader that leaves early gives its connections back; abort ends the others', async () => {
+  const { client } = database
+  await client.query(
+    `CREATE TABLE items (id int PRIMARY KEY, name text); INSERT INTO items SELECT n, repeat('x', 200) FROM generate_series(1, 20000) n`,
+  )
+  const source = await openPgSource(config)
+  await source.prepare([tableOf('public.items')])
+  const controller = new AbortController()
+  const copy = await source.copy([{ table: tableOf('public.items'), schema: await schemaOf(source, 'public.items') }], controller.signal)
+  for await (const batch of copy.rows(tableOf('public.items'))) {
+    expect(batch.length).toBeGreaterThan(0)
+    break
+  }
+  let rows = 0
+  for await (const batch of copy.rows(tableOf('public.items'))) rows += batch.length
+  expect(rows).toBe(20_000)
+  const interrupted = (async () => {
+    for await (const batch of copy.rows(tableOf('public.items'))) if (batch.length > 0) controller.abort(new Error('enough'))
+  })()
+  await expect(interrupted).rejects.toThrow('enough')
+  await source.close()
+  const { rows: left } = await client.query(
+    `SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'moonlink copy%' AND datname = current_database()`,
+  )
+  expect(left.length).toBeLessThanOrEqual(3)
+})
+
+test('a value that Iceberg cannot hold fails its table, naming the column, and the others go on', async () => {
+  const { client } = database
+  await client.query(
+    `CREATE TABLE bad (id int PRIMARY KEY, d date); INSERT INTO bad VALUES (1, 'infinity'); CREATE TABLE good (id int PRIMARY KEY); INSERT INTO good VALUES (1)`,
+  )
+  const source = await openPgSource(config)
+  await source.prepare([tableOf('public.bad'), tableOf('public.good')])
+  const tables = await Promise.all(
+    ['public.bad', 'public.good'].map(async (name) => ({ table: tableOf(name), schema: await schemaOf(source, name) })),
+  )
+  const copy = await source.copy(tables, forever())
+  const read = async (name: string) => {
+    let rows = 0
+    for await (const batch of copy.rows(tableOf(name))) rows += batch.length
+    return rows
+  }
+  const error = await read('public.bad').catch((cause: unknown) => cause)
+  expect(isMoonlinkError(error) && error.code).toBe('VALUE_UNREPRESENTABLE')
+  expect(String(error)).toContain('public.bad: column "d"')
+  expect(await read('public.good')).toBe(1)
+  await copy.close()
+  await source.close()
+})
+
+test('a copy of what is not prepared, or has changed since it was listed, is refused', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY, name text)')
+  const source = await openPgSource(config)
+  const table = { table: tableOf('public.items'), schema: await schemaOf(source, 'public.items') }
+  const refused = async () => source.copy([table], forever()).catch((error: unknown) => (isMoonlinkError(error) ? error.code : error))
+  expect(await refused()).toBe('PG_NOT_PREPARED')
+  await source.prepare([table.table])
+  await client.query('ALTER TABLE items ADD COLUMN more int')
+  expect(await refused()).toBe('PG_SCHEMA_CHANGED')
+  await source.close()
+})
