@@ -36,7 +36,7 @@ function encode([id, note, amount, tags]: Row): (Buffer | null)[] {
 function feedChunks(decoder: CopyBinaryDecoder, stream: Buffer, sizes: readonly number[], afterEach: () => void): void {
   let at = 0
   for (let index = 0; at < stream.length; index++) {
-    const chunk = Buffer.from(stream.subarray(at, (at += sizes[index % sizes.length]!)))
+    const chunk = Buffer.from(stream.subarray(at, (at += sizes[index % sizes.length])))
     decoder.feed(chunk)
     chunk.fill(0xdd)
     afterEach()

@@ -141,7 +141,7 @@ describe('transactions', () => {
     const { feed } = decoderOf([mirrored])
     const events = feed(
       begin(1n),
-      relation(5, 'orders', [ordersSpec[2]!, { name: 'secret', oid: 600 }, ordersSpec[0]!, ordersSpec[1]!]),
+      relation(5, 'orders', [ordersSpec[2], { name: 'secret', oid: 600 }, ordersSpec[0], ordersSpec[1]]),
       relation(9, 'other', linesSpec),
       insert(9, [text('1'), text('x')]),
       insert(5, [text('1.50'), text('(1,2)'), text('7'), text('a')]),
@@ -397,7 +397,7 @@ describe('changes of shape', () => {
       begin(1n),
       relation(5, 't', spec),
       insert(5, [text('1'), text('a')]),
-      relation(5, 't', [{ name: 'v', oid: 1043, typmod: 24 }, spec[0]!]),
+      relation(5, 't', [{ name: 'v', oid: 1043, typmod: 24 }, spec[0]]),
       insert(5, [text('b'), text('2')]),
       commit(1n, 2n),
     )
@@ -482,7 +482,7 @@ describe('malformed streams', () => {
     ['an unknown relation', [begin(1n), insert(5, row(1, 'a', 1n))]],
     ['a short Relation', [begin(1n), cut(ordersRelation)]],
     ['a long Relation', [begin(1n), longer(ordersRelation)]],
-    ['two columns of a name', [begin(1n), relation(5, 'orders', [ordersSpec[0]!, ordersSpec[0]!])]],
+    ['two columns of a name', [begin(1n), relation(5, 'orders', [ordersSpec[0], ordersSpec[0]])]],
     ['a short Insert', [...open, cut(insert(5, row(1, 'a', 1n)))]],
     ['a long Insert', [...open, longer(insert(5, row(1, 'a', 1n)))]],
     ['too few columns', [...open, insert(5, [absent])]],

@@ -12,9 +12,9 @@ const NULL = 0x6e
 const UNCHANGED = 0x75
 const TEXT = 0x74
 const BINARY = 0x62
-export const OLD_KEY = 0x4b
-export const OLD_ROW = 0x4f
-export const NEW_ROW = 0x4e
+const OLD_KEY = 0x4b
+const OLD_ROW = 0x4f
+const NEW_ROW = 0x4e
 
 /** A row that can't be mirrored although every byte of it is right. */
 export class RowRefusal extends Error {

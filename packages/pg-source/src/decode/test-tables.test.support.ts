@@ -48,5 +48,5 @@ export function plain(batch: ChangeBatch) {
 export function onlyBatch(events: readonly SourceEvent[]): ReturnType<typeof plain> {
   const batches = events.filter((event) => event.kind === 'batch')
   assert(batches.length === 1, 'one batch was taken', { kinds: events.map((event) => event.kind) })
-  return plain(batches[0]!.batch)
+  return plain(batches[0].batch)
 }
