@@ -1,1 +1,2 @@
-export {}
+export { RestCatalog } from './rest-catalog.ts'
+export type { RestCatalogOptions } from './options.ts'

@@ -2,3 +2,4 @@ export { withPostgres, type TestDatabase, type TestPostgres } from './postgres.t
 export { emptyBatch, MemoryTableStorage } from './memory-table-storage.ts'
 export { describeObjectStore, type ObjectStoreUnderTest } from './object-store-suite.ts'
 export { describeKeyIndex, type HashesUnderTest, type KeyIndexUnderTest } from './key-index-suite.ts'
+export { describeCatalog, type CatalogUnderTest } from './catalog-suite.ts'
