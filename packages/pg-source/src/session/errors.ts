@@ -91,7 +91,7 @@ function startupError(state: string, text: string, target: Target, made: Make): 
         `${where} has no database "${target.database}". Name one that exists (psql -l lists them).`,
       )
     case '42501':
-      if (/replication|walsender/i.test(text)) {
+      if (/replication|wal ?sender/i.test(text)) {
         return made(
           'invalid',
           'PG_REPLICATION_PRIVILEGE',

@@ -93,6 +93,8 @@ export class ReplicationStream implements ChangeStream {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<SourceEvent, void, undefined> {
     while (!this.isClosing) {
+      // What a decoder holds that met garbage is not to be trusted; what came before a lost connection is.
+      if (this.failure?.kind === 'corrupt') throw this.failure
       const events = this.decoder.take()
       this.connection.resume()
       for (const event of events) {
