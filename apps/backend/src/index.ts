@@ -1,1 +1,8 @@
-export {}
+export { silentLogger } from '@moonlink/core'
+export { loadConfig, type ConfigInputs, type LoadedConfig } from './config/load.ts'
+export type { Config } from './config/schema.ts'
+export { createApi, type ApiOptions } from './http/app.ts'
+export type { FlushReport, ListedTable, ReadyReport, StatusReport, TableStatusReport } from './http/schemas.ts'
+export type { MoonlinkBackend } from './service/backend.ts'
+export { composeBackend, type ComposedBackend, type ComposeOptions } from './service/compose.ts'
+export type { Operations, QueryRequest, RunningQuery } from './service/operations.ts'

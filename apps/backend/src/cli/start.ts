@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { systemClock } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import { createApi } from '../http/app.ts'
-import { listen, type RunningServer } from '../http/server.ts'
+import { listen } from '../http/server.ts'
 import { isLoopback } from '../config/load.ts'
 import { composeBackend, uninstallSource, type ComposedBackend } from '../service/compose.ts'
 import { createLogger, withTroubleLines } from '../service/logger.ts'
@@ -24,9 +24,14 @@ export interface StartFlags extends SourceFlags {
 
 const liveIntervalMs = 500
 const plainIntervalMs = 5_000
+/** A terminal that is closed stops the mirror too. */
+const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /** Mirrors until a signal, a request or an error ends it; returns when everything is committed. */
 export async function start(config: Config): Promise<void> {
+  // Nobody may be looking any more: a mirror goes on, or ends in order.
+  process.stdout.removeAllListeners('error').on('error', () => undefined)
+  process.stderr.on('error', () => undefined)
   const output = process.stdout.isTTY ? terminalOutput() : plainOutput()
   const file = config.log.to === 'file' ? join(config.stateDir, 'moonlink.log') : null
   const composed = await composeBackend(config, {
@@ -37,25 +42,35 @@ export async function start(config: Config): Promise<void> {
     onStep: output.note,
   })
   const signals = stopOnSignals(composed, output)
-  let server: RunningServer | null = null
-  try {
-    const api = createApi(composed.backend, { token: config.http.token, loopback: isLoopback(config.http.listen), logger: composed.logger })
-    server = await listen(api, config.http.listen)
-    for (const line of welcome(config, composed, server.url)) output.note(line)
-    const view = output.follow(composed, hints(config, composed))
-    const error = await composed.backend.ended
-    view.stop()
-    output.note(error === null ? 'stopping: what was read is committed first' : 'stopping')
-    if (error !== null) throw error
-  } finally {
-    try {
-      await composed.close()
-    } finally {
-      await server?.close()
-      signals.release()
-    }
-  }
+  const running = await serve(config, composed, output).then(
+    (server) => ({ server, error: null }),
+    (error: unknown) => ({ server: null, error }),
+  )
+  const failure = running.error ?? (await composed.backend.ended)
+  running.server?.view.stop()
+  output.note(failure === null ? 'stopping: what was read is committed first' : 'stopping')
+  const closed = await composed.close().then(
+    () => null,
+    (error: unknown) => error,
+  )
+  await running.server?.close()
+  signals.release()
+  if (failure !== null) throw failure
+  if (closed !== null) throw closed
   output.note('stopped; everything that was read is in Iceberg')
+}
+
+interface Serving {
+  readonly view: { stop(): void }
+  close(): Promise<void>
+}
+
+async function serve(config: Config, composed: ComposedBackend, output: Output): Promise<Serving> {
+  const { backend, logger } = composed
+  const api = createApi(backend, { token: config.http.token, loopback: isLoopback(config.http.listen), logger })
+  const server = await listen(api, config.http.listen)
+  for (const line of welcome(config, composed, server.url)) output.note(line)
+  return { view: output.follow(composed, hints(config, composed)), close: () => server.close() }
 }
 
 /** Removes slot and publication of the configured source; nothing may be running on them. */
@@ -129,26 +144,28 @@ function stopOnSignals(composed: ComposedBackend, output: Output): { release(): 
     output.note('')
     composed.backend.requestStop()
   }
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal)
-  return { release: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal) }
+  for (const signal of stopSignals) process.on(signal, onSignal)
+  return {
+    release: () => {
+      for (const signal of stopSignals) process.off(signal, onSignal)
+    },
+  }
 }
 
 function welcome(config: Config, composed: ComposedBackend, url: string): string[] {
   const left = composed.leftOut.map((reason) => `not mirrored: ${reason}`)
-  return [`mirroring ${composed.sourceName} to ${config.warehouse}; the API is at ${url}`, ...left]
+  return [`mirroring ${composed.sourceName} to ${config.warehouse ?? config.catalog.uri ?? ''}; the API is at ${url}`, ...left]
 }
 
 function hints(config: Config, composed: ComposedBackend): string[] {
-  const [table] = composed.tables
+  const table = composed.tables.find((name) => name === 'shop.orders') ?? composed.tables[0]
   if (table === undefined) return ['no table is mirrored yet; see them with: pnpm moonlink tables list']
   const [schema, name] = table.split('.')
+  const sql = table.startsWith('shop.') ? 'SELECT status, count(*) FROM shop.orders GROUP BY ALL' : `SELECT count(*) FROM ${table}`
+  const query = `try in another terminal:  pnpm moonlink query "${sql}"`
+  if (config.catalog.kind === 'rest' || config.warehouse === null) return [query, `read it elsewhere:        ${table} in the catalog`]
   const place = config.warehouse.startsWith('file://')
     ? join(fileURLToPath(config.warehouse), schema, name)
     : `${config.warehouse}/${schema}/${name}`
-  const isDemo = table.startsWith('shop.')
-  const sql = isDemo ? 'SELECT status, count(*) FROM shop.orders GROUP BY ALL' : `SELECT count(*) FROM ${table}`
-  return [
-    `try in another terminal:  pnpm moonlink query "${sql}"`,
-    `read it elsewhere:        DuckDB: SELECT count(*) FROM iceberg_scan('${place}')`,
-  ]
+  return [query, `read it elsewhere:        DuckDB: SELECT count(*) FROM iceberg_scan('${place}')`]
 }

@@ -8,7 +8,6 @@ import { settingKeys } from './keys.ts'
 import { getKey, mergeSettings, type Layer, type Settings } from './layers.ts'
 import { nearest } from './nearest.ts'
 import { configSchema, type Config } from './schema.ts'
-import { completeSourceUrl } from './source-url.ts'
 
 export interface ConfigInputs {
   /** Path of a YAML file; without one, `moonlink.yaml` in the working directory where there is one. */
@@ -59,13 +58,11 @@ function complete(parsed: z.output<typeof configSchema>, inputs: ConfigInputs): 
     )
   }
   const stateDir = resolve(inputs.workingDirectory, parsed.stateDir)
-  const warehouse = parsed.warehouse ?? join(stateDir, 'warehouse')
-  const { url } = parsed.source
+  const warehouse = parsed.warehouse ?? (parsed.catalog.kind === 'rest' ? null : join(stateDir, 'warehouse'))
   return {
     ...parsed,
-    source: { ...parsed.source, ...(url === undefined ? {} : { url: completeSourceUrl(url, inputs.environment) }) },
     stateDir,
-    warehouse: warehouseUri(warehouse, inputs.workingDirectory),
+    warehouse: warehouse === null ? null : warehouseUri(warehouse, inputs.workingDirectory),
   }
 }
 

@@ -54,12 +54,7 @@ const tableNames = (description: string) =>
     .prefault([])
     .describe(description)
 
-const identifier = (fallback: string, description: string) =>
-  z
-    .string()
-    .regex(/^[a-z0-9_]{1,40}$/, 'must be 1 to 40 of a-z, 0-9 and _')
-    .prefault(fallback)
-    .describe(description)
+const name = z.string().regex(/^[a-z0-9_]{1,40}$/, 'must be 1 to 40 of a-z, 0-9 and _')
 
 const source = z
   .strictObject({
@@ -68,8 +63,12 @@ const source = z
       .regex(/^postgres(ql)?:\/\//, 'must be a URL such as postgres://user:password@host:5432/database')
       .optional()
       .describe('Connection URL of the Postgres to mirror. Without one, an embedded Postgres with a demo shop is started.'),
-    publication: identifier('moonlink', 'Publication to use; made if it is not there.'),
-    slot: identifier('moonlink', 'Logical replication slot to use; made if it is not there, never dropped and made anew by itself.'),
+    publication: name.prefault('moonlink').describe('Publication to use; made if it is not there.'),
+    slot: name
+      .optional()
+      .describe(
+        'Logical replication slot to use; made if it is not there, never dropped and made anew by itself. Default: moonlink_ and the database.',
+      ),
     tables: tableNames('Tables to mirror, as schema.name. Empty: every table of the database that can be mirrored.'),
     excludeColumns: z
       .record(tableName, z.array(z.string()))
@@ -93,6 +92,7 @@ const catalog = z
     uri: z.url().optional().describe('Base URI of the REST catalog.'),
     warehouse: z.string().optional().describe('Warehouse name the REST catalog asks for.'),
     token: z.string().optional().describe('Bearer token for the REST catalog.'),
+    headers: z.record(z.string(), z.string()).prefault({}).describe('Headers sent with every request to the REST catalog.'),
   })
   .refine((value) => value.kind === 'file' || value.uri !== undefined, { path: ['uri'], message: 'is needed where catalog.kind is rest' })
   .prefault({})
@@ -210,7 +210,9 @@ export const configSchema = z.strictObject({
     .string()
     .min(1)
     .optional()
-    .describe('Where the Iceberg tables live: a directory or s3://bucket/prefix. Default: the directory warehouse in stateDir.'),
+    .describe(
+      'Where the Iceberg tables live: a directory or s3://bucket/prefix. Default: what a REST catalog chooses, else the directory warehouse in stateDir.',
+    ),
   catalog,
   s3,
   stateDir: z
@@ -233,6 +235,6 @@ export type ParsedConfig = z.output<typeof configSchema>
 
 /** A configuration that is complete and checked. */
 export type Config = Omit<ParsedConfig, 'warehouse'> & {
-  /** A `file://` or `s3://` URI without a trailing slash. */
-  readonly warehouse: string
+  /** A `file://` or `s3://` URI without a trailing slash; null where a REST catalog chooses. */
+  readonly warehouse: string | null
 }

@@ -1,4 +1,5 @@
 import type { Catalog, Clock, Logger, ObjectStore, Random } from '@moonlink/core'
+import { RestCatalog } from '@moonlink/catalog-rest'
 import { FileCatalog } from '@moonlink/iceberg-writer'
 import type { Config } from '../config/schema.ts'
 
@@ -8,5 +9,8 @@ export function openCatalog(
   store: ObjectStore,
   ports: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
 ): Catalog {
-  return new FileCatalog({ ...ports, store, warehouse: config.warehouse })
+  const { kind, uri = '', warehouse, token, headers } = config.catalog
+  if (kind === 'file') return new FileCatalog({ ...ports, store, warehouse: config.warehouse ?? '' })
+  const named = { ...(warehouse === undefined ? {} : { warehouse }), ...(token === undefined ? {} : { token }) }
+  return new RestCatalog({ ...ports, uri, headers, ...named })
 }

@@ -4,6 +4,11 @@ import type { Config } from '../config/schema.ts'
 import type { QueryEngine } from './parts.ts'
 
 /** SQL over the engine's union reads. */
-export async function openQueryEngine(config: Config, engine: Engine, files: LocalFiles): Promise<QueryEngine> {
-  throw new MoonlinkError('bug', 'NOT_BUILT', `SQL is not built yet (${config.memory.sqlBytes}, ${engine.appliedLsn}, ${typeof files})`)
+export async function openQueryEngine(_config: Config, _engine: Engine, _files: LocalFiles): Promise<QueryEngine> {
+  return {
+    query: async () => {
+      throw new MoonlinkError('bug', 'NOT_BUILT', 'SQL is not built yet')
+    },
+    close: async () => undefined,
+  }
 }

@@ -1,16 +1,23 @@
 import type { Logger, Lsn, SourceTable, TableName } from '@moonlink/core'
-import { openPgSource, type PgSource } from '@moonlink/pg-source'
+import { openPgSource, parseConnectionString, type PgSource } from '@moonlink/pg-source'
 import type { Config } from '../config/schema.ts'
 import type { ListedSourceTable, SourceHandle } from './parts.ts'
 
 /** Connects to the source and checks everything that would keep a mirror from running. Makes nothing there yet. */
 export async function openSource(config: Config, url: string, logger: Logger): Promise<SourceHandle> {
-  const { publication, slot, excludeColumns, appendOnly, timeAs } = config.source
+  const { publication, slot = defaultSlot(url), excludeColumns, appendOnly, timeAs } = config.source
   const source = await openPgSource(
     { connection: url, publication, slot, excludeColumns, appendOnly, typeOptions: { timeAs }, copyWorkers: config.copy.connections },
     { logger },
   )
   return new PostgresHandle(source)
+}
+
+/** Slots are of the whole server, so two databases need two names. */
+function defaultSlot(url: string): string {
+  const { database, user } = parseConnectionString(url)
+  const name = database ?? process.env['PGDATABASE'] ?? user ?? process.env['PGUSER'] ?? 'source'
+  return `moonlink_${name.toLowerCase().replaceAll(/[^a-z0-9_]/g, '_')}`.slice(0, 40)
 }
 
 class PostgresHandle implements SourceHandle {

@@ -1,12 +1,101 @@
-import { MoonlinkError, type Clock, type LocalFiles, type Logger, type Random } from '@moonlink/core'
+import {
+  isMoonlinkError,
+  MoonlinkError,
+  randomUuid,
+  type Catalog,
+  type Clock,
+  type LocalFiles,
+  type Logger,
+  type ObjectStore,
+  type Random,
+  type TableName,
+  type TableSchema,
+  type TableStorage,
+} from '@moonlink/core'
+import { openTableStorage, ParquetWorkerPool } from '@moonlink/iceberg-writer'
 import type { Config } from '../config/schema.ts'
+import { openCatalog } from './open-catalog.ts'
+import { openStores } from './open-stores.ts'
 import type { Warehouse } from './parts.ts'
 
-/** Opens stores, catalog and Parquet workers of the configured warehouse. */
-export async function openWarehouse(
-  config: Config,
-  ports: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
-): Promise<Warehouse & { readonly localFiles: LocalFiles }> {
-  ports.logger.debug('opening the warehouse', { warehouse: config.warehouse })
-  throw new MoonlinkError('bug', 'NOT_BUILT', 'the warehouse is not built yet')
+export interface WarehousePorts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
 }
+
+/** Opens stores, catalog and Parquet workers of the configured warehouse. */
+export async function openWarehouse(config: Config, ports: WarehousePorts): Promise<OpenedWarehouse> {
+  const { store, localFiles } = openStores(config)
+  const catalog = openCatalog(config, store, ports)
+  return new OpenedWarehouse(config, ports, {
+    store,
+    localFiles,
+    catalog,
+    parquet: new ParquetWorkerPool({ workers: config.parquet.workers }),
+  })
+}
+
+interface Opened {
+  readonly store: ObjectStore
+  readonly localFiles: LocalFiles
+  readonly catalog: Catalog
+  readonly parquet: ParquetWorkerPool
+}
+
+class OpenedWarehouse implements Warehouse {
+  readonly uri: string
+  readonly catalog: Catalog
+  readonly localFiles: LocalFiles
+  readonly #config: Config
+  readonly #ports: WarehousePorts
+  readonly #opened: Opened
+
+  constructor(config: Config, ports: WarehousePorts, opened: Opened) {
+    this.uri = config.warehouse ?? config.catalog.uri ?? 'the catalog'
+    this.catalog = opened.catalog
+    this.localFiles = opened.localFiles
+    this.#config = config
+    this.#ports = ports
+    this.#opened = opened
+  }
+
+  async checkWritable(): Promise<void> {
+    if (this.#config.warehouse === null) return
+    const probe = `${this.uri}/.moonlink-probe-${randomUuid(this.#ports.random)}`
+    try {
+      await this.#opened.store.put(probe, new Uint8Array(probeBytes))
+      await this.#opened.store.delete(probe)
+    } catch (error) {
+      if (!isMoonlinkError(error)) throw error
+      throw new MoonlinkError(error.kind, error.code, `the warehouse can't be written: ${error.message}`, {
+        context: error.context,
+        cause: error,
+      })
+    }
+  }
+
+  async openTable(table: TableName, schema: TableSchema | null, properties: Readonly<Record<string, string>>): Promise<TableStorage> {
+    const { store, catalog, parquet, localFiles } = this.#opened
+    return openTableStorage({
+      ...this.#ports,
+      table,
+      catalog,
+      store,
+      parquet,
+      localFiles,
+      properties,
+      ...(schema === null ? {} : { schema }),
+      ...(this.#config.catalog.kind === 'rest' && this.#config.warehouse !== null
+        ? { location: `${this.uri}/${table.schema}/${table.name}` }
+        : {}),
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#opened.parquet.close()
+  }
+}
+
+/** Enough to notice a disk that is full but for a few bytes. */
+const probeBytes = 64 * 1024

@@ -42,8 +42,8 @@ export function statusReport(inputs: StatusInputs): StatusReport {
 function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusReport {
   const name = formatTableName(mirror.table)
   const streaming = mirror.state === 'streaming'
-  // A table that takes no changes is as far as its last commit.
-  const appliedLsn = streaming ? mirror.appliedLsn : mirror.committedLsn
+  // A table that takes no changes is as far as its last commit; so is every table until the stream has begun.
+  const appliedLsn = streaming ? maxLsn(mirror.appliedLsn, mirror.committedLsn ?? 0n) : mirror.committedLsn
   const lsn = (value: Lsn | null) => (value === null ? null : formatLsn(value))
   return {
     name,
