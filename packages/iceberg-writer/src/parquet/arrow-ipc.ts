@@ -110,7 +110,7 @@ function buffers({ type, length, values, offsets, child }: Column): object {
       return { valueOffsets: offsets!.subarray(0, length + 1), child: arrowData(child!) }
     case 'string':
     case 'binary':
-      return { valueOffsets: offsets!.subarray(0, length + 1), data: values.subarray(0, offsets![length]!) }
+      return { valueOffsets: offsets!.subarray(0, length + 1), data: values.subarray(0, offsets![length]) }
     case 'boolean':
       return { data: values.subarray(0, (length + 7) >> 3) }
     default:

@@ -33,8 +33,8 @@ export function boundsOf(
 
 /** A value as it lies in the column, in memory of its own; a boolean as one byte. */
 function valueBytes({ type, values, offsets }: Column, row: number): Uint8Array {
-  if (type.kind === 'boolean') return new Uint8Array([(values[row >> 3]! >> (row & 7)) & 1])
-  if (offsets !== null) return values.slice(offsets[row]!, offsets[row + 1]!)
+  if (type.kind === 'boolean') return new Uint8Array([(values[row >> 3] >> (row & 7)) & 1])
+  if (offsets !== null) return values.slice(offsets[row], offsets[row + 1])
   const width = fixedWidth(type)
   return values.slice(row * width, (row + 1) * width)
 }
@@ -50,9 +50,9 @@ function withZero(bytes: Uint8Array, kind: PrimitiveType['kind'], zero: number):
 /** A little-endian two's-complement integer as big-endian without redundant sign bytes. */
 function minimalBigEndian(bytes: Uint8Array): Uint8Array {
   const reversed = bytes.reverse()
-  const sign = reversed[0]! & 0x80 ? 0xff : 0
+  const sign = reversed[0] & 0x80 ? 0xff : 0
   let start = 0
-  while (start < reversed.length - 1 && reversed[start] === sign && (reversed[start + 1]! & 0x80) === (sign & 0x80)) start++
+  while (start < reversed.length - 1 && reversed[start] === sign && (reversed[start + 1] & 0x80) === (sign & 0x80)) start++
   return reversed.slice(start)
 }
 
@@ -78,7 +78,7 @@ function truncateStringUp(bytes: Uint8Array): Uint8Array | null {
 function endOfCodePoints(bytes: Uint8Array, count: number): number {
   let seen = 0
   for (let index = 0; index < bytes.length; index++) {
-    const isContinuation = (bytes[index]! & 0xc0) === 0x80
+    const isContinuation = (bytes[index] & 0xc0) === 0x80
     if (!isContinuation && seen++ === count) return index
   }
   return bytes.length
@@ -89,7 +89,7 @@ function truncateBinaryUp(bytes: Uint8Array): Uint8Array | null {
   for (let last = TRUNCATED_LENGTH - 1; last >= 0; last--) {
     if (bytes[last] === 0xff) continue
     const bound = bytes.slice(0, last + 1)
-    bound[last]!++
+    bound[last]++
     return bound
   }
   return null

@@ -29,12 +29,12 @@ export function concatFiles(
   footers.forEach((metadata, index) => {
     rows += metadata.i64(FileMetaData.NUM_ROWS) ?? 0
     for (const group of metadata.structs(FileMetaData.ROW_GROUPS)) {
-      groups.push(appendPages(output, parts[index]!, group, groups.length, moved))
+      groups.push(appendPages(output, parts[index], group, groups.length, moved))
     }
   })
   // After all pages, near the footer, as the format wants them.
   for (const chunk of moved) appendIndexes(output, chunk)
-  const metadata = footers[0]!
+  const metadata = footers[0]
   metadata.setI64(FileMetaData.NUM_ROWS, rows).setStructs(FileMetaData.ROW_GROUPS, groups)
   edit(metadata)
   output.append(encodeFooter(metadata))

@@ -28,8 +28,8 @@ export function readWindow(source: ParquetSource, window: ReadWindow, fields: re
   })
   const rows: ColumnBatch = { fields, columns: columns.slice(0, fields.length), length }
   if (lineage === null) return { firstRow, rows, rowIds: null, lastUpdated: null }
-  const rowIds = resolveLineage(columns[fields.length]!, length, (row) => lineage.firstRowId + firstRow + row)
-  const lastUpdated = resolveLineage(columns[fields.length + 1]!, length, () => lineage.dataSequenceNumber)
+  const rowIds = resolveLineage(columns[fields.length], length, (row) => lineage.firstRowId + firstRow + row)
+  const lastUpdated = resolveLineage(columns[fields.length + 1], length, () => lineage.dataSequenceNumber)
   return { firstRow, rows, rowIds, lastUpdated }
 }
 
@@ -42,7 +42,7 @@ export function fetchRows(source: ParquetSource, positions: Uint32Array, fields:
     for (const window of readWindows(metadata, fields)) {
       const first = next
       const end = window.firstRow + window.length
-      while (next < positions.length && positions[next]! < end) next++
+      while (next < positions.length && positions[next] < end) next++
       if (next > first)
         appendWindow(builder, openRowGroup(bytes, metadata, window.rowGroup, fields), window, positions.subarray(first, next))
     }
@@ -57,10 +57,10 @@ export function fetchRows(source: ParquetSource, positions: Uint32Array, fields:
 function appendWindow(builder: BatchBuilder, group: OpenRowGroup, window: ReadWindow, positions: Uint32Array): void {
   let from = 0
   while (from < positions.length) {
-    const first = positions[from]!
+    const first = positions[from]
     let to = from + 1
-    while (to < positions.length && positions[to]! - positions[to - 1]! <= MAX_GAP_ROWS) to++
-    const length = positions[to - 1]! - first + 1
+    while (to < positions.length && positions[to] - positions[to - 1] <= MAX_GAP_ROWS) to++
+    const length = positions[to - 1] - first + 1
     const columns = decodeRows(group, window.offset + first - window.firstRow, length)
     const rows = positions.subarray(from, to).map((position) => position - first)
     builder.appendGather({ fields: builder.fields, columns, length }, rows)
@@ -84,7 +84,7 @@ interface OpenRowGroup {
 
 function openRowGroup(bytes: ByteSource, metadata: ThriftStruct, rowGroup: number, fields: readonly Field[]): OpenRowGroup {
   const stored = nodesOf(metadata, fields).flatMap((node, index) => {
-    return node === null ? [] : [{ index, node, physical: physicalColumn(node, fields[index]!.type) }]
+    return node === null ? [] : [{ index, node, physical: physicalColumn(node, fields[index].type) }]
   })
   const nodes = stored.map(({ node }) => node)
   return { fields, stored, file: nodes.length === 0 ? new Uint8Array(0) : subFile(bytes, metadata, rowGroup, nodes) }
@@ -96,10 +96,10 @@ function decodeRows({ fields, stored, file }: OpenRowGroup, offset: number, leng
   if (stored.length > 0 && length > 0) {
     const batch = decodeArrow(file, offset, length)
     stored.forEach(({ index, physical }, at) => {
-      columns[index] = toColumn(batch.data.children[at]!, physical, fields[index]!.type)
+      columns[index] = toColumn(batch.data.children[at], physical, fields[index].type)
     })
   }
-  return columns.map((column, index) => column ?? nullColumn(fields[index]!.type, length))
+  return columns.map((column, index) => column ?? nullColumn(fields[index].type, length))
 }
 
 function decodeArrow(file: Uint8Array, offset: number, length: number): arrow.RecordBatch {

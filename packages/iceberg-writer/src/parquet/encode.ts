@@ -47,7 +47,7 @@ function columnsToWrite({ rows, rowIds, lastUpdated }: RowsToWrite, schema: Tabl
   const columns = schema.fields.map((field) => columnOf(rows, field))
   ;[rowIds, lastUpdated].forEach((values, index) => {
     if (values === null) return
-    fields.push(LINEAGE_FIELDS[index]!)
+    fields.push(LINEAGE_FIELDS[index])
     columns.push(lineageColumn(values, rows.length))
   })
   return { fields, columns, length: rows.length }
@@ -55,7 +55,7 @@ function columnsToWrite({ rows, rowIds, lastUpdated }: RowsToWrite, schema: Tabl
 
 function columnOf(rows: ColumnBatch, field: Field): Column {
   const index = rows.fields.findIndex(({ id }) => id === field.id)
-  const column = index < 0 ? nullColumn(field.type, rows.length) : sliceColumn(rows.columns[index]!, 0, rows.length)
+  const column = index < 0 ? nullColumn(field.type, rows.length) : sliceColumn(rows.columns[index], 0, rows.length)
   if (field.required && column.nullCount > 0) {
     const message = `field "${field.name}" is required, but ${column.nullCount} of ${column.length} rows to write have none; make it optional`
     throw new MoonlinkError('invalid', 'PARQUET_REQUIRED_FIELD_NULL', message, { context: { field: field.id } })

@@ -37,7 +37,7 @@ export function extremesOf(column: Column): Extremes {
 }
 
 function isNull(validity: Uint8Array | null, row: number): boolean {
-  return validity !== null && ((validity[row >> 3]! >> (row & 7)) & 1) === 0
+  return validity !== null && ((validity[row >> 3] >> (row & 7)) & 1) === 0
 }
 
 function booleanExtremes({ values, validity, length }: Column): Extremes {
@@ -45,7 +45,7 @@ function booleanExtremes({ values, validity, length }: Column): Extremes {
   let greatest = -1
   for (let row = 0; row < length && (least < 0 || greatest < 0); row++) {
     if (isNull(validity, row)) continue
-    if ((values[row >> 3]! >> (row & 7)) & 1) greatest = greatest < 0 ? row : greatest
+    if ((values[row >> 3] >> (row & 7)) & 1) greatest = greatest < 0 ? row : greatest
     else least = least < 0 ? row : least
   }
   return { least: least < 0 ? greatest : least, greatest: greatest < 0 ? least : greatest, nanCount: 0 }
@@ -59,7 +59,7 @@ function intExtremes({ values, validity, length }: Column): Extremes {
   let max = -Infinity
   for (let row = 0; row < length; row++) {
     if (isNull(validity, row)) continue
-    const value = numbers[row]!
+    const value = numbers[row]
     if (value < min) {
       min = value
       least = row
@@ -80,11 +80,11 @@ function floatExtremes({ type, values, validity, length }: Column): Extremes {
   let nanCount = 0
   for (let row = 0; row < length; row++) {
     if (isNull(validity, row)) continue
-    const value = numbers[row]!
+    const value = numbers[row]
     if (value !== value) nanCount++
     else {
-      if (least < 0 || value < numbers[least]!) least = row
-      if (greatest < 0 || value > numbers[greatest]!) greatest = row
+      if (least < 0 || value < numbers[least]) least = row
+      if (greatest < 0 || value > numbers[greatest]) greatest = row
     }
   }
   return { least, greatest, nanCount }
@@ -108,9 +108,9 @@ function compareWords(numbers: Int32Array, a: number, b: number, words: number):
   const atA = a * words
   const atB = b * words
   let word = words - 1
-  if (numbers[atA + word] !== numbers[atB + word]) return numbers[atA + word]! - numbers[atB + word]!
+  if (numbers[atA + word] !== numbers[atB + word]) return numbers[atA + word] - numbers[atB + word]
   while (--word >= 0) {
-    if (numbers[atA + word] !== numbers[atB + word]) return (numbers[atA + word]! >>> 0) - (numbers[atB + word]! >>> 0)
+    if (numbers[atA + word] !== numbers[atB + word]) return (numbers[atA + word] >>> 0) - (numbers[atB + word] >>> 0)
   }
   return 0
 }
@@ -118,7 +118,7 @@ function compareWords(numbers: Int32Array, a: number, b: number, words: number):
 function byteExtremes(column: Column): Extremes {
   const { type, values, offsets, validity, length } = column
   const width = fixedWidth(type)
-  const start = (row: number) => (offsets === null ? row * width : offsets[row]!)
+  const start = (row: number) => (offsets === null ? row * width : offsets[row])
   let least = -1
   let greatest = -1
   for (let row = 0; row < length; row++) {
@@ -137,7 +137,7 @@ function compareBytes(values: Uint8Array, from: number, to: number, fromB: numbe
   const sizeB = toB - fromB
   const common = Math.min(size, sizeB, isPrefixEnough ? COMPARED_BYTES : size)
   for (let index = 0; index < common; index++) {
-    const difference = values[from + index]! - values[fromB + index]!
+    const difference = values[from + index] - values[fromB + index]
     if (difference !== 0) return difference
   }
   return size - sizeB

@@ -15,12 +15,12 @@ export function lineageColumn(values: Float64Array, length: number): Column {
   const validity = new Uint8Array((length + 7) >> 3)
   let nullCount = 0
   for (let row = 0; row < length; row++) {
-    const value = values[row]!
+    const value = values[row]
     if (value < 0) {
       nullCount++
       continue
     }
-    validity[row >> 3]! |= 1 << (row & 7)
+    validity[row >> 3] |= 1 << (row & 7)
     words[row * 2] = (value % TWO_TO_32) | 0
     words[row * 2 + 1] = Math.floor(value / TWO_TO_32)
   }
@@ -34,8 +34,8 @@ export function resolveLineage(stored: Column | null, length: number, inherited:
   const words = stored === null ? null : new Int32Array(stored.values.buffer, stored.values.byteOffset, length * 2)
   const validity = stored?.validity ?? null
   for (let row = 0; row < length; row++) {
-    const isStored = words !== null && (validity === null || ((validity[row >> 3]! >> (row & 7)) & 1) === 1)
-    result[row] = isStored ? words[row * 2 + 1]! * TWO_TO_32 + (words[row * 2]! >>> 0) : inherited(row)
+    const isStored = words !== null && (validity === null || ((validity[row >> 3] >> (row & 7)) & 1) === 1)
+    result[row] = isStored ? words[row * 2 + 1] * TWO_TO_32 + (words[row * 2] >>> 0) : inherited(row)
   }
   return result
 }

@@ -14,7 +14,7 @@ export function fileMetrics(batch: ColumnBatch, metadata: ThriftStruct): FileMet
   const upperBounds: Record<number, Uint8Array> = {}
   batch.fields.forEach(({ id, type }, index) => {
     if (type.kind === 'list') return
-    const column = batch.columns[index]!
+    const column = batch.columns[index]
     const extremes = extremesOf(column)
     valueCounts[id] = batch.length
     nullCounts[id] = column.nullCount
@@ -34,7 +34,7 @@ function layoutOf(metadata: ThriftStruct): Pick<FileMetrics, 'columnSizes' | 'sp
     const ranges = group.structs(RowGroup.COLUMNS).map(chunkRange)
     splitOffsets.push(Math.min(...ranges.map(({ start }) => start)))
     ranges.forEach(({ size }, leaf) => {
-      const id = leaves[leaf]!.fieldId!
+      const id = leaves[leaf].fieldId!
       columnSizes[id] = (columnSizes[id] ?? 0) + size
     })
   }

@@ -50,7 +50,7 @@ function listElement(node: SchemaNode): SchemaNode | null {
   const repeated = node.children[0]
   if (node.children.length !== 1 || repeated === undefined || !repeated.repeated) return null
   if (repeated.children.length === 0) return repeated
-  return repeated.children.length === 1 ? repeated.children[0]! : null
+  return repeated.children.length === 1 ? repeated.children[0] : null
 }
 
 /** Exact types and Iceberg's promotions: int to long, float to double, date to timestamp, decimals of any width. */

@@ -12,8 +12,8 @@ export function sliceColumn(column: Column, from: number, to: number): Column {
     const values = kind === 'boolean' ? sliceBits(column.values, from, to) : column.values.subarray(from * width, to * width)
     return { ...shared, values, offsets: null, child: null }
   }
-  const first = column.offsets[from]!
-  const last = column.offsets[to]!
+  const first = column.offsets[from]
+  const last = column.offsets[to]
   const offsets = rebase(column.offsets.subarray(from, to + 1), first)
   if (column.child !== null) return { ...shared, values: column.values, offsets, child: sliceColumn(column.child, first, last) }
   return { ...shared, values: column.values.subarray(first, last), offsets, child: null }
@@ -31,7 +31,7 @@ function sliceBits(bitmap: Uint8Array, from: number, to: number): Uint8Array {
   if (shift === 0) return bitmap.subarray(start, start + bytes)
   const result = new Uint8Array(bytes)
   for (let index = 0; index < bytes; index++) {
-    result[index] = (bitmap[start + index]! >> shift) | ((bitmap[start + index + 1] ?? 0) << (8 - shift))
+    result[index] = (bitmap[start + index] >> shift) | ((bitmap[start + index + 1] ?? 0) << (8 - shift))
   }
   return result
 }
@@ -39,8 +39,8 @@ function sliceBits(bitmap: Uint8Array, from: number, to: number): Uint8Array {
 function countBits(bitmap: Uint8Array, length: number): number {
   let count = 0
   const whole = length >> 3
-  for (let index = 0; index < whole; index++) count += bitsInByte(bitmap[index]!)
-  if (length & 7) count += bitsInByte(bitmap[whole]! & ((1 << (length & 7)) - 1))
+  for (let index = 0; index < whole; index++) count += bitsInByte(bitmap[index])
+  if (length & 7) count += bitsInByte(bitmap[whole] & ((1 << (length & 7)) - 1))
   return count
 }
 

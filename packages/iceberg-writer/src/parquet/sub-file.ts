@@ -46,12 +46,12 @@ export function subFile(source: ByteSource, metadata: ThriftStruct, rowGroup: nu
       root,
       group,
       nodes,
-      chunks.map((chunk, index) => movedTo(chunk, starts[index]!)),
+      chunks.map((chunk, index) => movedTo(chunk, starts[index])),
     ),
   )
   const file = new Uint8Array(end + footer.length)
   file.set(MAGIC_BYTES)
-  ranges.forEach(({ start, size }, index) => source.readInto(file.subarray(starts[index], starts[index]! + size), start))
+  ranges.forEach(({ start, size }, index) => source.readInto(file.subarray(starts[index], starts[index] + size), start))
   file.set(footer, end)
   return file
 }

@@ -215,7 +215,7 @@ class Reader {
 
   private byte(): number {
     if (this.at >= this.bytes.length) throw malformed('the input ends early')
-    return this.bytes[this.at++]!
+    return this.bytes[this.at++]
   }
 
   private take(size: number): Uint8Array {

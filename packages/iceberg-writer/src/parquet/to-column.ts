@@ -21,7 +21,7 @@ export function toColumn(data: arrow.Data, source: PhysicalColumn, type: FieldTy
   })
   switch (type.kind) {
     case 'list':
-      return of(NO_BYTES, offsetsOf(data), toColumn(data.children[0]!, source.element!, type.element))
+      return of(NO_BYTES, offsetsOf(data), toColumn(data.children[0], source.element!, type.element))
     case 'string':
     case 'binary':
       return of(aligned(bytesOf(data.values as Uint8Array)), offsetsOf(data))
@@ -64,7 +64,7 @@ function widen(values: Int32Array): Uint8Array {
   const words = new Int32Array(values.length * 2)
   for (let index = 0; index < values.length; index++) {
     words[index * 2] = values[index]!
-    words[index * 2 + 1] = values[index]! >> 31
+    words[index * 2 + 1] = values[index] >> 31
   }
   return bytesOf(words)
 }
@@ -77,7 +77,7 @@ function decimals(data: arrow.Data, physical: number): Uint8Array {
     const source = new Int32Array(values.buffer, values.byteOffset, values.byteLength >> 2)
     const width = physical === PhysicalType.INT32 ? 1 : 2
     for (let row = 0; row < data.length; row++) {
-      const high = source[row * width + width - 1]!
+      const high = source[row * width + width - 1]
       words.fill(high >> 31, row * 4, row * 4 + 4)
       words[row * 4] = source[row * width]!
       if (width === 2) words[row * 4 + 1] = high
@@ -89,8 +89,8 @@ function decimals(data: arrow.Data, physical: number): Uint8Array {
   const offsets = physical === PhysicalType.BYTE_ARRAY ? offsetsOf(data) : null
   const width = offsets === null ? (data.type as arrow.FixedSizeBinary).byteWidth : 0
   for (let row = 0; row < data.length; row++) {
-    const start = offsets === null ? row * width : offsets[row]!
-    const end = offsets === null ? start + width : offsets[row + 1]!
+    const start = offsets === null ? row * width : offsets[row]
+    const end = offsets === null ? start + width : offsets[row + 1]
     reverseInto(target, row * 16, bytes, start, end)
   }
   return target
@@ -99,10 +99,10 @@ function decimals(data: arrow.Data, physical: number): Uint8Array {
 /** Writes a big-endian integer of any width as 16 bytes little-endian, its sign extended. */
 function reverseInto(target: Uint8Array, at: number, source: Uint8Array, start: number, end: number): void {
   if (start === end) return
-  const sign = source[start]! & 0x80 ? 0xff : 0
+  const sign = source[start] & 0x80 ? 0xff : 0
   for (let index = 0; index < 16; index++) {
     const from = end - 1 - index
-    target[at + index] = from >= start ? source[from]! : sign
+    target[at + index] = from >= start ? source[from] : sign
   }
   if (end - start > 16 && source.subarray(start, end - 16).some((byte) => byte !== sign)) {
     throw new MoonlinkError('corrupt', 'PARQUET_DECIMAL_RANGE', 'a decimal of a Parquet file exceeds 128 bits')

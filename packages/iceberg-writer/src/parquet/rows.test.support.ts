@@ -1,0 +1,90 @@
+import {
+  appendValue,
+  BatchBuilder,
+  valueAt,
+  type ColumnBatch,
+  type Field,
+  type FieldType,
+  type PrimitiveType,
+  type Value,
+} from '@moonlink/core'
+import fc from 'fast-check'
+
+const KINDS = ['boolean', 'int', 'long', 'float', 'double', 'date', 'time', 'timestamp', 'timestamptz', 'string', 'uuid', 'binary'] as const
+
+const primitiveType: fc.Arbitrary<PrimitiveType> = fc.oneof(
+  fc.constantFrom(...KINDS).map((kind): PrimitiveType => ({ kind })),
+  fc.integer({ min: 1, max: 20 }).map((length): PrimitiveType => ({ kind: 'fixed', length })),
+  fc
+    .integer({ min: 1, max: 38 })
+    .chain((precision) => fc.integer({ min: 0, max: precision }).map((scale): PrimitiveType => ({ kind: 'decimal', precision, scale }))),
+)
+
+/** Fields of every type, ids 1, 3, 5 …; a list's element has the id after its list's. */
+export const anyFields: fc.Arbitrary<Field[]> = fc
+  .array(fc.record({ type: primitiveType, required: fc.boolean(), isList: fc.nat(4).map((n) => n === 0) }), { minLength: 1, maxLength: 6 })
+  .map((columns) =>
+    columns.map(({ type, required, isList }, index) => field(index * 2 + 1, isList ? listOf(type, index * 2 + 2) : type, required)),
+  )
+
+export function field(id: number, type: FieldType, required = false): Field {
+  return { id, name: `column ${id}`, type, required }
+}
+
+export function listOf(element: FieldType, elementId: number): FieldType {
+  return { kind: 'list', element, elementId, elementRequired: false }
+}
+
+/** Values that the type can hold, the awkward ones more often. */
+export function anyValue(type: FieldType): fc.Arbitrary<Value> {
+  switch (type.kind) {
+    case 'boolean':
+      return fc.boolean()
+    case 'int':
+    case 'date':
+      return fc.oneof(fc.integer(), fc.constantFrom(0, -1, -0x8000_0000, 0x7fff_ffff))
+    case 'long':
+    case 'timestamp':
+    case 'timestamptz':
+      return fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
+    case 'time':
+      return fc.bigInt({ min: 0n, max: 86_399_999_999n })
+    case 'float':
+      return fc.oneof(fc.float(), fc.constantFrom(0, -0, NaN, Infinity, -Infinity))
+    case 'double':
+      return fc.oneof(fc.double(), fc.constantFrom(0, -0, NaN, Infinity, -Infinity))
+    case 'string':
+      return fc.oneof(fc.string({ unit: 'binary', maxLength: 40 }), fc.constantFrom('', '\u{10ffff}'.repeat(20), 'x'.repeat(200)))
+    case 'binary':
+      return fc.oneof(fc.uint8Array({ maxLength: 40 }), fc.constant(new Uint8Array(20).fill(255)))
+    case 'uuid':
+      return fc.uint8Array({ minLength: 16, maxLength: 16 })
+    case 'fixed':
+      return fc.uint8Array({ minLength: type.length, maxLength: type.length })
+    case 'decimal': {
+      const max = 10n ** BigInt(type.precision) - 1n
+      return fc.oneof(fc.bigInt({ min: -max, max }), fc.constantFrom(0n, -1n, max, -max))
+    }
+    case 'list':
+      return fc.array(anyCell(type.element, type.elementRequired), { maxLength: 5 })
+  }
+}
+
+/** Rows of these fields, as values per row. */
+export function anyRows(fields: readonly Field[], maxLength: number): fc.Arbitrary<Value[][]> {
+  return fc.array(fc.tuple(...fields.map(({ type, required }) => anyCell(type, required))), { maxLength })
+}
+
+export function toBatch(fields: readonly Field[], rows: readonly (readonly Value[])[]): ColumnBatch {
+  const batch = new BatchBuilder(fields)
+  for (const row of rows) row.forEach((value, index) => appendValue(batch.builders[index], value))
+  return { ...batch.view(), length: rows.length }
+}
+
+export function toRows(batch: ColumnBatch): Value[][] {
+  return Array.from({ length: batch.length }, (_, row) => batch.columns.map((column) => valueAt(column, row)))
+}
+
+function anyCell(type: FieldType, required: boolean): fc.Arbitrary<Value> {
+  return required ? anyValue(type) : fc.option(anyValue(type), { freq: 4 })
+}

@@ -1,0 +1,102 @@
+import { isMoonlinkError, type ColumnBatch, type Field, type RowsToWrite } from '@moonlink/core'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { field, listOf, toBatch, toRows } from './rows.test.support.ts'
+import { ParquetWorkerPool } from './worker-pool.ts'
+
+const fields: readonly Field[] = [field(1, { kind: 'long' }, true), field(3, { kind: 'string' }), field(5, listOf({ kind: 'int' }, 6))]
+const schema = { fields, identifierFieldIds: [1] }
+const values = Array.from({ length: 100 }, (_, row) => [BigInt(row), `row ${row}`, [row]])
+const rows = (): RowsToWrite => ({ rows: toBatch(fields, values), rowIds: null, lastUpdated: null })
+
+const pools: ParquetWorkerPool[] = []
+function open(options?: ConstructorParameters<typeof ParquetWorkerPool>[0]): ParquetWorkerPool {
+  const pool = new ParquetWorkerPool(options)
+  pools.push(pool)
+  return pool
+}
+afterAll(() => Promise.all(pools.map((pool) => pool.close())))
+
+describe('ParquetWorkerPool', () => {
+  it('writes, scans and fetches in threads, from memory and from disk', async () => {
+    const pool = open({ workers: 2 })
+    const { bytes, recordCount } = await pool.encode(rows(), schema, { rowGroupRows: 30, compression: 'snappy' })
+    expect(recordCount).toBe(100)
+    const directory = await mkdtemp(join(tmpdir(), 'parquet-'))
+    const path = join(directory, 'a.parquet')
+    await writeFile(path, bytes)
+    for (const source of [{ bytes }, { path }]) {
+      expect(await scanAll(pool, source)).toEqual(values)
+      const fetched = await pool.fetch(source, Uint32Array.of(0, 29, 30, 99), [fields[1]])
+      expect(toRows(fetched)).toEqual([['row 0'], ['row 29'], ['row 30'], ['row 99']])
+    }
+    expect(bytes.length).toBeGreaterThan(0)
+    await rm(directory, { recursive: true })
+    await expect(pool.fetch({ path }, Uint32Array.of(0), fields)).rejects.toMatchObject({ code: 'PARQUET_FILE_NOT_FOUND' })
+  })
+
+  it('takes over the memory of what it writes, but no empty buffers, which builders share', async () => {
+    const given = rows()
+    const list = given.rows.columns[2]
+    expect(list.values.length).toBe(0)
+    const first = open({ workers: 1 }).encode(given, schema)
+    expect(given.rows.columns[0].values.length).toBe(0)
+    expect(() => new Int32Array(list.values.buffer)).not.toThrow()
+    await first
+    await open({ workers: 1 }).encode(rows(), schema)
+  })
+
+  it('takes columns that share a buffer and memory that cannot be moved', async () => {
+    const pool = open({ workers: 1 })
+    const { bytes } = await pool.encode(rows(), schema)
+    const batches: ColumnBatch[] = []
+    for await (const { rows } of pool.scan({ bytes }, { fields, lineage: null })) batches.push(rows)
+    expect(batches).toHaveLength(1)
+    const text = Buffer.from('shared')
+    const pooled = {
+      ...batches[0].columns[1],
+      length: 100,
+      values: new Uint8Array(text.buffer, text.byteOffset, text.length),
+      offsets: new Int32Array(101).fill(6, 1),
+    }
+    const mixed = { fields, columns: [batches[0].columns[0], pooled, batches[0].columns[2]], length: 100 }
+    const again = await pool.encode({ rows: mixed, rowIds: null, lastUpdated: null }, schema)
+    expect((await scanAll(pool, again))[0]).toEqual([0n, 'shared', [0]])
+    expect(text.toString()).toBe('shared')
+  })
+
+  it('works through more jobs than threads and replaces threads that grew too large', async () => {
+    const pool = open({ workers: 2, maxWorkerBytes: 1 })
+    const files = await Promise.all(Array.from({ length: 6 }, () => pool.encode(rows(), schema)))
+    const scans = await Promise.all(files.map((file) => scanAll(pool, file)))
+    for (const scan of scans) expect(scan).toEqual(values)
+  })
+
+  it('passes errors on and stays usable', async () => {
+    const pool = open({ workers: 1 })
+    const missing = { rows: toBatch([], []), rowIds: null, lastUpdated: null }
+    const wrong = pool.encode({ ...missing, rows: { ...missing.rows, length: 3 } }, schema)
+    await expect(wrong).rejects.toSatisfy((error) => isMoonlinkError(error, 'invalid') && error.code === 'PARQUET_REQUIRED_FIELD_NULL')
+    const { bytes } = await pool.encode(rows(), schema)
+    const damaged = bytes.slice().fill(0xab, 4, bytes.length / 2)
+    await expect(scanAll(pool, { bytes: damaged })).rejects.toSatisfy((error) => isMoonlinkError(error, 'corrupt'))
+    expect(await scanAll(pool, { bytes })).toEqual(values)
+  })
+
+  it('rejects what is left when it is closed, and everything after', async () => {
+    const pool = open({ workers: 1 })
+    const jobs = [pool.encode(rows(), schema), pool.encode(rows(), schema)]
+    const settled = Promise.allSettled(jobs)
+    await pool.close()
+    for (const result of await settled) expect(result).toMatchObject({ status: 'rejected', reason: { code: 'PARQUET_POOL_CLOSED' } })
+    await expect(pool.encode(rows(), schema)).rejects.toMatchObject({ code: 'PARQUET_POOL_CLOSED' })
+  })
+})
+
+async function scanAll(pool: ParquetWorkerPool, source: { readonly bytes: Uint8Array } | { readonly path: string }): Promise<unknown[]> {
+  const result: unknown[] = []
+  for await (const { rows } of pool.scan(source, { fields, lineage: null })) result.push(...toRows(rows))
+  return result
+}
