@@ -136,7 +136,7 @@ async function prepareDatabase(connection: pg.ClientConfig, database: string): P
     const { rows } = await client.query<{ server_version: string }>('SHOW server_version')
     const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [database])
     if (rowCount === 0) await client.query(`CREATE DATABASE ${pg.escapeIdentifier(database)}`)
-    return rows[0]!.server_version.split(' ')[0]!
+    return rows[0].server_version.split(' ')[0]
   } finally {
     await client.end()
   }

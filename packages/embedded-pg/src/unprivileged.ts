@@ -53,7 +53,7 @@ async function readAccounts(): Promise<readonly Account[]> {
     .split('\n')
     .map((line) => line.split(':'))
     .filter((parts) => parts.length >= 4)
-    .map((parts) => ({ name: parts[0]!, uid: Number(parts[2]), gid: Number(parts[3]) }))
+    .map((parts) => ({ name: parts[0], uid: Number(parts[2]), gid: Number(parts[3]) }))
     .filter((account) => Number.isInteger(account.uid) && account.uid > 0)
 }
 

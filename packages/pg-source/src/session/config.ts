@@ -48,6 +48,6 @@ export type PgSourceSettings = z.output<typeof pgSourceConfig>
 export function parseConfig(config: PgSourceConfig): PgSourceSettings {
   const parsed = pgSourceConfig.safeParse(config)
   if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]!
+  const issue = parsed.error.issues[0]
   throw new MoonlinkError('invalid', 'PG_CONFIG', `source configuration: ${issue.path.join('.') || 'value'}: ${issue.message}.`)
 }

@@ -6,12 +6,9 @@ import { connectionError, lostConnection, messageOf, sqlState, type Target } fro
 import { planTls, type TlsPlan } from './tls.ts'
 
 /** How values look wherever they travel as text, whatever the server's and the role's own settings. */
-const SESSION = [
-  ...['datestyle=ISO', 'intervalstyle=postgres', 'bytea_output=hex', 'extra_float_digits=3', 'timezone=UTC'],
-  ...['search_path=pg_catalog', 'idle_in_transaction_session_timeout=0'],
-]
-  .map((setting) => `-c ${setting}`)
-  .join(' ')
+const SESSION =
+  '-c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=3 -c timezone=UTC ' +
+  '-c search_path=pg_catalog -c idle_in_transaction_session_timeout=0'
 
 /** `pg` passes this on to the server; its types do not know it. */
 type ReplicationConfig = pg.ClientConfig & { readonly replication?: 'database' }

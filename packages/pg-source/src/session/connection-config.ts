@@ -57,7 +57,7 @@ export function parseConnectionString(text: string): ConnectionParts {
   }
   const parsed = connectionParts.safeParse(parts)
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]!
+    const issue = parsed.error.issues[0]
     throw malformed(`${issue.path.join('.')}: ${issue.message}`)
   }
   if (parsed.data.host?.includes(',')) throw malformed('several hosts; name one, the primary')
@@ -77,7 +77,7 @@ function urlValues(text: string): [string, string][] {
   }
   const place = /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(address)
   if (!place && !address.includes(',')) throw malformed('it does not read as postgres://user:password@host:port/database')
-  const host = place ? place[1]! : address
+  const host = place ? place[1] : address
   if (host !== '') values.push(['host', decode(host.replace(/^\[|\]$/g, ''))])
   if (place?.[2]) values.push(['port', place[2]])
   if (database) values.push(['dbname', decode(database)])
@@ -93,7 +93,7 @@ function keywordValues(text: string): [string, string][] {
   const pattern = /\s*([a-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))(?=\s|$)/gy
   let end = 0
   for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
-    values.push([match[1]!, (match[2] ?? match[3] ?? '').replaceAll(/\\(.)/g, '$1')])
+    values.push([match[1], (match[2] ?? match[3] ?? '').replaceAll(/\\(.)/g, '$1')])
     end = pattern.lastIndex
   }
   if (values.length === 0 || text.slice(end).trim() !== '') throw malformed('write postgres://user:password@host:port/database')

@@ -92,7 +92,7 @@ test('dead rows, pages added meanwhile, children and empty tables: the copy has 
   // The temporary slot went at once; the permanent one stays.
   expect(
     (await client.query<{ slot_name: string }>('SELECT slot_name FROM pg_replication_slots')).rows.filter((row) =>
-      row.slot_name.startsWith(`${config.slot}`),
+      row.slot_name.startsWith(config.slot),
     ),
   ).toEqual([{ slot_name: config.slot }])
   await source.close()

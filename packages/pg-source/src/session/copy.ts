@@ -146,7 +146,7 @@ export class SnapshotCopy implements TableCopy {
     const { rows } = await this.guard.query<{ pages: number; size: number }>(sql, [table.relationOid]).catch((error: unknown) => {
       throw this.isClosed ? this.reasonOfEnd() : copyFailed(error)
     })
-    const { pages, size } = rows[0]!
+    const { pages, size } = rows[0]
     const step = Math.max(1, Math.floor(this.settings.copyRangeBytes / size))
     const count = Math.max(1, Math.ceil(pages / step))
     if (count === 1) return ['']
@@ -203,7 +203,7 @@ async function lock(guard: pg.Client, tables: readonly TableName[]): Promise<voi
 }
 
 async function processId(client: pg.Client): Promise<number> {
-  return (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]!.pid
+  return (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0].pid
 }
 
 function copyFailed(error: unknown): MoonlinkError {

@@ -20,9 +20,9 @@ export async function readPosition(connection: CatalogConnection, slot: string):
     [slot],
   )
   return {
-    sourceLsn: parseLsn(row!.flush),
-    confirmedFlushLsn: row!.confirmed === null ? null : parseLsn(row!.confirmed),
-    retainedBytes: Math.max(0, row!.retained ?? 0),
+    sourceLsn: parseLsn(row.flush),
+    confirmedFlushLsn: row.confirmed === null ? null : parseLsn(row.confirmed),
+    retainedBytes: Math.max(0, row.retained ?? 0),
   }
 }
 
@@ -55,7 +55,7 @@ async function readEnds(connection: CatalogConnection): Promise<{ insert: Lsn; f
   const [row] = await connection.rows<{ insert: string; flush: string }>(
     'SELECT pg_current_wal_insert_lsn()::text AS insert, pg_current_wal_flush_lsn()::text AS flush',
   )
-  return { insert: parseLsn(row!.insert), flush: parseLsn(row!.flush) }
+  return { insert: parseLsn(row.insert), flush: parseLsn(row.flush) }
 }
 
 const PAGE = 8192n

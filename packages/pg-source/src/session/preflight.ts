@@ -36,28 +36,28 @@ export async function preflight(connector: Connector, connection: CatalogConnect
        current_user AS user, current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_standby,
        (SELECT count(*)::int FROM pg_replication_slots) AS slots, current_setting('max_replication_slots')::int AS max_slots`,
   )
-  checkServer(facts!)
+  checkServer(facts)
   const systemId = await checkReplication(connector)
   await checkPublications(connection, settings)
   const slot = await readSlot(connection, settings.slot)
   if (slot) {
-    checkSlot(settings.slot, slot, facts!.database)
+    checkSlot(settings.slot, slot, facts.database)
     await waitForSlot(connection, settings.slot, settings.slotWaitMs)
   }
   // One for the stream, and one more while tables are copied.
   const needed = slot ? 1 : 2
-  if (facts!.slots + needed > facts!.max_slots) {
+  if (facts.slots + needed > facts.max_slots) {
     throw invalid(
       'PG_SLOTS_EXHAUSTED',
-      `the server has ${facts!.slots} of at most ${facts!.max_slots} replication slots, and ${needed} more are needed. Raise max_replication_slots and restart it, or drop a slot that nobody uses.`,
+      `the server has ${facts.slots} of at most ${facts.max_slots} replication slots, and ${needed} more are needed. Raise max_replication_slots and restart it, or drop a slot that nobody uses.`,
     )
   }
   return {
-    database: facts!.database,
-    version: facts!.version.split(' ')[0]!,
-    versionNumber: Number(facts!.number),
+    database: facts.database,
+    version: facts.version.split(' ')[0],
+    versionNumber: Number(facts.number),
     systemId,
-    user: facts!.user,
+    user: facts.user,
   }
 }
 
@@ -81,7 +81,7 @@ async function checkReplication(connector: Connector): Promise<string> {
   const client = await connector.connectReplication('preflight')
   try {
     const { rows } = await client.query<{ systemid: string }>('IDENTIFY_SYSTEM')
-    return rows[0]!.systemid
+    return rows[0].systemid
   } finally {
     await disconnect(client)
   }
@@ -94,11 +94,11 @@ async function checkPublications(connection: CatalogConnection, settings: PgSour
     `SELECT has_database_privilege(current_database(), 'CREATE') AS may, EXISTS (SELECT FROM pg_publication WHERE pubname = $1) AS has`,
     [settings.publication],
   )
-  if (found!.may || found!.has) return
+  if (found.may || found.has) return
   const [who] = await connection.rows<{ user: string; database: string }>('SELECT current_user AS user, current_database() AS database')
   throw invalid(
     'PG_CREATE_PRIVILEGE',
-    `user "${who!.user}" may not make the publication "${settings.publication}". Let the database's owner run GRANT CREATE ON DATABASE ${pg.escapeIdentifier(who!.database)} TO ${pg.escapeIdentifier(who!.user)}, or make the publication for it.`,
+    `user "${who.user}" may not make the publication "${settings.publication}". Let the database's owner run GRANT CREATE ON DATABASE ${pg.escapeIdentifier(who.database)} TO ${pg.escapeIdentifier(who.user)}, or make the publication for it.`,
   )
 }
 

@@ -128,7 +128,7 @@ export class RawConnection {
     const end = chunk.length
     while (at + HEADER <= end) {
       const size = 1 + chunk.readInt32BE(at + 1)
-      if (size < HEADER || size > MAX_MESSAGE) throw malformed(chunk[at]!, size)
+      if (size < HEADER || size > MAX_MESSAGE) throw malformed(chunk[at], size)
       if (at + size > end) break
       this.message(chunk, at, at + size)
       at += size
@@ -145,7 +145,7 @@ export class RawConnection {
       if (this.carryLength < HEADER) return -1
     }
     const size = 1 + this.carry.readInt32BE(1)
-    if (size < HEADER || size > MAX_MESSAGE) throw malformed(this.carry[0]!, size)
+    if (size < HEADER || size > MAX_MESSAGE) throw malformed(this.carry[0], size)
     const missing = size - this.carryLength
     if (this.carry.length < size) this.growCarry(size)
     const take = Math.min(missing, chunk.length - at)
@@ -171,7 +171,7 @@ export class RawConnection {
   }
 
   private message(bytes: Buffer, start: number, end: number): void {
-    const type = bytes[start]!
+    const type = bytes[start]
     const handler = this.handler
     if (handler === null) return
     if (type === Code.copyData) {
@@ -190,7 +190,7 @@ function readError(bytes: Buffer, start: number, end: number): pg.DatabaseError 
   const fields = new Map<string, string>()
   for (let at = start; at < end && bytes[at] !== 0;) {
     const stop = bytes.indexOf(0, at + 1)
-    fields.set(String.fromCharCode(bytes[at]!), bytes.toString('utf8', at + 1, stop))
+    fields.set(String.fromCharCode(bytes[at]), bytes.toString('utf8', at + 1, stop))
     at = stop + 1
   }
   const error = new pg.DatabaseError(fields.get('M') ?? 'unknown error', end - start, 'error')
@@ -218,7 +218,7 @@ export async function runRaw(connection: RawConnection, sql: string): Promise<vo
       control: (type) => {
         if (type !== READY) return
         if (failure === null) resolve()
-        else reject(failure as Error)
+        else reject(failure)
       },
       chunkEnd: () => {},
       failed: (error) => {

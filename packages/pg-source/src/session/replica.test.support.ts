@@ -55,8 +55,8 @@ export class Replica {
     let old = 0
     let mark = 0
     for (let index = 0; index < batch.ops.length; index++) {
-      while (mark < marks.endLsns.length && marks.changeCounts[mark]! <= index) mark++
-      const op = batch.ops[index]!
+      while (mark < marks.endLsns.length && marks.changeCounts[mark] <= index) mark++
+      const op = batch.ops[index]
       const takesOld = op === ChangeOp.delete || op === ChangeOp.updateOld
       const newRow = op === ChangeOp.delete ? null : this.newRow(batch, next++)
       const oldRow = takesOld ? textRow(batch.old, old++) : null
@@ -73,7 +73,7 @@ export class Replica {
   }
 
   private newRow(batch: ChangeBatch, row: number): { row: TextRow; unchanged: string[] } {
-    const unchanged = batch.unchanged.filter((cells) => cells.rows.includes(row)).map((cells) => batch.rows.fields[cells.column]!.name)
+    const unchanged = batch.unchanged.filter((cells) => cells.rows.includes(row)).map((cells) => batch.rows.fields[cells.column].name)
     return { row: textRow(batch.rows, row), unchanged }
   }
 
@@ -81,7 +81,7 @@ export class Replica {
     const rows = this.rowsOf(name)
     const at = rows.findIndex((row) => Object.entries(old).every(([column, value]) => row[column] === value))
     if (at < 0) return void this.missing.push(`${name} ${JSON.stringify(old)}`)
-    const before = rows[at]!
+    const before = rows[at]
     if (next === null) rows.splice(at, 1)
     else rows[at] = { ...next.row, ...Object.fromEntries(next.unchanged.map((column) => [column, before[column] ?? null])) }
   }
@@ -92,7 +92,7 @@ function keyOf(batch: ChangeBatch, row: TextRow): TextRow {
 }
 
 function textRow(batch: ColumnBatch, row: number): TextRow {
-  return Object.fromEntries(batch.fields.map((field, index) => [field.name, toText(valueAt(batch.columns[index]!, row))]))
+  return Object.fromEntries(batch.fields.map((field, index) => [field.name, toText(valueAt(batch.columns[index], row))]))
 }
 
 function toText(value: Value): string | null {

@@ -108,7 +108,7 @@ export async function createSlot(connector: Connector, connection: CatalogConnec
     const sql = 'SELECT lsn::text FROM pg_create_logical_replication_slot($1, $2)'
     const create = () => whileSlow(connection, logger, () => client.query<{ lsn: string }>(sql, [name, 'pgoutput']))
     const { rows } = await explained(`creating slot "${name}"`, create, explainSlot)
-    return parseLsn(rows[0]!.lsn)
+    return parseLsn(rows[0].lsn)
   } finally {
     await disconnect(client)
   }
@@ -127,12 +127,12 @@ export async function exportSnapshot(
   slot: string,
   logger: Logger,
 ): Promise<ExportedSnapshot> {
-  const version = Number((await connection.rows<{ v: string }>(`SELECT current_setting('server_version_num') AS v`))[0]!.v)
+  const version = Number((await connection.rows<{ v: string }>(`SELECT current_setting('server_version_num') AS v`))[0].v)
   const option = version >= 150_000 ? `(SNAPSHOT 'export')` : 'EXPORT_SNAPSHOT'
   const sql = `CREATE_REPLICATION_SLOT ${pg.escapeIdentifier(slot)} TEMPORARY LOGICAL pgoutput ${option}`
   const create = () => whileSlow(connection, logger, () => client.query<{ consistent_point: string; snapshot_name: string }>(sql))
   const { rows } = await explained('taking a snapshot for the copy', create, explainSlot)
-  return { lsn: parseLsn(rows[0]!.consistent_point), name: rows[0]!.snapshot_name }
+  return { lsn: parseLsn(rows[0].consistent_point), name: rows[0].snapshot_name }
 }
 
 /** Drops the slot; fine if it is not there. */

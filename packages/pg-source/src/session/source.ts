@@ -202,7 +202,7 @@ export class PgSource implements ChangeSource {
     const { connector, connection, settings, logger } = this
     const describe = async () => {
       const described = await this.describe(names)
-      for (const [index, { schema }] of described.entries()) checkSchema(names[index]!, schema, tables[index]!.schema)
+      for (const [index, { schema }] of described.entries()) checkSchema(names[index], schema, tables[index].schema)
       return described
     }
     return SnapshotCopy.open({ connector, connection, settings, logger }, names, describe, signal)
