@@ -24,8 +24,13 @@ async function seal(hashes: KeyHashes, rowIds: Float64Array | null = null): Prom
   return path
 }
 
-async function openSealed(path: string, recordCount: number, cache = new BlockCache(2 ** 20)): Promise<SealedKeyIndex> {
-  const index = await SealedKeyIndex.open(path, { dataFile: DATA_FILE, recordCount }, cache)
+async function openSealed(
+  path: string,
+  recordCount: number,
+  cache = new BlockCache(2 ** 20),
+  residentFilter = true,
+): Promise<SealedKeyIndex> {
+  const index = await SealedKeyIndex.open(path, { dataFile: DATA_FILE, recordCount }, cache, { residentFilter })
   if (index === null) throw new Error('the index opens')
   return index
 }
@@ -45,11 +50,13 @@ function scattered(length: number, seed = 1): KeyHashes {
   return hashes
 }
 
-describeKeyIndex('SealedKeyIndex', async (hashes) => {
-  const path = await seal(hashes)
-  // The least cache there is, so that blocks come and go.
-  const index = await openSealed(path, hashes.length, new BlockCache(0))
-  return { candidates: (low, high) => rowsOf(index, low, high), close: () => index.close() }
+describe.each([true, false])('resident filter: %s', (residentFilter) => {
+  describeKeyIndex('SealedKeyIndex', async (hashes) => {
+    const path = await seal(hashes)
+    // The least cache there is, so that blocks come and go.
+    const index = await openSealed(path, hashes.length, new BlockCache(0), residentFilter)
+    return { candidates: (low, high) => rowsOf(index, low, high), close: () => index.close() }
+  })
 })
 
 describe('lookups', () => {
@@ -120,7 +127,9 @@ describe('memory', () => {
     for (let row = 0; row < 40_000; row += 3) {
       for (const index of indexes) expect(rowsOf(index, hashes.low[row]!, hashes.high[row]!)).toEqual([row])
     }
-    for (const index of indexes) expect(index.byteSize / 40_000).toBeLessThan(2)
+    for (const index of indexes) expect(index.byteSize / 40_000).toBeLessThan(1.6)
+    indexes[1]!.releaseFilter()
+    expect(indexes[1]!.byteSize / 40_000).toBeLessThan(0.05)
     expect(cache.byteSize).toBeLessThan(2 ** 18 + 8192)
     expect(cache.readCount).toBeGreaterThan(1000)
     indexes[0]!.close()
@@ -205,8 +214,9 @@ describe('damage', () => {
   const rowIds = Float64Array.from({ length: COUNT }, (_, row) => row + 0.5)
 
   /** Reads everything; false where damage was reported. Anything but the right answers fails the test. */
-  async function readsWell(path: string): Promise<boolean> {
-    const index = await SealedKeyIndex.open(path, { dataFile: DATA_FILE, recordCount: COUNT }, new BlockCache(0))
+  async function readsWell(path: string, residentFilter = true): Promise<boolean> {
+    const expected = { dataFile: DATA_FILE, recordCount: COUNT }
+    const index = await SealedKeyIndex.open(path, expected, new BlockCache(0), { residentFilter })
     if (index === null) return false
     try {
       for (let row = 0; row < COUNT; row += 11) {
@@ -229,11 +239,11 @@ describe('damage', () => {
     const damaged = newPath()
     const at = fc.oneof(fc.nat({ max: 4095 }), fc.nat({ max: intact.length - 1 }))
     await fc.assert(
-      fc.asyncProperty(at, fc.integer({ min: 1, max: 255 }), async (offset, mask) => {
+      fc.asyncProperty(at, fc.integer({ min: 1, max: 255 }), fc.boolean(), async (offset, mask, residentFilter) => {
         const bytes = Buffer.from(intact)
         bytes[offset]! ^= mask
         writeFileSync(damaged, bytes)
-        expect(await readsWell(damaged)).toBe(false)
+        expect(await readsWell(damaged, residentFilter)).toBe(false)
       }),
       { numRuns: 300 },
     )

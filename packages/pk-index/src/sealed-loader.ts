@@ -1,0 +1,78 @@
+import { close, fstat, open, read } from 'node:fs'
+import { promisify } from 'node:util'
+import { BLOCK_BYTES, BLOCK_WORDS, DATA_WORDS, isIntact } from './blocks.ts'
+import { decodeHeader, FILTER_WORDS, FILTERS_PER_BLOCK, type SealedLayout } from './sealed-format.ts'
+
+const openFile = promisify(open)
+const closeFile = promisify(close)
+const statFile = promisify(fstat)
+const readFile = promisify(read)
+
+/** What an index must have been made for. */
+export interface ExpectedDataFile {
+  readonly dataFile: string
+  readonly recordCount: number
+}
+
+/** An open file and what of it is held in memory. */
+export interface LoadedIndex {
+  readonly fd: number
+  readonly layout: SealedLayout
+  readonly fences: Uint32Array
+  readonly filter: Int32Array | null
+}
+
+/** Opens a sealed file and reads its directory, and its filter if wanted; null where that is absent, damaged or not what is expected. */
+export async function loadIndex(path: string, expected: ExpectedDataFile, withFilter: boolean): Promise<LoadedIndex | null> {
+  let fd: number
+  try {
+    fd = await openFile(path, 'r')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
+  let loaded: LoadedIndex | null = null
+  try {
+    loaded = await load(fd, expected, withFilter)
+  } finally {
+    if (loaded === null) await closeFile(fd)
+  }
+  return loaded
+}
+
+async function load(fd: number, { dataFile, recordCount }: ExpectedDataFile, withFilter: boolean): Promise<LoadedIndex | null> {
+  const header = await readBlocks(fd, 0, 1)
+  const layout = header && decodeHeader(header, dataFile, recordCount)
+  if (!layout || (await statFile(fd)).size !== layout.blockCount * BLOCK_BYTES) return null
+  const fences = await readBlocks(fd, layout.fencesAt, layout.filterAt - layout.fencesAt)
+  const filter = withFilter ? await readBlocks(fd, layout.filterAt, layout.entriesAt - layout.filterAt) : null
+  if (!fences || (withFilter && !filter)) return null
+  return {
+    fd,
+    layout,
+    fences: new Uint32Array(unpack(fences, DATA_WORDS, layout.entryBlocks).buffer),
+    filter: filter && unpack(filter, FILTERS_PER_BLOCK * FILTER_WORDS, layout.filterCount * FILTER_WORDS),
+  }
+}
+
+/** Reads blocks; null where some are missing or damaged. */
+async function readBlocks(fd: number, firstBlock: number, count: number): Promise<Int32Array | null> {
+  const words = new Int32Array(count * BLOCK_WORDS)
+  const bytes = new Uint8Array(words.buffer)
+  for (let done = 0; done < bytes.length;) {
+    const { bytesRead } = await readFile(fd, bytes, done, bytes.length - done, firstBlock * BLOCK_BYTES + done)
+    if (bytesRead === 0) return null
+    done += bytesRead
+  }
+  for (let index = 0; index < count; index++) if (!isIntact(words, index * BLOCK_WORDS, firstBlock + index)) return null
+  return words
+}
+
+/** The first `length` words of what blocks hold, `perBlock` of each, without gaps. */
+function unpack(blocks: Int32Array, perBlock: number, length: number): Int32Array {
+  const words = new Int32Array(length)
+  for (let at = 0, block = 0; at < length; at += perBlock, block += BLOCK_WORDS) {
+    words.set(blocks.subarray(block, block + Math.min(perBlock, length - at)), at)
+  }
+  return words
+}
