@@ -101,6 +101,7 @@ describe('query', () => {
     if (fail) throw new MoonlinkError('invalid', 'SQL_FAILED', 'a division')
     yield [[exactNumber('0.10'), 'b']]
   }
+  let closed = 0
   const call = (fail = false) =>
     api({
       query: async () => ({
@@ -110,8 +111,18 @@ describe('query', () => {
           { name: 's', type: 'VARCHAR' },
         ],
         rows: chunks(fail),
+        close: () => closed++,
       }),
     })
+
+  test('a result that is left unread lets go of what it held', async () => {
+    closed = 0
+    const response = await call()('/query', post({ sql: 'SELECT 1' }))
+    await response.body?.cancel()
+    expect(closed).toBe(1)
+    await (await call()('/query', post({ sql: 'SELECT 1' }))).text()
+    expect(closed).toBe(2)
+  })
 
   test('streams one document with exact numbers', async () => {
     const text = await (await call()('/query', post({ sql: 'SELECT 1' }))).text()

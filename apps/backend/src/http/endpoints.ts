@@ -71,9 +71,12 @@ export const endpoints: readonly Endpoint[] = [
       const { sql, atLsn, timeoutMs, format } = input.body as z.output<typeof schemas.queryRequestSchema>
       const query = await operations.query({ sql, atLsn: lsnOrNull(atLsn), timeoutMs })
       const lines = format === 'lines'
-      return new Response(textStream(lines ? jsonLines(query) : jsonDocument(query)), {
-        headers: { 'content-type': lines ? 'application/x-ndjson' : 'application/json' },
-      })
+      return new Response(
+        textStream(lines ? jsonLines(query) : jsonDocument(query), () => query.close()),
+        {
+          headers: { 'content-type': lines ? 'application/x-ndjson' : 'application/json' },
+        },
+      )
     },
   },
   {

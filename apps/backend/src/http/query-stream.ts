@@ -35,17 +35,20 @@ export async function* jsonLines(query: RunningQuery): AsyncGenerator<string> {
   yield `${JSON.stringify({ rowCount })}\n`
 }
 
-/** Text pieces as a byte stream that is filled only as fast as it is read. */
-export function textStream(pieces: AsyncGenerator<string>): ReadableStream<Uint8Array> {
+/** Text pieces as a byte stream that is filled only as fast as it is read. `onEnd` is called at its end, be it read or left. */
+export function textStream(pieces: AsyncGenerator<string>, onEnd: () => void): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder()
   return new ReadableStream({
     async pull(controller) {
       const { value, done } = await pieces.next()
-      if (done === true) controller.close()
-      else controller.enqueue(encoder.encode(value))
+      if (done !== true) return controller.enqueue(encoder.encode(value))
+      onEnd()
+      controller.close()
     },
     async cancel() {
+      // A generator that was never begun runs none of its own clean-up.
       await pieces.return(undefined)
+      onEnd()
     },
   })
 }

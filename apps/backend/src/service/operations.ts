@@ -8,12 +8,14 @@ export interface QueryRequest {
   readonly timeoutMs: number
 }
 
-/** A running query. `rows` must be read to its end or returned early; either frees what it holds. */
+/** A running query. It holds what it reads until `close`. */
 export interface RunningQuery {
   readonly lsn: Lsn | null
   readonly columns: readonly { readonly name: string; readonly type: string }[]
   /** Chunks of rows; a cell is what `JSON.stringify` prints as Postgres' `to_json` would. */
   readonly rows: AsyncIterable<readonly (readonly unknown[])[]>
+  /** Ends it, whether or not all was read. Fine to call again. */
+  close(): void
 }
 
 /** What a running backend does for those who ask. The HTTP API and the command line are made of this. */

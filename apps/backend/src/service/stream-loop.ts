@@ -43,6 +43,7 @@ export class StreamLoop {
   #trouble: string | null = 'it has not been opened yet'
   #attempts = 0
   #opened = false
+  #running = false
 
   constructor(options: StreamLoopOptions) {
     this.#options = options
@@ -58,7 +59,10 @@ export class StreamLoop {
     return this.#stream?.sourceLsn ?? 0n
   }
 
+  /** Begins, where it has not begun yet. */
   start(): void {
+    if (this.#running) return
+    this.#running = true
     this.#stopping = this.#late = false
     this.#lifetime = new AbortController()
     this.#done = this.#run()
@@ -78,6 +82,7 @@ export class StreamLoop {
       () => undefined,
     )
     await this.#done
+    this.#running = false
     patience.abort(new Error('stopped'))
     await late
   }
@@ -91,14 +96,15 @@ export class StreamLoop {
     this.#lifetime.abort(new Error('closed'))
   }
 
-  /** Runs `change` while no stream is open; the next goes on where the last one stood. */
+  /** Runs `change` while no stream is open; the next goes on where the last one stood, if there was one. */
   async pausedFor<T>(change: () => Promise<T>): Promise<T> {
+    const wasRunning = this.#running
     await this.stop()
     await this.close()
     try {
       return await change()
     } finally {
-      this.start()
+      if (wasRunning) this.start()
     }
   }
 
