@@ -1,0 +1,83 @@
+import { Duplex } from 'node:stream'
+import { isMoonlinkError } from '@moonlink/core'
+import * as fc from 'fast-check'
+import type pg from 'pg'
+import { expect, test } from 'vitest'
+import { RawConnection } from './raw-connection.ts'
+
+function message(type: string, payload: Uint8Array): Buffer {
+  const header = Buffer.alloc(5)
+  header.write(type, 0, 'latin1')
+  header.writeInt32BE(payload.length + 4, 1)
+  return Buffer.concat([header, payload])
+}
+
+interface Heard {
+  readonly data: string[]
+  readonly control: string[]
+  readonly errors: unknown[]
+}
+
+/** A connection whose socket is ours: `receive` hands it a chunk. */
+function connected(onData: (text: string) => void = () => {}): { receive: (chunk: Uint8Array) => void; heard: Heard; stream: Duplex } {
+  // What we send goes nowhere.
+  const stream = new Duplex({ read: () => {}, write: (_chunk, _encoding, done: () => void) => done() })
+  const client = { connection: { stream }, end: async () => {} } as unknown as pg.Client
+  const connection = new RawConnection(client)
+  const heard: Heard = { data: [], control: [], errors: [] }
+  connection.start('SELECT', {
+    copyData: (bytes, start, end) => {
+      const text = bytes.toString('latin1', start, end)
+      heard.data.push(text)
+      onData(text)
+    },
+    control: (type) => heard.control.push(String.fromCharCode(type)),
+    chunkEnd: () => {},
+    failed: (error) => heard.errors.push(error),
+  })
+  return { receive: (chunk) => void stream.emit('data', chunk), heard, stream }
+}
+
+test('messages come out whole however the socket cuts them', () => {
+  const payloads = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 20 })
+  fc.assert(
+    fc.property(payloads, fc.array(fc.nat(30), { minLength: 1, maxLength: 50 }), (contents, cuts) => {
+      const { receive, heard } = connected()
+      const wire = Buffer.concat([
+        message('W', Buffer.from([0, 0, 0])),
+        ...contents.flatMap((content) => [message('d', content), message('N', content)]),
+        message('Z', Buffer.from('I')),
+      ])
+      for (let at = 0, index = 0; at < wire.length; index++) {
+        const size = 1 + (cuts[index % cuts.length] ?? 0)
+        // The socket's memory is used again for its next chunk.
+        const chunk = Buffer.from(wire.subarray(at, at + size))
+        receive(chunk)
+        chunk.fill(0xee)
+        at += size
+      }
+      expect(heard.data).toEqual(contents.map((content) => Buffer.from(content).toString('latin1')))
+      expect(heard.control).toEqual(['W', 'Z'])
+      expect(heard.errors).toEqual([])
+    }),
+  )
+})
+
+test('a handler that throws does not lose the messages behind it', () => {
+  const { receive, heard } = connected((text) => {
+    if (text === 'bad') throw new Error('refused')
+  })
+  receive(Buffer.concat([message('d', Buffer.from('bad')), message('d', Buffer.from('good')), message('Z', Buffer.from('I'))]))
+  expect(heard.data).toEqual(['bad', 'good'])
+  expect(heard.control).toEqual(['Z'])
+  expect(heard.errors).toHaveLength(1)
+})
+
+test('an ErrorResponse carries its fields; a length that can not be ends the connection', () => {
+  const { receive, heard, stream } = connected()
+  receive(message('E', Buffer.from('SERROR\0C55006\0Mslot is active\0Hstop it\0\0')))
+  expect(heard.errors[0]).toMatchObject({ code: '55006', message: 'slot is active', hint: 'stop it' })
+  receive(Buffer.from([0x64, 0, 0, 0, 1, 0]))
+  expect(isMoonlinkError(heard.errors[1], 'corrupt')).toBe(true)
+  expect(stream.destroyed).toBe(true)
+})
