@@ -1,8 +1,10 @@
 import { fixedWidth, type Column, type ColumnBatch, type Field, type FieldType } from '@moonlink/core'
 import * as arrow from 'apache-arrow'
+import { isWrittenAsInt } from './annotate.ts'
 
 /**
  * The batch as one Arrow IPC stream. Fields carry their ids as `PARQUET:field_id`, a list's element (named `element`) its own too.
+ * Uuids are plain bytes and some decimals integers (see `annotate`).
  * Columns begin at offset 0 and are exactly as long as the batch (see `sliceColumn`).
  */
 export function toIpcStream(batch: ColumnBatch): Uint8Array {
@@ -61,7 +63,7 @@ function arrowType(type: FieldType): arrow.DataType {
     case 'double':
       return new arrow.Float64()
     case 'decimal':
-      return new arrow.Decimal(type.scale, type.precision, 128)
+      return isWrittenAsInt(type) ? new arrow.Int32() : new arrow.Decimal(type.scale, type.precision, 128)
     case 'date':
       return new arrow.DateDay()
     case 'time':
@@ -104,8 +106,10 @@ function buffers({ type, length, values, offsets, child }: Column): object {
     case 'timestamp':
     case 'timestamptz':
       return { data: new BigInt64Array(buffer, byteOffset, length) }
-    case 'decimal':
-      return { data: new Uint32Array(buffer, byteOffset, length * 4) }
+    case 'decimal': {
+      const words = new Int32Array(buffer, byteOffset, length * 4)
+      return { data: isWrittenAsInt(type) ? lowWords(words) : words }
+    }
     case 'list':
       return { valueOffsets: offsets!.subarray(0, length + 1), child: arrowData(child!) }
     case 'string':
@@ -116,4 +120,8 @@ function buffers({ type, length, values, offsets, child }: Column): object {
     default:
       return { data: values.subarray(0, length * fixedWidth(type)) }
   }
+}
+
+function lowWords(words: Int32Array): Int32Array {
+  return Int32Array.from({ length: words.length >> 2 }, (_, row) => words[row * 4])
 }

@@ -1,12 +1,13 @@
 import { MoonlinkError, type Column, type ColumnBatch, type Field, type RowsToWrite, type TableSchema } from '@moonlink/core'
 import { Compression, Table, wasmMemory, writeParquet, WriterPropertiesBuilder } from 'parquet-wasm'
+import { annotate } from './annotate.ts'
 import { toIpcStream } from './arrow-ipc.ts'
 import { concatFiles } from './concat-files.ts'
-import { FileMetaData, KeyValue, LogicalType, SchemaElement } from './footer.ts'
+import { FileMetaData, KeyValue } from './footer.ts'
 import { lineageColumn, LINEAGE_FIELDS, nullColumn } from './lineage.ts'
 import { fileMetrics } from './metrics.ts'
 import { sliceColumn } from './slice-column.ts'
-import { ThriftStruct } from './thrift-compact.ts'
+import type { ThriftStruct } from './thrift-compact.ts'
 import type { EncodedParquet, EncodeOptions, ParquetCompression } from './types.ts'
 
 const DEFAULT_ROW_GROUP_ROWS = 122_880
@@ -73,24 +74,10 @@ function writeRowGroup(ipc: Uint8Array, codec: Compression, maxRows: number): Ui
   return writeParquet(Table.fromIPCStream(ipc), properties)
 }
 
-/** Annotates uuids, which the writer leaves plain, and drops its copy of the Arrow schema, which says nothing that Parquet does not. */
 function finishFooter(metadata: ThriftStruct, fields: readonly Field[]): void {
-  const uuids = new Set(fields.map(uuidFieldId))
-  for (const element of metadata.structs(FileMetaData.SCHEMA)) {
-    const id = element.i32(SchemaElement.FIELD_ID)
-    if (id !== undefined && uuids.has(id)) element.setStruct(SchemaElement.LOGICAL_TYPE, uuidAnnotation())
-  }
+  annotate(metadata, fields)
+  // The writer's copy of the Arrow schema says nothing that Parquet does not.
   const pairs = metadata.structs(FileMetaData.KEY_VALUES).filter((pair) => pair.text(KeyValue.KEY) !== 'ARROW:schema')
   if (pairs.length === 0) metadata.delete(FileMetaData.KEY_VALUES)
   else metadata.setStructs(FileMetaData.KEY_VALUES, pairs)
-}
-
-/** The field id of a uuid column or of a list's uuid elements; 0, which is no field's, for others. */
-function uuidFieldId({ id, type }: Pick<Field, 'id' | 'type'>): number {
-  if (type.kind === 'list') return uuidFieldId({ id: type.elementId, type: type.element })
-  return type.kind === 'uuid' ? id : 0
-}
-
-function uuidAnnotation(): ThriftStruct {
-  return new ThriftStruct().setStruct(LogicalType.UUID, new ThriftStruct())
 }
