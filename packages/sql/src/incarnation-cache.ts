@@ -1,0 +1,163 @@
+import type { ColumnBatch, SegmentId } from '@moonlink/core'
+import type { DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
+import type { TablePlan } from '@moonlink/union-read'
+import { DeletesTable } from './deletes-table.ts'
+import { Mutex } from './mutex.ts'
+import { TailTable } from './tail-table.ts'
+
+/** A deletes table is made anew once it holds this many facts and most of them concern no live plan. */
+const MIN_FACTS_TO_REBUILD = 200_000
+
+type NativeTable = TailTable | DeletesTable
+
+/** What one plan reads of the native tables. They stay until `release`. */
+export interface CacheUse {
+  readonly tails: ReadonlyMap<SegmentId, TailTable>
+  readonly deletes: DeletesTable | null
+  release(): void
+}
+
+/**
+ * The native tables of one incarnation: a tail for each memory segment, and its deletes. `use` brings them up to a plan; nothing
+ * is copied before a query asks for it. Tables that no plan used for a while are dropped by `sweep`, and come back when needed.
+ */
+export class IncarnationCache {
+  private readonly instance: DuckDBInstance
+  private readonly newName: (kind: string) => string
+  private readonly nowMs: () => number
+  /** One at a time, so that two queries never append the same rows twice. */
+  private readonly mutex = new Mutex()
+  private readonly tails = new Map<SegmentId, TailTable>()
+  private deletes: DeletesTable | null = null
+  private retired: NativeTable[] = []
+  private factsToCheck = MIN_FACTS_TO_REBUILD
+  private connection: DuckDBConnection | null = null
+  private asked = 0
+
+  constructor(instance: DuckDBInstance, newName: (kind: string) => string, nowMs: () => number) {
+    this.instance = instance
+    this.newName = newName
+    this.nowMs = nowMs
+  }
+
+  /** Holds nothing, and nobody is about to make it hold something. */
+  get isIdle(): boolean {
+    return this.connection === null && this.asked === 0
+  }
+
+  async use(plan: TablePlan): Promise<CacheUse> {
+    this.asked++
+    try {
+      return await this.mutex.run(() => this.hold(plan))
+    } finally {
+      this.asked--
+    }
+  }
+
+  private async hold(plan: TablePlan): Promise<CacheUse> {
+    const held: NativeTable[] = []
+    const hold = <T extends NativeTable>(table: T): T => {
+      table.users++
+      held.push(table)
+      return table
+    }
+    const release = () => {
+      for (const table of held.splice(0)) {
+        table.users--
+        table.lastUsedMs = this.nowMs()
+      }
+    }
+    try {
+      const tails = new Map<SegmentId, TailTable>()
+      for (const { segment, rows, rowCount } of plan.memory) {
+        const tail = hold(await this.tailOf(segment, rows))
+        await this.orRetire(tail, () => tail.extend(rows, rowCount))
+        tails.set(segment, tail)
+      }
+      const dirty = [...plan.files, ...plan.memory].filter((scan) => scan.hasDeletes).map((scan) => scan.segment)
+      const deletes = dirty.length === 0 ? null : hold(await this.deletesOf(plan))
+      if (deletes) await this.orRetire(deletes, () => deletes.sync(plan.deletes, dirty))
+      return { tails, deletes, release }
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
+  /** Drops what nobody uses and was last used before `usedBeforeMs`. */
+  sweep(usedBeforeMs: number): Promise<void> {
+    return this.mutex.run(async () => {
+      const idle = (table: NativeTable) => table.users === 0 && table.lastUsedMs < usedBeforeMs
+      for (const [segment, tail] of this.tails) {
+        if (!idle(tail)) continue
+        this.tails.delete(segment)
+        this.retired.push(tail)
+      }
+      if (this.deletes && idle(this.deletes)) this.retireDeletes()
+      const drop = this.retired.filter((table) => table.users === 0)
+      this.retired = this.retired.filter((table) => table.users > 0)
+      for (const table of drop) await table.drop()
+      if (this.tails.size === 0 && this.deletes === null && this.retired.length === 0) this.disconnect()
+    })
+  }
+
+  /** Closes the connection. Nothing may be used after. */
+  close(): Promise<void> {
+    return this.mutex.run(async () => this.disconnect())
+  }
+
+  private async connect(): Promise<DuckDBConnection> {
+    this.connection ??= await this.instance.connect()
+    return this.connection
+  }
+
+  private disconnect(): void {
+    this.connection?.closeSync()
+    this.connection = null
+  }
+
+  private async tailOf(segment: SegmentId, rows: ColumnBatch): Promise<TailTable> {
+    const known = this.tails.get(segment)
+    if (known?.holds(rows)) return known
+    if (known) this.retired.push(known)
+    this.tails.delete(segment)
+    const tail = await TailTable.create(await this.connect(), this.newName('t'), rows.fields)
+    this.tails.set(segment, tail)
+    return tail
+  }
+
+  private async deletesOf(plan: TablePlan): Promise<DeletesTable> {
+    if (this.deletes && this.deletes.factCount > this.factsToCheck) {
+      const wanted = factsOf(plan)
+      if (this.deletes.factCount > MIN_FACTS_TO_REBUILD + 2 * wanted) this.retireDeletes()
+      this.factsToCheck = MIN_FACTS_TO_REBUILD + 2 * wanted
+    }
+    this.deletes ??= await DeletesTable.create(await this.connect(), this.newName('d'))
+    return this.deletes
+  }
+
+  private retireDeletes(): void {
+    this.retired.push(this.deletes!)
+    this.deletes = null
+  }
+
+  /** A table whose append failed may hold half of it: it is never used again. */
+  private async orRetire(table: NativeTable, append: () => void | Promise<void>): Promise<void> {
+    try {
+      await append()
+    } catch (error) {
+      if (table === this.deletes) this.retireDeletes()
+      for (const [segment, tail] of this.tails) {
+        if (tail !== table) continue
+        this.tails.delete(segment)
+        this.retired.push(tail)
+      }
+      throw error
+    }
+  }
+}
+
+function factsOf(plan: TablePlan): number {
+  const segments = [...plan.files, ...plan.memory].map((scan) => scan.segment)
+  return segments.reduce((sum, segment) => sum + plan.deletes.base(segment).length, plan.deletes.endSeq - plan.deletes.firstSeq)
+}

@@ -1,0 +1,39 @@
+import { mkdir } from 'node:fs/promises'
+import { DuckDBInstance } from '@duckdb/node-api'
+import { quoteText } from './sql-text.ts'
+
+/** The database of the native tables: a name that no schema of a source has. */
+export const INTERNAL_DATABASE = ':memory:moonlink'
+
+export interface DuckdbOptions {
+  readonly memoryLimitBytes: number
+  readonly threads: number
+  readonly tempDirectory: string
+  readonly allowedDirectories: readonly string[]
+}
+
+/** An in-memory instance that reads files only below the allowed directories, and whose settings can't be changed any more. */
+export async function openDuckdb(options: DuckdbOptions): Promise<DuckDBInstance> {
+  await mkdir(options.tempDirectory, { recursive: true })
+  const instance = await DuckDBInstance.create(INTERNAL_DATABASE, {
+    threads: String(options.threads),
+    memory_limit: `${options.memoryLimitBytes}B`,
+    temp_directory: options.tempDirectory,
+    autoinstall_known_extensions: 'false',
+    autoload_known_extensions: 'false',
+    allow_community_extensions: 'false',
+    allow_persistent_secrets: 'false',
+  })
+  const directories = options.allowedDirectories.map(quoteText).join(', ')
+  const settings = [
+    `SET GLOBAL TimeZone = 'UTC'`,
+    'SET GLOBAL parquet_metadata_cache = true',
+    `SET GLOBAL allowed_directories = [${directories}]`,
+    'SET GLOBAL enable_external_access = false',
+    'SET GLOBAL lock_configuration = true',
+  ]
+  const connection = await instance.connect()
+  await connection.run(settings.join('; '))
+  connection.closeSync()
+  return instance
+}

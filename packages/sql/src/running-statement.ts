@@ -1,0 +1,84 @@
+import type { Clock } from '@moonlink/core'
+import type { DuckDBDataChunk, DuckDBPreparedStatement, DuckDBResult } from '@duckdb/node-api'
+import type { Gate } from './gate.ts'
+import type { Reader } from './reader.ts'
+
+const INTERRUPT_EVERY_MS = 20
+
+/** One statement under way on a reader: prepared, executed as a stream, read chunk by chunk; it can be interrupted at any time. */
+export class RunningStatement {
+  private readonly reader: Reader
+  private readonly gate: Gate
+  private readonly clock: Clock
+  private readonly signal: AbortSignal | undefined
+  private prepared: DuckDBPreparedStatement | null = null
+  private result: DuckDBResult | null = null
+  private call: Promise<unknown> = Promise.resolve()
+  private drained = false
+
+  constructor(reader: Reader, gate: Gate, clock: Clock, signal: AbortSignal | undefined) {
+    this.reader = reader
+    this.gate = gate
+    this.clock = clock
+    this.signal = signal
+  }
+
+  async execute(sql: string): Promise<DuckDBResult> {
+    this.prepared = await this.interruptible(() => this.reader.connection.prepare(sql))
+    this.result = await this.interruptible(() => this.prepared!.stream())
+    return this.result
+  }
+
+  /** The next chunk with rows; null at the end. */
+  async fetch(): Promise<DuckDBDataChunk | null> {
+    while (!this.drained) {
+      const chunk = await this.interruptible(() => this.result!.fetchChunk())
+      if (chunk === null || chunk.rowCount === 0) this.drained = true
+      else return chunk
+    }
+    return null
+  }
+
+  /** Ends the statement, whatever it is doing, so that its reader can take the next. */
+  async stop(): Promise<void> {
+    if (!this.drained) await this.interruptUntilSettled()
+    this.prepared?.destroySync()
+    this.prepared = null
+    // A stream that was not read to its end keeps running into its buffer until the connection's next statement replaces it.
+    if (!this.drained && this.result !== null) await this.gate.run(() => this.reader.connection.run('SELECT 1'))
+    this.result = null
+  }
+
+  private async interruptible<T>(call: () => Promise<T>): Promise<T> {
+    this.signal?.throwIfAborted()
+    const onAbort = () => void this.interruptUntilSettled()
+    this.signal?.addEventListener('abort', onAbort, { once: true })
+    try {
+      const running = this.gate.run(() => {
+        this.signal?.throwIfAborted()
+        return call()
+      })
+      this.call = running
+      return await running
+    } catch (error) {
+      this.signal?.throwIfAborted()
+      throw error
+    } finally {
+      this.signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  /** Again and again, since DuckDB forgets an interrupt that comes before a call has begun. */
+  private async interruptUntilSettled(): Promise<void> {
+    let settled = false
+    const done = this.call.then(
+      () => (settled = true),
+      () => (settled = true),
+    )
+    await Promise.resolve()
+    while (!settled) {
+      this.reader.connection.interrupt()
+      await Promise.race([done, this.clock.sleep(INTERRUPT_EVERY_MS)])
+    }
+  }
+}

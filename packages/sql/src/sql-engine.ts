@@ -1,0 +1,225 @@
+import { isMoonlinkError, MoonlinkError, systemClock, type Clock, type LocalFiles, type Logger, type Lsn } from '@moonlink/core'
+import type { DuckDBInstance, DuckDBResult } from '@duckdb/node-api'
+import type { Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import { FileShapes } from './file-shapes.ts'
+import { Gate } from './gate.ts'
+import { NativeCache } from './native-cache.ts'
+import { openDuckdb } from './open-duckdb.ts'
+import { QueryResult } from './query-result.ts'
+import { ReaderPool } from './reader-pool.ts'
+import type { Reader } from './reader.ts'
+import { resolveTable } from './resolve-table.ts'
+import { RunningStatement } from './running-statement.ts'
+import { sqlError } from './sql-error.ts'
+import { quoteText } from './sql-text.ts'
+import { StatementParser, type Statement } from './statement.ts'
+import { Holds } from './holds.ts'
+import { viewSql, type ViewSql } from './view-sql.ts'
+
+export interface SqlEngineOptions {
+  readonly leases: LeaseSource
+  readonly files: LocalFiles
+  /** What DuckDB may hold in memory, its copies of memory segments included. */
+  readonly memoryLimitBytes: number
+  /** Threads of one query. */
+  readonly threads: number
+  /** Where DuckDB spills to; made if missing. */
+  readonly tempDirectory: string
+  /** The only directories files are read from: the warehouse's, where it is local, and the cache's. Absolute. */
+  readonly allowedDirectories: readonly string[]
+  /** Queries at once; further ones wait. Default 16. */
+  readonly maxQueries?: number
+  /** DuckDB calls at once, each on a thread of libuv's pool, which has four by default. Default 3. */
+  readonly maxRunning?: number
+  /** Copies of memory segments that no query used for this long are dropped. Default 60,000. */
+  readonly keepUnusedMs?: number
+  readonly clock?: Clock
+  readonly logger?: Logger
+}
+
+export interface SqlRequest {
+  readonly sql: string
+  /** Null: everything applied by now. */
+  readonly lsn: Lsn | null
+  /** How long to wait for an LSN that is not applied yet, in ms. Execution has no limit but `signal`. */
+  readonly timeoutMs: number
+  /** Rows beyond this are not computed; `truncated` tells. Default: all. */
+  readonly maxRows?: number
+  readonly signal?: AbortSignal
+}
+
+/** SQL that only reads, over union reads, in one embedded DuckDB. */
+export class SqlEngine {
+  private readonly options: SqlEngineOptions
+  private readonly clock: Clock
+  private readonly instance: DuckDBInstance
+  private readonly readers: ReaderPool
+  private readonly parser: StatementParser
+  private readonly shapes: FileShapes
+  private readonly cache: NativeCache
+  private readonly gate: Gate
+  private closed = false
+
+  private constructor(options: SqlEngineOptions, instance: DuckDBInstance, parser: StatementParser, shapes: FileShapes) {
+    this.options = options
+    this.clock = options.clock ?? systemClock
+    this.instance = instance
+    this.parser = parser
+    this.shapes = shapes
+    this.readers = new ReaderPool(instance, options.maxQueries ?? 16)
+    this.cache = new NativeCache(instance, this.clock, options.keepUnusedMs ?? 60_000)
+    this.gate = new Gate(options.maxRunning ?? 3)
+  }
+
+  /** Starts the DuckDB instance. A process should have one: two that open the same file lose rows silently. */
+  static async create(options: SqlEngineOptions): Promise<SqlEngine> {
+    try {
+      const instance = await openDuckdb(options)
+      const parser = new StatementParser(await instance.connect())
+      return new SqlEngine(options, instance, parser, new FileShapes(await instance.connect()))
+    } catch (error) {
+      throw sqlError(error)
+    }
+  }
+
+  /**
+   * Runs one statement over one consistent cut of the tables it names. Resolves when the first rows are there.
+   *
+   * Throws `invalid`: `SQL_ERROR` (DuckDB's message), `SQL_NOT_ALLOWED` (it does more than read), `TABLE_UNKNOWN`,
+   * `TABLE_AMBIGUOUS`, `SQL_OUT_OF_MEMORY`; what `LeaseSource.acquire` and `LocalFiles.pin` throw; the signal's reason.
+   */
+  async query(request: SqlRequest): Promise<QueryResult> {
+    if (this.closed) throw closedError()
+    request.signal?.throwIfAborted()
+    const holds = new Holds()
+    try {
+      const statement = await this.parser.parse(request.sql)
+      if (statement.kind === 'show-tables')
+        return await this.run(tableListSql(this.options.leases.readableTables()), null, new Map(), request, holds)
+      const { lsn, views } = await this.plan(statement, request, holds)
+      return await this.run(statement.sql, lsn, views, request, holds)
+    } catch (error) {
+      await holds.release()
+      if (request.signal?.aborted === true && !isMoonlinkError(error)) throw request.signal.reason
+      throw sqlError(error)
+    }
+  }
+
+  /** Drops what is kept of tables whose incarnation ended, once no query uses it. */
+  async releaseIncarnation(incarnation: string): Promise<void> {
+    await this.cache.release(incarnation)
+  }
+
+  /** Drops what no query used for `keepUnusedMs`. Call it now and then, so that memory comes back when queries stop. */
+  async housekeep(): Promise<void> {
+    await this.cache.sweep()
+  }
+
+  /** Ends DuckDB. Queries still running fail. */
+  async close(): Promise<void> {
+    if (this.closed) return
+    this.closed = true
+    this.readers.close(closedError())
+    await this.cache.close()
+    this.parser.close()
+    this.shapes.close()
+    this.instance.closeSync()
+  }
+
+  /** Takes the lease and brings files and native tables up to it. */
+  private async plan(
+    statement: Statement,
+    request: SqlRequest,
+    holds: Holds,
+  ): Promise<{ lsn: Lsn | null; views: ReadonlyMap<Place, ViewSql> }> {
+    const views = new Map<Place, ViewSql>()
+    if (statement.tables.length === 0) return { lsn: null, views }
+    const readable = this.options.leases.readableTables()
+    const places = statement.tables.map((place) => ({ place, table: resolveTable(place, readable) }))
+    rejectClashes(places)
+    const tables = [...new Set(places.map(({ table }) => table))]
+    const lease: Lease = await this.options.leases.acquire({ tables, lsn: request.lsn, timeoutMs: request.timeoutMs })
+    holds.add(() => lease.release())
+    request.signal?.throwIfAborted()
+    const byTable = new Map<string, ViewSql>()
+    for (const table of tables) byTable.set(table, await this.viewOf(lease.tables.get(table)!, holds))
+    for (const { place, table } of places) views.set(place, byTable.get(table)!)
+    return { lsn: lease.lsn, views }
+  }
+
+  private async viewOf(plan: TablePlan, holds: Holds): Promise<ViewSql> {
+    const paths = await Promise.all(
+      plan.files.map(async (file) => {
+        const pinned = await this.options.files.pin(file.path, file.sizeBytes)
+        holds.add(() => pinned.release())
+        return { uri: file.path, path: pinned.path }
+      }),
+    )
+    const shapes = paths.length === 0 ? [] : await this.shapes.of(paths)
+    const files = plan.files.map((file, index) => ({
+      segment: file.segment,
+      hasDeletes: file.hasDeletes,
+      path: paths[index]!.path,
+      shape: shapes[index]!,
+    }))
+    const use = await this.cache.use(plan)
+    holds.add(() => use.release())
+    return viewSql(plan, files, use, this.cache.database)
+  }
+
+  private async run(
+    sql: string,
+    lsn: Lsn | null,
+    views: ReadonlyMap<Place, ViewSql>,
+    request: SqlRequest,
+    holds: Holds,
+  ): Promise<QueryResult> {
+    const reader = await this.readers.take(request.signal)
+    const running = new RunningStatement(reader, this.gate, this.clock, request.signal)
+    holds.add(() => this.finish(running, reader))
+    const variables = new Map([...views.values()].flatMap((view) => [...view.variables]))
+    const named = [...views].map(([place, view]) => ({ place, text: view.text }))
+    await this.gate.run(() => reader.prepare(named, variables))
+    const result = await running.execute(sql)
+    const source = { fetch: () => running.fetch(), release: () => holds.release() }
+    return new QueryResult(lsn, columnsOf(result), source, request.maxRows ?? Number.POSITIVE_INFINITY)
+  }
+
+  private async finish(running: RunningStatement, reader: Reader): Promise<void> {
+    try {
+      await running.stop()
+      this.readers.give(reader)
+    } catch (error) {
+      this.options.logger?.warn('a query could not be ended, its connection is closed', { error })
+      this.readers.discard(reader)
+    }
+    await this.cache.sweepIfDue()
+  }
+}
+
+type Place = Statement['tables'][number]
+
+function columnsOf(result: DuckDBResult): { name: string; type: string }[] {
+  return result.columnNames().map((name, index) => ({ name, type: result.columnType(index).toString() }))
+}
+
+/** DuckDB's names do not differ by case; Postgres' may. */
+function rejectClashes(places: readonly { readonly place: Place; readonly table: string }[]): void {
+  const seen = new Map<string, string>()
+  for (const { place, table } of places) {
+    const key = JSON.stringify([place.schema, place.name]).toLowerCase()
+    const other = seen.get(key)
+    seen.set(key, table)
+    if (other === undefined || other === table) continue
+    throw new MoonlinkError('invalid', 'TABLE_AMBIGUOUS', `${other} and ${table} differ only by case. Read them in separate statements.`)
+  }
+}
+
+function tableListSql(tables: readonly string[]): string {
+  if (tables.length === 0) return `SELECT NULL::VARCHAR AS "table" WHERE false`
+  return `SELECT * FROM (VALUES ${tables.map((table) => `(${quoteText(table)})`).join(', ')}) t("table") ORDER BY 1`
+}
+
+function closedError(): MoonlinkError {
+  return new MoonlinkError('retry', 'SQL_CLOSED', 'SQL is shutting down.')
+}

@@ -1,0 +1,123 @@
+import type { Field } from '@moonlink/core'
+import type { TablePlan } from '@moonlink/union-read'
+import type { FileShape } from './file-shapes.ts'
+import type { CacheUse } from './incarnation-cache.ts'
+import { duckdbType, quoteName, quoteText } from './sql-text.ts'
+import { columnName } from './tail-table.ts'
+
+/** Up to this many files with dead rows are read one by one, which is faster; more share one scan, which plans faster. */
+const MAX_SEPARATE_FILES = 24
+
+/** A file of a plan, ready to read. `path` is local. */
+export interface ReadyFile {
+  readonly segment: number
+  readonly path: string
+  readonly hasDeletes: boolean
+  readonly shape: FileShape
+}
+
+/** A plan as the text of a view, and the session variables that the text refers to. */
+export interface ViewSql {
+  readonly text: string
+  /** Numbers that change from plan to plan are variables, so that the text, and with it the view, can stay. */
+  readonly variables: ReadonlyMap<string, number>
+}
+
+/** `SELECT` over a plan's files and tails without their dead rows. `database` holds the native tables. */
+export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: CacheUse, database: string): ViewSql {
+  const native = (name: string) => `${quoteName(database)}.main.${name}`
+  const variables = new Map<string, number>()
+  const dead = (): DeadRows => {
+    const { name } = use.deletes!
+    variables.set(`end_${name}`, plan.deletes.endSeq)
+    return { table: native(name), endSeq: `getvariable('end_${name}')::BIGINT` }
+  }
+  const { fields } = plan.schema
+  const parts = [...fileParts(files, fields, dead)]
+  for (const { segment, rowCount, hasDeletes } of plan.memory) {
+    const tail = use.tails.get(segment)!
+    variables.set(`rows_${tail.name}`, rowCount)
+    const known = new Set(tail.fields.map((field) => field.id))
+    const columns = fields.map((field) => cell(known.has(field.id) ? columnName(field.id) : null, field))
+    const anti = hasDeletes ? antiJoin(deadOf(segment, dead()), 'f.rowid = d.r') : ''
+    parts.push(`SELECT ${columns.join(', ')} FROM ${native(tail.name)} f${anti} WHERE f.rowid < getvariable('rows_${tail.name}')::BIGINT`)
+  }
+  if (parts.length === 0) parts.push(`SELECT ${fields.map((field) => cell(null, field)).join(', ')} WHERE false`)
+  return { text: parts.join(' UNION ALL '), variables }
+}
+
+interface DeadRows {
+  readonly table: string
+  readonly endSeq: string
+}
+
+/** Clean files of one shape share a scan without any condition, so that counts and bounds come from the files' metadata. */
+function* fileParts(files: readonly ReadyFile[], fields: readonly Field[], dead: () => DeadRows): Generator<string> {
+  for (const group of byShape(files.filter((file) => !file.hasDeletes))) yield scan(group, fields, '')
+  const dirty = files.filter((file) => file.hasDeletes)
+  if (dirty.length === 0) return
+  if (dirty.length <= MAX_SEPARATE_FILES) {
+    for (const file of dirty) yield scan([file], fields, antiJoin(deadOf(file.segment, dead()), 'f.file_row_number = d.r'))
+    return
+  }
+  for (const group of byShape(dirty)) {
+    const deadRows = deadOfMany(
+      group.map((file) => file.segment),
+      dead(),
+    )
+    yield scan(group, fields, antiJoin(deadRows, 'f.file_index = d.i AND f.file_row_number = d.r'))
+  }
+}
+
+function byShape(files: readonly ReadyFile[]): Iterable<readonly ReadyFile[]> {
+  return Map.groupBy(files, (file) => file.shape.key).values()
+}
+
+/** A scan of files of one shape. */
+function scan(files: readonly ReadyFile[], fields: readonly Field[], anti: string): string {
+  const { shape } = files[0]!
+  const paths = files.map((file) => quoteText(file.path)).join(', ')
+  const source = fields.map((field) => sourceColumn(shape, field))
+  if (shape.hasPlainNames) {
+    const columns = fields.map((field, index) => cell(source[index] === null ? null : quoteName(source[index]!), field))
+    return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}]) f${anti}`
+  }
+  const renamed = fields.filter((_, index) => source[index] !== null)
+  const columns = fields.map((field, index) => cell(source[index] === null ? null : columnName(field.id), field))
+  return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}], schema = ${schemaMap(renamed)}) f${anti}`
+}
+
+/** The name of the field's column in files of this shape; null where they lack it. */
+function sourceColumn(shape: FileShape, field: Field): string | null {
+  const byId = shape.columns.find((column) => column.fieldId === field.id)
+  if (byId) return byId.name
+  const hasIds = shape.columns.some((column) => column.fieldId !== null)
+  return hasIds ? null : (shape.columns.find((column) => column.name === field.name)?.name ?? null)
+}
+
+/** DuckDB matches by field id and names the columns as told. */
+function schemaMap(fields: readonly Field[]): string {
+  const entries = fields.map(
+    ({ id, type }) => `${id}: {name: ${quoteText(columnName(id))}, type: ${quoteText(duckdbType(type))}, default_value: NULL}`,
+  )
+  return `MAP {${entries.join(', ')}}`
+}
+
+function cell(column: string | null, field: Field): string {
+  const value = column === null ? 'NULL' : `f.${column}`
+  return `${value}::${duckdbType(field.type)} AS ${quoteName(field.name)}`
+}
+
+function antiJoin(deadRows: string, condition: string): string {
+  return ` ANTI JOIN (${deadRows}) d ON ${condition}`
+}
+
+function deadOf(segment: number, { table, endSeq }: DeadRows): string {
+  return `SELECT "row"::BIGINT AS r FROM ${table} WHERE segment = ${segment} AND seq < ${endSeq}`
+}
+
+/** Dead rows by a file's position in the scan's list, which DuckDB's `file_index` counts. */
+function deadOfMany(segments: readonly number[], { table, endSeq }: DeadRows): string {
+  const places = segments.map((segment, index) => `(${segment}::UINTEGER, ${index}::UBIGINT)`).join(', ')
+  return `SELECT p.i AS i, e."row"::BIGINT AS r FROM ${table} e JOIN (VALUES ${places}) p(s, i) ON e.segment = p.s WHERE e.seq < ${endSeq}`
+}
