@@ -9,47 +9,59 @@ interface Entry {
 }
 
 /**
- * Events in order, until they are taken; the buffers of what was taken return to their tables at the next `take`.
+ * Events in order, until they are taken: those of ended transactions, and behind them those of the open one. The buffers of what
+ * was taken return to their tables at the next `recycle`.
  *
  * A truncate needs the end LSN of its transaction, which only its commit tells: until then it, and what follows it, is held back.
  */
 export class EventQueue {
-  private entries: Entry[] = []
+  private ended: Entry[] = []
+  private open: Entry[] = []
   private lent: Entry[] = []
-  /** Where the first truncate without an LSN is among `entries`, and how many bytes were buffered when it came. */
-  private openAt = -1
-  private openBytes = 0
+  /** Where the first truncate without an LSN is among `open`, and how large the open transaction was when it came. */
+  private truncateAt = -1
+  private truncateBytes = 0
   private readonly holdBytes: number
 
   constructor(holdBytes: number) {
     this.holdBytes = holdBytes
   }
 
-  push(event: SourceEvent): void {
-    this.entries.push({ event, changes: null, buffers: null })
+  /** The table's changes of ended transactions. */
+  pushEnded(changes: TableChanges): void {
+    const buffers = changes.swapEnded()
+    if (buffers !== null) this.ended.push(batchEntry(changes, buffers))
   }
 
-  pushBatch(changes: TableChanges): void {
+  /** The table's changes of the open transaction; those of ended ones were pushed before. */
+  pushOpen(changes: TableChanges): void {
     const buffers = changes.swap()
-    this.entries.push({ event: { kind: 'batch', batch: buffers.view(changes.table) }, changes, buffers })
+    if (buffers !== null) this.open.push(batchEntry(changes, buffers))
   }
 
-  pushTruncate(tables: readonly TableName[], bytesBuffered: number): void {
-    if (this.openAt < 0) {
-      this.openAt = this.entries.length
-      this.openBytes = bytesBuffered
+  push(event: SourceEvent): void {
+    this.open.push({ event, changes: null, buffers: null })
+  }
+
+  pushTruncate(tables: readonly TableName[], openBytes: number): void {
+    if (this.truncateAt < 0) {
+      this.truncateAt = this.open.length
+      this.truncateBytes = openBytes
     }
     this.push({ kind: 'truncate', tables, endLsn: 0n })
   }
 
-  /** The open transaction ended: its truncates get their LSN. */
-  commit(endLsn: Lsn): void {
-    if (this.openAt < 0) return
-    for (let index = this.openAt; index < this.entries.length; index++) {
-      const { event } = this.entries[index]
-      if (event.kind === 'truncate') this.entries[index] = { event: { ...event, endLsn }, changes: null, buffers: null }
-    }
-    this.openAt = -1
+  /** The open transaction ended. */
+  end(endLsn: Lsn): void {
+    this.stampTruncates(endLsn)
+    this.settle()
+  }
+
+  /** No transaction is open: what stands outside of any counts as ended. */
+  settle(): void {
+    if (this.open.length === 0) return
+    this.ended.push(...this.open)
+    this.open = []
   }
 
   /**
@@ -57,18 +69,46 @@ export class EventQueue {
    * longer: it gets the position behind the first byte of the commit record, which lies before the transaction's end and behind
    * that of any earlier one.
    */
-  isHeld(commitLsn: Lsn, bytesBuffered: number): boolean {
-    if (this.openAt >= 0 && bytesBuffered - this.openBytes > this.holdBytes) this.commit(commitLsn + 1n)
-    return this.openAt >= 0
+  isHeld(commitLsn: Lsn, openBytes: number): boolean {
+    if (this.truncateAt >= 0 && openBytes - this.truncateBytes > this.holdBytes) this.stampTruncates(commitLsn + 1n)
+    return this.truncateAt >= 0
   }
 
-  /** The events that are ready. */
-  take(): SourceEvent[] {
-    for (const { changes, buffers } of this.lent) changes?.giveBack(buffers!)
-    const ready = this.openAt < 0 ? this.entries.length : this.openAt
-    this.lent = this.entries.slice(0, ready)
-    this.entries = this.entries.slice(ready)
-    if (this.openAt >= 0) this.openAt = 0
-    return this.lent.map(({ event }) => event)
+  takeEnded(): SourceEvent[] {
+    const taken = this.ended
+    this.ended = []
+    return this.lend(taken)
   }
+
+  /** What is ready of the open transaction. */
+  takeOpen(): SourceEvent[] {
+    const ready = this.truncateAt < 0 ? this.open.length : this.truncateAt
+    const taken = this.open.slice(0, ready)
+    this.open = this.open.slice(ready)
+    if (this.truncateAt >= 0) this.truncateAt = 0
+    return this.lend(taken)
+  }
+
+  /** Gives the buffers of all that was taken back to their tables. */
+  recycle(): void {
+    for (const { changes, buffers } of this.lent) if (buffers !== null) changes?.giveBack(buffers)
+    this.lent = []
+  }
+
+  private lend(entries: readonly Entry[]): SourceEvent[] {
+    this.lent.push(...entries)
+    return entries.map(({ event }) => event)
+  }
+
+  private stampTruncates(endLsn: Lsn): void {
+    if (this.truncateAt < 0) return
+    this.open = this.open.map((entry) =>
+      entry.event.kind === 'truncate' ? { event: { ...entry.event, endLsn }, changes: null, buffers: null } : entry,
+    )
+    this.truncateAt = -1
+  }
+}
+
+function batchEntry(changes: TableChanges, buffers: ChangeBuffers): Entry {
+  return { event: { kind: 'batch', batch: buffers.view(changes.table) }, changes, buffers }
 }

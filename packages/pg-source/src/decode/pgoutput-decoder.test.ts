@@ -79,6 +79,57 @@ describe('transactions', () => {
     expect(decoder.rowsBuffered).toBe(0)
   })
 
+  it('gives ended transactions and a watermark while another is open, and keeps that for later', () => {
+    const { feed, decoder } = decoderOf([orders, lines], { openTransactionBytes: 1000 })
+    const cents = binary(numeric(1n, 2))
+    const first = feed(
+      begin(1n),
+      ordersRelation,
+      relation(6, 'lines', linesSpec, 'n'),
+      insert(5, row(1, 'a', 1n)),
+      update(5, [binary(i32(1)), unchanged, cents]),
+      commit(1n, 2n),
+      begin(3n),
+      insert(5, row(2, 'b', 2n)),
+      update(5, row(3, 'c', 3n), key(1)),
+      update(5, [binary(i32(2)), unchanged, unchanged]),
+      insert(6, [text('7'), text('x')]),
+    )
+    expect(first.map((event) => event.kind)).toEqual(['batch', 'watermark'])
+    expect(onlyBatch(first)).toEqual({
+      ops: ['insert', 'update'],
+      rows: [
+        [1, 'a', 1n],
+        [1, null, 1n],
+      ],
+      old: [],
+      unchanged: [{ column: 1, rows: [1] }],
+      endLsns: [2n],
+      changeCounts: [2],
+    })
+    expect(first[1]).toMatchObject({ lsn: 2n })
+    expect(decoder.rowsBuffered).toBe(4)
+    expect(feed()).toEqual([])
+    const second = feed(remove(5, key(3)), commit(3n, 4n))
+    expect(second.map((event) => (event.kind === 'batch' ? event.batch.table.name : event.kind))).toEqual(['orders', 'lines', 'watermark'])
+    expect(onlyBatch(second.slice(0, 1))).toEqual({
+      ops: ['insert', 'updateOld', 'update', 'delete'],
+      rows: [
+        [2, 'b', 2n],
+        [3, 'c', 3n],
+        [2, null, null],
+      ],
+      old: [[1], [3]],
+      unchanged: [
+        { column: 1, rows: [2] },
+        { column: 2, rows: [2] },
+      ],
+      endLsns: [4n],
+      changeCounts: [4],
+    })
+    expect(decoder.rowsBuffered).toBe(0)
+  })
+
   it('separates tables, in the order in which they changed', () => {
     const { feed } = decoderOf([orders, lines])
     const events = feed(

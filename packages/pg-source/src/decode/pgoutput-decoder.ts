@@ -18,6 +18,11 @@ export interface PgoutputDecoderOptions {
    * position of the commit record plus one, since the end is not known yet. Default 16 MiB.
    */
   readonly truncateHoldBytes?: number
+  /**
+   * How large an open transaction has to be, in bytes of messages, before a part of it is handed out: nobody can read it before it
+   * ends, and few large batches are cheaper than many small ones. Default 1 MiB.
+   */
+  readonly openTransactionBytes?: number
 }
 
 /** A keepalive of the server. */
@@ -48,6 +53,7 @@ interface RelationState {
 }
 
 const DEFAULT_TRUNCATE_HOLD_BYTES = 16 * 1024 * 1024
+const DEFAULT_OPEN_TRANSACTION_BYTES = 1024 * 1024
 const WAL_HEADER_BYTES = 25
 const KEEPALIVE_BYTES = 18
 
@@ -55,9 +61,10 @@ const KEEPALIVE_BYTES = 18
  * Turns CopyData payloads of a replication stream (pgoutput, proto_version 1, text and binary values) into source events.
  *
  * Feed it one payload at a time; it takes what it needs before it returns, so the payload's memory may be reused. `take` gives the
- * events so far: each table's batch, in the order in which tables were first changed, then a watermark if no transaction is open.
- * It may be called in the middle of a transaction; a table whose changes were all taken before its transaction ended then gets a
- * batch without changes and with the mark. What `take` returned is valid until the next `take`.
+ * events of ended transactions: each table's batch, in the order in which tables were first changed, then a watermark. It may be
+ * called in the middle of a transaction. Of a large one, it gives what is there once nothing of an ended one is left, without a
+ * watermark; a table whose changes were all taken before their transaction ended then gets a batch with the mark and no changes.
+ * What `take` returned is valid until the next `take`.
  *
  * Throws `corrupt`/`PGOUTPUT_MALFORMED` or `corrupt`/`VALUE_MALFORMED` for bytes that Postgres cannot have sent; the decoder is of
  * no use afterwards. A row that can't be mirrored closes its table by an event, and the other tables go on.
@@ -65,10 +72,6 @@ const KEEPALIVE_BYTES = 18
  * Not promised: that strings are valid UTF-8 (a database in SQL_ASCII may hold anything).
  */
 export class PgoutputDecoder {
-  /** Changes held for the next `take`. */
-  rowsBuffered = 0
-  /** Bytes of the messages that the held changes came in. */
-  bytesBuffered = 0
   lastKeepalive: Keepalive | null = null
   /** How far the server is known to be. */
   sourceLsn: Lsn = 0n
@@ -79,12 +82,18 @@ export class PgoutputDecoder {
   private readonly descriptions = new Map<number, Relation>()
   private readonly tables = new Map<string, TableState>()
   private readonly events: EventQueue
+  private readonly openTransactionBytes: number
   private lastOid = -1
   private lastRelation: RelationState | null = null
   private dirty: TableState[] = []
   private touched: TableState[] = []
   private transaction = 0
   private isOpen = false
+  /** Changes held, and the bytes of the messages they came in: of ended transactions, and of the open one. */
+  private endedRows = 0
+  private endedBytes = 0
+  private openRows = 0
+  private openBytes = 0
   private commitLsn: Lsn = 0n
   /** Every transaction that ends here or before was fed. */
   private position: Lsn = 0n
@@ -96,11 +105,22 @@ export class PgoutputDecoder {
   constructor(options: PgoutputDecoderOptions) {
     this.options = options
     this.events = new EventQueue(options.truncateHoldBytes ?? DEFAULT_TRUNCATE_HOLD_BYTES)
+    this.openTransactionBytes = options.openTransactionBytes ?? DEFAULT_OPEN_TRANSACTION_BYTES
   }
 
-  /** Whether the last message lies within a transaction. `take` gives a watermark only where none is open. */
+  /** Whether the last message lies within a transaction. */
   get inTransaction(): boolean {
     return this.isOpen
+  }
+
+  /** Changes held. */
+  get rowsBuffered(): number {
+    return this.endedRows + this.openRows
+  }
+
+  /** Bytes of the messages that the held changes came in. */
+  get bytesBuffered(): number {
+    return this.endedBytes + this.openBytes
   }
 
   feed(payload: Uint8Array): void {
@@ -116,21 +136,36 @@ export class PgoutputDecoder {
   }
 
   take(): SourceEvent[] {
-    if (!this.events.isHeld(this.commitLsn, this.bytesBuffered)) {
-      for (const table of this.dirty) this.flush(table)
-      this.dirty = []
-      this.rowsBuffered = 0
-      this.bytesBuffered = 0
-    }
-    const events = this.events.take()
-    const advanced = this.position > this.reportedPosition || this.sourceLsn > this.reportedSourceLsn
-    if (!this.isOpen && (advanced || events.length > 0)) {
+    this.events.recycle()
+    if (!this.isOpen) this.events.settle()
+    for (const table of this.dirty) this.events.pushEnded(table.changes)
+    this.dirty = this.dirty.filter((table) => (table.isDirty = !table.changes.current.isEmpty))
+    const events = this.events.takeEnded()
+    this.endedRows = 0
+    this.endedBytes = 0
+    if (this.isOpen && events.length === 0 && this.position === this.reportedPosition) return this.takeOpen()
+    if (events.length > 0 || this.position > this.reportedPosition || this.sourceLsn > this.reportedSourceLsn) {
       events.push({ kind: 'watermark', lsn: this.position, sourceLsn: this.sourceLsn, commitTimeMs: this.commitTimeMs })
       this.reportedPosition = this.position
       this.reportedSourceLsn = this.sourceLsn
       this.commitTimeMs = null
     }
     return events
+  }
+
+  /** A part of the open transaction, if it is large. */
+  private takeOpen(): SourceEvent[] {
+    if (this.openBytes < this.openTransactionBytes) return []
+    if (!this.events.isHeld(this.commitLsn, this.openBytes)) {
+      for (const table of this.dirty) {
+        this.flush(table)
+        table.isDirty = false
+      }
+      this.dirty = []
+      this.openRows = 0
+      this.openBytes = 0
+    }
+    return this.events.takeOpen()
   }
 
   /**
@@ -207,7 +242,11 @@ export class PgoutputDecoder {
       this.makeDirty(table)
     }
     this.touched.length = 0
-    this.events.commit(endLsn)
+    this.events.end(endLsn)
+    this.endedRows += this.openRows
+    this.endedBytes += this.openBytes
+    this.openRows = 0
+    this.openBytes = 0
     this.isOpen = false
     this.lastEndLsn = endLsn
     this.commitTimeMs = commitTimeMs
@@ -256,8 +295,8 @@ export class PgoutputDecoder {
     } catch (error) {
       return this.refuse(relation, rows, payload, error)
     }
-    this.rowsBuffered++
-    this.bytesBuffered += payload.length
+    this.openRows++
+    this.openBytes += payload.length
     if (!relation.table.isDirty) this.makeDirty(relation.table)
   }
 
@@ -332,7 +371,7 @@ export class PgoutputDecoder {
       this.flush(relation.table)
       tables.push(relation.table.mirrored.table)
     }
-    if (tables.length > 0) this.events.pushTruncate(tables, this.bytesBuffered)
+    if (tables.length > 0) this.events.pushTruncate(tables, this.openBytes)
   }
 
   private makeDirty(table: TableState): void {
@@ -341,9 +380,9 @@ export class PgoutputDecoder {
     this.dirty.push(table)
   }
 
-  /** Moves the table's batch into the queue of events. */
+  /** Moves what the table has into the queue of events. */
   private flush(table: TableState): void {
-    table.isDirty = false
-    if (!table.changes.current.isEmpty) this.events.pushBatch(table.changes)
+    this.events.pushEnded(table.changes)
+    this.events.pushOpen(table.changes)
   }
 }

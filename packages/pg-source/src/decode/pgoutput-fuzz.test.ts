@@ -80,7 +80,10 @@ const session = [
 
 /** Feeds until an error; returns how many changes came out. Anything but a MoonlinkError about the stream passes through. */
 function run(frames: readonly Buffer[], takeEvery: number): number {
-  const decoder = new PgoutputDecoder({ resolve: ({ name }) => (name === 'keyed' ? keyed : name === 'keyless' ? keyless : null) })
+  const decoder = new PgoutputDecoder({
+    resolve: ({ name }) => (name === 'keyed' ? keyed : name === 'keyless' ? keyless : null),
+    openTransactionBytes: takeEvery % 2 === 0 ? 0 : 100,
+  })
   let changes = 0
   const take = () => {
     for (const event of decoder.take()) {

@@ -25,6 +25,18 @@ class RowList {
     return this.length === 0 ? -1 : this.rows[this.length - 1]
   }
 
+  /** Moves the rows from `row` on to another list, counted from there. */
+  moveFrom(row: number, to: RowList): void {
+    let from = this.length
+    while (from > 0 && this.rows[from - 1] >= row) from--
+    for (let index = from; index < this.length; index++) to.push(this.rows[index] - row)
+    this.length = from
+  }
+
+  get isEmpty(): boolean {
+    return this.length === 0
+  }
+
   view(): Uint32Array {
     return this.rows.subarray(0, this.length)
   }
@@ -37,6 +49,10 @@ export class ChangeBuffers {
   rowCount = 0
   oldCount = 0
   changeCount = 0
+  /** How much of that belongs to transactions that have ended. */
+  private endedRows = 0
+  private endedOld = 0
+  private endedChanges = 0
   private ops = new Uint8Array(64)
   private unchanged = new Map<number, RowList>()
   private endLsns: Lsn[] = []
@@ -87,14 +103,42 @@ export class ChangeBuffers {
     this.endLsns.push(endLsn)
     this.changeCounts.push(this.changeCount)
     this.commitTimesMs.push(commitTimeMs)
+    this.endedRows = this.rowCount
+    this.endedOld = this.oldCount
+    this.endedChanges = this.changeCount
+  }
+
+  get hasEnded(): boolean {
+    return this.endLsns.length > 0
+  }
+
+  get hasOpen(): boolean {
+    return this.changeCount > this.endedChanges
+  }
+
+  /** Moves what belongs to the open transaction to empty buffers. */
+  moveOpen(to: ChangeBuffers): void {
+    to.rows.appendRange(this.rows.view(), this.endedRows, this.rowCount)
+    to.old.appendRange(this.old.view(), this.endedOld, this.oldCount)
+    to.rowCount = this.rowCount - this.endedRows
+    to.oldCount = this.oldCount - this.endedOld
+    for (let change = this.endedChanges; change < this.changeCount; change++) to.complete(this.ops[change], 0, 0)
+    for (const [column, list] of this.unchanged) {
+      const moved = new RowList()
+      list.moveFrom(this.endedRows, moved)
+      if (!moved.isEmpty) to.unchanged.set(column, moved)
+    }
+    this.rowCount = this.endedRows
+    this.oldCount = this.endedOld
+    this.changeCount = this.endedChanges
+    this.undo()
   }
 
   /** The changes so far, sharing memory until `clear`. */
   view(table: TableName): ChangeBatch {
     const unchanged: UnchangedCells[] = []
     for (const [column, list] of this.unchanged) {
-      const rows = list.view()
-      if (rows.length > 0) unchanged.push({ column, rows })
+      if (!list.isEmpty) unchanged.push({ column, rows: list.view() })
     }
     const { endLsns, changeCounts, commitTimesMs } = this
     return {
@@ -111,6 +155,7 @@ export class ChangeBuffers {
     this.rows.clear()
     this.old.clear()
     this.rowCount = this.oldCount = this.changeCount = 0
+    this.endedRows = this.endedOld = this.endedChanges = 0
     this.unchanged.clear()
     this.endLsns = []
     this.changeCounts = []
@@ -142,11 +187,20 @@ export class TableChanges {
     this.current = new ChangeBuffers(fields, oldFields)
   }
 
-  /** Puts empty buffers in place of the current ones, which are the caller's until `giveBack`. */
-  swap(): ChangeBuffers {
+  /** Puts empty buffers in place of the current ones, which are the caller's until `giveBack`. Null where those hold nothing. */
+  swap(): ChangeBuffers | null {
     const full = this.current
+    if (full.isEmpty) return null
     this.current = this.spare ?? new ChangeBuffers(this.fields, this.oldFields)
     this.spare = null
+    return full
+  }
+
+  /** Like `swap`, but only for what belongs to ended transactions; the rest stays here. */
+  swapEnded(): ChangeBuffers | null {
+    if (!this.current.hasEnded) return null
+    const full = this.swap()
+    if (full?.hasOpen) full.moveOpen(this.current)
     return full
   }
 

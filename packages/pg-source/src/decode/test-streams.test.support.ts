@@ -21,6 +21,7 @@ export const lines = mirror('lines', linesSpec)
 export function decoderOf(tables: readonly MirroredTable[], options: Partial<PgoutputDecoderOptions> = {}) {
   const decoder = new PgoutputDecoder({
     resolve: ({ schema, name }) => tables.find(({ table }) => formatTableName(table) === `${schema}.${name}`) ?? null,
+    openTransactionBytes: 0,
     ...options,
   })
   return {
