@@ -13,6 +13,7 @@ import {
   type Lsn,
   type Random,
   type SourceEvent,
+  type TableName,
 } from '@moonlink/core'
 import { BlockCache } from '@moonlink/pk-index'
 import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
@@ -131,19 +132,13 @@ export class Engine implements LeaseSource {
         return
       case 'truncate':
         for (const table of event.tables) {
-          await this.mirrors
-            .get(formatTableName(table))
-            ?.pause('TRUNCATED', `the source truncated the table at ${formatLsn(event.endLsn)}; drop and add it to copy it again`)
+          this.pause(table, 'TRUNCATED', `the source truncated the table at ${formatLsn(event.endLsn)}; drop and add it to copy it again`)
         }
         return
       case 'schema':
-        await this.mirrors
-          .get(formatTableName(event.table))
-          ?.pause('SCHEMA_CHANGED', `${event.reason}; drop and add the table to copy it again`)
-        return
+        return this.pause(event.table, 'SCHEMA_CHANGED', `${event.reason}; drop and add the table to copy it again`)
       case 'unmirrorable':
-        await this.mirrors.get(formatTableName(event.table))?.pause(event.code, event.reason)
-        return
+        return this.pause(event.table, event.code, event.reason)
     }
   }
 
@@ -291,6 +286,14 @@ export class Engine implements LeaseSource {
     if (mirror.currentPhase !== 'streaming')
       throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is ${mirror.currentPhase}: ${mirror.pauseReason ?? ''}`)
     return mirror
+  }
+
+  /** The other tables do not wait for what the pause commits. */
+  private pause(table: TableName, code: string, reason: string): void {
+    const mirror = this.mirrors.get(formatTableName(table))
+    mirror
+      ?.pause(code, reason)
+      .catch((error: unknown) => this.options.logger.error('a pause failed', { table: mirror.name, error: String(error) }))
   }
 
   private chosen(tables?: readonly string[]): Mirror[] {

@@ -85,6 +85,8 @@ export class Mirror {
   private state: MirrorState
   private phase: MirrorPhase = 'streaming'
   private reason: string | null = null
+  /** True once a restart would find the table paused: only then may the source forget what the table did not take. */
+  private isPauseRecorded = false
   /** Orders everything that changes `state`. */
   private readonly lock = new Mutex()
   /** Orders flushes, compactions and other commits. */
@@ -135,6 +137,7 @@ export class Mirror {
     if (pausedReason) {
       mirror.phase = 'paused'
       mirror.reason = pausedReason
+      mirror.isPauseRecorded = true
     }
     return mirror
   }
@@ -166,7 +169,7 @@ export class Mirror {
 
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
   durableLsn(): Lsn | null {
-    if (this.phase === 'paused' || this.phase === 'failed') return null
+    if (this.phase === 'paused' || this.phase === 'failed') return this.isPauseRecorded ? null : (this.committed ?? this.copyHoldLsn)
     if (this.phase === 'copying') return this.copyHoldLsn
     const idle = this.state.isClean && this.frozen === null && this.held.length === 0
     return idle ? maxLsn(this.committed!, this.host.appliedLsn()) : this.committed!
@@ -179,7 +182,7 @@ export class Mirror {
       try {
         await this.applyInOrder(batch)
       } catch (error) {
-        await this.fail(error)
+        this.fail(error)
       }
     })
     if (this.state.openChanges === 0) this.boundaryWaiters.splice(0).forEach((wake) => wake())
@@ -221,23 +224,24 @@ export class Mirror {
     this.copyFiles = []
   }
 
-  /** Stops taking changes, with what was applied committed; remembered across restarts. */
+  /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
   async pause(code: string, reason: string): Promise<void> {
-    if (this.phase === 'paused') return
-    const text = `${code} ${reason}`
-    if (this.phase === 'streaming')
-      await this.flush().catch((error: unknown) =>
-        this.host.logger.warn('flush before a pause failed', { table: this.name, error: String(error) }),
-      )
+    if (this.phase === 'paused' || this.phase === 'failed') return
+    const wasStreaming = this.phase === 'streaming'
     this.phase = 'paused'
-    this.reason = text
-    await this.jobs.run(() => this.spec.storage.setProperties({ [PAUSED_PROPERTY]: text }))
-    this.host.logger.warn('table paused', { table: this.name, reason: text })
+    this.reason = `${code} ${reason}`
+    this.host.logger.warn('table paused', { table: this.name, reason: this.reason })
+    await this.jobs.run(async () => {
+      const error = wasStreaming ? await this.flushJob().catch((cause: unknown) => cause) : null
+      if (error instanceof Error) this.host.logger.warn('the flush before a pause failed', { table: this.name, error: error.message })
+      this.reason = `${code} ${reason}`
+      await this.recordPause()
+    })
   }
 
   /** Makes what has been applied durable in Iceberg. Waits for an open transaction to end first. */
   async flush(): Promise<void> {
-    for (;;) {
+    while (this.phase === 'streaming') {
       const done = await this.jobs.run(async () => {
         // A flush that failed earlier holds an older prefix; what came since is flushed after it.
         if (this.frozen !== null) await this.flushJob()
@@ -250,7 +254,8 @@ export class Mirror {
 
   /** Starts what is due: a flush, a compaction, an expiry. Never waits for it. */
   tick(): void {
-    if (this.jobRunning || this.phase !== 'streaming') return
+    if (this.jobRunning) return
+    if (this.phase !== 'streaming') return this.recordPauseAgain()
     const now = this.host.clock.nowMs()
     if (this.state.isClean && this.frozen === null) this.dirtySinceMs = null
     else this.dirtySinceMs ??= now
@@ -259,6 +264,7 @@ export class Mirror {
     this.jobRunning = true
     void this.jobs
       .run(async () => {
+        if (this.phase !== 'streaming') return
         if (isDue) await this.flushJob()
         if (this.frozen === null) await this.maintain()
       })
@@ -411,7 +417,6 @@ export class Mirror {
 
   /** Flushes once; false where an open transaction keeps it from starting. A failed flush stays frozen and is tried again. */
   private async flushJob(): Promise<boolean> {
-    if (this.phase !== 'streaming') return true
     if (this.frozen === null) {
       const frozen = await this.lock.run(() => {
         if (this.state.openChanges > 0) return 'open'
@@ -429,7 +434,7 @@ export class Mirror {
       return true
     } catch (error) {
       if (isMoonlinkError(error) && (error.kind === 'retry' || error.kind === 'invalid')) this.retryLater(error)
-      else await this.fail(error)
+      else this.fail(error)
       throw error
     }
   }
@@ -505,15 +510,31 @@ export class Mirror {
     this.retryDelayMs = Math.min(this.retryDelayMs * 2, RETRY_MAX_MS)
   }
 
-  /** Ends the mirror for good in this process; other tables go on. */
-  private async fail(error: unknown): Promise<void> {
-    const text = isMoonlinkError(error) ? `${error.code} ${error.message}` : String(error)
+  /** Ends the mirror for good; other tables go on. `tick` records it, so that the slot is held until then. */
+  private fail(error: unknown): void {
     this.phase = 'failed'
-    this.reason = text
-    this.host.logger.error('table failed', { table: this.name, reason: text, stack: error instanceof Error ? error.stack : undefined })
-    if (isMoonlinkError(error, 'fenced') || isMoonlinkError(error, 'conflict')) return
-    await this.spec.storage
-      .setProperties({ [PAUSED_PROPERTY]: text })
-      .catch((cause: unknown) => this.host.logger.error('the pause could not be recorded', { table: this.name, error: String(cause) }))
+    this.reason = isMoonlinkError(error) ? `${error.code} ${error.message}` : String(error)
+    const stack = error instanceof Error ? error.stack : undefined
+    this.host.logger.error('table failed', { table: this.name, reason: this.reason, stack })
+    this.retryAtMs = 0
+  }
+
+  /** Where recording a pause failed, tries again now and then. */
+  private recordPauseAgain(): void {
+    const now = this.host.clock.nowMs()
+    if (this.phase === 'copying' || this.isPauseRecorded || now < this.retryAtMs) return
+    this.retryAtMs = now + this.retryDelayMs
+    this.retryDelayMs = Math.min(this.retryDelayMs * 2, RETRY_MAX_MS)
+    void this.jobs.run(() => this.recordPause())
+  }
+
+  private async recordPause(): Promise<void> {
+    if (this.isPauseRecorded) return
+    try {
+      await this.spec.storage.setProperties({ [PAUSED_PROPERTY]: this.reason ?? 'unknown' })
+      this.isPauseRecorded = true
+    } catch (error) {
+      this.host.logger.error('the pause could not be recorded', { table: this.name, error: String(error) })
+    }
   }
 }
