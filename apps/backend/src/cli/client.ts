@@ -2,8 +2,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
-import { MoonlinkError } from '@moonlink/core'
-import { parseExact } from '../http/json.ts'
+import { MoonlinkError, parseJsonLossless, type JsonValue } from '@moonlink/core'
 import { errorSchema } from '../http/schemas.ts'
 
 /** Talks to a running backend. Requests have no time-out of their own: the backend's answer has. */
@@ -28,10 +27,10 @@ export class BackendClient {
     return this.#json<T>('DELETE', path)
   }
 
-  /** The lines of a streamed answer, as values with exact numbers. */
-  async *lines(path: string, body: unknown): AsyncGenerator {
+  /** The lines of a streamed answer, as values; integers that a number would change come as bigints. */
+  async *lines(path: string, body: unknown): AsyncGenerator<JsonValue, void, undefined> {
     const response = await this.#send('POST', path, body)
-    for await (const line of createInterface({ input: response, crlfDelay: Infinity })) if (line !== '') yield parseExact(line)
+    for await (const line of createInterface({ input: response, crlfDelay: Infinity })) if (line !== '') yield parseJsonLossless(line)
   }
 
   async #json<T>(method: string, path: string, body?: unknown): Promise<T> {

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { formatLsn, isMoonlinkError, parseLsn } from '@moonlink/core'
+import { formatLsn, isMoonlinkError, parseLsn, type JsonValue } from '@moonlink/core'
 import { parseDurationMs } from '../config/units.ts'
 import type { FlushReport, ListedTable, StatusReport } from '../http/schemas.ts'
 import { backendError, type BackendClient } from './client.ts'
@@ -29,7 +29,7 @@ export async function query(
   await printResult(client.lines('/query', body), format)
 }
 
-async function printResult(lines: AsyncIterable<unknown>, format: ResultFormat): Promise<void> {
+async function printResult(lines: AsyncIterable<JsonValue>, format: ResultFormat): Promise<void> {
   const printer = resultPrinter(format)
   let begun = false
   for await (const line of lines) {
@@ -37,7 +37,7 @@ async function printResult(lines: AsyncIterable<unknown>, format: ResultFormat):
     else if (typeof line === 'object' && line !== null && 'error' in line) throw backendError(line)
     else if (!begun) {
       begun = true
-      await print(printer.begin((line as { columns: readonly ResultColumn[] }).columns))
+      await print(printer.begin((line as unknown as { columns: readonly ResultColumn[] }).columns))
     } else return print(printer.end())
   }
   throw backendError({ error: { kind: 'retry', code: 'RESULT_CUT', message: 'the backend ended before the result did.', context: {} } })

@@ -95,6 +95,7 @@ function withSource(command: Command): Command {
   return command
     .option('--config <file>', 'settings in YAML (moonlink.yaml)')
     .option('--source <url>', 'postgres://user:password@host:5432/database')
+    .option('--state-dir <dir>', 'directory for what the backend itself keeps (.moonlink)')
     .option('--set <key=value>', 'any setting, such as flush.intervalMs=2s; repeatable', collect, [])
 }
 
@@ -102,7 +103,6 @@ function withSettings(command: Command): Command {
   return withSource(command)
     .option('--table <schema.name>', 'table to mirror; repeatable', collect, [])
     .option('--warehouse <place>', 'directory or s3://bucket/prefix for the Iceberg tables')
-    .option('--state-dir <dir>', 'directory for what the backend itself keeps (.moonlink)')
     .option('--http <host:port>', 'address of the HTTP API (127.0.0.1:3030)')
 }
 

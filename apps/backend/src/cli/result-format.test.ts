@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { exactNumber } from '../http/json.ts'
+import type { JsonValue } from '@moonlink/core'
 import { resultPrinter, type ResultFormat } from './result-format.ts'
 import { textWidth } from './text-table.ts'
 
-function print(format: ResultFormat, rows: unknown[][]): string {
+function print(format: ResultFormat, rows: JsonValue[][]): string {
   const printer = resultPrinter(format)
   const columns = [
     { name: 'id', type: 'BIGINT' },
@@ -12,9 +12,9 @@ function print(format: ResultFormat, rows: unknown[][]): string {
   return printer.begin(columns) + rows.map((row) => printer.row(row)).join('') + printer.end()
 }
 
-const rows = [
+const rows: JsonValue[][] = [
   [1, 'plain'],
-  [exactNumber('9007199254740993'), 'with, "both"\n'],
+  [9007199254740993n, 'with, "both"\n'],
   [null, ''],
   [-2, null],
 ]

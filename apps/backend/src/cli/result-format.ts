@@ -1,4 +1,4 @@
-import { cellText } from '../http/json.ts'
+import { stringifyJsonLossless, type JsonValue } from '@moonlink/core'
 import { textTable } from './text-table.ts'
 
 export type ResultFormat = 'table' | 'json' | 'csv'
@@ -11,7 +11,7 @@ export interface ResultColumn {
 /** Prints a result as it arrives: `begin` once, `row` for each, `end` once; each returns the text that is ready. */
 export interface ResultPrinter {
   begin(columns: readonly ResultColumn[]): string
-  row(cells: readonly unknown[]): string
+  row(cells: readonly JsonValue[]): string
   end(): string
 }
 
@@ -29,13 +29,18 @@ function jsonPrinter(): ResultPrinter {
       return '['
     },
     row: (cells) => {
-      const object = `{${cells.map((cell, index) => `${names[index]}:${JSON.stringify(cell)}`).join(',')}}`
+      const object = `{${cells.map((cell, index) => `${names[index]}:${stringifyJsonLossless(cell)}`).join(',')}}`
       const text = `${first ? '\n' : ',\n'}${object}`
       first = false
       return text
     },
     end: () => (first ? ']\n' : '\n]\n'),
   }
+}
+
+/** A cell as plain text. Null for SQL's NULL. */
+function cellText(cell: JsonValue): string | null {
+  return cell === null || typeof cell === 'string' ? cell : stringifyJsonLossless(cell)
 }
 
 /** RFC 4180 with LF; a NULL is empty, an empty text is "". */

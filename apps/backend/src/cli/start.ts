@@ -12,13 +12,13 @@ import { LiveView, PlainView } from './live-view.ts'
 export interface SourceFlags {
   readonly config?: string
   readonly source?: string
+  readonly stateDir?: string
   readonly set?: readonly string[]
 }
 
 export interface StartFlags extends SourceFlags {
   readonly table?: readonly string[]
   readonly warehouse?: string
-  readonly stateDir?: string
   readonly http?: string
 }
 

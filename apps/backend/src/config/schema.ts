@@ -145,10 +145,18 @@ const memory = z
       '1GiB',
       'Memory for rows, deletes and indexes of all tables. Near it the cold part of the indexes goes to disk and the source is slowed.',
     ),
-    sqlBytes: bytes('512MiB', 'Memory that the SQL engine may use for queries.'),
   })
   .prefault({})
   .describe('Memory.')
+
+const sql = z
+  .strictObject({
+    memoryBytes: bytes('512MiB', 'Memory for queries, beside memory.limitBytes; beyond it they spill to stateDir.'),
+    threads: count(2, 'Threads of one query.'),
+    maxQueries: count(16, 'Queries at once; further ones wait.'),
+  })
+  .prefault({})
+  .describe('The SQL engine.')
 
 const compaction = z
   .strictObject({
@@ -223,6 +231,7 @@ export const configSchema = z.strictObject({
   http,
   flush,
   memory,
+  sql,
   compaction,
   expiry,
   copy,

@@ -1,4 +1,4 @@
-import { formatLsn } from '@moonlink/core'
+import { formatLsn, stringifyJsonLossless, type JsonValue } from '@moonlink/core'
 import type { RunningQuery } from '../service/operations.ts'
 import { errorBody, toMoonlinkError } from './errors.ts'
 
@@ -9,7 +9,7 @@ export async function* jsonDocument(query: RunningQuery): AsyncGenerator<string>
   let failure = ''
   try {
     for await (const rows of query.rows) {
-      const text = rows.map((row) => JSON.stringify(row)).join(',\n')
+      const text = rows.map(rowText).join(',\n')
       if (text !== '') yield rowCount === 0 ? text : `,\n${text}`
       rowCount += rows.length
     }
@@ -25,7 +25,7 @@ export async function* jsonLines(query: RunningQuery): AsyncGenerator<string> {
   let rowCount = 0
   try {
     for await (const rows of query.rows) {
-      if (rows.length > 0) yield `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`
+      if (rows.length > 0) yield `${rows.map(rowText).join('\n')}\n`
       rowCount += rows.length
     }
   } catch (error) {
@@ -51,6 +51,10 @@ export function textStream(pieces: AsyncGenerator<string>, onEnd: () => void): R
       onEnd()
     },
   })
+}
+
+function rowText(row: readonly JsonValue[]): string {
+  return stringifyJsonLossless(row)
 }
 
 function lsnText(query: RunningQuery): string | null {

@@ -86,7 +86,9 @@ export const queryResponseSchema = z
   .object({
     lsn: lsn.nullable().meta({ description: 'The LSN that was read; null for a query without tables.' }),
     columns: z.array(z.object({ name: z.string(), type: z.string() })),
-    rows: z.array(z.array(z.unknown())).meta({ description: "Cells as Postgres' to_json prints them: numbers with all their digits." }),
+    rows: z
+      .array(z.array(z.unknown()))
+      .meta({ description: 'Integers with all their digits; decimals, times and binary as text, as Postgres prints them.' }),
     rowCount: whole,
     error: errorSchema.shape.error.optional().meta({ description: 'Set where the query failed after its first rows were sent.' }),
   })

@@ -49,7 +49,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const warehouse = await openWarehouse(config, { clock, random, logger })
     stack.push(() => warehouse.close())
     const engine = new Engine({ clock, random, logger, indexDirectory: join(config.stateDir, 'index'), limits: engineLimits(config) })
-    const sql = await openQueryEngine(config, engine, warehouse.localFiles)
+    const sql = await openQueryEngine(config, engine, warehouse.localFiles, logger)
     stack.push(() => sql.close())
     const backend = await MoonlinkBackend.start({ config, source, warehouse, engine, sql, clock, random, logger })
     stack.push(() => backend.close())

@@ -1,14 +1,45 @@
-import { MoonlinkError, type LocalFiles } from '@moonlink/core'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { LocalFiles, Logger } from '@moonlink/core'
+import { SqlEngine } from '@moonlink/sql'
 import type { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { QueryEngine } from './parts.ts'
 
+const housekeepMs = 30_000
+
 /** SQL over the engine's union reads. */
-export async function openQueryEngine(_config: Config, _engine: Engine, _files: LocalFiles): Promise<QueryEngine> {
+export async function openQueryEngine(config: Config, engine: Engine, files: LocalFiles, logger: Logger): Promise<QueryEngine> {
+  const sql = await SqlEngine.create({
+    leases: engine,
+    files,
+    logger,
+    memoryLimitBytes: config.sql.memoryBytes,
+    threads: config.sql.threads,
+    maxQueries: config.sql.maxQueries,
+    tempDirectory: join(config.stateDir, 'spill'),
+    allowedDirectories: localDirectories(config),
+  })
+  const timer = setInterval(
+    () => void sql.housekeep().catch((error: unknown) => logger.warn('SQL housekeeping failed', { error: String(error) })),
+    housekeepMs,
+  )
+  timer.unref()
   return {
-    query: async () => {
-      throw new MoonlinkError('bug', 'NOT_BUILT', 'SQL is not built yet')
+    query: async (text, lsn, timeoutMs) => {
+      const result = await sql.query({ sql: text, lsn, timeoutMs })
+      return { lsn: result.lsn, columns: result.columns, rows: result.rows(), close: () => void result.close() }
     },
-    close: async () => undefined,
+    close: async () => {
+      clearInterval(timer)
+      await sql.close()
+    },
   }
+}
+
+/** Where data files are read from: the warehouse, where it is local, and the cache. A catalog that chooses locations may choose any. */
+function localDirectories({ stateDir, warehouse }: Config): string[] {
+  if (warehouse === null) return ['/']
+  const cache = join(stateDir, 'cache')
+  return warehouse.startsWith('file://') ? [fileURLToPath(warehouse), cache] : [cache]
 }

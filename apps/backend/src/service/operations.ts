@@ -1,4 +1,4 @@
-import type { Lsn } from '@moonlink/core'
+import type { JsonValue, Lsn } from '@moonlink/core'
 import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 
 export interface QueryRequest {
@@ -12,8 +12,8 @@ export interface QueryRequest {
 export interface RunningQuery {
   readonly lsn: Lsn | null
   readonly columns: readonly { readonly name: string; readonly type: string }[]
-  /** Chunks of rows; a cell is what `JSON.stringify` prints as Postgres' `to_json` would. */
-  readonly rows: AsyncIterable<readonly (readonly unknown[])[]>
+  /** Chunks of rows; integers that a number would change are bigints. */
+  readonly rows: AsyncIterable<readonly (readonly JsonValue[])[]>
   /** Ends it, whether or not all was read. Fine to call again. */
   close(): void
 }
