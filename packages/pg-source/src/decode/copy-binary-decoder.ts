@@ -1,6 +1,5 @@
 import { BatchBuilder, formatTableName, MoonlinkError, type ColumnBatch, type TableName } from '@moonlink/core'
-import { BadValueError } from '../types/bad-value.ts'
-import type { MappedColumn } from '../types/index.ts'
+import { BadValueError, type MappedColumn } from '../types/index.ts'
 import { int16At, int32At } from '../types/wire.ts'
 
 /** `PGCOPY\n\377\r\n\0` */

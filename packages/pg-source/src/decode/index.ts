@@ -1,3 +1,3 @@
-export { CopyBinaryDecoder, type CopyBinaryDecoderOptions } from './copy-binary-decoder.ts'
-export type { MirroredTable, Relation, RelationColumn } from './mirrored-table.ts'
-export { PgoutputDecoder, type Keepalive, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'
+export { CopyBinaryDecoder } from './copy-binary-decoder.ts'
+export type { MirroredTable, Relation } from './mirrored-table.ts'
+export { PgoutputDecoder, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'

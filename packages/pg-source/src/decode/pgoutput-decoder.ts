@@ -1,5 +1,5 @@
 import { formatTableName, maxLsn, type Lsn, type SourceEvent, type TableName } from '@moonlink/core'
-import { BadValueError } from '../types/bad-value.ts'
+import { BadValueError } from '../types/index.ts'
 import { int32At, uint64At } from '../types/wire.ts'
 import { EventQueue } from './event-queue.ts'
 import { malformedMessage, MessageReader, timestampMsAt } from './message-reader.ts'

@@ -1,6 +1,5 @@
 import { assert, ChangeOp, formatTableName, type ColumnBuilder, type Field } from '@moonlink/core'
-import type { BadValueError } from '../types/bad-value.ts'
-import type { DecodeValue, MappedColumn } from '../types/index.ts'
+import type { BadValueError, DecodeValue, MappedColumn } from '../types/index.ts'
 import { int16At, int32At } from '../types/wire.ts'
 import { describeKeyValue } from './key-text.ts'
 import { malformedMessage } from './message-reader.ts'

@@ -1,3 +1,3 @@
 export { BadValueError } from './bad-value.ts'
-export type { DecodeValue, ValueDecoder } from './decoder.ts'
+export type { DecodeValue } from './decoder.ts'
 export { mapColumn, type MappedColumn, type MappingOptions, type SourceColumn } from './mapping.ts'
