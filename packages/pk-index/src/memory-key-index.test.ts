@@ -13,12 +13,17 @@ describeKeyIndex('MemoryKeyIndex', async (hashes) => {
 function placesOf(index: MemoryKeyIndex, low: number, high: number, limit?: number): [segment: number, row: number][] {
   const buffer = new PlaceBuffer(1)
   const count = index.candidates(low, high, buffer, limit)
-  expect(buffer.length).toBe(count)
+  // By hand: it is called too often for matchers.
+  if (buffer.length !== count) throw new Error(`candidates tells ${count} and gives ${buffer.length}`)
   return Array.from({ length: count }, (_, at) => [buffer.segments[at]!, buffer.rows[at]!])
 }
 
 /** Scrambled, so that they spread over both halves. */
 const spread = (value: number) => [Math.imul(value, 0x9e3779b1) >>> 0, Math.imul(value ^ (value >>> 11), 0x85ebca77) >>> 0] as const
+
+function mustRemove(index: MemoryKeyIndex, key: number, row: number): void {
+  if (!index.remove(...spread(key), 1, row)) expect.fail(`row ${row} of key ${key} is not there to remove`)
+}
 
 describe('a model', () => {
   // Few hashes, some of them at the end of a page's range, where probing runs out of slots.
@@ -63,13 +68,14 @@ describe('a model', () => {
     for (let row = 0; row < count; row++) {
       index.insert(...spread(row), 1, row)
       // Every third row goes again while others are still coming.
-      if (row >= 50_000 && row % 3 === 0) expect(index.remove(...spread(row - 50_000), 1, row - 50_000)).toBe(true)
+      if (row >= 50_000 && row % 3 === 0) mustRemove(index, row - 50_000, row - 50_000)
     }
     const isLive = (row: number) => row % 3 !== 1 || row >= 70_000
     let live = 0
     for (let row = 0; row < count; row++) {
-      expect(placesOf(index, ...spread(row))).toEqual(isLive(row) ? [[1, row]] : [])
-      if (isLive(row)) live++
+      const found = placesOf(index, ...spread(row))
+      if (found.length !== (isLive(row) ? 1 : 0) || (isLive(row) && found[0]![1] !== row)) expect.fail(`row ${row}: ${found.join(' ')}`)
+      live += found.length
     }
     expect(index.size).toBe(live)
     for (let row = 0; row < count; row++) index.remove(...spread(row), 1, row)
@@ -95,7 +101,7 @@ describe('memory', () => {
     for (let row = 0; row < 100; row++) index.insert(...spread(row), 1, row)
     const before = index.byteSize
     for (let row = 100; row < 200_000; row++) {
-      expect(index.remove(...spread(50), 1, row === 100 ? 50 : row - 1)).toBe(true)
+      mustRemove(index, 50, row === 100 ? 50 : row - 1)
       index.insert(...spread(50), 1, row)
     }
     expect(placesOf(index, ...spread(50))).toEqual([[1, 199_999]])
@@ -136,8 +142,8 @@ describe('rows that share a hash', () => {
     const buffer = new PlaceBuffer(1)
     for (let left = count; left > 0; left--) {
       buffer.clear()
-      expect(index.candidates(1, 2, buffer, 1)).toBe(1)
-      if (!index.remove(1, 2, buffer.segments[0]!, buffer.rows[0]!)) throw new Error('the first candidate can be removed')
+      if (index.candidates(1, 2, buffer, 1) !== 1) expect.fail(`nothing found with ${left} rows left`)
+      if (!index.remove(1, 2, buffer.segments[0]!, buffer.rows[0]!)) expect.fail('the first candidate cannot be removed')
     }
     expect(index.size).toBe(0)
     expect(placesOf(index, 1, 2)).toEqual([])
@@ -152,7 +158,7 @@ describe('keys crafted to collide', () => {
     ['nearly everywhere', (row: number) => [0xffff_ffff - (row & 7), row >> 3] as const],
   ])('%s still work', (_name, hashOf) => {
     const index = new MemoryKeyIndex()
-    const count = 20_000
+    const count = 6000
     for (let row = 0; row < count; row++) index.insert(...hashOf(row), 1, row)
     for (let row = 0; row < count; row += 97) expect(placesOf(index, ...hashOf(row))).toContainEqual([1, row])
     expect(index.byteSize).toBeLessThan(64 * 2 ** 20)

@@ -37,7 +37,9 @@ async function openSealed(
 
 function rowsOf(index: SealedKeyIndex, low: number, high: number, limit?: number, skip?: number): number[] {
   const rows: number[] = []
-  expect(index.candidates(low, high, rows, limit, skip)).toBe(rows.length)
+  const count = index.candidates(low, high, rows, limit, skip)
+  // By hand: it is called too often for matchers.
+  if (count !== rows.length) expect.fail(`candidates tells ${count} and gives ${rows.length}`)
   return rows
 }
 

@@ -46,7 +46,7 @@ export function describeKeyIndex(name: string, build: (hashes: HashesUnderTest) 
     })
 
     test('gives exactly the rows with the hash, among many', async () => {
-      const input = scattered(60_000)
+      const input = scattered(40_000)
       const built = await builtFrom(input)
       for (let row = 0; row < input.length; row++) expectRows(built, input.low[row]!, input.high[row]!, [row])
       for (let row = 0; row < input.length; row++) expectRows(built, input.high[row]!, input.low[row]!, [])
