@@ -13,9 +13,9 @@ import { BLOCK_BYTES, BLOCK_WORDS, DATA_WORDS } from './blocks.ts'
  * ```
  */
 export const ENTRIES_PER_BLOCK = 340
-export const LOW_AT = ENTRIES_PER_BLOCK
-export const ROW_AT = ENTRIES_PER_BLOCK * 2
-export const COUNT_AT = ENTRIES_PER_BLOCK * 3
+export const LOW_AT = 1 * ENTRIES_PER_BLOCK
+export const ROW_AT = 2 * ENTRIES_PER_BLOCK
+export const COUNT_AT = 3 * ENTRIES_PER_BLOCK
 export const ROW_IDS_PER_BLOCK = 511
 export const FILTER_WORDS = 8
 export const FILTERS_PER_BLOCK = 127
