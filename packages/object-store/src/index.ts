@@ -2,3 +2,6 @@ export { LocalObjectStore, type LocalObjectStoreOptions } from './local/local-ob
 export { MemoryObjectStore, type MemoryObjectStoreOptions } from './memory-object-store.ts'
 export { ObjectStores } from './object-stores.ts'
 export { fileUriToPath, pathToFileUri, schemeOf } from './uri.ts'
+export { checkConditionalPut } from './conditional-put.ts'
+export { S3ObjectStore } from './s3/s3-object-store.ts'
+export type { S3Credentials, S3ObjectStoreOptions } from './s3/s3-options.ts'

@@ -26,7 +26,6 @@ const AWKWARD_NAMES = [
   'a=1/b=%2F',
   '.hidden',
   '_under',
-  'back\\slash',
   'colon:semi;comma,at@(x)[y]{z}~!$*',
 ]
 
