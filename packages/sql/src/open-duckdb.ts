@@ -1,9 +1,9 @@
 import { mkdir } from 'node:fs/promises'
 import { DuckDBInstance } from '@duckdb/node-api'
-import { quoteText } from './sql-text.ts'
+import { quoteName, quoteText } from './sql-text.ts'
 
-/** The database of the native tables: a name that no schema of a source has. */
-export const INTERNAL_DATABASE = ':memory:moonlink'
+/** The database of the native tables: a name that no schema of a source is likely to have. */
+export const NATIVE_DATABASE = '$native'
 
 export interface DuckdbOptions {
   readonly memoryLimitBytes: number
@@ -15,7 +15,7 @@ export interface DuckdbOptions {
 /** An in-memory instance that reads files only below the allowed directories, and whose settings can't be changed any more. */
 export async function openDuckdb(options: DuckdbOptions): Promise<DuckDBInstance> {
   await mkdir(options.tempDirectory, { recursive: true })
-  const instance = await DuckDBInstance.create(INTERNAL_DATABASE, {
+  const instance = await DuckDBInstance.create(':memory:', {
     threads: String(options.threads),
     memory_limit: `${options.memoryLimitBytes}B`,
     temp_directory: options.tempDirectory,
@@ -26,6 +26,7 @@ export async function openDuckdb(options: DuckdbOptions): Promise<DuckDBInstance
   })
   const directories = options.allowedDirectories.map(quoteText).join(', ')
   const settings = [
+    `ATTACH ':memory:' AS ${quoteName(NATIVE_DATABASE)}`,
     `SET GLOBAL TimeZone = 'UTC'`,
     'SET GLOBAL parquet_metadata_cache = true',
     `SET GLOBAL allowed_directories = [${directories}]`,
