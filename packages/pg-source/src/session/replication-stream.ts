@@ -20,6 +20,8 @@ export interface ReplicationOptions {
 
 const KEEPALIVE = 0x6b
 const CLOSE_MS = 1000
+const GATHER_MS = 1
+const WORTHWHILE_BYTES = 256 * 1024
 
 /**
  * A running START_REPLICATION. What the socket brings is decoded at once into column buffers; the consumer takes what has gathered. The more it
@@ -37,7 +39,10 @@ export class ReplicationStream implements ChangeStream {
   private isStarted = false
   private isClosing = false
   private wake: (() => void) | null = null
-  private isWakeScheduled = false
+  /** A wake-up runs in this turn of the event loop, or after `GATHER_MS`. */
+  private isWakeDue = false
+  private isWakePlanned = false
+  private wokenAtMs = 0
   private onReady: () => void = () => {}
   private closing: Promise<void> | null = null
 
@@ -154,16 +159,34 @@ export class ReplicationStream implements ChangeStream {
 
   private chunkEnd(): void {
     if (this.decoder.bytesBuffered > this.options.bufferBytes && !this.isClosing) this.connection.pause()
-    if (this.wake === null || this.isWakeScheduled) return
-    this.isWakeScheduled = true
-    // The event loop first reads all that the socket holds now: fewer and larger batches at no cost in time.
-    setImmediate(() => {
-      this.isWakeScheduled = false
-      this.wakeConsumer()
-    })
+    if (this.wake !== null) this.scheduleWake()
+  }
+
+  /**
+   * The server sends change by change, so a chunk is small, and a batch per chunk would cost more than its rows. A source that was quiet is answered
+   * at once; a busy one in steps of `GATHER_MS`; and rows of an open transaction, which nobody can read yet, once they are worth it.
+   */
+  private scheduleWake(): void {
+    const isWorthIt = this.decoder.bytesBuffered >= WORTHWHILE_BYTES
+    if (this.decoder.inTransaction && !isWorthIt) return
+    const sinceMs = this.clock.nowMs() - this.wokenAtMs
+    if (isWorthIt || sinceMs < 0 || sinceMs >= GATHER_MS) {
+      if (this.isWakeDue) return
+      this.isWakeDue = true
+      // After the event loop has read all that the socket holds now.
+      setImmediate(() => this.wakeConsumer())
+    } else if (!this.isWakePlanned) {
+      this.isWakePlanned = true
+      void this.clock.sleep(GATHER_MS).then(() => {
+        this.isWakePlanned = false
+        this.wakeConsumer()
+      })
+    }
   }
 
   private wakeConsumer(): void {
+    this.isWakeDue = false
+    this.wokenAtMs = this.clock.nowMs()
     const { wake } = this
     this.wake = null
     wake?.()
