@@ -44,7 +44,7 @@ const event = fc.oneof(
 
 const columns = ['id', 'name', 'big', 'amount', 'at']
 const sourceColumns = `id::text, name, md5(big) AS big, amount::text, extract(epoch FROM at)::numeric(20,6)::text AS at`
-const mirrorColumns = `id::VARCHAR, name, md5(big) AS big, amount::VARCHAR, (epoch_us(at) / 1000000)::DECIMAL(20,6)::VARCHAR AS at`
+const mirrorColumns = `id::VARCHAR, name, md5(big) AS big, amount::VARCHAR, (epoch_us("at") / 1000000::DECIMAL(20,6))::DECIMAL(20,6)::VARCHAR AS "at"`
 
 function sql({ table, kind, id, count, big }: { table: TableKey; kind: string; id: number; count: number; big: boolean }): string {
   const value = big ? `repeat(md5(g::text), 300)` : `'v' || g`
