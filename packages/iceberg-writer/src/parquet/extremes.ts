@@ -115,30 +115,45 @@ function compareWords(numbers: Int32Array, a: number, b: number, words: number):
   return 0
 }
 
-function byteExtremes(column: Column): Extremes {
-  const { type, values, offsets, validity, length } = column
+function byteExtremes({ type, values, offsets, validity, length }: Column): Extremes {
   const width = fixedWidth(type)
+  const limit = offsets === null ? width : COMPARED_BYTES
   const start = (row: number) => (offsets === null ? row * width : offsets[row])
   let least = -1
   let greatest = -1
+  // Every value between the two shares the bytes that they share, so those are looked at once.
+  let shared = 0
   for (let row = 0; row < length; row++) {
     if (isNull(validity, row)) continue
     const from = start(row)
     const to = start(row + 1)
-    if (least < 0) least = greatest = row
-    else if (compareBytes(values, from, to, start(least), start(least + 1), offsets !== null) < 0) least = row
-    else if (compareBytes(values, from, to, start(greatest), start(greatest + 1), offsets !== null) > 0) greatest = row
+    if (least < 0) {
+      least = greatest = row
+      shared = Math.min(to - from, limit)
+      continue
+    }
+    const common = matchingBytes(values, from, to, start(least), start(least) + shared)
+    if (compareBytes(values, from, to, start(least), start(least + 1), common, limit) < 0) least = row
+    else if (compareBytes(values, from, to, start(greatest), start(greatest + 1), common, limit) > 0) greatest = row
+    else continue
+    shared = matchingBytes(values, start(least), Math.min(start(least + 1), start(least) + limit), start(greatest), start(greatest + 1))
   }
   return { least, greatest, nanCount: 0 }
 }
 
-function compareBytes(values: Uint8Array, from: number, to: number, fromB: number, toB: number, isPrefixEnough: boolean): number {
-  const size = to - from
-  const sizeB = toB - fromB
-  const common = Math.min(size, sizeB, isPrefixEnough ? COMPARED_BYTES : size)
-  for (let index = 0; index < common; index++) {
+function matchingBytes(values: Uint8Array, from: number, to: number, fromB: number, toB: number): number {
+  const size = Math.min(to - from, toB - fromB)
+  let index = 0
+  while (index < size && values[from + index] === values[fromB + index]) index++
+  return index
+}
+
+/** Compares values whose first `common` bytes agree, looking at `limit` bytes at most. */
+function compareBytes(values: Uint8Array, from: number, to: number, fromB: number, toB: number, common: number, limit: number): number {
+  const size = Math.min(to - from, toB - fromB, limit)
+  for (let index = common; index < size; index++) {
     const difference = values[from + index] - values[fromB + index]
     if (difference !== 0) return difference
   }
-  return size - sizeB
+  return to - from - (toB - fromB)
 }

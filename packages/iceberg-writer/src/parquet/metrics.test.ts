@@ -73,14 +73,15 @@ describe('bounds', () => {
     { kind: 'string' },
     { kind: 'uuid' },
   ]
-  it.each(ordered)('enclose every value ($kind)', (type) => {
+  it.each(ordered)('enclose every value, the lower one exactly ($kind)', (type) => {
     fc.assert(
       fc.property(fc.array(fc.option(anyValue(type)), { maxLength: 20 }), (values) => {
         const { lowerBounds, upperBounds } = metricsOf(type, values)
         const present = values.filter((value) => value !== null && !Number.isNaN(value))
         expect(lowerBounds[1] !== undefined).toBe(present.length > 0)
-        for (const value of present) {
-          const bounds = metricsOf(type, [value])
+        const each = present.map((value) => metricsOf(type, [value]))
+        if (each.length > 0) expect(each.map((bounds) => bounds.lowerBounds[1])).toContainEqual(lowerBounds[1])
+        for (const bounds of each) {
           expect(compare(type, lowerBounds[1], bounds.lowerBounds[1])).toBeLessThanOrEqual(0)
           if (upperBounds[1] !== undefined) expect(compare(type, upperBounds[1], bounds.upperBounds[1])).toBeGreaterThanOrEqual(0)
         }
