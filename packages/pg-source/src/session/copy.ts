@@ -58,6 +58,8 @@ export class SnapshotCopy implements TableCopy {
     this.settings = settings
     this.signal = signal
     signal.addEventListener('abort', this.onAbort, { once: true })
+    // Without its locks the tables could be rewritten under us.
+    guard.once('end', this.onAbort)
   }
 
   /** Locks, takes the snapshot, and calls `describe` under the locks for what the tables are like in it. */

@@ -112,6 +112,12 @@ function startupError(state: string, text: string, target: Target, made: Make): 
         )
       }
       return made('retry', 'PG_TOO_MANY_CONNECTIONS', `${where} has no connection left: ${text}. Raise max_connections or close some.`)
+    case '08P01':
+      return made(
+        'invalid',
+        'PG_POOLER',
+        `${where} does not speak all of Postgres' protocol: ${text}. A connection pooler can't replicate: give the address of the server itself.`,
+      )
     case '57P03':
       return made('retry', 'PG_STARTING', `${where} is starting, stopping or recovering: ${text}. Try again in a moment.`)
     default:

@@ -64,6 +64,10 @@ export class RawConnection {
     this.send(Code.copyDone, Buffer.alloc(0))
   }
 
+  get isReading(): boolean {
+    return !this.isPaused
+  }
+
   /** Stops reading the socket; the server feels it once the buffers between us are full. */
   pause(): void {
     if (this.isPaused) return

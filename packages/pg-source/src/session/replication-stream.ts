@@ -21,6 +21,8 @@ export interface ReplicationOptions {
 const KEEPALIVE = 0x6b
 const CLOSE_MS = 1000
 const GATHER_MS = 1
+/** A connection on which nothing comes for so long, not even an answer, is given up. */
+const SILENCE_MS = 60_000
 const WORTHWHILE_BYTES = 256 * 1024
 
 /**
@@ -43,6 +45,7 @@ export class ReplicationStream implements ChangeStream {
   private isWakeDue = false
   private isWakePlanned = false
   private wokenAtMs = 0
+  private unheardMs = 0
   private onReady: () => void = () => {}
   private closing: Promise<void> | null = null
 
@@ -143,6 +146,7 @@ export class ReplicationStream implements ChangeStream {
   private receive(bytes: Buffer, start: number, end: number): void {
     // After close, what still arrives is drained without a look.
     if (this.isClosing || this.failure) return
+    this.unheardMs = 0
     this.decoder.feed(bytes.subarray(start, end))
     if (bytes[start] === KEEPALIVE && this.decoder.lastKeepalive?.replyRequested) this.report(false)
   }
@@ -209,14 +213,19 @@ export class ReplicationStream implements ChangeStream {
 
   private async keepReporting(): Promise<void> {
     const stepMs = Math.min(this.options.statusIntervalMs, this.options.keepaliveMs)
-    for (let silentMs = 0; ;) {
+    let sinceReportMs = 0
+    for (;;) {
       await this.clock.sleep(stepMs, this.stopped.signal).catch(() => {})
       if (this.stopped.signal.aborted) return
-      silentMs += stepMs
+      sinceReportMs += stepMs
+      // While we do not read, the server's silence means nothing.
+      this.unheardMs = this.connection.isReading ? this.unheardMs + stepMs : 0
+      if (this.unheardMs > SILENCE_MS) return this.fail(new Error(`the server has not been heard of for ${SILENCE_MS / 1000} s`))
       const isNews = this.acknowledged !== this.reported.acknowledged || this.decoder.sourceLsn > this.reported.written
-      if (!isNews && silentMs < this.options.keepaliveMs) continue
-      this.report(false)
-      silentMs = 0
+      if (!isNews && sinceReportMs < this.options.keepaliveMs) continue
+      // A server that has nothing to say is asked to say so, or a connection that died unnoticed would look like an idle one.
+      this.report(this.unheardMs >= this.options.keepaliveMs)
+      sinceReportMs = 0
     }
   }
 }

@@ -1,0 +1,122 @@
+import { Duplex } from 'node:stream'
+import { isMoonlinkError, type Clock } from '@moonlink/core'
+import type pg from 'pg'
+import { expect, test } from 'vitest'
+import { RawConnection } from './raw-connection.ts'
+import { ReplicationStream } from './replication-stream.ts'
+
+/** A clock whose sleeps end when told to. */
+class HandClock implements Clock {
+  now = 1_800_000_000_000
+  private sleepers: (() => void)[] = []
+
+  nowMs(): number {
+    return this.now
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.sleepers.push(() => {
+        this.now += ms
+        resolve()
+      })
+      signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+    })
+  }
+
+  /** Ends every sleep of now, and lets what follows from it happen. */
+  async step(): Promise<void> {
+    for (const wake of this.sleepers.splice(0)) wake()
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+interface Status {
+  readonly written: bigint
+  readonly flushed: bigint
+  readonly wantsReply: boolean
+}
+
+async function started(): Promise<{
+  stream: ReplicationStream
+  clock: HandClock
+  statuses: Status[]
+  keepalive: (walEnd: bigint, replyNow: boolean) => void
+}> {
+  const statuses: Status[] = []
+  const socket = new Duplex({
+    read: () => {},
+    write: (chunk: Buffer, _encoding, done: () => void) => {
+      if (chunk[0] === 0x64)
+        statuses.push({ written: chunk.readBigInt64BE(6), flushed: chunk.readBigInt64BE(14), wantsReply: chunk[38] === 1 })
+      done()
+    },
+  })
+  const end = async () => void socket.destroy()
+  const connection = new RawConnection({ connection: { stream: socket }, end } as unknown as pg.Client)
+  const clock = new HandClock()
+  const options = {
+    slot: 's',
+    command: 'START',
+    decoder: { resolve: () => null },
+    bufferBytes: 1000,
+    statusIntervalMs: 1000,
+    keepaliveMs: 5000,
+    clock,
+  }
+  const starting = ReplicationStream.start(connection, options, new AbortController().signal)
+  socket.emit('data', Buffer.from([0x57, 0, 0, 0, 7, 0, 0, 0]))
+  const keepalive = (walEnd: bigint, replyNow: boolean) => {
+    const message = Buffer.alloc(23)
+    message[0] = 0x64
+    message.writeInt32BE(22, 1)
+    message[5] = 0x6b
+    message.writeBigInt64BE(walEnd, 6)
+    message[22] = replyNow ? 1 : 0
+    socket.emit('data', message)
+  }
+  return { stream: await starting, clock, statuses, keepalive }
+}
+
+test('a keepalive that wants an answer gets it at once; news wait for the next status', async () => {
+  const { stream, clock, statuses, keepalive } = await started()
+  keepalive(100n, true)
+  expect(statuses).toEqual([{ written: 100n, flushed: 0n, wantsReply: false }])
+  stream.acknowledge(90n)
+  stream.acknowledge(80n)
+  expect(statuses).toHaveLength(1)
+  await clock.step()
+  expect(statuses).toEqual([expect.anything(), { written: 100n, flushed: 90n, wantsReply: false }])
+  await clock.step()
+  expect(statuses).toHaveLength(2)
+  const closing = stream.close()
+  await clock.step()
+  await closing
+})
+
+test('a server that says nothing is asked, and given up when it does not answer', async () => {
+  const { stream, clock, statuses } = await started()
+  const first = stream[Symbol.asyncIterator]().next()
+  const outcome = first.then(
+    () => 'an event',
+    (error: unknown) => (isMoonlinkError(error, 'retry') ? error.code : error),
+  )
+  for (let second = 0; second < 59; second++) await clock.step()
+  expect(statuses.some((status) => status.wantsReply)).toBe(true)
+  for (let second = 0; second < 3; second++) await clock.step()
+  expect(await outcome).toBe('PG_CONNECTION_LOST')
+  await stream.close()
+})
+
+test('a server that answers is not given up', async () => {
+  const { stream, clock, keepalive } = await started()
+  for (let second = 0; second < 200; second++) {
+    await clock.step()
+    if (second % 30 === 0) keepalive(BigInt(second + 1), false)
+  }
+  const { value } = await stream[Symbol.asyncIterator]().next()
+  expect(value).toMatchObject({ kind: 'watermark', lsn: 181n })
+  const closing = stream.close()
+  await clock.step()
+  await closing
+})
