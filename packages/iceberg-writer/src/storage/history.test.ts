@@ -175,6 +175,7 @@ async function checkStored(run: Run): Promise<void> {
     const { manifests } = await treeOf(run.h, snapshot)
     const liveFiles = new Map<string, number>()
     const vectors = new Set<string>()
+    const lastOffsets = new Map<string, number>()
     const ids: (readonly [number, number])[] = []
     for (const { file, entries } of manifests) {
       reachable.add(file.path)
@@ -189,6 +190,8 @@ async function checkStored(run: Run): Promise<void> {
         if (file.content === 'deletes') {
           expect(vectors.has(entry.file.referencedDataFile!)).toBe(false)
           vectors.add(entry.file.referencedDataFile!)
+          expect(entry.file.contentOffset).toBeLessThan(lastOffsets.get(entry.file.path) ?? Infinity)
+          lastOffsets.set(entry.file.path, entry.file.contentOffset!)
           continue
         }
         const first = entry.file.firstRowId ?? next!

@@ -6,7 +6,13 @@ import type { StagedVector } from './plan-commit.ts'
 const PUFFIN_BYTES = 8 << 20
 const CREATED_BY = 'moonlink'
 
-/** Writes deletion vectors to Puffin files under `directory`. Nothing is visible yet. */
+/**
+ * Writes deletion vectors to Puffin files under `directory`. Nothing is visible yet.
+ *
+ * The vectors of one file come in falling order of their offsets, and manifests keep that order: DuckDB 1.5's reader, which reads
+ * them in the order of the manifest, takes a wrong vector where its cache already covers the range from an earlier offset on
+ * (duckdb-iceberg pull request 1182).
+ */
 export async function stageVectors(
   store: ObjectStore,
   random: Random,
@@ -18,7 +24,7 @@ export async function stageVectors(
     const puffinPath = `${directory}/${randomUuid(random)}-deletes.puffin`
     const puffin = encodePuffin(group, CREATED_BY)
     await store.put(puffinPath, puffin.bytes)
-    for (const vector of puffin.vectors) staged.push({ ...vector, puffinPath, puffinSizeBytes: puffin.bytes.length })
+    for (const vector of puffin.vectors.toReversed()) staged.push({ ...vector, puffinPath, puffinSizeBytes: puffin.bytes.length })
   }
   return staged
 }
