@@ -31,14 +31,14 @@ const nulls = `id${', NULL'.repeat(30)}`
 test('Spark, PyIceberg and DuckDB give the checksum that Postgres gives', { timeout: 900_000 }, async () => {
   const { client, connectionString } = await postgres.createDatabase()
   await client.query(definition)
-  await client.query(`INSERT INTO everything SELECT ${row} FROM generate_series(1, 60000) i`)
+  await client.query(`INSERT INTO everything SELECT ${row} FROM generate_series(1::bigint, 60000) i`)
   const stateDir = join(directory, 'state')
   const backend = await BackendProcess.start(['--source', connectionString, '--state-dir', stateDir], {
     MOONLINK_COMPACTION_ENABLED: 'false',
   })
   try {
-    await client.query(`INSERT INTO everything SELECT ${row} FROM generate_series(60001, 105000) i`)
-    await client.query(`INSERT INTO everything SELECT ${nulls.replace('id', 'i')} FROM generate_series(105001, 105100) i`)
+    await client.query(`INSERT INTO everything SELECT ${row} FROM generate_series(60001::bigint, 105000) i`)
+    await client.query(`INSERT INTO everything SELECT ${nulls.replace('id', 'i')} FROM generate_series(105001::bigint, 105100) i`)
     await backend.wait({ iceberg: true })
     for (let round = 0; round < 4; round++) {
       await client.query(`UPDATE everything SET i4 = i4 + 1, t = t || '!' WHERE id % 10 = ${round}`)

@@ -34,11 +34,8 @@ const durationMs = (fallback: string, description: string, minMs = 0) =>
 const count = (fallback: number, description: string, least = 1) =>
   z.coerce.number().int().min(least).prefault(fallback).describe(description)
 const fraction = (fallback: number, description: string) => z.coerce.number().min(0).max(1).prefault(fallback).describe(description)
-const truth = (fallback: boolean, description: string) =>
-  z
-    .union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')])
-    .prefault(fallback)
-    .describe(description)
+const boolean = z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')])
+const truth = (fallback: boolean, description: string) => boolean.prefault(fallback).describe(description)
 
 const tableName = z.string().regex(/^[^.]+\.[^.]+$/, 'is not a table name; write schema.name (public.orders)')
 /** From the environment a list comes as text with commas. */
@@ -102,13 +99,18 @@ const s3 = z
   .strictObject({
     region: z.string().optional().describe('Region; AWS_REGION otherwise.'),
     endpoint: z.url().optional().describe('Endpoint of an S3-compatible server; AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL otherwise.'),
-    forcePathStyle: truth(
-      false,
-      'Address buckets by path rather than by host name, as most S3-compatible servers need. On by itself where an endpoint is set.',
-    ),
+    forcePathStyle: boolean
+      .optional()
+      .describe(
+        'Address buckets by path rather than by host name, as most S3-compatible servers need. Default: true where there is an endpoint.',
+      ),
     accessKeyId: z.string().optional().describe('Access key; the usual AWS credential chain otherwise.'),
     secretAccessKey: z.string().optional().describe('Secret of the access key.'),
     sessionToken: z.string().optional().describe('Session token of temporary credentials.'),
+  })
+  .refine((value) => (value.accessKeyId === undefined) === (value.secretAccessKey === undefined), {
+    path: ['secretAccessKey'],
+    message: 'and s3.accessKeyId are needed together',
   })
   .prefault({})
   .describe('S3, for a warehouse that starts with s3://.')

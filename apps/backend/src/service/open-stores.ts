@@ -1,5 +1,5 @@
-import type { LocalFiles, ObjectStore } from '@moonlink/core'
-import { fileUriToPath, LocalObjectStore, ObjectStores } from '@moonlink/object-store'
+import type { Clock, LocalFiles, Logger, ObjectStore, Random } from '@moonlink/core'
+import { fileUriToPath, LocalObjectStore, ObjectStores, S3ObjectStore } from '@moonlink/object-store'
 import type { Config } from '../config/schema.ts'
 
 export interface OpenedStores {
@@ -8,7 +8,19 @@ export interface OpenedStores {
 }
 
 /** The object stores of the configuration, and their objects as local files. */
-export function openStores(_config: Config): OpenedStores {
-  const store = new ObjectStores({ file: new LocalObjectStore() })
+export function openStores(
+  config: Config,
+  ports: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
+): OpenedStores {
+  const { region, endpoint, forcePathStyle, accessKeyId, secretAccessKey, sessionToken } = config.s3
+  const session = sessionToken === undefined ? {} : { sessionToken }
+  const s3 = new S3ObjectStore({
+    ...ports,
+    ...(region === undefined ? {} : { region }),
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(forcePathStyle === undefined ? {} : { forcePathStyle }),
+    ...(accessKeyId === undefined || secretAccessKey === undefined ? {} : { credentials: { accessKeyId, secretAccessKey, ...session } }),
+  })
+  const store = new ObjectStores({ file: new LocalObjectStore(), s3, s3a: s3, s3n: s3 })
   return { store, localFiles: { pin: async (uri) => ({ path: fileUriToPath(uri), release: () => undefined }) } }
 }

@@ -13,6 +13,7 @@ import {
   type TableStorage,
 } from '@moonlink/core'
 import { openTableStorage, ParquetWorkerPool } from '@moonlink/iceberg-writer'
+import { checkConditionalPut } from '@moonlink/object-store'
 import type { Config } from '../config/schema.ts'
 import { openCatalog } from './open-catalog.ts'
 import { openStores } from './open-stores.ts'
@@ -26,7 +27,7 @@ export interface WarehousePorts {
 
 /** Opens stores, catalog and Parquet workers of the configured warehouse. */
 export async function openWarehouse(config: Config, ports: WarehousePorts): Promise<OpenedWarehouse> {
-  const { store, localFiles } = openStores(config)
+  const { store, localFiles } = openStores(config, ports)
   const catalog = openCatalog(config, store, ports)
   return new OpenedWarehouse(config, ports, {
     store,
@@ -66,6 +67,7 @@ class OpenedWarehouse implements Warehouse {
     try {
       await this.#opened.store.put(probe, new Uint8Array(probeBytes))
       await this.#opened.store.delete(probe)
+      if (this.#config.catalog.kind === 'file') await checkConditionalPut(this.#opened.store, `${this.uri}/`, this.#ports.random)
     } catch (error) {
       if (!isMoonlinkError(error)) throw error
       throw new MoonlinkError(error.kind, error.code, `the warehouse can't be written: ${error.message}`, {
