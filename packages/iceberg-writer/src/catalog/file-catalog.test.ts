@@ -1,5 +1,9 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parseJsonLossless, type JsonObject } from '@moonlink/core'
-import { MemoryObjectStore } from '@moonlink/object-store'
+import { LocalObjectStore, MemoryObjectStore, pathToFileUri } from '@moonlink/object-store'
+import { describeCatalog } from '@moonlink/testkit'
 import { expect, test } from 'vitest'
 import { schemaToJson } from '../metadata/schema-json.ts'
 import { directoryName, nameOfDirectory } from './directory-names.ts'
@@ -118,6 +122,10 @@ test('directory names are one to one', () => {
   for (const name of ['a', '~', '~007e;', 'a b', '😀', '.', 'a.b']) expect(nameOfDirectory(directoryName(name))).toBe(name)
 })
 
-test('a commit to a table that is not there is a conflict', async () => {
-  await expect(setup().catalog.commit(ORDERS, [], [])).rejects.toMatchObject({ kind: 'conflict', code: 'COMMIT_CONFLICT' })
+describeCatalog('FileCatalog in memory', async () => ({ catalog: setup().catalog, namespacePrefix: 'suite' }))
+
+describeCatalog('FileCatalog on local disk', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'moonlink-catalog-'))
+  const catalog = new FileCatalog({ store: new LocalObjectStore(), warehouse: pathToFileUri(directory) })
+  return { catalog, namespacePrefix: 'suite', close: async () => rmSync(directory, { recursive: true, force: true }) }
 })

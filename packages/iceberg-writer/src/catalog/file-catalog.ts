@@ -110,7 +110,7 @@ export class FileCatalog implements Catalog {
     const versions = this.versions(table)
     const current = await versions.current()
     if (current === null) {
-      throw new MoonlinkError('conflict', 'COMMIT_CONFLICT', `table ${nameOf(table)} is gone from ${this.locationOf(table)}.`)
+      throw new MoonlinkError('invalid', 'TABLE_NOT_FOUND', `there is no table ${nameOf(table)} at ${this.locationOf(table)}.`)
     }
     const base = parseMetadata(current.bytes, current.uri)
     const updated = applyUpdates(base, requirements, updates, this.clock.nowMs())

@@ -50,8 +50,9 @@ export async function commitSnapshot(committer: Committer, base: Head, commit: T
   }
 }
 
+/** What loading the table again will settle, be it that the table is gone. */
 function mayTryAgain(error: unknown): error is MoonlinkError {
-  return isMoonlinkError(error, 'retry') || (isMoonlinkError(error, 'conflict') && error.code === 'COMMIT_CONFLICT')
+  return isMoonlinkError(error, 'retry') || (isMoonlinkError(error) && ['COMMIT_CONFLICT', 'TABLE_NOT_FOUND'].includes(error.code))
 }
 
 async function writeAttempt(
