@@ -29,7 +29,7 @@ export function rowsOf(chunk: DuckDBDataChunk): Cell[][] {
   const rows: Cell[][] = Array.from({ length: rowCount }, () => new Array<Cell>(columnCount))
   for (let column = 0; column < columnCount; column++) {
     const vector = chunk.getColumnVector(column)
-    for (let row = 0; row < rowCount; row++) rows[row]![column] = cellOf(vector.getItem(row) as DuckDBValue)
+    for (let row = 0; row < rowCount; row++) rows[row][column] = cellOf(vector.getItem(row))
   }
   return rows
 }

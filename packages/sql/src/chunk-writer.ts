@@ -34,7 +34,7 @@ export class ChunkWriter {
     this.chunk.reset()
     this.chunk.rowCount = count
     for (let index = 0; index < columns.length; index++) {
-      this.writeVector(duckdb.data_chunk_get_vector(this.chunk.chunk, index), columns[index]!, from, count)
+      this.writeVector(duckdb.data_chunk_get_vector(this.chunk.chunk, index), columns[index], from, count)
     }
   }
 
@@ -66,7 +66,7 @@ export class ChunkWriter {
     bytes.fill(0xff, 0, size)
     for (let index = 0; index < count; index++) {
       const row = from + index
-      if (((validity[row >> 3]! >> (row & 7)) & 1) === 0) bytes[index >> 3]! &= ~(1 << (index & 7))
+      if (((validity[row >> 3] >> (row & 7)) & 1) === 0) bytes[index >> 3] &= ~(1 << (index & 7))
     }
     duckdb.vector_ensure_validity_writable(vector)
     duckdb.copy_data_to_vector_validity(vector, 0, bytes.buffer, 0, size)
@@ -76,7 +76,7 @@ export class ChunkWriter {
     const { bytes } = this.scratch(count)
     for (let index = 0; index < count; index++) {
       const row = from + index
-      bytes[index] = (values[row >> 3]! >> (row & 7)) & 1
+      bytes[index] = (values[row >> 3] >> (row & 7)) & 1
     }
     duckdb.copy_data_to_vector(vector, 0, bytes.buffer, 0, count)
   }
@@ -98,7 +98,7 @@ export class ChunkWriter {
       duckdb.copy_data_to_vector(vector, 0, bytes.buffer, 0, count * 4)
     } else {
       for (let index = 0; index < count; index++) {
-        const value = source[(from + index) * 4]!
+        const value = source[(from + index) * 4]
         bytes[index * 2] = value
         bytes[index * 2 + 1] = value >> 8
       }
@@ -113,7 +113,7 @@ export class ChunkWriter {
       const source = (from + index) * 16
       const target = index * 16
       for (let byte = 0; byte < 16; byte++) bytes[target + byte] = values[source + 15 - byte]!
-      bytes[target + 15]! ^= 0x80
+      bytes[target + 15] ^= 0x80
     }
     duckdb.copy_data_to_vector(vector, 0, bytes.buffer, 0, count * 16)
   }
@@ -125,16 +125,16 @@ export class ChunkWriter {
   private writeStrings(vector: Vector, column: Column, from: number, count: number): void {
     const { values, offsets, validity } = column
     const width = fixedWidth(column.type)
-    const first = offsets ? offsets[from]! : from * width
-    const last = offsets ? offsets[from + count]! : (from + count) * width
+    const first = offsets ? offsets[from] : from * width
+    const last = offsets ? offsets[from + count] : (from + count) * width
     const { low, high } = last - first > INLINE_BYTES ? placeInHeap(vector, values.subarray(first, last)) : { low: 0, high: 0 }
     const { bytes, words } = this.scratch(count * HEADER_BYTES)
     words.fill(0, 0, count * 4)
     for (let index = 0; index < count; index++) {
       const row = from + index
-      if (validity !== null && ((validity[row >> 3]! >> (row & 7)) & 1) === 0) continue
-      const start = offsets ? offsets[row]! : row * width
-      const size = (offsets ? offsets[row + 1]! : start + width) - start
+      if (validity !== null && ((validity[row >> 3] >> (row & 7)) & 1) === 0) continue
+      const start = offsets ? offsets[row] : row * width
+      const size = (offsets ? offsets[row + 1] : start + width) - start
       const at = index * HEADER_BYTES
       words[index * 4] = size
       const inline = size <= INLINE_BYTES ? size : 4
@@ -150,14 +150,14 @@ export class ChunkWriter {
 
   private writeLists(vector: Vector, column: Column, from: number, count: number): void {
     const offsets = column.offsets!
-    const first = offsets[from]!
-    const total = offsets[from + count]! - first
+    const first = offsets[from]
+    const total = offsets[from + count] - first
     const { bytes, words } = this.scratch(count * 16)
     words.fill(0, 0, count * 4)
     for (let index = 0; index < count; index++) {
-      const start = offsets[from + index]!
+      const start = offsets[from + index]
       words[index * 4] = start - first
-      words[index * 4 + 2] = offsets[from + index + 1]! - start
+      words[index * 4 + 2] = offsets[from + index + 1] - start
     }
     duckdb.copy_data_to_vector(vector, 0, bytes.buffer, 0, count * 16)
     duckdb.list_vector_reserve(vector, total)

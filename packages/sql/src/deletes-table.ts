@@ -73,7 +73,7 @@ export class DeletesTable {
 
   private appendEntries(view: DeletesView, from: number, to: number): void {
     const { segments, rows } = view.entries(from, to)
-    for (let index = 0; index < rows.length; index++) this.append(segments[index]!, rows[index]!, from + index)
+    for (let index = 0; index < rows.length; index++) this.append(segments[index], rows[index], from + index)
   }
 
   /** Adds the range and joins it with those it meets. Ranges stay ascending and apart. */
@@ -96,11 +96,11 @@ export class DeletesTable {
       bases = []
       this.bases.set(segment, bases)
       const moved = view.moved(segment)
-      for (let index = 0; index < moved.rows.length; index++) this.append(segment, moved.rows[index]!, moved.seqs[index]!)
+      for (let index = 0; index < moved.rows.length; index++) this.append(segment, moved.rows[index], moved.seqs[index])
     }
     if (bases.some((baseSeq) => baseSeq <= endSeq && this.hasEntries(baseSeq, endSeq))) return
     const rows = view.base(segment)
-    for (let index = 0; index < rows.length; index++) this.append(segment, rows[index]!, firstSeq - 1)
+    for (let index = 0; index < rows.length; index++) this.append(segment, rows[index], firstSeq - 1)
     bases.push(firstSeq)
   }
 

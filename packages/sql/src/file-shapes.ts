@@ -73,10 +73,10 @@ function shapeOf(nodes: readonly SchemaNode[]): FileShape {
   const columns: FileColumn[] = []
   let at = 1
   while (at < nodes.length) {
-    const { name, fieldId } = nodes[at]!
+    const { name, fieldId } = nodes[at]
     columns.push({ name, fieldId })
     let open = 1
-    while (open > 0) open += nodes[at++]!.childCount - 1
+    while (open > 0) open += nodes[at++].childCount - 1
   }
   const names = columns.map((column) => column.name.toLowerCase())
   return {

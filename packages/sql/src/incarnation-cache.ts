@@ -2,6 +2,8 @@ import type { ColumnBatch, SegmentId } from '@moonlink/core'
 import type { DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
 import type { TablePlan } from '@moonlink/union-read'
 import { DeletesTable } from './deletes-table.ts'
+import { NATIVE_DATABASE } from './open-duckdb.ts'
+import { quoteName } from './sql-text.ts'
 import { Mutex } from './mutex.ts'
 import { TailTable } from './tail-table.ts'
 
@@ -107,7 +109,10 @@ export class IncarnationCache {
   }
 
   private async connect(): Promise<DuckDBConnection> {
-    this.connection ??= await this.instance.connect()
+    if (this.connection === null) {
+      this.connection = await this.instance.connect()
+      await this.connection.run(`USE ${quoteName(NATIVE_DATABASE)}`)
+    }
     return this.connection
   }
 

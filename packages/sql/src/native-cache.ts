@@ -2,13 +2,13 @@ import type { Clock } from '@moonlink/core'
 import type { DuckDBInstance } from '@duckdb/node-api'
 import type { TablePlan } from '@moonlink/union-read'
 import { IncarnationCache, type CacheUse } from './incarnation-cache.ts'
-import { INTERNAL_DATABASE } from './open-duckdb.ts'
+import { NATIVE_DATABASE } from './open-duckdb.ts'
 
 const SWEEP_EVERY_MS = 1_000
 
 /** The native tables of all incarnations, each fed through a connection of its own. */
 export class NativeCache {
-  readonly database = INTERNAL_DATABASE
+  readonly database = NATIVE_DATABASE
   private readonly instance: DuckDBInstance
   private readonly clock: Clock
   private readonly keepUnusedMs: number

@@ -5,6 +5,9 @@ import { quoteName, quoteText } from './sql-text.ts'
 /** The database of the native tables: a name that no schema of a source is likely to have. */
 export const NATIVE_DATABASE = '$native'
 
+/** Databases that every instance has. */
+export const OWN_DATABASES: ReadonlySet<string> = new Set(['memory', 'system', 'temp', NATIVE_DATABASE])
+
 export interface DuckdbOptions {
   readonly memoryLimitBytes: number
   readonly threads: number

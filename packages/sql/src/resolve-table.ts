@@ -15,8 +15,8 @@ export function resolveTable({ schema, name }: TableReference, readable: readonl
   for (const fold of [(text: string) => text, (text: string) => text.toLowerCase()]) {
     const matches = readable.filter((table) => matchesName(fold(table), schema === null ? null : fold(schema), fold(name)))
     const inPublic = matches.filter((table) => fold(table) === `public.${fold(name)}`)
-    if (schema === null && inPublic.length === 1) return inPublic[0]!
-    if (matches.length === 1) return matches[0]!
+    if (schema === null && inPublic.length === 1) return inPublic[0]
+    if (matches.length === 1) return matches[0]
     if (matches.length > 1) {
       throw new MoonlinkError('invalid', 'TABLE_AMBIGUOUS', `"${written}" may be ${matches.join(' or ')}. Write the one you mean.`, {
         context: { table: written, candidates: matches },

@@ -4,7 +4,7 @@ import type { Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { FileShapes } from './file-shapes.ts'
 import { Gate } from './gate.ts'
 import { NativeCache } from './native-cache.ts'
-import { openDuckdb } from './open-duckdb.ts'
+import { openDuckdb, OWN_DATABASES } from './open-duckdb.ts'
 import { QueryResult } from './query-result.ts'
 import { ReaderPool } from './reader-pool.ts'
 import type { Reader } from './reader.ts'
@@ -86,7 +86,7 @@ export class SqlEngine {
    * Runs one statement over one consistent cut of the tables it names. Resolves when the first rows are there.
    *
    * Throws `invalid`: `SQL_ERROR` (DuckDB's message), `SQL_NOT_ALLOWED` (it does more than read), `TABLE_UNKNOWN`,
-   * `TABLE_AMBIGUOUS`, `SQL_OUT_OF_MEMORY`; what `LeaseSource.acquire` and `LocalFiles.pin` throw; the signal's reason.
+   * `TABLE_AMBIGUOUS`, `SCHEMA_RESERVED`, `SQL_OUT_OF_MEMORY`; what `LeaseSource.acquire` and `LocalFiles.pin` throw; the signal's reason.
    */
   async query(request: SqlRequest): Promise<QueryResult> {
     if (this.closed) throw closedError()
@@ -136,6 +136,7 @@ export class SqlEngine {
     if (statement.tables.length === 0) return { lsn: null, views }
     const readable = this.options.leases.readableTables()
     const places = statement.tables.map((place) => ({ place, table: resolveTable(place, readable) }))
+    rejectReserved(places)
     rejectClashes(places)
     const tables = [...new Set(places.map(({ table }) => table))]
     const lease: Lease = await this.options.leases.acquire({ tables, lsn: request.lsn, timeoutMs: request.timeoutMs })
@@ -159,8 +160,8 @@ export class SqlEngine {
     const files = plan.files.map((file, index) => ({
       segment: file.segment,
       hasDeletes: file.hasDeletes,
-      path: paths[index]!.path,
-      shape: shapes[index]!,
+      path: paths[index].path,
+      shape: shapes[index],
     }))
     const use = await this.cache.use(plan)
     holds.add(() => use.release())
@@ -201,6 +202,18 @@ type Place = Statement['tables'][number]
 
 function columnsOf(result: DuckDBResult): { name: string; type: string }[] {
   return result.columnNames().map((name, index) => ({ name, type: result.columnType(index).toString() }))
+}
+
+/** DuckDB could not tell such a schema from the database of that name. */
+function rejectReserved(places: readonly { readonly place: Place }[]): void {
+  for (const { schema, name } of places.map(({ place }) => place)) {
+    if (schema === null || !OWN_DATABASES.has(schema.toLowerCase())) continue
+    throw new MoonlinkError(
+      'invalid',
+      'SCHEMA_RESERVED',
+      `SQL takes "${schema}" for a database of its own. Write ${name} without its schema.`,
+    )
+  }
 }
 
 /** DuckDB's names do not differ by case; Postgres' may. */

@@ -9,7 +9,7 @@ export function sqlError(cause: unknown): MoonlinkError {
   const detail = cause instanceof Error ? cause.message : String(cause)
   const message = firstSentence(detail)
   const context = { detail }
-  if (/^Out of Memory Error/.test(detail)) {
+  if (detail.startsWith('Out of Memory Error')) {
     return new MoonlinkError('invalid', 'SQL_OUT_OF_MEMORY', `${message} Give SQL more memory, or ask for less at once.`, {
       context,
       cause,
@@ -26,7 +26,7 @@ export function sqlError(cause: unknown): MoonlinkError {
 /** DuckDB prints the statement and a caret below its message; one line is what fits an error's message. */
 function firstSentence(detail: string): string {
   return detail
-    .split(/\n\s*\nLINE |\nLINE /)[0]!
+    .split(/\n\s*\nLINE |\nLINE /)[0]
     .replace(/\s*\n\s*/g, ' ')
     .trim()
 }

@@ -59,9 +59,9 @@ export class StatementParser {
     if (statements.length !== 1) {
       throw notAllowed(statements.length === 0 ? 'there is no statement' : `there are ${statements.length} statements`)
     }
-    if (prefix === '' && isShowTables(statements[0]!)) return { kind: 'show-tables', sql: body, tables: [] }
+    if (prefix === '' && isShowTables(statements[0])) return { kind: 'show-tables', sql: body, tables: [] }
     const tables = new Map<string, TableReference>()
-    collect(statements[0]!, new Set(), tables)
+    collect(statements[0], new Set(), tables)
     return { kind: 'select', sql: prefix + body, tables: [...tables.values()] }
   }
 
@@ -72,7 +72,7 @@ export class StatementParser {
           'SELECT json_serialize_sql($1::VARCHAR, skip_null := true, skip_empty := true)',
           [sql],
         )
-        return JSON.parse(result.getRows()[0]![0] as string) as JsonNode
+        return JSON.parse(result.getRows()[0][0] as string) as JsonNode
       } catch (error) {
         throw sqlError(error)
       }
@@ -84,9 +84,12 @@ interface JsonNode {
   readonly [key: string]: unknown
 }
 
+const GAP = String.raw`(?:\s|--[^\n]*(?:\n|$)|/\*[\s\S]*?\*/)`
+const EXPLAIN = new RegExp(`^${GAP}*explain(?:${GAP}+(analyze))?(?:${GAP}*\\(${GAP}*((?:format|analyze)[\\w\\s,]*)\\))?(?=[\\s(/-])`, 'i')
+
 /** DuckDB prints only a `SELECT` as JSON, so what stands before it is taken off and put back. */
 function splitExplain(sql: string): { prefix: string; body: string } {
-  const match = /^(?:\s|--[^\n]*(?:\n|$)|\/\*[\s\S]*?\*\/)*explain(\s+analyze)?(?:\s*\(([\w\s,]*)\))?(?=[\s(/-])/i.exec(sql)
+  const match = EXPLAIN.exec(sql)
   if (!match) return { prefix: '', body: sql }
   const options = match[2] === undefined ? '' : `(${match[2]}) `
   return { prefix: `EXPLAIN ${match[1] === undefined ? '' : 'ANALYZE '}${options}`, body: sql.slice(match[0].length) }

@@ -42,7 +42,7 @@ export class TailTable {
   holds(rows: ColumnBatch): boolean {
     return (
       rows.fields === this.fields ||
-      (rows.fields.length === this.fields.length && rows.fields.every((field, index) => field.id === this.fields[index]!.id))
+      (rows.fields.length === this.fields.length && rows.fields.every((field, index) => field.id === this.fields[index].id))
     )
   }
 

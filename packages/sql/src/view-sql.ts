@@ -75,11 +75,11 @@ function byShape(files: readonly ReadyFile[]): Iterable<readonly ReadyFile[]> {
 
 /** A scan of files of one shape. */
 function scan(files: readonly ReadyFile[], fields: readonly Field[], anti: string): string {
-  const { shape } = files[0]!
+  const { shape } = files[0]
   const paths = files.map((file) => quoteText(file.path)).join(', ')
   const source = fields.map((field) => sourceColumn(shape, field))
   if (shape.hasPlainNames) {
-    const columns = fields.map((field, index) => cell(source[index] === null ? null : quoteName(source[index]!), field))
+    const columns = fields.map((field, index) => cell(source[index] === null ? null : quoteName(source[index]), field))
     return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}]) f${anti}`
   }
   const renamed = fields.filter((_, index) => source[index] !== null)

@@ -1,0 +1,83 @@
+import { DuckDBInstance } from '@duckdb/node-api'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { resolveTable } from './resolve-table.ts'
+import { StatementParser } from './statement.ts'
+
+let instance: DuckDBInstance
+let parser: StatementParser
+beforeAll(async () => {
+  instance = await DuckDBInstance.create(':memory:')
+  parser = new StatementParser(await instance.connect())
+})
+afterAll(() => {
+  parser.close()
+  instance.closeSync()
+})
+
+async function tables(sql: string): Promise<string[]> {
+  return (await parser.parse(sql)).tables.map(({ schema, name }) => (schema === null ? name : `${schema}.${name}`)).toSorted()
+}
+
+describe('StatementParser', () => {
+  test.each([
+    ['SELECT 1', []],
+    ['VALUES (1), (2)', []],
+    ['SELECT * FROM a', ['a']],
+    ['SELECT * FROM a AS b, b AS c', ['a', 'b']],
+    ['SELECT * FROM s.a JOIN "S"."A b" USING (id) ORDER BY 1 LIMIT 3', ['S.A b', 's.a']],
+    ['SELECT * FROM a WHERE id IN (SELECT id FROM b WHERE EXISTS (FROM c))', ['a', 'b', 'c']],
+    ['SELECT (SELECT max(x) FROM a), [y FOR y IN (SELECT list(x) FROM b)]', ['a', 'b']],
+    ['SELECT * FROM a UNION ALL SELECT * FROM b EXCEPT SELECT * FROM c', ['a', 'b', 'c']],
+    ['WITH x AS (SELECT * FROM a), y AS (SELECT * FROM x) SELECT * FROM y, s.x', ['a', 's.x']],
+    ['WITH x AS (SELECT * FROM x) SELECT * FROM x', ['x']],
+    ['WITH x AS (SELECT 1) SELECT * FROM (WITH y AS (SELECT * FROM x) SELECT * FROM y), y', ['y']],
+    ['WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM N, a) SELECT * FROM n', ['a']],
+    ['SELECT * FROM (WITH a AS (SELECT 1) SELECT * FROM a), a', ['a']],
+    ['SELECT * FROM a, LATERAL (SELECT * FROM b WHERE b.id = a.id), unnest([1, 2]), range(3) r', ['a', 'b']],
+    ['SELECT sum(x) OVER (PARTITION BY (SELECT 1 FROM b)) FROM a GROUP BY ALL HAVING count(*) > (SELECT 1 FROM c)', ['a', 'b', 'c']],
+    ['TABLE a', ['a']],
+    ['DESCRIBE a', ['a']],
+    ['DESCRIBE SELECT * FROM a', ['a']],
+    ['SUMMARIZE s.a', ['s.a']],
+    ['EXPLAIN SELECT * FROM a', ['a']],
+    ['/* x */ explain -- y\n analyze (FORMAT json) select * from a;', ['a']],
+    ['explain(select * from a)', ['a']],
+    ['explain analyze(select * from a)', ['a']],
+    ['SELECT explain FROM a', ['a']],
+    ['SELECT 1 -- ; DROP TABLE x', []],
+    ["SELECT 'a;b' FROM a;  ", ['a']],
+  ])('%s', async (sql, expected) => {
+    expect(await tables(sql)).toEqual(expected)
+  })
+
+  test('runs an EXPLAIN as one', async () => {
+    expect((await parser.parse('/* x */ explain -- y\n analyze (FORMAT json) select * from a;')).sql).toBe(
+      'EXPLAIN ANALYZE (FORMAT json)  select * from a;',
+    )
+  })
+
+  test('remembers statements', async () => {
+    expect(await parser.parse('SELECT * FROM a')).toBe(await parser.parse('SELECT * FROM a'))
+  })
+})
+
+describe('resolveTable', () => {
+  const readable = ['public.a', 'x.a', 'x.b', 'X.B', 'y.c.d', 'y.C']
+  test.each([
+    [null, 'a', 'public.a'],
+    ['x', 'a', 'x.a'],
+    ['X', 'A', 'x.a'],
+    [null, 'b', 'x.b'],
+    [null, 'B', 'X.B'],
+    ['x', 'b', 'x.b'],
+    ['y', 'c.d', 'y.c.d'],
+    [null, 'c', 'y.C'],
+  ])('%s %s', (schema, name, expected) => {
+    expect(resolveTable({ schema, name }, readable)).toBe(expected)
+  })
+
+  test('refuses what could be either, and what is not there', () => {
+    expect(() => resolveTable({ schema: null, name: 'b' }, ['x.b', 'y.b'])).toThrow('"b" may be x.b or y.b. Write the one you mean.')
+    expect(() => resolveTable({ schema: 'q', name: 'b' }, [])).toThrow('no table "q.b". No table can be read yet.')
+  })
+})
