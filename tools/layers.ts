@@ -7,7 +7,7 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
   'arrow-buffer': ['core'],
   'pk-index': ['core'],
   'deletion-log': ['core'],
-  'union-read': ['core', 'deletion-log'],
+  'union-read': ['core'],
   'table-engine': ['core', 'arrow-buffer', 'pk-index', 'deletion-log', 'union-read'],
   'object-store': ['core'],
   'iceberg-writer': ['core'],
