@@ -24,6 +24,8 @@ export interface StartFlags extends SourceFlags {
 
 const liveIntervalMs = 500
 const plainIntervalMs = 5_000
+/** One Ctrl-C may come twice: from the terminal, and from the program that started us and passes it on. */
+const sameSignalMs = 500
 /** A terminal that is closed stops the mirror too. */
 const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
@@ -134,13 +136,15 @@ function every(intervalMs: number, work: () => Promise<void>): { stop(): void } 
 
 /** The first signal asks for a graceful stop; the next one ends the process. */
 function stopOnSignals(composed: ComposedBackend, output: Output): { release(): void } {
-  let asked = false
+  let askedAtMs: number | null = null
   const onSignal = () => {
-    if (asked) {
+    const nowMs = systemClock.nowMs()
+    if (askedAtMs !== null && nowMs - askedAtMs < sameSignalMs) return
+    if (askedAtMs !== null) {
       process.stderr.write('quit; what was not committed comes again at the next start\n')
       process.exit(1)
     }
-    asked = true
+    askedAtMs = nowMs
     output.note('')
     composed.backend.requestStop()
   }

@@ -1,13 +1,11 @@
 import { formatTableName, maxLsn, MoonlinkError, type Clock, type Logger, type Lsn, type Random } from '@moonlink/core'
-import type { Engine, Mirror } from '@moonlink/table-engine'
+import type { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
-import { toMoonlinkError } from '../http/errors.ts'
 import { Acknowledger } from './acknowledger.ts'
-import { copyTables } from './initial-copy.ts'
-import { isTableError, openMirror, type Coverage } from './mirrors.ts'
+import { MirrorSet } from './mirror-set.ts'
 import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
-import type { ListedSourceTable, QueryEngine, SourceHandle, Warehouse } from './parts.ts'
+import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
 import { StateFile, type BackendState } from './state-file.ts'
 import { statusReport } from './status.ts'
 import { StreamLoop } from './stream-loop.ts'
@@ -35,15 +33,10 @@ const nudgeMs = 500
 export class MoonlinkBackend implements Operations {
   readonly #parts: BackendParts
   readonly #stateFile: StateFile
-  readonly #mirrored = new Map<string, ListedSourceTable>()
-  readonly #unopened = new Map<string, string>()
-  readonly #estimates = new Map<string, number | null>()
+  readonly #mirrors: MirrorSet
   readonly #ended = Promise.withResolvers<Error | null>()
-  readonly #copyAbort = new AbortController()
-  readonly #copies = new Set<Promise<void>>()
   readonly #acknowledger: Acknowledger
   readonly #loop: StreamLoop
-  readonly #coverage: Coverage
   #added: readonly string[]
   #dropped: readonly string[]
   #timer: NodeJS.Timeout | null = null
@@ -60,7 +53,7 @@ export class MoonlinkBackend implements Operations {
     this.#dropped = state?.dropped ?? []
     this.#caughtUpAtMs = clock.nowMs()
     const known = state !== null && slotLsn <= state.acknowledgedLsn
-    this.#coverage = { slotLsn, covered: new Set(known ? state.mirrored : []) }
+    this.#mirrors = new MirrorSet(parts, { slotLsn, covered: new Set(known ? state.mirrored : []) })
     this.#loop = new StreamLoop({
       source,
       engine,
@@ -88,10 +81,10 @@ export class MoonlinkBackend implements Operations {
     const { chosen, refused } = chooseTables(await source.listTables(), wanted)
     const slotLsn = await source.prepare(chosen.map(({ table }) => table))
     const backend = new MoonlinkBackend(parts, stateFile, state, slotLsn)
-    for (const [name, reason] of refused) backend.#unopened.set(name, reason)
+    for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
     engine.requireCatchUp(await source.currentLsn())
-    for (const table of chosen) await backend.#open(table)
-    await backend.#begin()
+    await backend.#mirrors.openAll(chosen)
+    backend.#begin()
     return backend
   }
 
@@ -115,16 +108,15 @@ export class MoonlinkBackend implements Operations {
       position: { ...position, sourceLsn: maxLsn(position.sourceLsn, engine.sourceLsn) },
       behindMs: this.#isCaughtUp() ? 0 : Math.max(0, clock.nowMs() - this.#caughtUpAtMs),
       mirrors: engine.status(),
-      estimates: this.#estimates,
-      unopened: this.#unopened,
+      estimates: this.#mirrors.estimates,
+      unopened: this.#mirrors.unopened,
     })
   }
 
   ready(): ReadyReport {
-    const copying = this.#parts.engine.status().filter((mirror) => mirror.state === 'copying')
     const waitingFor = [
       ...(this.#loop.trouble === null ? [] : [`the change stream: ${this.#loop.trouble}`]),
-      ...copying.map((mirror) => `the copy of ${formatTableName(mirror.table)}`),
+      ...this.#mirrors.copying().map((name) => `the copy of ${name}`),
     ]
     return { ready: waitingFor.length === 0, waitingFor }
   }
@@ -161,7 +153,7 @@ export class MoonlinkBackend implements Operations {
       const name = formatTableName(table)
       const mirror = mirrors.get(name)
       if (mirror !== undefined) return { name, mirrored: true, state: mirror.state, reason: mirror.reason }
-      const unopened = this.#unopened.get(name)
+      const unopened = this.#mirrors.unopened.get(name)
       return {
         name,
         mirrored: unopened !== undefined,
@@ -176,40 +168,34 @@ export class MoonlinkBackend implements Operations {
       const listed = await this.#parts.source.listTables()
       const chosen = [...new Set(tables)].map((name) => mirrorable(listed, name))
       const names = chosen.map(({ table }) => formatTableName(table))
-      const twice = names.find((name) => this.#mirrored.has(name))
+      const twice = names.find((name) => this.#mirrors.has(name))
       if (twice !== undefined) throw new MoonlinkError('conflict', 'TABLE_EXISTS', `${twice} is mirrored already.`)
-      await this.#loop.pausedFor(() => this.#addAll(chosen))
+      await this.#loop.pausedFor(() => this.#mirrors.add(chosen))
       this.#added = [...new Set([...this.#added, ...names])]
       this.#dropped = this.#dropped.filter((name) => !names.includes(name))
       this.#remember(this.#acknowledger.acknowledgedLsn)
-      void this.#copy(names, false)
+      void this.#mirrors.copyOrPause(names)
     })
   }
 
   async dropTable(table: string, purge: boolean): Promise<void> {
     await this.#alone(async () => {
-      const { engine, warehouse } = this.#parts
-      const dropped = this.#mirrored.get(table)
-      if (dropped === undefined && !(purge && this.#dropped.includes(table))) {
-        throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${table} is not mirrored; moonlink tables list shows what is.`, {
-          context: { table },
-        })
+      const isMirrored = this.#mirrors.has(table) || this.#mirrors.unopened.has(table)
+      if (!isMirrored && !(purge && this.#dropped.includes(table))) {
+        const message = `${table} is not mirrored; moonlink tables list shows what is.`
+        throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', message, { context: { table } })
       }
-      if (dropped !== undefined) {
-        await this.#loop.pausedFor(async () => {
-          const mirror = engine.mirror(table)
-          if (!purge && mirror?.currentPhase === 'streaming' && !mirror.hasOpenTransaction) await mirror.flush()
-          await engine.removeMirror(table)
-          this.#mirrored.delete(table)
-          this.#unopened.delete(table)
-          await this.#publish()
-        })
+      if (this.#mirrors.copying().includes(table)) {
+        throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied; drop it when that is done.`, { context: { table } })
+      }
+      if (isMirrored) {
+        await this.#loop.pausedFor(() => this.#mirrors.remove(table, !purge))
         this.#added = this.#added.filter((name) => name !== table)
         this.#dropped = [...new Set([...this.#dropped, table])]
         this.#remember(this.#acknowledger.acknowledgedLsn)
       }
       const [schema, name] = table.split('.') as [string, string]
-      if (purge) await warehouse.catalog.drop({ namespace: schema, name }, true)
+      if (purge) await this.#parts.warehouse.catalog.drop({ namespace: schema, name }, true)
     })
   }
 
@@ -227,88 +213,19 @@ export class MoonlinkBackend implements Operations {
     await this.#parts.engine.close()
   }
 
-  /** All or none. */
-  async #addAll(chosen: readonly ListedSourceTable[]): Promise<void> {
-    const names = chosen.map(({ table }) => formatTableName(table))
-    try {
-      await this.#publish(chosen)
-      for (const table of chosen) await this.#open(table, true)
-    } catch (error) {
-      for (const name of names) {
-        await this.#parts.engine.removeMirror(name)
-        this.#mirrored.delete(name)
-      }
-      await this.#publish().catch(() => undefined)
-      throw error
-    }
-    for (const name of names) this.#unopened.delete(name)
-  }
-
-  async #open(listed: ListedSourceTable, again = false): Promise<void> {
-    const { engine, logger, source, warehouse } = this.#parts
-    const name = formatTableName(listed.table)
-    try {
-      await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again })
-    } catch (error) {
-      if (again || !isTableError(error)) throw error
-      this.#unopened.set(name, `${toMoonlinkError(error).code} ${toMoonlinkError(error).message}`)
-      logger.error('the table could not be opened', { table: name, error: String(error) })
-    }
-    this.#mirrored.set(name, listed)
-  }
-
   /** Copies what is new and follows the stream. Where nothing streams yet, the stream waits for the copy: nobody needs it sooner. */
-  async #begin(): Promise<void> {
-    const { engine } = this.#parts
-    await this.#publish()
+  #begin(): void {
     this.#remember(this.#acknowledger.acknowledgedLsn)
-    const states = engine.status()
-    const copying = states.filter((mirror) => mirror.state === 'copying').map((mirror) => formatTableName(mirror.table))
-    const copied = this.#copy(copying, true)
-    if (states.some((mirror) => mirror.state === 'streaming') || copying.length === 0) this.#loop.start()
-    else void copied.then(() => this.#closing || this.#loop.start())
+    const copying = this.#mirrors.copying()
+    const copied = this.#mirrors.copy(copying)
+    copied.catch((error: Error) => this.#ended.resolve(error))
+    if (copying.length < this.#mirrors.live().length || copying.length === 0) this.#loop.start()
+    else
+      void copied.then(
+        () => this.#closing || this.#loop.start(),
+        () => undefined,
+      )
     this.#timer = setInterval(() => void this.#tick(), tickMs)
-  }
-
-  #copy(names: readonly string[], failing: boolean): Promise<void> {
-    if (names.length === 0) return Promise.resolve()
-    const { clock, config, engine, logger, source } = this.#parts
-    const tables = names.map((name) => ({ mirror: engine.mirror(name)!, from: sourceTable(this.#mirrored.get(name)!) }))
-    const options = {
-      source,
-      clock,
-      logger,
-      parallelTables: config.copy.parallelTables,
-      onEstimate: (table: string, rows: number | null) => this.#estimates.set(table, rows),
-      reset: (table: string) => this.#resetCopy(table),
-    }
-    const copy = copyTables(tables, options, this.#copyAbort.signal)
-      .catch(async (error: Error) => {
-        if (failing) return this.#ended.resolve(error)
-        for (const name of names) await engine.mirror(name)?.pause(toMoonlinkError(error).code, error.message)
-      })
-      .catch((error: unknown) => logger.error('a failed copy could not be recorded', { error: String(error) }))
-      .finally(() => this.#copies.delete(copy))
-    this.#copies.add(copy)
-    return copy
-  }
-
-  async #resetCopy(name: string): Promise<Mirror> {
-    await this.#parts.engine.removeMirror(name)
-    await this.#open(this.#mirrored.get(name)!)
-    return this.#parts.engine.mirror(name)!
-  }
-
-  /** Publishes what takes changes, and `more`. */
-  async #publish(more: readonly ListedSourceTable[] = []): Promise<void> {
-    const live = this.#live().map((name) => this.#mirrored.get(name)!)
-    await this.#parts.source.prepare([...live, ...more].map(({ table }) => table))
-  }
-
-  /** Names of the tables that take changes, now or once they are copied. */
-  #live(): string[] {
-    const { engine } = this.#parts
-    return [...this.#mirrored.keys()].filter((name) => ['copying', 'streaming'].includes(engine.mirror(name)?.currentPhase ?? ''))
   }
 
   async #tick(): Promise<void> {
@@ -348,17 +265,12 @@ export class MoonlinkBackend implements Operations {
   }
 
   async #waitCopied(deadlineMs: number): Promise<void> {
-    const { clock, engine } = this.#parts
+    const { clock } = this.#parts
     for (;;) {
-      const copying = engine.status().find((mirror) => mirror.state === 'copying')
+      const [copying] = this.#mirrors.copying()
       if (copying === undefined) return
-      if (clock.nowMs() >= deadlineMs) {
-        throw new MoonlinkError(
-          'retry',
-          'TIMED_OUT',
-          `${formatTableName(copying.table)} is still being copied; wait longer with --timeout.`,
-        )
-      }
+      if (clock.nowMs() >= deadlineMs)
+        throw new MoonlinkError('retry', 'TIMED_OUT', `${copying} is still being copied; wait longer with --timeout.`)
       await clock.sleep(copyPollMs)
     }
   }
@@ -366,17 +278,11 @@ export class MoonlinkBackend implements Operations {
   async #end(): Promise<void> {
     if (this.#closing) return
     this.#closing = true
-    const { engine } = this.#parts
     if (this.#timer !== null) clearInterval(this.#timer)
-    this.#copyAbort.abort(new Error('stopped'))
     await this.#loop.stop()
-    await Promise.allSettled(this.#copies)
-    const ready = [...this.#mirrored.keys()].filter((name) => {
-      const mirror = engine.mirror(name)
-      return mirror?.currentPhase === 'streaming' && !mirror.hasOpenTransaction
-    })
+    await this.#mirrors.stopCopies()
     try {
-      await engine.flush(ready)
+      await this.#parts.engine.flush(this.#mirrors.flushable())
     } finally {
       this.#acknowledger.acknowledge(this.#loop)
       await this.#loop.close()
@@ -396,7 +302,7 @@ export class MoonlinkBackend implements Operations {
     this.#stateFile.write({
       source: { systemIdentifier, database, slot },
       acknowledgedLsn,
-      mirrored: this.#live(),
+      mirrored: this.#mirrors.live(),
       added: this.#added,
       dropped: this.#dropped,
     })
@@ -412,8 +318,4 @@ function stateOf(state: BackendState | null, source: SourceHandle): BackendState
   const { systemIdentifier, database, slot } = source.identity
   const same = state?.source.systemIdentifier === systemIdentifier && state.source.database === database && state.source.slot === slot
   return same ? state : null
-}
-
-function sourceTable(listed: ListedSourceTable) {
-  return { table: listed.table, schema: listed.schema ?? { fields: [], identifierFieldIds: [] } }
 }

@@ -67,9 +67,3 @@ class PostgresHandle implements SourceHandle {
     return this.#source.close()
   }
 }
-
-/** Names a table as the source does; `text` is `schema.name`. */
-export function tableNameOf(text: string): TableName {
-  const at = text.indexOf('.')
-  return { schema: text.slice(0, at), name: text.slice(at + 1) }
-}

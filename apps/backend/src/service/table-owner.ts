@@ -23,7 +23,3 @@ export function checkOwner(source: SourceIdentity, warehouse: string, table: Tab
     { context: { table: formatTableName(table), system, database } },
   )
 }
-
-export function isOurs(snapshot: TableSnapshot): boolean {
-  return snapshot.properties[systemProperty] !== undefined
-}

@@ -1,0 +1,154 @@
+import { formatTableName, type Lsn } from '@moonlink/core'
+import type { Mirror } from '@moonlink/table-engine'
+import { toMoonlinkError } from '../http/errors.ts'
+import type { BackendParts } from './backend.ts'
+import { copyTables } from './initial-copy.ts'
+import { isTableError, openMirror, type Coverage } from './mirrors.ts'
+import type { ListedSourceTable } from './parts.ts'
+
+/** The mirrored tables of a backend: opens and publishes them, copies those that are new. */
+export class MirrorSet {
+  /** Tables that could not be opened, and why. */
+  readonly unopened = new Map<string, string>()
+  /** Rows the source estimated when a copy began. */
+  readonly estimates = new Map<string, number | null>()
+  readonly #parts: BackendParts
+  readonly #coverage: Coverage
+  readonly #listed = new Map<string, ListedSourceTable>()
+  readonly #abort = new AbortController()
+  readonly #copies = new Set<Promise<void>>()
+
+  constructor(parts: BackendParts, coverage: Coverage) {
+    this.#parts = parts
+    this.#coverage = coverage
+  }
+
+  has(name: string): boolean {
+    return this.#listed.has(name)
+  }
+
+  /** Names of the tables that take changes, now or once they are copied. */
+  live(): string[] {
+    const { engine } = this.#parts
+    return [...this.#listed.keys()].filter((name) => ['copying', 'streaming'].includes(engine.mirror(name)?.currentPhase ?? ''))
+  }
+
+  copying(): string[] {
+    return [...this.#listed.keys()].filter((name) => this.#parts.engine.mirror(name)?.currentPhase === 'copying')
+  }
+
+  /** Names of the tables that can be flushed as they are: no transaction is open in them. */
+  flushable(): string[] {
+    return this.live().filter((name) => {
+      const mirror = this.#parts.engine.mirror(name)
+      return mirror?.currentPhase === 'streaming' && !mirror.hasOpenTransaction
+    })
+  }
+
+  /** Opens tables at a start. One whose Iceberg table is damaged does not keep the others from going on. */
+  async openAll(tables: readonly ListedSourceTable[]): Promise<void> {
+    for (const listed of tables) {
+      const name = formatTableName(listed.table)
+      try {
+        await this.#open(listed, false)
+      } catch (error) {
+        if (!isTableError(error)) throw error
+        const { code, message } = toMoonlinkError(error)
+        this.unopened.set(name, `${code} ${message}`)
+        this.#parts.logger.error('the table could not be opened', { table: name, error: `${code} ${message}` })
+      }
+      this.#listed.set(name, listed)
+    }
+    await this.#publish()
+  }
+
+  /** Adds tables while no stream is open: all or none. They are to be copied then. */
+  async add(tables: readonly ListedSourceTable[]): Promise<void> {
+    const names = tables.map(({ table }) => formatTableName(table))
+    try {
+      // Published first: what changes after the copy began must be in the stream.
+      await this.#publish(tables)
+      for (const listed of tables) {
+        await this.#open(listed, true)
+        this.#listed.set(formatTableName(listed.table), listed)
+      }
+    } catch (error) {
+      for (const name of names) await this.#forget(name)
+      await this.#publish().catch(() => undefined)
+      throw error
+    }
+    for (const name of names) this.unopened.delete(name)
+  }
+
+  /** Removes a table while no stream is open; with its last changes committed where it `keeps` its Iceberg table. */
+  async remove(name: string, keeps: boolean): Promise<void> {
+    if (keeps && this.flushable().includes(name)) await this.#parts.engine.mirror(name)?.flush()
+    await this.#forget(name)
+    this.unopened.delete(name)
+    await this.#publish()
+  }
+
+  /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */
+  copy(names: readonly string[]): Promise<void> {
+    if (names.length === 0) return Promise.resolve()
+    const { clock, config, engine, logger, source } = this.#parts
+    const tables = names.map((name) => ({ mirror: engine.mirror(name)!, from: sourceTable(this.#listed.get(name)!) }))
+    const options = {
+      source,
+      clock,
+      logger,
+      parallelTables: config.copy.parallelTables,
+      onEstimate: (table: string, rows: number | null) => this.estimates.set(table, rows),
+      reset: (table: string) => this.#openAnew(table),
+    }
+    const copy = copyTables(tables, options, this.#abort.signal).finally(() => this.#copies.delete(copy))
+    this.#copies.add(copy)
+    return copy
+  }
+
+  /** Like `copy`; but what keeps the warehouse from taking files pauses these tables. */
+  async copyOrPause(names: readonly string[]): Promise<void> {
+    try {
+      await this.copy(names)
+    } catch (thrown) {
+      const { code, message } = toMoonlinkError(thrown)
+      for (const name of names) {
+        await this.#parts.engine
+          .mirror(name)
+          ?.pause(code, message)
+          .catch((error: unknown) => this.#parts.logger.error('a failed copy could not be recorded', { table: name, error: String(error) }))
+      }
+    }
+  }
+
+  async stopCopies(): Promise<void> {
+    this.#abort.abort(new Error('stopped'))
+    await Promise.allSettled(this.#copies)
+  }
+
+  async #open(listed: ListedSourceTable, again: boolean): Promise<void> {
+    const { engine, logger, source, warehouse } = this.#parts
+    await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again })
+  }
+
+  async #openAnew(name: string): Promise<Mirror> {
+    await this.#parts.engine.removeMirror(name)
+    await this.#open(this.#listed.get(name)!, false)
+    return this.#parts.engine.mirror(name)!
+  }
+
+  async #forget(name: string): Promise<void> {
+    await this.#parts.engine.removeMirror(name)
+    this.#listed.delete(name)
+  }
+
+  /** Publishes what takes changes, and `more`. */
+  async #publish(more: readonly ListedSourceTable[] = []): Promise<Lsn> {
+    const live = this.live().map((name) => this.#listed.get(name)!)
+    return this.#parts.source.prepare([...live, ...more].map(({ table }) => table))
+  }
+}
+
+function sourceTable(listed: ListedSourceTable) {
+  return { table: listed.table, schema: listed.schema ?? { fields: [], identifierFieldIds: [] } }
+}
