@@ -12,6 +12,8 @@ export async function drainSlot(connectionString: string, slot: string, publicat
   const client = new pg.Client({ connectionString, replication: 'database' } as pg.ClientConfig)
   await client.connect()
   const connection = (client as unknown as { connection: ReplicationConnection }).connection
+  // The client takes such messages without a query of its own for an error.
+  for (const event of ['copyData', 'copyDone', 'commandComplete', 'readyForQuery']) connection.removeAllListeners(event)
   const started = performance.now()
   await new Promise<void>((resolve, reject) => {
     client.on('error', reject)
@@ -29,7 +31,7 @@ export async function drainSlot(connectionString: string, slot: string, publicat
     )
   })
   const seconds = (performance.now() - started) / 1000
-  ;(client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy()
+  hangUp(client)
   return seconds
 }
 
@@ -38,6 +40,8 @@ export async function copyToNowhere(connectionString: string, table: string): Pr
   const client = new pg.Client({ connectionString })
   await client.connect()
   const connection = (client as unknown as { connection: ReplicationConnection }).connection
+  // The client takes such messages without a query of its own for an error.
+  for (const event of ['copyData', 'copyDone', 'commandComplete', 'readyForQuery']) connection.removeAllListeners(event)
   const started = performance.now()
   await new Promise<void>((resolve, reject) => {
     client.on('error', reject)
@@ -46,8 +50,13 @@ export async function copyToNowhere(connectionString: string, table: string): Pr
     connection.query(`COPY ${table} TO STDOUT (FORMAT binary)`)
   })
   const seconds = (performance.now() - started) / 1000
-  await client.end()
+  hangUp(client)
   return seconds
+}
+
+/** Ends a connection whose protocol state the client no longer follows. */
+function hangUp(client: pg.Client): void {
+  ;(client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy()
 }
 
 export async function currentLsn(client: pg.Client): Promise<Lsn> {

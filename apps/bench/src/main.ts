@@ -30,6 +30,8 @@ const postgres = await startPostgres({
   settings: { shared_buffers: '512MB', max_wal_size: '16GB', logical_decoding_work_mem: '2GB', checkpoint_timeout: '1h' },
 })
 const measurements: Measurement[] = []
+// A scenario that fails leaves connections behind, which the server's stop then cuts.
+process.on('uncaughtException', (error) => console.error(error.message))
 try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(all)) {
     console.error(`running ${name} …`)

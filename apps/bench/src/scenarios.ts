@@ -62,7 +62,7 @@ export async function initialCopy(context: BenchContext): Promise<Measurement> {
 /** Makes a backlog while the mirror is down, then times a raw drain of it and the mirror's, from the same LSN. */
 async function backlog(
   context: BenchContext,
-  scenario: { name: string; database: string; mark: string; changes: number; prepare: string; load: (client: pg.Client) => Promise<void> },
+  scenario: { name: string; database: string; mark: string; prepare: string; load: (client: pg.Client) => Promise<number> },
 ): Promise<Measurement> {
   const { url, client } = await freshDatabase(context, scenario.database)
   const stateDir = mkdtempSync(join(context.directory, `${scenario.database}-`))
@@ -73,7 +73,7 @@ async function backlog(
   await first.stop()
   const { rows } = await client.query<{ name: string }>(`SELECT pubname AS name FROM pg_publication LIMIT 1`)
   await client.query(`SELECT pg_create_logical_replication_slot('raw_drain', 'pgoutput')`)
-  await scenario.load(client)
+  const changes = await scenario.load(client)
   const end: Lsn = await currentLsn(client)
   await client.query('SELECT pg_logical_emit_message(true, $1, $2)', ['bench', 'end'])
   context.log(`${scenario.name}: backlog is written`)
@@ -86,8 +86,8 @@ async function backlog(
     await mirror.wait(end)
     const seconds = (performance.now() - started) / 1000
     const usage = mirror.usage()
-    return measurement(scenario.name, scenario.changes, seconds, { name: 'raw drain of the slot', seconds: raw }, scenario.mark, {
-      cpuSecondsPerMillionRows: usage && before && ((usage.cpuSeconds - before.cpuSeconds) / scenario.changes) * 1e6,
+    return measurement(scenario.name, changes, seconds, { name: 'raw drain of the slot', seconds: raw }, scenario.mark, {
+      cpuSecondsPerMillionRows: usage && before && ((usage.cpuSeconds - before.cpuSeconds) / changes) * 1e6,
       peakRssMiB: usage && usage.peakRssMiB,
     })
   } finally {
@@ -112,10 +112,10 @@ export function bigTransaction(context: BenchContext): Promise<Measurement> {
     name: 'one big transaction of inserts',
     database: 'bench_big',
     mark: '>= 0.8',
-    changes,
     prepare: '',
     load: async (client) => {
       await client.query(`INSERT INTO t SELECT ${ROW} FROM generate_series(1, ${changes}) i`)
+      return changes
     },
   })
 }
@@ -126,13 +126,13 @@ export function oneRowTransactions(context: BenchContext): Promise<Measurement> 
     name: 'one-row transactions',
     database: 'bench_small',
     mark: '>= 0.8',
-    changes,
     prepare: '',
     load: async (client) => {
       await client.query('SET synchronous_commit = off')
       await client.query(
         `DO $$ BEGIN FOR i IN 1..${changes} LOOP INSERT INTO t SELECT ${ROW} FROM (SELECT i::bigint AS i) s; COMMIT; END LOOP; END $$`,
       )
+      return changes
     },
   })
 }
@@ -144,18 +144,20 @@ export function randomUpdates(context: BenchContext): Promise<Measurement> {
     name: 'random updates and deletes',
     database: 'bench_update',
     mark: '>= 0.7',
-    changes,
     prepare: `INSERT INTO t SELECT ${ROW} FROM generate_series(1, ${size}) i`,
     load: async (client) => {
       await client.query('SELECT setseed(0.5)')
       const updates = Math.round(changes * 0.9)
       const step = Math.max(1, Math.round(updates / 20))
+      let made = 0
       for (let done = 0; done < updates; done += step) {
-        await client.query(
+        const updated = await client.query(
           `UPDATE t SET n = n + 1, note = md5(random()::text) WHERE id IN (SELECT DISTINCT (random() * ${size})::bigint FROM generate_series(1, ${step}))`,
         )
+        made += updated.rowCount ?? 0
       }
-      await client.query(`DELETE FROM t WHERE id % 10 = 3`)
+      const deleted = await client.query(`DELETE FROM t WHERE id % 10 = 3`)
+      return made + (deleted.rowCount ?? 0)
     },
   })
 }
