@@ -130,7 +130,7 @@ export function oneRowTransactions(context: BenchContext): Promise<Measurement> 
     load: async (client) => {
       await client.query('SET synchronous_commit = off')
       await client.query(
-        `DO $$ BEGIN FOR i IN 1..${changes} LOOP INSERT INTO t SELECT ${ROW} FROM (SELECT i::bigint AS i) s; COMMIT; END LOOP; END $$`,
+        `DO $$ BEGIN FOR k IN 1..${changes} LOOP INSERT INTO t SELECT ${ROW} FROM (SELECT k::bigint AS i) s; COMMIT; END LOOP; END $$`,
       )
       return changes
     },
