@@ -15,3 +15,4 @@ export {
   type StoreOperation,
 } from './faulty/fault-plan.ts'
 export { FaultyObjectStore, type FaultyObjectStoreOptions } from './faulty/faulty-object-store.ts'
+export { LocalFileCache, type LocalFileCacheOptions } from './cache/local-file-cache.ts'

@@ -1,0 +1,232 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import {
+  assert,
+  MoonlinkError,
+  systemClock,
+  systemRandom,
+  type Clock,
+  type LocalFiles,
+  type ObjectStore,
+  type PinnedFile,
+  type Random,
+} from '@moonlink/core'
+import { objectNotFound } from '../errors.ts'
+import { fileUriToPath, schemeOf } from '../uri.ts'
+import { mapLocalError } from '../local/local-errors.ts'
+import { adoptFiles, cacheKey, fetchFile } from './cache-files.ts'
+
+export interface LocalFileCacheOptions {
+  readonly store: ObjectStore
+  /** Where copies live; made if missing. One process at a time. */
+  readonly directory: string
+  /** Upper bound of all copies together, those being fetched included. */
+  readonly maxBytes: number
+  /** How long a pin waits for room that other pins hold. Default: 10,000 ms. */
+  readonly waitMs?: number
+  readonly clock?: Clock
+  /** Names files. Default: the system's. */
+  readonly random?: Random
+}
+
+interface Entry {
+  readonly key: string
+  readonly path: string
+  readonly sizeBytes: number
+  pins: number
+  /** Resolves once the file is whole. */
+  ready: Promise<void>
+}
+
+/**
+ * Objects as local files. An object under `file:` is its own file; of any other a copy is kept in a bounded directory, from which the
+ * least recently used that nobody pins make room. Objects are taken to be immutable: a copy is never compared with its object again.
+ *
+ * Besides the port's codes: `retry`/`CACHE_BUSY` where running reads pin so much that an object that would fit does not, even after
+ * `waitMs`; `corrupt`/`OBJECT_SIZE_WRONG`; `invalid`/`STORE_FULL`.
+ *
+ * Not promised: sharing the directory with another process; fairness between waiting pins.
+ */
+export class LocalFileCache implements LocalFiles {
+  readonly #store: ObjectStore
+  readonly #directory: string
+  readonly #maxBytes: number
+  readonly #waitMs: number
+  readonly #clock: Clock
+  readonly #random: Random
+  /** In order of use, the least recent first. */
+  readonly #entries = new Map<string, Entry>()
+  readonly #waiting = new Set<() => void>()
+  #usedBytes = 0
+  /** Counts what may have made room, so that none of it is missed between looking and waiting. */
+  #releases = 0
+
+  private constructor(options: LocalFileCacheOptions) {
+    this.#store = options.store
+    this.#directory = options.directory
+    this.#maxBytes = options.maxBytes
+    this.#waitMs = options.waitMs ?? 10_000
+    this.#clock = options.clock ?? systemClock
+    this.#random = options.random ?? systemRandom
+  }
+
+  /** Opens the cache with the copies an earlier process left whole, as far as they fit. */
+  static async open(options: LocalFileCacheOptions): Promise<LocalFileCache> {
+    const cache = new LocalFileCache(options)
+    try {
+      for (const { key, path, sizeBytes } of await adoptFiles(options.directory)) {
+        cache.#entries.set(key, { key, path, sizeBytes, pins: 0, ready: Promise.resolve() })
+        cache.#usedBytes += sizeBytes
+      }
+      await cache.#makeRoom(0)
+    } catch (error) {
+      throw mapLocalError(error, 'write', options.directory, options.directory)
+    }
+    return cache
+  }
+
+  /** Bytes of all copies, those being fetched included. */
+  get usedBytes(): number {
+    return this.#usedBytes
+  }
+
+  async pin(uri: string, sizeBytes: number): Promise<PinnedFile> {
+    if (schemeOf(uri) === 'file') return this.#pinOwnFile(uri)
+    if (sizeBytes > this.#maxBytes) throw tooSmall(uri, sizeBytes, this.#maxBytes)
+    const entry = await this.#pinnedEntry(uri, sizeBytes)
+    try {
+      await entry.ready
+    } catch (error) {
+      this.#release(entry)
+      throw mapLocalError(error, 'write', uri, entry.path)
+    }
+    return pinnedFile(entry.path, () => this.#release(entry))
+  }
+
+  async #pinOwnFile(uri: string): Promise<PinnedFile> {
+    if ((await this.#store.head(uri)) === null) throw objectNotFound(uri)
+    return pinnedFile(fileUriToPath(uri), () => {})
+  }
+
+  /** The object's entry with one more pin; it is being fetched if it is new. Waits for room where pins hold it. */
+  async #pinnedEntry(uri: string, sizeBytes: number): Promise<Entry> {
+    const key = cacheKey(uri, sizeBytes)
+    const waiting = new AbortController()
+    let timeUp: Promise<void> | null = null
+    let isOver = false
+    try {
+      for (;;) {
+        // Found and taken in one go: whatever was awaited, others may have used the time.
+        const entry = this.#takeKnown(key) ?? this.#takeRoom(uri, key, sizeBytes)
+        if (entry) return entry
+        const releases = this.#releases
+        if ((await this.#makeRoom(sizeBytes)) || releases !== this.#releases) continue
+        if (isOver) throw busy(uri, sizeBytes, this.#maxBytes)
+        timeUp ??= this.#clock.sleep(this.#waitMs, waiting.signal).then(
+          () => void (isOver = true),
+          () => {},
+        )
+        await this.#somethingReleased(timeUp)
+      }
+    } finally {
+      waiting.abort(new Error('no longer waiting'))
+    }
+  }
+
+  #takeKnown(key: string): Entry | null {
+    const entry = this.#entries.get(key)
+    if (!entry) return null
+    entry.pins++
+    this.#entries.delete(key)
+    this.#entries.set(key, entry)
+    return entry
+  }
+
+  #takeRoom(uri: string, key: string, sizeBytes: number): Entry | null {
+    if (!this.#fits(sizeBytes)) return null
+    const nonce = Buffer.from(this.#random.bytes(4)).toString('hex')
+    const path = join(this.#directory, `${key}-${nonce}`)
+    const entry: Entry = { key, path, sizeBytes, pins: 1, ready: Promise.resolve() }
+    this.#entries.set(key, entry)
+    this.#usedBytes += sizeBytes
+    entry.ready = fetchFile(this.#store, uri, sizeBytes, path).catch((error: unknown) => {
+      this.#forget(entry)
+      throw error
+    })
+    return entry
+  }
+
+  /** Removes what is least recently used and not pinned until `sizeBytes` more fit; false where pins leave too little. */
+  async #makeRoom(sizeBytes: number): Promise<boolean> {
+    for (const entry of this.#entries.values()) {
+      if (this.#fits(sizeBytes)) break
+      if (entry.pins > 0) continue
+      this.#forget(entry)
+      await rm(entry.path, { force: true })
+    }
+    return this.#fits(sizeBytes)
+  }
+
+  #fits(sizeBytes: number): boolean {
+    return this.#usedBytes + sizeBytes <= this.#maxBytes
+  }
+
+  async #somethingReleased(timeUp: Promise<void>): Promise<void> {
+    let wake = () => {}
+    const released = new Promise<void>((resolve) => (wake = resolve))
+    this.#waiting.add(wake)
+    await Promise.race([released, timeUp])
+    this.#waiting.delete(wake)
+  }
+
+  #forget(entry: Entry): void {
+    if (this.#entries.get(entry.key) !== entry) return
+    this.#entries.delete(entry.key)
+    this.#usedBytes -= entry.sizeBytes
+    this.#wakeWaiting()
+  }
+
+  #release(entry: Entry): void {
+    assert(entry.pins > 0, 'a pinned file is released once', { path: entry.path })
+    entry.pins--
+    if (entry.pins === 0) this.#wakeWaiting()
+  }
+
+  #wakeWaiting(): void {
+    this.#releases++
+    for (const wake of this.#waiting) wake()
+  }
+}
+
+/** Releasing twice is the same as once. */
+function pinnedFile(path: string, release: () => void): PinnedFile {
+  let isReleased = false
+  return {
+    path,
+    release() {
+      if (isReleased) return
+      isReleased = true
+      release()
+    },
+  }
+}
+
+function tooSmall(uri: string, sizeBytes: number, maxBytes: number): MoonlinkError {
+  return new MoonlinkError(
+    'invalid',
+    'CACHE_TOO_SMALL',
+    `${uri} has ${sizeBytes} bytes, and the file cache may hold ${maxBytes}: raise its limit.`,
+    {
+      context: { uri, sizeBytes, maxBytes },
+    },
+  )
+}
+
+function busy(uri: string, sizeBytes: number, maxBytes: number): MoonlinkError {
+  return new MoonlinkError(
+    'retry',
+    'CACHE_BUSY',
+    `no room for ${uri} (${sizeBytes} bytes) in the file cache: running reads hold its ${maxBytes} bytes; raise its limit, or read less at once.`,
+    { context: { uri, sizeBytes, maxBytes } },
+  )
+}
