@@ -36,7 +36,14 @@ try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(all)) {
     console.error(`running ${name} …`)
     const scale = Number(values.scale)
-    measurements.push(...[await all[name]({ postgres, directory, scale, log: (line) => console.error(line) })].flat())
+    const context = { postgres, directory, scale, log: (line: string) => console.error(line) }
+    await all[name](context).then(
+      (measured) => measurements.push(...[measured].flat()),
+      (error: unknown) => {
+        console.error(`${name} failed: ${String(error)}`)
+        process.exitCode = 1
+      },
+    )
   }
 } finally {
   await postgres.stop()

@@ -1,5 +1,6 @@
 import { mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
+import { DuckDBInstance } from '@duckdb/node-api'
 import type { Lsn } from '@moonlink/core'
 import type { RunningPostgres } from '@moonlink/embedded-pg'
 import pg from 'pg'
@@ -235,7 +236,7 @@ export async function unionRead(context: BenchContext): Promise<Measurement> {
     await mirror.ready()
     const plain = `SELECT count(*), sum(n), sum(price) FROM read_parquet('${join(stateDir, 'warehouse/public/t/data/*.parquet')}')`
     const union = 'SELECT count(*), sum(n), sum(price) FROM public.t'
-    const plainSeconds = await bestOf(3, () => mirror.query(plain))
+    const plainSeconds = await plainScan(plain)
     await client.query(`DELETE FROM t WHERE id % 20 = 7`)
     await client.query(`INSERT INTO t SELECT i, (i % 1000)::int, 'new ' || i, 1.5 FROM generate_series(${rows + 1}, ${rows + inMemory}) i`)
     await mirror.wait(await currentLsn(client))
@@ -255,6 +256,16 @@ export async function unionRead(context: BenchContext): Promise<Measurement> {
     await mirror.stop()
     await client.end()
   }
+}
+
+/** The same aggregate over the same files by DuckDB alone, in this process. */
+async function plainScan(sql: string): Promise<number> {
+  const instance = await DuckDBInstance.create(':memory:')
+  const connection = await instance.connect()
+  const seconds = await bestOf(5, () => connection.runAndReadAll(sql))
+  connection.closeSync()
+  instance.closeSync()
+  return seconds
 }
 
 async function bestOf(runs: number, run: () => Promise<unknown>): Promise<number> {
