@@ -92,10 +92,10 @@ function terminalOutput(): Output {
   const { stdout } = process
   const view = new LiveView({
     get columns() {
-      return stdout.columns
+      return stdout.columns || 80
     },
     get rows() {
-      return stdout.rows
+      return stdout.rows || 24
     },
     write: (text) => void stdout.write(text),
   })

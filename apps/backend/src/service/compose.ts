@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { silentLogger, systemClock, systemRandom, type Logger } from '@moonlink/core'
+import { MoonlinkError, silentLogger, systemClock, systemRandom, type Logger } from '@moonlink/core'
 import { startPostgres } from '@moonlink/embedded-pg'
 import { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
@@ -84,11 +84,13 @@ async function startDemo(config: Config, stack: CloseStack, onStep: (line: strin
 
 /** Removes slot and publication of the configured source. */
 export async function uninstallSource(config: Config): Promise<void> {
+  const { url } = config.source
+  if (url === undefined)
+    throw new MoonlinkError('invalid', 'SOURCE_MISSING', 'no source is named; name it with --source, --config or DATABASE_URL.')
   const stack = new CloseStack()
   try {
     const release = lockStateDir(config.stateDir)
     stack.push(async () => release())
-    const url = config.source.url ?? (await startDemo(config, stack))
     const source = await openSource(config, url, silentLogger)
     stack.push(() => source.close())
     await source.uninstall()

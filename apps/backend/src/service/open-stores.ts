@@ -1,17 +1,19 @@
+import { join } from 'node:path'
 import type { Clock, LocalFiles, Logger, ObjectStore, Random } from '@moonlink/core'
-import { fileUriToPath, LocalObjectStore, ObjectStores, S3ObjectStore } from '@moonlink/object-store'
+import { LocalFileCache, LocalObjectStore, ObjectStores, S3ObjectStore } from '@moonlink/object-store'
 import type { Config } from '../config/schema.ts'
 
 export interface OpenedStores {
   readonly store: ObjectStore
   readonly localFiles: LocalFiles
+  close(): Promise<void>
 }
 
 /** The object stores of the configuration, and their objects as local files. */
-export function openStores(
+export async function openStores(
   config: Config,
   ports: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
-): OpenedStores {
+): Promise<OpenedStores> {
   const { region, endpoint, forcePathStyle, accessKeyId, secretAccessKey, sessionToken } = config.s3
   const session = sessionToken === undefined ? {} : { sessionToken }
   const s3 = new S3ObjectStore({
@@ -22,5 +24,7 @@ export function openStores(
     ...(accessKeyId === undefined || secretAccessKey === undefined ? {} : { credentials: { accessKeyId, secretAccessKey, ...session } }),
   })
   const store = new ObjectStores({ file: new LocalObjectStore(), s3, s3a: s3, s3n: s3 })
-  return { store, localFiles: { pin: async (uri) => ({ path: fileUriToPath(uri), release: () => undefined }) } }
+  const directory = join(config.stateDir, 'cache')
+  const localFiles = await LocalFileCache.open({ ...ports, store, directory, maxBytes: config.cache.limitBytes })
+  return { store, localFiles, close: () => s3.close() }
 }

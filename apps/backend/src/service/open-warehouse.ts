@@ -6,7 +6,6 @@ import {
   type Clock,
   type LocalFiles,
   type Logger,
-  type ObjectStore,
   type Random,
   type TableName,
   type TableSchema,
@@ -16,7 +15,7 @@ import { openTableStorage, ParquetWorkerPool } from '@moonlink/iceberg-writer'
 import { checkConditionalPut } from '@moonlink/object-store'
 import type { Config } from '../config/schema.ts'
 import { openCatalog } from './open-catalog.ts'
-import { openStores } from './open-stores.ts'
+import { openStores, type OpenedStores } from './open-stores.ts'
 import type { Warehouse } from './parts.ts'
 
 export interface WarehousePorts {
@@ -27,19 +26,16 @@ export interface WarehousePorts {
 
 /** Opens stores, catalog and Parquet workers of the configured warehouse. */
 export async function openWarehouse(config: Config, ports: WarehousePorts): Promise<OpenedWarehouse> {
-  const { store, localFiles } = openStores(config, ports)
-  const catalog = openCatalog(config, store, ports)
+  const stores = await openStores(config, ports)
+  const catalog = openCatalog(config, stores.store, ports)
   return new OpenedWarehouse(config, ports, {
-    store,
-    localFiles,
+    ...stores,
     catalog,
     parquet: new ParquetWorkerPool({ workers: config.parquet.workers }),
   })
 }
 
-interface Opened {
-  readonly store: ObjectStore
-  readonly localFiles: LocalFiles
+interface Opened extends OpenedStores {
   readonly catalog: Catalog
   readonly parquet: ParquetWorkerPool
 }
@@ -96,6 +92,7 @@ class OpenedWarehouse implements Warehouse {
 
   async close(): Promise<void> {
     await this.#opened.parquet.close()
+    await this.#opened.close()
   }
 }
 
