@@ -7,7 +7,7 @@ const exclude = ['**/node_modules/**', '**/dist/**']
 /** A test file's name says what it needs: `*.pg.test.ts` an embedded Postgres, `*.s3.test.ts` an S3 server, and so on. */
 export default defineConfig({
   test: {
-    testTimeout: 30_000,
+    testTimeout: 120_000,
     hookTimeout: 60_000,
     projects: [
       {

@@ -18,12 +18,12 @@ export class CommitEnds {
 
   /** Sequence number up to which entries belong to ended transactions; -1 where none is known. */
   get lastSeq(): number {
-    return this.end > this.start ? this.seqs[this.end - 1]! : -1
+    return this.end > this.start ? this.seqs[this.end - 1] : -1
   }
 
   push(endLsn: Lsn, endSeq: number): void {
     if (endSeq === this.lastSeq) return
-    assert(this.end === this.start || endLsn >= this.lsns[this.end - 1]!, 'transactions end in LSN order', { endLsn })
+    assert(this.end === this.start || endLsn >= this.lsns[this.end - 1], 'transactions end in LSN order', { endLsn })
     if (this.end === this.lsns.length) this.makeRoom()
     this.lsns[this.end] = endLsn
     this.seqs[this.end] = endSeq
@@ -36,15 +36,15 @@ export class CommitEnds {
     let to = this.end
     while (from < to) {
       const middle = (from + to) >> 1
-      if (this.lsns[middle]! <= lsn) from = middle + 1
+      if (this.lsns[middle] <= lsn) from = middle + 1
       else to = middle
     }
-    return from > this.start ? this.seqs[from - 1]! : -1
+    return from > this.start ? this.seqs[from - 1] : -1
   }
 
   /** Forgets transactions that end at or before `seq`. */
   prune(seq: number): void {
-    while (this.start < this.end && this.seqs[this.start]! <= seq) this.start++
+    while (this.start < this.end && this.seqs[this.start] <= seq) this.start++
   }
 
   private makeRoom(): void {

@@ -3,7 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { DeletionLog, NO_SEGMENT, type DeadPlaces } from './deletion-log.ts'
 
-const pairs = ({ segments, rows }: DeadPlaces) => Array.from(segments, (segment, index) => [segment, rows[index]!] as const)
+const pairs = ({ segments, rows }: DeadPlaces) => Array.from(segments, (segment, index) => [segment, rows[index]] as const)
 
 /** The log as arrays that are copied at every change. */
 class Model {

@@ -91,7 +91,7 @@ export class DeletionLog {
     const last = this.offset + (this.end - this.first)
     for (let at = this.offset + (from - this.first); at < last; at++) {
       if (this.segments[at] !== segment) continue
-      const place = map(this.rows[at]!)
+      const place = map(this.rows[at])
       this.segments[at] = place === -1 ? NO_SEGMENT : place.segment
       this.rows[at] = place === -1 ? 0 : place.row
     }

@@ -20,7 +20,7 @@ export function checkPortable(bytes: Uint8Array): void {
     if (index > 0) reader.expect(reader.u16(keysAt + index * 4) > reader.u16(keysAt + index * 4 - 4), 'container keys ascend')
     if (hasOffsets) reader.expect(reader.u32(offsetsAt + index * 4) === reader.position, 'a container starts where its offset says')
     const cardinality = reader.u16(keysAt + index * 4 + 2) + 1
-    const isRun = runFlags >= 0 && (bytes[runFlags + (index >> 3)]! >> (index & 7)) & 1
+    const isRun = runFlags >= 0 && (bytes[runFlags + (index >> 3)] >> (index & 7)) & 1
     if (isRun) checkRuns(reader, cardinality)
     else if (cardinality <= MAX_ARRAY_VALUES) checkArray(reader, cardinality)
     else checkBitset(reader, cardinality)

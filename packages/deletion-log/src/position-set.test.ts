@@ -122,7 +122,7 @@ describe.each(libraries)('$name', (library) => {
       fc.property(fc.boolean(), fc.nat(), fc.integer({ min: 1, max: 255 }), fc.boolean(), (isPlain, at, mask, isCut) => {
         const source = isPlain ? plain : optimized
         const damaged = isCut ? source.slice(0, at % source.length) : source.slice()
-        if (!isCut) damaged[at % Math.min(source.length, 200)]! ^= mask
+        if (!isCut) damaged[at % Math.min(source.length, 200)] ^= mask
         let set: PositionSet
         try {
           set = PositionSet.fromPortable(damaged, library)
@@ -133,7 +133,7 @@ describe.each(libraries)('$name', (library) => {
         expect(isCut).toBe(false)
         const values = set.toArray()
         expect(values).toHaveLength(set.cardinality)
-        expect(values.every((value, index) => index === 0 || value > values[index - 1]!)).toBe(true)
+        expect(values.every((value, index) => index === 0 || value > values[index - 1])).toBe(true)
         expect(PositionSet.fromPortable(set.toPortable(), library).toArray()).toEqual(values)
         set.dispose()
       }),
@@ -158,11 +158,11 @@ test.skipIf(native === null)('both libraries write the same bytes, and read what
   fc.assert(
     fc.property(positions, fc.nat({ max: 200_000 }), fc.nat({ max: 10_000 }), (values, from, length) => {
       const sets = [native!, wasm].map((library) => setOf(library, [...values, ...range(from, from + length)]))
-      expect(Buffer.compare(sets[0]!.toPortable(), sets[1]!.toPortable())).toBe(0)
+      expect(Buffer.compare(sets[0].toPortable(), sets[1].toPortable())).toBe(0)
       for (const set of sets) set.runOptimize()
       // Where runs take as many bytes as an array, their versions of CRoaring choose differently.
-      expect(PositionSet.fromPortable(sets[0]!.toPortable(), wasm).toArray()).toEqual(sets[1]!.toArray())
-      expect(PositionSet.fromPortable(sets[1]!.toPortable(), native!).toArray()).toEqual(sets[0]!.toArray())
+      expect(PositionSet.fromPortable(sets[0].toPortable(), wasm).toArray()).toEqual(sets[1].toArray())
+      expect(PositionSet.fromPortable(sets[1].toPortable(), native!).toArray()).toEqual(sets[0].toArray())
     }),
     { numRuns: 200 },
   )

@@ -55,7 +55,7 @@ export class BlockCache {
    * where the file's bytes are not those that were written.
    */
   fetch(file: CachedFile, block: number): number {
-    let slot = file.slots[block]!
+    let slot = file.slots[block]
     // Only a second use counts, so blocks that are read once do not push out those that are read often.
     if (slot === NO_SLOT) slot = this.load(file, block)
     else this.used[slot] = 1
@@ -72,7 +72,7 @@ export class BlockCache {
   private load(file: CachedFile, block: number): number {
     assert(!file.isClosed, 'a closed index is not read', { path: file.path })
     const slot = this.takeSlot()
-    const slab = this.slabs[slot >> 8]!
+    const slab = this.slabs[slot >> 8]
     const at = (slot & (SLAB_BLOCKS - 1)) * BLOCK_WORDS
     this.readCount++
     try {
@@ -113,7 +113,7 @@ export class BlockCache {
         continue
       }
       const file = this.files[slot]
-      if (file) file.slots[this.blocks[slot]!] = NO_SLOT
+      if (file) file.slots[this.blocks[slot]] = NO_SLOT
       this.files[slot] = null
       return slot
     }

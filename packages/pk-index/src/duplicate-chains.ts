@@ -21,7 +21,7 @@ export class DuplicateChains {
   /** Puts a place in front of the chain that starts at `head` (-1: none). Returns the new head. O(1). */
   push(head: number, segment: number, row: number): number {
     const node = this.allocate()
-    const chunk = this.chunks[node >> CHUNK_BITS]!
+    const chunk = this.chunks[node >> CHUNK_BITS]
     const at = (node & (CHUNK_NODES - 1)) * NODE_WORDS
     chunk[at] = segment
     chunk[at + 1] = row
@@ -78,10 +78,10 @@ export class DuplicateChains {
   }
 
   private word(node: number, offset: number): number {
-    return this.chunks[node >> CHUNK_BITS]![(node & (CHUNK_NODES - 1)) * NODE_WORDS + offset]!
+    return this.chunks[node >> CHUNK_BITS][(node & (CHUNK_NODES - 1)) * NODE_WORDS + offset]
   }
 
   private setNext(node: number, next: number): void {
-    this.chunks[node >> CHUNK_BITS]![(node & (CHUNK_NODES - 1)) * NODE_WORDS + 2] = next
+    this.chunks[node >> CHUNK_BITS][(node & (CHUNK_NODES - 1)) * NODE_WORDS + 2] = next
   }
 }

@@ -12,13 +12,13 @@ export function filterOf(high: number, filterCount: number): number {
 }
 
 export function addToFilter(words: Int32Array, at: number, low: number): void {
-  for (let index = 0; index < FILTER_WORDS; index++) words[at + index]! |= 1 << (Math.imul(low, SALTS[index]!) >>> 27)
+  for (let index = 0; index < FILTER_WORDS; index++) words[at + index] |= 1 << (Math.imul(low, SALTS[index]) >>> 27)
 }
 
 /** False where no key with that hash was added. */
 export function mayContain(words: Int32Array, at: number, low: number): boolean {
   for (let index = 0; index < FILTER_WORDS; index++) {
-    if (!((words[at + index]! >>> (Math.imul(low, SALTS[index]!) >>> 27)) & 1)) return false
+    if (!((words[at + index] >>> (Math.imul(low, SALTS[index]) >>> 27)) & 1)) return false
   }
   return true
 }

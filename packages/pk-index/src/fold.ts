@@ -56,11 +56,11 @@ function foldHeads({ column }: FoldColumn, from: number, count: number, states: 
     const row = from + index
     let head = 1
     if (validity !== null && !bitAt(validity, row)) head = 0
-    else if (offsets !== null) head = offsets[row + 1]! - offsets[row]! + 1
+    else if (offsets !== null) head = offsets[row + 1] - offsets[row] + 1
     else if (isBoolean && bitAt(column.values, row)) head = 2
-    let l = Math.imul(low[at + index]! ^ head, MULTIPLIER_LOW)
+    let l = Math.imul(low[at + index] ^ head, MULTIPLIER_LOW)
     l ^= l >>> 15
-    let h = Math.imul(high[at + index]! + l, MULTIPLIER_HIGH)
+    let h = Math.imul(high[at + index] + l, MULTIPLIER_HIGH)
     h ^= h >>> 13
     low[at + index] = l + h
     high[at + index] = h
@@ -73,11 +73,11 @@ function foldWords({ column, words, width }: FoldColumn, from: number, count: nu
   for (let index = 0; index < count; index++) {
     const row = from + index
     if (!isValid(column, row)) continue
-    let l = low[at + index]! | 0
-    let h = high[at + index]! | 0
+    let l = low[at + index] | 0
+    let h = high[at + index] | 0
     const end = (row + 1) * wordsPerValue
     for (let word = row * wordsPerValue; word < end; word++) {
-      l = Math.imul(l ^ words![word]!, MULTIPLIER_LOW)
+      l = Math.imul(l ^ words![word], MULTIPLIER_LOW)
       l ^= l >>> 15
       h = Math.imul(h + l, MULTIPLIER_HIGH)
       h ^= h >>> 13
@@ -94,10 +94,10 @@ function foldBytes({ column, bytes, width }: FoldColumn, from: number, count: nu
   for (let index = 0; index < count; index++) {
     const row = from + index
     if (!isValid(column, row)) continue
-    let position = offsets ? offsets[row]! : row * width
-    const end = offsets ? offsets[row + 1]! : position + width
-    let l = low[at + index]! | 0
-    let h = high[at + index]! | 0
+    let position = offsets ? offsets[row] : row * width
+    const end = offsets ? offsets[row + 1] : position + width
+    let l = low[at + index] | 0
+    let h = high[at + index] | 0
     while (position < end) {
       const word = position + 4 <= end ? bytes.getInt32(position, true) : lastWord(bytes, position, end)
       position += 4
@@ -122,7 +122,7 @@ function lastWord(bytes: DataView, position: number, end: number): number {
 function foldElements({ column, child }: FoldColumn, from: number, count: number, states: KeyHashes, at: number): void {
   for (let index = 0; index < count; index++) {
     if (!isValid(column, from + index)) continue
-    const end = column.offsets![from + index + 1]!
-    for (let element = column.offsets![from + index]!; element < end; element++) foldCells(child!, element, 1, states, at + index)
+    const end = column.offsets![from + index + 1]
+    for (let element = column.offsets![from + index]; element < end; element++) foldCells(child!, element, 1, states, at + index)
   }
 }

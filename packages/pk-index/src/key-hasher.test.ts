@@ -8,14 +8,14 @@ const list = (element: FieldType): FieldType => ({ kind: 'list', elementId: 2, e
 
 function batchOf(fields: readonly Field[], rows: readonly (readonly Value[])[]): ColumnBatch {
   const builder = new BatchBuilder(fields)
-  for (const row of rows) row.forEach((value, index) => appendValue(builder.builders[index]!, value))
+  for (const row of rows) row.forEach((value, index) => appendValue(builder.builders[index], value))
   return builder.view()
 }
 
 /** Hashes as hexadecimal text, high half first. */
 function hashesOf(fields: readonly Field[], rows: readonly (readonly Value[])[]): string[] {
   const { low, high, length } = createKeyHasher(fields).hash(batchOf(fields, rows), 0, rows.length)
-  return Array.from({ length }, (_, row) => hex(high[row]!) + hex(low[row]!))
+  return Array.from({ length }, (_, row) => hex(high[row]) + hex(low[row]))
 }
 
 const hex = (half: number) => half.toString(16).padStart(8, '0')
@@ -46,7 +46,7 @@ describe('equal keys', () => {
   test.each(EVERY_TYPE)('%j: every two of its values, and null, differ, wherever they stand', (type, values) => {
     const all = [...values, null]
     const fields = [field(type, false)]
-    const alone = all.map((value) => hashesOf(fields, [[value]])[0]!)
+    const alone = all.map((value) => hashesOf(fields, [[value]])[0])
     expect(new Set(alone).size).toBe(all.length)
     const doubled = [...all, ...all].map((value) => [value])
     expect(hashesOf(fields, doubled)).toEqual([...alone, ...alone])
@@ -103,9 +103,9 @@ describe('equal keys', () => {
 
   test('values that start anywhere in their buffer hash alike', () => {
     const { columns, fields } = batchOf([field({ kind: 'string' })], [['padding'], ['x'], ['the value'], ['y']])
-    const shifted: Column = { ...columns[0]!, length: 2, offsets: columns[0]!.offsets!.subarray(2) }
+    const shifted: Column = { ...columns[0], length: 2, offsets: columns[0].offsets!.subarray(2) }
     const { low, high } = createKeyHasher(fields).hash({ fields, columns: [shifted], length: 2 }, 0, 2)
-    expect(hex(high[0]!) + hex(low[0]!)).toBe(hashesOf(fields, [['the value']])[0])
+    expect(hex(high[0]) + hex(low[0])).toBe(hashesOf(fields, [['the value']])[0])
   })
 
   test('whole rows of any kind: equal hashes exactly for equal rows', () => {
@@ -126,7 +126,7 @@ describe('equal keys', () => {
 })
 
 function sameRow(a: readonly Value[], b: readonly Value[]): boolean {
-  return a.every((value, index) => sameValue(value, b[index]!))
+  return a.every((value, index) => sameValue(value, b[index]))
 }
 
 function sameValue(a: Value, b: Value): boolean {
@@ -202,10 +202,10 @@ describe('spread', () => {
 
   test.each(families)('%s: as good as random in either half and in any 17 bits', (_name, keyField, valueOf) => {
     const builder = new BatchBuilder([keyField], count)
-    for (let i = 0; i < count; i++) appendValue(builder.builders[0]!, valueOf(i))
+    for (let i = 0; i < count; i++) appendValue(builder.builders[0], valueOf(i))
     const { low, high } = createKeyHasher([keyField]).hash(builder.view(), 0, count)
     const pairs = new Float64Array(count)
-    for (let i = 0; i < count; i++) pairs[i] = (high[i]! & 0xf_ffff) * 2 ** 32 + low[i]!
+    for (let i = 0; i < count; i++) pairs[i] = (high[i] & 0xf_ffff) * 2 ** 32 + low[i]
     expect(count - new Set(pairs).size).toBe(0)
     for (const half of [low.subarray(0, count), high.subarray(0, count)]) {
       expect(count - new Set(half).size).toBeLessThan(20)
@@ -216,7 +216,7 @@ describe('spread', () => {
   /** Chi-square a degree of freedom over 2^17 buckets; 1 ± 0.004 for random values. */
   function chiSquare(values: Uint32Array, shift: number): number {
     const buckets = new Uint32Array(1 << 17)
-    for (const value of values) buckets[(value >>> shift) & 0x1_ffff]!++
+    for (const value of values) buckets[(value >>> shift) & 0x1_ffff]++
     const expected = values.length / buckets.length
     return buckets.reduce((sum, seen) => sum + (seen - expected) ** 2 / expected, 0) / (buckets.length - 1)
   }

@@ -37,18 +37,18 @@ const MAX_PACKED = 2 ** 20
 
 /** `selection` (indices into `hashes`) in the order of the hashes' high halves: the order in which sealed indexes are fastest. */
 export function sortByHash({ high }: KeyHashes, selection: Uint32Array): Uint32Array {
-  if (selection.length > MAX_PACKED) return selection.slice().sort((a, b) => high[a]! - high[b]!)
+  if (selection.length > MAX_PACKED) return selection.slice().sort((a, b) => high[a] - high[b])
   const packed = new Float64Array(selection.length)
-  for (let position = 0; position < selection.length; position++) packed[position] = high[selection[position]!]! * MAX_PACKED + position
+  for (let position = 0; position < selection.length; position++) packed[position] = high[selection[position]] * MAX_PACKED + position
   packed.sort()
   const sorted = new Uint32Array(selection.length)
-  for (let position = 0; position < selection.length; position++) sorted[position] = selection[packed[position]! % MAX_PACKED]!
+  for (let position = 0; position < selection.length; position++) sorted[position] = selection[packed[position] % MAX_PACKED]!
   return sorted
 }
 
 export function isSortedByHash({ high }: KeyHashes, selection: Uint32Array): boolean {
   for (let position = 1; position < selection.length; position++) {
-    if (high[selection[position]!]! < high[selection[position - 1]!]!) return false
+    if (high[selection[position]] < high[selection[position - 1]]) return false
   }
   return true
 }

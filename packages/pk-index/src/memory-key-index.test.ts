@@ -15,7 +15,7 @@ function placesOf(index: MemoryKeyIndex, low: number, high: number, limit?: numb
   const count = index.candidates(low, high, buffer, limit)
   // By hand: it is called too often for matchers.
   if (buffer.length !== count) throw new Error(`candidates tells ${count} and gives ${buffer.length}`)
-  return Array.from({ length: count }, (_, at) => [buffer.segments[at]!, buffer.rows[at]!])
+  return Array.from({ length: count }, (_, at) => [buffer.segments[at], buffer.rows[at]])
 }
 
 /** Scrambled, so that they spread over both halves. */
@@ -74,7 +74,7 @@ describe('a model', () => {
     let live = 0
     for (let row = 0; row < count; row++) {
       const found = placesOf(index, ...spread(row))
-      if (found.length !== (isLive(row) ? 1 : 0) || (isLive(row) && found[0]![1] !== row)) expect.fail(`row ${row}: ${found.join(' ')}`)
+      if (found.length !== (isLive(row) ? 1 : 0) || (isLive(row) && found[0][1] !== row)) expect.fail(`row ${row}: ${found.join(' ')}`)
       live += found.length
     }
     expect(index.size).toBe(live)
@@ -143,7 +143,7 @@ describe('rows that share a hash', () => {
     for (let left = count; left > 0; left--) {
       buffer.clear()
       if (index.candidates(1, 2, buffer, 1) !== 1) expect.fail(`nothing found with ${left} rows left`)
-      if (!index.remove(1, 2, buffer.segments[0]!, buffer.rows[0]!)) expect.fail('the first candidate cannot be removed')
+      if (!index.remove(1, 2, buffer.segments[0], buffer.rows[0])) expect.fail('the first candidate cannot be removed')
     }
     expect(index.size).toBe(0)
     expect(placesOf(index, 1, 2)).toEqual([])

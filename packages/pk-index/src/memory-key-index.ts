@@ -50,7 +50,7 @@ export class MemoryKeyIndex {
     high |= 0
     this.entries++
     for (;;) {
-      const page = this.directory[high >>> (32 - this.bits)]!
+      const page = this.directory[high >>> (32 - this.bits)]
       const at = page.find(low, high)
       if (at >= 0) return this.chain(page, at, segment, row)
       if (!page.isFull && page.fill(-1 - at, low, high, (segment + 1) | 0, row | 0)) return
@@ -61,7 +61,7 @@ export class MemoryKeyIndex {
   /** Adds hashes `[from, to)`: hash `from` belongs to row `firstRow` of the segment, and so on. */
   insertBatch(hashes: KeyHashes, from: number, to: number, segment: SegmentId, firstRow: number): void {
     const { low, high } = hashes
-    for (let index = from; index < to; index++) this.insert(low[index]!, high[index]!, segment, firstRow + index - from)
+    for (let index = from; index < to; index++) this.insert(low[index], high[index], segment, firstRow + index - from)
   }
 
   /**
@@ -71,16 +71,16 @@ export class MemoryKeyIndex {
   candidates(low: number, high: number, into: PlaceBuffer, limit = Infinity): number {
     low |= 0
     high |= 0
-    const page = this.directory[high >>> (32 - this.bits)]!
+    const page = this.directory[high >>> (32 - this.bits)]
     const at = page.find(low, high)
     if (at < 0 || limit < 1) return 0
     const { slots } = page
     if (slots[at + 2] !== CHAIN) {
-      into.push((slots[at + 2]! - 1) >>> 0, slots[at + 3]! >>> 0)
+      into.push((slots[at + 2] - 1) >>> 0, slots[at + 3] >>> 0)
       return 1
     }
     let count = 0
-    for (let node = slots[at + 3]!; node >= 0 && count < limit; node = this.chains.next(node), count++) {
+    for (let node = slots[at + 3]; node >= 0 && count < limit; node = this.chains.next(node), count++) {
       into.push(this.chains.segmentOf(node), this.chains.rowOf(node))
     }
     return count
@@ -90,14 +90,14 @@ export class MemoryKeyIndex {
   remove(low: number, high: number, segment: SegmentId, row: number): boolean {
     low |= 0
     high |= 0
-    const page = this.directory[high >>> (32 - this.bits)]!
+    const page = this.directory[high >>> (32 - this.bits)]
     const at = page.find(low, high)
     if (at < 0) return false
     const { slots } = page
     if (slots[at + 2] === CHAIN) {
       if (!this.unchain(page, at, segment, row)) return false
     } else {
-      if ((slots[at + 2]! - 1) >>> 0 !== segment || slots[at + 3]! >>> 0 !== row) return false
+      if ((slots[at + 2] - 1) >>> 0 !== segment || slots[at + 3] >>> 0 !== row) return false
       page.removeAt(at)
     }
     this.entries--
@@ -116,15 +116,15 @@ export class MemoryKeyIndex {
 
   private chain({ slots }: SlotPage, at: number, segment: SegmentId, row: number): void {
     if (slots[at + 2] !== CHAIN) {
-      slots[at + 3] = this.chains.push(-1, slots[at + 2]! - 1, slots[at + 3]!)
+      slots[at + 3] = this.chains.push(-1, slots[at + 2] - 1, slots[at + 3])
       slots[at + 2] = CHAIN
     }
-    slots[at + 3] = this.chains.push(slots[at + 3]!, segment, row)
+    slots[at + 3] = this.chains.push(slots[at + 3], segment, row)
   }
 
   /** Removes a place from a slot's chain; a chain of one goes back into the slot. */
   private unchain({ slots }: SlotPage, at: number, segment: SegmentId, row: number): boolean {
-    const head = this.chains.remove(slots[at + 3]!, segment, row)
+    const head = this.chains.remove(slots[at + 3], segment, row)
     if (head === null) return false
     assert(head >= 0, 'a chain holds two places or more')
     slots[at + 3] = head

@@ -6,8 +6,8 @@
  */
 export function mixPairs(low: Uint32Array, high: Uint32Array, count: number): void {
   for (let index = 0; index < count; index++) {
-    let l = low[index]! | 0
-    let h = high[index]! | 0
+    let l = low[index] | 0
+    let h = high[index] | 0
     h ^= scramble(l ^ 0x243f6a88)
     l ^= scramble(h ^ 0x13198a2e)
     h ^= scramble(l ^ 0x03707344)

@@ -20,8 +20,8 @@ export function packKeys(fields: readonly Field[], columns: readonly Column[], f
   into.high.fill(0, 0, into.length)
   let offset = 0
   for (let index = 0; index < fields.length; index++) {
-    const width = packedWidth(fields[index]!)
-    const column = columns[index]!
+    const width = packedWidth(fields[index])
+    const column = columns[index]
     if (column.type.kind === 'boolean') packBits(column, from, into, offset)
     else if (width === 8) packLongs(column, from, into)
     else if (width === 4 && offset % 4 === 0) packWords(column, from, offset === 0 ? into.low : into.high, into.length)
@@ -46,7 +46,7 @@ function packWords(column: Column, from: number, half: Uint32Array, length: numb
 function packBits(column: Column, from: number, into: KeyHashes, offset: number): void {
   const half = offset < 4 ? into.low : into.high
   const shift = (offset & 3) * 8
-  for (let index = 0; index < into.length; index++) if (bitAt(column.values, from + index)) half[index]! |= 1 << shift
+  for (let index = 0; index < into.length; index++) if (bitAt(column.values, from + index)) half[index] |= 1 << shift
 }
 
 function packBytes(column: Column, width: number, from: number, { low, high, length }: KeyHashes, offset: number): void {
@@ -54,7 +54,7 @@ function packBytes(column: Column, width: number, from: number, { low, high, len
     const start = (from + index) * width
     for (let byte = 0; byte < width; byte++) {
       const half = offset + byte < 4 ? low : high
-      half[index]! |= column.values[start + byte]! << (((offset + byte) & 3) * 8)
+      half[index] |= column.values[start + byte] << (((offset + byte) & 3) * 8)
     }
   }
 }

@@ -76,10 +76,10 @@ export function encodeHeader(dataFile: string, layout: SealedLayout): Int32Array
 
 /** The layout a sealed header tells; null where it is of another version, of another data file or does not add up. */
 export function decodeHeader(words: Int32Array, dataFile: string, recordCount: number): SealedLayout | null {
-  if (words.byteLength !== BLOCK_BYTES || words[0] !== MAGIC || words[1] !== VERSION || words[2]! >>> 0 !== recordCount) return null
-  const nameBytes = words[5]!
+  if (words.byteLength !== BLOCK_BYTES || words[0] !== MAGIC || words[1] !== VERSION || words[2] >>> 0 !== recordCount) return null
+  const nameBytes = words[5]
   if (nameBytes < 0 || nameBytes > MAX_NAME_BYTES) return null
   const name = new TextDecoder().decode(new Uint8Array(words.buffer, words.byteOffset + NAME_AT_WORD * 4, nameBytes))
   const layout = layoutOf(recordCount, words[3] === 1)
-  return name === dataFile && words[4]! >>> 0 === layout.blockCount ? layout : null
+  return name === dataFile && words[4] >>> 0 === layout.blockCount ? layout : null
 }

@@ -47,7 +47,7 @@ function scattered(length: number, seed = 1): KeyHashes {
   const hashes = { low: new Uint32Array(length), high: new Uint32Array(length), length }
   for (let row = 0; row < length; row++) {
     hashes.low[row] = Math.imul(row + seed, 0x9e3779b1)
-    hashes.high[row] = Math.imul(hashes.low[row]! ^ (hashes.low[row]! >>> 15), 0x85ebca77)
+    hashes.high[row] = Math.imul(hashes.low[row] ^ (hashes.low[row] >>> 15), 0x85ebca77)
   }
   return hashes
 }
@@ -86,13 +86,13 @@ describe('lookups', () => {
     }
     const index = await openSealed(await seal(hashes), 20_000)
     const asked = { low: Uint32Array.from(hashes.low), high: Uint32Array.from(hashes.high), length: 20_000 }
-    for (let i = 0; i < 20_000; i += 3) asked.low[i]! ^= 1
+    for (let i = 0; i < 20_000; i += 3) asked.low[i] ^= 1
     const selection = Uint32Array.from({ length: 5000 }, (_, i) => (i * 7919) % 20_000)
     const out = new MatchBuffer(1)
     const count = index.candidatesBatch(asked, selection, out)
     expect(out.length).toBe(count)
     const sorted = sortByHash(asked, selection)
-    const expected = [...sorted].flatMap((i) => rowsOf(index, asked.low[i]!, asked.high[i]!).map((row) => [i, row]))
+    const expected = [...sorted].flatMap((i) => rowsOf(index, asked.low[i], asked.high[i]).map((row) => [i, row]))
     expect(Array.from({ length: count }, (_, at) => [out.indices[at], out.rows[at]])).toEqual(expected)
     expect([...sorted].toSorted((a, b) => a - b)).toEqual([...selection].toSorted((a, b) => a - b))
     const again = new MatchBuffer()
@@ -105,7 +105,7 @@ describe('lookups', () => {
     const index = await openSealed(await seal(scattered(50_000)), 50_000)
     const other = scattered(50_000, 0x4000_0000)
     let passed = 0
-    for (let row = 0; row < 50_000; row++) if (index.mayContain(other.low[row]!, other.high[row]!)) passed++
+    for (let row = 0; row < 50_000; row++) if (index.mayContain(other.low[row], other.high[row])) passed++
     expect(passed / 50_000).toBeLessThan(0.01)
     index.close()
   })
@@ -127,29 +127,29 @@ describe('memory', () => {
     const hashes = scattered(40_000)
     const indexes = [await openSealed(await seal(hashes), 40_000, cache), await openSealed(await seal(hashes), 40_000, cache)]
     for (let row = 0; row < 40_000; row += 3) {
-      for (const index of indexes) expect(rowsOf(index, hashes.low[row]!, hashes.high[row]!)).toEqual([row])
+      for (const index of indexes) expect(rowsOf(index, hashes.low[row], hashes.high[row])).toEqual([row])
     }
     for (const index of indexes) expect(index.byteSize / 40_000).toBeLessThan(1.6)
-    indexes[1]!.releaseFilter()
-    expect(indexes[1]!.byteSize / 40_000).toBeLessThan(0.05)
+    indexes[1].releaseFilter()
+    expect(indexes[1].byteSize / 40_000).toBeLessThan(0.05)
     expect(cache.byteSize).toBeLessThan(2 ** 18 + 8192)
     expect(cache.readCount).toBeGreaterThan(1000)
-    indexes[0]!.close()
-    indexes[0]!.close()
-    expect(rowsOf(indexes[1]!, hashes.low[0]!, hashes.high[0]!)).toEqual([0])
-    expect(() => rowsOf(indexes[0]!, hashes.low[0]!, hashes.high[0]!)).toThrow(/closed/)
-    indexes[1]!.close()
+    indexes[0].close()
+    indexes[0].close()
+    expect(rowsOf(indexes[1], hashes.low[0], hashes.high[0])).toEqual([0])
+    expect(() => rowsOf(indexes[0], hashes.low[0], hashes.high[0])).toThrow(/closed/)
+    indexes[1].close()
   })
 
   test('blocks in use stay', async () => {
     const cache = new BlockCache(64 * 4096)
     const hashes = scattered(340 * 200)
     const index = await openSealed(await seal(hashes), hashes.length, cache)
-    rowsOf(index, hashes.low[0]!, hashes.high[0]!)
+    rowsOf(index, hashes.low[0], hashes.high[0])
     for (let row = 1; row < 2000; row++) {
-      rowsOf(index, hashes.low[row]!, hashes.high[row]!)
+      rowsOf(index, hashes.low[row], hashes.high[row])
       const before = cache.readCount
-      rowsOf(index, hashes.low[0]!, hashes.high[0]!)
+      rowsOf(index, hashes.low[0], hashes.high[0])
       expect(cache.readCount).toBe(before)
     }
     index.close()
@@ -171,7 +171,7 @@ describe('memory', () => {
     await counting
     expect(turns).toBeGreaterThan(20)
     const index = await openSealed(path, hashes.length)
-    for (let row = 0; row < hashes.length; row += 101) expect(rowsOf(index, hashes.low[row]!, hashes.high[row]!)).toEqual([row])
+    for (let row = 0; row < hashes.length; row += 101) expect(rowsOf(index, hashes.low[row], hashes.high[row])).toEqual([row])
     index.close()
   })
 })
@@ -222,7 +222,7 @@ describe('damage', () => {
     if (index === null) return false
     try {
       for (let row = 0; row < COUNT; row += 11) {
-        expect(rowsOf(index, hashes.low[row]!, hashes.high[row]!)).toEqual([row])
+        expect(rowsOf(index, hashes.low[row], hashes.high[row])).toEqual([row])
         expect(index.rowIdAt(row)).toBe(row + 0.5)
       }
       return true
@@ -243,7 +243,7 @@ describe('damage', () => {
     await fc.assert(
       fc.asyncProperty(at, fc.integer({ min: 1, max: 255 }), fc.boolean(), async (offset, mask, residentFilter) => {
         const bytes = Buffer.from(intact)
-        bytes[offset]! ^= mask
+        bytes[offset] ^= mask
         writeFileSync(damaged, bytes)
         expect(await readsWell(damaged, residentFilter)).toBe(false)
       }),

@@ -108,7 +108,7 @@ export class SealedKeyIndex {
     const rows: number[] = []
     for (const index of isSortedByHash(hashes, selection) ? selection : sortByHash(hashes, selection)) {
       rows.length = 0
-      this.candidates(low[index]!, high[index]!, rows)
+      this.candidates(low[index], high[index], rows)
       for (const row of rows) out.push(index, row)
     }
     return out.length - before
@@ -120,7 +120,7 @@ export class SealedKeyIndex {
     assert(row < this.recordCount, 'a row lies within its file', { row, recordCount: this.recordCount })
     const at = this.cache.fetch(this.file, this.layout.rowIdsAt + Math.floor(row / ROW_IDS_PER_BLOCK))
     const { words } = this.cache
-    return new Float64Array(words.buffer, words.byteOffset + at * 4, ROW_IDS_PER_BLOCK)[row % ROW_IDS_PER_BLOCK]!
+    return new Float64Array(words.buffer, words.byteOffset + at * 4, ROW_IDS_PER_BLOCK)[row % ROW_IDS_PER_BLOCK]
   }
 
   /** Gives memory and file descriptor back. May be called again; lookups are not allowed any more. */
@@ -136,18 +136,18 @@ export class SealedKeyIndex {
     for (let block = this.firstBlock(high); block < this.layout.entryBlocks; block++) {
       const base = this.cache.fetch(this.file, this.layout.entriesAt + block)
       const { words } = this.cache
-      const end = words[base + COUNT_AT]!
+      const end = words[base + COUNT_AT]
       for (let at = this.lowerBound(words, base, block, low, high); at < end; at++) {
-        if (words[base + at]! >>> 0 !== high || words[base + LOW_AT + at]! >>> 0 !== low) return count
+        if (words[base + at] >>> 0 !== high || words[base + LOW_AT + at] >>> 0 !== low) return count
         if (skip > 0) {
           skip--
           continue
         }
         if (count >= limit) return count
-        into.push(words[base + ROW_AT + at]! >>> 0)
+        into.push(words[base + ROW_AT + at] >>> 0)
         count++
       }
-      if (block + 1 < this.fences.length && this.fences[block + 1]! > high) return count
+      if (block + 1 < this.fences.length && this.fences[block + 1] > high) return count
     }
     return count
   }
@@ -161,12 +161,12 @@ export class SealedKeyIndex {
 
   /** First entry of a block at or after (high, low), by its place in the block; guessed from the neighbouring fences. */
   private lowerBound(words: Int32Array, base: number, block: number, low: number, high: number): number {
-    const count = words[base + COUNT_AT]!
-    const first = this.fences[block]!
-    const next = block + 1 < this.fences.length ? this.fences[block + 1]! : 0x1_0000_0000
+    const count = words[base + COUNT_AT]
+    const first = this.fences[block]
+    const next = block + 1 < this.fences.length ? this.fences[block + 1] : 0x1_0000_0000
     const guess = next > first && high > first ? Math.floor(((high - first) / (next - first)) * count) : 0
     let at = firstAtLeast(words, base, count, high, guess)
-    while (at < count && words[base + at]! >>> 0 === high && words[base + LOW_AT + at]! >>> 0 < low) at++
+    while (at < count && words[base + at] >>> 0 === high && words[base + LOW_AT + at] >>> 0 < low) at++
     return at
   }
 }

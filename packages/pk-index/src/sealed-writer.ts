@@ -86,8 +86,8 @@ async function writeEntries(
           base = 0
         }
       }
-      const h = high[index]!
-      const l = low[index]!
+      const h = high[index]
+      const l = low[index]
       if (count === 0) fences[blockWord(block, DATA_WORDS)] = h
       buffer[base + count] = h
       buffer[base + LOW_AT + count] = l

@@ -7,7 +7,7 @@ export function firstAtLeast(words: Int32Array | Uint32Array, base: number, coun
   let to = count
   let at = Math.min(guess, count - 1)
   for (let step = FIRST_STEP; at >= from && at < to; step *= 2) {
-    if (words[base + at]! >>> 0 < value) {
+    if (words[base + at] >>> 0 < value) {
       from = at + 1
       at = from + step
     } else {
@@ -17,7 +17,7 @@ export function firstAtLeast(words: Int32Array | Uint32Array, base: number, coun
   }
   while (from < to) {
     const middle = (from + to) >>> 1
-    if (words[base + middle]! >>> 0 < value) from = middle + 1
+    if (words[base + middle] >>> 0 < value) from = middle + 1
     else to = middle
   }
   return from

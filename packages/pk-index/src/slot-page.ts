@@ -79,7 +79,7 @@ export class SlotPage {
     const { slots, scale } = this
     let hole = at
     for (let next = at + SLOT_WORDS; next < slots.length && slots[next + SEGMENT] !== 0; next += SLOT_WORDS) {
-      const home = (((slots[next]! >>> 0) * scale) | 0) * SLOT_WORDS
+      const home = (((slots[next] >>> 0) * scale) | 0) * SLOT_WORDS
       if (home > hole) continue
       slots[hole] = slots[next]!
       slots[hole + 1] = slots[next + 1]!
@@ -106,14 +106,14 @@ export class SlotPage {
     const shift = 31 - this.depth
     const { slots } = this
     let ones = 0
-    for (let at = 0; at < slots.length; at += SLOT_WORDS) if (slots[at + SEGMENT] !== 0) ones += (slots[at + 1]! >>> shift) & 1
+    for (let at = 0; at < slots.length; at += SLOT_WORDS) if (slots[at + SEGMENT] !== 0) ones += (slots[at + 1] >>> shift) & 1
     if (ones === 0 || ones === this.count) return null
     const pages: [SlotPage, SlotPage] = [
       new SlotPage(this.depth + 1, this.prefix * 2, capacityFor(this.count - ones)),
       new SlotPage(this.depth + 1, this.prefix * 2 + 1, capacityFor(ones)),
     ]
     for (let at = 0; at < slots.length; at += SLOT_WORDS) {
-      if (slots[at + SEGMENT] !== 0) pages[(slots[at + 1]! >>> shift) & 1]!.adopt(slots, at)
+      if (slots[at + SEGMENT] !== 0) pages[(slots[at + 1] >>> shift) & 1].adopt(slots, at)
     }
     return pages
   }
@@ -129,10 +129,10 @@ export class SlotPage {
   /** Takes over a slot of another page, whose hash this page does not have. */
   private adopt(source: Int32Array, from: number): void {
     const { slots } = this
-    const low = source[from]!
+    const low = source[from]
     let at = (((low >>> 0) * this.scale) | 0) * SLOT_WORDS
     while (at < slots.length && slots[at + SEGMENT] !== 0) at += SLOT_WORDS
-    if (this.fill(at, low, source[from + 1]!, source[from + SEGMENT]!, source[from + 3]!)) return
+    if (this.fill(at, low, source[from + 1], source[from + SEGMENT], source[from + 3])) return
     this.rebuild(this.capacity, (slots.length / SLOT_WORDS - this.capacity) * 2)
     this.adopt(source, from)
   }

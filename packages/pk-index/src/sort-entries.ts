@@ -31,8 +31,8 @@ export async function* sortedRuns(hashes: KeyHashes): AsyncGenerator<EntryRun> {
   let run = emptyRun(PART_ENTRIES)
   let spare = emptyRun(PART_ENTRIES)
   for (let part = 0; part < starts.length - 1; part++) {
-    const from = starts[part]!
-    const count = starts[part + 1]! - from
+    const from = starts[part]
+    const count = starts[part + 1] - from
     if (count === 0) continue
     if (count > run.rows.length) {
       run = emptyRun(count)
@@ -54,14 +54,14 @@ async function partition({ high, length }: KeyHashes, bits: number): Promise<{ o
   // A shift by 32 is a shift by 0, hence two shifts.
   for (let from = 0; from < length; from += ROWS_PER_TURN) {
     const to = Math.min(from + ROWS_PER_TURN, length)
-    for (let row = from; row < to; row++) starts[((high[row]! >>> 1) >>> (31 - bits)) + 1]!++
+    for (let row = from; row < to; row++) starts[((high[row] >>> 1) >>> (31 - bits)) + 1]++
     await nextTurn()
   }
-  for (let part = 0; part < parts; part++) starts[part + 1]! += starts[part]!
+  for (let part = 0; part < parts; part++) starts[part + 1] += starts[part]
   const next = starts.slice()
   for (let from = 0; from < length; from += ROWS_PER_TURN) {
     const to = Math.min(from + ROWS_PER_TURN, length)
-    for (let row = from; row < to; row++) order[next[(high[row]! >>> 1) >>> (31 - bits)]!++] = row
+    for (let row = from; row < to; row++) order[next[(high[row] >>> 1) >>> (31 - bits)]++] = row
     await nextTurn()
   }
   return { order, starts }
@@ -73,7 +73,7 @@ function emptyRun(capacity: number): EntryRun {
 
 function gather(hashes: KeyHashes, order: Uint32Array, from: number, count: number, run: EntryRun): void {
   for (let index = 0; index < count; index++) {
-    const row = order[from + index]!
+    const row = order[from + index]
     run.high[index] = hashes.high[row]!
     run.low[index] = hashes.low[row]!
     run.rows[index] = row
@@ -100,16 +100,16 @@ function moveByDigit(from: EntryRun, to: EntryRun, half: 'low' | 'high', shift: 
   const { length } = from
   const keys = from[half]
   const next = new Uint32Array(DIGITS)
-  for (let index = 0; index < length; index++) next[(keys[index]! >>> shift) & (DIGITS - 1)]!++
-  if (next[(keys[0]! >>> shift) & (DIGITS - 1)] === length) return false
+  for (let index = 0; index < length; index++) next[(keys[index] >>> shift) & (DIGITS - 1)]++
+  if (next[(keys[0] >>> shift) & (DIGITS - 1)] === length) return false
   let start = 0
   for (let digit = 0; digit < DIGITS; digit++) {
-    const count = next[digit]!
+    const count = next[digit]
     next[digit] = start
     start += count
   }
   for (let index = 0; index < length; index++) {
-    const at = next[(keys[index]! >>> shift) & (DIGITS - 1)]!++
+    const at = next[(keys[index] >>> shift) & (DIGITS - 1)]++
     to.high[at] = from.high[index]!
     to.low[at] = from.low[index]!
     to.rows[at] = from.rows[index]!

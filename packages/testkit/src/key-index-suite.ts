@@ -48,8 +48,8 @@ export function describeKeyIndex(name: string, build: (hashes: HashesUnderTest) 
     test('gives exactly the rows with the hash, among many', async () => {
       const input = scattered(40_000)
       const built = await builtFrom(input)
-      for (let row = 0; row < input.length; row++) expectRows(built, input.low[row]!, input.high[row]!, [row])
-      for (let row = 0; row < input.length; row++) expectRows(built, input.high[row]!, input.low[row]!, [])
+      for (let row = 0; row < input.length; row++) expectRows(built, input.low[row], input.high[row], [row])
+      for (let row = 0; row < input.length; row++) expectRows(built, input.high[row], input.low[row], [])
     })
 
     test('hashes that share one half are different hashes', async () => {
@@ -77,7 +77,7 @@ export function describeKeyIndex(name: string, build: (hashes: HashesUnderTest) 
                 built,
                 low,
                 high,
-                [...pairs.keys()].filter((row) => pairs[row]![0] === low && pairs[row]![1] === high),
+                [...pairs.keys()].filter((row) => pairs[row][0] === low && pairs[row][1] === high),
               )
             }
           } finally {
@@ -103,7 +103,7 @@ function scattered(length: number): HashesUnderTest {
   const high = new Uint32Array(length)
   for (let row = 0; row < length; row++) {
     low[row] = Math.imul(row + 1, 0x9e3779b1)
-    high[row] = Math.imul(low[row]! ^ (low[row]! >>> 15), 0x85ebca77)
+    high[row] = Math.imul(low[row] ^ (low[row] >>> 15), 0x85ebca77)
   }
   return { low, high, length }
 }
