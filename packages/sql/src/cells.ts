@@ -26,10 +26,10 @@ export type Cell = null | boolean | number | bigint | string | readonly Cell[] |
 /** The chunk's rows. */
 export function rowsOf(chunk: DuckDBDataChunk): Cell[][] {
   const { rowCount, columnCount } = chunk
-  const rows: Cell[][] = Array.from({ length: rowCount }, () => new Array<Cell>(columnCount))
+  const rows = Array.from({ length: rowCount }, (): Cell[] => [])
   for (let column = 0; column < columnCount; column++) {
     const vector = chunk.getColumnVector(column)
-    for (let row = 0; row < rowCount; row++) rows[row][column] = cellOf(vector.getItem(row))
+    for (let row = 0; row < rowCount; row++) rows[row].push(cellOf(vector.getItem(row)))
   }
   return rows
 }

@@ -46,7 +46,7 @@ export class NativeCache {
   async sweep(): Promise<void> {
     this.sweptMs = this.clock.nowMs()
     const usedBeforeMs = this.sweptMs - this.keepUnusedMs
-    for (const incarnation of [...this.caches.keys()]) await this.sweepOne(incarnation, usedBeforeMs)
+    for (const incarnation of this.caches.keys()) await this.sweepOne(incarnation, usedBeforeMs)
   }
 
   async release(incarnation: string): Promise<void> {

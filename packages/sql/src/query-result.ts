@@ -1,7 +1,6 @@
 import type { Lsn } from '@moonlink/core'
 import type { DuckDBDataChunk } from '@duckdb/node-api'
 import { rowsOf, type Cell } from './cells.ts'
-import { sqlError } from './sql-error.ts'
 
 export interface ResultColumn {
   readonly name: string
@@ -46,7 +45,10 @@ export class QueryResult {
     return this.cutShort
   }
 
-  /** Chunks of at most 2,048 rows; call it once. Ends early, without an error, when the result is closed. */
+  /**
+   * Chunks of at most 2,048 rows; call it once. Ends early, without an error, when the result is closed. Throws what `SqlEngine.query`
+   * throws, for errors that come up only now.
+   */
   async *rows(): AsyncGenerator<readonly (readonly Cell[])[]> {
     try {
       while (this.closing === null) {
@@ -61,7 +63,7 @@ export class QueryResult {
         if (this.cutShort) return
       }
     } catch (error) {
-      if (this.closing === null) throw sqlError(error)
+      if (this.closing === null) throw error
     } finally {
       await this.close()
     }

@@ -9,7 +9,7 @@ export class ReaderPool {
   private readonly waiting: { readonly resolve: (reader: Reader) => void; readonly reject: (error: unknown) => void }[] = []
   private readerCount = 0
   private namedCount = 0
-  private closed = false
+  private closedBy: Error | null = null
 
   constructor(instance: DuckDBInstance, maxReaders: number) {
     this.instance = instance
@@ -18,6 +18,7 @@ export class ReaderPool {
 
   async take(signal?: AbortSignal): Promise<Reader> {
     signal?.throwIfAborted()
+    if (this.closedBy !== null) throw this.closedBy
     const reader = this.idle.pop()
     if (reader) return reader
     if (this.readerCount < this.maxReaders) return this.open()
@@ -38,7 +39,7 @@ export class ReaderPool {
   }
 
   give(reader: Reader): void {
-    if (this.closed) return this.discard(reader)
+    if (this.closedBy !== null) return this.discard(reader)
     const waiter = this.waiting.shift()
     if (waiter) waiter.resolve(reader)
     else this.idle.push(reader)
@@ -48,12 +49,12 @@ export class ReaderPool {
   discard(reader: Reader): void {
     reader.close()
     this.readerCount--
-    const waiter = this.closed ? undefined : this.waiting.shift()
+    const waiter = this.closedBy !== null ? undefined : this.waiting.shift()
     if (waiter) this.open().then(waiter.resolve, waiter.reject)
   }
 
   close(reason: Error): void {
-    this.closed = true
+    this.closedBy = reason
     for (const waiter of this.waiting.splice(0)) waiter.reject(reason)
     for (const reader of this.idle.splice(0)) this.discard(reader)
   }

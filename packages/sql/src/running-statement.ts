@@ -1,7 +1,8 @@
-import type { Clock } from '@moonlink/core'
+import { MoonlinkError, type Clock } from '@moonlink/core'
 import type { DuckDBDataChunk, DuckDBPreparedStatement, DuckDBResult } from '@duckdb/node-api'
 import type { Gate } from './gate.ts'
 import type { Reader } from './reader.ts'
+import { sqlError } from './sql-error.ts'
 
 const INTERRUPT_EVERY_MS = 20
 
@@ -15,6 +16,7 @@ export class RunningStatement {
   private result: DuckDBResult | null = null
   private call: Promise<unknown> = Promise.resolve()
   private drained = false
+  private stopped = false
 
   constructor(reader: Reader, gate: Gate, clock: Clock, signal: AbortSignal | undefined) {
     this.reader = reader
@@ -32,6 +34,7 @@ export class RunningStatement {
   /** The next chunk with rows; null at the end. */
   async fetch(): Promise<DuckDBDataChunk | null> {
     while (!this.drained) {
+      if (this.stopped) throw new MoonlinkError('retry', 'SQL_CLOSED', 'the query was ended before its last row.')
       const chunk = await this.interruptible(() => this.result!.fetchChunk())
       if (chunk === null || chunk.rowCount === 0) this.drained = true
       else return chunk
@@ -41,6 +44,7 @@ export class RunningStatement {
 
   /** Ends the statement, whatever it is doing, so that its reader can take the next. */
   async stop(): Promise<void> {
+    this.stopped = true
     if (!this.drained) await this.interruptUntilSettled()
     this.prepared?.destroySync()
     this.prepared = null
@@ -62,7 +66,7 @@ export class RunningStatement {
       return await running
     } catch (error) {
       this.signal?.throwIfAborted()
-      throw error
+      throw sqlError(error)
     } finally {
       this.signal?.removeEventListener('abort', onAbort)
     }

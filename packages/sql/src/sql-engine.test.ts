@@ -238,12 +238,34 @@ describe('results', () => {
     ])
   })
 
+  test('that do not fit in memory spill, or say what to do', async () => {
+    const small = await Fixture.open({ memoryLimitBytes: 48 * 1024 * 1024 })
+    const sorted = 'SELECT sum(n) FROM (SELECT row_number() OVER (ORDER BY md5(range::VARCHAR)) AS n FROM range(1500000))'
+    expect(await small.rows(sorted)).toEqual([[(1_500_000 * 1_500_001) / 2]])
+    const error = await small.rows('SELECT list(md5(range::VARCHAR)) FROM range(3000000)').then(
+      () => null,
+      (cause: unknown) => cause as MoonlinkError,
+    )
+    expect(error).toMatchObject({ kind: 'invalid', code: 'SQL_OUT_OF_MEMORY' })
+    await small.close()
+  })
+
+  test('pass on an abort while rows are read', async () => {
+    const abort = new AbortController()
+    const result = await fixture.engine.query({ sql: 'SELECT * FROM range(100000000) r(i)', lsn: null, timeoutMs: 0, signal: abort.signal })
+    const rows = result.rows()
+    await rows.next()
+    const reason = new Error('enough')
+    abort.abort(reason)
+    await expect(rows.next()).rejects.toBe(reason)
+  })
+
   test('more queries than connections wait their turn', async () => {
     const small = await Fixture.open({ maxQueries: 2, maxRunning: 1 })
     const table = small.table(people, fields)
     table.insert(numbered(0, 10))
     const results = await Promise.all(Array.from({ length: 30 }, () => small.rows('SELECT count(*) FROM people')))
-    expect(results.flat(2)).toEqual(new Array(30).fill(10))
+    expect(results.flat(2)).toEqual(Array.from({ length: 30 }, () => 10))
     await small.close()
   })
 })
@@ -403,6 +425,18 @@ describe('refusals', () => {
     await expect(fixture.engine['instance'].connect().then((c) => c.run(`COPY (SELECT 1) TO '/tmp/moonlink-x.csv'`))).rejects.toThrow(
       /Permission Error/,
     )
+  })
+
+  test('of a result whose engine was closed', async () => {
+    const other = await Fixture.open()
+    const table = other.table(people, fields)
+    table.insert(numbered(0, 20_000))
+    const result = await other.engine.query({ sql: 'SELECT a.id FROM people a, people b', lsn: null, timeoutMs: 0 })
+    const rows = result.rows()
+    expect((await rows.next()).done).toBe(false)
+    await other.close()
+    await expect(rows.next()).rejects.toMatchObject({ code: 'SQL_CLOSED' })
+    expect(other.leases.held).toBe(0)
   })
 
   test('after close', async () => {

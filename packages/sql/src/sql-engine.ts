@@ -58,6 +58,7 @@ export class SqlEngine {
   private readonly shapes: FileShapes
   private readonly cache: NativeCache
   private readonly gate: Gate
+  private readonly active = new Set<Holds>()
   private closed = false
 
   private constructor(options: SqlEngineOptions, instance: DuckDBInstance, parser: StatementParser, shapes: FileShapes) {
@@ -92,6 +93,8 @@ export class SqlEngine {
     if (this.closed) throw closedError()
     request.signal?.throwIfAborted()
     const holds = new Holds()
+    this.active.add(holds)
+    holds.add(() => void this.active.delete(holds))
     try {
       const statement = await this.parser.parse(request.sql)
       if (statement.kind === 'show-tables')
@@ -115,11 +118,12 @@ export class SqlEngine {
     await this.cache.sweep()
   }
 
-  /** Ends DuckDB. Queries still running fail. */
+  /** Ends running queries (`retry`/`SQL_CLOSED`), then DuckDB. */
   async close(): Promise<void> {
     if (this.closed) return
     this.closed = true
     this.readers.close(closedError())
+    await Promise.allSettled([...this.active].map((holds) => holds.release()))
     await this.cache.close()
     this.parser.close()
     this.shapes.close()
