@@ -73,6 +73,8 @@ export interface MirrorHost {
 /** Table property that says why a mirror is paused; empty or absent while it is not. */
 export const PAUSED_PROPERTY = 'moonlink.paused-reason'
 
+/** Copied rows are written in files of about this size, so that reading goes on while one is encoded. */
+const COPY_FILE_BYTES = 64 * 1024 * 1024
 const RETRY_FIRST_MS = 200
 const RETRY_MAX_MS = 30_000
 
@@ -194,7 +196,7 @@ export class Mirror {
     this.copyBuffer.appendRange(batch)
     this.copiedRows += batch.length
     const { flushRows, flushBytes } = this.host.limits
-    if (this.copyBuffer.length >= flushRows || this.copyBuffer.usedBytes >= flushBytes) await this.writeCopied()
+    if (this.copyBuffer.length >= flushRows || this.copyBuffer.usedBytes >= Math.min(flushBytes, COPY_FILE_BYTES)) await this.writeCopied()
   }
 
   /** Commits the copied rows at `boundaryLsn` and lets the changes that came meanwhile in. */
