@@ -16,7 +16,8 @@ export interface ObjectMeta {
  *
  * Errors: `invalid`/`OBJECT_NOT_FOUND` for an object that is not there; `retry` for what may pass (after the store's own retries);
  * `invalid` with the remedy for permissions, a read-only or a full disk.
- * Not promised: that `list` sees an object while it is being put; any order of `list`; atomicity over several objects.
+ * Not promised: that `list` sees an object while it is being put; any order of `list`; atomicity over several objects; that a write which
+ * threw `retry` did nothing (it may have happened, or still happen).
  */
 export interface ObjectStore {
   /** The whole object or a range of it. A range past the end gives what there is. */
