@@ -1,7 +1,9 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { startPostgres } from '@moonlink/embedded-pg'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import { Client } from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { moonlink, type CommandResult } from './testing/command-line.ts'
@@ -42,6 +44,10 @@ async function expectEqual(table = 'orders'): Promise<void> {
   expect(JSON.parse(await done('query', `SELECT ${fingerprint} FROM public.${table}`, '--format', 'json'))).toEqual([
     { print: rows[0].print },
   ])
+}
+
+const until = async (check: () => Promise<boolean>) => {
+  while (!(await check())) await new Promise((resolve) => setTimeout(resolve, 100))
 }
 
 const change = async () => {
@@ -174,6 +180,38 @@ test('a warehouse of another source is refused, naming both', async () => {
   const refused = await moonlink(command, {}, directory)
   expect(refused.status).toBe(1)
   expect(refused.stderr).toMatch(new RegExp(`^WAREHOUSE_OTHER_SOURCE .*"${database.name}".*"${other.name}"`))
+})
+
+test('a source that goes away and comes back is followed again, from a transaction that was cut off too', async () => {
+  const dataDir = join(directory, 'source')
+  let server = await startPostgres({ dataDir })
+  const connect = async () => {
+    const connected = new Client(server.connectionString)
+    connected.on('error', () => undefined)
+    await connected.connect()
+    return connected
+  }
+  let client = await connect()
+  await client.query('CREATE TABLE orders (id bigint PRIMARY KEY, note text); INSERT INTO orders VALUES (1, $$a$$)')
+  args = ['--source', server.connectionString, '--state-dir', join(directory, 'of-source')]
+  // A server that shuts down waits until its log is acknowledged: so commit soon.
+  await start([], { MOONLINK_FLUSH_INTERVAL_MS: '300ms' })
+  for (let round = 0; round < 2; round++) {
+    await client.query(`INSERT INTO orders SELECT (SELECT max(id) FROM orders) + i, repeat('x', 500) FROM generate_series(1, 60000) i`)
+    const { port } = server
+    await server.stop()
+    expect(await run('wait', '--timeout', '300ms')).not.toMatchObject({ status: 0 })
+    server = await startPostgres({ dataDir, port })
+    client = await connect()
+    await client.query('DELETE FROM orders WHERE id % 3 = 0')
+    const { rows } = await client.query<{ print: string }>(`SELECT count(*) || ':' || sum(id) AS print FROM orders`)
+    await until(async () => (await run('wait', '--timeout', '20s')).status === 0)
+    expect(await done('query', `SELECT count(*)::VARCHAR || ':' || sum(id)::VARCHAR AS print FROM orders`, '--format', 'csv')).toBe(
+      `print\n${rows[0].print}\n`,
+    )
+  }
+  expect(await backend.stop()).toBe(0)
+  await server.stop()
 })
 
 test('uninstall removes slot and publication, with the backend and without', async () => {
