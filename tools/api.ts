@@ -33,7 +33,7 @@ function declarationsFrom(entry: string): string {
     if (seen.has(file) || !existsSync(file)) continue
     seen.add(file)
     for (const match of readFileSync(file, 'utf8').matchAll(/from '(\.[^']+)'/g)) {
-      queue.push(join(dirname(file), match[1]!.replace(/\.(js|ts)$/, '.d.ts')))
+      queue.push(join(dirname(file), match[1].replace(/\.(js|ts)$/, '.d.ts')))
     }
   }
   const folder = dirname(entry)
