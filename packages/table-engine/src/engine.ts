@@ -39,6 +39,7 @@ const WAIT_SHARE = 0.8
 /** Rows applied between two looks at the memory in use. */
 const MEMORY_CHECK_ROWS = 20_000
 const POLL_MS = 5
+const HOLD_POLL_MS = 100
 
 /**
  * All mirrors of one source, on one LSN line. `apply` takes the stream's events in order; readers get leases over a consistent
@@ -305,19 +306,40 @@ export class Engine implements LeaseSource {
     })
   }
 
-  /** Flushes the largest mirror when memory grows, and waits for it before the limit is passed. */
+  /**
+   * Flushes the largest mirror when memory grows. Near the limit the source waits: until the flush has let go of memory, however
+   * often it has to be tried, and until tables being copied have taken the changes held for them.
+   */
   private async holdMemory(): Promise<void> {
     this.rowsSinceCheck = 0
     const { memoryLimitBytes } = this.options.limits
     if (this.memoryBytes < memoryLimitBytes * FLUSH_SHARE) return
+    let flushed = this.flushLargest()
+    while (this.memoryBytes >= memoryLimitBytes * WAIT_SHARE) {
+      const before = this.memoryBytes
+      const outcome = await flushed
+      const mustWait = outcome === 'failed' || [...this.mirrors.values()].some((mirror) => mirror.isHoldingForCopy)
+      if (this.memoryBytes >= before) {
+        // What is left is an open transaction or indexes: waiting would not free it.
+        if (!mustWait) return
+        await this.options.clock.sleep(HOLD_POLL_MS)
+      }
+      flushed = this.flushLargest()
+    }
+  }
+
+  private async flushLargest(): Promise<'done' | 'failed'> {
     const [largest] = [...this.mirrors.values()]
       .filter((mirror) => mirror.currentPhase === 'streaming' && !mirror.hasOpenTransaction)
       .sort((a, b) => b.byteSize - a.byteSize)
-    if (!largest) return
-    const flushed = largest
-      .flush()
-      .catch((error: unknown) => this.options.logger.error('a flush for memory failed', { table: largest.name, error: String(error) }))
-    if (this.memoryBytes >= memoryLimitBytes * WAIT_SHARE) await flushed
+    if (!largest) return 'done'
+    try {
+      await largest.flush()
+      return 'done'
+    } catch (error) {
+      this.options.logger.error('a flush for memory failed', { table: largest.name, error: String(error) })
+      return 'failed'
+    }
   }
 
   private indexDirectoryOf(name: string): string {

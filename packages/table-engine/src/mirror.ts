@@ -169,6 +169,11 @@ export class Mirror {
     return this.state.openChanges > 0 || (this.held.length > 0 && this.phase === 'streaming')
   }
 
+  /** True while changes wait in memory for the table's copy to end. */
+  get isHoldingForCopy(): boolean {
+    return this.phase === 'copying' && this.held.length > 0
+  }
+
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
   durableLsn(): Lsn | null {
     if (this.phase === 'paused' || this.phase === 'failed') return this.isPauseRecorded ? null : (this.committed ?? this.copyHoldLsn)
