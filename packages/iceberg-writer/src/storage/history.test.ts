@@ -243,7 +243,7 @@ test('any history of commits, rebases, faults and expiry leaves the table as the
       }
       await checkStored(run)
     }),
-    { numRuns: 60 },
+    { numRuns: 30 },
   )
 })
 

@@ -61,7 +61,10 @@ export function planCommit(
   const newVectors = vectors.map((vector) => addedEntry(vectorContentFile(vector), snapshotId))
   const added: NewManifest[] = []
   if (newFiles.length > 0) added.push({ content: 'data', entries: newFiles })
-  added.push(...chunk('data', data.rewritten, limits), ...chunk('deletes', [...newVectors, ...deletes.rewritten], limits))
+  added.push(...chunk(data.rewritten, limits))
+  // Never split: the vectors of one Puffin file have to stay in one manifest, in their order (see `stageVectors`).
+  const vectorEntries = [...newVectors, ...deletes.rewritten]
+  if (vectorEntries.length > 0) added.push({ content: 'deletes', entries: vectorEntries })
   const kept = [...data.kept, ...deletes.kept]
   return { added, kept, replacedCount: state.manifests.length - kept.length }
 }
@@ -111,7 +114,8 @@ function rewrite(
   return { kept, rewritten }
 }
 
-function chunk(content: ManifestContent, entries: readonly ManifestEntry[], limits: ManifestLimits): NewManifest[] {
+/** Manifests of data files, none much above the target size. */
+function chunk(entries: readonly ManifestEntry[], limits: ManifestLimits): NewManifest[] {
   const manifests: NewManifest[] = []
   let from = 0
   let bytes = 0
@@ -119,7 +123,7 @@ function chunk(content: ManifestContent, entries: readonly ManifestEntry[], limi
     const { file } = entries[index]
     bytes += file.stats.length + file.path.length + (file.referencedDataFile?.length ?? 0) + 32
     if (bytes >= limits.targetBytes || index === entries.length - 1) {
-      manifests.push({ content, entries: entries.slice(from, index + 1) })
+      manifests.push({ content: 'data', entries: entries.slice(from, index + 1) })
       from = index + 1
       bytes = 0
     }
