@@ -192,7 +192,7 @@ export class Mirror {
         this.fail(error)
       }
     })
-    if (this.state.openChanges === 0) this.boundaryWaiters.splice(0).forEach((wake) => wake())
+    if (this.state.openChanges === 0 || this.phase !== 'streaming') this.wakeBoundaryWaiters()
   }
 
   /** Copied rows, before `finishCopy`; waits while files are being written. */
@@ -236,6 +236,7 @@ export class Mirror {
     if (this.phase === 'paused' || this.phase === 'failed') return
     const wasStreaming = this.phase === 'streaming'
     this.phase = 'paused'
+    this.wakeBoundaryWaiters()
     this.reason = `${code} ${reason}`
     this.host.logger.warn('table paused', { table: this.name, reason: this.reason })
     await this.jobs.run(async () => {
@@ -255,7 +256,8 @@ export class Mirror {
         return this.flushJob()
       })
       if (done) return
-      await new Promise<void>((resolve) => this.boundaryWaiters.push(resolve))
+      // The transaction may have ended while the answer was on its way.
+      if (this.state.openChanges > 0) await new Promise<void>((resolve) => this.boundaryWaiters.push(resolve))
     }
   }
 
@@ -310,8 +312,13 @@ export class Mirror {
         this.catchingUp = true
         this.readableFrom = readableFrom
         await this.loadFiles()
+        this.wakeBoundaryWaiters()
       }),
     )
+  }
+
+  private wakeBoundaryWaiters(): void {
+    for (const wake of this.boundaryWaiters.splice(0)) wake()
   }
 
   /** The stream starts again before `lsn`, which this mirror has applied: what comes up to there is skipped. */
