@@ -204,10 +204,9 @@ class Run {
   }
 
   private async settle(): Promise<void> {
-    if (this.openChanges > 0) {
-      this.commit()
-      await this.send()
-    }
+    if (this.openChanges > 0) this.commit()
+    // A flush may wait for the end of a transaction that is committed but not sent yet.
+    await this.send()
     await Promise.all(this.beside.splice(0))
   }
 
