@@ -20,6 +20,7 @@ const table: TableStatusReport = {
   memoryBytes: 2048,
   lastCommitTimeMs: null,
   estimatedRows: null,
+  verified: null,
 }
 const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
   source: {

@@ -5,6 +5,7 @@ import { loadConfig } from '../config/load.ts'
 import { setKey, type Settings } from '../config/layers.ts'
 import { BackendClient } from './client.ts'
 import * as commands from './commands.ts'
+import { verifyTables } from './verify.ts'
 import { usageError } from './exit.ts'
 import type { SourceFlags, StartFlags } from './start.ts'
 
@@ -36,6 +37,10 @@ export function createProgram(environment: Environment, workingDirectory: string
     .option('--timeout <time>', 'longest wait', '60s')
     .action(async (options) => commands.wait(backend(options), options))
   client('flush [table]', 'commit to Iceberg what is applied').action(async (table, options) => commands.flush(backend(options), table))
+
+  client('verify [table...]', 'compare tables with the source, row for row, at one exact LSN; default: all')
+    .option('--json', 'a JSON line a table')
+    .action(async (names, options) => verifyTables(backend(options), names, options))
 
   const tables = program.command('tables').description('add, drop or list tables').exitOverride()
   client('add <table...>', 'begin to mirror tables', tables).action(async (names, options) => commands.addTables(backend(options), names))

@@ -180,6 +180,17 @@ const expiry = z
   .prefault({})
   .describe('When replaced snapshots and files are removed.')
 
+const verify = z
+  .strictObject({
+    share: fraction(
+      0,
+      'Share of the time spent comparing tables with the source, row for row, one after the other for ever; 0: only on request. Each comparison reads the table on both sides.',
+    ),
+    minPauseMs: durationMs('10s', 'Shortest pause between two of these comparisons.', 0),
+  })
+  .prefault({})
+  .describe('Continuous verification.')
+
 const copy = z
   .strictObject({
     parallelTables: count(2, 'Tables copied at the same time while they are first read.'),
@@ -236,6 +247,7 @@ export const configSchema = z.strictObject({
   sql,
   compaction,
   expiry,
+  verify,
   copy,
   cache,
   parquet,

@@ -14,6 +14,7 @@ function fake(overrides: Partial<Operations> = {}): Operations {
     query: unexpected,
     wait: unexpected,
     flush: unexpected,
+    verify: unexpected,
     listTables: unexpected,
     addTables: unexpected,
     dropTable: unexpected,

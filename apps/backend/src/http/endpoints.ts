@@ -1,6 +1,7 @@
 import { formatLsn, parseLsn } from '@moonlink/core'
 import type { z } from 'zod'
 import type { Operations } from '../service/operations.ts'
+import { verifyLines } from '../verify/report.ts'
 import { jsonDocument, jsonLines, textStream } from './query-stream.ts'
 import * as schemas from './schemas.ts'
 
@@ -100,6 +101,21 @@ export const endpoints: readonly Endpoint[] = [
     response: schemas.flushResponseSchema,
     handle: async (operations, input) =>
       Response.json(await operations.flush((input.body as z.output<typeof schemas.flushRequestSchema>).tables)),
+  },
+  {
+    name: 'verify',
+    method: 'post',
+    path: '/verify',
+    summary: 'Compares tables with the source, row for row, at one exact LSN each. Answers with NDJSON: progress, and a line a table.',
+    body: schemas.verifyRequestSchema,
+    response: schemas.verifyLineSchema,
+    handle: async (operations, input) => {
+      const events = operations.verify((input.body as z.output<typeof schemas.verifyRequestSchema>).tables)
+      return new Response(
+        textStream(verifyLines(events), () => undefined),
+        { headers: { 'content-type': 'application/x-ndjson' } },
+      )
+    },
   },
   {
     name: 'listTables',

@@ -23,6 +23,15 @@ export const errorSchema = z
   })
   .meta({ id: 'Error' })
 
+const verifiedSchema = z
+  .object({
+    result: z.enum(['equal', 'different', 'failed']),
+    atMs: z.number().meta({ description: 'When it ended, ms since 1970.' }),
+    lsn: lsn.nullable().meta({ description: 'Both sides were compared exactly as they were here; null where that failed.' }),
+    reason: z.string().nullable().meta({ description: 'Why it failed.' }),
+  })
+  .meta({ id: 'Verified' })
+
 export const tableStatusSchema = z
   .object({
     name: tableName,
@@ -44,6 +53,7 @@ export const tableStatusSchema = z
     memoryBytes: whole,
     lastCommitTimeMs: z.number().nullable().meta({ description: 'Commit time in the source of the newest change applied, ms since 1970.' }),
     estimatedRows: whole.nullable().meta({ description: 'While copying: rows the source estimates.' }),
+    verified: verifiedSchema.nullable().meta({ description: 'The last comparison with the source; null where there was none since the start.' }),
   })
   .meta({ id: 'TableStatus' })
 
@@ -103,6 +113,34 @@ export const waitRequestSchema = z
   .meta({ id: 'WaitRequest' })
 export const waitResponseSchema = z.object({ lsn }).meta({ id: 'WaitResponse' })
 
+export const verifyRequestSchema = z
+  .object({ tables: z.array(tableName).nullable().default(null).meta({ description: 'null: all that are streaming.' }) })
+  .meta({ id: 'VerifyRequest' })
+export const verifyLineSchema = z
+  .union([
+    z.object({
+      progress: z.object({
+        table: tableName,
+        phase: z.enum(['source', 'mirror', 'rows']).meta({ description: 'What is being read: either side, or the rows of what differs.' }),
+        done: z.number().meta({ description: 'Share of the phase, 0 to 1.' }),
+      }),
+    }),
+    z.object({
+      table: tableName,
+      result: z.enum(['equal', 'different', 'failed']),
+      lsn: lsn.nullable(),
+      sourceRows: whole.nullable(),
+      mirrorRows: whole.nullable(),
+      differences: z
+        .array(z.object({ kind: z.enum(['missing', 'extra', 'different']), key: z.array(z.string().nullable()) }))
+        .meta({ description: 'missing: only in the source; extra: only in the mirror; different: other values under one key.' }),
+      moreDifferences: z.boolean(),
+      durationMs: whole.nullable(),
+      reason: z.string().nullable(),
+    }),
+  ])
+  .meta({ id: 'VerifyLine' })
+
 export const flushRequestSchema = z
   .object({ tables: z.array(tableName).nullable().default(null).meta({ description: 'null: all.' }) })
   .meta({ id: 'FlushRequest' })
@@ -128,6 +166,8 @@ export const doneSchema = z.object({ done: z.literal(true) }).meta({ id: 'Done' 
 export type StatusReport = z.infer<typeof statusSchema>
 export type TableStatusReport = z.infer<typeof tableStatusSchema>
 export type ListedTable = z.infer<typeof listedTableSchema>
+export type VerifyLine = z.infer<typeof verifyLineSchema>
+export type VerifiedReport = z.infer<typeof verifiedSchema>
 export type FlushReport = z.infer<typeof flushResponseSchema>
 export type ReadyReport = z.infer<typeof readySchema>
 export type ErrorBody = z.infer<typeof errorSchema>

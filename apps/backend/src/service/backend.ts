@@ -10,6 +10,8 @@ import { StateFile, type BackendState } from './state-file.ts'
 import { statusReport } from './status.ts'
 import { StreamLoop } from './stream-loop.ts'
 import { chooseTables, mirrorable } from './table-set.ts'
+import { Verification, type VerifyEvent } from '../verify/verification.ts'
+import { Verifier, type VerifyTarget } from '../verify/verifier.ts'
 
 /** What a backend is composed of. It closes none of these; whoever composed it does. */
 export interface BackendParts {
@@ -37,6 +39,7 @@ export class MoonlinkBackend implements Operations {
   readonly #ended = Promise.withResolvers<Error | null>()
   readonly #acknowledger: Acknowledger
   readonly #loop: StreamLoop
+  readonly #verification: Verification
   #added: readonly string[]
   #dropped: readonly string[]
   #timer: NodeJS.Timeout | null = null
@@ -62,6 +65,19 @@ export class MoonlinkBackend implements Operations {
       logger,
       firstLsn: slotLsn,
       onFailure: (error) => this.#ended.resolve(error),
+    })
+    this.#verification = new Verification({
+      verifier: new Verifier({
+        openSnapshot: () => source.snapshot(),
+        query: (sql, lsn, timeoutMs) => this.query({ sql, atLsn: lsn, timeoutMs }),
+        clock,
+        logger,
+      }),
+      clock,
+      logger,
+      targets: () => this.#mirrors.comparable(),
+      share: parts.config.verify.share,
+      minPauseMs: parts.config.verify.minPauseMs,
     })
     this.#acknowledger = new Acknowledger(engine, maxLsn(slotLsn, state?.acknowledgedLsn ?? 0n), (lsn) => this.#remember(lsn))
   }
@@ -110,6 +126,7 @@ export class MoonlinkBackend implements Operations {
       mirrors: engine.status(),
       estimates: this.#mirrors.estimates,
       unopened: this.#mirrors.unopened,
+      verified: this.#verification.outcomes,
     })
   }
 
@@ -143,6 +160,20 @@ export class MoonlinkBackend implements Operations {
     await engine.flush(tables ?? undefined)
     const report = (await this.status()).tables.filter((table) => tables === null || tables.includes(table.name))
     return { tables: report.map(({ name, committedLsn, snapshotId }) => ({ name, committedLsn, snapshotId })) }
+  }
+
+  verify(tables: readonly string[] | null): AsyncIterable<VerifyEvent> {
+    this.#refuseWhileClosing()
+    const comparable = this.#mirrors.comparable()
+    const named = (name: string): VerifyTarget => {
+      const target = comparable.find(({ table }) => formatTableName(table) === name)
+      if (target !== undefined) return target
+      const known = this.#mirrors.has(name) || this.#mirrors.unopened.has(name)
+      throw known
+        ? new MoonlinkError('invalid', 'TABLE_NOT_STREAMING', `${name} can't be verified: it is copied, paused or failed (moonlink status tells).`)
+        : new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${name} is not mirrored; moonlink tables list shows what is.`)
+    }
+    return this.#verification.run(tables === null ? comparable : tables.map(named))
   }
 
   async listTables(): Promise<readonly ListedTable[]> {
@@ -226,6 +257,7 @@ export class MoonlinkBackend implements Operations {
         () => undefined,
       )
     this.#timer = setInterval(() => void this.#tick(), tickMs)
+    this.#verification.start()
   }
 
   async #tick(): Promise<void> {
@@ -278,6 +310,7 @@ export class MoonlinkBackend implements Operations {
   async #end(): Promise<void> {
     if (this.#closing) return
     this.#closing = true
+    await this.#verification.stop()
     if (this.#timer !== null) clearInterval(this.#timer)
     await this.#loop.stop()
     await this.#mirrors.stopCopies()

@@ -1,4 +1,4 @@
-import { formatTableName, type Lsn } from '@moonlink/core'
+import { formatTableName, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'
@@ -21,6 +21,14 @@ export class MirrorSet {
   constructor(parts: BackendParts, coverage: Coverage) {
     this.#parts = parts
     this.#coverage = coverage
+  }
+
+  /** What streams now, with the schema it is mirrored with. */
+  comparable(): { readonly table: TableName; readonly schema: TableSchema }[] {
+    return [...this.#listed.values()].flatMap(({ table, schema }) => {
+      const phase = this.#parts.engine.mirror(formatTableName(table))?.currentPhase
+      return phase === 'streaming' && schema !== null ? [{ table, schema }] : []
+    })
   }
 
   has(name: string): boolean {

@@ -43,6 +43,10 @@ class PostgresHandle implements SourceHandle {
     return (await this.#source.prepare(tables)).slotLsn
   }
 
+  snapshot() {
+    return this.#source.snapshot()
+  }
+
   async position() {
     return this.#source.position()
   }

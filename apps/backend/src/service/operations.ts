@@ -1,5 +1,6 @@
 import type { JsonValue, Lsn } from '@moonlink/core'
 import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
+import type { VerifyEvent } from '../verify/verification.ts'
 
 export interface QueryRequest {
   readonly sql: string
@@ -27,6 +28,8 @@ export interface Operations {
   wait(request: { readonly lsn: Lsn | null; readonly iceberg: boolean; readonly timeoutMs: number }): Promise<Lsn>
   /** What was applied when called is committed when it resolves. `null`: all tables. */
   flush(tables: readonly string[] | null): Promise<FlushReport>
+  /** Compares tables with their source, row for row. `null`: all. */
+  verify(tables: readonly string[] | null): AsyncIterable<VerifyEvent>
   listTables(): Promise<readonly ListedTable[]>
   addTables(tables: readonly string[]): Promise<void>
   /** Keeps the Iceberg table unless `purge`. */

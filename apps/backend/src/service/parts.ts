@@ -26,6 +26,14 @@ export interface SourcePosition {
   readonly retainedBytes: number
 }
 
+/** The source as it was at one LSN. */
+export interface SourceSnapshot {
+  readonly lsn: Lsn
+  /** Rows of one statement, a text or null a column. */
+  rows(sql: string): Promise<readonly (readonly (string | null)[])[]>
+  close(): Promise<void>
+}
+
 /** The source, as the backend needs it beyond the port of core. */
 export interface SourceHandle extends ChangeSource {
   readonly identity: SourceIdentity
@@ -33,6 +41,8 @@ export interface SourceHandle extends ChangeSource {
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]>
   /** Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is. */
   prepare(tables: readonly TableName[]): Promise<Lsn>
+  /** The database at one LSN; waits for running transactions to end. */
+  snapshot(): Promise<SourceSnapshot>
   /** Where source and slot are; disturbs nothing. */
   position(): Promise<SourcePosition>
   /** Removes slot and publication. No stream may be open. */

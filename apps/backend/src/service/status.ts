@@ -1,6 +1,8 @@
 import { formatLsn, formatTableName, maxLsn, type Lsn } from '@moonlink/core'
 import type { MirrorStatus } from '@moonlink/table-engine'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
+import type { VerifyOutcome } from '../verify/verification.ts'
+import { verifiedReport } from '../verify/report.ts'
 import type { SourcePosition, SourceIdentity } from './parts.ts'
 
 export interface StatusInputs {
@@ -16,6 +18,8 @@ export interface StatusInputs {
   readonly estimates: ReadonlyMap<string, number | null>
   /** Tables that could not be opened at all, and why. */
   readonly unopened: ReadonlyMap<string, string>
+  /** Each table's last comparison with the source. */
+  readonly verified: ReadonlyMap<string, VerifyOutcome>
 }
 
 export function statusReport(inputs: StatusInputs): StatusReport {
@@ -63,6 +67,7 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
     memoryBytes: mirror.memoryBytes,
     lastCommitTimeMs: mirror.lastCommitTimeMs,
     estimatedRows: mirror.state === 'copying' ? (inputs.estimates.get(name) ?? null) : null,
+    verified: verifiedReport(inputs.verified.get(name)),
   }
 }
 
@@ -85,5 +90,6 @@ function unopenedReport(name: string, reason: string): TableStatusReport {
     memoryBytes: 0,
     lastCommitTimeMs: null,
     estimatedRows: null,
+    verified: null,
   }
 }

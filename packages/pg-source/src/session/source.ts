@@ -26,6 +26,7 @@ import { dropPublication, ensurePublication, publicationExists } from './publica
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream } from './replication-stream.ts'
 import { checkSlot, createSlot, dropSlot, readSlot, waitForSlot, type SlotState } from './slot.ts'
+import { SourceSnapshot } from './source-snapshot.ts'
 
 export interface PgSourceOptions {
   readonly logger?: Logger
@@ -206,6 +207,11 @@ export class PgSource implements ChangeSource {
       return described
     }
     return SnapshotCopy.open({ connector, connection, settings, logger }, names, describe, signal)
+  }
+
+  /** The database as it is at one LSN, for comparing it with the mirror there. Waits until transactions that are running have ended. */
+  async snapshot(): Promise<SourceSnapshot> {
+    return SourceSnapshot.open(this.connector, this.connection, this.settings.slot, this.logger)
   }
 
   /** Removes what `prepare` made: the slot, then the publications. */

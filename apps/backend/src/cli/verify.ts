@@ -1,0 +1,41 @@
+import { MoonlinkError } from '@moonlink/core'
+import type { VerifyLine } from '../http/schemas.ts'
+import type { BackendClient } from './client.ts'
+import { print } from './commands.ts'
+
+const SHOWN_DIFFERENCES = 10
+
+type Verdict = Exclude<VerifyLine, { progress: unknown }>
+
+/** Compares tables and prints a line each. Throws, so that the exit status is 1, where one differs or could not be compared. */
+export async function verifyTables(client: BackendClient, tables: readonly string[], options: { json?: boolean }): Promise<void> {
+  let checked = 0
+  let bad = 0
+  const bar = process.stderr.isTTY && !options.json
+  for await (const line of client.lines('/verify', { tables: tables.length === 0 ? null : tables })) {
+    const event = line as unknown as VerifyLine
+    if ('progress' in event) {
+      if (bar) process.stderr.write(`\r\u001b[K${progressText(event.progress)}`)
+      continue
+    }
+    if (bar) process.stderr.write('\r\u001b[K')
+    checked++
+    if (event.result !== 'equal') bad++
+    await print(options.json ? `${JSON.stringify(event)}\n` : `${verdictLines(event).join('\n')}\n`)
+  }
+  if (bad > 0) throw new MoonlinkError('corrupt', 'VERIFY_FAILED', `${bad} of ${checked} tables differ from the source or could not be compared.`)
+}
+
+function progressText({ table, phase, done }: { table: string; phase: string; done: number }): string {
+  const filled = Math.floor(done * 20)
+  return `${table}: reading ${phase === 'rows' ? 'what differs' : `the ${phase}`} ${'█'.repeat(filled)}${'░'.repeat(20 - filled)}`
+}
+
+function verdictLines(verdict: Verdict): string[] {
+  const { table, result, lsn, sourceRows, mirrorRows, differences, moreDifferences } = verdict
+  if (result === 'failed') return [`${table}: could not be compared: ${verdict.reason}`]
+  if (result === 'equal') return [`${table}: equal at ${lsn}, ${sourceRows!.toLocaleString('en-US')} rows`]
+  const shown = differences.slice(0, SHOWN_DIFFERENCES).map(({ kind, key }) => `  ${kind}: ${key.map((value) => value ?? 'NULL').join(', ').slice(0, 200)}`)
+  const more = moreDifferences || differences.length > SHOWN_DIFFERENCES ? ['  …'] : []
+  return [`${table}: DIFFERENT at ${lsn}: ${sourceRows} rows in the source, ${mirrorRows} in the mirror`, ...shown, ...more]
+}

@@ -1,0 +1,121 @@
+import { formatTableName, type Clock, type Logger } from '@moonlink/core'
+import { toMoonlinkError } from '../http/errors.ts'
+import type { TableVerdict, Verifier, VerifyProgress, VerifyTarget } from './verifier.ts'
+
+/** What is known of one table's last comparison. */
+export type VerifyOutcome =
+  | { readonly kind: 'verdict'; readonly verdict: TableVerdict; readonly atMs: number }
+  | { readonly kind: 'failed'; readonly code: string; readonly message: string; readonly atMs: number }
+
+export interface VerificationOptions {
+  readonly verifier: Verifier
+  readonly clock: Clock
+  readonly logger: Logger
+  /** Tables that can be compared now. */
+  readonly targets: () => readonly VerifyTarget[]
+  /** Share of the time that the continuous mode spends comparing, 0 … 1; 0: it is off. */
+  readonly share: number
+  /** In the continuous mode, the shortest time between two comparisons, in ms. */
+  readonly minPauseMs: number
+}
+
+export type VerifyEvent =
+  | { readonly kind: 'progress'; readonly progress: VerifyProgress }
+  | { readonly kind: 'outcome'; readonly table: string; readonly outcome: VerifyOutcome }
+
+/** Comparisons on request and, where a share of the time is set for it, one table after the other for ever. One comparison at a time. */
+export class Verification {
+  readonly outcomes = new Map<string, VerifyOutcome>()
+  readonly #options: VerificationOptions
+  readonly #stopped = new AbortController()
+  #turn: Promise<unknown> = Promise.resolve()
+  #running: VerifyProgress | null = null
+  #loop: Promise<void> = Promise.resolve()
+
+  constructor(options: VerificationOptions) {
+    this.#options = options
+  }
+
+  /** What is being compared now. */
+  get running(): VerifyProgress | null {
+    return this.#running
+  }
+
+  start(): void {
+    if (this.#options.share > 0) this.#loop = this.#forEver()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new Error('stopped'))
+    await this.#loop
+    await this.#turn
+  }
+
+  /** Compares tables one after the other. A table that can't be compared gives a `failed` outcome, and the next goes on. */
+  async *run(targets: readonly VerifyTarget[]): AsyncGenerator<VerifyEvent> {
+    for (const target of targets) {
+      let wake: () => void = () => undefined
+      let last: VerifyProgress | null = null
+      let shown: VerifyProgress | null = null
+      let done = false
+      const outcome = this.#compare(target, (progress) => {
+        last = progress
+        wake()
+      }).finally(() => {
+        done = true
+        wake()
+      })
+      while (!done) {
+        if (last !== null && last !== shown) yield { kind: 'progress', progress: (shown = last) }
+        else await new Promise<void>((resolve) => (wake = resolve))
+      }
+      yield { kind: 'outcome', table: formatTableName(target.table), outcome: await outcome }
+    }
+  }
+
+  #compare(target: VerifyTarget, onProgress: (progress: VerifyProgress) => void): Promise<VerifyOutcome> {
+    const mine = this.#turn.then(() => this.#compareNow(target, onProgress))
+    this.#turn = mine
+    return mine
+  }
+
+  async #compareNow(target: VerifyTarget, onProgress: (progress: VerifyProgress) => void): Promise<VerifyOutcome> {
+    const { clock, logger, verifier } = this.#options
+    const table = formatTableName(target.table)
+    let outcome: VerifyOutcome
+    try {
+      const verdict = await verifier.verify(
+        target,
+        (progress) => {
+          this.#running = progress
+          onProgress(progress)
+        },
+        this.#stopped.signal,
+      )
+      outcome = { kind: 'verdict', verdict, atMs: clock.nowMs() }
+      if (!verdict.equal) logger.error('the mirror differs from its source', { table, differences: verdict.differences.slice(0, 5) })
+    } catch (thrown) {
+      const { code, message } = toMoonlinkError(thrown)
+      outcome = { kind: 'failed', code, message, atMs: clock.nowMs() }
+      if (!this.#stopped.signal.aborted) logger.warn('a table could not be verified', { table, code, error: message })
+    } finally {
+      this.#running = null
+    }
+    this.outcomes.set(table, outcome)
+    return outcome
+  }
+
+  /** Always the table that was compared longest ago, then a pause in proportion to how long that took. */
+  async #forEver(): Promise<void> {
+    const { clock, share, minPauseMs, targets } = this.#options
+    while (!this.#stopped.signal.aborted) {
+      const age = (target: VerifyTarget) => this.outcomes.get(formatTableName(target.table))?.atMs ?? 0
+      const [next] = [...targets()].sort((a, b) => age(a) - age(b))
+      const startedMs = clock.nowMs()
+      if (next !== undefined) await this.#compare(next, () => undefined)
+      const tookMs = clock.nowMs() - startedMs
+      const pauseMs = Math.max(minPauseMs, (tookMs * (1 - share)) / share)
+      await clock.sleep(pauseMs, this.#stopped.signal).catch(() => undefined)
+    }
+  }
+}

@@ -1,0 +1,210 @@
+import {
+  formatLsn,
+  formatTableName,
+  isMoonlinkError,
+  MoonlinkError,
+  type Clock,
+  type JsonValue,
+  type Logger,
+  type Lsn,
+  type TableName,
+  type TableSchema,
+} from '@moonlink/core'
+import type { RunningQuery } from '../service/operations.ts'
+import type { SourceSnapshot } from '../service/parts.ts'
+import { mirrorText, sourceText } from './canonical.ts'
+import { bucketCount, bucketRows, bucketSums, qualified, type TableSide } from './checksum-sql.ts'
+import { addSums, countRows, differingBuckets, differingRows, type RowDifference } from './compare.ts'
+
+export interface VerifierParts {
+  readonly openSnapshot: () => Promise<SourceSnapshot>
+  /** SQL over the union read at an LSN; waits until that is applied. */
+  readonly query: (sql: string, lsn: Lsn, timeoutMs: number) => Promise<RunningQuery>
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+export interface VerifyTarget {
+  readonly table: TableName
+  readonly schema: TableSchema
+}
+
+/** What the comparison of one table found. */
+export interface TableVerdict {
+  readonly table: string
+  /** Both sides were compared exactly as they were here. */
+  readonly lsn: Lsn
+  readonly equal: boolean
+  readonly sourceRows: number
+  readonly mirrorRows: number
+  /** The first differences, in no order; `moreDifferences` tells whether there are others. */
+  readonly differences: readonly RowDifference[]
+  readonly moreDifferences: boolean
+  readonly durationMs: number
+}
+
+export interface VerifyProgress {
+  readonly table: string
+  readonly phase: 'source' | 'mirror' | 'rows'
+  /** Share of the phase that is done, 0 … 1. */
+  readonly done: number
+}
+
+/** Longest wait for the mirror to reach the snapshot's LSN. */
+const APPLY_TIMEOUT_MS = 120_000
+/** A flush may let go of the snapshot's LSN before it is read; then another snapshot is taken. */
+const ATTEMPTS = 5
+/** Rows of both sides that are compared one by one. */
+const MAX_COMPARED_ROWS = 200_000
+const MAX_DIFFERENCES = 100
+/** Parts that a table is read in, for progress. */
+const PARTS = 20
+
+type Sums = Map<number, { rows: number; sums: [bigint, bigint] }>
+
+/**
+ * Compares a mirrored table with its source, row for row, at one exact LSN: checksums of buckets of rows first, then the rows of those buckets that
+ * differ. Neither side stops; the source is read in one snapshot, the mirror as SQL shows it to everybody.
+ */
+export class Verifier {
+  private readonly parts: VerifierParts
+
+  constructor(parts: VerifierParts) {
+    this.parts = parts
+  }
+
+  async verify(
+    target: VerifyTarget,
+    onProgress: (progress: VerifyProgress) => void = () => undefined,
+    signal?: AbortSignal,
+  ): Promise<TableVerdict> {
+    const table = formatTableName(target.table)
+    const startedMs = this.parts.clock.nowMs()
+    const sums = await this.atOneLsn((snapshot) => this.sums(snapshot, target, onProgress, signal))
+    const suspects = differingBuckets(sums.source, sums.mirror)
+    const verdict = { table, lsn: sums.lsn, sourceRows: countRows(sums.source), mirrorRows: countRows(sums.mirror) }
+    const found =
+      suspects.length === 0
+        ? { differences: [], more: false }
+        : await this.atOneLsn((snapshot) => this.rowsOf(snapshot, target, sums, suspects, onProgress, signal))
+    return {
+      ...verdict,
+      equal: suspects.length === 0,
+      differences: found.differences,
+      moreDifferences: found.more,
+      durationMs: this.parts.clock.nowMs() - startedMs,
+    }
+  }
+
+  private async atOneLsn<T>(read: (snapshot: SourceSnapshot) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      const snapshot = await this.parts.openSnapshot()
+      try {
+        return await read(snapshot)
+      } catch (error) {
+        if (!isMoonlinkError(error) || error.code !== 'LSN_NOT_HELD' || attempt === ATTEMPTS) throw error
+        this.parts.logger.info('a flush let go of the LSN to verify at; trying at a later one', { lsn: formatLsn(snapshot.lsn) })
+      } finally {
+        await snapshot.close()
+      }
+    }
+  }
+
+  private async sums(
+    snapshot: SourceSnapshot,
+    target: VerifyTarget,
+    onProgress: (progress: VerifyProgress) => void,
+    signal?: AbortSignal,
+  ): Promise<{ lsn: Lsn; buckets: number; source: Sums; mirror: Sums }> {
+    const table = formatTableName(target.table)
+    // The mirror first: the sooner after the snapshot, the surer its LSN is still held.
+    onProgress({ table, phase: 'mirror', done: 0 })
+    const [[counted]] = await this.mirrorRows(`SELECT count(*) FROM ${qualified(target.table)}`, snapshot.lsn)
+    const buckets = bucketCount(Number(counted))
+    const mirror: Sums = new Map()
+    addSums(mirror, await this.mirrorRows(bucketSums(mirrorSide(target), buckets), snapshot.lsn))
+    const source: Sums = new Map()
+    const parts = await sourceParts(snapshot, target)
+    for (const [index, side] of parts.entries()) {
+      signal?.throwIfAborted()
+      onProgress({ table, phase: 'source', done: index / parts.length })
+      addSums(source, await snapshot.rows(bucketSums(side, buckets)))
+    }
+    onProgress({ table, phase: 'source', done: 1 })
+    return { lsn: snapshot.lsn, buckets, source, mirror }
+  }
+
+  private async rowsOf(
+    snapshot: SourceSnapshot,
+    target: VerifyTarget,
+    sums: { buckets: number; source: Sums; mirror: Sums },
+    suspects: readonly number[],
+    onProgress: (progress: VerifyProgress) => void,
+    signal?: AbortSignal,
+  ): Promise<{ differences: RowDifference[]; more: boolean }> {
+    const chosen: number[] = []
+    let rows = 0
+    for (const bucket of suspects) {
+      rows += (sums.source.get(bucket)?.rows ?? 0) + (sums.mirror.get(bucket)?.rows ?? 0)
+      if (chosen.length > 0 && rows > MAX_COMPARED_ROWS) break
+      chosen.push(bucket)
+    }
+    onProgress({ table: formatTableName(target.table), phase: 'rows', done: 0 })
+    const mirror = await this.mirrorRows(bucketRows(mirrorSide(target), sums.buckets, chosen), snapshot.lsn)
+    const source: (readonly (string | null)[])[] = []
+    for (const side of await sourceParts(snapshot, target)) {
+      signal?.throwIfAborted()
+      source.push(...(await snapshot.rows(bucketRows(side, sums.buckets, chosen))))
+    }
+    const differences = differingRows(source, mirror)
+    return {
+      differences: differences.slice(0, MAX_DIFFERENCES),
+      more: differences.length > MAX_DIFFERENCES || chosen.length < suspects.length,
+    }
+  }
+
+  private async mirrorRows(sql: string, lsn: Lsn): Promise<(string | null)[][]> {
+    const query = await this.parts.query(sql, lsn, APPLY_TIMEOUT_MS)
+    try {
+      const rows: (string | null)[][] = []
+      for await (const chunk of query.rows) for (const row of chunk) rows.push(row.map(textOf))
+      return rows
+    } finally {
+      query.close()
+    }
+  }
+}
+
+function textOf(value: JsonValue): string | null {
+  return value === null ? null : typeof value === 'string' ? value : String(value as number | bigint | boolean)
+}
+
+function mirrorSide(target: VerifyTarget): TableSide {
+  return { dialect: mirrorText, from: qualified(target.table), schema: target.schema }
+}
+
+/** The source's table in ranges of its pages, so that no statement takes long; the last has no end. */
+async function sourceParts(snapshot: SourceSnapshot, target: VerifyTarget): Promise<TableSide[]> {
+  const name = qualified(target.table)
+  const [facts] = await snapshot.rows(
+    `SELECT c.relkind, (pg_relation_size(c.oid) / current_setting('block_size')::bigint)::bigint, a.amname
+     FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam WHERE c.oid = pg_catalog.to_regclass(${quoteText(name)})`,
+  )
+  if (facts === undefined) {
+    throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${formatTableName(target.table)} is not in the source any more, so it can't be verified.`)
+  }
+  const [kind, pages, accessMethod] = facts
+  const side = (from: string): TableSide => ({ dialect: sourceText, from, schema: target.schema })
+  if (kind !== 'r') return [side(name)]
+  const step = Math.ceil(Number(pages) / PARTS)
+  if (accessMethod !== 'heap' || step === 0) return [side(`ONLY ${name}`)]
+  const count = Math.ceil(Number(pages) / step)
+  return Array.from({ length: count }, (_, index) => {
+    const end = index === count - 1 ? '' : ` AND ctid < '(${(index + 1) * step},0)'::tid`
+    return side(`ONLY ${name} WHERE ctid >= '(${index * step},0)'::tid${end}`)
+  })
+}
+
+function quoteText(text: string): string {
+  return `'${text.replaceAll(`'`, `''`)}'`
+}
