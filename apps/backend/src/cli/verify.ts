@@ -23,7 +23,8 @@ export async function verifyTables(client: BackendClient, tables: readonly strin
     if (event.result !== 'equal') bad++
     await print(options.json ? `${JSON.stringify(event)}\n` : `${verdictLines(event).join('\n')}\n`)
   }
-  if (bad > 0) throw new MoonlinkError('corrupt', 'VERIFY_FAILED', `${bad} of ${checked} tables differ from the source or could not be compared.`)
+  if (bad > 0)
+    throw new MoonlinkError('corrupt', 'VERIFY_FAILED', `${bad} of ${checked} tables differ from the source or could not be compared.`)
 }
 
 function progressText({ table, phase, done }: { table: string; phase: string; done: number }): string {
@@ -35,7 +36,13 @@ function verdictLines(verdict: Verdict): string[] {
   const { table, result, lsn, sourceRows, mirrorRows, differences, moreDifferences } = verdict
   if (result === 'failed') return [`${table}: could not be compared: ${verdict.reason}`]
   if (result === 'equal') return [`${table}: equal at ${lsn}, ${sourceRows!.toLocaleString('en-US')} rows`]
-  const shown = differences.slice(0, SHOWN_DIFFERENCES).map(({ kind, key }) => `  ${kind}: ${key.map((value) => value ?? 'NULL').join(', ').slice(0, 200)}`)
+  const shown = differences.slice(0, SHOWN_DIFFERENCES).map(
+    ({ kind, key }) =>
+      `  ${kind}: ${key
+        .map((value) => value ?? 'NULL')
+        .join(', ')
+        .slice(0, 200)}`,
+  )
   const more = moreDifferences || differences.length > SHOWN_DIFFERENCES ? ['  …'] : []
   return [`${table}: DIFFERENT at ${lsn}: ${sourceRows} rows in the source, ${mirrorRows} in the mirror`, ...shown, ...more]
 }

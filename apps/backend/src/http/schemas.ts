@@ -53,7 +53,9 @@ export const tableStatusSchema = z
     memoryBytes: whole,
     lastCommitTimeMs: z.number().nullable().meta({ description: 'Commit time in the source of the newest change applied, ms since 1970.' }),
     estimatedRows: whole.nullable().meta({ description: 'While copying: rows the source estimates.' }),
-    verified: verifiedSchema.nullable().meta({ description: 'The last comparison with the source; null where there was none since the start.' }),
+    verified: verifiedSchema
+      .nullable()
+      .meta({ description: 'The last comparison with the source; null where there was none since the start.' }),
   })
   .meta({ id: 'TableStatus' })
 

@@ -170,7 +170,11 @@ export class MoonlinkBackend implements Operations {
       if (target !== undefined) return target
       const known = this.#mirrors.has(name) || this.#mirrors.unopened.has(name)
       throw known
-        ? new MoonlinkError('invalid', 'TABLE_NOT_STREAMING', `${name} can't be verified: it is copied, paused or failed (moonlink status tells).`)
+        ? new MoonlinkError(
+            'invalid',
+            'TABLE_NOT_STREAMING',
+            `${name} can't be verified: it is copied, paused or failed (moonlink status tells).`,
+          )
         : new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${name} is not mirrored; moonlink tables list shows what is.`)
     }
     return this.#verification.run(tables === null ? comparable : tables.map(named))

@@ -191,7 +191,11 @@ async function sourceParts(snapshot: SourceSnapshot, target: VerifyTarget): Prom
      FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam WHERE c.oid = pg_catalog.to_regclass(${quoteText(name)})`,
   )
   if (facts === undefined) {
-    throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${formatTableName(target.table)} is not in the source any more, so it can't be verified.`)
+    throw new MoonlinkError(
+      'invalid',
+      'TABLE_UNKNOWN',
+      `${formatTableName(target.table)} is not in the source any more, so it can't be verified.`,
+    )
   }
   const [kind, pages, accessMethod] = facts
   const side = (from: string): TableSide => ({ dialect: sourceText, from, schema: target.schema })

@@ -58,7 +58,9 @@ test('a mirror under load is equal at an exact LSN, for every type, and the stat
   try {
     for (let round = 0; round < 3; round++) {
       const result = await verify()
-      expect(result.stdout, result.stderr).toMatch(/public\.bag: equal at [0-9A-F/]+, 2\d\d rows\npublic\.types: equal at [0-9A-F/]+, 5,000 rows\n/)
+      expect(result.stdout, result.stderr).toMatch(
+        /public\.bag: equal at [0-9A-F/]+, 2\d\d rows\npublic\.types: equal at [0-9A-F/]+, 5,000 rows\n/,
+      )
       expect(result.status).toBe(0)
     }
   } finally {
@@ -84,7 +86,10 @@ test('rows that differ are named, those that the mirror lacks or has too many, t
   const result = await verify('public.types', 'public.bag', '--json')
   expect(result.status).toBe(1)
   expect(result.stderr).toContain('VERIFY_FAILED 2 of 2 tables differ')
-  const [types, bag] = result.stdout.trim().split('\n').map((line) => JSON.parse(line) as { sourceRows: number; mirrorRows: number; differences: unknown[] })
+  const [types, bag] = result.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { sourceRows: number; mirrorRows: number; differences: unknown[] })
   expect(types).toMatchObject({ table: 'public.types', result: 'different', sourceRows: 5000, mirrorRows: 5000 })
   expect(types.differences).toHaveLength(4)
   expect(types.differences).toEqual(
