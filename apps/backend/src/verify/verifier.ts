@@ -176,7 +176,7 @@ export class Verifier {
 }
 
 function textOf(value: JsonValue): string | null {
-  return value === null ? null : typeof value === 'string' ? value : String(value as number | bigint | boolean)
+  return value === null ? null : typeof value === 'string' ? value : String(value)
 }
 
 function mirrorSide(target: VerifyTarget): TableSide {
