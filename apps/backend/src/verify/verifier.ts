@@ -3,6 +3,7 @@ import {
   formatTableName,
   isMoonlinkError,
   MoonlinkError,
+  stringifyJsonLossless,
   type Clock,
   type JsonValue,
   type Logger,
@@ -176,7 +177,7 @@ export class Verifier {
 }
 
 function textOf(value: JsonValue): string | null {
-  return value === null ? null : typeof value === 'string' ? value : String(value)
+  return value === null || typeof value === 'string' ? value : stringifyJsonLossless(value)
 }
 
 function mirrorSide(target: VerifyTarget): TableSide {
