@@ -82,6 +82,11 @@ test('the mirror follows: copied rows, changes, waits, flushes and reads in the 
   expect(status.tables[0]).toMatchObject({ name: 'public.orders', state: 'streaming', reason: null })
   expect(status.tables[0]['metadataLocation']).toMatch(/^file:\/\/.*\.metadata\.json$/)
   expect(status.tables[0]['snapshotId']).toMatch(/^\d+$/)
+  const metrics = await (await fetch(`${backend.url}/metrics`)).text()
+  expect(metrics).toMatch(/^moonlink_up 1$/m)
+  expect(metrics).toMatch(/^moonlink_freshness_seconds_count [1-9]/m)
+  expect(metrics).toMatch(/^moonlink_copied_rows_total\{table="public.orders"\} 2000$/m)
+  expect(metrics).toMatch(/^moonlink_commits_total\{table="public.orders",kind="flush"\} [1-9]/m)
   await expectEqual()
 })
 

@@ -8,11 +8,13 @@ import {
   minLsn,
   MoonlinkError,
   randomUuid,
+  silentTelemetry,
   type Clock,
   type Logger,
   type Lsn,
   type Random,
   type SourceEvent,
+  type Telemetry,
   type TableName,
 } from '@moonlink/core'
 import { BlockCache } from '@moonlink/pk-index'
@@ -26,6 +28,7 @@ export interface EngineOptions {
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
+  readonly telemetry?: Telemetry
   /** Local directory for sealed key indexes; they can be made again from the data. */
   readonly indexDirectory: string
   readonly limits: EngineLimits
@@ -47,6 +50,7 @@ const HOLD_POLL_MS = 100
  */
 export class Engine implements LeaseSource {
   private readonly options: EngineOptions
+  private readonly telemetry: Telemetry
   private readonly mirrors = new Map<string, Mirror>()
   private readonly leased = new Map<string, number>()
   private readonly applied: LsnWaiters
@@ -60,6 +64,7 @@ export class Engine implements LeaseSource {
 
   constructor(options: EngineOptions) {
     this.options = options
+    this.telemetry = options.telemetry ?? silentTelemetry
     this.applied = new LsnWaiters(options.clock)
     this.blockCache = new BlockCache(Math.floor(options.limits.memoryLimitBytes * INDEX_CACHE_SHARE))
   }
@@ -87,6 +92,7 @@ export class Engine implements LeaseSource {
     const mirror = await Mirror.open(spec, {
       clock,
       logger,
+      telemetry: this.telemetry,
       limits,
       sealedFiles: new SealedFiles(this.indexDirectoryOf(name), this.blockCache),
       appliedLsn: () => this.appliedTo,
@@ -120,7 +126,9 @@ export class Engine implements LeaseSource {
   async apply(event: SourceEvent): Promise<void> {
     switch (event.kind) {
       case 'batch': {
-        await this.mirrors.get(formatTableName(event.batch.table))?.apply(event.batch)
+        const mirror = this.mirrors.get(formatTableName(event.batch.table))
+        await mirror?.apply(event.batch)
+        if (mirror) this.telemetry.count('moonlink_changes_total', event.batch.ops.length, { table: mirror.name })
         this.rowsSinceCheck += event.batch.ops.length
         if (this.rowsSinceCheck >= MEMORY_CHECK_ROWS) await this.holdMemory()
         return
@@ -130,6 +138,7 @@ export class Engine implements LeaseSource {
         this.appliedTo = maxLsn(this.appliedTo, event.lsn)
         this.sourceTo = maxLsn(this.sourceTo, event.sourceLsn)
         this.applied.reached(this.streamedTo)
+        if (event.commitTimeMs !== null) this.noteFreshness(event.commitTimeMs)
         return
       case 'truncate':
         for (const table of event.tables) {
@@ -289,6 +298,11 @@ export class Engine implements LeaseSource {
     return mirror
   }
 
+  private noteFreshness(commitTimeMs: number): void {
+    const seconds = (this.options.clock.nowMs() - commitTimeMs) / 1000
+    this.telemetry.observe('moonlink_freshness_seconds', Math.max(0, seconds))
+  }
+
   /** The other tables do not wait for what the pause commits. */
   private pause(table: TableName, code: string, reason: string): void {
     const mirror = this.mirrors.get(formatTableName(table))
@@ -315,17 +329,19 @@ export class Engine implements LeaseSource {
     const { memoryLimitBytes } = this.options.limits
     if (this.memoryBytes < memoryLimitBytes * FLUSH_SHARE) return
     let flushed = this.flushLargest()
+    const startedMs = this.options.clock.nowMs()
     while (this.memoryBytes >= memoryLimitBytes * WAIT_SHARE) {
       const before = this.memoryBytes
       const outcome = await flushed
       const mustWait = outcome === 'failed' || [...this.mirrors.values()].some((mirror) => mirror.isHoldingForCopy)
       if (this.memoryBytes >= before) {
         // What is left is an open transaction or indexes: waiting would not free it.
-        if (!mustWait) return
+        if (!mustWait) break
         await this.options.clock.sleep(HOLD_POLL_MS)
       }
       flushed = this.flushLargest()
     }
+    this.telemetry.count('moonlink_backpressure_seconds_total', (this.options.clock.nowMs() - startedMs) / 1000)
   }
 
   private async flushLargest(): Promise<'done' | 'failed'> {

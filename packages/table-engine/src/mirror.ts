@@ -15,9 +15,11 @@ import {
   type TableName,
   type TableSchema,
   type TableStorage,
+  type Telemetry,
 } from '@moonlink/core'
 import type { TablePlan } from '@moonlink/union-read'
 import { applyBatch } from './apply-batch.ts'
+import { commitPhase } from './commit-phase.ts'
 import { adoptCompaction, chooseCompaction, compactionLsn, writeCompaction } from './compaction.ts'
 import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } from './flush.ts'
 import { copyBatch, dropThrough, heldBytes } from './held-batches.ts'
@@ -62,6 +64,7 @@ export interface MirrorStatus {
 export interface MirrorHost {
   readonly clock: Clock
   readonly logger: Logger
+  readonly telemetry: Telemetry
   readonly limits: EngineLimits
   readonly sealedFiles: SealedFiles
   appliedLsn(): Lsn
@@ -200,6 +203,7 @@ export class Mirror {
     this.copyBuffer ??= new BatchBuilder(this.spec.schema.fields)
     this.copyBuffer.appendRange(batch)
     this.copiedRows += batch.length
+    this.host.telemetry.count('moonlink_copied_rows_total', batch.length, { table: this.name })
     const { flushRows, flushBytes } = this.host.limits
     if (this.copyBuffer.length >= flushRows || this.copyBuffer.usedBytes >= Math.min(flushBytes, COPY_FILE_BYTES)) await this.writeCopied()
   }
@@ -441,7 +445,8 @@ export class Mirror {
       this.frozen = { flush: frozen, written: null }
     }
     try {
-      await this.commitFrozen(this.frozen)
+      const { frozen } = this
+      await this.host.telemetry.span('flush', { table: this.name, lsn: formatLsn(frozen.flush.lsn) }, () => this.commitFrozen(frozen))
       this.reason = null
       this.retryDelayMs = RETRY_FIRST_MS
       this.dirtySinceMs = null
@@ -456,15 +461,19 @@ export class Mirror {
   private async commitFrozen(frozen: { flush: FrozenFlush; written: WrittenFlush | null }): Promise<void> {
     const { flush } = frozen
     const { storage } = this.spec
-    frozen.written ??= await writeFlush(this.state, flush, this.host.sealedFiles)
+    frozen.written ??= await commitPhase(this.host, this.name, 'write', () => writeFlush(this.state, flush, this.host.sealedFiles))
     const { written } = frozen
-    const snapshot = await storage.commit({
-      kind: 'append',
-      addFiles: written.staged ? [written.staged] : [],
-      removeFiles: [],
-      vectors: flush.vectors.map(({ vector }) => vector),
-      lsn: flush.lsn,
-    })
+    const snapshot = await commitPhase(this.host, this.name, 'commit', () =>
+      storage.commit({
+        kind: 'append',
+        addFiles: written.staged ? [written.staged] : [],
+        removeFiles: [],
+        vectors: flush.vectors.map(({ vector }) => vector),
+        lsn: flush.lsn,
+      }),
+    )
+    this.host.telemetry.count('moonlink_commits_total', 1, { table: this.name, kind: 'flush' })
+    this.host.telemetry.count('moonlink_flushed_rows_total', written.staged?.recordCount ?? 0, { table: this.name })
     const index = await this.openIndexOf(written.staged, snapshot.files)
     await this.lock.run(() => {
       adoptFlush(this.state, flush, written, snapshot, index)
@@ -490,7 +499,7 @@ export class Mirror {
 
   private async maintain(): Promise<void> {
     const sources = chooseCompaction(this.state, this.host.limits.compaction)
-    if (sources.length > 0) await this.compact(sources)
+    if (sources.length > 0) await this.host.telemetry.span('compaction', { table: this.name, files: sources.length }, () => this.compact(sources))
     const now = this.host.clock.nowMs()
     if (now - this.lastExpiryMs < this.host.limits.expiry.intervalMs) return
     this.lastExpiryMs = now
@@ -515,10 +524,12 @@ export class Mirror {
       source.dead.dispose()
       await this.host.sealedFiles.remove(source.file.path)
     }
+    this.host.telemetry.count('moonlink_commits_total', 1, { table: this.name, kind: 'compaction' })
     this.host.logger.info('files compacted', { table: this.name, files: sources.length, lsn: formatLsn(this.floor) })
   }
 
   private retryLater(error: MoonlinkError): void {
+    this.host.telemetry.count('moonlink_errors_total', 1, { where: 'commit', kind: error.kind, code: error.code })
     this.reason = `${error.code} ${error.message}`
     this.retryAtMs = this.host.clock.nowMs() + this.retryDelayMs
     this.retryDelayMs = Math.min(this.retryDelayMs * 2, RETRY_MAX_MS)
@@ -527,6 +538,8 @@ export class Mirror {
   /** Ends the mirror for good; other tables go on. `tick` records it, so that the slot is held until then. */
   private fail(error: unknown): void {
     this.phase = 'failed'
+    const known = isMoonlinkError(error) ? error : { kind: 'bug', code: 'BUG' }
+    this.host.telemetry.count('moonlink_errors_total', 1, { where: 'table', kind: known.kind, code: known.code })
     this.reason = isMoonlinkError(error) ? `${error.code} ${error.message}` : String(error)
     const stack = error instanceof Error ? error.stack : undefined
     this.host.logger.error('table failed', { table: this.name, reason: this.reason, stack })

@@ -1,22 +1,21 @@
-import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import type { Environment } from '../config/environment.ts'
 import { loadConfig } from '../config/load.ts'
 import { setKey, type Settings } from '../config/layers.ts'
 import { BackendClient } from './client.ts'
 import * as commands from './commands.ts'
+import { packageVersion } from '../version.ts'
 import { verifyTables } from './verify.ts'
 import { usageError } from './exit.ts'
 import type { SourceFlags, StartFlags } from './start.ts'
 
 const collect = (value: string, before: string[]) => [...before, value]
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
 const defaultUrl = 'http://127.0.0.1:3030'
 
 /** The command line. `start` and `uninstall` are loaded when they are run, so that the client commands stay quick. */
 export function createProgram(environment: Environment, workingDirectory: string): Command {
   const program = new Command('moonlink').description('Mirrors Postgres tables into Apache Iceberg, moments behind.')
-  program.version(version, '--version').exitOverride().showHelpAfterError('(--help tells more)').enablePositionalOptions()
+  program.version(packageVersion, '--version').exitOverride().showHelpAfterError('(--help tells more)').enablePositionalOptions()
 
   withSettings(program.command('start').description('mirror until stopped')).action(async (flags: StartFlags) => {
     const { start } = await import('./start.ts')

@@ -19,6 +19,10 @@ export function environmentLayer(environment: Environment): Layer & { readonly w
     setKey(settings, 'source.url', environment['DATABASE_URL'])
     origins.set('source.url', 'DATABASE_URL')
   }
+  if (environment['OTEL_EXPORTER_OTLP_ENDPOINT']) {
+    setKey(settings, 'telemetry.otlpEndpoint', environment['OTEL_EXPORTER_OTLP_ENDPOINT'])
+    origins.set('telemetry.otlpEndpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT')
+  }
   const byVariable = new Map(settingKeys().map((setting) => [setting.variable, setting]))
   for (const [variable, value] of Object.entries(environment)) {
     if (!variable.startsWith('MOONLINK_') || value === undefined || value === '' || otherVariables.has(variable)) continue

@@ -213,6 +213,16 @@ const parquet = z
   .prefault({})
   .describe('Writing data files.')
 
+const telemetry = z
+  .strictObject({
+    otlpEndpoint: z
+      .url()
+      .optional()
+      .describe('Base URL of an OpenTelemetry collector (OTLP over HTTP) that traces are sent to; OTEL_EXPORTER_OTLP_ENDPOINT otherwise. Without one none are made.'),
+  })
+  .prefault({})
+  .describe('Traces. Metrics are always at /metrics of the HTTP API, for Prometheus.')
+
 const log = z
   .strictObject({
     level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).prefault('info').describe('Least level that is logged.'),
@@ -251,6 +261,7 @@ export const configSchema = z.strictObject({
   copy,
   cache,
   parquet,
+  telemetry,
   log,
 })
 

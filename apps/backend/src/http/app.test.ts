@@ -1,4 +1,4 @@
-import { MoonlinkError, parseJsonLossless, silentLogger } from '@moonlink/core'
+import { MoonlinkError, parseJsonLossless, silentLogger, silentTelemetry } from '@moonlink/core'
 import { describe, expect, test } from 'vitest'
 import type { Operations } from '../service/operations.ts'
 import { createApi } from './app.ts'
@@ -25,7 +25,13 @@ function fake(overrides: Partial<Operations> = {}): Operations {
 }
 
 function api(overrides: Partial<Operations> = {}, options: { token?: string; loopback?: boolean } = {}) {
-  const app = createApi(fake(overrides), { loopback: true, logger: silentLogger, ...options })
+  const app = createApi(fake(overrides), {
+    loopback: true,
+    logger: silentLogger,
+    telemetry: silentTelemetry,
+    metrics: async () => 'moonlink_up 1\n',
+    ...options,
+  })
   return (path: string, init: { method?: string; body?: string; headers?: Record<string, string> } = {}) =>
     app.request(`http://localhost:3030${path}`, { ...init, headers: { host: 'localhost:3030', ...init.headers } })
 }

@@ -1,4 +1,4 @@
-import { MoonlinkError, type Logger } from '@moonlink/core'
+import { MoonlinkError, type Logger, type Telemetry } from '@moonlink/core'
 import { Hono, type Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import type { z } from 'zod'
@@ -8,6 +8,8 @@ import { errorBody, invalidRequest, statusOf, toMoonlinkError } from './errors.t
 import { refuseCrossSite, requireToken } from './guard.ts'
 import { openApiDocument } from './openapi.ts'
 
+/** Of Prometheus' text format. */
+const prometheusContentType = 'text/plain; version=0.0.4; charset=utf-8'
 const bodyLimitBytes = 4 * 2 ** 20
 
 export interface ApiOptions {
@@ -16,6 +18,9 @@ export interface ApiOptions {
   /** Whether the server listens on loopback: then only loopback's own names are accepted as `Host`. */
   readonly loopback: boolean
   readonly logger: Logger
+  readonly telemetry: Telemetry
+  /** The page that Prometheus scrapes. */
+  metrics(): Promise<string>
 }
 
 /** The HTTP API over a running backend. */
@@ -33,6 +38,7 @@ export function createApi(operations: Operations, options: ApiOptions): Hono {
   api.onError((thrown, context) => {
     const error = toMoonlinkError(thrown)
     const status = statusOf(error)
+    options.telemetry.count('moonlink_errors_total', 1, { where: 'http', kind: error.kind, code: error.code })
     if (status === 500)
       options.logger.error(error.message, {
         code: error.code,
@@ -47,6 +53,8 @@ export function createApi(operations: Operations, options: ApiOptions): Hono {
     if (guarded !== null && endpoint.open !== true) api.on(endpoint.method.toUpperCase(), endpoint.path, guarded)
     api.on(endpoint.method.toUpperCase(), endpoint.path, async (context) => endpoint.handle(operations, await readInput(endpoint, context)))
   }
+  if (guarded !== null) api.get('/metrics', guarded)
+  api.get('/metrics', async (context) => context.body(await options.metrics(), 200, { 'content-type': prometheusContentType }))
   const document = openApiDocument(endpoints, options.token !== undefined)
   api.get('/openapi.json', (context) => context.json(document))
   return api

@@ -15,6 +15,8 @@ export function openApiDocument(endpoints: readonly Endpoint[], secured: boolean
       [endpoint.method]: operation,
     }
   }
+  const page = { description: 'The metrics.', content: { 'text/plain': { schema: { type: 'string' } } } }
+  paths['/metrics'] = { get: { operationId: 'metrics', summary: "Metrics in Prometheus' text format.", responses: { 200: page } } }
   return {
     openapi: '3.1.0',
     info: {

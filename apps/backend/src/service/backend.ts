@@ -1,4 +1,4 @@
-import { formatTableName, maxLsn, MoonlinkError, type Clock, type Logger, type Lsn, type Random } from '@moonlink/core'
+import { formatTableName, maxLsn, MoonlinkError, type Clock, type Logger, type Lsn, type Random, type Telemetry } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
@@ -23,6 +23,7 @@ export interface BackendParts {
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
+  readonly telemetry: Telemetry
 }
 
 const tickMs = 100
@@ -63,6 +64,7 @@ export class MoonlinkBackend implements Operations {
       clock,
       random,
       logger,
+      telemetry: parts.telemetry,
       firstLsn: slotLsn,
       onFailure: (error) => this.#ended.resolve(error),
     })
@@ -140,7 +142,12 @@ export class MoonlinkBackend implements Operations {
 
   async query(request: QueryRequest): Promise<RunningQuery> {
     this.#refuseWhileClosing()
-    return this.#nudging(this.#parts.sql.query(request.sql, request.atLsn, request.timeoutMs))
+    const { clock, sql, telemetry } = this.#parts
+    const startedMs = clock.nowMs()
+    const run = () => this.#nudging(sql.query(request.sql, request.atLsn, request.timeoutMs))
+    const running = await telemetry.span('query', {}, run)
+    telemetry.observe('moonlink_query_seconds', (clock.nowMs() - startedMs) / 1000)
+    return running
   }
 
   async wait(request: { readonly lsn: Lsn | null; readonly iceberg: boolean; readonly timeoutMs: number }): Promise<Lsn> {

@@ -1,10 +1,14 @@
 import { join } from 'node:path'
-import { MoonlinkError, silentLogger, systemClock, systemRandom, type Logger } from '@moonlink/core'
+import { MoonlinkError, silentLogger, systemClock, systemRandom, type Logger, type Telemetry } from '@moonlink/core'
 import { startPostgres } from '@moonlink/embedded-pg'
 import { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import { redactUrl } from '../config/source-url.ts'
 import { makeShop, ShopLoad } from '../demo/shop.ts'
+import { PrometheusTelemetry } from '../telemetry/prometheus.ts'
+import { openSpans } from '../telemetry/spans.ts'
+import { stateSamples } from '../telemetry/state-gauges.ts'
+import { packageVersion } from '../version.ts'
 import { MoonlinkBackend } from './backend.ts'
 import { CloseStack } from './close-stack.ts'
 import { engineLimits } from './limits.ts'
@@ -23,6 +27,9 @@ export interface ComposeOptions {
 export interface ComposedBackend {
   readonly backend: MoonlinkBackend
   readonly logger: Logger
+  readonly telemetry: Telemetry
+  /** The page that Prometheus scrapes. */
+  metrics(): Promise<string>
   /** The source for people, without its password. */
   readonly sourceName: string
   /** Names of the mirrored tables. */
@@ -46,12 +53,15 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const random = systemRandom
     const source = await openSource(config, url, logger)
     stack.push(() => source.close())
+    const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion)
+    stack.push(() => spans.close())
+    const telemetry = new PrometheusTelemetry(spans)
     const warehouse = await openWarehouse(config, { clock, random, logger })
     stack.push(() => warehouse.close())
-    const engine = new Engine({ clock, random, logger, indexDirectory: join(config.stateDir, 'index'), limits: engineLimits(config) })
+    const engine = new Engine({ clock, random, logger, telemetry, indexDirectory: join(config.stateDir, 'index'), limits: engineLimits(config) })
     const sql = await openQueryEngine(config, engine, warehouse.localFiles, logger)
     stack.push(() => sql.close())
-    const backend = await MoonlinkBackend.start({ config, source, warehouse, engine, sql, clock, random, logger })
+    const backend = await MoonlinkBackend.start({ config, source, warehouse, engine, sql, clock, random, logger, telemetry })
     stack.push(() => backend.close())
     if (demo !== null) {
       const load = new ShopLoad(demo, clock, logger)
@@ -61,6 +71,8 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     return {
       backend,
       logger,
+      telemetry,
+      metrics: async () => telemetry.page(stateSamples(await backend.status(), { bytes: engine.memoryBytes, limitBytes: config.memory.limitBytes })),
       sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
       tables: listed.filter((table) => table.mirrored).map((table) => table.name),
       leftOut: listed.flatMap(({ mirrored, reason }) => (mirrored || reason === null ? [] : [reason])),

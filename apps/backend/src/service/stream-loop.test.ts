@@ -1,4 +1,4 @@
-import { MoonlinkError, silentLogger, systemClock, type ChangeStream, type Lsn, type SourceEvent } from '@moonlink/core'
+import { MoonlinkError, silentLogger, silentTelemetry, systemClock, type ChangeStream, type Lsn, type SourceEvent } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import { StreamLoop } from './stream-loop.ts'
 
@@ -65,6 +65,7 @@ function setUp(openStream: (attempt: number) => FakeStream, rollsBack = false) {
     clock: systemClock,
     random,
     logger: silentLogger,
+    telemetry: silentTelemetry,
     onFailure: (error) => failures.push(error),
   })
   return { loop, engine, opened, streams, failures }

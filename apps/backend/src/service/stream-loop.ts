@@ -8,6 +8,7 @@ import {
   type Lsn,
   type Random,
   type SourceEvent,
+  type Telemetry,
 } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
@@ -20,6 +21,7 @@ export interface StreamLoopOptions {
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
+  readonly telemetry: Telemetry
   /** Called once where the stream can't go on: not for what may pass. */
   readonly onFailure: (error: Error) => void
 }
@@ -133,6 +135,7 @@ export class StreamLoop {
     const { logger, onFailure } = this.#options
     const error = toMoonlinkError(thrown)
     this.#trouble = `${error.code} ${error.message}`
+    this.#options.telemetry.count('moonlink_errors_total', 1, { where: 'stream', kind: error.kind, code: error.code })
     if (error.kind === 'retry') {
       logger.warn('the change stream was lost and is opened again', { code: error.code, error: error.message, attempt: this.#attempts })
       return true
@@ -154,6 +157,7 @@ export class StreamLoop {
     this.#stream = stream
     this.#opened = true
     this.#trouble = null
+    this.#options.telemetry.count('moonlink_stream_opens_total')
     logger.info('the change stream is open', { after: formatLsn(after) })
     await this.#applyUntilStopped(stream[Symbol.asyncIterator]())
   }

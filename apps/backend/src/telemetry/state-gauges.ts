@@ -1,0 +1,64 @@
+import { parseLsn } from '@moonlink/core'
+import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
+import type { StateMetricName } from './metrics.ts'
+
+export interface Sample {
+  readonly metric: StateMetricName
+  readonly labels: Readonly<Record<string, string>>
+  readonly value: number
+}
+
+const STATES = ['copying', 'streaming', 'paused', 'failed'] as const
+const VERDICTS = { equal: 1, different: 0, failed: -1 } as const
+
+/** What a status says, as samples. */
+export function stateSamples(status: StatusReport, memory: { readonly bytes: number; readonly limitBytes: number }): Sample[] {
+  const { source } = status
+  const confirmed = source.confirmedFlushLsn
+  const samples: Sample[] = [
+    { metric: 'moonlink_up', labels: {}, value: source.connected ? 1 : 0 },
+    { metric: 'moonlink_source_lsn_bytes', labels: {}, value: position(source.sourceLsn) },
+    ...(confirmed === null ? [] : [{ metric: 'moonlink_slot_confirmed_lsn_bytes' as const, labels: {}, value: position(confirmed) }]),
+    { metric: 'moonlink_slot_retained_bytes', labels: {}, value: source.lagBytes },
+    { metric: 'moonlink_memory_bytes', labels: {}, value: memory.bytes },
+    { metric: 'moonlink_memory_limit_bytes', labels: {}, value: memory.limitBytes },
+  ]
+  return samples.concat(status.tables.flatMap(tableSamples))
+}
+
+function tableSamples(table: TableStatusReport): Sample[] {
+  const labels = { table: table.name }
+  const samples: Sample[] = STATES.map((state) => ({
+    metric: 'moonlink_table_state',
+    labels: { ...labels, state },
+    value: table.state === state ? 1 : 0,
+  }))
+  const add = (metric: StateMetricName, value: number | null) => {
+    if (value !== null) samples.push({ metric, labels, value })
+  }
+  const lsn = (text: string | null) => (text === null ? null : position(text))
+  add('moonlink_table_rows', table.rows)
+  add('moonlink_table_applied_lsn_bytes', lsn(table.appliedLsn))
+  add('moonlink_table_durable_lsn_bytes', lsn(table.durableLsn))
+  add('moonlink_table_committed_lsn_bytes', lsn(table.committedLsn))
+  add('moonlink_table_lag_bytes', table.lagBytes)
+  add('moonlink_table_lag_seconds', table.lagMs / 1000)
+  add('moonlink_table_memory_bytes', table.memoryBytes)
+  add('moonlink_table_memory_rows', table.memoryRows)
+  add('moonlink_table_data_files', table.dataFiles)
+  add('moonlink_table_deletion_vectors', table.deletionVectors)
+  add('moonlink_table_copy_ratio', copyRatio(table))
+  add('moonlink_table_verified', table.verified === null ? null : VERDICTS[table.verified.result])
+  add('moonlink_table_verified_timestamp_seconds', table.verified === null ? null : table.verified.atMs / 1000)
+  return samples
+}
+
+function copyRatio({ state, rows, estimatedRows }: TableStatusReport): number | null {
+  if (state !== 'copying' || estimatedRows === null || estimatedRows === 0) return null
+  return Math.min(1, rows / estimatedRows)
+}
+
+/** Exact below 2^53, which is 8 PiB of log. */
+function position(lsn: string): number {
+  return Number(parseLsn(lsn))
+}

@@ -1,0 +1,105 @@
+import { createServer } from 'node:http'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import type { StatusReport } from '../http/schemas.ts'
+import { eventMetrics, stateMetrics } from './metrics.ts'
+import { PrometheusTelemetry } from './prometheus.ts'
+import { openSpans } from './spans.ts'
+import { stateSamples } from './state-gauges.ts'
+
+const root = join(import.meta.dirname, '../../../..')
+const noSpans = await openSpans(undefined, '1')
+
+const status: StatusReport = {
+  source: {
+    database: 'shop',
+    serverVersion: '18.4',
+    slot: 's',
+    publication: 'p',
+    connected: true,
+    reason: null,
+    sourceLsn: '1/10',
+    confirmedFlushLsn: null,
+    lagBytes: 7,
+  },
+  warehouse: 'file:///w',
+  tables: [
+    {
+      name: 'shop.orders',
+      state: 'copying',
+      reason: null,
+      rows: 50,
+      appliedLsn: null,
+      durableLsn: null,
+      committedLsn: '0/F',
+      lagBytes: 0,
+      lagMs: 1500,
+      metadataLocation: null,
+      snapshotId: null,
+      dataFiles: 2,
+      deletionVectors: 1,
+      memoryRows: 3,
+      memoryBytes: 2048,
+      lastCommitTimeMs: null,
+      estimatedRows: 200,
+      verified: { result: 'different', atMs: 5000, lsn: '0/1', reason: null },
+    },
+  ],
+}
+
+test('the page has what was counted, what was observed and the state', async () => {
+  const telemetry = new PrometheusTelemetry(noSpans)
+  telemetry.count('moonlink_changes_total', 5, { table: 'shop.orders' })
+  telemetry.observe('moonlink_freshness_seconds', 0.02)
+  const page = await telemetry.page(stateSamples(status, { bytes: 10, limitBytes: 100 }))
+  for (const line of [
+    'moonlink_changes_total{table="shop.orders"} 5',
+    'moonlink_freshness_seconds_bucket{le="0.025"} 1',
+    'moonlink_freshness_seconds_bucket{le="0.01"} 0',
+    'moonlink_source_lsn_bytes 4294967312',
+    'moonlink_table_state{table="shop.orders",state="copying"} 1',
+    'moonlink_table_state{table="shop.orders",state="failed"} 0',
+    'moonlink_table_copy_ratio{table="shop.orders"} 0.25',
+    'moonlink_table_verified{table="shop.orders"} 0',
+    'moonlink_table_lag_seconds{table="shop.orders"} 1.5',
+  ])
+    expect(page.split('\n')).toContain(line)
+  // A table that is gone leaves the page.
+  expect(await telemetry.page(stateSamples({ ...status, tables: [] }, { bytes: 0, limitBytes: 1 }))).not.toContain('moonlink_table_rows{')
+  expect(() => telemetry.count('moonlink_unknown_total')).toThrow('list of metrics')
+})
+
+test('alert rules, dashboard and docs name metrics that exist, and the docs name all', () => {
+  const known = new Set([...eventMetrics, ...stateMetrics].map(({ name }) => name))
+  const read = (path: string) => readFileSync(join(root, path), 'utf8')
+  const named = (text: string) => new Set([...text.matchAll(/moonlink_[a-z_]+/g)].map(([name]) => name.replace(/_(bucket|sum|count)$/, '')))
+  for (const path of ['ops/alerts.yaml', 'ops/grafana-dashboard.json', 'docs/OBSERVABILITY.md'])
+    for (const name of named(read(path))) expect(known, `${path} names ${name}`).toContain(name)
+  expect([...known].filter((name) => !named(read('docs/OBSERVABILITY.md')).has(name))).toEqual([])
+})
+
+test('spans reach a collector, with their errors and parents', async () => {
+  const bodies: { resourceSpans: { scopeSpans: { spans: { name: string; parentSpanId?: string; spanId: string; status: { code?: number } }[] }[] }[] }[] = []
+  const server = createServer((request, response) => {
+    let text = ''
+    request.on('data', (chunk: Buffer) => (text += chunk.toString()))
+    request.on('end', () => {
+      bodies.push(JSON.parse(text) as (typeof bodies)[number])
+      response.end('{}')
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  const spans = await openSpans(`http://127.0.0.1:${port}/`, '1')
+  await spans.span('flush', { table: 'a.b' }, async () => {
+    await expect(spans.span('commit', {}, () => Promise.reject(new Error('no')))).rejects.toThrow('no')
+  })
+  await spans.close()
+  server.close()
+  const sent = bodies.flatMap((body) => body.resourceSpans.flatMap((resource) => resource.scopeSpans.flatMap((scope) => scope.spans)))
+  const flush = sent.find(({ name }) => name === 'flush')!
+  const commit = sent.find(({ name }) => name === 'commit')!
+  expect(commit.parentSpanId).toBe(flush.spanId)
+  expect(commit.status.code).toBe(2)
+})
