@@ -31,7 +31,7 @@ export async function openSpans(endpoint: string | undefined, serviceVersion: st
           return await work()
         } catch (error) {
           span.recordException(error as Error)
-          span.setStatus({ code: SpanStatusCode.ERROR, message: String((error as Error).message) })
+          span.setStatus({ code: SpanStatusCode.ERROR, message: (error as Error).message })
           throw error
         } finally {
           span.end()
