@@ -2,8 +2,10 @@ import { writeFileSync } from 'node:fs'
 import { eventMetrics, stateMetrics, type Metric } from '../src/telemetry/metrics.ts'
 
 /** Writes docs/OBSERVABILITY.md from the list of metrics. */
-const row = ({ name, kind, labels, help }: Metric) => `| \`${name}\` | ${kind} | ${labels.map((label) => `\`${label}\``).join(', ')} | ${help} |`
-const tableOf = (metrics: readonly Metric[]) => ['| metric | kind | labels | meaning |', '| --- | --- | --- | --- |', ...metrics.map(row)].join('\n')
+const row = ({ name, kind, labels, help }: Metric) =>
+  `| \`${name}\` | ${kind} | ${labels.map((label) => `\`${label}\``).join(', ')} | ${help} |`
+const tableOf = (metrics: readonly Metric[]) =>
+  ['| metric | kind | labels | meaning |', '| --- | --- | --- | --- |', ...metrics.map(row)].join('\n')
 
 const text = `# Observability
 

@@ -499,7 +499,8 @@ export class Mirror {
 
   private async maintain(): Promise<void> {
     const sources = chooseCompaction(this.state, this.host.limits.compaction)
-    if (sources.length > 0) await this.host.telemetry.span('compaction', { table: this.name, files: sources.length }, () => this.compact(sources))
+    if (sources.length > 0)
+      await this.host.telemetry.span('compaction', { table: this.name, files: sources.length }, () => this.compact(sources))
     const now = this.host.clock.nowMs()
     if (now - this.lastExpiryMs < this.host.limits.expiry.intervalMs) return
     this.lastExpiryMs = now

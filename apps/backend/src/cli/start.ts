@@ -69,7 +69,13 @@ interface Serving {
 
 async function serve(config: Config, composed: ComposedBackend, output: Output): Promise<Serving> {
   const { backend, logger, telemetry } = composed
-  const api = createApi(backend, { token: config.http.token, loopback: isLoopback(config.http.listen), logger, telemetry, metrics: () => composed.metrics() })
+  const api = createApi(backend, {
+    token: config.http.token,
+    loopback: isLoopback(config.http.listen),
+    logger,
+    telemetry,
+    metrics: () => composed.metrics(),
+  })
   const server = await listen(api, config.http.listen)
   for (const line of welcome(config, composed, server.url)) output.note(line)
   return { view: output.follow(composed, hints(config, composed)), close: () => server.close() }

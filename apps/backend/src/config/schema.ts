@@ -218,7 +218,9 @@ const telemetry = z
     otlpEndpoint: z
       .url()
       .optional()
-      .describe('Base URL of an OpenTelemetry collector (OTLP over HTTP) that traces are sent to; OTEL_EXPORTER_OTLP_ENDPOINT otherwise. Without one none are made.'),
+      .describe(
+        'Base URL of an OpenTelemetry collector (OTLP over HTTP) that traces are sent to; OTEL_EXPORTER_OTLP_ENDPOINT otherwise. Without one none are made.',
+      ),
   })
   .prefault({})
   .describe('Traces. Metrics are always at /metrics of the HTTP API, for Prometheus.')

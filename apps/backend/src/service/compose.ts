@@ -58,7 +58,14 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const telemetry = new PrometheusTelemetry(spans)
     const warehouse = await openWarehouse(config, { clock, random, logger })
     stack.push(() => warehouse.close())
-    const engine = new Engine({ clock, random, logger, telemetry, indexDirectory: join(config.stateDir, 'index'), limits: engineLimits(config) })
+    const engine = new Engine({
+      clock,
+      random,
+      logger,
+      telemetry,
+      indexDirectory: join(config.stateDir, 'index'),
+      limits: engineLimits(config),
+    })
     const sql = await openQueryEngine(config, engine, warehouse.localFiles, logger)
     stack.push(() => sql.close())
     const backend = await MoonlinkBackend.start({ config, source, warehouse, engine, sql, clock, random, logger, telemetry })
@@ -72,7 +79,8 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       backend,
       logger,
       telemetry,
-      metrics: async () => telemetry.page(stateSamples(await backend.status(), { bytes: engine.memoryBytes, limitBytes: config.memory.limitBytes })),
+      metrics: async () =>
+        telemetry.page(stateSamples(await backend.status(), { bytes: engine.memoryBytes, limitBytes: config.memory.limitBytes })),
       sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
       tables: listed.filter((table) => table.mirrored).map((table) => table.name),
       leftOut: listed.flatMap(({ mirrored, reason }) => (mirrored || reason === null ? [] : [reason])),

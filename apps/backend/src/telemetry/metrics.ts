@@ -29,7 +29,12 @@ export const eventMetrics: readonly Metric[] = [
     labels: ['table', 'phase'],
     buckets: latency,
   },
-  { name: 'moonlink_commits_total', kind: 'counter', help: 'Iceberg commits, by kind: flush, compaction, copy.', labels: ['table', 'kind'] },
+  {
+    name: 'moonlink_commits_total',
+    kind: 'counter',
+    help: 'Iceberg commits, by kind: flush, compaction, copy.',
+    labels: ['table', 'kind'],
+  },
   { name: 'moonlink_flushed_rows_total', kind: 'counter', help: 'Rows written by flushes.', labels: table },
   {
     name: 'moonlink_backpressure_seconds_total',
@@ -37,8 +42,18 @@ export const eventMetrics: readonly Metric[] = [
     help: 'Time the source was made to wait because memory was near its limit.',
     labels: [],
   },
-  { name: 'moonlink_stream_opens_total', kind: 'counter', help: 'Times the change stream was opened; more than one means it was lost.', labels: [] },
-  { name: 'moonlink_errors_total', kind: 'counter', help: 'Errors, by where they came up, kind and code.', labels: ['where', 'kind', 'code'] },
+  {
+    name: 'moonlink_stream_opens_total',
+    kind: 'counter',
+    help: 'Times the change stream was opened; more than one means it was lost.',
+    labels: [],
+  },
+  {
+    name: 'moonlink_errors_total',
+    kind: 'counter',
+    help: 'Errors, by where they came up, kind and code.',
+    labels: ['where', 'kind', 'code'],
+  },
   { name: 'moonlink_query_seconds', kind: 'histogram', help: 'SQL queries, until their first rows.', labels: [], buckets: latency },
 ]
 
@@ -48,13 +63,28 @@ export const stateMetrics = [
   { name: 'moonlink_source_lsn_bytes', kind: 'gauge', help: 'How far the source has come, as a byte position in its log.', labels: [] },
   { name: 'moonlink_slot_confirmed_lsn_bytes', kind: 'gauge', help: 'What the slot has been told it may forget.', labels: [] },
   { name: 'moonlink_slot_retained_bytes', kind: 'gauge', help: 'Write-ahead log that the slot makes the source keep.', labels: [] },
-  { name: 'moonlink_table_state', kind: 'gauge', help: '1 for the state the table is in: copying, streaming, paused, failed.', labels: ['table', 'state'] },
+  {
+    name: 'moonlink_table_state',
+    kind: 'gauge',
+    help: '1 for the state the table is in: copying, streaming, paused, failed.',
+    labels: ['table', 'state'],
+  },
   { name: 'moonlink_table_rows', kind: 'gauge', help: 'Rows that a read sees; while copying, rows copied so far.', labels: table },
   { name: 'moonlink_table_applied_lsn_bytes', kind: 'gauge', help: 'Reads cover every change up to here.', labels: table },
   { name: 'moonlink_table_durable_lsn_bytes', kind: 'gauge', help: 'Up to here nothing is lost if the process dies.', labels: table },
   { name: 'moonlink_table_committed_lsn_bytes', kind: 'gauge', help: 'Iceberg covers every change up to here.', labels: table },
-  { name: 'moonlink_table_lag_bytes', kind: 'gauge', help: 'Log between what the source has committed and what reads show.', labels: table },
-  { name: 'moonlink_table_lag_seconds', kind: 'gauge', help: 'For how long reads have been behind the source; 0 when they are not.', labels: table },
+  {
+    name: 'moonlink_table_lag_bytes',
+    kind: 'gauge',
+    help: 'Log between what the source has committed and what reads show.',
+    labels: table,
+  },
+  {
+    name: 'moonlink_table_lag_seconds',
+    kind: 'gauge',
+    help: 'For how long reads have been behind the source; 0 when they are not.',
+    labels: table,
+  },
   { name: 'moonlink_table_memory_bytes', kind: 'gauge', help: 'Memory that rows, indexes and deletes of the table take.', labels: table },
   { name: 'moonlink_table_memory_rows', kind: 'gauge', help: 'Rows in memory.', labels: table },
   { name: 'moonlink_table_data_files', kind: 'gauge', help: 'Data files of the current snapshot.', labels: table },
@@ -62,7 +92,7 @@ export const stateMetrics = [
   {
     name: 'moonlink_table_copy_ratio',
     kind: 'gauge',
-    help: 'Share of the initial copy that is done, by the source\'s estimate; absent when not copying.',
+    help: "Share of the initial copy that is done, by the source's estimate; absent when not copying.",
     labels: table,
   },
   {
@@ -71,7 +101,12 @@ export const stateMetrics = [
     help: 'Last comparison with the source: 1 equal, 0 different, -1 failed; absent where there was none.',
     labels: table,
   },
-  { name: 'moonlink_table_verified_timestamp_seconds', kind: 'gauge', help: 'When that comparison ended, seconds since 1970.', labels: table },
+  {
+    name: 'moonlink_table_verified_timestamp_seconds',
+    kind: 'gauge',
+    help: 'When that comparison ended, seconds since 1970.',
+    labels: table,
+  },
   { name: 'moonlink_memory_bytes', kind: 'gauge', help: 'Memory that all tables take; kept below the limit.', labels: [] },
   { name: 'moonlink_memory_limit_bytes', kind: 'gauge', help: 'The configured limit (memory.limitBytes).', labels: [] },
 ] as const satisfies readonly Metric[]

@@ -10,14 +10,19 @@ const none: Spans = { span: (_name, _labels, work) => work(), close: async () =>
 /** Spans to an OpenTelemetry collector over OTLP/HTTP; without an endpoint none are made, and the libraries for it are not loaded. */
 export async function openSpans(endpoint: string | undefined, serviceVersion: string): Promise<Spans> {
   if (endpoint === undefined) return none
-  const [{ context, SpanStatusCode }, { AsyncLocalStorageContextManager }, { BatchSpanProcessor, TracerProvider }, { OTLPTraceExporter }, resources] =
-    await Promise.all([
-      import('@opentelemetry/api'),
-      import('@opentelemetry/context-async-hooks'),
-      import('@opentelemetry/sdk-trace'),
-      import('@opentelemetry/exporter-trace-otlp-http'),
-      import('@opentelemetry/resources'),
-    ])
+  const [
+    { context, SpanStatusCode },
+    { AsyncLocalStorageContextManager },
+    { BatchSpanProcessor, TracerProvider },
+    { OTLPTraceExporter },
+    resources,
+  ] = await Promise.all([
+    import('@opentelemetry/api'),
+    import('@opentelemetry/context-async-hooks'),
+    import('@opentelemetry/sdk-trace'),
+    import('@opentelemetry/exporter-trace-otlp-http'),
+    import('@opentelemetry/resources'),
+  ])
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
   const provider = new TracerProvider({
     resource: resources.resourceFromAttributes({ 'service.name': 'moonlink', 'service.version': serviceVersion }),

@@ -80,7 +80,9 @@ test('alert rules, dashboard and docs name metrics that exist, and the docs name
 })
 
 test('spans reach a collector, with their errors and parents', async () => {
-  const bodies: { resourceSpans: { scopeSpans: { spans: { name: string; parentSpanId?: string; spanId: string; status: { code?: number } }[] }[] }[] }[] = []
+  const bodies: {
+    resourceSpans: { scopeSpans: { spans: { name: string; parentSpanId?: string; spanId: string; status: { code?: number } }[] }[] }[]
+  }[] = []
   const server = createServer((request, response) => {
     let text = ''
     request.on('data', (chunk: Buffer) => (text += chunk.toString()))
