@@ -32,13 +32,19 @@ export function toArrowType(type: FieldType): arrow.DataType {
     case 'fixed':
       return new arrow.FixedSizeBinary(fixedWidth(type))
     case 'list':
-      return new arrow.List(new arrow.Field('element', toArrowType(type.element), !type.elementRequired))
+      return new arrow.List(arrowField('element', type.element, type.elementRequired, type.elementId))
+    case 'struct':
+      return new arrow.Struct(type.fields.map(toArrowField))
   }
 }
 
 /** The Arrow field of an Iceberg field, with its id under the metadata key that Parquet writers read. */
 export function toArrowField(field: Field): arrow.Field {
-  return new arrow.Field(field.name, toArrowType(field.type), !field.required, new Map([['PARQUET:field_id', String(field.id)]]))
+  return arrowField(field.name, field.type, field.required, field.id)
+}
+
+function arrowField(name: string, type: FieldType, required: boolean, id: number): arrow.Field {
+  return new arrow.Field(name, toArrowType(type), !required, new Map([['PARQUET:field_id', String(id)]]))
 }
 
 /** The batch as an Arrow record batch over the same memory. Copies nothing. */
@@ -78,9 +84,11 @@ function toArrowData(column: Column, length: number): arrow.Data {
     case 'binary':
       return make(type, { ...shared, data: column.values.subarray(0, bytes), valueOffsets: column.offsets!.subarray(0, length + 1) })
     case 'list': {
-      const child = toArrowData(column.child!, column.offsets![length])
+      const child = toArrowData(column.children[0], column.offsets![length])
       return make(type, { ...shared, valueOffsets: column.offsets!.subarray(0, length + 1), child })
     }
+    case 'struct':
+      return make(type, { ...shared, children: column.children.map((child) => toArrowData(child, length)) })
     default:
       return make(type, { ...shared, data: column.values.subarray(0, bytes) })
   }

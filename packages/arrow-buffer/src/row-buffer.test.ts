@@ -15,6 +15,12 @@ const fields = [
     type: { kind: 'list' as const, elementId: 5, element: { kind: 'long' as const }, elementRequired: false },
     required: false,
   },
+  {
+    id: 6,
+    name: 'place',
+    type: { kind: 'struct' as const, fields: [{ id: 7, name: 'street', type: { kind: 'string' as const }, required: false }] },
+    required: false,
+  },
 ]
 
 function batchOf(rows: readonly number[]) {
@@ -24,6 +30,7 @@ function batchOf(rows: readonly number[]) {
     appendValue(builder.builders[1], row % 4 === 0 ? null : `note ${row}`)
     appendValue(builder.builders[2], row % 5 === 0 ? null : BigInt(row) * -(10n ** 20n))
     appendValue(builder.builders[3], row % 3 === 0 ? null : [BigInt(row), null])
+    appendValue(builder.builders[4], row % 7 === 0 ? null : { street: row % 2 === 0 ? null : `street ${row}` })
   }
   return builder.view()
 }
@@ -65,11 +72,13 @@ test('the Arrow stream holds the same values', () => {
   buffer.append(batchOf(rows))
   const view = buffer.view()
   const table = tableFromIPC(toIpcStream(view))
-  expect(table.schema.fields.map((field) => field.metadata.get('PARQUET:field_id'))).toEqual(['1', '2', '3', '4'])
+  expect(table.schema.fields.map((field) => field.metadata.get('PARQUET:field_id'))).toEqual(['1', '2', '3', '4', '6'])
   for (const row of rows) {
     expect(table.getChild('id')!.get(row)).toBe(row)
     expect(table.getChild('note')!.get(row)).toBe(valueAt(view.columns[1], row))
     const tags = table.getChild('tags')!.get(row) as { toArray(): unknown } | null
     expect(tags === null).toBe(row % 3 === 0)
+    const place = table.getChild('place')!.get(row) as { toJSON(): unknown } | null
+    expect(place?.toJSON() ?? null).toEqual(valueAt(view.columns[4], row))
   }
 })

@@ -2,6 +2,7 @@ export { formatLsn, maxLsn, minLsn, parseLsn, type Lsn } from './lsn.ts'
 export { assert, isMoonlinkError, MoonlinkError, type ErrorDetails, type ErrorKind } from './errors.ts'
 export { isJsonObject, parseJsonLossless, stringifyJsonLossless } from './json.ts'
 export {
+  childTypes,
   fixedWidth,
   formatTableName,
   formatType,
@@ -10,6 +11,7 @@ export {
   type FieldType,
   type ListType,
   type PrimitiveType,
+  type StructType,
   type TableName,
   type TableSchema,
 } from './types.ts'
@@ -28,7 +30,7 @@ export {
 } from './columns/column.ts'
 export { ColumnBuilder } from './columns/column-builder.ts'
 export { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './columns/batch-builder.ts'
-export { appendValue, cellsEqual, valueAt, type Value } from './columns/values.ts'
+export { appendValue, cellsEqual, valueAt, type StructValue, type Value } from './columns/values.ts'
 export { ChangeOp, type ChangeBatch, type CommitMarks, type SourceEvent, type UnchangedCells } from './change.ts'
 export { systemClock, type Clock } from './ports/clock.ts'
 export { randomUuid, systemRandom, type Random } from './ports/random.ts'

@@ -1,5 +1,5 @@
 /** Iceberg types that a mirror can hold. Timestamps and times are in microseconds. */
-export type FieldType = PrimitiveType | ListType
+export type FieldType = PrimitiveType | ListType | StructType
 
 export type PrimitiveType =
   | {
@@ -27,7 +27,14 @@ export interface ListType {
   readonly elementRequired: boolean
 }
 
-/** A column: `id` is the Iceberg field id, kept for the column's whole life. */
+/** Values with named parts. Its fields have ids of their own, different from those of every other field of the table. */
+export interface StructType {
+  readonly kind: 'struct'
+  /** At least one. */
+  readonly fields: readonly Field[]
+}
+
+/** A column, or a part of a struct: `id` is the Iceberg field id, kept for the column's whole life. */
 export interface Field {
   readonly id: number
   readonly name: string
@@ -52,7 +59,7 @@ export function formatTableName(table: TableName): string {
   return `${table.schema}.${table.name}`
 }
 
-/** Prints a type as Iceberg's JSON does for primitives (`decimal(10, 2)`), and `list<…>` for lists. */
+/** Prints a type as Iceberg's JSON does for primitives (`decimal(10, 2)`), `list<…>` for lists, `struct<id: name type, …>` for structs. */
 export function formatType(type: FieldType): string {
   switch (type.kind) {
     case 'decimal':
@@ -61,6 +68,8 @@ export function formatType(type: FieldType): string {
       return `fixed[${type.length}]`
     case 'list':
       return `list<${formatType(type.element)}>`
+    case 'struct':
+      return `struct<${type.fields.map((field) => `${field.id}: ${field.name} ${formatType(field.type)}${field.required ? ' required' : ''}`).join(', ')}>`
     default:
       return type.kind
   }
@@ -70,8 +79,14 @@ export function typesEqual(a: FieldType, b: FieldType): boolean {
   return formatType(a) === formatType(b)
 }
 
+/** The types that a type is made of: a list's element, a struct's fields. */
+export function childTypes(type: FieldType): readonly FieldType[] {
+  if (type.kind === 'list') return [type.element]
+  return type.kind === 'struct' ? type.fields.map((field) => field.type) : []
+}
+
 /**
- * Bytes of one value in `Column.values`, or 0 for a type of variable length.
+ * Bytes of one value in `Column.values`, or 0 for a type of variable length, a list or a struct.
  * Booleans are one bit; for them this returns 0 too (ask `kind`).
  */
 export function fixedWidth(type: FieldType): number {

@@ -8,7 +8,7 @@ export interface FoldColumn {
   readonly bytes: DataView
   /** Bytes of a value of fixed width; 0 for booleans and variable lengths. */
   readonly width: number
-  readonly child: FoldColumn | null
+  readonly children: readonly FoldColumn[]
 }
 
 export function foldColumn(column: Column): FoldColumn {
@@ -18,7 +18,7 @@ export function foldColumn(column: Column): FoldColumn {
     words: width > 0 && width % 4 === 0 ? int32View(column) : null,
     bytes: new DataView(column.values.buffer, column.values.byteOffset, column.values.byteLength),
     width,
-    child: column.child ? foldColumn(column.child) : null,
+    children: column.children.map(foldColumn),
   }
 }
 
@@ -34,7 +34,7 @@ export function seedStates(states: KeyHashes): void {
 
 /**
  * Folds cells `[from, from + count)` into the states `[at, at + count)`: first a head that tells null, empty and every length
- * apart, then the value's bytes as little-endian 32-bit words. For one word and one state the step is a bijection of the other,
+ * apart, then the value's bytes as little-endian 32-bit words; of a struct its parts in order. For one word and one state the step is a bijection of the other,
  * so keys that differ in one word never meet.
  *
  * The result is stored in sealed indexes: a change here needs a new version of that format.
@@ -42,7 +42,8 @@ export function seedStates(states: KeyHashes): void {
 export function foldCells(source: FoldColumn, from: number, count: number, states: KeyHashes, at: number): void {
   foldHeads(source, from, count, states, at)
   if (source.column.type.kind === 'boolean') return
-  if (source.child) foldElements(source, from, count, states, at)
+  if (source.column.type.kind === 'list') foldElements(source, from, count, states, at)
+  else if (source.column.type.kind === 'struct') for (const child of source.children) foldCells(child, from, count, states, at)
   else if (source.words) foldWords(source, from, count, states, at)
   else foldBytes(source, from, count, states, at)
 }
@@ -119,10 +120,10 @@ function lastWord(bytes: DataView, position: number, end: number): number {
   return word
 }
 
-function foldElements({ column, child }: FoldColumn, from: number, count: number, states: KeyHashes, at: number): void {
+function foldElements({ column, children: [elements] }: FoldColumn, from: number, count: number, states: KeyHashes, at: number): void {
   for (let index = 0; index < count; index++) {
     if (!isValid(column, from + index)) continue
     const end = column.offsets![from + index + 1]
-    for (let element = column.offsets![from + index]; element < end; element++) foldCells(child!, element, 1, states, at + index)
+    for (let element = column.offsets![from + index]; element < end; element++) foldCells(elements, element, 1, states, at + index)
   }
 }

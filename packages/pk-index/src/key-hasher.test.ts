@@ -232,6 +232,7 @@ test('hashes stay the same for good: they are stored', () => {
     [{ kind: 'uuid' }, bytes('0123456789abcdef')],
     [{ kind: 'decimal', precision: 10, scale: 2 }, 1234n],
     [list({ kind: 'string' }), ['a', null, 'bcdef']],
+    [{ kind: 'struct', fields: [field({ kind: 'int' }, false), { ...field({ kind: 'string' }, false), name: 's' }] }, { k: 7, s: null }],
   ]
   expect(samples.map(([type, value]) => hashesOf([field(type)], [[value]])[0])).toMatchInlineSnapshot(`
     [
@@ -243,6 +244,7 @@ test('hashes stay the same for good: they are stored', () => {
       "43d4f33699c6de57",
       "b18bbc20dd083650",
       "207632967a84131c",
+      "83da56ec3c3f04cb",
     ]
   `)
   expect(hashesOf([field({ kind: 'int' }), field({ kind: 'string' }, false)], [[7, null]])).toMatchInlineSnapshot(`

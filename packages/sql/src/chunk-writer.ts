@@ -55,6 +55,8 @@ export class ChunkWriter {
         return this.writeStrings(vector, column, from, count)
       case 'list':
         return this.writeLists(vector, column, from, count)
+      case 'struct':
+        return column.children.forEach((child, index) => this.writeVector(duckdb.struct_vector_get_child(vector, index), child, from, count))
       default:
         return copyFixed(vector, column.values, from, count, fixedWidth(type))
     }
@@ -162,7 +164,7 @@ export class ChunkWriter {
     duckdb.copy_data_to_vector(vector, 0, bytes.buffer, 0, count * 16)
     duckdb.list_vector_reserve(vector, total)
     duckdb.list_vector_set_size(vector, total)
-    this.writeVector(duckdb.list_vector_get_child(vector), column.child!, first, total)
+    this.writeVector(duckdb.list_vector_get_child(vector), column.children[0], first, total)
   }
 
   /** One buffer for all columns: each is copied out before the next is written. */

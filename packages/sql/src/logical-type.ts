@@ -9,6 +9,7 @@ import {
   FLOAT,
   INTEGER,
   LIST,
+  STRUCT,
   TIME,
   TIMESTAMP,
   TIMESTAMPTZ,
@@ -49,5 +50,7 @@ export function duckdbLogicalType(type: FieldType): DuckDBType {
       return DECIMAL(type.precision, type.scale)
     case 'list':
       return LIST(duckdbLogicalType(type.element))
+    case 'struct':
+      return STRUCT(Object.fromEntries(type.fields.map((field) => [field.name, duckdbLogicalType(field.type)])))
   }
 }

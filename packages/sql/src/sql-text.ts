@@ -42,5 +42,7 @@ export function duckdbType(type: FieldType): string {
       return `DECIMAL(${type.precision},${type.scale})`
     case 'list':
       return `${duckdbType(type.element)}[]`
+    case 'struct':
+      return `STRUCT(${type.fields.map((field) => `${quoteName(field.name)} ${duckdbType(field.type)}`).join(', ')})`
   }
 }

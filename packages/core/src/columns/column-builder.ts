@@ -1,9 +1,10 @@
 import { assert } from '../errors.ts'
-import { fixedWidth, type FieldType } from '../types.ts'
+import { childTypes, fixedWidth, type FieldType } from '../types.ts'
 import type { Column } from './column.ts'
 
 const MIN_ROWS = 64
 const MIN_BYTES = 1024
+const NO_CHILDREN: readonly Column[] = []
 const NO_BYTES = new Uint8Array(0)
 
 /**
@@ -15,12 +16,14 @@ const NO_BYTES = new Uint8Array(0)
  */
 export class ColumnBuilder {
   readonly type: FieldType
-  readonly child: ColumnBuilder | null
+  /** Of a list its elements; of a struct its parts. */
+  readonly children: readonly ColumnBuilder[]
   /** Values appended so far. */
   length = 0
   nullCount = 0
 
   private readonly width: number
+  private readonly isStruct: boolean
   private capacity: number
   private values: Uint8Array
   private validity: Uint8Array | null = null
@@ -36,9 +39,10 @@ export class ColumnBuilder {
     this.width = fixedWidth(type)
     const isVariable = type.kind === 'string' || type.kind === 'binary'
     const isList = type.kind === 'list'
-    this.child = isList ? new ColumnBuilder(type.element) : null
+    this.children = childTypes(type).map((child) => new ColumnBuilder(child, isList ? MIN_ROWS : capacityRows))
+    this.isStruct = type.kind === 'struct'
     this.offsets = isVariable || isList ? new Int32Array(this.capacity + 1) : null
-    const bytes = isList ? 0 : isVariable ? MIN_BYTES : type.kind === 'boolean' ? this.capacity >> 3 : this.capacity * this.width
+    const bytes = isVariable ? MIN_BYTES : type.kind === 'boolean' ? this.capacity >> 3 : this.capacity * this.width
     this.values = allocate(bytes)
     this.i32 = this.u32 = null as never
     this.f64 = this.f32 = null as never
@@ -47,14 +51,16 @@ export class ColumnBuilder {
 
   /** Bytes held, capacity included. */
   get byteSize(): number {
-    return this.values.byteLength + (this.validity?.byteLength ?? 0) + (this.offsets?.byteLength ?? 0) + (this.child?.byteSize ?? 0)
+    const own = this.values.byteLength + (this.validity?.byteLength ?? 0) + (this.offsets?.byteLength ?? 0)
+    return this.children.reduce((sum, child) => sum + child.byteSize, own)
   }
 
   /** Bytes of the values so far, without spare capacity. */
   get usedBytes(): number {
     const fixed = this.type.kind === 'boolean' ? this.length >> 3 : this.length * this.width
-    const variable = this.offsets ? this.length * 4 + (this.child ? this.child.usedBytes : this.offsets[this.length]) : 0
-    return fixed + variable + (this.validity ? this.length >> 3 : 0)
+    const offsets = this.offsets ? this.length * 4 + (this.children.length > 0 ? 0 : this.offsets[this.length]) : 0
+    const own = fixed + offsets + (this.validity ? this.length >> 3 : 0)
+    return this.children.reduce((sum, child) => sum + child.usedBytes, own)
   }
 
   appendNull(): void {
@@ -67,6 +73,7 @@ export class ColumnBuilder {
     this.nullCount++
     if (this.offsets) this.offsets[row + 1] = this.offsets[row]!
     else if (this.width > 0) this.values.fill(0, row * this.width, (row + 1) * this.width)
+    else if (this.isStruct) for (const child of this.children) child.appendNull()
   }
 
   appendBoolean(value: boolean): void {
@@ -123,10 +130,15 @@ export class ColumnBuilder {
     copyBytes(source, start, end, this.values, at)
   }
 
-  /** Ends a list value: its elements are what was appended to `child` since the last list ended. */
+  /** Ends a list value: its elements are what was appended to `children[0]` since the last list ended. */
   appendListEnd(): void {
     const row = this.nextRow()
-    this.offsets![row + 1] = this.child!.length
+    this.offsets![row + 1] = this.children[0].length
+  }
+
+  /** Ends a struct value: one value, or null, was appended to each of `children`. */
+  appendStructEnd(): void {
+    this.nextRow()
   }
 
   /** Appends rows `[from, to)` of a column of the same type. */
@@ -138,6 +150,7 @@ export class ColumnBuilder {
     this.appendValidity(column, from, to)
     if (this.type.kind === 'boolean') copyBits(column.values, from, this.values, start, count)
     else if (this.offsets) this.appendVariableRange(column, from, to)
+    else if (this.isStruct) this.children.forEach((child, index) => child.appendRange(column.children[index], from, to))
     else this.values.set(column.values.subarray(from * this.width, to * this.width), start * this.width)
     this.length = start + count
   }
@@ -154,7 +167,7 @@ export class ColumnBuilder {
     }
   }
 
-  /** Forgets every value from `length` on. Views taken earlier that reach beyond it become invalid. */
+  /** Forgets every value from `length` on, and what was appended to `children` of a value not ended. Views taken earlier that reach beyond it become invalid. */
   truncate(length: number): void {
     assert(length <= this.length, 'truncate shortens')
     if (this.validity) {
@@ -166,7 +179,8 @@ export class ColumnBuilder {
       }
     }
     this.length = length
-    if (this.child) this.child.truncate(this.offsets![length])
+    const childLength = this.offsets ? this.offsets[length] : length
+    for (const child of this.children) child.truncate(childLength)
   }
 
   /** Empties the builder but keeps its buffers. Earlier views become invalid. */
@@ -174,12 +188,11 @@ export class ColumnBuilder {
     this.length = 0
     this.nullCount = 0
     this.validity = null
-    this.child?.clear()
+    for (const child of this.children) child.clear()
   }
 
   /** The values so far. Shares memory with the builder; valid until `truncate` below its length, or `clear`. */
   view(): Column {
-    const child = this.child?.view() ?? null
     return {
       type: this.type,
       length: this.length,
@@ -187,7 +200,7 @@ export class ColumnBuilder {
       validity: this.nullCount > 0 ? this.validity : null,
       values: this.values,
       offsets: this.offsets,
-      child,
+      children: this.children.length === 0 ? NO_CHILDREN : this.children.map((child) => child.view()),
     }
   }
 
@@ -225,8 +238,8 @@ export class ColumnBuilder {
     const shift = base - first
     const at = this.length + 1 - (from + 1)
     for (let row = from + 1; row <= to; row++) target[at + row] = source[row] + shift
-    if (this.child) {
-      this.child.appendRange(column.child!, first, last)
+    if (this.children.length > 0) {
+      this.children[0].appendRange(column.children[0], first, last)
     } else {
       if (base + last - first > this.values.length) this.growBytes(base + last - first)
       this.values.set(column.values.subarray(first, last), base)

@@ -8,7 +8,8 @@ import { fixedWidth, type Field, type FieldType } from '../types.ts'
  *   1970), `decimal` a 128-bit two's-complement unscaled integer, `uuid` 16 bytes in network order.
  * - `boolean`: `values` is a bitmap, least significant bit first.
  * - `string` (UTF-8) and `binary`: value i is `values[offsets[i] … offsets[i+1])`.
- * - `list`: elements of value i are `child[offsets[i] … offsets[i+1])`; `values` is empty.
+ * - `list`: elements of value i are `children[0][offsets[i] … offsets[i+1])`; `values` is empty.
+ * - `struct`: part k of value i is `children[k][i]`, null where the value itself is; `values` is empty.
  *
  * `validity` is a bitmap (bit set = not null), or null where no value is null. The bytes of a null value are unspecified.
  * `values` starts at an offset of its buffer that is a multiple of 8, so typed views over it are legal. Arrays may be longer than
@@ -21,7 +22,8 @@ export interface Column {
   readonly validity: Uint8Array | null
   readonly values: Uint8Array
   readonly offsets: Int32Array | null
-  readonly child: Column | null
+  /** As many as `childTypes(type)`. */
+  readonly children: readonly Column[]
 }
 
 /** Rows as columns of equal length, in the order of `fields`. */
@@ -61,8 +63,9 @@ export function columnByteSize(column: Column): number {
   if (column.type.kind === 'boolean') size += (column.length + 7) >> 3
   else if (column.offsets) {
     size += (column.length + 1) * 4
-    size += column.child ? columnByteSize(column.child) : column.offsets[column.length] - column.offsets[0]
+    if (column.type.kind !== 'list') size += column.offsets[column.length] - column.offsets[0]
   } else size += column.length * fixedWidth(column.type)
+  for (const child of column.children) size += columnByteSize(child)
   return size
 }
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { FieldType } from '../types.ts'
+import type { Field, FieldType } from '../types.ts'
 import { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './batch-builder.ts'
 import { ColumnBuilder } from './column-builder.ts'
 import { appendValue, cellsEqual, valueAt, type Value } from './values.ts'
@@ -25,7 +25,31 @@ const cases: [FieldType, fc.Arbitrary<Value>][] = [
     { kind: 'list', elementId: 2, element: { kind: 'string' }, elementRequired: false },
     fc.array(fc.option(fc.string({ unit: 'binary', maxLength: 5 })), { maxLength: 4 }),
   ],
+  [
+    { kind: 'list', elementId: 2, element: { kind: 'list', elementId: 3, element: { kind: 'int' }, elementRequired: false }, elementRequired: false },
+    fc.array(fc.option(fc.array(fc.option(fc.integer()), { maxLength: 3 })), { maxLength: 3 }),
+  ],
+  [{ kind: 'struct', fields: parts() }, struct()],
+  [
+    { kind: 'list', elementId: 2, element: { kind: 'struct', fields: parts() }, elementRequired: false },
+    fc.array(fc.option(struct()), { maxLength: 3 }),
+  ],
 ]
+
+function parts(): Field[] {
+  const list: FieldType = { kind: 'list', elementId: 7, element: { kind: 'boolean' }, elementRequired: false }
+  const types: FieldType[] = [{ kind: 'int' }, { kind: 'string' }, list, { kind: 'struct', fields: [{ id: 8, name: 'd', type: { kind: 'date' }, required: false }] }]
+  return types.map((type, index) => ({ id: index + 3, name: 'abcd'[index], type, required: false }))
+}
+
+function struct(): fc.Arbitrary<Value> {
+  return fc.record<Record<string, Value>>({
+    a: fc.option(fc.integer()),
+    b: fc.option(fc.string({ maxLength: 5 })),
+    c: fc.option(fc.array(fc.option(fc.boolean()), { maxLength: 3 })),
+    d: fc.option(fc.record<Record<string, Value>>({ d: fc.option(fc.integer()) })),
+  })
+}
 
 test.each(cases)('%j: appending, ranges, gathers, truncation and views agree with a plain array', (type, value) => {
   const operation = fc.oneof(
@@ -98,5 +122,8 @@ function sameValue(a: Value, b: Value): boolean {
   if (a instanceof Uint8Array) return Buffer.from(a).equals(Buffer.from(b as Uint8Array))
   if (Array.isArray(a))
     return a.length === (b as Value[]).length && a.every((item, index) => sameValue(item as Value, (b as Value[])[index]))
+  if (typeof a === 'object' && typeof b === 'object') {
+    return Object.keys(a).every((name) => sameValue((a as Record<string, Value>)[name], (b as Record<string, Value>)[name]))
+  }
   return Object.is(a, b)
 }

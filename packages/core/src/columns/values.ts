@@ -4,9 +4,10 @@ import type { ColumnBuilder } from './column-builder.ts'
 
 /**
  * A value as JavaScript: boolean; number (int, date in days, float, double); bigint (long, time and timestamps in µs, decimal's
- * unscaled value); string; Uint8Array (uuid, fixed, binary); array (list). For tests, edges and messages: it allocates.
+ * unscaled value); string; Uint8Array (uuid, fixed, binary); array (list); object by name (struct). For tests, edges and messages: it allocates.
  */
-export type Value = null | boolean | number | bigint | string | Uint8Array | readonly Value[]
+export type Value = null | boolean | number | bigint | string | Uint8Array | readonly Value[] | StructValue
+export type StructValue = { readonly [name: string]: Value }
 
 const decoder = new TextDecoder()
 
@@ -40,9 +41,11 @@ export function valueAt(column: Column, row: number): Value {
     }
     case 'list': {
       const values: Value[] = []
-      for (let index = column.offsets![row]; index < column.offsets![row + 1]; index++) values.push(valueAt(column.child!, index))
+      for (let index = column.offsets![row]; index < column.offsets![row + 1]; index++) values.push(valueAt(column.children[0], index))
       return values
     }
+    case 'struct':
+      return Object.fromEntries(column.type.fields.map((field, index) => [field.name, valueAt(column.children[index], row)]))
   }
 }
 
@@ -80,8 +83,11 @@ export function appendValue(builder: ColumnBuilder, value: Value): void {
     case 'fixed':
       return builder.appendBytes(value as Uint8Array, 0, (value as Uint8Array).length)
     case 'list':
-      for (const element of value as readonly Value[]) appendValue(builder.child!, element)
+      for (const element of value as readonly Value[]) appendValue(builder.children[0], element)
       return builder.appendListEnd()
+    case 'struct':
+      builder.type.fields.forEach((field, index) => appendValue(builder.children[index], (value as StructValue)[field.name] ?? null))
+      return builder.appendStructEnd()
   }
 }
 
@@ -91,6 +97,7 @@ export function cellsEqual(a: Column, rowA: number, b: Column, rowB: number): bo
   if (valid !== isValid(b, rowB)) return false
   if (!valid) return true
   if (a.type.kind === 'boolean') return bitAt(a.values, rowA) === bitAt(b.values, rowB)
+  if (a.type.kind === 'struct') return a.children.every((child, index) => cellsEqual(child, rowA, b.children[index], rowB))
   if (a.offsets === null) {
     const width = fixedWidth(a.type)
     return bytesEqual(a.values, rowA * width, b.values, rowB * width, width)
@@ -99,8 +106,10 @@ export function cellsEqual(a: Column, rowA: number, b: Column, rowB: number): bo
   const startB = b.offsets![rowB]
   const size = a.offsets[rowA + 1] - startA
   if (size !== b.offsets![rowB + 1] - startB) return false
-  if (a.child === null) return bytesEqual(a.values, startA, b.values, startB, size)
-  for (let index = 0; index < size; index++) if (!cellsEqual(a.child, startA + index, b.child!, startB + index)) return false
+  if (a.type.kind !== 'list') return bytesEqual(a.values, startA, b.values, startB, size)
+  const [elementsA] = a.children
+  const [elementsB] = b.children
+  for (let index = 0; index < size; index++) if (!cellsEqual(elementsA, startA + index, elementsB, startB + index)) return false
   return true
 }
 

@@ -1,4 +1,4 @@
-import type { Field, TableSchema } from '@moonlink/core'
+import type { Field, FieldType, TableSchema } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import { lastColumnId, schemaFromJson, schemaToJson } from './schema-json.ts'
 
@@ -14,10 +14,13 @@ test('schemas survive the way to JSON and back', () => {
     type: { kind: 'list', elementId: 30, element: { kind: 'int' }, elementRequired: false },
     required: false,
   })
+  const part: Field = { id: 41, name: 'street', type: { kind: 'string' }, required: false }
+  const list: FieldType = { kind: 'list', elementId: 43, element: { kind: 'struct', fields: [{ ...part, id: 44 }] }, elementRequired: false }
+  fields.push({ id: 23, name: 's', type: { kind: 'struct', fields: [part, { ...part, id: 42, name: 'l', type: list }] }, required: false })
   const schema: TableSchema = { fields, identifierFieldIds: [3, 20] }
   const json = schemaToJson(schema)
   expect(schemaFromJson(json)).toEqual(schema)
-  expect(lastColumnId(json)).toBe(30)
+  expect(lastColumnId(json)).toBe(44)
   expect(json['fields']).toContainEqual({ id: 20, name: 'd', required: true, type: 'decimal(38, 10)' })
 })
 

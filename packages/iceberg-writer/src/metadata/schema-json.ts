@@ -31,39 +31,50 @@ const PLAIN_KINDS = [
  * `identifier-field-ids` is left out where Iceberg would refuse it: a key column that is optional, or float or double.
  */
 export function schemaToJson(schema: TableSchema, schemaId = 0): JsonObject {
-  const fields = schema.fields.map((field) => ({
-    id: field.id,
-    name: field.name,
-    required: field.required,
-    type: typeToJson(field.type),
-  }))
+  const fields = schema.fields.map(fieldToJson)
   const identifiers = schema.identifierFieldIds
   const legal = identifiers.length > 0 && identifiers.every((id) => mayIdentify(schema.fields.find((field) => field.id === id)))
   return { type: 'struct', 'schema-id': schemaId, fields, ...(legal ? { 'identifier-field-ids': [...identifiers] } : {}) }
 }
 
+function fieldToJson(field: Field): JsonObject {
+  return { id: field.id, name: field.name, required: field.required, type: typeToJson(field.type) }
+}
+
 function mayIdentify(field: Field | undefined): boolean {
-  return field !== undefined && field.required && !['float', 'double', 'list'].includes(field.type.kind)
+  return field !== undefined && field.required && !['float', 'double', 'list', 'struct'].includes(field.type.kind)
 }
 
 function typeToJson(type: FieldType): JsonValue {
+  if (type.kind === 'struct') return { type: 'struct', fields: type.fields.map(fieldToJson) }
   if (type.kind !== 'list') return formatType(type)
   return { type: 'list', 'element-id': type.elementId, element: typeToJson(type.element), 'element-required': type.elementRequired }
 }
 
 /** Reads a schema of Iceberg JSON. Throws `invalid`/`TYPE_UNSUPPORTED` naming a column whose type a mirror cannot hold. */
 export function schemaFromJson(json: JsonObject): TableSchema {
-  const fields = objectsOf(json, 'fields').map((field): Field => {
-    const name = textOf(field, 'name')
-    return { id: numberOf(field, 'id'), name, type: typeFromJson(field['type'] ?? null, name), required: field['required'] === true }
-  })
+  const fields = fieldsFromJson(json, null)
   const identifiers = (json['identifier-field-ids'] ?? []) as readonly number[]
   return { fields, identifierFieldIds: [...identifiers] }
+}
+
+/** `column` is the table's column that they are parts of, null for the columns themselves. */
+function fieldsFromJson(json: JsonObject, column: string | null): Field[] {
+  return objectsOf(json, 'fields').map((field): Field => {
+    const name = textOf(field, 'name')
+    const type = typeFromJson(field['type'] ?? null, column ?? name)
+    return { id: numberOf(field, 'id'), name, type, required: field['required'] === true }
+  })
 }
 
 function typeFromJson(json: JsonValue, column: string): FieldType {
   if (typeof json === 'string') return primitiveFromText(json, column)
   const node = json as JsonObject | null
+  if (node?.['type'] === 'struct') {
+    const fields = fieldsFromJson(node, column)
+    if (fields.length === 0) throw unsupported(column, 'struct<>')
+    return { kind: 'struct', fields }
+  }
   if (node?.['type'] !== 'list') throw unsupported(column, stringifyJsonLossless(node?.['type'] ?? null))
   return {
     kind: 'list',

@@ -12,7 +12,7 @@ export function isWrittenAsInt(type: FieldType): boolean {
 
 /** Writes the annotations of a schema that the Parquet writer cannot: uuid, and decimals it got as integers. */
 export function annotate(metadata: ThriftStruct, fields: readonly Field[]): void {
-  const types = new Map<number, FieldType>(fields.map(leafOf))
+  const types = new Map<number, FieldType>(fields.flatMap(leavesOf))
   for (const element of metadata.structs(FileMetaData.SCHEMA)) {
     const type = types.get(element.i32(SchemaElement.FIELD_ID) ?? 0)
     if (type?.kind === 'uuid') element.setStruct(SchemaElement.LOGICAL_TYPE, union(LogicalType.UUID, new ThriftStruct()))
@@ -27,8 +27,9 @@ export function annotate(metadata: ThriftStruct, fields: readonly Field[]): void
   }
 }
 
-function leafOf({ id, type }: Pick<Field, 'id' | 'type'>): readonly [number, FieldType] {
-  return type.kind === 'list' ? leafOf({ id: type.elementId, type: type.element }) : [id, type]
+function leavesOf({ id, type }: Pick<Field, 'id' | 'type'>): (readonly [number, FieldType])[] {
+  if (type.kind === 'list') return leavesOf({ id: type.elementId, type: type.element })
+  return type.kind === 'struct' ? type.fields.flatMap(leavesOf) : [[id, type]]
 }
 
 function union(id: number, value: ThriftStruct): ThriftStruct {

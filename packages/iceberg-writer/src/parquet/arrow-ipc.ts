@@ -3,7 +3,7 @@ import * as arrow from 'apache-arrow'
 import { isWrittenAsInt } from './annotate.ts'
 
 /**
- * The batch as one Arrow IPC stream. Fields carry their ids as `PARQUET:field_id`, a list's element (named `element`) its own too.
+ * The batch as one Arrow IPC stream. Fields carry their ids as `PARQUET:field_id`, a list's element (named `element`) and a struct's parts their own too.
  * Uuids are plain bytes and some decimals integers (see `annotate`).
  * Columns begin at offset 0 and are exactly as long as the batch (see `sliceColumn`).
  */
@@ -81,6 +81,8 @@ function arrowType(type: FieldType): arrow.DataType {
       return new arrow.FixedSizeBinary(fixedWidth(type))
     case 'list':
       return new arrow.List(arrowField('element', type.element, type.elementRequired, type.elementId))
+    case 'struct':
+      return new arrow.Struct(type.fields.map((field) => arrowField(field.name, field.type, field.required, field.id)))
   }
 }
 
@@ -91,7 +93,7 @@ function arrowData(column: Column): arrow.Data {
   return arrow.makeData(props as Parameters<typeof arrow.makeData>[0])
 }
 
-function buffers({ type, length, values, offsets, child }: Column): object {
+function buffers({ type, length, values, offsets, children }: Column): object {
   const { buffer, byteOffset } = values
   switch (type.kind) {
     case 'int':
@@ -111,7 +113,9 @@ function buffers({ type, length, values, offsets, child }: Column): object {
       return { data: isWrittenAsInt(type) ? lowWords(words) : words }
     }
     case 'list':
-      return { valueOffsets: offsets!.subarray(0, length + 1), child: arrowData(child!) }
+      return { valueOffsets: offsets!.subarray(0, length + 1), child: arrowData(children[0]) }
+    case 'struct':
+      return { children: children.map(arrowData) }
     case 'string':
     case 'binary':
       return { valueOffsets: offsets!.subarray(0, length + 1), data: values.subarray(0, offsets![length]) }

@@ -1,4 +1,4 @@
-import { fixedWidth, type Column, type Field, type FieldType } from '@moonlink/core'
+import { childTypes, fixedWidth, type Column, type Field, type FieldType } from '@moonlink/core'
 import { LAST_UPDATED_FIELD_ID, ROW_ID_FIELD_ID } from './types.ts'
 
 /** The columns that store lineage (Iceberg spec, row lineage): `_row_id`, then `_last_updated_sequence_number`. */
@@ -25,7 +25,7 @@ export function lineageColumn(values: Float64Array, length: number): Column {
     words[row * 2 + 1] = Math.floor(value / TWO_TO_32)
   }
   const bytes = new Uint8Array(words.buffer)
-  return { type: { kind: 'long' }, length, nullCount, validity: nullCount > 0 ? validity : null, values: bytes, offsets: null, child: null }
+  return { type: { kind: 'long' }, length, nullCount, validity: nullCount > 0 ? validity : null, values: bytes, offsets: null, children: [] }
 }
 
 /** A file's stored lineage with what its null rows inherit: `inherited(row)`. `stored` is null where the file has no such column. */
@@ -50,6 +50,6 @@ export function nullColumn(type: FieldType, length: number): Column {
     validity: length > 0 ? new Uint8Array((length + 7) >> 3) : null,
     values: new Uint8Array(type.kind === 'boolean' ? (length + 7) >> 3 : length * fixedWidth(type)),
     offsets: hasOffsets ? new Int32Array(length + 1) : null,
-    child: type.kind === 'list' ? nullColumn(type.element, 0) : null,
+    children: childTypes(type).map((child) => nullColumn(child, type.kind === 'list' ? 0 : length)),
   }
 }

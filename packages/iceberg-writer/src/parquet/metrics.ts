@@ -13,7 +13,7 @@ export function fileMetrics(batch: ColumnBatch, metadata: ThriftStruct): FileMet
   const lowerBounds: Record<number, Uint8Array> = {}
   const upperBounds: Record<number, Uint8Array> = {}
   batch.fields.forEach(({ id, type }, index) => {
-    if (type.kind === 'list') return
+    if (type.kind === 'list' || type.kind === 'struct') return
     const column = batch.columns[index]
     const extremes = extremesOf(column)
     valueCounts[id] = batch.length

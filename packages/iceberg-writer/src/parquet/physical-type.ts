@@ -1,17 +1,19 @@
-import { formatType, MoonlinkError, type FieldType } from '@moonlink/core'
+import { formatType, MoonlinkError, type Field, type FieldType } from '@moonlink/core'
 import { LogicalType, malformed, PhysicalType, SchemaElement, type SchemaNode } from './footer.ts'
 import { ThriftStruct } from './thrift-compact.ts'
 
 /** How a column's values are to be understood, told by its Parquet schema. */
 export interface PhysicalColumn {
-  /** A `PhysicalType`, or -1 for a list. */
+  /** A `PhysicalType`, or -1 for a list or struct. */
   readonly physical: number
   /** Ticks of a time or timestamp per second; 0 for other types. */
   readonly ticksPerSecond: number
   /** Of a decimal, else 0. */
   readonly scale: number
-  /** Of a list, else null. */
-  readonly element: PhysicalColumn | null
+  /** Place among the parts of the struct that it is stored in; else 0. */
+  readonly index: number
+  /** Of a list its element; of a struct one for each part of the type, null where the file lacks it. */
+  readonly children: readonly (PhysicalColumn | null)[]
 }
 
 const MILLIS = 1_000
@@ -24,16 +26,26 @@ const TICKS_BY_UNIT: Readonly<Record<number, number>> = { 1: MILLIS, 2: MICROS, 
 const LEAF_ANNOTATIONS = [SchemaElement.CONVERTED_TYPE, SchemaElement.SCALE, SchemaElement.PRECISION, SchemaElement.LOGICAL_TYPE]
 
 /** Throws `invalid` where the node cannot be read as `type`. */
-export function physicalColumn(node: SchemaNode, type: FieldType): PhysicalColumn {
+export function physicalColumn(node: SchemaNode, type: FieldType, index = 0): PhysicalColumn {
+  const group = { physical: -1, ticksPerSecond: 0, scale: 0, index }
   if (type.kind === 'list') {
     const element = listElement(node)
     if (element === null) throw mismatch(node, type)
-    return { physical: -1, ticksPerSecond: 0, scale: 0, element: physicalColumn(element, type.element) }
+    return { ...group, children: [physicalColumn(element, type.element)] }
+  }
+  if (type.kind === 'struct') {
+    if (node.children.length === 0 || node.children.some((child) => child.repeated)) throw mismatch(node, type)
+    return { ...group, children: type.fields.map((field) => physicalPart(node, field)) }
   }
   const { element } = node
   const physical = element.i32(SchemaElement.TYPE)
   if (node.children.length > 0 || physical === undefined || !isReadable(physical, element, type)) throw mismatch(node, type)
-  return { physical, ticksPerSecond: ticksOf(element, physical), scale: scaleOf(element), element: null }
+  return { physical, ticksPerSecond: ticksOf(element, physical), scale: scaleOf(element), index, children: [] }
+}
+
+function physicalPart(struct: SchemaNode, field: Field): PhysicalColumn | null {
+  const index = struct.children.findIndex((child) => child.fieldId === field.id)
+  return index < 0 ? null : physicalColumn(struct.children[index], field.type, index)
 }
 
 /**
@@ -82,6 +94,7 @@ function isReadable(physical: number, element: ThriftStruct, type: FieldType): b
     case 'fixed':
       return physical === FIXED && element.i32(SchemaElement.TYPE_LENGTH) === type.length
     case 'list':
+    case 'struct':
       return false
   }
 }

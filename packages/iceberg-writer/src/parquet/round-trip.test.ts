@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { fetchRows, planScan, readWindow } from './decode.ts'
 import { encodeParquet } from './encode.ts'
-import { anyFields, anyRows, field, listOf, toBatch, toRows } from './rows.test.support.ts'
+import { anyFields, anyRows, field, listOf, structOf, toBatch, toRows } from './rows.test.support.ts'
 import type { EncodeOptions, FileLineage } from './types.ts'
 
 function encode(rows: ColumnBatch, fields: readonly Field[], lineage: Partial<RowsToWrite> = {}, options: EncodeOptions = {}): Uint8Array {
@@ -98,6 +98,26 @@ describe('a Parquet file', () => {
       [null, null, null, null, null, null],
     ])
     expect(toRows(scan(bytes, [field(9, { kind: 'string' })])[0].rows)).toEqual([[null], [null]])
+  })
+
+  it('reads parts of a struct by field id: renamed, missing, dropped, promoted, in lists too', () => {
+    const named = (id: number, name: string, kind: 'int' | 'long' | 'string'): Field => ({ ...field(id, { kind }), name })
+    const written = structOf(named(2, 'a', 'int'), named(3, 'b', 'string'))
+    const wanted = structOf(named(4, 'new', 'string'), named(2, 'renamed', 'long'))
+    const apart = structOf(named(9, 'new', 'string'))
+    const fields = [field(1, written), field(5, listOf(structOf(named(6, 'a', 'int'), named(7, 'b', 'string')), 8))]
+    const bytes = encode(
+      toBatch(fields, [
+        [{ a: 1, b: 'x' }, [{ a: 2, b: null }, null]],
+        [null, null],
+      ]),
+      fields,
+    )
+    expect(toRows(scan(bytes, [field(1, wanted), field(5, listOf(structOf(named(6, 'z', 'long')), 8))])[0].rows)).toEqual([
+      [{ new: null, renamed: 1n }, [{ z: 2n }, null]],
+      [null, null],
+    ])
+    expect(toRows(scan(bytes, [field(1, apart)])[0].rows)).toEqual([[{ new: null }], [null]])
   })
 
   it('refuses a column of another type, a position beyond the end, nulls where none may be, and damage', () => {

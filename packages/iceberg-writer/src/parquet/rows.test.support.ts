@@ -20,12 +20,23 @@ const primitiveType: fc.Arbitrary<PrimitiveType> = fc.oneof(
     .chain((precision) => fc.integer({ min: 0, max: precision }).map((scale): PrimitiveType => ({ kind: 'decimal', precision, scale }))),
 )
 
-/** Fields of every type, ids 1, 3, 5 …; a list's element has the id after its list's. */
+const { anyType } = fc.letrec<{ anyType: FieldType; list: FieldType; struct: FieldType }>((tie) => ({
+  anyType: fc.oneof({ maxDepth: 3 }, { weight: 8, arbitrary: primitiveType }, tie('list'), tie('struct')),
+  list: tie('anyType').map((element) => listOf(element, 0)),
+  struct: fc.array(tie('anyType'), { minLength: 1, maxLength: 3 }).map((types) => structOf(...types.map((type) => field(0, type)))),
+}))
+
+/** Fields of every type, lists and structs of each other among them, with ids in the order of the schema. */
 export const anyFields: fc.Arbitrary<Field[]> = fc
-  .array(fc.record({ type: primitiveType, required: fc.boolean(), isList: fc.nat(4).map((n) => n === 0) }), { minLength: 1, maxLength: 6 })
-  .map((columns) =>
-    columns.map(({ type, required, isList }, index) => field(index * 2 + 1, isList ? listOf(type, index * 2 + 2) : type, required)),
-  )
+  .array(fc.record({ type: anyType, required: fc.boolean() }), { minLength: 1, maxLength: 6 })
+  .map((columns) => {
+    let last = 0
+    const number = (type: FieldType): FieldType => {
+      if (type.kind === 'list') return { ...type, elementId: ++last, element: number(type.element) }
+      return type.kind === 'struct' ? structOf(...type.fields.map((part) => field(++last, number(part.type)))) : type
+    }
+    return columns.map(({ type, required }) => field(++last, number(type), required))
+  })
 
 export function field(id: number, type: FieldType, required = false): Field {
   return { id, name: `column ${id}`, type, required }
@@ -33,6 +44,10 @@ export function field(id: number, type: FieldType, required = false): Field {
 
 export function listOf(element: FieldType, elementId: number): FieldType {
   return { kind: 'list', element, elementId, elementRequired: false }
+}
+
+export function structOf(...fields: Field[]): FieldType {
+  return { kind: 'struct', fields }
 }
 
 /** Values that the type can hold, the awkward ones more often. */
@@ -67,6 +82,8 @@ export function anyValue(type: FieldType): fc.Arbitrary<Value> {
     }
     case 'list':
       return fc.array(anyCell(type.element, type.elementRequired), { maxLength: 5 })
+    case 'struct':
+      return fc.record(Object.fromEntries(type.fields.map((part) => [part.name, anyCell(part.type, part.required)])))
   }
 }
 

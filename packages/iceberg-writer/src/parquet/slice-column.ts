@@ -6,17 +6,20 @@ export function sliceColumn(column: Column, from: number, to: number): Column {
   const validity = column.validity === null ? null : sliceBits(column.validity, from, to)
   const nullCount = validity === null ? 0 : column.length === length ? column.nullCount : length - countBits(validity, length)
   const shared = { type: column.type, length, nullCount, validity: nullCount === 0 ? null : validity }
+  if (column.type.kind === 'struct') {
+    return { ...shared, values: column.values, offsets: null, children: column.children.map((child) => sliceColumn(child, from, to)) }
+  }
   if (column.offsets === null) {
     const { kind } = column.type
     const width = fixedWidth(column.type)
     const values = kind === 'boolean' ? sliceBits(column.values, from, to) : column.values.subarray(from * width, to * width)
-    return { ...shared, values, offsets: null, child: null }
+    return { ...shared, values, offsets: null, children: [] }
   }
   const first = column.offsets[from]
   const last = column.offsets[to]
   const offsets = rebase(column.offsets.subarray(from, to + 1), first)
-  if (column.child !== null) return { ...shared, values: column.values, offsets, child: sliceColumn(column.child, first, last) }
-  return { ...shared, values: column.values.subarray(first, last), offsets, child: null }
+  if (column.type.kind === 'list') return { ...shared, values: column.values, offsets, children: [sliceColumn(column.children[0], first, last)] }
+  return { ...shared, values: column.values.subarray(first, last), offsets, children: [] }
 }
 
 function rebase(offsets: Int32Array, first: number): Int32Array {

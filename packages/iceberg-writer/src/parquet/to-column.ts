@@ -1,6 +1,7 @@
 import { assert, fixedWidth, formatType, MoonlinkError, type Column, type FieldType } from '@moonlink/core'
 import type * as arrow from 'apache-arrow'
 import { PhysicalType } from './footer.ts'
+import { nullColumn } from './lineage.ts'
 import { MICROS, type PhysicalColumn } from './physical-type.ts'
 
 const MICROS_PER_DAY = 86_400_000_000n
@@ -13,15 +14,17 @@ export function toColumn(data: arrow.Data, source: PhysicalColumn, type: FieldTy
   const nullCount = data.nullCount
   const validity = nullCount > 0 ? data.nullBitmap : null
   const shared = { type, length, nullCount, validity }
-  const of = (values: Uint8Array, offsets: Int32Array | null = null, child: Column | null = null): Column => ({
+  const of = (values: Uint8Array, offsets: Int32Array | null = null, children: readonly Column[] = []): Column => ({
     ...shared,
     values,
     offsets,
-    child,
+    children,
   })
   switch (type.kind) {
     case 'list':
-      return of(NO_BYTES, offsetsOf(data), toColumn(data.children[0], source.element!, type.element))
+      return of(NO_BYTES, offsetsOf(data), [toColumn(data.children[0], source.children[0]!, type.element)])
+    case 'struct':
+      return of(NO_BYTES, null, type.fields.map((field, index) => partColumn(data, source.children[index], field.type)))
     case 'string':
     case 'binary':
       return of(aligned(bytesOf(data.values as Uint8Array)), offsetsOf(data))
@@ -32,6 +35,10 @@ export function toColumn(data: arrow.Data, source: PhysicalColumn, type: FieldTy
     default:
       return of(fixedValues(data, source, type))
   }
+}
+
+function partColumn(data: arrow.Data, part: PhysicalColumn | null, type: FieldType): Column {
+  return part === null ? nullColumn(type, data.length) : toColumn(data.children[part.index], part, type)
 }
 
 function fixedValues(data: arrow.Data, source: PhysicalColumn, type: FieldType): Uint8Array {

@@ -91,7 +91,7 @@ export function binaryList(elementOid: number, decodeElement: (s: Uint8Array, fr
     let at = start + 20
     // Each element takes at least its length word, so the count is bounded by the bytes that came.
     if (count < 0 || count > (end - at) >> 2) malformedValue('array', `${count} elements in ${end - at} bytes`)
-    const child = builder.child!
+    const [child] = builder.children
     for (let index = 0; index < count; index++) {
       if (end - at < 4) malformedValue('array', 'cut off')
       const size = int32At(source, at)

@@ -19,7 +19,7 @@ export function textList(decodeElement: DecodeValue): DecodeValue {
     if (source[at] !== OPEN || source[end - 1] !== CLOSE || end - at < 2) malformed(source, start, end)
     at++
     const last = end - 1
-    const child = builder.child!
+    const [child] = builder.children
     if (at === last) return builder.appendListEnd()
     if (source[at] === OPEN) throw new BadValueError(shownText(source, start, end), 'which is an array of several dimensions, not a list')
     for (;;) {

@@ -8,6 +8,11 @@ export function fieldsOf(types: readonly FieldType[]): Field[] {
 
 export const string: FieldType = { kind: 'string' }
 export const listOf = (element: FieldType): FieldType => ({ kind: 'list', elementId: 100, element, elementRequired: false })
+/** A struct of parts `a`, `b`, … */
+export const structOf = (...types: FieldType[]): FieldType => ({
+  kind: 'struct',
+  fields: types.map((type, index) => ({ id: 200 + index, name: 'abcdef'[index], type, required: false })),
+})
 const int64Max = 2n ** 63n - 1n
 
 /** Every type with values at its edges, a null among them. */
@@ -43,4 +48,11 @@ export const samples: readonly (readonly [FieldType, readonly Value[]])[] = [
   [listOf({ kind: 'decimal', precision: 7, scale: 3 }), [[1n, -1n, null], [9_999_999n]]],
   [listOf({ kind: 'timestamptz' }), [[0n, null], []]],
   [listOf({ kind: 'binary' }), [[new Uint8Array(40).fill(3), null], null, []]],
+  [listOf(listOf({ kind: 'int' })), [[[1, null], [], null], [], null, [[2]]]],
+  [structOf({ kind: 'int' }, string), [{ a: 1, b: 'a text longer than twelve' }, null, { a: null, b: null }, { a: -1, b: '' }]],
+  [
+    structOf(listOf(string), structOf({ kind: 'uuid' }, { kind: 'decimal', precision: 7, scale: 3 })),
+    [{ a: ['x', null], b: { a: new Uint8Array(16).fill(128), b: 5n } }, { a: [], b: null }, null, { a: null, b: { a: null, b: null } }],
+  ],
+  [listOf(structOf({ kind: 'boolean' }, string)), [[{ a: true, b: 'x'.repeat(40) }, null, { a: null, b: 'y' }], [], null]],
 ]
