@@ -232,7 +232,10 @@ test('hashes stay the same for good: they are stored', () => {
     [{ kind: 'uuid' }, bytes('0123456789abcdef')],
     [{ kind: 'decimal', precision: 10, scale: 2 }, 1234n],
     [list({ kind: 'string' }), ['a', null, 'bcdef']],
-    [{ kind: 'struct', fields: [field({ kind: 'int' }, false), { ...field({ kind: 'string' }, false), name: 's' }] }, { k: 7, s: null }],
+    [
+      { kind: 'struct', fields: [field({ kind: 'int' }, false), { ...field({ kind: 'string' }, false), name: 's' }] },
+      { k: 7, s: null },
+    ],
   ]
   expect(samples.map(([type, value]) => hashesOf([field(type)], [[value]])[0])).toMatchInlineSnapshot(`
     [

@@ -56,7 +56,9 @@ export class ChunkWriter {
       case 'list':
         return this.writeLists(vector, column, from, count)
       case 'struct':
-        return column.children.forEach((child, index) => this.writeVector(duckdb.struct_vector_get_child(vector, index), child, from, count))
+        return column.children.forEach((child, index) =>
+          this.writeVector(duckdb.struct_vector_get_child(vector, index), child, from, count),
+        )
       default:
         return copyFixed(vector, column.values, from, count, fixedWidth(type))
     }

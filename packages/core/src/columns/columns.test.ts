@@ -26,7 +26,12 @@ const cases: [FieldType, fc.Arbitrary<Value>][] = [
     fc.array(fc.option(fc.string({ unit: 'binary', maxLength: 5 })), { maxLength: 4 }),
   ],
   [
-    { kind: 'list', elementId: 2, element: { kind: 'list', elementId: 3, element: { kind: 'int' }, elementRequired: false }, elementRequired: false },
+    {
+      kind: 'list',
+      elementId: 2,
+      element: { kind: 'list', elementId: 3, element: { kind: 'int' }, elementRequired: false },
+      elementRequired: false,
+    },
     fc.array(fc.option(fc.array(fc.option(fc.integer()), { maxLength: 3 })), { maxLength: 3 }),
   ],
   [{ kind: 'struct', fields: parts() }, struct()],
@@ -38,7 +43,12 @@ const cases: [FieldType, fc.Arbitrary<Value>][] = [
 
 function parts(): Field[] {
   const list: FieldType = { kind: 'list', elementId: 7, element: { kind: 'boolean' }, elementRequired: false }
-  const types: FieldType[] = [{ kind: 'int' }, { kind: 'string' }, list, { kind: 'struct', fields: [{ id: 8, name: 'd', type: { kind: 'date' }, required: false }] }]
+  const types: FieldType[] = [
+    { kind: 'int' },
+    { kind: 'string' },
+    list,
+    { kind: 'struct', fields: [{ id: 8, name: 'd', type: { kind: 'date' }, required: false }] },
+  ]
   return types.map((type, index) => ({ id: index + 3, name: 'abcd'[index], type, required: false }))
 }
 

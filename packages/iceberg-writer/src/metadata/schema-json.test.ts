@@ -15,7 +15,12 @@ test('schemas survive the way to JSON and back', () => {
     required: false,
   })
   const part: Field = { id: 41, name: 'street', type: { kind: 'string' }, required: false }
-  const list: FieldType = { kind: 'list', elementId: 43, element: { kind: 'struct', fields: [{ ...part, id: 44 }] }, elementRequired: false }
+  const list: FieldType = {
+    kind: 'list',
+    elementId: 43,
+    element: { kind: 'struct', fields: [{ ...part, id: 44 }] },
+    elementRequired: false,
+  }
   fields.push({ id: 23, name: 's', type: { kind: 'struct', fields: [part, { ...part, id: 42, name: 'l', type: list }] }, required: false })
   const schema: TableSchema = { fields, identifierFieldIds: [3, 20] }
   const json = schemaToJson(schema)

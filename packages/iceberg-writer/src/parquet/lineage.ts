@@ -25,7 +25,15 @@ export function lineageColumn(values: Float64Array, length: number): Column {
     words[row * 2 + 1] = Math.floor(value / TWO_TO_32)
   }
   const bytes = new Uint8Array(words.buffer)
-  return { type: { kind: 'long' }, length, nullCount, validity: nullCount > 0 ? validity : null, values: bytes, offsets: null, children: [] }
+  return {
+    type: { kind: 'long' },
+    length,
+    nullCount,
+    validity: nullCount > 0 ? validity : null,
+    values: bytes,
+    offsets: null,
+    children: [],
+  }
 }
 
 /** A file's stored lineage with what its null rows inherit: `inherited(row)`. `stored` is null where the file has no such column. */

@@ -18,7 +18,8 @@ export function sliceColumn(column: Column, from: number, to: number): Column {
   const first = column.offsets[from]
   const last = column.offsets[to]
   const offsets = rebase(column.offsets.subarray(from, to + 1), first)
-  if (column.type.kind === 'list') return { ...shared, values: column.values, offsets, children: [sliceColumn(column.children[0], first, last)] }
+  if (column.type.kind === 'list')
+    return { ...shared, values: column.values, offsets, children: [sliceColumn(column.children[0], first, last)] }
   return { ...shared, values: column.values.subarray(first, last), offsets, children: [] }
 }
 

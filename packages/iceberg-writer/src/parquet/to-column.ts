@@ -24,7 +24,11 @@ export function toColumn(data: arrow.Data, source: PhysicalColumn, type: FieldTy
     case 'list':
       return of(NO_BYTES, offsetsOf(data), [toColumn(data.children[0], source.children[0]!, type.element)])
     case 'struct':
-      return of(NO_BYTES, null, type.fields.map((field, index) => partColumn(data, source.children[index], field.type)))
+      return of(
+        NO_BYTES,
+        null,
+        type.fields.map((field, index) => partColumn(data, source.children[index], field.type)),
+      )
     case 'string':
     case 'binary':
       return of(aligned(bytesOf(data.values as Uint8Array)), offsetsOf(data))
