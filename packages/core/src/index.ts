@@ -30,7 +30,7 @@ export {
 } from './columns/column.ts'
 export { ColumnBuilder } from './columns/column-builder.ts'
 export { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './columns/batch-builder.ts'
-export { appendValue, cellsEqual, valueAt, type StructValue, type Value } from './columns/values.ts'
+export { appendValue, cellsEqual, valueAt, type Value } from './columns/values.ts'
 export { ChangeOp, type ChangeBatch, type CommitMarks, type SourceEvent, type UnchangedCells } from './change.ts'
 export { systemClock, type Clock } from './ports/clock.ts'
 export { randomUuid, systemRandom, type Random } from './ports/random.ts'

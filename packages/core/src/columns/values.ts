@@ -4,10 +4,9 @@ import type { ColumnBuilder } from './column-builder.ts'
 
 /**
  * A value as JavaScript: boolean; number (int, date in days, float, double); bigint (long, time and timestamps in µs, decimal's
- * unscaled value); string; Uint8Array (uuid, fixed, binary); array (list); object by name (struct). For tests, edges and messages: it allocates.
+ * unscaled value); string; Uint8Array (uuid, fixed, binary); array (list, and struct: its parts in order). For tests, edges and messages: it allocates.
  */
-export type Value = null | boolean | number | bigint | string | Uint8Array | readonly Value[] | StructValue
-export type StructValue = { readonly [name: string]: Value }
+export type Value = null | boolean | number | bigint | string | Uint8Array | readonly Value[]
 
 const decoder = new TextDecoder()
 
@@ -45,7 +44,7 @@ export function valueAt(column: Column, row: number): Value {
       return values
     }
     case 'struct':
-      return Object.fromEntries(column.type.fields.map((field, index) => [field.name, valueAt(column.children[index], row)]))
+      return column.children.map((child) => valueAt(child, row))
   }
 }
 
@@ -86,7 +85,7 @@ export function appendValue(builder: ColumnBuilder, value: Value): void {
       for (const element of value as readonly Value[]) appendValue(builder.children[0], element)
       return builder.appendListEnd()
     case 'struct':
-      builder.type.fields.forEach((field, index) => appendValue(builder.children[index], (value as StructValue)[field.name] ?? null))
+      builder.children.forEach((child, index) => appendValue(child, (value as readonly Value[])[index]))
       return builder.appendStructEnd()
   }
 }

@@ -1,4 +1,4 @@
-import type { FieldType, StructValue, Value } from '@moonlink/core'
+import type { FieldType, Value } from '@moonlink/core'
 import type { Cell } from '../cells.ts'
 
 /** The cell that a value of `valueAt`'s form must come back as, worked out without DuckDB. */
@@ -28,7 +28,7 @@ export function expectedCell(type: FieldType, value: Value): Cell {
     case 'list':
       return (value as readonly Value[]).map((element) => expectedCell(type.element, element))
     case 'struct':
-      return Object.fromEntries(type.fields.map(({ name, type: part }) => [name, expectedCell(part, (value as StructValue)[name] ?? null)]))
+      return Object.fromEntries(type.fields.map(({ name, type: part }, index) => [name, expectedCell(part, (value as readonly Value[])[index])]))
     default:
       return value as Cell
   }

@@ -49,10 +49,10 @@ export const samples: readonly (readonly [FieldType, readonly Value[]])[] = [
   [listOf({ kind: 'timestamptz' }), [[0n, null], []]],
   [listOf({ kind: 'binary' }), [[new Uint8Array(40).fill(3), null], null, []]],
   [listOf(listOf({ kind: 'int' })), [[[1, null], [], null], [], null, [[2]]]],
-  [structOf({ kind: 'int' }, string), [{ a: 1, b: 'a text longer than twelve' }, null, { a: null, b: null }, { a: -1, b: '' }]],
+  [structOf({ kind: 'int' }, string), [[1, 'a text longer than twelve'], null, [null, null], [-1, '']]],
   [
     structOf(listOf(string), structOf({ kind: 'uuid' }, { kind: 'decimal', precision: 7, scale: 3 })),
-    [{ a: ['x', null], b: { a: new Uint8Array(16).fill(128), b: 5n } }, { a: [], b: null }, null, { a: null, b: { a: null, b: null } }],
+    [[['x', null], [new Uint8Array(16).fill(128), 5n]], [[], null], null, [null, [null, null]]],
   ],
-  [listOf(structOf({ kind: 'boolean' }, string)), [[{ a: true, b: 'x'.repeat(40) }, null, { a: null, b: 'y' }], [], null]],
+  [listOf(structOf({ kind: 'boolean' }, string)), [[[true, 'x'.repeat(40)], null, [null, 'y']], [], null]],
 ]
