@@ -232,10 +232,7 @@ test('hashes stay the same for good: they are stored', () => {
     [{ kind: 'uuid' }, bytes('0123456789abcdef')],
     [{ kind: 'decimal', precision: 10, scale: 2 }, 1234n],
     [list({ kind: 'string' }), ['a', null, 'bcdef']],
-    [
-      { kind: 'struct', fields: [field({ kind: 'int' }, false), { ...field({ kind: 'string' }, false), name: 's' }] },
-      [7, null],
-    ],
+    [{ kind: 'struct', fields: [field({ kind: 'int' }, false), { ...field({ kind: 'string' }, false), name: 's' }] }, [7, null]],
   ]
   expect(samples.map(([type, value]) => hashesOf([field(type)], [[value]])[0])).toMatchInlineSnapshot(`
     [

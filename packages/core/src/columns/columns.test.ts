@@ -53,11 +53,11 @@ function parts(): Field[] {
 }
 
 function struct(): fc.Arbitrary<Value> {
-  return fc.tuple(
+  return fc.tuple<Value[]>(
     fc.option(fc.integer()),
     fc.option(fc.string({ maxLength: 5 })),
     fc.option(fc.array(fc.option(fc.boolean()), { maxLength: 3 })),
-    fc.option(fc.tuple(fc.option(fc.integer()))),
+    fc.option(fc.tuple<Value[]>(fc.option(fc.integer()))),
   )
 }
 

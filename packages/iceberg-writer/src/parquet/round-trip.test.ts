@@ -108,13 +108,19 @@ describe('a Parquet file', () => {
     const fields = [field(1, written), field(5, listOf(structOf(named(6, 'a', 'int'), named(7, 'b', 'string')), 8))]
     const bytes = encode(
       toBatch(fields, [
-        [[1, 'x'], [[2, null], null]],
+        [
+          [1, 'x'],
+          [[2, null], null],
+        ],
         [null, null],
       ]),
       fields,
     )
     expect(toRows(scan(bytes, [field(1, wanted), field(5, listOf(structOf(named(6, 'z', 'long')), 8))])[0].rows)).toEqual([
-      [[null, 1n], [[2n], null]],
+      [
+        [null, 1n],
+        [[2n], null],
+      ],
       [null, null],
     ])
     expect(toRows(scan(bytes, [field(1, apart)])[0].rows)).toEqual([[[null]], [null]])

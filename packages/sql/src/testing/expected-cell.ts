@@ -28,7 +28,9 @@ export function expectedCell(type: FieldType, value: Value): Cell {
     case 'list':
       return (value as readonly Value[]).map((element) => expectedCell(type.element, element))
     case 'struct':
-      return Object.fromEntries(type.fields.map(({ name, type: part }, index) => [name, expectedCell(part, (value as readonly Value[])[index])]))
+      return Object.fromEntries(
+        type.fields.map(({ name, type: part }, index) => [name, expectedCell(part, (value as readonly Value[])[index])]),
+      )
     default:
       return value as Cell
   }

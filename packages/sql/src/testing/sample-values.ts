@@ -52,7 +52,15 @@ export const samples: readonly (readonly [FieldType, readonly Value[]])[] = [
   [structOf({ kind: 'int' }, string), [[1, 'a text longer than twelve'], null, [null, null], [-1, '']]],
   [
     structOf(listOf(string), structOf({ kind: 'uuid' }, { kind: 'decimal', precision: 7, scale: 3 })),
-    [[['x', null], [new Uint8Array(16).fill(128), 5n]], [[], null], null, [null, [null, null]]],
+    [
+      [
+        ['x', null],
+        [new Uint8Array(16).fill(128), 5n],
+      ],
+      [[], null],
+      null,
+      [null, [null, null]],
+    ],
   ],
   [listOf(structOf({ kind: 'boolean' }, string)), [[[true, 'x'.repeat(40)], null, [null, 'y']], [], null]],
 ]
