@@ -63,12 +63,13 @@ export interface ChangeBatch {
  *   `sourceLsn` is how far the source itself is known to be.
  * - `schema`: the table's shape from here on differs from what the stream was opened with; no change of the new shape has been
  *   yielded yet.
- * - `truncate`: at `endLsn` the tables lose all rows.
+ * - `truncate`: within the open transaction, the tables lose every row they have so far; seen at that transaction's end, which a batch
+ *   of each marks.
  * - `unmirrorable`: the stream met something in that table it can't turn into rows; the table's later changes are not yielded.
  */
 export type SourceEvent =
   | { readonly kind: 'batch'; readonly batch: ChangeBatch }
   | { readonly kind: 'watermark'; readonly lsn: Lsn; readonly sourceLsn: Lsn; readonly commitTimeMs: number | null }
   | { readonly kind: 'schema'; readonly table: TableName; readonly schema: TableSchema | null; readonly reason: string }
-  | { readonly kind: 'truncate'; readonly tables: readonly TableName[]; readonly endLsn: Lsn }
+  | { readonly kind: 'truncate'; readonly tables: readonly TableName[] }
   | { readonly kind: 'unmirrorable'; readonly table: TableName; readonly code: string; readonly reason: string }

@@ -8,7 +8,7 @@ import {
   type ChangeBatch,
   type ColumnBatch,
 } from '@moonlink/core'
-import type { KeyHashes, MemoryKeyIndex } from '@moonlink/pk-index'
+import type { KeyHashes } from '@moonlink/pk-index'
 import { fillUnchanged, type Predecessors } from './fill-unchanged.ts'
 import type { MirrorState } from './mirror-state.ts'
 import { lookUpSealed, rowsEqual, type SealedPlaces, type SealedRequest } from './sealed-lookup.ts'
@@ -17,7 +17,7 @@ import { FileSegment, MemorySegment, type Segment } from './segment.ts'
 const NONE = -1
 
 /**
- * Applies one batch to the mirror: new rows to the active segment, their keys to its index, replaced and deleted rows to the
+ * Applies one batch to the mirror: new rows to the growing segment, their keys to its index, replaced and deleted rows to the
  * deletion log, commit marks to both. Changes take effect in order. Runs under the mirror's lock.
  *
  * Throws `corrupt`/`DIVERGED` where a change names a row that the mirror does not have; nothing of the batch may be used then.
@@ -44,14 +44,14 @@ function isInsertsOnly(batch: ChangeBatch): boolean {
 }
 
 function appendInserts(state: MirrorState, batch: ChangeBatch, hashes: KeyHashes | null): void {
-  const { active } = state
-  const first = active.buffer.append(batch.rows)
-  if (hashes) state.activeIndex.insertBatch(hashes, 0, batch.rows.length, active.id, first)
+  const { tail } = state
+  const first = tail.buffer.append(batch.rows)
+  if (hashes) tail.index.insertBatch(hashes, 0, batch.rows.length, tail.id, first)
   state.liveRows += batch.rows.length
   const { endLsns, changeCounts } = batch.marks
-  for (let index = 0; index < endLsns.length; index++) active.buffer.mark(endLsns[index], first + changeCounts[index])
-  // Deaths of an earlier batch may belong to the transaction that ends first here.
-  if (endLsns.length > 0) state.log.mark(endLsns[0])
+  for (let index = 0; index < endLsns.length; index++) tail.buffer.mark(endLsns[index], first + changeCounts[index])
+  // Earlier batches may have brought the beginning of the transaction that ends first here.
+  if (endLsns.length > 0) state.endTransaction(endLsns[0])
   noteMarks(state, batch)
 }
 
@@ -77,6 +77,7 @@ function sealedRequests(
   oldKeys: ColumnBatch,
 ): SealedRequest[] {
   const requests: SealedRequest[] = []
+  const memory = state.liveMemory()
   const probe = new PlaceBuffer(4)
   let row = 0
   let old = 0
@@ -87,7 +88,7 @@ function sealedRequests(
       const hashes = byOld ? oldHashes : newHashes
       const hashRow = byOld ? old : row
       // A hash that collides in memory may still be that of a row in a file; only exact hashes let us skip the files.
-      const inMemory = state.identity.hasher.exact && isInMemory(state, hashes.low[hashRow], hashes.high[hashRow], probe)
+      const inMemory = state.identity.hasher.exact && isInMemory(memory, hashes.low[hashRow], hashes.high[hashRow], probe)
       if (!inMemory) requests.push({ change, hashes, hashRow, keys: byOld ? oldKeys : newKeys })
     }
     if (op !== ChangeOp.delete) row++
@@ -96,10 +97,9 @@ function sealedRequests(
   return requests
 }
 
-function isInMemory(state: MirrorState, low: number, high: number, probe: PlaceBuffer): boolean {
+function isInMemory(memory: readonly MemorySegment[], low: number, high: number, probe: PlaceBuffer): boolean {
   probe.clear()
-  if (state.activeIndex.candidates(low, high, probe) > 0) return true
-  return state.flushingIndex !== null && state.flushingIndex.candidates(low, high, probe) > 0
+  return memory.some((segment) => segment.index.candidates(low, high, probe) > 0)
 }
 
 /** Walks the changes of one batch in order. */
@@ -113,11 +113,11 @@ class ChangeApplier {
   private readonly sealed: SealedPlaces
   private readonly first: number
   private readonly segment: MemorySegment
+  private readonly memory: readonly MemorySegment[]
   private readonly candidates = new PlaceBuffer(8)
   private readonly predecessors: Predecessors | null
-  /** Keys of the active and the flushing segment, for comparing where hashes collide. */
-  private activeKeys: ColumnBatch | null = null
-  private flushingKeys: ColumnBatch | null = null
+  /** Keys of segments in memory, for comparing where hashes collide. */
+  private readonly keysOf = new Map<MemorySegment, ColumnBatch>()
   private victim: Segment | null = null
   private victimRow = 0
 
@@ -137,8 +137,9 @@ class ChangeApplier {
     this.oldHashes = oldHashes
     this.oldKeys = oldKeys
     this.sealed = sealed
-    this.segment = state.active
-    this.first = state.active.buffer.rowCount
+    this.segment = state.tail
+    this.memory = state.liveMemory()
+    this.first = state.tail.buffer.rowCount
     this.predecessors = batch.unchanged.length > 0 ? { segments: [], rows: [] } : null
   }
 
@@ -177,7 +178,7 @@ class ChangeApplier {
 
   private mark(index: number, rows: number): void {
     const endLsn = this.batch.marks.endLsns[index]
-    this.state.log.mark(endLsn)
+    this.state.endTransaction(endLsn)
     if (this.predecessors === null) this.segment.buffer.mark(endLsn, this.first + rows)
     else (this.deferredMarks ??= []).push(rows)
   }
@@ -190,7 +191,7 @@ class ChangeApplier {
   }
 
   private insert(row: number): void {
-    this.state.activeIndex.insert(this.newHashes.low[row], this.newHashes.high[row], this.segment.id, this.first + row)
+    this.segment.index.insert(this.newHashes.low[row], this.newHashes.high[row], this.segment.id, this.first + row)
     this.state.liveRows++
     if (this.predecessors) {
       this.predecessors.segments[row] = null
@@ -207,20 +208,14 @@ class ChangeApplier {
       this.predecessors.rows[row] = victimRow
     }
     const place = this.first + row
-    if (victim instanceof FileSegment) {
-      this.segment.buffer.setRowId(place, victim.rowIdAt(victimRow))
-    } else if (victim === this.segment) {
-      const rowId = victim.buffer.rowIdAt(victimRow)
-      if (rowId >= 0) this.segment.buffer.setRowId(place, rowId)
-      else {
-        const pending = state.pendingRowIds.get(victimRow)
-        if (pending !== undefined) state.pendingRowIds.set(place, pending)
-      }
-    } else if (victim !== null) {
-      const rowId = victim.buffer.rowIdAt(victimRow)
-      if (rowId >= 0) this.segment.buffer.setRowId(place, rowId)
-      else state.pendingRowIds.set(place, victimRow)
-    }
+    if (victim instanceof FileSegment) return this.segment.buffer.setRowId(place, victim.rowIdAt(victimRow))
+    if (victim === null) return
+    const rowId = victim.buffer.rowIdAt(victimRow)
+    if (rowId >= 0) return this.segment.buffer.setRowId(place, rowId)
+    const pending = state.flushing?.segments.includes(victim)
+      ? state.flushing.numberOf(victim, victimRow)
+      : victim.pendingRowIds.get(victimRow)
+    if (pending !== undefined) this.segment.pendingRowIds.set(place, pending)
   }
 
   /** Finds the live row with that key and records its death. */
@@ -228,11 +223,7 @@ class ChangeApplier {
     const low = hashes.low[keyRow]
     const high = hashes.high[keyRow]
     const { state } = this
-    if (
-      !this.killInMemory(state.activeIndex, low, high, keys, keyRow) &&
-      !(state.flushingIndex && this.killInMemory(state.flushingIndex, low, high, keys, keyRow)) &&
-      !this.killInFiles(change)
-    ) {
+    if (!this.killInMemory(low, high, keys, keyRow) && !this.killInFiles(change)) {
       const table = formatTableName(state.table)
       throw new MoonlinkError(
         'corrupt',
@@ -248,19 +239,18 @@ class ChangeApplier {
     state.liveRows--
   }
 
-  private killInMemory(index: MemoryKeyIndex, low: number, high: number, keys: ColumnBatch, keyRow: number): boolean {
-    this.candidates.clear()
-    const count = index.candidates(low, high, this.candidates)
-    for (let at = 0; at < count; at++) {
-      const segmentId = this.candidates.segments[at]
-      const row = this.candidates.rows[at]
-      const segment = this.state.segment(segmentId)
-      assert(segment.kind === 'memory', 'a memory index names memory segments')
-      if (!this.state.identity.hasher.exact && !this.keyEquals(segment, row, keys, keyRow)) continue
-      assert(index.remove(low, high, segmentId, row), 'an index entry that was found can be removed')
-      this.victim = segment
-      this.victimRow = row
-      return true
+  private killInMemory(low: number, high: number, keys: ColumnBatch, keyRow: number): boolean {
+    for (const segment of this.memory) {
+      this.candidates.clear()
+      const count = segment.index.candidates(low, high, this.candidates)
+      for (let at = 0; at < count; at++) {
+        const row = this.candidates.rows[at]
+        if (!this.state.identity.hasher.exact && !this.keyEquals(segment, row, keys, keyRow)) continue
+        assert(segment.index.remove(low, high, segment.id, row), 'an index entry that was found can be removed')
+        this.victim = segment
+        this.victimRow = row
+        return true
+      }
     }
     return false
   }
@@ -270,12 +260,9 @@ class ChangeApplier {
     if (segment === this.segment && this.predecessors !== null && row >= this.first) {
       return rowsEqual(keys, keyRow, this.newKeys, row - this.first)
     }
-    if (segment === this.segment) {
-      this.activeKeys ??= selectFields(segment.buffer.view(), this.state.identity.fieldIds)
-      return rowsEqual(keys, keyRow, this.activeKeys, row)
-    }
-    this.flushingKeys ??= selectFields(segment.buffer.view(), this.state.identity.fieldIds)
-    return rowsEqual(keys, keyRow, this.flushingKeys, row)
+    let known = this.keysOf.get(segment)
+    if (known === undefined) this.keysOf.set(segment, (known = selectFields(segment.buffer.view(), this.state.identity.fieldIds)))
+    return rowsEqual(keys, keyRow, known, row)
   }
 
   private killInFiles(change: number): boolean {

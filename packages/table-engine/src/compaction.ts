@@ -10,7 +10,8 @@ import { FileSegment, type MovedDeletes } from './segment.ts'
 /** The files worth rewriting now: many small ones, or ones mostly dead. Empty where nothing is due. */
 export function chooseCompaction(state: MirrorState, limits: CompactionLimits): FileSegment[] {
   if (!limits.enabled) return []
-  const files = [...state.files()]
+  // What a TRUNCATE emptied goes away by itself.
+  const files = [...state.files()].filter((file) => file.deadFrom === null)
   const dead = files.filter((file) => file.baseCount >= limits.maxDeadRatio * file.file.recordCount && file.baseCount > 0)
   const small = files.filter((file) => file.file.sizeBytes < limits.smallFileBytes && !dead.includes(file))
   const chosen = small.length + dead.length >= limits.minFiles ? [...dead, ...small] : dead
@@ -89,6 +90,8 @@ export function adoptCompaction(
     const file = snapshot.files.find((candidate) => candidate.path === path)
     assert(file !== undefined, 'a committed file is in the snapshot', { path })
     const segment = new FileSegment(state.newSegmentId(), file, index, null, movedTo(state, written))
+    // A TRUNCATE meanwhile emptied all of the sources, or none.
+    segment.deadFrom = written.sources[0].deadFrom
     state.segments.set(segment.id, segment)
   }
   for (const source of written.sources) state.segments.delete(source.id)

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { isMoonlinkError, silentLogger, systemClock, systemRandom, type Lsn, type TableSchema, type Value } from '@moonlink/core'
+import { isMoonlinkError, silentLogger, systemClock, systemRandom, type Lsn, type SourceEvent, type TableSchema, type Value } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import fc from 'fast-check'
@@ -44,6 +44,7 @@ type Step =
   | { kind: 'update'; at: number; text: string; unchanged: boolean }
   | { kind: 'move'; at: number; key: number }
   | { kind: 'delete'; at: number }
+  | { kind: 'truncate' }
   | { kind: 'commit' | 'send' | 'flush' | 'flush beside' | 'tick' | 'read' | 'restart' | 'lost stream' | 'fail before' }
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -59,6 +60,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('move' as const), at: fc.nat(), key: fc.nat(12) }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('delete' as const), at: fc.nat() }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'truncate' }) },
   { weight: 5, arbitrary: fc.constant<Step>({ kind: 'commit' }) },
   { weight: 3, arbitrary: fc.constant<Step>({ kind: 'send' }) },
   { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush' }) },
@@ -79,7 +81,7 @@ class Run {
   private openChanges = 0
   private sent: Lsn = 0n
   /** Everything sent so far, to send again after a restart. */
-  private log: { batch: ReturnType<ScriptedTable['take']> }[] = []
+  private log: SourceEvent[] = []
   private beside: Promise<void>[] = []
   private readonly indexDirectory = mkdtempSync(join(directory, 'run-'))
 
@@ -126,6 +128,8 @@ class Run {
         )
       case 'delete':
         return this.change(() => this.withRow(step.at, (at) => source.delete(at)))
+      case 'truncate':
+        return this.change(() => source.truncate())
       case 'commit':
         return this.commit()
       case 'send':
@@ -185,10 +189,9 @@ class Run {
 
   /** Sends what there is, in the middle of a transaction too. */
   private async send(): Promise<void> {
-    const batch = this.source.take()
-    if (batch.ops.length > 0 || batch.marks.endLsns.length > 0) {
-      this.log.push({ batch })
-      await this.engine.apply({ kind: 'batch', batch })
+    for (const event of this.source.take()) {
+      this.log.push(event)
+      await this.engine.apply(event)
     }
     if (this.openChanges === 0) {
       this.sent = this.lsn
@@ -198,7 +201,7 @@ class Run {
 
   /** The source sends everything again that the engine asks for: whole transactions, from `restartLsn` on. */
   private async resend(): Promise<void> {
-    for (const { batch } of this.log) await this.engine.apply({ kind: 'batch', batch })
+    for (const event of this.log) await this.engine.apply(event)
     await this.send()
     if (this.openChanges > 0) await this.engine.apply({ kind: 'watermark', lsn: this.sent, sourceLsn: this.lsn, commitTimeMs: null })
   }

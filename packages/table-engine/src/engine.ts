@@ -141,9 +141,7 @@ export class Engine implements LeaseSource {
         if (event.commitTimeMs !== null) this.noteFreshness(event.commitTimeMs)
         return
       case 'truncate':
-        for (const table of event.tables) {
-          this.pause(table, 'TRUNCATED', `the source truncated the table at ${formatLsn(event.endLsn)}; drop and add it to copy it again`)
-        }
+        for (const table of event.tables) await this.mirrors.get(formatTableName(table))?.truncate()
         return
       case 'schema':
         return this.pause(event.table, 'SCHEMA_CHANGED', `${event.reason}; drop and add the table to copy it again`)

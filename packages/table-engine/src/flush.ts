@@ -1,6 +1,7 @@
 import { NO_ROW_ID } from '@moonlink/arrow-buffer'
 import { assert, BatchBuilder, selectFields, type DeletionVector, type Lsn, type StagedFile, type TableSnapshot } from '@moonlink/core'
-import { MemoryKeyIndex, type KeyHashes, type SealedKeyIndex } from '@moonlink/pk-index'
+import type { KeyHashes, SealedKeyIndex } from '@moonlink/pk-index'
+import type { Generation } from './generation.ts'
 import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { FileSegment, NOTHING_MOVED, type MemorySegment, type MovedDeletes, type RowBits } from './segment.ts'
@@ -10,104 +11,147 @@ const GATHER_ROWS = 32_768
 
 /** What a flush writes: a prefix of rows and deletes, fixed when it was frozen. A retry writes the same again. */
 export interface FrozenFlush {
-  readonly segment: MemorySegment
-  readonly deadAtFreeze: RowBits
+  readonly generation: Generation
+  /** The generation's segments that had live rows, and which of their rows were dead. */
+  readonly deadAtFreeze: ReadonlyMap<MemorySegment, RowBits>
   /** Log entries below this are part of the flush. */
   readonly endSeq: number
   readonly lsn: Lsn
   readonly vectors: readonly { readonly target: FileSegment; readonly vector: DeletionVector }[]
+  /** Files that a TRUNCATE emptied. */
+  readonly removed: readonly FileSegment[]
+}
+
+/** A data file that takes the live rows of some segments. */
+export interface WrittenFile {
+  readonly staged: StagedFile
+  /** For each segment: its row → row of the file, or -1 for a row that was dead. */
+  readonly newRows: ReadonlyMap<MemorySegment, Int32Array>
 }
 
 export interface WrittenFlush {
-  readonly staged: StagedFile | null
-  /** Row of the frozen segment → row of the file, or -1 for a row that was dead. */
-  readonly newRows: Int32Array
+  readonly files: readonly WrittenFile[]
 }
 
 /**
- * Ends the active segment at a transaction's end and starts a new one. Under the mirror's lock, no transaction open. `lsn` must
+ * Ends the active generation at a transaction's end and starts a new one. Under the mirror's lock, no transaction open. `lsn` must
  * cover every change applied so far.
  */
 export function freeze(state: MirrorState, lsn: Lsn): FrozenFlush {
   assert(state.openChanges === 0, 'a flush starts between transactions')
-  assert(state.flushing === null, 'one flush at a time')
-  const segment = state.active
-  const vectors = [...state.files()]
-    .filter((file) => file.hasUncommittedDeletes)
+  const generation = state.startGeneration()
+  const files = [...state.files()]
+  const vectors = files
+    .filter((file) => file.deadFrom === null && file.hasUncommittedDeletes)
     .map((file) => ({
       target: file,
       vector: { dataFile: file.file.path, bitmap: file.dead.toPortable(), cardinality: file.dead.cardinality },
     }))
-  state.flushing = segment
-  state.flushingIndex = state.activeIndex
-  state.active = state.newMemorySegment()
-  state.activeIndex = new MemoryKeyIndex()
+  const live = generation.segments.filter((segment) => segment.deadFrom === null)
   state.firstUncommittedLsn = null
   state.fileDeletes = 0
-  return { segment, deadAtFreeze: segment.dead.clone(), endSeq: state.log.endSeq, lsn, vectors }
+  return {
+    generation,
+    deadAtFreeze: new Map(live.map((segment) => [segment, segment.dead.clone()])),
+    endSeq: state.log.endSeq,
+    lsn,
+    vectors,
+    removed: files.filter((file) => file.deadFrom !== null),
+  }
 }
 
-/** Writes the live rows of the frozen segment as a data file and its sealed index. Runs beside applying. */
+/** Writes the live rows of the frozen segments as a data file and its sealed index. Runs beside applying. */
 export async function writeFlush(state: MirrorState, flush: FrozenFlush, sealedFiles: SealedFiles): Promise<WrittenFlush> {
-  const rows = flush.segment.buffer.rowCount
-  const newRows = new Int32Array(rows).fill(-1)
-  const live = new Uint32Array(rows - flush.deadAtFreeze.count)
-  for (let row = 0, next = 0; row < rows; row++) {
-    if (flush.deadAtFreeze.has(row)) continue
-    live[next] = row
-    newRows[row] = next++
+  const parts = [...flush.deadAtFreeze].map(([segment, dead]) => livePart(segment, dead)).filter((part) => part.live.length > 0)
+  const total = parts.reduce((sum, part) => sum + part.live.length, 0)
+  if (total === 0) return { files: [] }
+  const newRows = new Map<MemorySegment, Int32Array>()
+  const builder = new BatchBuilder(state.schema.fields, total)
+  for (const part of parts) {
+    newRows.set(part.segment, rowMap(part, builder.length))
+    const view = part.segment.buffer.view()
+    for (let from = 0; from < part.live.length; from += GATHER_ROWS) {
+      builder.appendGather(view, part.live, from, Math.min(from + GATHER_ROWS, part.live.length))
+      await nextTurn()
+    }
   }
-  if (live.length === 0) return { staged: null, newRows }
-  const view = flush.segment.buffer.view()
-  const builder = new BatchBuilder(state.schema.fields, live.length)
-  for (let from = 0; from < live.length; from += GATHER_ROWS) {
-    builder.appendGather(view, live, from, Math.min(from + GATHER_ROWS, live.length))
-    await nextTurn()
-  }
-  const gathered = builder.view()
-  const rowIds = flush.segment.buffer.hasRowIds ? keptRowIds(flush.segment, live) : null
-  const hashes = state.appendOnly ? null : await hashKeys(state, selectFields(gathered, state.identity.fieldIds), live.length)
+  const rows = builder.view()
+  const rowIds = keptRowIds(parts, total)
+  const hashes = state.appendOnly ? null : await hashKeys(state, selectFields(rows, state.identity.fieldIds), total)
   const indexRowIds = rowIdsForIndex(rowIds)
-  const staged = await state.storage.writeFile({ rows: gathered, rowIds, lastUpdated: null })
+  const staged = await state.storage.writeFile({ rows, rowIds, lastUpdated: null })
   if (hashes) await sealedFiles.write(staged.path, hashes, indexRowIds)
-  return { staged, newRows }
+  return { files: [{ staged, newRows }] }
 }
 
-/** Puts the committed file in the frozen segment's place. Under the mirror's lock; no await in between. */
+/** The rows of a segment that were alive. */
+interface LivePart {
+  readonly segment: MemorySegment
+  readonly rowCount: number
+  readonly live: Uint32Array
+}
+
+function livePart(segment: MemorySegment, dead: RowBits): LivePart {
+  const { rowCount } = segment.buffer
+  const live = new Uint32Array(rowCount - dead.count)
+  for (let row = 0, next = 0; row < rowCount; row++) if (!dead.has(row)) live[next++] = row
+  return { segment, rowCount, live }
+}
+
+function rowMap({ rowCount, live }: LivePart, first: number): Int32Array {
+  const map = new Int32Array(rowCount).fill(-1)
+  for (let index = 0; index < live.length; index++) map[live[index]] = first + index
+  return map
+}
+
+/** Puts the committed files in the frozen segments' place. Under the mirror's lock; no await in between. `indexes`: one a file. */
 export function adoptFlush(
   state: MirrorState,
   flush: FrozenFlush,
   written: WrittenFlush,
   snapshot: TableSnapshot,
-  index: SealedKeyIndex | null,
+  indexes: readonly (SealedKeyIndex | null)[],
 ): void {
   for (const { target, vector } of flush.vectors) {
     target.base = vector.bitmap
     target.baseCount = vector.cardinality
   }
-  state.segments.delete(flush.segment.id)
-  if (written.staged) {
-    const { path } = written.staged
+  for (const segment of [...flush.generation.segments, ...flush.removed]) state.segments.delete(segment.id)
+  const placed = new Map<MemorySegment, { readonly file: FileSegment; readonly newRows: Int32Array }>()
+  written.files.forEach(({ staged, newRows }, index) => {
+    const { path } = staged
     const file = snapshot.files.find((candidate) => candidate.path === path)
     assert(file !== undefined, 'a committed file is in the snapshot', { path })
-    const moved = movedDeletes(state, flush.endSeq, (segment, row) => (segment === flush.segment.id ? written.newRows[row] : -1))
-    const segment = new FileSegment(state.newSegmentId(), file, index, null, moved)
+    const byId = new Map([...newRows].map(([segment, map]) => [segment.id, map]))
+    const moved = movedDeletes(state, flush.endSeq, (segment, row) => byId.get(segment)?.[row] ?? -1)
+    const segment = new FileSegment(state.newSegmentId(), file, indexes[index], null, moved)
+    for (const [source, map] of newRows) {
+      placed.set(source, { file: segment, newRows: map })
+      // A TRUNCATE meanwhile emptied all of the sources, or none.
+      segment.deadFrom = source.deadFrom
+    }
     state.segments.set(segment.id, segment)
-    resolveRowIds(state, flush, written, segment)
-  }
-  assert(written.staged !== null || state.pendingRowIds.size === 0, 'rows that wait for a row id wait for a written row')
-  state.pendingRowIds.clear()
+  })
+  resolveRowIds(state, flush, placed)
   state.flushing = null
-  state.flushingIndex = null
   state.log.prune(flush.endSeq)
 }
 
 /** Rows that wait for the flush to know the `_row_id` of the row they replaced. */
-function resolveRowIds(state: MirrorState, flush: FrozenFlush, written: WrittenFlush, segment: FileSegment): void {
-  for (const [row, replaced] of state.pendingRowIds) {
-    const newRow = written.newRows[replaced]
-    assert(newRow >= 0, 'a row replaced during a flush was alive when it was frozen', { segment: flush.segment.id, replaced })
-    state.active.buffer.setRowId(row, segment.rowIdAt(newRow))
+function resolveRowIds(
+  state: MirrorState,
+  flush: FrozenFlush,
+  placed: ReadonlyMap<MemorySegment, { readonly file: FileSegment; readonly newRows: Int32Array }>,
+): void {
+  for (const { buffer, pendingRowIds } of state.active.segments) {
+    for (const [row, replaced] of pendingRowIds) {
+      const place = flush.generation.placeOf(replaced)
+      const target = placed.get(place.segment)
+      const newRow = target?.newRows[place.row] ?? -1
+      assert(newRow >= 0, 'a row replaced during a flush was alive when it was frozen', { segment: place.segment.id, row: place.row })
+      buffer.setRowId(row, target!.file.rowIdAt(newRow))
+    }
+    pendingRowIds.clear()
   }
 }
 
@@ -125,9 +169,11 @@ export function movedDeletes(state: MirrorState, fromSeq: number, newRow: (segme
   return movedRows.length === 0 ? NOTHING_MOVED : { rows: Uint32Array.from(movedRows), seqs: Float64Array.from(movedSeqs) }
 }
 
-function keptRowIds(segment: MemorySegment, live: Uint32Array): Float64Array {
-  const rowIds = new Float64Array(live.length)
-  for (let index = 0; index < live.length; index++) rowIds[index] = segment.buffer.rowIdAt(live[index])
+function keptRowIds(parts: readonly LivePart[], total: number): Float64Array | null {
+  if (!parts.some(({ segment }) => segment.buffer.hasRowIds)) return null
+  const rowIds = new Float64Array(total)
+  let at = 0
+  for (const { segment, live } of parts) for (const row of live) rowIds[at++] = segment.buffer.rowIdAt(row)
   return rowIds
 }
 

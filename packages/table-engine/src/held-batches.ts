@@ -1,5 +1,8 @@
 import { ChangeOp, sliceBatch, type ChangeBatch, type Lsn } from '@moonlink/core'
 
+/** What waits until it is known whether it counts: changes of a table, or that it was truncated. */
+export type HeldChange = ChangeBatch | 'truncate'
+
 /** A batch with memory of its own, so that it outlives the source's. */
 export function copyBatch(batch: ChangeBatch): ChangeBatch {
   return {

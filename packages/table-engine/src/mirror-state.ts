@@ -1,8 +1,9 @@
 import { RowBuffer } from '@moonlink/arrow-buffer'
 import { assert, type Field, type Lsn, type SegmentId, type TableName, type TableSchema, type TableStorage } from '@moonlink/core'
 import { DeletionLog } from '@moonlink/deletion-log'
-import { createKeyHasher, MemoryKeyIndex, type KeyHasher } from '@moonlink/pk-index'
-import { FileSegment, MemorySegment, type Segment } from './segment.ts'
+import { createKeyHasher, type KeyHasher } from '@moonlink/pk-index'
+import { Generation } from './generation.ts'
+import { FileSegment, MemorySegment, TransactionEnd, type Segment } from './segment.ts'
 
 /** What identifies a row: the key's fields, or every field of a table without a key. */
 export interface Identity {
@@ -15,8 +16,8 @@ export interface Identity {
 /**
  * The live state of one mirror: segments, indexes, deletion log. Owned by one `Mirror`, which changes it only under its lock.
  *
- * Invariants: a live row of a memory segment has exactly one entry in the generation its segment belongs to; a live row of a file
- * has one in the file's sealed index; `dead` of a segment is its committed vector plus every log entry that names it.
+ * Invariants: a live row has exactly one entry in the index of its segment, whether in memory or sealed; `dead` of a segment is its
+ * committed vector plus every log entry that names it; a segment with `deadFrom` has no live row, and no look-up asks it.
  */
 export class MirrorState {
   readonly table: TableName
@@ -29,13 +30,10 @@ export class MirrorState {
   /** Names this life of the state; segment ids and sequence numbers mean nothing across incarnations. */
   readonly incarnation: string
 
-  active: MemorySegment
-  activeIndex = new MemoryKeyIndex()
-  /** The segment a flush is writing, and its keys; null while none is. */
-  flushing: MemorySegment | null = null
-  flushingIndex: MemoryKeyIndex | null = null
-  /** Rows of `active` whose `_row_id` is known once the flush under way has committed: row → row of `flushing`. */
-  pendingRowIds = new Map<number, number>()
+  /** Takes the changes. */
+  active: Generation
+  /** What a flush is writing; null while none is. */
+  flushing: Generation | null = null
   /** LSN of the oldest change that no Iceberg commit covers; null where every change is covered. */
   firstUncommittedLsn: Lsn | null = null
   lastMarkLsn: Lsn = 0n
@@ -47,6 +45,8 @@ export class MirrorState {
   /** Live rows, the open transaction's included. */
   liveRows = 0
   private nextSegmentId = 1
+  /** The end of the open transaction, where a segment depends on it. */
+  private openEnd: TransactionEnd | null = null
 
   constructor(table: TableName, schema: TableSchema, storage: TableStorage, appendOnly: boolean, incarnation: string) {
     this.table = table
@@ -55,14 +55,72 @@ export class MirrorState {
     this.appendOnly = appendOnly
     this.incarnation = incarnation
     this.identity = identityOf(schema)
-    this.active = this.newMemorySegment()
+    this.active = new Generation(this.newMemorySegment())
   }
 
   newSegmentId(): SegmentId {
     return this.nextSegmentId++
   }
 
-  newMemorySegment(): MemorySegment {
+  /** The segment that grows. */
+  get tail(): MemorySegment {
+    return this.active.tail
+  }
+
+  /** Ends the growing segment; later rows go to a new one. */
+  startSegment(): MemorySegment {
+    const segment = this.newMemorySegment()
+    this.active.segments.push(segment)
+    return segment
+  }
+
+  /** Freezes the active generation, between two transactions. */
+  startGeneration(): Generation {
+    assert(this.flushing === null, 'one flush at a time')
+    this.flushing = this.active
+    this.active = new Generation(this.newMemorySegment())
+    return this.flushing
+  }
+
+  /** Where the open transaction will end. */
+  endOfOpenTransaction(): TransactionEnd {
+    this.openEnd ??= new TransactionEnd()
+    return this.openEnd
+  }
+
+  /** The open transaction ends: its deaths, and what depends on its end, count from `endLsn` on. Its rows in the tail are marked apart. */
+  endTransaction(endLsn: Lsn): void {
+    this.log.mark(endLsn)
+    // Rows of a segment that ended within the transaction wait for no other mark.
+    for (const segment of this.active.segments) if (segment !== this.tail && segment.deadFrom === null) segment.buffer.mark(endLsn)
+    if (this.openEnd === null) return
+    this.openEnd.lsn = endLsn
+    this.openEnd = null
+  }
+
+  /** TRUNCATE, within the open transaction: every row so far dies at its end. */
+  truncate(): void {
+    const end = this.endOfOpenTransaction()
+    if (this.tail.buffer.rowCount > 0) this.startSegment()
+    for (const segment of this.segments.values()) {
+      if (segment.deadFrom !== null || segment === this.tail) continue
+      segment.deadFrom = end
+      if (segment.kind === 'file') continue
+      segment.index.clear()
+      segment.pendingRowIds.clear()
+      // Rows of the open transaction alone: nobody ever sees them.
+      if (segment.buffer.markedRowCount === 0 && this.active.segments.includes(segment)) this.drop(segment)
+    }
+    this.liveRows = 0
+    this.openChanges++
+  }
+
+  private drop(segment: MemorySegment): void {
+    this.segments.delete(segment.id)
+    this.active.segments.splice(this.active.segments.indexOf(segment), 1)
+  }
+
+  private newMemorySegment(): MemorySegment {
     const segment = new MemorySegment(this.newSegmentId(), new RowBuffer(this.schema.fields))
     this.segments.set(segment.id, segment)
     return segment
@@ -82,15 +140,21 @@ export class MirrorState {
     for (const segment of this.segments.values()) if (segment.kind === 'memory') yield segment
   }
 
+  /** Segments in memory where a live row may be, the newest first. */
+  liveMemory(): MemorySegment[] {
+    const live = [...(this.flushing?.segments ?? []), ...this.active.segments].filter((segment) => segment.deadFrom === null)
+    return live.reverse()
+  }
+
   /** Bytes held in memory now: rows, indexes, log. */
   get byteSize(): number {
-    let size = this.activeIndex.byteSize + (this.flushingIndex?.byteSize ?? 0) + this.log.byteSize
+    let size = this.log.byteSize
     for (const segment of this.segments.values()) size += segment.byteSize
     return size
   }
 
   get memoryRows(): number {
-    return this.active.buffer.rowCount + (this.flushing?.buffer.rowCount ?? 0)
+    return this.active.rowCount + (this.flushing?.rowCount ?? 0)
   }
 
   /** True where nothing applied waits for an Iceberg commit. */

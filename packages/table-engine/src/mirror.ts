@@ -22,7 +22,7 @@ import { applyBatch } from './apply-batch.ts'
 import { commitPhase } from './commit-phase.ts'
 import { adoptCompaction, chooseCompaction, compactionLsn, writeCompaction } from './compaction.ts'
 import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } from './flush.ts'
-import { copyBatch, dropThrough, heldBytes } from './held-batches.ts'
+import { copyBatch, dropThrough, heldBytes, type HeldChange } from './held-batches.ts'
 import type { EngineLimits } from './limits.ts'
 import { MirrorState } from './mirror-state.ts'
 import { Mutex } from './mutex.ts'
@@ -102,7 +102,7 @@ export class Mirror {
   /** Changes of transactions that end at or before this are in Iceberg already. */
   private skipThrough: Lsn
   private catchingUp = true
-  private held: ChangeBatch[] = []
+  private held: HeldChange[] = []
   private heldByteSize = 0
   /** While copying: the stream must be able to start again here. */
   private readonly copyHoldLsn: Lsn
@@ -186,16 +186,25 @@ export class Mirror {
   }
 
   async apply(batch: ChangeBatch): Promise<void> {
+    await this.take(batch)
+    if (this.state.openChanges === 0 || this.phase !== 'streaming') this.wakeBoundaryWaiters()
+  }
+
+  /** Within the open transaction the table loses every row it has so far; a batch with the transaction's mark follows. */
+  async truncate(): Promise<void> {
+    await this.take('truncate')
+  }
+
+  private async take(change: HeldChange): Promise<void> {
     await this.lock.run(async () => {
-      if (this.phase === 'copying') return this.hold(batch)
+      if (this.phase === 'copying') return this.hold(change)
       if (this.phase !== 'streaming') return
       try {
-        await this.applyInOrder(batch)
+        await this.applyInOrder(change)
       } catch (error) {
         this.fail(error)
       }
     })
-    if (this.state.openChanges === 0 || this.phase !== 'streaming') this.wakeBoundaryWaiters()
   }
 
   /** Copied rows, before `finishCopy`; waits while files are being written. */
@@ -228,7 +237,7 @@ export class Mirror {
         this.phase = 'streaming'
         const held = this.held.splice(0)
         this.heldByteSize = 0
-        for (const batch of held) await this.applyInOrder(batch)
+        for (const change of held) await this.applyInOrder(change)
       })
     })
     this.copyBuffer = null
@@ -379,29 +388,36 @@ export class Mirror {
     await this.host.sealedFiles.removeOthers(files.map((file) => file.path))
   }
 
-  private hold(batch: ChangeBatch): void {
-    const copy = copyBatch(batch)
+  private hold(change: HeldChange): void {
+    if (change === 'truncate') return void this.held.push(change)
+    const copy = copyBatch(change)
     this.held.push(copy)
     this.heldByteSize += heldBytes(copy)
   }
 
   /** Drops what Iceberg has already; an open transaction waits until it is known where it ends. */
-  private async applyInOrder(batch: ChangeBatch): Promise<void> {
-    if (!this.catchingUp) return applyBatch(this.state, batch)
-    const [firstEnd] = batch.marks.endLsns
-    if (firstEnd === undefined) return this.hold(batch)
+  private async applyInOrder(change: HeldChange): Promise<void> {
+    if (!this.catchingUp) return this.applyNow(change)
+    if (change === 'truncate') return this.hold(change)
+    const [firstEnd] = change.marks.endLsns
+    if (firstEnd === undefined) return this.hold(change)
     const waiting = this.held.splice(0)
     this.heldByteSize = 0
     if (firstEnd > this.skipThrough) {
       this.catchingUp = false
-      for (const earlier of waiting) await applyBatch(this.state, earlier)
-      return applyBatch(this.state, batch)
+      for (const earlier of waiting) await this.applyNow(earlier)
+      return this.applyNow(change)
     }
-    const rest = dropThrough(batch, this.skipThrough)
+    const rest = dropThrough(change, this.skipThrough)
     if (rest === null) return
     if (rest.marks.endLsns.length === 0) return this.hold(rest)
     this.catchingUp = false
-    return applyBatch(this.state, rest)
+    return this.applyNow(rest)
+  }
+
+  private async applyNow(change: HeldChange): Promise<void> {
+    if (change === 'truncate') this.state.truncate()
+    else await applyBatch(this.state, change)
   }
 
   private async writeCopied(): Promise<void> {
@@ -424,10 +440,10 @@ export class Mirror {
   private isFlushDue(now: number): boolean {
     if (this.state.isClean || this.state.openChanges > 0) return false
     const { limits } = this.host
-    const { buffer } = this.state.active
+    const { active } = this.state
     return (
-      buffer.rowCount >= limits.flushRows ||
-      buffer.usedBytes >= limits.flushBytes ||
+      active.rowCount >= limits.flushRows ||
+      active.usedBytes >= limits.flushBytes ||
       this.state.fileDeletes >= limits.flushDeletes ||
       now - (this.dirtySinceMs ?? now) >= limits.flushIntervalMs
     )
@@ -466,20 +482,31 @@ export class Mirror {
     const snapshot = await commitPhase(this.host, this.name, 'commit', () =>
       storage.commit({
         kind: 'append',
-        addFiles: written.staged ? [written.staged] : [],
-        removeFiles: [],
+        addFiles: written.files.map(({ staged }) => staged),
+        removeFiles: flush.removed.map(({ file }) => file.path),
         vectors: flush.vectors.map(({ vector }) => vector),
         lsn: flush.lsn,
       }),
     )
+    const rows = written.files.reduce((sum, { staged }) => sum + staged.recordCount, 0)
     this.host.telemetry.count('moonlink_commits_total', 1, { table: this.name, kind: 'flush' })
-    this.host.telemetry.count('moonlink_flushed_rows_total', written.staged?.recordCount ?? 0, { table: this.name })
-    const index = await this.openIndexOf(written.staged, snapshot.files)
+    this.host.telemetry.count('moonlink_flushed_rows_total', rows, { table: this.name })
+    const indexes = await Promise.all(written.files.map(({ staged }) => this.openIndexOf(staged, snapshot.files)))
     await this.lock.run(() => {
-      adoptFlush(this.state, flush, written, snapshot, index)
+      adoptFlush(this.state, flush, written, snapshot, indexes)
       this.committed = flush.lsn
       this.frozen = null
     })
+    await this.letGoOf(flush.removed)
+  }
+
+  /** Frees what segments held that are no longer among those of the state. */
+  private async letGoOf(files: readonly FileSegment[]): Promise<void> {
+    for (const { index, dead, file } of files) {
+      index?.close()
+      dead.dispose()
+      await this.host.sealedFiles.remove(file.path)
+    }
   }
 
   private async openIndexOf(staged: StagedFile | null, files: TableStorage['snapshot']['files']) {
@@ -520,11 +547,7 @@ export class Mirror {
     })
     const index = await this.openIndexOf(written.staged, snapshot.files)
     await this.lock.run(() => adoptCompaction(this.state, written, snapshot, index))
-    for (const source of sources) {
-      source.index?.close()
-      source.dead.dispose()
-      await this.host.sealedFiles.remove(source.file.path)
-    }
+    await this.letGoOf(sources)
     this.host.telemetry.count('moonlink_commits_total', 1, { table: this.name, kind: 'compaction' })
     this.host.logger.info('files compacted', { table: this.name, files: sources.length, lsn: formatLsn(this.floor) })
   }

@@ -13,6 +13,7 @@ export function planMirror(state: MirrorState, lsn: Lsn): TablePlan {
   const files: FileScan[] = []
   const memory: MemoryScan[] = []
   for (const segment of state.segments.values()) {
+    if (segment.deadFrom?.isAtOrBefore(lsn)) continue
     if (segment.kind === 'file') {
       const { path, sizeBytes, recordCount } = segment.file
       files.push({ segment: segment.id, path, sizeBytes, recordCount, hasDeletes: segment.deadCount > 0 })

@@ -29,7 +29,7 @@ const NONE = -1
  */
 export async function lookUpSealed(state: MirrorState, requests: readonly SealedRequest[], changeCount: number): Promise<SealedPlaces> {
   const places: SealedPlaces = { firstOf: new Int32Array(changeCount).fill(NONE), next: [], segments: [], rows: [] }
-  const files = [...state.files()].filter((segment) => segment.index !== null)
+  const files = [...state.files()].filter((segment) => segment.index !== null && segment.deadFrom === null)
   const found: number[] = []
   for (const segment of files) {
     for (const request of requests) {

@@ -1,7 +1,7 @@
 import type { RowBuffer } from '@moonlink/arrow-buffer'
-import type { DataFile, SegmentId } from '@moonlink/core'
+import type { DataFile, Lsn, SegmentId } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
-import type { SealedKeyIndex } from '@moonlink/pk-index'
+import { MemoryKeyIndex, type SealedKeyIndex } from '@moonlink/pk-index'
 
 const NO_ROWS = new Uint32Array(0)
 const NO_SEQS = new Float64Array(0)
@@ -14,13 +14,28 @@ export interface MovedDeletes {
 
 export const NOTHING_MOVED: MovedDeletes = { rows: NO_ROWS, seqs: NO_SEQS }
 
-/** Rows in memory. Only the active segment grows. */
+/** The end of a transaction that was open when a segment came to depend on it. `lsn` is null until that transaction ends. */
+export class TransactionEnd {
+  lsn: Lsn | null = null
+
+  isAtOrBefore(lsn: Lsn): boolean {
+    return this.lsn !== null && this.lsn <= lsn
+  }
+}
+
+/** Rows in memory, in commit order. Only the last segment of the active generation grows. */
 export class MemorySegment {
   readonly kind = 'memory'
   readonly id: SegmentId
   readonly buffer: RowBuffer
+  /** The keys of its live rows. */
+  readonly index = new MemoryKeyIndex()
   /** Every dead row, those of an open transaction included. */
   readonly dead = new RowBits()
+  /** Rows whose `_row_id` is known once the flush under way has committed: row → the row replaced, as `Generation.numberOf` has it. */
+  readonly pendingRowIds = new Map<number, number>()
+  /** The TRUNCATE that emptied it: nobody sees the segment from that transaction's end on. */
+  deadFrom: TransactionEnd | null = null
 
   constructor(id: SegmentId, buffer: RowBuffer) {
     this.id = id
@@ -40,7 +55,7 @@ export class MemorySegment {
   }
 
   get byteSize(): number {
-    return this.buffer.byteSize + this.dead.byteSize
+    return this.buffer.byteSize + this.index.byteSize + this.dead.byteSize
   }
 }
 
@@ -56,6 +71,8 @@ export class FileSegment {
   /** The committed deletion vector, portable Roaring bytes; null where no row is dead. Replaced, never written to. */
   base: Uint8Array | null
   baseCount: number
+  /** The TRUNCATE that emptied it: nobody sees the segment from that transaction's end on, and the next flush removes the file. */
+  deadFrom: TransactionEnd | null = null
 
   constructor(id: SegmentId, file: DataFile, index: SealedKeyIndex | null, base: Uint8Array | null, moved: MovedDeletes = NOTHING_MOVED) {
     this.id = id

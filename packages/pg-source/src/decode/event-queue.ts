@@ -1,4 +1,4 @@
-import type { Lsn, SourceEvent, TableName } from '@moonlink/core'
+import type { SourceEvent } from '@moonlink/core'
 import type { ChangeBuffers, TableChanges } from './table-changes.ts'
 
 interface Entry {
@@ -11,21 +11,11 @@ interface Entry {
 /**
  * Events in order, until they are taken: those of ended transactions, and behind them those of the open one. The buffers of what
  * was taken return to their tables at the next `recycle`.
- *
- * A truncate needs the end LSN of its transaction, which only its commit tells: until then it, and what follows it, is held back.
  */
 export class EventQueue {
   private ended: Entry[] = []
   private open: Entry[] = []
   private lent: Entry[] = []
-  /** Where the first truncate without an LSN is among `open`, and how large the open transaction was when it came. */
-  private truncateAt = -1
-  private truncateBytes = 0
-  private readonly holdBytes: number
-
-  constructor(holdBytes: number) {
-    this.holdBytes = holdBytes
-  }
 
   /** The table's changes of ended transactions. */
   pushEnded(changes: TableChanges): void {
@@ -43,35 +33,11 @@ export class EventQueue {
     this.open.push({ event, changes: null, buffers: null })
   }
 
-  pushTruncate(tables: readonly TableName[], openBytes: number): void {
-    if (this.truncateAt < 0) {
-      this.truncateAt = this.open.length
-      this.truncateBytes = openBytes
-    }
-    this.push({ kind: 'truncate', tables, endLsn: 0n })
-  }
-
-  /** The open transaction ended. */
-  end(endLsn: Lsn): void {
-    this.stampTruncates(endLsn)
-    this.settle()
-  }
-
-  /** No transaction is open: what stands outside of any counts as ended. */
+  /** No transaction is open any more: what is there has ended. */
   settle(): void {
     if (this.open.length === 0) return
     this.ended.push(...this.open)
     this.open = []
-  }
-
-  /**
-   * Whether a truncate waits for the end of the transaction that will commit at `commitLsn`. One that has waited too long waits no
-   * longer: it gets the position behind the first byte of the commit record, which lies before the transaction's end and behind
-   * that of any earlier one.
-   */
-  isHeld(commitLsn: Lsn, openBytes: number): boolean {
-    if (this.truncateAt >= 0 && openBytes - this.truncateBytes > this.holdBytes) this.stampTruncates(commitLsn + 1n)
-    return this.truncateAt >= 0
   }
 
   takeEnded(): SourceEvent[] {
@@ -80,12 +46,9 @@ export class EventQueue {
     return this.lend(taken)
   }
 
-  /** What is ready of the open transaction. */
   takeOpen(): SourceEvent[] {
-    const ready = this.truncateAt < 0 ? this.open.length : this.truncateAt
-    const taken = this.open.slice(0, ready)
-    this.open = this.open.slice(ready)
-    if (this.truncateAt >= 0) this.truncateAt = 0
+    const taken = this.open
+    this.open = []
     return this.lend(taken)
   }
 
@@ -98,14 +61,6 @@ export class EventQueue {
   private lend(entries: readonly Entry[]): SourceEvent[] {
     this.lent.push(...entries)
     return entries.map(({ event }) => event)
-  }
-
-  private stampTruncates(endLsn: Lsn): void {
-    if (this.truncateAt < 0) return
-    this.open = this.open.map((entry) =>
-      entry.event.kind === 'truncate' ? { event: { ...entry.event, endLsn }, changes: null, buffers: null } : entry,
-    )
-    this.truncateAt = -1
   }
 }
 

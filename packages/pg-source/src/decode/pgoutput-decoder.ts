@@ -14,11 +14,6 @@ export interface PgoutputDecoderOptions {
   /** The table has every transaction that ends at or before this LSN already: its changes in them are dropped. Default: none. */
   skipThrough?(table: TableName): Lsn
   /**
-   * How long a TRUNCATE waits for the end of its transaction, in bytes of changes after it. Beyond that it is handed out under the
-   * position of the commit record plus one, since the end is not known yet. Default 16 MiB.
-   */
-  readonly truncateHoldBytes?: number
-  /**
    * How large an open transaction has to be, in bytes of messages, before a part of it is handed out: nobody can read it before it
    * ends, and few large batches are cheaper than many small ones. Default 1 MiB.
    */
@@ -52,7 +47,6 @@ interface RelationState {
   readonly mismatch: string | null
 }
 
-const DEFAULT_TRUNCATE_HOLD_BYTES = 16 * 1024 * 1024
 const DEFAULT_OPEN_TRANSACTION_BYTES = 1024 * 1024
 const WAL_HEADER_BYTES = 25
 const KEEPALIVE_BYTES = 18
@@ -81,7 +75,7 @@ export class PgoutputDecoder {
   /** The last Relation message of each relation, as what the server will not send again. */
   private readonly descriptions = new Map<number, Relation>()
   private readonly tables = new Map<string, TableState>()
-  private readonly events: EventQueue
+  private readonly events = new EventQueue()
   private readonly openTransactionBytes: number
   private lastOid = -1
   private lastRelation: RelationState | null = null
@@ -104,7 +98,6 @@ export class PgoutputDecoder {
 
   constructor(options: PgoutputDecoderOptions) {
     this.options = options
-    this.events = new EventQueue(options.truncateHoldBytes ?? DEFAULT_TRUNCATE_HOLD_BYTES)
     this.openTransactionBytes = options.openTransactionBytes ?? DEFAULT_OPEN_TRANSACTION_BYTES
   }
 
@@ -156,15 +149,13 @@ export class PgoutputDecoder {
   /** A part of the open transaction, if it is large. */
   private takeOpen(): SourceEvent[] {
     if (this.openBytes < this.openTransactionBytes) return []
-    if (!this.events.isHeld(this.commitLsn, this.openBytes)) {
-      for (const table of this.dirty) {
-        this.flush(table)
-        table.isDirty = false
-      }
-      this.dirty = []
-      this.openRows = 0
-      this.openBytes = 0
+    for (const table of this.dirty) {
+      this.flush(table)
+      table.isDirty = false
     }
+    this.dirty = []
+    this.openRows = 0
+    this.openBytes = 0
     return this.events.takeOpen()
   }
 
@@ -242,7 +233,7 @@ export class PgoutputDecoder {
       this.makeDirty(table)
     }
     this.touched.length = 0
-    this.events.end(endLsn)
+    this.events.settle()
     this.endedRows += this.openRows
     this.endedBytes += this.openBytes
     this.openRows = 0
@@ -371,7 +362,7 @@ export class PgoutputDecoder {
       this.flush(relation.table)
       tables.push(relation.table.mirrored.table)
     }
-    if (tables.length > 0) this.events.pushTruncate(tables, this.openBytes)
+    if (tables.length > 0) this.events.push({ kind: 'truncate', tables })
   }
 
   private makeDirty(table: TableState): void {

@@ -6,6 +6,7 @@ import {
   valueAt,
   type ChangeBatch,
   type Lsn,
+  type SourceEvent,
   type TableSchema,
   type Value,
 } from '@moonlink/core'
@@ -22,6 +23,7 @@ export class ScriptedTable {
   /** Rows at each end LSN, ascending. */
   readonly history: { lsn: Lsn; rows: readonly Row[] }[] = [{ lsn: 0n, rows: [] }]
   private readonly sendsWholeOldRows: boolean
+  private events: SourceEvent[] = []
   private batch!: {
     ops: number[]
     rows: BatchBuilder
@@ -61,14 +63,33 @@ export class ScriptedTable {
     this.rows = this.rows.toSpliced(index, 1)
   }
 
+  /** Takes all rows away, within the open transaction. */
+  truncate(): void {
+    this.rows = []
+    this.endBatch()
+    this.events.push({ kind: 'truncate', tables: [this.table] })
+  }
+
   endTransaction(lsn: Lsn): void {
     this.batch.endLsns.push(lsn)
     this.batch.counts.push(this.batch.ops.length)
     this.history.push({ lsn, rows: [...this.rows] })
   }
 
-  /** The changes since the last take, as a batch. */
-  take(): ChangeBatch {
+  /** What happened since the last take. */
+  take(): SourceEvent[] {
+    this.endBatch()
+    const { events } = this
+    this.events = []
+    return events
+  }
+
+  private endBatch(): void {
+    const { ops, endLsns } = this.batch
+    if (ops.length > 0 || endLsns.length > 0) this.events.push({ kind: 'batch', batch: this.takeBatch() })
+  }
+
+  private takeBatch(): ChangeBatch {
     const { ops, rows, old, unchanged, endLsns, counts } = this.batch
     const batch: ChangeBatch = {
       table: this.table,
