@@ -42,7 +42,9 @@ async function expectEqual(): Promise<void> {
 
 test('TRUNCATE empties tables at its commit, in memory and in files, alone and amid other changes', async () => {
   await start({ MOONLINK_FLUSH_INTERVAL_MS: '1h' })
-  await database.client.query(`INSERT INTO other SELECT i, 'm' || i FROM generate_series(301, 400) i; UPDATE child SET note = 'u' || id WHERE id < 50`)
+  await database.client.query(
+    `INSERT INTO other SELECT i, 'm' || i FROM generate_series(301, 400) i; UPDATE child SET note = 'u' || id WHERE id < 50`,
+  )
   await expectEqual()
   const before = await backend.wait()
   // What was there in files and in memory, what the transaction itself wrote before; not what it wrote after.
@@ -79,7 +81,9 @@ test('a TRUNCATE that is rolled back, and ones amid flushes and kills', async ()
       await backend.stop('SIGKILL')
       await start({ MOONLINK_FLUSH_INTERVAL_MS: '100ms' })
     }
-    await database.client.query(`INSERT INTO child VALUES (${1000 + round}, 1, 'c'); DELETE FROM parent WHERE id = ${290 - round}`).catch(() => undefined)
+    await database.client
+      .query(`INSERT INTO child VALUES (${1000 + round}, 1, 'c'); DELETE FROM parent WHERE id = ${290 - round}`)
+      .catch(() => undefined)
     await expectEqual()
   }
 })

@@ -1,7 +1,16 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { isMoonlinkError, silentLogger, systemClock, systemRandom, type Lsn, type SourceEvent, type TableSchema, type Value } from '@moonlink/core'
+import {
+  isMoonlinkError,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  type Lsn,
+  type SourceEvent,
+  type TableSchema,
+  type Value,
+} from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import fc from 'fast-check'
