@@ -24,6 +24,8 @@ const table: TableStatusReport = {
 }
 const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
   source: {
+    slotStatus: null,
+    slotHeadroomBytes: null,
     database: 'shop',
     serverVersion: '18.4',
     slot: 'moonlink',

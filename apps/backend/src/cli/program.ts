@@ -5,6 +5,7 @@ import { setKey, type Settings } from '../config/layers.ts'
 import { BackendClient } from './client.ts'
 import * as commands from './commands.ts'
 import { packageVersion } from '../version.ts'
+import { hostedServices, roleSqlOf, type RoleSqlFlags } from './role-sql.ts'
 import { verifyTables } from './verify.ts'
 import { usageError } from './exit.ts'
 import type { SourceFlags, StartFlags } from './start.ts'
@@ -49,6 +50,16 @@ export function createProgram(environment: Environment, workingDirectory: string
   client('list', 'show every table of the source, mirrored or why not', tables)
     .option('--json', 'as JSON')
     .action(async (options) => commands.listTables(backend(options), options))
+
+  program
+    .command('role-sql')
+    .description('print the SQL that makes a role with just what a mirror needs, for an administrator to run')
+    .requiredOption('--table <schema.name>', 'table to be mirrored; repeatable', collect, [])
+    .option('--database <name>', 'database of the tables', 'postgres')
+    .option('--role <name>', 'role to make', 'moonlink')
+    .option('--publication <name>', 'publication to make', 'moonlink')
+    .option('--service <name>', `who runs the server: ${hostedServices.join(', ')}`, 'postgres')
+    .action(async (options: RoleSqlFlags) => commands.print(roleSqlOf(options)))
 
   client('stop', 'flush, commit and stop the backend').action(async (options) => commands.stop(backend(options)))
 

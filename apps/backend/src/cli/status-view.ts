@@ -13,11 +13,16 @@ export function statusLines(status: StatusReport): string[] {
   const reasons = tables.flatMap((table) => (table.reason === null ? [] : [`${table.name} is ${table.state}: ${table.reason}`]))
   return [
     `Postgres ${source.serverVersion}, database ${source.database}, slot ${source.slot}, publication ${source.publication}: ${link}`,
-    `source at ${source.sourceLsn}, slot confirmed ${source.confirmedFlushLsn ?? '–'}, ${formatBytes(source.lagBytes)} held by the slot`,
+    `source at ${source.sourceLsn}, slot confirmed ${source.confirmedFlushLsn ?? '–'}, ${formatBytes(source.lagBytes)} held by the slot${slotText(source)}`,
     '',
     ...(rows.length === 0 ? ['no tables are mirrored'] : textTable(header, rows, rightAligned)),
     ...(reasons.length === 0 ? [] : ['', ...reasons]),
   ]
+}
+
+function slotText({ slotStatus, slotHeadroomBytes }: StatusReport['source']): string {
+  const headroom = slotHeadroomBytes === null ? '' : `, ${formatBytes(slotHeadroomBytes)} until the server drops it`
+  return slotStatus === 'unreserved' || slotStatus === 'lost' ? `${headroom}; the slot is ${slotStatus}` : headroom
 }
 
 function tableRow(table: TableStatusReport): string[] {

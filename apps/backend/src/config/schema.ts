@@ -72,6 +72,12 @@ const source = z
       .prefault({})
       .describe('Columns to leave out, per table: {public.orders: [span]}.'),
     appendOnly: tableNames('Tables of which only inserts are mirrored; they need no key.'),
+    slotCheckMs: durationMs('5s', 'Time between two looks at the slot: its lag, its headroom, whether it is still there.', 100),
+    heartbeatMs: durationMs(
+      '1m',
+      'A database that was quiet for so long gets a message of a few bytes written to its log, so that the slot moves on while others write; 0: never.',
+      0,
+    ),
     timeAs: z
       .enum(['string', 'time'])
       .prefault('string')

@@ -6,6 +6,7 @@ import { Acknowledger } from './acknowledger.ts'
 import { MirrorSet } from './mirror-set.ts'
 import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
 import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
+import { SlotWatch } from './slot-watch.ts'
 import { StateFile, type BackendState } from './state-file.ts'
 import { statusReport } from './status.ts'
 import { StreamLoop } from './stream-loop.ts'
@@ -41,6 +42,7 @@ export class MoonlinkBackend implements Operations {
   readonly #acknowledger: Acknowledger
   readonly #loop: StreamLoop
   readonly #verification: Verification
+  readonly #slotWatch: SlotWatch
   #added: readonly string[]
   #dropped: readonly string[]
   #timer: NodeJS.Timeout | null = null
@@ -81,6 +83,15 @@ export class MoonlinkBackend implements Operations {
       share: parts.config.verify.share,
       minPauseMs: parts.config.verify.minPauseMs,
     })
+    this.#slotWatch = new SlotWatch({
+      source,
+      clock,
+      logger,
+      intervalMs: parts.config.source.slotCheckMs,
+      heartbeatMs: parts.config.source.heartbeatMs,
+      appliedLsn: () => engine.appliedLsn,
+      onLost: (reason) => this.#slotLost(reason),
+    })
     this.#acknowledger = new Acknowledger(engine, maxLsn(slotLsn, state?.acknowledgedLsn ?? 0n), (lsn) => this.#remember(lsn))
   }
 
@@ -117,7 +128,7 @@ export class MoonlinkBackend implements Operations {
 
   async status(): Promise<StatusReport> {
     const { clock, engine, source, warehouse } = this.#parts
-    const lastKnown = { sourceLsn: engine.sourceLsn, confirmedFlushLsn: this.#acknowledger.acknowledgedLsn, retainedBytes: 0 }
+    const lastKnown = { sourceLsn: engine.sourceLsn, confirmedFlushLsn: this.#acknowledger.acknowledgedLsn, retainedBytes: 0, slot: null }
     const position = await source.position().catch(() => lastKnown)
     return statusReport({
       identity: source.identity,
@@ -269,6 +280,7 @@ export class MoonlinkBackend implements Operations {
       )
     this.#timer = setInterval(() => void this.#tick(), tickMs)
     this.#verification.start()
+    this.#slotWatch.start()
   }
 
   async #tick(): Promise<void> {
@@ -283,6 +295,12 @@ export class MoonlinkBackend implements Operations {
     } catch (error) {
       logger.error('housekeeping failed', { error: String(error) })
     }
+  }
+
+  #slotLost(reason: string): void {
+    const { slot } = this.#parts.source.identity
+    const message = `slot "${slot}" is lost: ${reason}. Changes are missing; drop it (moonlink uninstall) and copy the tables again.`
+    this.#ended.resolve(new MoonlinkError('invalid', 'PG_SLOT_LOST', message, { context: { slot } }))
   }
 
   #isCaughtUp(): boolean {
@@ -321,6 +339,7 @@ export class MoonlinkBackend implements Operations {
   async #end(): Promise<void> {
     if (this.#closing) return
     this.#closing = true
+    await this.#slotWatch.stop()
     await this.#verification.stop()
     if (this.#timer !== null) clearInterval(this.#timer)
     await this.#loop.stop()

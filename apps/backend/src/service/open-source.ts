@@ -47,6 +47,10 @@ class PostgresHandle implements SourceHandle {
     return this.#source.snapshot()
   }
 
+  heartbeat() {
+    return this.#source.heartbeat()
+  }
+
   async position() {
     return this.#source.position()
   }

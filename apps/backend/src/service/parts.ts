@@ -24,6 +24,15 @@ export interface SourcePosition {
   readonly confirmedFlushLsn: Lsn | null
   /** Write-ahead log that the slot makes the source keep, in bytes. */
   readonly retainedBytes: number
+  readonly slot: SlotHealth | null
+}
+
+export interface SlotHealth {
+  /** reserved, extended, unreserved (about to be lost) or lost. */
+  readonly walStatus: string | null
+  /** Log that may still be written before the server drops what the slot needs; null where there is no limit. */
+  readonly headroomBytes: number | null
+  readonly invalidationReason: string | null
 }
 
 /** The source as it was at one LSN. */
@@ -43,6 +52,8 @@ export interface SourceHandle extends ChangeSource {
   prepare(tables: readonly TableName[]): Promise<Lsn>
   /** The database at one LSN; waits for running transactions to end. */
   snapshot(): Promise<SourceSnapshot>
+  /** Writes a few bytes to the log of a quiet database. False where the user may not. */
+  heartbeat(): Promise<boolean>
   /** Where source and slot are; disturbs nothing. */
   position(): Promise<SourcePosition>
   /** Removes slot and publication. No stream may be open. */

@@ -37,6 +37,8 @@ export function statusReport(inputs: StatusInputs): StatusReport {
       sourceLsn: formatLsn(position.sourceLsn),
       confirmedFlushLsn: position.confirmedFlushLsn === null ? null : formatLsn(position.confirmedFlushLsn),
       lagBytes: position.retainedBytes,
+      slotStatus: position.slot?.walStatus ?? null,
+      slotHeadroomBytes: position.slot?.headroomBytes ?? null,
     },
     warehouse: inputs.warehouse,
     tables: [...mirrored, ...unopened].sort((a, b) => (a.name < b.name ? -1 : 1)),

@@ -64,6 +64,12 @@ export const stateMetrics = [
   { name: 'moonlink_slot_confirmed_lsn_bytes', kind: 'gauge', help: 'What the slot has been told it may forget.', labels: [] },
   { name: 'moonlink_slot_retained_bytes', kind: 'gauge', help: 'Write-ahead log that the slot makes the source keep.', labels: [] },
   {
+    name: 'moonlink_slot_headroom_bytes',
+    kind: 'gauge',
+    help: 'Log that may still be written before the server drops what the slot needs; absent where max_slot_wal_keep_size sets no limit.',
+    labels: [],
+  },
+  {
     name: 'moonlink_table_state',
     kind: 'gauge',
     help: '1 for the state the table is in: copying, streaming, paused, failed.',

@@ -20,6 +20,9 @@ export function stateSamples(status: StatusReport, memory: { readonly bytes: num
     { metric: 'moonlink_source_lsn_bytes', labels: {}, value: position(source.sourceLsn) },
     ...(confirmed === null ? [] : [{ metric: 'moonlink_slot_confirmed_lsn_bytes' as const, labels: {}, value: position(confirmed) }]),
     { metric: 'moonlink_slot_retained_bytes', labels: {}, value: source.lagBytes },
+    ...(source.slotHeadroomBytes === null
+      ? []
+      : [{ metric: 'moonlink_slot_headroom_bytes' as const, labels: {}, value: source.slotHeadroomBytes }]),
     { metric: 'moonlink_memory_bytes', labels: {}, value: memory.bytes },
     { metric: 'moonlink_memory_limit_bytes', labels: {}, value: memory.limitBytes },
   ]

@@ -22,6 +22,8 @@ const status: StatusReport = {
     sourceLsn: '1/10',
     confirmedFlushLsn: null,
     lagBytes: 7,
+    slotStatus: 'reserved',
+    slotHeadroomBytes: null,
   },
   warehouse: 'file:///w',
   tables: [

@@ -10,19 +10,52 @@ export interface SourcePosition {
   readonly confirmedFlushLsn: Lsn | null
   /** Log that the server keeps for the slot, in bytes. */
   readonly retainedBytes: number
+  /** How the slot stands; null where there is none. */
+  readonly slot: SlotHealth | null
+}
+
+export interface SlotHealth {
+  /** `pg_replication_slots.wal_status`: reserved, extended, unreserved (about to be lost) or lost. */
+  readonly walStatus: string | null
+  /** Log that may still be written before the server drops what the slot needs (`max_slot_wal_keep_size`); null where there is no limit. */
+  readonly headroomBytes: number | null
+  /** Why a lost slot is lost, where the server says so. */
+  readonly invalidationReason: string | null
+}
+
+interface PositionRow {
+  readonly flush: string
+  readonly retained: number | null
+  readonly slot: {
+    readonly confirmed_flush_lsn: string | null
+    readonly wal_status: string | null
+    readonly safe_wal_size: number | null
+    readonly invalidation_reason?: string | null
+    readonly conflicting?: boolean | null
+  } | null
 }
 
 export async function readPosition(connection: CatalogConnection, slot: string): Promise<SourcePosition> {
-  const [row] = await connection.rows<{ flush: string; confirmed: string | null; retained: number | null }>(
-    `SELECT pg_current_wal_flush_lsn()::text AS flush, s.confirmed_flush_lsn::text AS confirmed,
-       (pg_current_wal_flush_lsn() - s.restart_lsn)::float8 AS retained
+  // The slot through JSON, since each server version adds columns.
+  const [{ flush, retained, slot: found }] = await connection.rows<PositionRow>(
+    `SELECT pg_current_wal_flush_lsn()::text AS flush, (pg_current_wal_flush_lsn() - s.restart_lsn)::float8 AS retained,
+       CASE WHEN s.slot_name IS NOT NULL THEN to_jsonb(s) END AS slot
      FROM (SELECT) AS one LEFT JOIN pg_replication_slots s ON s.slot_name = $1`,
     [slot],
   )
+  const confirmed = found?.confirmed_flush_lsn ?? null
   return {
-    sourceLsn: parseLsn(row.flush),
-    confirmedFlushLsn: row.confirmed === null ? null : parseLsn(row.confirmed),
-    retainedBytes: Math.max(0, row.retained ?? 0),
+    sourceLsn: parseLsn(flush),
+    confirmedFlushLsn: confirmed === null ? null : parseLsn(confirmed),
+    retainedBytes: Math.max(0, retained ?? 0),
+    slot:
+      found === null
+        ? null
+        : {
+            walStatus: found.wal_status,
+            headroomBytes: found.safe_wal_size,
+            invalidationReason: found.invalidation_reason ?? (found.conflicting ? 'conflict' : null),
+          },
   }
 }
 
@@ -65,6 +98,11 @@ const PAGE_HEADER_MAX = 40n
 /** True where no record lies between the two: the insert position may have stepped over a page's header only. */
 function isReached(insert: Lsn, flush: Lsn): boolean {
   return flush >= insert || (flush % PAGE === 0n && insert - flush <= PAGE_HEADER_MAX)
+}
+
+/** Writes a message of a few bytes to the log, as a transaction of its own. False where we may not. */
+export function heartbeat(connection: CatalogConnection): Promise<boolean> {
+  return flushByMessage(connection)
 }
 
 async function flushByMessage(connection: CatalogConnection): Promise<boolean> {

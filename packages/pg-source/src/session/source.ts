@@ -20,7 +20,7 @@ import { describeTables, toListing, type CatalogOptions, type DescribedTable, ty
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
 import { CatalogConnection, Connector } from './connect.ts'
 import { SnapshotCopy } from './copy.ts'
-import { readPosition, reachableLsn, type SourcePosition } from './position.ts'
+import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication, publicationExists } from './publication.ts'
 import { RawConnection } from './raw-connection.ts'
@@ -131,6 +131,11 @@ export class PgSource implements ChangeSource {
   /** Where source and slot are, without disturbing the source. */
   async position(): Promise<SourcePosition> {
     return readPosition(this.connection, this.slotName)
+  }
+
+  /** Writes a few bytes to the log of a quiet database, so that its slot moves on. False where the user may not write. */
+  async heartbeat(): Promise<boolean> {
+    return heartbeat(this.connection)
   }
 
   /**

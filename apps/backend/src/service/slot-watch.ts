@@ -1,0 +1,105 @@
+import { formatLsn, type Clock, type Logger, type Lsn } from '@moonlink/core'
+import { formatBytes } from '../config/units.ts'
+import type { SourceHandle, SourcePosition } from './parts.ts'
+
+export interface SlotWatchOptions {
+  readonly source: Pick<SourceHandle, 'position' | 'heartbeat'>
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly intervalMs: number
+  /** 0: no heartbeats. */
+  readonly heartbeatMs: number
+  readonly appliedLsn: () => Lsn
+  /** Called once where the slot is gone or can't be used any more, with the reason. */
+  readonly onLost: (reason: string) => void
+}
+
+/** With less headroom than this share of what the slot holds, people are warned. */
+const LOW_HEADROOM_SHARE = 0.25
+/** With less than this in any case. */
+const LOW_HEADROOM_BYTES = 256 * 2 ** 20
+
+type Level = 'fine' | 'low' | 'unreserved'
+
+/** Looks after the slot: warns before the server drops what it needs, keeps a quiet database's slot moving, and notices at once where it is lost. */
+export class SlotWatch {
+  readonly #options: SlotWatchOptions
+  readonly #stopped = new AbortController()
+  #level: Level = 'fine'
+  #seenLsn: Lsn = -1n
+  #quietSinceMs = 0
+  #isLost = false
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(options: SlotWatchOptions) {
+    this.#options = options
+  }
+
+  start(): void {
+    this.#running = this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new Error('stopped'))
+    await this.#running
+  }
+
+  /** After a new slot took the place of a lost one. */
+  reset(): void {
+    this.#isLost = false
+    this.#level = 'fine'
+  }
+
+  async #run(): Promise<void> {
+    const { clock, intervalMs, source } = this.#options
+    while (!this.#stopped.signal.aborted) {
+      await clock.sleep(intervalMs, this.#stopped.signal).catch(() => undefined)
+      if (this.#stopped.signal.aborted) return
+      // A server that does not answer is the stream's trouble, which says so.
+      const position = await source.position().catch(() => null)
+      if (position === null) continue
+      this.#judge(position)
+      await this.#beat().catch(() => undefined)
+    }
+  }
+
+  #judge(position: SourcePosition): void {
+    const { logger, onLost } = this.#options
+    const { slot, retainedBytes } = position
+    const lost = slot === null ? 'it is not there any more' : slot.walStatus === 'lost' || slot.invalidationReason !== null ? lossText(slot) : null
+    if (lost !== null) {
+      if (!this.#isLost) onLost(lost)
+      this.#isLost = true
+      return
+    }
+    this.#isLost = false
+    const headroom = slot!.headroomBytes
+    const isLow = headroom !== null && headroom < Math.max(LOW_HEADROOM_BYTES, retainedBytes * LOW_HEADROOM_SHARE)
+    const level: Level = slot!.walStatus === 'unreserved' ? 'unreserved' : isLow && retainedBytes > LOW_HEADROOM_BYTES ? 'low' : 'fine'
+    if (level === this.#level) return
+    const fields = { retained: formatBytes(retainedBytes), headroom: headroom === null ? null : formatBytes(headroom), at: formatLsn(position.sourceLsn) }
+    const remedy = 'Find out why the mirror is behind (moonlink status), or raise max_slot_wal_keep_size.'
+    if (level === 'unreserved') logger.error(`the server is about to drop the log that the slot needs. ${remedy}`, fields)
+    else if (level === 'low') logger.warn(`the slot nears max_slot_wal_keep_size. ${remedy}`, fields)
+    else logger.info('the slot has room again', fields)
+    this.#level = level
+  }
+
+  async #beat(): Promise<void> {
+    const { appliedLsn, clock, heartbeatMs, source } = this.#options
+    const lsn = appliedLsn()
+    const now = clock.nowMs()
+    if (lsn !== this.#seenLsn) {
+      this.#seenLsn = lsn
+      this.#quietSinceMs = now
+    } else if (heartbeatMs > 0 && now - this.#quietSinceMs >= heartbeatMs) {
+      this.#quietSinceMs = now
+      await source.heartbeat()
+    }
+  }
+}
+
+function lossText(slot: NonNullable<SourcePosition['slot']>): string {
+  const reason = slot.invalidationReason ?? 'wal_removed'
+  return `the server invalidated it (${reason}); max_slot_wal_keep_size and idle_replication_slot_timeout decide how long it waits`
+}
