@@ -35,7 +35,16 @@ test('the role that role-sql makes is enough to mirror, and may do nothing else'
   url.username = role
   url.password = 'secret'
   backend = await BackendProcess.start(
-    ['--source', url.href, '--state-dir', join(directory, database.name), '--table', 'My Shop.orders', '--set', 'source.publication=just_orders'],
+    [
+      '--source',
+      url.href,
+      '--state-dir',
+      join(directory, database.name),
+      '--table',
+      'My Shop.orders',
+      '--set',
+      'source.publication=just_orders',
+    ],
     {},
   )
   await database.client.query(`UPDATE "My Shop".orders SET note = 'changed' WHERE id <= 10`)
@@ -43,7 +52,10 @@ test('the role that role-sql makes is enough to mirror, and may do nothing else'
   expect(await backend.query(`SELECT count(*) FROM "My Shop".orders WHERE note = 'changed'`)).toEqual([[10]])
   const verified = await moonlink(['verify'], { MOONLINK_URL: backend.url }, directory)
   expect(verified, verified.stderr).toMatchObject({ status: 0 })
-  const { rows } = await database.client.query(`SELECT rolsuper, rolcreatedb, rolcreaterole, rolbypassrls FROM pg_roles WHERE rolname = $1`, [role])
+  const { rows } = await database.client.query(
+    `SELECT rolsuper, rolcreatedb, rolcreaterole, rolbypassrls FROM pg_roles WHERE rolname = $1`,
+    [role],
+  )
   expect(rows).toEqual([{ rolsuper: false, rolcreatedb: false, rolcreaterole: false, rolbypassrls: false }])
   const least = new Client(url.href)
   await least.connect()
@@ -61,10 +73,15 @@ test('a quiet database is kept moving while others write, and the status shows h
     MOONLINK_SOURCE_HEARTBEAT_MS: '200',
   })
   const status = async () =>
-    ((await (await fetch(`${backend!.url}/status`)).json()) as { source: { slotStatus: string; slotHeadroomBytes: number | null; confirmedFlushLsn: string } }).source
+    (
+      (await (await fetch(`${backend!.url}/status`)).json()) as {
+        source: { slotStatus: string; slotHeadroomBytes: number | null; confirmedFlushLsn: string }
+      }
+    ).source
   const before = await status()
   expect(before).toMatchObject({ slotStatus: 'reserved', slotHeadroomBytes: null })
   const deadline = Date.now() + 20_000
-  while ((await status()).confirmedFlushLsn === before.confirmedFlushLsn && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 100))
+  while ((await status()).confirmedFlushLsn === before.confirmedFlushLsn && Date.now() < deadline)
+    await new Promise((resolve) => setTimeout(resolve, 100))
   expect((await status()).confirmedFlushLsn).not.toBe(before.confirmedFlushLsn)
 })

@@ -71,10 +71,16 @@ export const statusSchema = z
       sourceLsn: lsn,
       confirmedFlushLsn: lsn.nullable().meta({ description: 'What the slot has been told it may forget.' }),
       lagBytes: whole.meta({ description: 'Write-ahead log that the slot makes the source keep.' }),
-      slotStatus: z.string().nullable().meta({ description: 'reserved, extended, unreserved (about to be lost) or lost; null where it is not known.' }),
+      slotStatus: z
+        .string()
+        .nullable()
+        .meta({ description: 'reserved, extended, unreserved (about to be lost) or lost; null where it is not known.' }),
       slotHeadroomBytes: whole
         .nullable()
-        .meta({ description: 'Log that may still be written before the server drops what the slot needs (max_slot_wal_keep_size); null: no limit.' }),
+        .meta({
+          description:
+            'Log that may still be written before the server drops what the slot needs (max_slot_wal_keep_size); null: no limit.',
+        }),
     }),
     warehouse: z.string(),
     tables: z.array(tableStatusSchema),

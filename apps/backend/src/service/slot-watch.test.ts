@@ -22,7 +22,12 @@ async function watch(positions: (SourcePosition | Error)[], options: { heartbeat
   const lost: string[] = []
   let beats = 0
   let step = -1
-  const logger: Logger = { ...silentLogger, info: (text) => said.push(text), warn: (text) => said.push(text), error: (text) => said.push(text) }
+  const logger: Logger = {
+    ...silentLogger,
+    info: (text) => said.push(text),
+    warn: (text) => said.push(text),
+    error: (text) => said.push(text),
+  }
   let end: () => void = () => undefined
   const ended = new Promise<void>((resolve) => (end = resolve))
   const clock: Clock = {
@@ -47,7 +52,15 @@ async function watch(positions: (SourcePosition | Error)[], options: { heartbeat
     },
   }
   const { heartbeatMs = 0, applied = () => BigInt(step) } = options
-  const under = new SlotWatch({ source, clock, logger, intervalMs: 1, heartbeatMs, appliedLsn: () => applied(step), onLost: (reason) => lost.push(reason) })
+  const under = new SlotWatch({
+    source,
+    clock,
+    logger,
+    intervalMs: 1,
+    heartbeatMs,
+    appliedLsn: () => applied(step),
+    onLost: (reason) => lost.push(reason),
+  })
   under.start()
   await ended
   await under.stop()

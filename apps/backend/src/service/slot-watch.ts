@@ -66,7 +66,8 @@ export class SlotWatch {
   #judge(position: SourcePosition): void {
     const { logger, onLost } = this.#options
     const { slot, retainedBytes } = position
-    const lost = slot === null ? 'it is not there any more' : slot.walStatus === 'lost' || slot.invalidationReason !== null ? lossText(slot) : null
+    const lost =
+      slot === null ? 'it is not there any more' : slot.walStatus === 'lost' || slot.invalidationReason !== null ? lossText(slot) : null
     if (lost !== null) {
       if (!this.#isLost) onLost(lost)
       this.#isLost = true
@@ -77,7 +78,11 @@ export class SlotWatch {
     const isLow = headroom !== null && headroom < Math.max(LOW_HEADROOM_BYTES, retainedBytes * LOW_HEADROOM_SHARE)
     const level: Level = slot!.walStatus === 'unreserved' ? 'unreserved' : isLow && retainedBytes > LOW_HEADROOM_BYTES ? 'low' : 'fine'
     if (level === this.#level) return
-    const fields = { retained: formatBytes(retainedBytes), headroom: headroom === null ? null : formatBytes(headroom), at: formatLsn(position.sourceLsn) }
+    const fields = {
+      retained: formatBytes(retainedBytes),
+      headroom: headroom === null ? null : formatBytes(headroom),
+      at: formatLsn(position.sourceLsn),
+    }
     const remedy = 'Find out why the mirror is behind (moonlink status), or raise max_slot_wal_keep_size.'
     if (level === 'unreserved') logger.error(`the server is about to drop the log that the slot needs. ${remedy}`, fields)
     else if (level === 'low') logger.warn(`the slot nears max_slot_wal_keep_size. ${remedy}`, fields)
