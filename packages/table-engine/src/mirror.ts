@@ -1,11 +1,9 @@
 import {
-  BatchBuilder,
   formatLsn,
   formatTableName,
   isMoonlinkError,
   maxLsn,
   MoonlinkError,
-  selectFields,
   type ChangeBatch,
   type Clock,
   type ColumnBatch,
@@ -21,6 +19,7 @@ import type { TablePlan } from '@moonlink/union-read'
 import { applyBatch } from './apply-batch.ts'
 import { commitPhase } from './commit-phase.ts'
 import { adoptCompaction, chooseCompaction, compactionLsn, writeCompaction } from './compaction.ts'
+import { CopiedRows } from './copied-rows.ts'
 import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } from './flush.ts'
 import { copyBatch, dropThrough, heldBytes, type HeldChange } from './held-batches.ts'
 import type { EngineLimits } from './limits.ts'
@@ -76,8 +75,6 @@ export interface MirrorHost {
 /** Table property that says why a mirror is paused; empty or absent while it is not. */
 export const PAUSED_PROPERTY = 'moonlink.paused-reason'
 
-/** Copied rows are written in files of about this size, so that reading goes on while one is encoded. */
-const COPY_FILE_BYTES = 64 * 1024 * 1024
 const RETRY_FIRST_MS = 200
 const RETRY_MAX_MS = 30_000
 
@@ -106,10 +103,7 @@ export class Mirror {
   private heldByteSize = 0
   /** While copying: the stream must be able to start again here. */
   private readonly copyHoldLsn: Lsn
-  private copyBuffer: BatchBuilder | null = null
-  private copyFiles: StagedFile[] = []
-  private copyWrite: Promise<void> = Promise.resolve()
-  private copiedRows = 0
+  private readonly copied: CopiedRows
 
   private frozen: { flush: FrozenFlush; written: WrittenFlush | null } | null = null
   private retryAtMs = 0
@@ -130,6 +124,8 @@ export class Mirror {
     this.copyHoldLsn = host.appliedLsn()
     this.lastExpiryMs = host.clock.nowMs()
     this.state = new MirrorState(spec.table, spec.schema, spec.storage, spec.appendOnly, host.newIncarnation())
+    const identity = spec.appendOnly ? null : this.state.identity
+    this.copied = new CopiedRows({ schema: spec.schema, storage: spec.storage, identity, limits: host.limits, sealedFiles: host.sealedFiles })
   }
 
   /** Opens the mirror at its last Iceberg commit: files, vectors, key indexes (made again from the data where they are missing). */
@@ -165,7 +161,7 @@ export class Mirror {
   }
 
   get byteSize(): number {
-    return this.state.byteSize + this.heldByteSize + (this.copyBuffer?.byteSize ?? 0)
+    return this.state.byteSize + this.heldByteSize + this.copied.byteSize
   }
 
   get hasOpenTransaction(): boolean {
@@ -208,24 +204,19 @@ export class Mirror {
   }
 
   /** Copied rows, before `finishCopy`; waits while files are being written. */
-  async appendCopied(batch: ColumnBatch): Promise<void> {
-    this.copyBuffer ??= new BatchBuilder(this.spec.schema.fields)
-    this.copyBuffer.appendRange(batch)
-    this.copiedRows += batch.length
+  appendCopied(batch: ColumnBatch): Promise<void> {
     this.host.telemetry.count('moonlink_copied_rows_total', batch.length, { table: this.name })
-    const { flushRows, flushBytes } = this.host.limits
-    if (this.copyBuffer.length >= flushRows || this.copyBuffer.usedBytes >= Math.min(flushBytes, COPY_FILE_BYTES)) await this.writeCopied()
+    return this.copied.append(batch)
   }
 
   /** Commits the copied rows at `boundaryLsn` and lets the changes that came meanwhile in. */
   async finishCopy(boundaryLsn: Lsn): Promise<void> {
-    if (this.copyBuffer && this.copyBuffer.length > 0) await this.writeCopied()
-    await this.copyWrite
+    const addFiles = await this.copied.finish()
     await this.jobs.run(async () => {
       const { storage } = this.spec
       await storage.commit({
         kind: 'append',
-        addFiles: this.copyFiles,
+        addFiles,
         removeFiles: storage.snapshot.files.map((file) => file.path),
         vectors: [],
         lsn: boundaryLsn,
@@ -240,8 +231,7 @@ export class Mirror {
         for (const change of held) await this.applyInOrder(change)
       })
     })
-    this.copyBuffer = null
-    this.copyFiles = []
+    this.copied.release()
   }
 
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
@@ -347,8 +337,8 @@ export class Mirror {
       table: this.table,
       state: this.phase,
       reason: this.reason,
-      rows: this.phase === 'copying' ? this.copiedRows : this.state.liveRows,
-      copiedRows: this.copiedRows,
+      rows: this.phase === 'copying' ? this.copied.rowCount : this.state.liveRows,
+      copiedRows: this.copied.rowCount,
       appliedLsn: this.host.appliedLsn(),
       durableLsn: this.durableLsn() ?? this.committed,
       committedLsn: this.phase === 'streaming' ? this.durableLsn() : this.committed,
@@ -357,7 +347,7 @@ export class Mirror {
       snapshotId: snapshot.snapshotId,
       dataFiles: files.length,
       deletionVectors: files.filter((file) => file.baseCount > 0).length,
-      memoryRows: this.state.memoryRows + (this.copyBuffer?.length ?? 0),
+      memoryRows: this.state.memoryRows + this.copied.bufferedRows,
       memoryBytes: this.byteSize,
     }
   }
@@ -418,23 +408,6 @@ export class Mirror {
   private async applyNow(change: HeldChange): Promise<void> {
     if (change === 'truncate') this.state.truncate()
     else await applyBatch(this.state, change)
-  }
-
-  private async writeCopied(): Promise<void> {
-    const builder = this.copyBuffer!
-    this.copyBuffer = new BatchBuilder(this.spec.schema.fields)
-    await this.copyWrite
-    const write = this.writeCopiedFile(builder.view())
-    this.copyWrite = write
-    write.catch(() => undefined)
-  }
-
-  private async writeCopiedFile(rows: ColumnBatch): Promise<void> {
-    const { identity } = this.state
-    const hashes = this.spec.appendOnly ? null : identity.hasher.hash(selectFields(rows, identity.fieldIds), 0, rows.length)
-    const staged = await this.spec.storage.writeFile({ rows, rowIds: null, lastUpdated: null })
-    if (hashes) await this.host.sealedFiles.write(staged.path, hashes, null)
-    this.copyFiles.push(staged)
   }
 
   private isFlushDue(now: number): boolean {
