@@ -125,7 +125,13 @@ export class Mirror {
     this.lastExpiryMs = host.clock.nowMs()
     this.state = new MirrorState(spec.table, spec.schema, spec.storage, spec.appendOnly, host.newIncarnation())
     const identity = spec.appendOnly ? null : this.state.identity
-    this.copied = new CopiedRows({ schema: spec.schema, storage: spec.storage, identity, limits: host.limits, sealedFiles: host.sealedFiles })
+    this.copied = new CopiedRows({
+      schema: spec.schema,
+      storage: spec.storage,
+      identity,
+      limits: host.limits,
+      sealedFiles: host.sealedFiles,
+    })
   }
 
   /** Opens the mirror at its last Iceberg commit: files, vectors, key indexes (made again from the data where they are missing). */
