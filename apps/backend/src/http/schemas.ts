@@ -75,12 +75,9 @@ export const statusSchema = z
         .string()
         .nullable()
         .meta({ description: 'reserved, extended, unreserved (about to be lost) or lost; null where it is not known.' }),
-      slotHeadroomBytes: whole
-        .nullable()
-        .meta({
-          description:
-            'Log that may still be written before the server drops what the slot needs (max_slot_wal_keep_size); null: no limit.',
-        }),
+      slotHeadroomBytes: whole.nullable().meta({
+        description: 'Log that may still be written before the server drops what the slot needs (max_slot_wal_keep_size); null: no limit.',
+      }),
     }),
     warehouse: z.string(),
     tables: z.array(tableStatusSchema),
