@@ -30,6 +30,8 @@ export {
 } from './columns/column.ts'
 export { ColumnBuilder } from './columns/column-builder.ts'
 export { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './columns/batch-builder.ts'
+export { isDefaultable } from './columns/defaultable.ts'
+export { conformBatch, constantColumn, defaultColumn, isPromotion, promoteColumn } from './columns/conform.ts'
 export { appendValue, cellsEqual, valueAt, type Value } from './columns/values.ts'
 export { ChangeOp, type ChangeBatch, type CommitMarks, type SourceEvent, type UnchangedCells } from './change.ts'
 export { systemClock, type Clock } from './ports/clock.ts'

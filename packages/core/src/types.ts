@@ -1,3 +1,5 @@
+import type { Value } from './columns/values.ts'
+
 /** Iceberg types that a mirror can hold. Timestamps and times are in microseconds. */
 export type FieldType = PrimitiveType | ListType | StructType
 
@@ -41,6 +43,10 @@ export interface Field {
   readonly type: FieldType
   /** True where the column can never hold a null. */
   readonly required: boolean
+  /** What rows hold that were written before the column was added; fixed for its life. Absent: null. */
+  readonly initialDefault?: Value
+  /** What writers put where they are given nothing for the column. Absent: null. Moonlink always writes what the source has. */
+  readonly writeDefault?: Value
 }
 
 export interface TableSchema {

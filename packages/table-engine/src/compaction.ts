@@ -54,7 +54,7 @@ export async function writeCompaction(
   for (const source of sources) {
     const map = new Int32Array(source.file.recordCount).fill(-1)
     const base = source.base ? PositionSet.fromPortable(source.base) : null
-    for await (const scanned of state.storage.scanFile(source.file, fieldIds, { lineage: true })) {
+    for await (const scanned of state.storage.scanFile(source.file, state.schema.fields, { lineage: true })) {
       const live: number[] = []
       for (let row = 0; row < scanned.rows.length; row++) {
         const place = scanned.firstRow + row

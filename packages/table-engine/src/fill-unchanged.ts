@@ -1,4 +1,4 @@
-import { ColumnBuilder, type ChangeBatch, type Column, type ColumnBatch } from '@moonlink/core'
+import { ColumnBuilder, type ChangeBatch, type Column, type ColumnBatch, type Field } from '@moonlink/core'
 import type { MirrorState } from './mirror-state.ts'
 import type { FileSegment, MemorySegment, Segment } from './segment.ts'
 
@@ -36,8 +36,8 @@ async function fillColumn(
   first: number,
 ): Promise<Column> {
   const source = rows.columns[index]
-  const fieldId = rows.fields[index].id
-  const stored = await fetchFromFiles(state, fieldId, unchanged, predecessors)
+  const field = rows.fields[index]
+  const stored = await fetchFromFiles(state, field, unchanged, predecessors)
   const views = new Map<MemorySegment, Column>()
   const filled = new ColumnBuilder(source.type, rows.length)
   let copied = 0
@@ -72,7 +72,7 @@ interface StoredColumn {
 
 async function fetchFromFiles(
   state: MirrorState,
-  fieldId: number,
+  field: Field,
   unchanged: Uint32Array,
   predecessors: Predecessors,
 ): Promise<Map<FileSegment, StoredColumn>> {
@@ -87,7 +87,7 @@ async function fetchFromFiles(
   const stored = new Map<FileSegment, StoredColumn>()
   for (const [segment, rows] of wanted) {
     const positions = Uint32Array.from(rows).sort()
-    const fetched = await state.storage.fetchRows(segment.file, positions, [fieldId])
+    const fetched = await state.storage.fetchRows(segment.file, positions, [field])
     stored.set(segment, { column: fetched.columns[0], at: new Map(Array.from(positions, (position, index) => [position, index])) })
   }
   return stored

@@ -54,7 +54,7 @@ export class SealedFiles {
     const high = new Uint32Array(file.recordCount)
     const rowIds = new Float64Array(file.recordCount)
     let storesRowIds = false
-    for await (const scanned of storage.scanFile(file, identity.fieldIds, { lineage: true })) {
+    for await (const scanned of storage.scanFile(file, identity.fields, { lineage: true })) {
       const hashes = identity.hasher.hash(selectFields(scanned.rows, identity.fieldIds), 0, scanned.rows.length)
       low.set(hashes.low.subarray(0, hashes.length), scanned.firstRow)
       high.set(hashes.high.subarray(0, hashes.length), scanned.firstRow)

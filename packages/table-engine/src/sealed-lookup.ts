@@ -68,8 +68,8 @@ async function dropCollisions(state: MirrorState, requests: readonly SealedReque
 }
 
 async function keyMatches(state: MirrorState, request: SealedRequest, segment: FileSegment, row: number): Promise<boolean> {
-  const { fieldIds } = state.identity
-  const stored = await state.storage.fetchRows(segment.file, Uint32Array.of(row), fieldIds)
+  const { fields, fieldIds } = state.identity
+  const stored = await state.storage.fetchRows(segment.file, Uint32Array.of(row), fields)
   return rowsEqual(selectFields(request.keys, fieldIds), request.hashRow, selectFields(stored, fieldIds), 0)
 }
 

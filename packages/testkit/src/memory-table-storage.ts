@@ -1,14 +1,15 @@
 import {
   BatchBuilder,
+  conformBatch,
   gatherBatch,
   MoonlinkError,
-  selectFields,
   sliceBatch,
   type ColumnBatch,
   type DataFile,
   type DeletionVector,
   type ExpirePolicy,
   type ExpireResult,
+  type Field,
   type Lsn,
   type RetainedSnapshot,
   type RowsToWrite,
@@ -97,6 +98,7 @@ export class MemoryTableStorage implements TableStorage {
       files,
       vectors: [...vectors.values()].filter((vector) => known.has(vector.dataFile)),
       committedLsn: commit.lsn,
+      schema: commit.schema ?? this.snapshot.schema,
       properties: { ...this.snapshot.properties, ...commit.properties },
     }
     this.history.unshift({ snapshot: this.snapshot, timestampMs: this.sequenceNumber })
@@ -109,7 +111,7 @@ export class MemoryTableStorage implements TableStorage {
     return this.snapshot
   }
 
-  async *scanFile(file: DataFile, fieldIds: readonly number[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch> {
+  async *scanFile(file: DataFile, fields: readonly Field[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch> {
     const { rows, rowIds, lastUpdated } = this.file(file.path)
     for (let firstRow = 0; firstRow < rows.length; firstRow += SCAN_ROWS) {
       const to = Math.min(firstRow + SCAN_ROWS, rows.length)
@@ -120,15 +122,15 @@ export class MemoryTableStorage implements TableStorage {
         })
       yield {
         firstRow,
-        rows: sliceBatch(selectFields(rows, fieldIds), firstRow, to),
+        rows: sliceBatch(conformBatch(rows, fields), firstRow, to),
         rowIds: options?.lineage ? resolve(rowIds, (row) => file.firstRowId + row) : null,
         lastUpdated: options?.lineage ? resolve(lastUpdated, () => file.dataSequenceNumber) : null,
       }
     }
   }
 
-  async fetchRows(file: DataFile, positions: Uint32Array, fieldIds: readonly number[]): Promise<ColumnBatch> {
-    return gatherBatch(selectFields(this.file(file.path).rows, fieldIds), positions)
+  async fetchRows(file: DataFile, positions: Uint32Array, fields: readonly Field[]): Promise<ColumnBatch> {
+    return gatherBatch(conformBatch(this.file(file.path).rows, fields), positions)
   }
 
   async expire(policy: ExpirePolicy): Promise<ExpireResult> {

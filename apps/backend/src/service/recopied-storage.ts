@@ -3,6 +3,7 @@ import type {
   DataFile,
   ExpirePolicy,
   ExpireResult,
+  Field,
   RetainedSnapshot,
   RowsToWrite,
   ScannedBatch,
@@ -60,12 +61,12 @@ export class RecopiedStorage implements TableStorage {
     return this.#inner.setProperties(properties)
   }
 
-  scanFile(file: DataFile, fieldIds: readonly number[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch> {
-    return this.#inner.scanFile(file, fieldIds, options)
+  scanFile(file: DataFile, fields: readonly Field[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch> {
+    return this.#inner.scanFile(file, fields, options)
   }
 
-  fetchRows(file: DataFile, positions: Uint32Array, fieldIds: readonly number[]): Promise<ColumnBatch> {
-    return this.#inner.fetchRows(file, positions, fieldIds)
+  fetchRows(file: DataFile, positions: Uint32Array, fields: readonly Field[]): Promise<ColumnBatch> {
+    return this.#inner.fetchRows(file, positions, fields)
   }
 
   expire(policy: ExpirePolicy): Promise<ExpireResult> {

@@ -1,6 +1,6 @@
 import type { ColumnBatch } from '../columns/column.ts'
 import type { Lsn } from '../lsn.ts'
-import type { TableName, TableSchema } from '../types.ts'
+import type { Field, TableName, TableSchema } from '../types.ts'
 
 /** A data file of the current snapshot. */
 export interface DataFile {
@@ -26,6 +26,7 @@ export interface TableSnapshot {
   readonly metadataLocation: string
   /** Null for a table that never had a commit with data. */
   readonly snapshotId: bigint | null
+  /** The schema that readers see the snapshot with. Its identifier is the source's key only where Iceberg allows that key. */
   readonly schema: TableSchema
   readonly files: readonly DataFile[]
   readonly vectors: readonly DeletionVector[]
@@ -72,6 +73,8 @@ export interface TableCommit {
   readonly lsn: Lsn
   /** Table properties set in the same commit. */
   readonly properties?: Readonly<Record<string, string>>
+  /** The table's schema from this commit on; absent: as it is. Field ids that were used before keep their meaning. */
+  readonly schema?: TableSchema
 }
 
 /**
@@ -83,7 +86,10 @@ export interface TableStorage {
   readonly table: TableName
   /** The current snapshot as last loaded or committed here. */
   readonly snapshot: TableSnapshot
-  /** Writes one data file. May run beside `commit`. Nothing is visible yet. Takes over the memory of `rows` (it may be transferred). */
+  /**
+   * Writes one data file of the batch's fields, which may be those of an earlier schema. May run beside `commit`. Nothing is visible yet.
+   * Takes over the memory of `rows` (it may be transferred).
+   */
   writeFile(rows: RowsToWrite): Promise<StagedFile>
   /**
    * Commits and returns the new snapshot. Retries conflicts that leave our files alone and unknown outcomes by itself; throws
@@ -91,10 +97,13 @@ export interface TableStorage {
    */
   commit(commit: TableCommit): Promise<TableSnapshot>
   setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot>
-  /** Reads columns of whole files, in row order, in batches. `_row_id` and `_last_updated_sequence_number` come resolved if asked for. */
-  scanFile(file: DataFile, fieldIds: readonly number[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch>
-  /** Reads the rows at `positions` (ascending, distinct) of one file. */
-  fetchRows(file: DataFile, positions: Uint32Array, fieldIds: readonly number[]): Promise<ColumnBatch>
+  /**
+   * Reads columns of whole files, in row order, in batches, whatever schema they were written with: fields are matched by id, a missing one
+   * holds its initial default, a promoted one comes in its new type. `_row_id` and `_last_updated_sequence_number` come resolved if asked for.
+   */
+  scanFile(file: DataFile, fields: readonly Field[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch>
+  /** Reads the rows at `positions` (ascending, distinct) of one file; fields as in `scanFile`. */
+  fetchRows(file: DataFile, positions: Uint32Array, fields: readonly Field[]): Promise<ColumnBatch>
   /** Drops snapshots that the policy no longer keeps, then files that nothing reachable or in `keepPaths` names. */
   expire(policy: ExpirePolicy): Promise<ExpireResult>
   /** Older snapshots, newest first, that carry an LSN. */

@@ -1,6 +1,7 @@
 import { MoonlinkError, type JsonObject, type JsonValue } from '@moonlink/core'
 import { numberOf, objectOf, objectsOf, textMapOf, textOf } from './fields.ts'
 import { checkRequirements } from './requirements.ts'
+import { addedSchemaId } from './schema-updates.ts'
 import { lastColumnId } from './schema-json.ts'
 import { addSnapshot, removeRef, removeSnapshots, setRef } from './snapshot-updates.ts'
 import { invalidUpdate, type UpdateContext } from './update-context.ts'
@@ -73,8 +74,9 @@ function upgradeFormatVersion(metadata: JsonObject, update: JsonObject): JsonObj
 function addSchema(metadata: JsonObject, update: JsonObject, context: UpdateContext): JsonObject {
   const schemas = objectsOf(metadata, 'schemas')
   const schema = objectOf(update, 'schema')
-  const id = nextId(schemas, 'schema-id')
+  const id = addedSchemaId(metadata, schema)
   context.lastSchemaId = id
+  if (schemas.some((known) => known['schema-id'] === id)) return metadata
   const last = Math.max(numberOf(metadata, 'last-column-id'), lastColumnId(schema))
   return { ...metadata, schemas: [...schemas, { ...schema, 'schema-id': id }], 'last-column-id': last }
 }

@@ -8,6 +8,7 @@ import {
   type JsonValue,
   type TableSchema,
 } from '@moonlink/core'
+import { defaultFromJson, defaultToJson } from './default-json.ts'
 import { numberOf, objectsOf, textOf } from './fields.ts'
 
 const PLAIN_KINDS = [
@@ -38,7 +39,14 @@ export function schemaToJson(schema: TableSchema, schemaId = 0): JsonObject {
 }
 
 function fieldToJson(field: Field): JsonObject {
-  return { id: field.id, name: field.name, required: field.required, type: typeToJson(field.type) }
+  return {
+    id: field.id,
+    name: field.name,
+    required: field.required,
+    type: typeToJson(field.type),
+    ...(field.initialDefault == null ? {} : { 'initial-default': defaultToJson(field.type, field.initialDefault) }),
+    ...(field.writeDefault == null ? {} : { 'write-default': defaultToJson(field.type, field.writeDefault) }),
+  }
 }
 
 function mayIdentify(field: Field | undefined): boolean {
@@ -63,7 +71,16 @@ function fieldsFromJson(json: JsonObject, column: string | null): Field[] {
   return objectsOf(json, 'fields').map((field): Field => {
     const name = textOf(field, 'name')
     const type = typeFromJson(field['type'] ?? null, column ?? name)
-    return { id: numberOf(field, 'id'), name, type, required: field['required'] === true }
+    const initialDefault = defaultFromJson(type, field['initial-default'] ?? null, column ?? name)
+    const writeDefault = defaultFromJson(type, field['write-default'] ?? null, column ?? name)
+    return {
+      id: numberOf(field, 'id'),
+      name,
+      type,
+      required: field['required'] === true,
+      ...(initialDefault === null ? {} : { initialDefault }),
+      ...(writeDefault === null ? {} : { writeDefault }),
+    }
   })
 }
 
@@ -92,6 +109,27 @@ function primitiveFromText(text: string, column: string): FieldType {
   const fixed = /^fixed\[\s*(\d+)\s*\]$/.exec(text)
   if (fixed) return { kind: 'fixed', length: Number(fixed[1]) }
   throw unsupported(column, text)
+}
+
+/** Whether two schemas differ at most in their ids and in how they are written. */
+export function isSameSchemaJson(a: JsonObject, b: JsonObject): boolean {
+  return canonical({ ...a, 'schema-id': 0 }) === canonical({ ...b, 'schema-id': 0 })
+}
+
+function canonical(json: JsonValue): string {
+  if (typeof json === 'string') return JSON.stringify(json.replaceAll(', ', ','))
+  if (Array.isArray(json)) return `[${json.map(canonical).join()}]`
+  if (json === null || typeof json !== 'object') return stringifyJsonLossless(json)
+  const entries = Object.entries(json).filter(([key, value]) => !isAbsent(key, value))
+  return `{${entries
+    .sort(([x], [y]) => (x < y ? -1 : 1))
+    .map(([key, value]) => `${key}:${canonical(value)}`)
+    .join()}}`
+}
+
+/** What some writers leave out and others write as nothing. */
+function isAbsent(key: string, value: JsonValue): boolean {
+  return value === null || (key === 'identifier-field-ids' && Array.isArray(value) && value.length === 0)
 }
 
 /** Greatest field id of the schema, nested ids included; 0 for a schema without fields. */

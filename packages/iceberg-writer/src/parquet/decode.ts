@@ -1,10 +1,10 @@
-import { BatchBuilder, MoonlinkError, type Column, type ColumnBatch, type Field, type ScannedBatch } from '@moonlink/core'
+import { BatchBuilder, defaultColumn, MoonlinkError, type Column, type ColumnBatch, type Field, type ScannedBatch } from '@moonlink/core'
 import * as arrow from 'apache-arrow'
 import { readParquet } from 'parquet-wasm'
 import { readMetadata, withSource, type ByteSource } from './byte-source.ts'
 import { fieldsToRead, nodesOf, readWindows, type ReadWindow } from './file-plan.ts'
 import { malformed, type SchemaNode } from './footer.ts'
-import { nullColumn, resolveLineage } from './lineage.ts'
+import { resolveLineage } from './lineage.ts'
 import { physicalColumn, type PhysicalColumn } from './physical-type.ts'
 import { subFile } from './sub-file.ts'
 import type { ThriftStruct } from './thrift-compact.ts'
@@ -90,7 +90,7 @@ function openRowGroup(bytes: ByteSource, metadata: ThriftStruct, rowGroup: numbe
   return { fields, stored, file: nodes.length === 0 ? new Uint8Array(0) : subFile(bytes, metadata, rowGroup, nodes) }
 }
 
-/** Rows `[offset, offset + length)` of a row group; columns that the file does not have are null. */
+/** Rows `[offset, offset + length)` of a row group; columns that the file does not have hold their initial default. */
 function decodeRows({ fields, stored, file }: OpenRowGroup, offset: number, length: number): Column[] {
   const columns: (Column | null)[] = fields.map(() => null)
   if (stored.length > 0 && length > 0) {
@@ -99,7 +99,7 @@ function decodeRows({ fields, stored, file }: OpenRowGroup, offset: number, leng
       columns[index] = toColumn(batch.data.children[at], physical, fields[index].type)
     })
   }
-  return columns.map((column, index) => column ?? nullColumn(fields[index].type, length))
+  return columns.map((column, index) => column ?? defaultColumn(fields[index], length))
 }
 
 function decodeArrow(file: Uint8Array, offset: number, length: number): arrow.RecordBatch {

@@ -1,10 +1,10 @@
-import { MoonlinkError, type Column, type ColumnBatch, type Field, type RowsToWrite, type TableSchema } from '@moonlink/core'
+import { defaultColumn, MoonlinkError, type Column, type ColumnBatch, type Field, type RowsToWrite, type TableSchema } from '@moonlink/core'
 import { Compression, Table, wasmMemory, writeParquet, WriterPropertiesBuilder } from 'parquet-wasm'
 import { annotate } from './annotate.ts'
 import { toIpcStream } from './arrow-ipc.ts'
 import { concatFiles } from './concat-files.ts'
 import { FileMetaData, KeyValue } from './footer.ts'
-import { lineageColumn, LINEAGE_FIELDS, nullColumn } from './lineage.ts'
+import { lineageColumn, LINEAGE_FIELDS } from './lineage.ts'
 import { fileMetrics } from './metrics.ts'
 import { sliceColumn } from './slice-column.ts'
 import type { ThriftStruct } from './thrift-compact.ts'
@@ -23,7 +23,7 @@ const CODECS: Readonly<Record<ParquetCompression, Compression>> = {
 
 /**
  * Writes rows as one Parquet file: the schema's fields in order, then lineage columns where `rows` has them. A field that the rows lack
- * is written as nulls. Blocks the thread; memory beside the result is that of one row group in several forms.
+ * is written with its initial default. Blocks the thread; memory beside the result is that of one row group in several forms.
  * Throws `invalid` where a required field lacks or has nulls.
  */
 export function encodeParquet(rows: RowsToWrite, schema: TableSchema, options: EncodeOptions = {}): EncodedParquet {
@@ -56,7 +56,7 @@ function columnsToWrite({ rows, rowIds, lastUpdated }: RowsToWrite, schema: Tabl
 
 function columnOf(rows: ColumnBatch, field: Field): Column {
   const index = rows.fields.findIndex(({ id }) => id === field.id)
-  const column = index < 0 ? nullColumn(field.type, rows.length) : sliceColumn(rows.columns[index], 0, rows.length)
+  const column = index < 0 ? defaultColumn(field, rows.length) : sliceColumn(rows.columns[index], 0, rows.length)
   if (field.required && column.nullCount > 0) {
     const message = `field "${field.name}" is required, but ${column.nullCount} of ${column.length} rows to write have none; make it optional`
     throw new MoonlinkError('invalid', 'PARQUET_REQUIRED_FIELD_NULL', message, { context: { field: field.id } })

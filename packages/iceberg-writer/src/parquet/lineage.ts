@@ -1,4 +1,4 @@
-import { childTypes, fixedWidth, type Column, type Field, type FieldType } from '@moonlink/core'
+import type { Column, Field } from '@moonlink/core'
 import { LAST_UPDATED_FIELD_ID, ROW_ID_FIELD_ID } from './types.ts'
 
 /** The columns that store lineage (Iceberg spec, row lineage): `_row_id`, then `_last_updated_sequence_number`. */
@@ -46,18 +46,4 @@ export function resolveLineage(stored: Column | null, length: number, inherited:
     result[row] = isStored ? words[row * 2 + 1] * TWO_TO_32 + (words[row * 2] >>> 0) : inherited(row)
   }
   return result
-}
-
-/** A column of nulls only. */
-export function nullColumn(type: FieldType, length: number): Column {
-  const hasOffsets = type.kind === 'string' || type.kind === 'binary' || type.kind === 'list'
-  return {
-    type,
-    length,
-    nullCount: length,
-    validity: length > 0 ? new Uint8Array((length + 7) >> 3) : null,
-    values: new Uint8Array(type.kind === 'boolean' ? (length + 7) >> 3 : length * fixedWidth(type)),
-    offsets: hasOffsets ? new Int32Array(length + 1) : null,
-    children: childTypes(type).map((child) => nullColumn(child, type.kind === 'list' ? 0 : length)),
-  }
 }

@@ -1,7 +1,6 @@
-import { assert, fixedWidth, formatType, MoonlinkError, type Column, type FieldType } from '@moonlink/core'
+import { assert, defaultColumn, fixedWidth, formatType, MoonlinkError, type Column, type Field, type FieldType } from '@moonlink/core'
 import type * as arrow from 'apache-arrow'
 import { PhysicalType } from './footer.ts'
-import { nullColumn } from './lineage.ts'
 import { MICROS, type PhysicalColumn } from './physical-type.ts'
 
 const MICROS_PER_DAY = 86_400_000_000n
@@ -27,7 +26,7 @@ export function toColumn(data: arrow.Data, source: PhysicalColumn, type: FieldTy
       return of(
         NO_BYTES,
         null,
-        type.fields.map((field, index) => partColumn(data, source.children[index], field.type)),
+        type.fields.map((field, index) => partColumn(data, source.children[index], field)),
       )
     case 'string':
     case 'binary':
@@ -41,8 +40,8 @@ export function toColumn(data: arrow.Data, source: PhysicalColumn, type: FieldTy
   }
 }
 
-function partColumn(data: arrow.Data, part: PhysicalColumn | null, type: FieldType): Column {
-  return part === null ? nullColumn(type, data.length) : toColumn(data.children[part.index], part, type)
+function partColumn(data: arrow.Data, part: PhysicalColumn | null, field: Field): Column {
+  return part === null ? defaultColumn(field, data.length) : toColumn(data.children[part.index], part, field.type)
 }
 
 function fixedValues(data: arrow.Data, source: PhysicalColumn, type: FieldType): Uint8Array {

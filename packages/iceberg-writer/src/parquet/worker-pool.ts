@@ -60,7 +60,8 @@ export class ParquetWorkerPool {
   }
 
   /**
-   * Reads whole columns by field id, in row order, in batches of bounded size, one read ahead; a field that the file lacks is null.
+   * Reads whole columns by field id, in row order, in batches of bounded size, one read ahead; a field that the file lacks
+   * holds its initial default.
    * Iceberg's type promotions are applied. Throws `corrupt` for a file that is damaged, `invalid` for one of another schema.
    */
   async *scan(source: ParquetSource, { fields, lineage }: ScanRequest): AsyncIterable<ScannedBatch> {

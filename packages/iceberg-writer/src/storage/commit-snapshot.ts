@@ -8,15 +8,16 @@ import {
   type TableCommit,
 } from '@moonlink/core'
 import { PROPERTY_LSN, PROPERTY_SNAPSHOT } from '../metadata/committed-lsn.ts'
-import { longOf, longToJson, objectsOf, textOf } from '../metadata/fields.ts'
+import { longOf, longToJson, numberOf, objectsOf, textOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
+import { schemaUpdate, type SchemaUpdate } from '../metadata/schema-updates.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import { checkRebase, checkSameTable, type Head } from './foreign-changes.ts'
 import { loadState } from './load-state.ts'
 import { planCommit, type StagedVector } from './plan-commit.ts'
 import { stageVectors } from './stage-vectors.ts'
 import type { Committer } from './storage-parts.ts'
-import { directoriesOf } from './table-state.ts'
+import { currentSchemaJson, directoriesOf } from './table-state.ts'
 import { writeSnapshot, type WrittenSnapshot } from './write-snapshot.ts'
 
 const ATTEMPTS_MAX = 6
@@ -63,7 +64,13 @@ async function writeAttempt(
   snapshotId: bigint,
 ): Promise<WrittenSnapshot> {
   const plan = planCommit(head.state, commit, vectors, snapshotId, committer.manifestLimits)
-  return writeSnapshot(committer, { table: head.table, before: head.state, commit, vectors, plan, snapshotId })
+  const schema = newSchema(head, commit)?.schema ?? currentSchemaJson(head.table.metadata)
+  return writeSnapshot(committer, { table: head.table, before: head.state, commit, vectors, plan, snapshotId, schema })
+}
+
+/** How the commit changes the schema of this head; null where it does not. */
+function newSchema(head: Head, commit: TableCommit): SchemaUpdate | null {
+  return commit.schema === undefined ? null : schemaUpdate(head.table.metadata, commit.schema)
 }
 
 async function postAttempt(
@@ -78,9 +85,11 @@ async function postAttempt(
   const requirements: JsonObject[] = [
     { type: 'assert-table-uuid', uuid: textOf(head.table.metadata, 'table-uuid') },
     { type: 'assert-ref-snapshot-id', ref: 'main', 'snapshot-id': parent === null ? null : longToJson(parent) },
+    { type: 'assert-current-schema-id', 'current-schema-id': numberOf(head.table.metadata, 'current-schema-id') },
   ]
   const properties = { ...commit.properties, [PROPERTY_LSN]: formatLsn(commit.lsn), [PROPERTY_SNAPSHOT]: String(snapshotId) }
   const updates: JsonObject[] = [
+    ...(newSchema(head, commit)?.updates ?? []),
     { action: 'add-snapshot', snapshot: written.snapshot },
     { action: 'set-snapshot-ref', 'ref-name': 'main', type: 'branch', 'snapshot-id': id },
     { action: 'set-properties', updates: properties },

@@ -1,13 +1,13 @@
 import {
   assert,
   isMoonlinkError,
-  MoonlinkError,
   randomUuid,
   type ColumnBatch,
   type DataFile,
   type ExpirePolicy,
   type ExpireResult,
   type Field,
+  type JsonObject,
   type LoadedTable,
   type RetainedSnapshot,
   type RowsToWrite,
@@ -15,6 +15,7 @@ import {
   type StagedFile,
   type TableCommit,
   type TableName,
+  type TableSchema,
   type TableSnapshot,
   type TableStorage,
 } from '@moonlink/core'
@@ -22,6 +23,7 @@ import { encodeFileStats } from '../avro/file-stats.ts'
 import { committedLsn, lsnOfSnapshot } from '../metadata/committed-lsn.ts'
 import { longOf, numberOf, textMapOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
+import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import type { ParquetSource } from '../parquet/types.ts'
 import { commitSnapshot } from './commit-snapshot.ts'
@@ -30,7 +32,7 @@ import { expireSnapshots } from './expire.ts'
 import type { Head } from './foreign-changes.ts'
 import { findSnapshot, loadState } from './load-state.ts'
 import type { Committer, StorageParts } from './storage-parts.ts'
-import { checkWritable, directoriesOf, EMPTY_STATE, type TableState } from './table-state.ts'
+import { checkWritable, currentSchemaJson, directoriesOf, EMPTY_STATE, snapshotSchemaJson, type TableState } from './table-state.ts'
 
 /** One mirror's Iceberg table (see `TableStorage`), its current snapshot held in memory. Made by `openTableStorage`. */
 export class IcebergTableStorage implements TableStorage {
@@ -39,6 +41,8 @@ export class IcebergTableStorage implements TableStorage {
   private readonly committer: Committer
   private head: Head
   private current: TableSnapshot
+  private identifierFieldIds: readonly number[] | null
+  private known: { json: JsonObject; identifierFieldIds: readonly number[] | null; schema: TableSchema } | null = null
   private busy = false
   /** Files that expiry left because a read needed them; tried again with the next. */
   private readonly deferred = new Set<string>()
@@ -47,6 +51,7 @@ export class IcebergTableStorage implements TableStorage {
     this.table = parts.table
     this.parts = parts
     this.committer = { ...parts, writerId: randomUuid(parts.random), name: `${parts.identifier.namespace}.${parts.identifier.name}` }
+    this.identifierFieldIds = parts.identifierFieldIds
     this.head = head
     this.current = this.snapshotOf(head)
   }
@@ -62,14 +67,19 @@ export class IcebergTableStorage implements TableStorage {
   }
 
   async writeFile(rows: RowsToWrite): Promise<StagedFile> {
-    const { bytes, recordCount, metrics } = await this.parts.parquet.encode(rows, this.parts.schema)
+    const { fields } = rows.rows
+    const { bytes, recordCount, metrics } = await this.parts.parquet.encode(rows, { fields, identifierFieldIds: [] })
     const path = `${directoriesOf(this.head.table).data}/${randomUuid(this.parts.random)}.parquet`
     await this.parts.store.put(path, bytes)
     return { path, recordCount, sizeBytes: bytes.length, metrics: encodeFileStats(metrics) }
   }
 
   async commit(commit: TableCommit): Promise<TableSnapshot> {
-    return this.alone(async () => this.adopt(await commitSnapshot(this.committer, this.head, commit)))
+    return this.alone(async () => {
+      const head = await commitSnapshot(this.committer, this.head, commit)
+      if (commit.schema !== undefined) this.identifierFieldIds = commit.schema.identifierFieldIds
+      return this.adopt(head)
+    })
   }
 
   async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
@@ -83,20 +93,20 @@ export class IcebergTableStorage implements TableStorage {
     })
   }
 
-  async *scanFile(file: DataFile, fieldIds: readonly number[], options: { readonly lineage?: boolean } = {}): AsyncGenerator<ScannedBatch> {
+  async *scanFile(file: DataFile, fields: readonly Field[], options: { readonly lineage?: boolean } = {}): AsyncGenerator<ScannedBatch> {
     const lineage = options.lineage ? { firstRowId: file.firstRowId, dataSequenceNumber: file.dataSequenceNumber } : null
     const { source, release } = await this.source(file)
     try {
-      yield* this.parts.parquet.scan(source, { fields: this.fields(fieldIds), lineage })
+      yield* this.parts.parquet.scan(source, { fields, lineage })
     } finally {
       release()
     }
   }
 
-  async fetchRows(file: DataFile, positions: Uint32Array, fieldIds: readonly number[]): Promise<ColumnBatch> {
+  async fetchRows(file: DataFile, positions: Uint32Array, fields: readonly Field[]): Promise<ColumnBatch> {
     const { source, release } = await this.source(file)
     try {
-      return await this.parts.parquet.fetch(source, positions, this.fields(fieldIds))
+      return await this.parts.parquet.fetch(source, positions, fields)
     } finally {
       release()
     }
@@ -124,19 +134,30 @@ export class IcebergTableStorage implements TableStorage {
     if (snapshotId === head.state.snapshotId) return this.current
     findSnapshot(head.table.metadata, snapshotId)
     const state: TableState = await loadState(this.parts.store, head.table.metadata, snapshotId, head.state)
-    return this.snapshotOf({ table: head.table, state })
+    return { ...this.snapshotOf({ table: head.table, state }), schema: schemaFromJson(snapshotSchemaJson(head.table.metadata, snapshotId)) }
   }
 
   private snapshotOf({ table, state }: Head): TableSnapshot {
     return {
       metadataLocation: table.metadataLocation,
       snapshotId: state.snapshotId,
-      schema: this.parts.schema,
+      schema: this.schemaOf(table.metadata),
       files: [...state.files.values()],
       vectors: Array.from(state.vectors.values(), (live) => live.vector),
       committedLsn: committedLsn(table.metadata, state.snapshotId),
       properties: textMapOf(table.metadata, 'properties'),
     }
+  }
+
+  /** The current schema. The same object while it stays the same, which makes batches of its fields cheap to tell. */
+  private schemaOf(metadata: JsonObject): TableSchema {
+    const json = currentSchemaJson(metadata)
+    const identifierFieldIds = this.identifierFieldIds
+    if (this.known === null || this.known.identifierFieldIds !== identifierFieldIds || !isSameSchemaJson(this.known.json, json)) {
+      const schema = schemaFromJson(json)
+      this.known = { json, identifierFieldIds, schema: identifierFieldIds === null ? schema : { ...schema, identifierFieldIds } }
+    }
+    return this.known.schema
   }
 
   private adopt(head: Head): TableSnapshot {
@@ -154,14 +175,6 @@ export class IcebergTableStorage implements TableStorage {
     } finally {
       this.busy = false
     }
-  }
-
-  private fields(fieldIds: readonly number[]): readonly Field[] {
-    return fieldIds.map((id) => {
-      const field = this.parts.schema.fields.find((candidate) => candidate.id === id)
-      if (!field) throw new MoonlinkError('invalid', 'FIELD_UNKNOWN', `table ${this.committer.name} has no field ${id}.`)
-      return field
-    })
   }
 
   private async source(file: DataFile): Promise<{ readonly source: ParquetSource; readonly release: () => void }> {

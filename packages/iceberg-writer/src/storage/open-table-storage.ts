@@ -71,7 +71,7 @@ export async function openTableStorage(options: OpenTableStorageOptions): Promis
   const parts = {
     table: options.table,
     identifier,
-    schema: options.schema ?? found,
+    identifierFieldIds: options.schema?.identifierFieldIds ?? null,
     catalog: options.catalog,
     store: acceptingBarePaths(options.store),
     parquet: options.parquet,

@@ -1,4 +1,4 @@
-import type { Catalog, Clock, LocalFiles, Logger, ObjectStore, Random, TableIdentifier, TableName, TableSchema } from '@moonlink/core'
+import type { Catalog, Clock, LocalFiles, Logger, ObjectStore, Random, TableIdentifier, TableName } from '@moonlink/core'
 import type { ParquetPort } from './parquet-port.ts'
 import type { ManifestLimits } from './plan-commit.ts'
 
@@ -6,7 +6,8 @@ import type { ManifestLimits } from './plan-commit.ts'
 export interface StorageParts {
   readonly table: TableName
   readonly identifier: TableIdentifier
-  readonly schema: TableSchema
+  /** The source's key where Iceberg does not allow it as an identifier; null: Iceberg's own identifier holds. */
+  readonly identifierFieldIds: readonly number[] | null
   readonly catalog: Catalog
   readonly store: ObjectStore
   readonly parquet: ParquetPort

@@ -1,7 +1,7 @@
 import { MoonlinkError, type DataFile, type DeletionVector, type JsonObject, type LoadedTable } from '@moonlink/core'
 import { FileContent, type ManifestEntry } from '../avro/manifest.ts'
 import type { ManifestFile } from '../avro/manifest-list.ts'
-import { numberOf, objectsOf, textMapOf, textOf } from '../metadata/fields.ts'
+import { longOf, numberOf, objectsOf, textMapOf, textOf } from '../metadata/fields.ts'
 
 /** A manifest of a snapshot: its live entries, every inherited number filled in. */
 export interface LiveManifest {
@@ -104,7 +104,18 @@ export function checkWritable(metadata: JsonObject): void {
 }
 
 export function currentSchemaJson(metadata: JsonObject): JsonObject {
-  const id = numberOf(metadata, 'current-schema-id')
+  return schemaJson(metadata, numberOf(metadata, 'current-schema-id'))
+}
+
+/** The schema that a retained snapshot was made with. */
+export function snapshotSchemaJson(metadata: JsonObject, snapshotId: bigint): JsonObject {
+  const snapshot = objectsOf(metadata, 'snapshots').find((known) => longOf(known, 'snapshot-id') === snapshotId)
+  // The format lets writers leave it out.
+  if (snapshot?.['schema-id'] == null) return currentSchemaJson(metadata)
+  return schemaJson(metadata, numberOf(snapshot, 'schema-id'))
+}
+
+function schemaJson(metadata: JsonObject, id: number): JsonObject {
   const schema = objectsOf(metadata, 'schemas').find((known) => known['schema-id'] === id)
   if (!schema) throw corrupt('METADATA_MALFORMED', `table metadata names schema ${id}, which is not there`)
   return schema

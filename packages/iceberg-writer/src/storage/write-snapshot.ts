@@ -18,7 +18,7 @@ import { longToJson, numberOf } from '../metadata/fields.ts'
 import { resolveEntries } from './load-state.ts'
 import type { CommitPlan, NewManifest, StagedVector } from './plan-commit.ts'
 import { summarize } from './summary.ts'
-import { currentSchemaJson, directoriesOf, referencedFile, stateOf, type LiveManifest, type TableState } from './table-state.ts'
+import { directoriesOf, referencedFile, stateOf, type LiveManifest, type TableState } from './table-state.ts'
 
 export interface SnapshotContext {
   readonly store: ObjectStore
@@ -35,6 +35,8 @@ export interface SnapshotRequest {
   readonly vectors: readonly StagedVector[]
   readonly plan: CommitPlan
   readonly snapshotId: bigint
+  /** The schema that the table will have with this snapshot. */
+  readonly schema: JsonObject
 }
 
 export interface WrittenSnapshot {
@@ -82,7 +84,7 @@ export async function writeSnapshot(context: SnapshotContext, request: SnapshotR
     'timestamp-ms': Math.max(context.clock.nowMs(), numberOf(metadata, 'last-updated-ms')),
     'manifest-list': listPath,
     summary,
-    'schema-id': numberOf(metadata, 'current-schema-id'),
+    'schema-id': numberOf(request.schema, 'schema-id'),
     'first-row-id': firstRowId,
     'added-rows': assigned.nextRowId - firstRowId,
   }
@@ -97,7 +99,7 @@ async function writeManifest(
   sequenceNumber: number,
 ): Promise<ManifestFile> {
   const partitionSpecId = numberOf(request.table.metadata, 'default-spec-id')
-  const header = { content: manifest.content, schema: currentSchemaJson(request.table.metadata), partitionSpecId }
+  const header = { content: manifest.content, schema: request.schema, partitionSpecId }
   const bytes = await encodeManifest(header, manifest.entries, context.random.bytes(16))
   await context.store.put(path, bytes)
   return describeManifest(manifest, { path, length: bytes.length, partitionSpecId, sequenceNumber, snapshotId: request.snapshotId })
