@@ -47,7 +47,13 @@ test('a struct gains, loses and reorders parts', () => {
 })
 
 test('a field that the rows lack holds its initial default; one that is gone is left out', () => {
-  const batch = batchOf([field(1, { kind: 'string' }), field(2, { kind: 'int' })], [['a', 1], ['b', 2]])
+  const batch = batchOf(
+    [field(1, { kind: 'string' }), field(2, { kind: 'int' })],
+    [
+      ['a', 1],
+      ['b', 2],
+    ],
+  )
   const conformed = conformBatch(batch, [field(3, { kind: 'string' }, 'new'), field(1, { kind: 'string' }), field(4, { kind: 'int' })])
   expect([0, 1].map((row) => conformed.columns.map((column) => valueAt(column, row)))).toEqual([
     ['new', 'a', null],

@@ -65,10 +65,14 @@ test('a schema that somebody else changed is noticed, be it without a snapshot',
   const storage = await h.open()
   await append(storage, 1n)
   h.catalog.interfere = () =>
-    h.catalog.commit(IDENTIFIER, [], [
-      { action: 'add-schema', schema: schemaToJson(WIDER) },
-      { action: 'set-current-schema', 'schema-id': -1 },
-    ])
+    h.catalog.commit(
+      IDENTIFIER,
+      [],
+      [
+        { action: 'add-schema', schema: schemaToJson(WIDER) },
+        { action: 'set-current-schema', 'schema-id': -1 },
+      ],
+    )
   await expect(append(storage, 2n)).rejects.toMatchObject({ kind: 'conflict', code: 'SCHEMA_CHANGED' })
 })
 
@@ -86,8 +90,21 @@ test('add-schema finds an equal schema however it is written', async () => {
   const h = harness()
   await append(await h.open(), 1n)
   const metadata = await h.metadata()
-  const written = { 'schema-id': 99, 'identifier-field-ids': [1], fields: [{ name: 'id', required: true, type: 'long', id: 1 }], type: 'struct' }
-  const same = applyUpdates(metadata, [], [{ action: 'add-schema', schema: written }, { action: 'set-current-schema', 'schema-id': -1 }], 0)
+  const written = {
+    'schema-id': 99,
+    'identifier-field-ids': [1],
+    fields: [{ name: 'id', required: true, type: 'long', id: 1 }],
+    type: 'struct',
+  }
+  const same = applyUpdates(
+    metadata,
+    [],
+    [
+      { action: 'add-schema', schema: written },
+      { action: 'set-current-schema', 'schema-id': -1 },
+    ],
+    0,
+  )
   expect(same['schemas']).toHaveLength(1)
   const other = applyUpdates(metadata, [], [{ action: 'add-schema', schema: { ...written, 'identifier-field-ids': [] } }], 0)
   expect(other['schemas']).toHaveLength(2)

@@ -241,7 +241,9 @@ test('files and retained snapshots are read back by ourselves', async () => {
   await mirror.commit(range(0, 50))
   await mirror.commit([7], [8])
   const file = storage.snapshot.files.find((candidate) => candidate.recordCount === 50)!
-  for await (const { firstRow, rows, rowIds, lastUpdated } of storage.scanFile(file, [SCHEMA.fields[1], SCHEMA.fields[0]], { lineage: true })) {
+  for await (const { firstRow, rows, rowIds, lastUpdated } of storage.scanFile(file, [SCHEMA.fields[1], SCHEMA.fields[0]], {
+    lineage: true,
+  })) {
     for (let row = 0; row < rows.length; row++) {
       expect([valueAt(rows.columns[1], row), valueAt(rows.columns[0], row)]).toEqual(valuesOf(firstRow + row).slice(0, 2))
       expect([rowIds![row], lastUpdated![row]]).toEqual([file.firstRowId + firstRow + row, file.dataSequenceNumber])
