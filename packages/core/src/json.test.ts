@@ -59,6 +59,11 @@ describe('lossless JSON', () => {
     )
   })
 
+  test('minus zero keeps its sign', () => {
+    expect(stringifyJsonLossless([-0, 0])).toBe('[-0,0]')
+    expect(parseJsonLossless(stringifyJsonLossless(-0))).toBe(-0)
+  })
+
   test('a large double that prints as an integer reads back as that integer', () => {
     expect(parseJsonLossless(stringifyJsonLossless(1e20))).toBe(100000000000000000000n)
   })

@@ -37,13 +37,14 @@ function reviveInteger(_key: string, value: unknown, context: { readonly source?
   return context.source !== undefined && INTEGER.test(context.source) ? BigInt(context.source) : value
 }
 
-/** Prints JSON as `JSON.stringify` does, with every `bigint` as an integer literal. A number that is not finite is a bug. */
+/** Prints JSON as `JSON.stringify` does, with every `bigint` as an integer literal, and -0 as `-0`. A number that is not finite is a bug. */
 export function stringifyJsonLossless(value: JsonValue, indent = 0): string {
   return JSON.stringify(value, printNumber, indent)
 }
 
 function printNumber(key: string, value: unknown): unknown {
   if (typeof value === 'bigint') return sourceTextJson.rawJSON(value.toString())
+  if (Object.is(value, -0)) return sourceTextJson.rawJSON('-0')
   assert(typeof value !== 'number' || Number.isFinite(value), 'a number in JSON is finite', { key, value })
   return value
 }

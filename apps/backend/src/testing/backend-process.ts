@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { parseJsonLossless } from '@moonlink/core'
 
 const main = join(import.meta.dirname, '../../dist/main.js')
 
@@ -12,7 +13,22 @@ export interface TableReport {
   readonly metadataLocation: string
   readonly dataFiles: number
   readonly deletionVectors: number
+  readonly appliedLsn: string | null
+  readonly durableLsn: string | null
   readonly committedLsn: string | null
+}
+
+/** What the backend answered instead of what it was asked for. */
+export class RequestError extends Error {
+  readonly code: string
+  readonly context: Readonly<Record<string, unknown>>
+
+  constructor(path: string, status: number, body: string) {
+    super(`${path}: ${status} ${body}`)
+    const { error } = JSON.parse(body) as { error: { code: string; context: Record<string, unknown> } }
+    this.code = error.code
+    this.context = error.context
+  }
 }
 
 /** A backend in a process of its own, spoken to over HTTP. */
@@ -39,8 +55,11 @@ export class BackendProcess {
     return backend
   }
 
+  /** Integers that a number can't hold come as bigints. */
   async query(sql: string, atLsn: string | null = null): Promise<unknown[][]> {
-    return ((await this.post('/query', { sql, atLsn, timeoutMs: 60_000 })) as { rows: unknown[][] }).rows
+    const answer = (await this.post('/query', { sql, atLsn, timeoutMs: 60_000 })) as { rows: unknown[][]; error?: unknown }
+    if (answer.error !== undefined) throw new Error(`/query: ${JSON.stringify(answer.error)}`)
+    return answer.rows
   }
 
   async wait(options: { lsn?: string; iceberg?: boolean } = {}): Promise<string> {
@@ -66,8 +85,9 @@ export class BackendProcess {
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify(body),
     })
-    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`)
-    return response.json()
+    const text = await response.text()
+    if (!response.ok) throw new RequestError(path, response.status, text)
+    return parseJsonLossless(text)
   }
 
   /** SIGTERM (graceful) or SIGKILL; resolves with the exit status. */

@@ -1,0 +1,67 @@
+import fc from 'fast-check'
+import { tableShapes, type TableShape } from './tables.ts'
+
+/** One step of a run. Steps that name a session or a table do so by a number, so that any of them can be left out. */
+export type Command =
+  | { readonly kind: 'statement'; readonly session: number; readonly table: number; readonly seed: number; readonly begins: boolean }
+  | { readonly kind: 'savepoint' | 'back to savepoint' | 'commit' | 'roll back'; readonly session: number; readonly seed: number }
+  /** Every session changes tables at the same time; only what they show after the last commit is compared. */
+  | { readonly kind: 'burst'; readonly seed: number }
+  /** Reads of a sample of what is held. */
+  | { readonly kind: 'check'; readonly seed: number }
+  | { readonly kind: 'flush' | 'flush beside' | 'pass time' | 'cut stream' }
+  | { readonly kind: 'stop'; readonly signal: 'SIGTERM' | 'SIGKILL'; readonly seed: number }
+
+export interface Settings {
+  readonly flushIntervalMs: number
+  readonly flushRows: number
+  readonly compactionMinFiles: number
+  readonly expiryMinSnapshots: number
+  readonly expiryMaxAgeMs: number
+  readonly timeAs: 'string' | 'time'
+}
+
+export interface Scenario {
+  readonly tables: readonly TableShape[]
+  readonly settings: Settings
+  readonly commands: readonly Command[]
+}
+
+export const SESSIONS = 3
+
+const session = fc.nat(SESSIONS - 1)
+const seed = fc.integer()
+const begins = fc.nat(2).map((drawn) => drawn === 0)
+const sessionStep = (kind: 'savepoint' | 'back to savepoint' | 'commit' | 'roll back') =>
+  fc.record({ kind: fc.constant(kind), session, seed })
+
+const command: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 60, arbitrary: fc.record({ kind: fc.constant('statement' as const), session, table: fc.nat(7), seed, begins }) },
+  { weight: 5, arbitrary: sessionStep('savepoint') },
+  { weight: 4, arbitrary: sessionStep('back to savepoint') },
+  { weight: 18, arbitrary: sessionStep('commit') },
+  { weight: 2, arbitrary: sessionStep('roll back') },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('burst' as const), seed }) },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('check' as const), seed }) },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constantFrom('flush' as const, 'flush beside' as const) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom('pass time' as const, 'cut stream' as const) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('stop' as const), signal: fc.constantFrom('SIGTERM' as const, 'SIGKILL' as const), seed }),
+  },
+)
+
+const settings: fc.Arbitrary<Settings> = fc.record({
+  flushIntervalMs: fc.constantFrom(100, 3_600_000),
+  flushRows: fc.constantFrom(20, 500_000),
+  compactionMinFiles: fc.integer({ min: 2, max: 5 }),
+  expiryMinSnapshots: fc.integer({ min: 1, max: 6 }),
+  expiryMaxAgeMs: fc.constantFrom(1, 3_600_000),
+  timeAs: fc.constantFrom('string', 'time'),
+})
+
+export const scenarioArbitrary: fc.Arbitrary<Scenario> = fc.record({
+  tables: tableShapes,
+  settings,
+  commands: fc.array(command, { minLength: 40, maxLength: 110, size: 'max' }),
+})

@@ -1,0 +1,37 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { TableRows } from './source.ts'
+import type { OracleTable } from './tables.ts'
+
+/** Rows of cells as a query gives them, in the form in which the source's rows are kept. */
+export function rowTexts(table: OracleTable, rows: Iterable<readonly unknown[]>): TableRows {
+  return Array.from(rows, (row) =>
+    JSON.stringify(table.columns.map(({ type }, index) => (row[index] === null ? null : type.text(row[index])))),
+  ).sort()
+}
+
+/** Throws, naming a few of the rows that differ, unless `found` is what the table showed in one of `allowed`. */
+export function expectRows(found: TableRows, allowed: readonly TableRows[], what: string): void {
+  if (allowed.some((rows) => rows.length === found.length && isDeepStrictEqual(rows, found))) return
+  const [expected] = allowed
+  const missing = difference(expected, found)
+  const extra = difference(found, expected)
+  throw new Error(
+    `${what}: ${found.length} rows where Postgres has ${expected.length}; ${missing.length} missing ${sample(missing)}, ${extra.length} too many ${sample(extra)}`,
+  )
+}
+
+/** Of rows that come more than once, as many as `b` lacks. */
+function difference(a: TableRows, b: TableRows): string[] {
+  const counts = new Map<string, number>()
+  for (const row of b) counts.set(row, (counts.get(row) ?? 0) + 1)
+  return a.filter((row) => {
+    const left = counts.get(row) ?? 0
+    counts.set(row, left - 1)
+    return left <= 0
+  })
+}
+
+function sample(rows: readonly string[]): string {
+  const shown = rows.slice(0, 3).map((row) => (row.length > 600 ? `${row.slice(0, 600)}…` : row))
+  return `[${shown.join(' | ')}]`
+}

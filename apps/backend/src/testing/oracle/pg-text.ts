@@ -1,0 +1,89 @@
+/** Values as Postgres' output functions print them, made from what a reader of the mirror gets; none of it is the product's code. */
+
+export function boolText(value: unknown): string {
+  return value === true ? 't' : 'f'
+}
+
+/** `float8out`: the shortest digits that read back as the same double. */
+export function float8Text(value: unknown): string {
+  return typeof value === 'number' && Number.isFinite(value) ? floatText(value, Math.abs(value).toExponential(), 15) : String(value)
+}
+
+/** `float4out`: the shortest digits that read back as the same float; of two that are as near, the even one. */
+export function float4Text(value: unknown): string {
+  if (typeof value !== 'number' || !Number.isFinite(value)) return String(value)
+  const magnitude = Math.abs(value)
+  const count = [0, 1, 2, 3, 4, 5, 6, 7, 8].find((digits) => Math.fround(Number(magnitude.toExponential(digits))) === magnitude)!
+  const [exact, exponent] = magnitude.toExponential(40).split('e') as [string, string]
+  const kept = exact.slice(0, count === 0 ? 1 : count + 2)
+  const isTie = /^\.?50*$/.test(exact.slice(kept.length)) && Number(kept.at(-1)) % 2 === 0
+  return floatText(value, isTie ? `${kept}e${exponent}` : magnitude.toExponential(count), 6)
+}
+
+/** Written out while the exponent lies in [-4, limit), else `d.ddde±dd`. */
+function floatText(value: number, exponential: string, limit: number): string {
+  const sign = value < 0 || Object.is(value, -0) ? '-' : ''
+  const [mantissa, power] = exponential.split('e') as [string, string]
+  const digits = mantissa.replace('.', '')
+  const exponent = Number(power)
+  if (exponent < -4 || exponent >= limit) {
+    const fraction = digits.length > 1 ? `.${digits.slice(1)}` : ''
+    return `${sign}${digits[0]}${fraction}e${exponent < 0 ? '-' : '+'}${String(Math.abs(exponent)).padStart(2, '0')}`
+  }
+  if (exponent < 0) return `${sign}0.${'0'.repeat(-exponent - 1)}${digits}`
+  const whole = digits.padEnd(exponent + 1, '0')
+  return whole.length > exponent + 1 ? `${sign}${whole.slice(0, exponent + 1)}.${whole.slice(exponent + 1)}` : sign + whole
+}
+
+/** `array_out` of one dimension that begins at 1. */
+export function arrayText(elements: readonly (string | null)[]): string {
+  return `{${elements.map((element) => (element === null ? 'NULL' : quotedElement(element))).join(',')}}`
+}
+
+function quotedElement(text: string): string {
+  const isPlain = text !== '' && !/^null$/i.test(text) && !/["\\{},\t\n\v\f\r ]/.test(text)
+  return isPlain ? text : `"${text.replace(/["\\]/g, '\\$&')}"`
+}
+
+/** Days since 1970 as `2026-11-23` or `0044-03-15 BC`. */
+export function dateText(days: number): string {
+  const [date, era] = dateParts(BigInt(days))
+  return date + era
+}
+
+/** Microseconds since 1970 as `2026-11-23 10:00:00.5`, with the zone before the era. */
+export function timestampText(micros: bigint, zone: string): string {
+  const days = floorDiv(micros, 86_400_000_000n)
+  const [date, era] = dateParts(days)
+  return `${date} ${timeText(micros - days * 86_400_000_000n)}${zone}${era}`
+}
+
+/** Microseconds since midnight. */
+export function timeText(micros: bigint): string {
+  const pad = (value: bigint) => String(value).padStart(2, '0')
+  const seconds = micros / 1_000_000n
+  const clock = `${pad(seconds / 3600n)}:${pad((seconds / 60n) % 60n)}:${pad(seconds % 60n)}`
+  const fraction = String(micros % 1_000_000n)
+    .padStart(6, '0')
+    .replace(/0+$/, '')
+  return fraction === '' ? clock : `${clock}.${fraction}`
+}
+
+export function decimalText(unscaled: bigint, scale: number): string {
+  const digits = String(unscaled < 0n ? -unscaled : unscaled).padStart(scale + 1, '0')
+  const sign = unscaled < 0n ? '-' : ''
+  return scale === 0 ? sign + digits : `${sign}${digits.slice(0, digits.length - scale)}.${digits.slice(digits.length - scale)}`
+}
+
+/** The Gregorian calendar repeats every 400 years: a date within the first cycle is JavaScript's own to tell. */
+function dateParts(days: bigint): [date: string, era: string] {
+  const cycle = floorDiv(days, 146_097n)
+  const date = new Date(Number(days - cycle * 146_097n) * 86_400_000)
+  const year = date.getUTCFullYear() + Number(cycle) * 400
+  const monthAndDay = date.toISOString().slice(4, 10)
+  return year > 0 ? [String(year).padStart(4, '0') + monthAndDay, ''] : [String(1 - year).padStart(4, '0') + monthAndDay, ' BC']
+}
+
+function floorDiv(a: bigint, b: bigint): bigint {
+  return a / b - (a % b < 0n ? 1n : 0n)
+}

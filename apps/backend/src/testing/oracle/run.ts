@@ -1,0 +1,179 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { TablesAtRest } from './at-rest.ts'
+import { SESSIONS, type Command, type Scenario } from './commands.ts'
+import { Dice } from './dice.ts'
+import { OracleMirror } from './mirror.ts'
+import { chooseOperation } from './operations.ts'
+import { OracleSource, type Session } from './source.ts'
+import { bulkTable, makeTable, type OracleTable } from './tables.ts'
+
+export interface RunOptions {
+  /** An empty database of its own. */
+  readonly connectionString: string
+  /** For the state of the backend, and the trace. */
+  readonly directory: string
+  /** Told when the backend is stopped and its Iceberg tables can be read in peace. */
+  readonly onRest?: (source: OracleSource, warehouse: string) => Promise<void>
+}
+
+export interface RunReport {
+  readonly commits: number
+  readonly reads: number
+  readonly snapshots: number
+}
+
+/** Plays a scenario on a real Postgres and a real backend, and compares. What it threw names a file with every statement. */
+export async function playScenario(scenario: Scenario, options: RunOptions): Promise<RunReport> {
+  mkdirSync(options.directory, { recursive: true })
+  const trace: string[] = []
+  const run = await OracleRun.create(scenario, options, (line) => trace.push(line))
+  try {
+    for (const command of scenario.commands) {
+      trace.push(`-- ${JSON.stringify(command)}`)
+      await run.do(command)
+    }
+    return await run.finish()
+  } catch (error) {
+    const file = join(options.directory, 'trace.sql')
+    writeFileSync(file, `${trace.join('\n')}\n-- ${String(error)}\n`)
+    throw new Error(`${error instanceof Error ? error.message : String(error)}\nstatements: ${file}`, { cause: error })
+  } finally {
+    await run.close()
+  }
+}
+
+class OracleRun {
+  readonly #options: RunOptions
+  readonly #source: OracleSource
+  readonly #mirror: OracleMirror
+  readonly #atRest: TablesAtRest
+
+  private constructor(scenario: Scenario, options: RunOptions, source: OracleSource) {
+    this.#options = options
+    this.#source = source
+    this.#mirror = new OracleMirror(source, options.connectionString, join(options.directory, 'state'), scenario.settings)
+    this.#atRest = new TablesAtRest(this.#mirror.warehouse)
+  }
+
+  static async create(scenario: Scenario, options: RunOptions, trace: (line: string) => void): Promise<OracleRun> {
+    const tables = [...scenario.tables.map(makeTable), bulkTable]
+    const source = await OracleSource.create(options.connectionString, tables, SESSIONS, trace)
+    const run = new OracleRun(scenario, options, source)
+    // Rows to copy, of every table.
+    for (const [index, table] of source.tables.entries()) await run.#statement(source.sessions[0], table, index + 1)
+    await run.#mirror.start()
+    return run
+  }
+
+  async do(command: Command): Promise<void> {
+    const { sessions, tables } = this.#source
+    switch (command.kind) {
+      case 'statement': {
+        const session = sessions[command.session]
+        if (command.begins && !session.isOpen) await session.begin()
+        return this.#statement(session, tables[command.table % tables.length], command.seed)
+      }
+      case 'savepoint':
+      case 'back to savepoint':
+      case 'commit':
+      case 'roll back':
+        if (sessions[command.session].isOpen) await this.#control(sessions[command.session], command.kind, new Dice(command.seed))
+        return
+      case 'burst':
+        return this.#burst(new Dice(command.seed))
+      case 'check':
+        return this.#mirror.check(new Dice(command.seed), 'some')
+      case 'flush':
+        return this.#mirror.flush()
+      case 'flush beside':
+        return this.#mirror.flushBeside()
+      case 'pass time':
+        return sleep(400)
+      case 'cut stream':
+        return this.#source.cutStream()
+      case 'stop':
+        return this.#restart(command.signal, new Dice(command.seed))
+    }
+  }
+
+  async finish(): Promise<RunReport> {
+    for (const session of this.#source.sessions) if (session.isOpen) await this.#control(session, 'commit', new Dice(0))
+    for (const table of this.#source.tables) {
+      if ((await this.#source.read(table)).join() !== this.#source.latest.rows.get(table)!.join())
+        throw new Error('the oracle missed a commit')
+    }
+    await this.#mirror.check(new Dice(1), 'all')
+    await this.#mirror.flush()
+    await this.#mirror.check(new Dice(2), 'all')
+    const status = await this.#mirror.stop('SIGTERM')
+    if (status !== 0) throw new Error(`the backend ended with status ${status}`)
+    await this.#rest()
+    return { commits: this.#source.moments.length, reads: this.#mirror.compared, snapshots: this.#atRest.compared }
+  }
+
+  async close(): Promise<void> {
+    await this.#mirror.abandon()
+    await this.#source.close()
+    await this.#atRest.close()
+  }
+
+  async #statement(session: Session, table: OracleTable, seed: number): Promise<void> {
+    const dice = new Dice(seed)
+    const statement = chooseOperation(table, dice).statement(table, dice)
+    if (session.isOpen) await session.statement(statement, table)
+    else await this.#source.committing([table], () => session.statement(statement, table))
+  }
+
+  async #control(session: Session, kind: 'savepoint' | 'back to savepoint' | 'commit' | 'roll back', dice: Dice): Promise<void> {
+    if (kind === 'savepoint') return session.savepoint()
+    if (kind === 'back to savepoint') {
+      if (session.savepoints > 0) await session.rollbackToSavepoint(dice.between(1, session.savepoints))
+      return
+    }
+    if (kind === 'roll back') return session.end('ROLLBACK')
+    await this.#source.committing(session.touched, () => session.end('COMMIT'))
+  }
+
+  async #burst(dice: Dice): Promise<void> {
+    const { sessions, tables } = this.#source
+    const idle = sessions.filter((session) => !session.isOpen)
+    await this.#source.committing(tables, () =>
+      Promise.all(
+        idle.map(async (session) => {
+          const own = new Dice(dice.next())
+          for (let transaction = 0; transaction < 3; transaction++) {
+            await session.begin()
+            for (let left = own.between(1, 4); left > 0; left--) {
+              const table = own.pick(tables)
+              await session.statement(chooseOperation(table, own).statement(table, own), table)
+            }
+            await session.end(own.chance(0.8) ? 'COMMIT' : 'ROLLBACK')
+          }
+        }),
+      ),
+    )
+  }
+
+  async #restart(signal: 'SIGTERM' | 'SIGKILL', dice: Dice): Promise<void> {
+    // A kill may come in the middle of a flush.
+    if (signal === 'SIGKILL' && dice.chance(0.5)) {
+      this.#mirror.flushBeside()
+      await sleep(dice.below(250))
+    }
+    const status = await this.#mirror.stop(signal)
+    if (signal === 'SIGTERM' && status !== 0) throw new Error(`the backend ended with status ${status}`)
+    await this.#rest()
+    // Rows written while it is down must be there afterwards.
+    for (let left = dice.below(4); left > 0; left--)
+      await this.#statement(this.#source.sessions[0], dice.pick(this.#source.tables), dice.next())
+    await this.#mirror.start()
+    await this.#mirror.checkLatest()
+  }
+
+  async #rest(): Promise<void> {
+    await this.#atRest.check(this.#source)
+    await this.#options.onRest?.(this.#source, this.#mirror.warehouse)
+  }
+}

@@ -1,0 +1,176 @@
+import pg from 'pg'
+import { parseLsn, type Lsn } from '@moonlink/core'
+import { typeDefinitions } from './types.ts'
+import { quote, quotedTable, tableDefinition, type OracleTable } from './tables.ts'
+import type { Statement } from './operations.ts'
+
+/** What a table shows: each row as JSON of its cells in Postgres' own text, in code unit order. */
+export type TableRows = readonly string[]
+
+/** What the tables showed from the end of a commit on, until the next. */
+export interface Moment {
+  /** Before the commit: up to here the tables show what they showed before. */
+  readonly before: Lsn
+  /** After the commit: from here on they show `rows`. */
+  readonly after: Lsn
+  readonly rows: ReadonlyMap<OracleTable, TableRows>
+}
+
+/** Values come as the text that the type's output function made. */
+const asText = { getTypeParser: () => (text: string | Buffer) => text.toString() }
+/** No two sessions wait for each other: the driver does one thing at a time, so a lock that is taken stays so. */
+const SESSION_SETTINGS = `SET lock_timeout = '10ms'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET bytea_output = 'hex'; SET extra_float_digits = 1`
+
+/** A client's session with at most one open transaction. */
+export class Session {
+  readonly touched = new Set<OracleTable>()
+  isOpen = false
+  savepoints = 0
+  readonly #client: pg.Client
+  readonly #trace: (line: string) => void
+
+  private constructor(client: pg.Client, trace: (line: string) => void) {
+    this.#client = client
+    this.#trace = trace
+  }
+
+  static async connect(url: string, trace: (line: string) => void): Promise<Session> {
+    const client = new pg.Client({ connectionString: url })
+    client.on('error', () => undefined)
+    await client.connect()
+    await client.query(SESSION_SETTINGS)
+    return new Session(client, trace)
+  }
+
+  async query(sql: string, values: readonly (string | null)[] = []): Promise<string[][]> {
+    const { rows } = await this.#client.query<string[]>({ text: sql, values: [...values], rowMode: 'array', types: asText })
+    return rows
+  }
+
+  async begin(): Promise<void> {
+    await this.run('BEGIN')
+    this.isOpen = true
+  }
+
+  /** A statement that fails leaves the transaction as it was. */
+  async statement({ sql, values }: Statement, table: OracleTable): Promise<void> {
+    if (!this.isOpen) return this.run(sql, values).catch(() => undefined)
+    this.touched.add(table)
+    await this.run('SAVEPOINT one')
+    await this.run(sql, values).catch(() => this.run('ROLLBACK TO one'))
+  }
+
+  async savepoint(): Promise<void> {
+    await this.run(`SAVEPOINT s${++this.savepoints}`)
+  }
+
+  async rollbackToSavepoint(number: number): Promise<void> {
+    this.savepoints = number
+    await this.run(`ROLLBACK TO s${number}`)
+  }
+
+  async end(how: 'COMMIT' | 'ROLLBACK'): Promise<void> {
+    await this.run(how)
+    this.isOpen = false
+    this.savepoints = 0
+    this.touched.clear()
+  }
+
+  async run(sql: string, values: readonly (string | null)[] = []): Promise<void> {
+    try {
+      await this.#client.query({ text: sql, values: [...values] })
+      this.#trace(`${sql}${values.length > 0 ? ` -- ${shortened(JSON.stringify(values))}` : ''}`)
+    } catch (error) {
+      this.#trace(`-- ${String(error)}: ${sql}`)
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#client.end().catch(() => undefined)
+  }
+}
+
+/** The tables of one run in Postgres, several sessions that change them, and what they showed after every commit. */
+export class OracleSource {
+  readonly tables: readonly OracleTable[]
+  readonly sessions: readonly Session[]
+  readonly moments: Moment[] = []
+  readonly #observer: Session
+
+  private constructor(tables: readonly OracleTable[], sessions: readonly Session[], observer: Session) {
+    this.tables = tables
+    this.sessions = sessions
+    this.#observer = observer
+  }
+
+  static async create(
+    url: string,
+    tables: readonly OracleTable[],
+    sessionCount: number,
+    trace: (line: string) => void,
+  ): Promise<OracleSource> {
+    const observer = await Session.connect(url, trace)
+    for (const definition of [...typeDefinitions, ...tables.flatMap(tableDefinition)]) await observer.run(definition)
+    const sessions = await Promise.all(
+      Array.from({ length: sessionCount }, (_, index) => Session.connect(url, (line) => trace(`${'\t'.repeat(index)}${index}: ${line}`))),
+    )
+    const source = new OracleSource(tables, sessions, observer)
+    await source.#note(await source.lsn(), new Set(tables))
+    return source
+  }
+
+  get latest(): Moment {
+    return this.moments.at(-1)!
+  }
+
+  /** Position of the source's log. */
+  async lsn(): Promise<Lsn> {
+    const [[lsn]] = await this.#observer.query('SELECT pg_current_wal_insert_lsn()')
+    return parseLsn(lsn)
+  }
+
+  /** Does what commits something, and notes what the tables show then. Nothing else may commit meanwhile. */
+  async committing(tables: Iterable<OracleTable>, work: () => Promise<unknown>): Promise<void> {
+    const touched = new Set(tables)
+    const before = await this.lsn()
+    await work()
+    await this.#note(before, touched)
+  }
+
+  /** What a table shows now. */
+  async read(table: OracleTable): Promise<TableRows> {
+    const columns = table.columns.map(({ name }) => quote(name)).join(', ')
+    const rows = await this.#observer.query(`SELECT ${columns} FROM ${quotedTable(table)}`)
+    return rows.map((row) => JSON.stringify(row)).sort()
+  }
+
+  /** What the tables showed at `lsn`; two answers where it lies within a commit, whose end only Postgres knows. */
+  at(lsn: Lsn): Moment[] {
+    const index = this.moments.findLastIndex((moment) => moment.before < lsn)
+    const moment = this.moments[Math.max(0, index)]
+    return lsn < moment.after && index > 0 ? [this.moments[index - 1], moment] : [moment]
+  }
+
+  async cutStream(): Promise<void> {
+    await this.#observer.query('SELECT pg_terminate_backend(pid) FROM pg_stat_replication')
+  }
+
+  /** The backend must be gone. */
+  async close(): Promise<void> {
+    const dropSlots = 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()'
+    await this.#observer.query(dropSlots).catch(() => undefined)
+    for (const session of [...this.sessions, this.#observer]) await session.close()
+  }
+
+  async #note(before: Lsn, touched: ReadonlySet<OracleTable>): Promise<void> {
+    const after = await this.lsn()
+    const rows = new Map<OracleTable, TableRows>()
+    for (const table of this.tables) rows.set(table, touched.has(table) ? await this.read(table) : this.latest.rows.get(table)!)
+    this.moments.push({ before, after, rows })
+  }
+}
+
+function shortened(text: string): string {
+  return text.length > 400 ? `${text.slice(0, 400)}… (${text.length})` : text
+}

@@ -1,0 +1,115 @@
+import fc from 'fast-check'
+import pg from 'pg'
+import { Dice } from './dice.ts'
+import { columnTypes, keyTypes, type OracleType } from './types.ts'
+
+export interface OracleColumn {
+  readonly name: string
+  readonly type: OracleType
+  readonly isNotNull: boolean
+  /** Values that it takes where it is part of the key: few, so that keys come back. */
+  readonly pool: readonly string[] | null
+}
+
+/** What names the rows of a table in the change stream. */
+export type Identity = 'primary key' | 'unique index' | 'full' | 'full with a key' | 'append-only'
+
+export interface OracleTable {
+  /** In schema `public`; not quoted. */
+  readonly name: string
+  readonly identity: Identity
+  readonly columns: readonly OracleColumn[]
+  /** The columns of the key; empty where there is none. */
+  readonly key: readonly OracleColumn[]
+}
+
+const NAMES = ['plain', 'Order Items', 'select', 'ünï', "it's", 'a_rather_long_name_for_a_table']
+const COLUMN_NAMES = ['a', 'b2', 'Upper', 'with space', 'select', 'quo"te', 'naïve', 'file_row_number', 'x.y', '_row', 'lsn', '1st']
+
+/** A table as numbers, so that a scenario can be printed and made smaller. */
+export interface TableShape {
+  readonly identity: Identity
+  /** Indexes of `keyTypes`. */
+  readonly keys: readonly number[]
+  /** Indexes of `columnTypes`. */
+  readonly columns: readonly { readonly type: number; readonly isNotNull: boolean }[]
+  readonly seed: number
+}
+
+export const tableShapes: fc.Arbitrary<TableShape[]> = fc.array(
+  fc.record({
+    identity: fc.constantFrom<Identity[]>(
+      'primary key',
+      'primary key',
+      'primary key',
+      'unique index',
+      'full',
+      'full',
+      'full with a key',
+      'append-only',
+    ),
+    keys: fc.array(fc.nat(keyTypes.length - 1), { minLength: 1, maxLength: 3 }),
+    columns: fc.array(fc.record({ type: fc.nat(columnTypes.length - 1), isNotNull: fc.boolean() }), { minLength: 1, maxLength: 9 }),
+    seed: fc.integer(),
+  }),
+  { minLength: 1, maxLength: 4 },
+)
+
+/** The table of a shape; `index` tells the tables of a scenario apart. */
+export function makeTable({ identity, keys, columns, seed }: TableShape, index: number): OracleTable {
+  const dice = new Dice(seed)
+  const names = dice.some(COLUMN_NAMES, COLUMN_NAMES.length)
+  const hasKey = identity !== 'full' && identity !== 'append-only'
+  const key = hasKey ? keys.map((type) => keyColumn(names.pop()!, keyTypes[type], dice)) : []
+  const others = columns.map(({ type, isNotNull }) => ({ name: names.pop()!, type: columnTypes[type], isNotNull, pool: null }))
+  // The key is neither always first nor in the order of the columns.
+  const mixed = dice.some([...key, ...others], key.length + others.length)
+  return { name: `${NAMES[index]}${dice.below(10)}`, identity, columns: mixed, key }
+}
+
+function keyColumn(name: string, type: OracleType, dice: Dice): OracleColumn {
+  return { name, type, isNotNull: true, pool: Array.from({ length: dice.between(4, 40) }, () => type.value(dice, true)) }
+}
+
+/** A table for transactions that are too large to be handed on in one piece. */
+export const bulkTable: OracleTable = (() => {
+  const type = (sql: string) => columnTypes.find((candidate) => candidate.sql === sql)!
+  const key = [{ name: 'id', type: type('int8'), isNotNull: true, pool: null }]
+  return {
+    name: 'bulk',
+    identity: 'primary key',
+    key,
+    columns: [...key, { name: 'pad', type: type('text'), isNotNull: false, pool: null }],
+  }
+})()
+
+export const quote = (name: string) => pg.escapeIdentifier(name)
+
+/** `public."Order Items"`. */
+export const quotedTable = (table: OracleTable) => `public.${quote(table.name)}`
+
+/** As Moonlink names it: `public.Order Items`. */
+export const mirrorName = (table: OracleTable) => `public.${table.name}`
+
+/** The statements that make the table. */
+export function tableDefinition(table: OracleTable): string[] {
+  const name = quotedTable(table)
+  const columns = table.columns.map((column) => `${quote(column.name)} ${column.type.sql}${column.isNotNull ? ' NOT NULL' : ''}`)
+  const key = table.key.map((column) => quote(column.name)).join(', ')
+  switch (table.identity) {
+    case 'primary key':
+      return [`CREATE TABLE ${name} (${columns.join(', ')}, PRIMARY KEY (${key}))`]
+    case 'full with a key':
+      return [`CREATE TABLE ${name} (${columns.join(', ')}, PRIMARY KEY (${key}))`, `ALTER TABLE ${name} REPLICA IDENTITY FULL`]
+    case 'unique index':
+      return [
+        `CREATE TABLE ${name} (${columns.join(', ')})`,
+        `CREATE UNIQUE INDEX ${quote(`${table.name} chosen`)} ON ${name} (${key})`,
+        `ALTER TABLE ${name} REPLICA IDENTITY USING INDEX ${quote(`${table.name} chosen`)}`,
+      ]
+    case 'full':
+      return [`CREATE TABLE ${name} (${columns.join(', ')})`, `ALTER TABLE ${name} REPLICA IDENTITY FULL`]
+    case 'append-only':
+      return [`CREATE TABLE ${name} (${columns.join(', ')})`]
+  }
+}
