@@ -1,4 +1,5 @@
 export { formatLsn, maxLsn, minLsn, parseLsn, type Lsn } from './lsn.ts'
+export { exactRanges, type ExactRange, type StampedCommit } from './exact-range.ts'
 export { assert, isMoonlinkError, MoonlinkError, type ErrorDetails, type ErrorKind } from './errors.ts'
 export { isJsonObject, parseJsonLossless, stringifyJsonLossless } from './json.ts'
 export {

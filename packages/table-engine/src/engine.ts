@@ -10,6 +10,7 @@ import {
   randomUuid,
   silentTelemetry,
   type Clock,
+  type ExactRange,
   type Logger,
   type Lsn,
   type Random,
@@ -43,6 +44,8 @@ const WAIT_SHARE = 0.8
 const MEMORY_CHECK_ROWS = 20_000
 const POLL_MS = 5
 const HOLD_POLL_MS = 100
+/** Of the ranges that older snapshots show, a message names so many. */
+const RANGES_SHOWN = 8
 
 /**
  * All mirrors of one source, on one LSN line. `apply` takes the stream's events in order; readers get leases over a consistent
@@ -243,20 +246,31 @@ export class Engine implements LeaseSource {
     }
     const { lsn } = request
     await this.waitApplied(mirrors.map((mirror) => mirror.readableFrom).reduce(maxLsn, lsn), request.timeoutMs)
-    const retained = new Map<Mirror, TablePlan>()
-    for (const mirror of mirrors) {
-      if (lsn >= mirror.floor) continue
-      const plan = await mirror.planRetained(lsn)
-      if (!plan) throw notHeld(mirror, lsn, this.appliedTo)
-      retained.set(mirror, plan)
-    }
+    const lease = await this.leasePast(mirrors, lsn)
     // A commit may have raised a floor while snapshots were loaded.
-    const raised = mirrors.find((mirror) => lsn < mirror.floor && !retained.has(mirror))
-    if (raised) return this.acquire(request)
-    return this.lease(
-      lsn,
-      mirrors.map((mirror) => retained.get(mirror) ?? mirror.plan(lsn)),
-    )
+    return lease ?? this.acquire(request)
+  }
+
+  /** A lease at an LSN that may lie below floors; null where a floor rose meanwhile. */
+  private async leasePast(mirrors: readonly Mirror[], lsn: Lsn): Promise<Lease | null> {
+    const retained = new Map<Mirror, TablePlan>()
+    const holds: (() => void)[] = []
+    try {
+      for (const mirror of mirrors) {
+        if (lsn >= mirror.floor) continue
+        holds.push(await mirror.holdSnapshots())
+        const plan = await mirror.planRetained(lsn)
+        if (!plan) throw notHeld(mirror, lsn, this.appliedTo)
+        retained.set(mirror, plan)
+      }
+      if (mirrors.some((mirror) => lsn < mirror.floor && !retained.has(mirror))) return null
+      return this.lease(
+        lsn,
+        mirrors.map((mirror) => retained.get(mirror) ?? mirror.plan(lsn)),
+      )
+    } finally {
+      for (const release of holds) release()
+    }
   }
 
   async close(): Promise<void> {
@@ -362,9 +376,13 @@ export class Engine implements LeaseSource {
 }
 
 function notHeld(mirror: Mirror, lsn: Lsn, applied: Lsn): MoonlinkError {
-  const retained = mirror.retainedLsns().map(formatLsn)
+  const text = ({ fromLsn, throughLsn }: ExactRange) =>
+    fromLsn === throughLsn ? formatLsn(fromLsn) : `${formatLsn(fromLsn)} to ${formatLsn(throughLsn)}`
+  const retained = mirror.retainedRanges().map(text)
   const also =
-    retained.length > 0 ? `, and the Iceberg snapshots at ${retained.slice(0, 8).join(', ')}${retained.length > 8 ? ', …' : ''}` : ''
+    retained.length > 0
+      ? `, and in older snapshots ${retained.slice(0, RANGES_SHOWN).join(', ')}${retained.length > RANGES_SHOWN ? ', …' : ''}`
+      : ''
   return new MoonlinkError(
     'invalid',
     'LSN_NOT_HELD',

@@ -17,6 +17,9 @@ export interface FrozenFlush {
   /** Log entries below this are part of the flush. */
   readonly endSeq: number
   readonly lsn: Lsn
+  /** End LSNs of the oldest and the newest change that no commit has yet. */
+  readonly firstChangeLsn: Lsn
+  readonly lastChangeLsn: Lsn
   readonly vectors: readonly { readonly target: FileSegment; readonly vector: DeletionVector }[]
   /** Files that a TRUNCATE emptied. */
   readonly removed: readonly FileSegment[]
@@ -39,6 +42,8 @@ export interface WrittenFlush {
  */
 export function freeze(state: MirrorState, lsn: Lsn): FrozenFlush {
   assert(state.openChanges === 0, 'a flush starts between transactions')
+  assert(state.firstUncommittedLsn !== null, 'there is something to flush')
+  const { firstUncommittedLsn: firstChangeLsn, lastMarkLsn: lastChangeLsn } = state
   const generation = state.startGeneration()
   const files = [...state.files()]
   const vectors = files
@@ -55,6 +60,8 @@ export function freeze(state: MirrorState, lsn: Lsn): FrozenFlush {
     deadAtFreeze: new Map(live.map((segment) => [segment, segment.dead.clone()])),
     endSeq: state.log.endSeq,
     lsn,
+    firstChangeLsn,
+    lastChangeLsn,
     vectors,
     removed: files.filter((file) => file.deadFrom !== null),
   }

@@ -7,6 +7,7 @@ import {
   type ChangeBatch,
   type Clock,
   type ColumnBatch,
+  type ExactRange,
   type Logger,
   type Lsn,
   type StagedFile,
@@ -26,6 +27,7 @@ import type { EngineLimits } from './limits.ts'
 import { MirrorState } from './mirror-state.ts'
 import { Mutex } from './mutex.ts'
 import { planMirror, planSnapshot } from './plan.ts'
+import { rangesBelow } from './ranges-below.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { FileSegment } from './segment.ts'
 
@@ -96,6 +98,7 @@ export class Mirror {
   private jobRunning = false
 
   private committed: Lsn | null
+  private exactFrom: Lsn
   /** Changes of transactions that end at or before this are in Iceberg already. */
   private skipThrough: Lsn
   private catchingUp = true
@@ -110,6 +113,8 @@ export class Mirror {
   private retryDelayMs = RETRY_FIRST_MS
   private dirtySinceMs: number | null = null
   private lastExpiryMs: number
+  private snapshotHolds = 0
+  private expiring: Promise<unknown> = Promise.resolve()
   private boundaryWaiters: (() => void)[] = []
   /** Reads need the stream to have come this far (again). */
   readableFrom: Lsn = 0n
@@ -120,6 +125,7 @@ export class Mirror {
     this.table = spec.table
     this.name = formatTableName(spec.table)
     this.committed = spec.storage.snapshot.committedLsn
+    this.exactFrom = spec.storage.snapshot.exactFromLsn ?? 0n
     this.skipThrough = this.committed ?? 0n
     this.copyHoldLsn = host.appliedLsn()
     this.lastExpiryMs = host.clock.nowMs()
@@ -161,9 +167,9 @@ export class Mirror {
     return this.reason
   }
 
-  /** The lowest LSN that memory and current files can show exactly. */
+  /** The lowest LSN that memory and current files can show exactly: that of the newest change in Iceberg. */
   get floor(): Lsn {
-    return this.committed ?? 0n
+    return this.exactFrom
   }
 
   get byteSize(): number {
@@ -228,7 +234,7 @@ export class Mirror {
         lsn: boundaryLsn,
       })
       await this.lock.run(async () => {
-        this.committed = this.skipThrough = boundaryLsn
+        this.committed = this.exactFrom = this.skipThrough = boundaryLsn
         this.catchingUp = true
         await this.loadFiles()
         this.phase = 'streaming'
@@ -296,14 +302,22 @@ export class Mirror {
     return planMirror(this.state, lsn)
   }
 
-  /** The retained Iceberg snapshot at exactly `lsn`, or null. */
+  /** Until what it gives is called no snapshot is expired: for a read on its way to a lease. */
+  async holdSnapshots(): Promise<() => void> {
+    this.snapshotHolds++
+    await this.expiring
+    return () => void this.snapshotHolds--
+  }
+
+  /** The retained Iceberg snapshot that is exact at `lsn`, or null. */
   async planRetained(lsn: Lsn): Promise<TablePlan | null> {
-    const retained = this.spec.storage.retained().find((snapshot) => snapshot.lsn === lsn)
+    const retained = this.spec.storage.retained().find(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
     return retained ? planSnapshot(this.state, await this.spec.storage.loadSnapshot(retained.snapshotId), lsn) : null
   }
 
-  retainedLsns(): readonly Lsn[] {
-    return this.spec.storage.retained().map((snapshot) => snapshot.lsn)
+  /** The LSNs below the floor that retained Iceberg snapshots show, newest first. */
+  retainedRanges(): readonly ExactRange[] {
+    return rangesBelow(this.floor, this.spec.storage.retained())
   }
 
   /** Goes back to the last Iceberg commit; the stream has to bring the rest again. */
@@ -317,6 +331,7 @@ export class Mirror {
         this.heldByteSize = 0
         this.state = new MirrorState(this.spec.table, this.spec.schema, this.spec.storage, this.spec.appendOnly, this.host.newIncarnation())
         this.committed = this.spec.storage.snapshot.committedLsn
+        this.exactFrom = this.spec.storage.snapshot.exactFromLsn!
         this.skipThrough = this.committed!
         this.catchingUp = true
         this.readableFrom = readableFrom
@@ -465,6 +480,8 @@ export class Mirror {
         removeFiles: flush.removed.map(({ file }) => file.path),
         vectors: flush.vectors.map(({ vector }) => vector),
         lsn: flush.lsn,
+        firstChangeLsn: flush.firstChangeLsn,
+        lastChangeLsn: flush.lastChangeLsn,
       }),
     )
     const rows = written.files.reduce((sum, { staged }) => sum + staged.recordCount, 0)
@@ -474,6 +491,7 @@ export class Mirror {
     await this.lock.run(() => {
       adoptFlush(this.state, flush, written, snapshot, indexes)
       this.committed = flush.lsn
+      this.exactFrom = flush.lastChangeLsn
       this.frozen = null
     })
     await this.letGoOf(flush.removed)
@@ -508,10 +526,12 @@ export class Mirror {
     if (sources.length > 0)
       await this.host.telemetry.span('compaction', { table: this.name, files: sources.length }, () => this.compact(sources))
     const now = this.host.clock.nowMs()
-    if (now - this.lastExpiryMs < this.host.limits.expiry.intervalMs) return
+    if (now - this.lastExpiryMs < this.host.limits.expiry.intervalMs || this.snapshotHolds > 0) return
     this.lastExpiryMs = now
     const { minSnapshots, maxAgeMs } = this.host.limits.expiry
-    await this.spec.storage.expire({ minSnapshots, maxAgeMs, keepPaths: this.host.leasedPaths() })
+    const expiry = this.spec.storage.expire({ minSnapshots, maxAgeMs, keepPaths: this.host.leasedPaths() })
+    this.expiring = expiry.catch(() => undefined)
+    await expiry
   }
 
   private async compact(sources: readonly FileSegment[]): Promise<void> {
@@ -523,6 +543,7 @@ export class Mirror {
       removeFiles: sources.map((source) => source.file.path),
       vectors: [],
       lsn: compactionLsn(this.committed),
+      lastChangeLsn: this.exactFrom,
     })
     const index = await this.openIndexOf(written.staged, snapshot.files)
     await this.lock.run(() => adoptCompaction(this.state, written, snapshot, index))

@@ -1,6 +1,7 @@
 import {
   BatchBuilder,
   conformBatch,
+  exactRanges,
   gatherBatch,
   MoonlinkError,
   sliceBatch,
@@ -10,11 +11,11 @@ import {
   type ExpirePolicy,
   type ExpireResult,
   type Field,
-  type Lsn,
   type RetainedSnapshot,
   type RowsToWrite,
   type ScannedBatch,
   type StagedFile,
+  type StampedCommit,
   type TableCommit,
   type TableName,
   type TableSchema,
@@ -40,7 +41,7 @@ export class MemoryTableStorage implements TableStorage {
   /** Outcomes of the next commits: fail without effect, or fail after it. */
   readonly failNext: ('before' | 'after')[] = []
   private readonly stored = new Map<string, StoredFile>()
-  private history: { snapshot: TableSnapshot; timestampMs: number }[] = []
+  private history: { snapshot: TableSnapshot; stamp: StampedCommit; timestampMs: number }[] = []
   private nextFile = 1
   private nextRowId = 0
   private sequenceNumber = 0
@@ -54,6 +55,7 @@ export class MemoryTableStorage implements TableStorage {
       files: [],
       vectors: [],
       committedLsn: null,
+      exactFromLsn: null,
       properties: {},
     }
   }
@@ -99,9 +101,12 @@ export class MemoryTableStorage implements TableStorage {
       vectors: [...vectors.values()].filter((vector) => known.has(vector.dataFile)),
       committedLsn: commit.lsn,
       schema: commit.schema ?? this.snapshot.schema,
+      exactFromLsn: commit.lastChangeLsn ?? commit.lsn,
       properties: { ...this.snapshot.properties, ...commit.properties },
     }
-    this.history.unshift({ snapshot: this.snapshot, timestampMs: this.sequenceNumber })
+    const { lsn, firstChangeLsn = null, lastChangeLsn = null } = commit
+    const stamp = { lsn, firstChangeLsn, lastChangeLsn }
+    this.history.unshift({ snapshot: this.snapshot, stamp, timestampMs: this.sequenceNumber })
     if (fails === 'after') throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', 'the answer was lost')
     return this.snapshot
   }
@@ -148,11 +153,14 @@ export class MemoryTableStorage implements TableStorage {
   }
 
   retained(): readonly RetainedSnapshot[] {
-    return this.history.map(({ snapshot, timestampMs }) => ({
+    const ranges = exactRanges(this.history.map(({ stamp }) => stamp))
+    const all = this.history.map(({ snapshot, stamp, timestampMs }, index) => ({
       snapshotId: snapshot.snapshotId!,
-      lsn: snapshot.committedLsn as Lsn,
+      lsn: stamp.lsn,
+      ...ranges[index],
       timestampMs,
     }))
+    return all.slice(1)
   }
 
   async loadSnapshot(snapshotId: bigint): Promise<TableSnapshot> {

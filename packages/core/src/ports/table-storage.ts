@@ -32,13 +32,18 @@ export interface TableSnapshot {
   readonly vectors: readonly DeletionVector[]
   /** End LSN that the snapshot covers, from its own summary or an ancestor's; null before the initial copy was committed. */
   readonly committedLsn: Lsn | null
+  /** End LSN of the newest change that it holds, or `committedLsn` where that is not known: the table is exact from there on. */
+  readonly exactFromLsn: Lsn | null
   readonly properties: Readonly<Record<string, string>>
 }
 
-/** A retained older snapshot that can be read exactly at its LSN. */
+/** A retained older snapshot: what the source had at every LSN from `fromLsn` to `throughLsn`, both included. */
 export interface RetainedSnapshot {
   readonly snapshotId: bigint
+  /** End LSN that it covers; within the range. */
   readonly lsn: Lsn
+  readonly fromLsn: Lsn
+  readonly throughLsn: Lsn
   readonly timestampMs: number
 }
 
@@ -71,6 +76,9 @@ export interface TableCommit {
   readonly vectors: readonly DeletionVector[]
   /** The snapshot covers every change up to here. */
   readonly lsn: Lsn
+  /** End LSNs of the oldest and the newest change since the commit before; of a `replace`, the newest that the table holds. */
+  readonly firstChangeLsn?: Lsn
+  readonly lastChangeLsn?: Lsn
   /** Table properties set in the same commit. */
   readonly properties?: Readonly<Record<string, string>>
   /** The table's schema from this commit on; absent: as it is. Field ids that were used before keep their meaning. */

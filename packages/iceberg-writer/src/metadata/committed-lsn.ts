@@ -1,4 +1,4 @@
-import { parseLsn, type JsonObject, type Lsn } from '@moonlink/core'
+import { parseLsn, type JsonObject, type Lsn, type StampedCommit } from '@moonlink/core'
 import { longOf, objectsOf, optionalLongOf, textMapOf } from './fields.ts'
 import { refSnapshotId } from './requirements.ts'
 import { ancestors } from './snapshot-updates.ts'
@@ -6,13 +6,27 @@ import { ancestors } from './snapshot-updates.ts'
 /** Keys in a snapshot's summary: the end LSN it covers, and which open storage wrote it. */
 export const SUMMARY_LSN = 'moonlink.lsn'
 export const SUMMARY_WRITER = 'moonlink.writer'
+/** End LSNs of the oldest and the newest change since the snapshot before it. */
+export const SUMMARY_FIRST_CHANGE = 'moonlink.first-change-lsn'
+export const SUMMARY_LAST_CHANGE = 'moonlink.last-change-lsn'
 /** Table properties that repeat the newest commit, for when its snapshot has been expired by others. */
 export const PROPERTY_LSN = 'moonlink.committed-lsn'
 export const PROPERTY_SNAPSHOT = 'moonlink.committed-snapshot-id'
 
 /** LSN that a snapshot carries itself. */
 export function lsnOfSnapshot(snapshot: JsonObject): Lsn | null {
-  const text = textMapOf(snapshot, 'summary')[SUMMARY_LSN]
+  return lsnIn(snapshot, SUMMARY_LSN)
+}
+
+/** What a snapshot of ours says about LSNs; null for another engine's. */
+export function stampOf(snapshot: JsonObject): StampedCommit | null {
+  const lsn = lsnOfSnapshot(snapshot)
+  if (lsn === null) return null
+  return { lsn, firstChangeLsn: lsnIn(snapshot, SUMMARY_FIRST_CHANGE), lastChangeLsn: lsnIn(snapshot, SUMMARY_LAST_CHANGE) }
+}
+
+function lsnIn(snapshot: JsonObject, key: string): Lsn | null {
+  const text = textMapOf(snapshot, 'summary')[key]
   return text === undefined ? null : parseLsn(text)
 }
 
@@ -22,16 +36,22 @@ export function lsnOfSnapshot(snapshot: JsonObject): Lsn | null {
  * set with is not among those retained elsewhere.
  */
 export function committedLsn(metadata: JsonObject, from: bigint | null = refSnapshotId(metadata, 'main')): Lsn | null {
-  const chain = ancestors(metadata, from)
-  for (const snapshot of chain) {
-    const lsn = lsnOfSnapshot(snapshot)
-    if (lsn !== null) return lsn
-  }
-  const oldest = chain.at(-1)
+  const stamp = committedStamp(metadata, from)
+  if (stamp !== null) return stamp.lsn
+  const oldest = ancestors(metadata, from).at(-1)
   if (!oldest || optionalLongOf(oldest, 'parent-snapshot-id') === null) return null
   const properties = textMapOf(metadata, 'properties')
   const lsn = properties[PROPERTY_LSN]
   const committedAs = properties[PROPERTY_SNAPSHOT]
   const isElsewhere = objectsOf(metadata, 'snapshots').some((snapshot) => String(longOf(snapshot, 'snapshot-id')) === committedAs)
   return lsn === undefined || committedAs === undefined || isElsewhere ? null : parseLsn(lsn)
+}
+
+/** What the newest snapshot of ours among the ancestors of `from` says; null where none is left. */
+export function committedStamp(metadata: JsonObject, from: bigint | null): StampedCommit | null {
+  for (const snapshot of ancestors(metadata, from)) {
+    const stamp = stampOf(snapshot)
+    if (stamp !== null) return stamp
+  }
+  return null
 }

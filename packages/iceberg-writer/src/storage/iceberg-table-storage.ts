@@ -1,5 +1,6 @@
 import {
   assert,
+  exactRanges,
   isMoonlinkError,
   randomUuid,
   type ColumnBatch,
@@ -20,7 +21,7 @@ import {
   type TableStorage,
 } from '@moonlink/core'
 import { encodeFileStats } from '../avro/file-stats.ts'
-import { committedLsn, lsnOfSnapshot } from '../metadata/committed-lsn.ts'
+import { committedLsn, committedStamp, stampOf } from '../metadata/committed-lsn.ts'
 import { longOf, numberOf, textMapOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
@@ -121,11 +122,16 @@ export class IcebergTableStorage implements TableStorage {
   }
 
   retained(): readonly RetainedSnapshot[] {
-    const chain = ancestors(this.head.table.metadata, this.head.state.snapshotId).slice(1)
-    return chain.flatMap((snapshot) => {
-      const lsn = lsnOfSnapshot(snapshot)
-      if (lsn === null) return []
-      return [{ snapshotId: longOf(snapshot, 'snapshot-id'), lsn, timestampMs: numberOf(snapshot, 'timestamp-ms') }]
+    // What others committed in between holds none of the source's changes.
+    const ours = ancestors(this.head.table.metadata, this.head.state.snapshotId).flatMap((snapshot) => {
+      const stamp = stampOf(snapshot)
+      return stamp === null ? [] : [{ snapshot, stamp }]
+    })
+    const ranges = exactRanges(ours.map(({ stamp }) => stamp))
+    return ours.flatMap(({ snapshot, stamp }, index) => {
+      const snapshotId = longOf(snapshot, 'snapshot-id')
+      if (snapshotId === this.head.state.snapshotId) return []
+      return [{ snapshotId, lsn: stamp.lsn, ...ranges[index], timestampMs: numberOf(snapshot, 'timestamp-ms') }]
     })
   }
 
@@ -138,13 +144,15 @@ export class IcebergTableStorage implements TableStorage {
   }
 
   private snapshotOf({ table, state }: Head): TableSnapshot {
+    const committed = committedLsn(table.metadata, state.snapshotId)
     return {
       metadataLocation: table.metadataLocation,
       snapshotId: state.snapshotId,
       schema: this.schemaOf(table.metadata),
       files: [...state.files.values()],
       vectors: Array.from(state.vectors.values(), (live) => live.vector),
-      committedLsn: committedLsn(table.metadata, state.snapshotId),
+      committedLsn: committed,
+      exactFromLsn: committedStamp(table.metadata, state.snapshotId)?.lastChangeLsn ?? committed,
       properties: textMapOf(table.metadata, 'properties'),
     }
   }

@@ -13,7 +13,7 @@ import {
 } from '@moonlink/core'
 import { encodeManifest, EntryStatus, type ManifestEntry } from '../avro/manifest.ts'
 import { encodeManifestList, type ManifestFile } from '../avro/manifest-list.ts'
-import { SUMMARY_LSN, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
+import { SUMMARY_FIRST_CHANGE, SUMMARY_LAST_CHANGE, SUMMARY_LSN, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
 import { longToJson, numberOf } from '../metadata/fields.ts'
 import { resolveEntries } from './load-state.ts'
 import type { CommitPlan, NewManifest, StagedVector } from './plan-commit.ts'
@@ -73,7 +73,7 @@ export async function writeSnapshot(context: SnapshotContext, request: SnapshotR
   written.push(listPath)
   const summary = {
     ...summarize(request.before, after, request.commit, request.vectors, request.plan),
-    [SUMMARY_LSN]: formatLsn(request.commit.lsn),
+    ...lsnMarks(request.commit),
     [SUMMARY_WRITER]: context.writerId,
   }
   const snapshot: Record<string, JsonValue> = {
@@ -89,6 +89,14 @@ export async function writeSnapshot(context: SnapshotContext, request: SnapshotR
     'added-rows': assigned.nextRowId - firstRowId,
   }
   return { snapshot, after, written }
+}
+
+function lsnMarks({ lsn, firstChangeLsn, lastChangeLsn }: TableCommit): Record<string, string> {
+  return {
+    [SUMMARY_LSN]: formatLsn(lsn),
+    ...(firstChangeLsn === undefined ? {} : { [SUMMARY_FIRST_CHANGE]: formatLsn(firstChangeLsn) }),
+    ...(lastChangeLsn === undefined ? {} : { [SUMMARY_LAST_CHANGE]: formatLsn(lastChangeLsn) }),
+  }
 }
 
 async function writeManifest(

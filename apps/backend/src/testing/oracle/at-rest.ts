@@ -1,6 +1,15 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { parseJsonLossless, parseLsn, valueAt, type JsonObject, type Lsn, type TableSnapshot, type TableStorage } from '@moonlink/core'
+import {
+  formatLsn,
+  parseJsonLossless,
+  parseLsn,
+  valueAt,
+  type JsonObject,
+  type Lsn,
+  type TableSnapshot,
+  type TableStorage,
+} from '@moonlink/core'
 import { loadRoaring, PositionSet } from '@moonlink/deletion-log'
 import { FileCatalog, openTableStorage, ParquetWorkerPool } from '@moonlink/iceberg-writer'
 import { LocalObjectStore } from '@moonlink/object-store'
@@ -43,8 +52,9 @@ export class TablesAtRest {
       if (storage === null || storage.snapshot.committedLsn === null) continue
       for (const { snapshotId, lsn } of await stampedSnapshots(storage.snapshot.metadataLocation)) {
         const allowed = source.at(lsn).map(({ rows }) => rows.get(table)!)
+        if (allowed.length === 0) continue
         const found = await this.#rows(table, storage, await storage.loadSnapshot(snapshotId))
-        expectRows(found, allowed, `${mirrorName(table)} in Iceberg, snapshot ${snapshotId} at ${lsn}`)
+        expectRows(found, allowed, `${mirrorName(table)} in Iceberg, snapshot ${snapshotId} at ${formatLsn(lsn)}`)
         this.compared++
       }
     }
@@ -67,8 +77,7 @@ export class TablesAtRest {
     const rowIds = new Set<number>()
     const rows: unknown[][] = []
     for (const file of snapshot.files) {
-      const ids = fields.map((field) => field.id)
-      for await (const scanned of storage.scanFile(file, ids, { lineage: true })) {
+      for await (const scanned of storage.scanFile(file, fields, { lineage: true })) {
         for (let row = 0; row < scanned.rows.length; row++) {
           if (dead.get(file.path)?.has(scanned.firstRow + row)) continue
           rowIds.add(scanned.rowIds![row])

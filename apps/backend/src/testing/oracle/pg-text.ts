@@ -14,7 +14,7 @@ export function float4Text(value: unknown): string {
   if (typeof value !== 'number' || !Number.isFinite(value)) return String(value)
   const magnitude = Math.abs(value)
   const count = [0, 1, 2, 3, 4, 5, 6, 7, 8].find((digits) => Math.fround(Number(magnitude.toExponential(digits))) === magnitude)!
-  const [exact, exponent] = magnitude.toExponential(40).split('e') as [string, string]
+  const [exact, exponent] = magnitude.toExponential(20).split('e') as [string, string]
   const kept = exact.slice(0, count === 0 ? 1 : count + 2)
   const isTie = /^\.?50*$/.test(exact.slice(kept.length)) && Number(kept.at(-1)) % 2 === 0
   return floatText(value, isTie ? `${kept}e${exponent}` : magnitude.toExponential(count), 6)

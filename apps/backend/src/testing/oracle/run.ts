@@ -139,20 +139,23 @@ class OracleRun {
   async #burst(dice: Dice): Promise<void> {
     const { sessions, tables } = this.#source
     const idle = sessions.filter((session) => !session.isOpen)
-    await this.#source.committing(tables, () =>
-      Promise.all(
-        idle.map(async (session) => {
-          const own = new Dice(dice.next())
-          for (let transaction = 0; transaction < 3; transaction++) {
-            await session.begin()
-            for (let left = own.between(1, 4); left > 0; left--) {
-              const table = own.pick(tables)
-              await session.statement(chooseOperation(table, own).statement(table, own), table)
+    await this.#source.committing(
+      tables,
+      () =>
+        Promise.all(
+          idle.map(async (session) => {
+            const own = new Dice(dice.next())
+            for (let transaction = 0; transaction < 3; transaction++) {
+              await session.begin()
+              for (let left = own.between(1, 4); left > 0; left--) {
+                const table = own.pick(tables)
+                await session.statement(chooseOperation(table, own).statement(table, own), table)
+              }
+              await session.end(own.chance(0.8) ? 'COMMIT' : 'ROLLBACK')
             }
-            await session.end(own.chance(0.8) ? 'COMMIT' : 'ROLLBACK')
-          }
-        }),
-      ),
+          }),
+        ),
+      true,
     )
   }
 

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { parseLsn, type Lsn } from '@moonlink/core'
+import { formatLsn, parseLsn, type Lsn } from '@moonlink/core'
 import { typeDefinitions } from './types.ts'
 import { quote, quotedTable, tableDefinition, type OracleTable } from './tables.ts'
 import type { Statement } from './operations.ts'
@@ -14,6 +14,8 @@ export interface Moment {
   /** After the commit: from here on they show `rows`. */
   readonly after: Lsn
   readonly rows: ReadonlyMap<OracleTable, TableRows>
+  /** Several commits rather than one: what was shown between them is not known. */
+  readonly isBurst: boolean
 }
 
 /** Values come as the text that the type's output function made. */
@@ -97,11 +99,13 @@ export class OracleSource {
   readonly sessions: readonly Session[]
   readonly moments: Moment[] = []
   readonly #observer: Session
+  readonly #trace: (line: string) => void
 
-  private constructor(tables: readonly OracleTable[], sessions: readonly Session[], observer: Session) {
+  private constructor(tables: readonly OracleTable[], sessions: readonly Session[], observer: Session, trace: (line: string) => void) {
     this.tables = tables
     this.sessions = sessions
     this.#observer = observer
+    this.#trace = trace
   }
 
   static async create(
@@ -115,8 +119,8 @@ export class OracleSource {
     const sessions = await Promise.all(
       Array.from({ length: sessionCount }, (_, index) => Session.connect(url, (line) => trace(`${'\t'.repeat(index)}${index}: ${line}`))),
     )
-    const source = new OracleSource(tables, sessions, observer)
-    await source.#note(await source.lsn(), new Set(tables))
+    const source = new OracleSource(tables, sessions, observer, trace)
+    await source.#note(await source.lsn(), new Set(tables), false)
     return source
   }
 
@@ -130,12 +134,12 @@ export class OracleSource {
     return parseLsn(lsn)
   }
 
-  /** Does what commits something, and notes what the tables show then. Nothing else may commit meanwhile. */
-  async committing(tables: Iterable<OracleTable>, work: () => Promise<unknown>): Promise<void> {
+  /** Does what commits once, or several times in a burst, and notes what the tables show then. Nothing else may commit meanwhile. */
+  async committing(tables: Iterable<OracleTable>, work: () => Promise<unknown>, isBurst = false): Promise<void> {
     const touched = new Set(tables)
     const before = await this.lsn()
     await work()
-    await this.#note(before, touched)
+    await this.#note(before, touched, isBurst)
   }
 
   /** What a table shows now. */
@@ -145,11 +149,12 @@ export class OracleSource {
     return rows.map((row) => JSON.stringify(row)).sort()
   }
 
-  /** What the tables showed at `lsn`; two answers where it lies within a commit, whose end only Postgres knows. */
+  /** What the tables showed at `lsn`; two answers where it lies within a commit, whose end only Postgres knows; none within a burst. */
   at(lsn: Lsn): Moment[] {
     const index = this.moments.findLastIndex((moment) => moment.before < lsn)
     const moment = this.moments[Math.max(0, index)]
-    return lsn < moment.after && index > 0 ? [this.moments[index - 1], moment] : [moment]
+    if (lsn >= moment.after || index <= 0) return [moment]
+    return moment.isBurst ? [] : [this.moments[index - 1], moment]
   }
 
   async cutStream(): Promise<void> {
@@ -163,11 +168,12 @@ export class OracleSource {
     for (const session of [...this.sessions, this.#observer]) await session.close()
   }
 
-  async #note(before: Lsn, touched: ReadonlySet<OracleTable>): Promise<void> {
+  async #note(before: Lsn, touched: ReadonlySet<OracleTable>, isBurst: boolean): Promise<void> {
     const after = await this.lsn()
     const rows = new Map<OracleTable, TableRows>()
     for (const table of this.tables) rows.set(table, touched.has(table) ? await this.read(table) : this.latest.rows.get(table)!)
-    this.moments.push({ before, after, rows })
+    this.#trace(`-- from ${formatLsn(before)} to ${formatLsn(after)}`)
+    this.moments.push({ before, after, rows, isBurst })
   }
 }
 
