@@ -2,7 +2,20 @@ import { expect, test } from 'vitest'
 import { arrayText, dateText, decimalText, float4Text, float8Text, timestampText } from './pg-text.ts'
 
 test('floats as Postgres prints them', () => {
-  const texts = ['0', '-0', '0.1', '100000', '1e+06', '1.7447462e+06', '-1e-05', '0.0001', '1e-45', '3.4028235e+38', '1.6777216e+07']
+  const texts = [
+    '0',
+    '-0',
+    '0.1',
+    '100000',
+    '1e+06',
+    '1.7447462e+06',
+    '1.32127536e+08',
+    '-1e-05',
+    '0.0001',
+    '1e-45',
+    '3.4028235e+38',
+    '1.6777216e+07',
+  ]
   for (const text of texts) expect(float4Text(Math.fround(Number(text)))).toBe(text)
   const doubles = [
     '-0',

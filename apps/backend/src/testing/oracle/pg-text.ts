@@ -6,18 +6,45 @@ export function boolText(value: unknown): string {
 
 /** `float8out`: the shortest digits that read back as the same double. */
 export function float8Text(value: unknown): string {
-  return typeof value === 'number' && Number.isFinite(value) ? floatText(value, Math.abs(value).toExponential(), 15) : String(value)
+  if (typeof value !== 'number' || !Number.isFinite(value)) return String(value)
+  return floatText(value, shortest(Math.abs(value), 53, Number), 15)
 }
 
-/** `float4out`: the shortest digits that read back as the same float; of two that are as near, the even one. */
+/** `float4out`: the shortest digits that read back as the same float. */
 export function float4Text(value: unknown): string {
   if (typeof value !== 'number' || !Number.isFinite(value)) return String(value)
-  const magnitude = Math.abs(value)
-  const count = [0, 1, 2, 3, 4, 5, 6, 7, 8].find((digits) => Math.fround(Number(magnitude.toExponential(digits))) === magnitude)!
+  return floatText(value, shortest(Math.abs(value), 24, Math.fround), 6)
+}
+
+/**
+ * As `toExponential` has it. Digits that lie halfway to the next number read back right only where halves are rounded to even, so
+ * Postgres takes more. Of two texts as short and as near it takes the even one.
+ */
+function shortest(magnitude: number, mantissaBits: number, round: (value: number) => number): string {
+  for (let digits = 0; digits < 17; digits++) {
+    const text = evenOfTwo(magnitude, digits)
+    if (round(Number(text)) === magnitude && !isHalfway(magnitude, text, mantissaBits)) return text
+  }
+  return magnitude.toExponential(16)
+}
+
+function evenOfTwo(magnitude: number, digits: number): string {
   const [exact, exponent] = magnitude.toExponential(20).split('e') as [string, string]
-  const kept = exact.slice(0, count === 0 ? 1 : count + 2)
+  const kept = exact.slice(0, digits === 0 ? 1 : digits + 2)
   const isTie = /^\.?50*$/.test(exact.slice(kept.length)) && Number(kept.at(-1)) % 2 === 0
-  return floatText(value, isTie ? `${kept}e${exponent}` : magnitude.toExponential(count), 6)
+  return isTie ? `${kept}e${exponent}` : magnitude.toExponential(digits)
+}
+
+/** Only of large whole numbers are there texts so short that lie halfway. */
+function isHalfway(magnitude: number, text: string, mantissaBits: number): boolean {
+  const [mantissa, exponent] = text.split('e') as [string, string]
+  const digits = mantissa.replace('.', '')
+  const zeros = Number(exponent) - digits.length + 1
+  if (magnitude < 2 ** mantissaBits || zeros < 0) return false
+  const whole = BigInt(digits) * 10n ** BigInt(zeros)
+  const exact = BigInt(magnitude)
+  const unit = 2n ** BigInt(exact.toString(2).length - mantissaBits)
+  return 2n * (whole > exact ? whole - exact : exact - whole) === unit
 }
 
 /** Written out while the exponent lies in [-4, limit), else `d.ddde±dd`. */
