@@ -1,16 +1,11 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
+import type { ColumnShape } from './conform-sql.ts'
 import { quoteText } from './sql-text.ts'
 
-export interface FileColumn {
-  readonly name: string
-  /** Iceberg field id; null in a file written without ids. */
-  readonly fieldId: number | null
-}
-
-/** The top-level columns of a data file. Files of equal `key` have the same. */
+/** The columns of a data file. Files of equal `key` have the same, in the same types. */
 export interface FileShape {
   readonly key: string
-  readonly columns: readonly FileColumn[]
+  readonly columns: readonly ColumnShape[]
   /** False where DuckDB could not tell the columns apart by name, or takes one for a column of its own. */
   readonly hasPlainNames: boolean
 }
@@ -50,12 +45,12 @@ export class FileShapes {
   private async read(files: readonly ShapedFile[]): Promise<void> {
     const paths = files.map((file) => quoteText(file.path)).join(', ')
     const result = await this.connection.runAndReadAll(
-      `SELECT file_name, name, coalesce(num_children, 0)::INTEGER, field_id::INTEGER FROM parquet_schema([${paths}])`,
+      `SELECT file_name, name, coalesce(num_children, 0)::INTEGER, field_id::INTEGER, concat_ws(' ', type, precision, scale) FROM parquet_schema([${paths}])`,
     )
     const nodes = new Map<string, SchemaNode[]>()
-    for (const [path, name, childCount, fieldId] of result.getRows()) {
+    for (const [path, name, childCount, fieldId, type] of result.getRows()) {
       const known = nodes.get(path as string) ?? []
-      known.push({ name: name as string, childCount: childCount as number, fieldId: fieldId as number | null })
+      known.push({ name: name as string, childCount: childCount as number, fieldId: fieldId as number | null, type: type as string })
       nodes.set(path as string, known)
     }
     for (const file of files) this.shapes.set(file.uri, shapeOf(nodes.get(file.path)!))
@@ -66,22 +61,30 @@ interface SchemaNode {
   readonly name: string
   readonly childCount: number
   readonly fieldId: number | null
+  /** Physical type; of a decimal its digits too. */
+  readonly type: string
 }
 
 /** Nodes come as Parquet stores them: depth first, the root first. */
 function shapeOf(nodes: readonly SchemaNode[]): FileShape {
-  const columns: FileColumn[] = []
-  let at = 1
-  while (at < nodes.length) {
-    const { name, fieldId } = nodes[at]
-    columns.push({ name, fieldId })
-    let open = 1
-    while (open > 0) open += nodes[at++].childCount - 1
+  let next = 0
+  const read = (): ColumnShape => {
+    const { name, childCount, fieldId } = nodes[next++]
+    return { name, fieldId, parts: Array.from({ length: childCount }, read) }
   }
+  const columns = read().parts.map(withoutRepetition)
   const names = columns.map((column) => column.name.toLowerCase())
   return {
-    key: JSON.stringify(columns),
+    // One scan takes its types from its first file, so a promoted column is another shape.
+    key: JSON.stringify([columns, nodes.map((node) => node.type)]),
     columns,
     hasPlainNames: new Set(names).size === names.length && !names.some((name) => OWN_COLUMNS.has(name)),
   }
+}
+
+/** A list's element is stored within a repeated group, which has no id. */
+function withoutRepetition({ name, fieldId, parts }: ColumnShape): ColumnShape {
+  const [only] = parts
+  const isList = parts.length === 1 && only.fieldId === null && only.parts.length === 1 && fieldId !== null
+  return { name, fieldId, parts: (isList ? only.parts : parts).map(withoutRepetition) }
 }

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import { assert, type ColumnBatch, type Field } from '@moonlink/core'
+import { assert, typesEqual, type ColumnBatch, type Field } from '@moonlink/core'
 import type { DuckDBAppender, DuckDBConnection } from '@duckdb/node-api'
 import { CHUNK_ROWS, ChunkWriter } from './chunk-writer.ts'
 import { duckdbType } from './sql-text.ts'
@@ -42,7 +42,7 @@ export class TailTable {
   holds(rows: ColumnBatch): boolean {
     return (
       rows.fields === this.fields ||
-      (rows.fields.length === this.fields.length && rows.fields.every((field, index) => field.id === this.fields[index].id))
+      (rows.fields.length === this.fields.length && rows.fields.every((field, index) => isSameColumn(field, this.fields[index])))
     )
   }
 
@@ -64,6 +64,10 @@ export class TailTable {
     this.appender.closeSync()
     await this.connection.run(`DROP TABLE IF EXISTS ${this.name}`)
   }
+}
+
+function isSameColumn(a: Field, b: Field): boolean {
+  return a.id === b.id && typesEqual(a.type, b.type)
 }
 
 export function columnName(fieldId: number): string {

@@ -1,5 +1,6 @@
-import type { Field } from '@moonlink/core'
+import { MoonlinkError, type Field } from '@moonlink/core'
 import type { TablePlan } from '@moonlink/union-read'
+import { defaultSql, hasSameParts, shapeOfField, storedSql, type ColumnShape } from './conform-sql.ts'
 import type { FileShape } from './file-shapes.ts'
 import type { CacheUse } from './incarnation-cache.ts'
 import { duckdbType, quoteName, quoteText } from './sql-text.ts'
@@ -37,12 +38,12 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
   for (const { segment, rowCount, hasDeletes } of plan.memory) {
     const tail = use.tails.get(segment)!
     variables.set(`rows_${tail.name}`, rowCount)
-    const known = new Set(tail.fields.map((field) => field.id))
-    const columns = fields.map((field) => cell(known.has(field.id) ? columnName(field.id) : null, field))
+    const known = new Map(tail.fields.map((field) => [field.id, shapeOfField(field)]))
+    const columns = fields.map((field) => cell(columnName(field.id), known.get(field.id) ?? null, field))
     const anti = hasDeletes ? antiJoin(deadOf(segment, dead()), 'f.rowid = d.r') : ''
     parts.push(`SELECT ${columns.join(', ')} FROM ${native(tail.name)} f${anti} WHERE f.rowid < getvariable('rows_${tail.name}')::BIGINT`)
   }
-  if (parts.length === 0) parts.push(`SELECT ${fields.map((field) => cell(null, field)).join(', ')} WHERE false`)
+  if (parts.length === 0) parts.push(`SELECT ${fields.map((field) => cell('', null, field)).join(', ')} WHERE false`)
   return { text: parts.join(' UNION ALL '), variables }
 }
 
@@ -77,22 +78,32 @@ function byShape(files: readonly ReadyFile[]): Iterable<readonly ReadyFile[]> {
 function scan(files: readonly ReadyFile[], fields: readonly Field[], anti: string): string {
   const { shape } = files[0]
   const paths = files.map((file) => quoteText(file.path)).join(', ')
-  const source = fields.map((field) => sourceColumn(shape, field))
+  const stored = fields.map((field) => storedColumn(shape, field))
   if (shape.hasPlainNames) {
-    const columns = fields.map((field, index) => cell(source[index] === null ? null : quoteName(source[index]), field))
+    const columns = fields.map((field, index) => cell(quoteName(stored[index]?.name ?? ''), stored[index], field))
     return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}]) f${anti}`
   }
-  const renamed = fields.filter((_, index) => source[index] !== null)
-  const columns = fields.map((field, index) => cell(source[index] === null ? null : columnName(field.id), field))
+  const renamed = fields.filter((_, index) => stored[index] !== null)
+  const columns = fields.map((field, index) => cell(columnName(field.id), stored[index] && checkParts(stored[index], field), field))
   return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}], schema = ${schemaMap(renamed)}) f${anti}`
 }
 
-/** The name of the field's column in files of this shape; null where they lack it. */
-function sourceColumn(shape: FileShape, field: Field): string | null {
+/** The field's column in files of this shape; null where they lack it. */
+function storedColumn(shape: FileShape, field: Field): ColumnShape | null {
   const byId = shape.columns.find((column) => column.fieldId === field.id)
-  if (byId) return byId.name
+  if (byId) return byId
   const hasIds = shape.columns.some((column) => column.fieldId !== null)
-  return hasIds ? null : (shape.columns.find((column) => column.name === field.name)?.name ?? null)
+  return hasIds ? null : (shape.columns.find((column) => column.name === field.name) ?? null)
+}
+
+/** Where DuckDB names the columns, it goes by name within them. */
+function checkParts(stored: ColumnShape, field: Field): ColumnShape {
+  if (hasSameParts(stored.parts, field.type)) return shapeOfField(field)
+  throw new MoonlinkError(
+    'invalid',
+    'STRUCT_EVOLVED',
+    `column "${field.name}" changed its parts, and older files can't be read with it because names of the table's columns differ only by case; rename one of them.`,
+  )
 }
 
 /** DuckDB matches by field id and names the columns as told. */
@@ -103,9 +114,10 @@ function schemaMap(fields: readonly Field[]): string {
   return `MAP {${entries.join(', ')}}`
 }
 
-function cell(column: string | null, field: Field): string {
-  const value = column === null ? 'NULL' : `f.${column}`
-  return `${value}::${duckdbType(field.type)} AS ${quoteName(field.name)}`
+/** `column` is its name in `f`; a null `stored` says that it is not there. */
+function cell(column: string, stored: ColumnShape | null, field: Field): string {
+  const value = stored === null ? defaultSql(field) : storedSql(`f.${column}`, stored, field)
+  return `${value} AS ${quoteName(field.name)}`
 }
 
 function antiJoin(deadRows: string, condition: string): string {

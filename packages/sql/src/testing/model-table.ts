@@ -289,5 +289,12 @@ export async function writeParquet(
 }
 
 function fieldIds({ id, type }: Field): string {
-  return type.kind === 'list' ? `{__duckdb_field_id: ${id}, element: ${type.elementId + id}}` : String(id)
+  if (type.kind === 'struct') return `{__duckdb_field_id: ${id}, ${partIds(type.fields)}}`
+  if (type.kind !== 'list') return String(id)
+  // The lists of a table may share a type, but not the ids of their elements.
+  return `{__duckdb_field_id: ${id}, element: ${fieldIds({ id: type.elementId + id, name: 'element', type: type.element, required: false })}}`
+}
+
+function partIds(fields: readonly Field[]): string {
+  return fields.map((field) => `${quoteName(field.name)}: ${fieldIds(field)}`).join(', ')
 }

@@ -1,9 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import type { Field, FieldType, Value } from '@moonlink/core'
 
-/** Columns `f0`, `f1`, … with ids far enough apart for lists. */
+/** Columns `f0`, `f1`, …, every id different. */
 export function fieldsOf(types: readonly FieldType[]): Field[] {
-  return types.map((type, index) => ({ id: index + 1, name: `f${index}`, type, required: false }))
+  return types.map((type, index) => ({ id: index + 1, name: `f${index}`, type: shiftIds(type, (index + 1) * 1000), required: false }))
+}
+
+function shiftIds(type: FieldType, by: number): FieldType {
+  if (type.kind === 'list') return { ...type, elementId: type.elementId + by, element: shiftIds(type.element, by + 100) }
+  if (type.kind !== 'struct') return type
+  return { ...type, fields: type.fields.map((field) => ({ ...field, id: field.id + by, type: shiftIds(field.type, by + 10 + field.id) })) }
 }
 
 export const string: FieldType = { kind: 'string' }
