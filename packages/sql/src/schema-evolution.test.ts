@@ -70,7 +70,7 @@ test.each<[FieldType, Value, unknown]>([
   [{ kind: 'time' }, 86_399_999_999n, '23:59:59.999999'],
   [{ kind: 'timestamp' }, 1_764_000_000_123_456n, '2025-11-24 16:00:00.123456'],
   [{ kind: 'timestamptz' }, -1n, '1969-12-31 23:59:59.999999+00'],
-  [text, 'a\\x00 \'quoted\' ✓', 'a\\x00 \'quoted\' ✓'],
+  [text, "a\\x00 'quoted' ✓", "a\\x00 'quoted' ✓"],
   [{ kind: 'uuid' }, Uint8Array.from({ length: 16 }, (_, index) => index * 16), '00102030-4050-6070-8090-a0b0c0d0e0f0'],
   [{ kind: 'binary' }, Uint8Array.of(0, 255, 92), '\\x00ff5c'],
   [{ kind: 'fixed', length: 2 }, Uint8Array.of(1, 2), '\\x0102'],
@@ -95,7 +95,10 @@ test.each(['memory', 'a file'])('structs in %s gain, lose, rename and widen part
   const fields = [field(1, 'one', before(20)), field(2, 'many', listOf(before(30)))]
   const table = fixture.table({ schema: 'public', name: `structs in ${where}` }, fields)
   table.insert([
-    [[1, 'x', [5n]], [[2, 'y', null], null, [null, null, null]]],
+    [
+      [1, 'x', [5n]],
+      [[2, 'y', null], null, [null, null, null]],
+    ],
     [null, null],
   ])
   if (where === 'memory') table.freeze()
