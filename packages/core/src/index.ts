@@ -56,3 +56,4 @@ export type {
 } from './ports/table-storage.ts'
 export type { LocalFiles, PinnedFile } from './ports/local-files.ts'
 export type { ChangeSource, ChangeStream, SourceTable, TableCopy } from './ports/change-source.ts'
+export type { ChangeLog, LogEntry, LogRange, LogStatus } from './ports/change-log.ts'

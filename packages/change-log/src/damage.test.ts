@@ -1,0 +1,252 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Clock, LogEntry, Lsn } from '@moonlink/core'
+import * as fc from 'fast-check'
+import { afterAll, beforeEach, describe, expect, test } from 'vitest'
+import { LocalLogDisk } from './local-log-disk.ts'
+import { encodeHeader, parseHeader } from './segment-format.ts'
+import { SegmentedLog } from './segmented-log.ts'
+import { SimulatedDisk } from './testing/simulated-disk.ts'
+
+class TestClock implements Clock {
+  now = 0
+  nowMs = () => this.now
+  sleep = () => new Promise<void>(() => {})
+}
+
+let disk: SimulatedDisk
+let clock: TestClock
+beforeEach(() => {
+  disk = new SimulatedDisk()
+  clock = new TestClock()
+})
+
+const scratch = mkdtempSync(join(tmpdir(), 'moonlink-log-'))
+afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+
+const open = (sourceFromLsn: Lsn = 0n) => SegmentedLog.open({ disk, log: 'test', sourceFromLsn, clock, segmentBytes: 300 })
+const state = () => new Uint8Array()
+const transaction = (lsn: Lsn) => Buffer.from(`transaction ${lsn} ${'.'.repeat(80)}\n`)
+
+async function taken(log: SegmentedLog, after: Lsn): Promise<string[]> {
+  const numbers: string[] = []
+  for await (const entry of log.replay(after) as AsyncIterable<LogEntry>) {
+    if (entry.kind === 'frames') numbers.push(...Array.from(Buffer.from(entry.bytes).toString().matchAll(/transaction (\d+)/g), ([, n]) => n))
+  }
+  return numbers
+}
+
+/** A log of the transactions 101 … 120, each in a record of its own, over several segments. */
+async function written(): Promise<void> {
+  const log = await open()
+  await log.begin(100n, state)
+  log.prune(100n)
+  for (let lsn = 101n; lsn <= 120n; lsn++) {
+    log.append(transaction(lsn), lsn, true)
+    await log.sync()
+  }
+  await log.close()
+}
+
+/** Turns one bit in the record of a transaction. Returns the file it is in. */
+function flip(lsn: Lsn): string {
+  for (const [name, file] of disk.files) {
+    const at = file.bytes.indexOf(`transaction ${lsn}`)
+    if (at < 0) continue
+    file.bytes[at + 3] ^= 4
+    return name
+  }
+  throw new Error(`no transaction ${lsn}`)
+}
+
+const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => String(from + index))
+
+describe('damage', () => {
+  test('a flipped bit is found, named, and what follows it in full is still of use', async () => {
+    await written()
+    const name = flip(107n)
+    const log = await open(120n)
+    expect(log.damages).toMatchObject([{ kind: 'corrupt', code: 'LOG_CORRUPT', context: { file: `/disk/${name}` } }])
+    expect(log.damages[0].message).toMatch(/ is damaged at byte \d+: check its disk\. .*copied again\.$/)
+    const { startLsn, endLsn } = log.status.range!
+    expect(startLsn).toBeGreaterThanOrEqual(107n)
+    expect(startLsn).toBeLessThan(115n)
+    expect(endLsn).toBe(120n)
+    expect(await taken(log, startLsn)).toEqual(numbers(Number(startLsn) + 1, 120))
+  })
+
+  test('where the source still has what follows a flipped bit, the log is used up to there', async () => {
+    await written()
+    flip(107n)
+    const log = await open(105n)
+    expect(log.status.range).toEqual({ startLsn: 100n, endLsn: 106n })
+    expect(await taken(log, 100n)).toEqual(numbers(101, 106))
+    await log.begin(106n, state)
+    log.append(transaction(107n), 107n, true)
+    await log.close()
+    const again = await open(107n)
+    expect(again.damages).toEqual([])
+    expect(await taken(again, 100n)).toEqual(numbers(101, 107))
+  })
+
+  test('in the last segment too, a flipped bit is told from what was never safe', async () => {
+    await written()
+    flip(119n)
+    expect((await open(120n)).damages).toHaveLength(1)
+    disk = new SimulatedDisk()
+    await written()
+    flip(120n)
+    // Nothing after it says that it was safe; but the source has let go of it.
+    const log = await open(120n)
+    expect(log.damages).toEqual([])
+    expect(log.status.range).toBeNull()
+    expect((await open(119n)).status.range).toEqual({ startLsn: 100n, endLsn: 119n })
+  })
+
+  test('a damaged header, a missing segment and a shortened one are named', async () => {
+    await written()
+    const names = [...disk.files.keys()]
+    expect(names.length).toBeGreaterThan(4)
+    disk.files.get(names[2])!.bytes[40] ^= 1
+    expect((await open(120n)).damages).toMatchObject([{ code: 'LOG_CORRUPT', context: { file: `/disk/${names[2]}`, offset: 0 } }])
+    disk.files.delete(names[2])
+    const log = await open(120n)
+    expect(log.damages).toMatchObject([{ code: 'LOG_SEGMENT_MISSING', context: { file: `/disk/${names[2]}` } }])
+    expect(log.status.range!.endLsn).toBe(120n)
+    const cut = disk.files.get(names[3])!
+    cut.bytes = cut.bytes.subarray(0, cut.bytes.length - 5)
+    expect((await open(120n)).damages).toMatchObject([{ code: 'LOG_SEGMENT_MISSING' }, { code: 'LOG_CORRUPT', context: { file: `/disk/${names[3]}` } }])
+  })
+
+  test('segments of another source are not read; those of a later version are refused', async () => {
+    await written()
+    const other = await SegmentedLog.open({ disk, log: 'other', sourceFromLsn: 0n, clock })
+    expect(other.status.range).toBeNull()
+    for (const file of disk.files.values()) file.bytes.writeUInt32LE(2, 8)
+    await expect(open()).rejects.toMatchObject({ kind: 'invalid', code: 'LOG_VERSION' })
+  })
+
+  test('a bit that flips under a running log is met by the replay', async () => {
+    await written()
+    const log = await open(120n)
+    const name = flip(110n)
+    await expect(taken(log, 100n)).rejects.toMatchObject({ code: 'LOG_CORRUPT', context: { file: `/disk/${name}` } })
+  })
+})
+
+describe('a disk that fails', () => {
+  test('when full, it says so, acknowledges nothing more, and goes on when there is room', async () => {
+    const log = await open()
+    await log.begin(100n, state)
+    log.prune(100n)
+    log.append(transaction(101n), 101n, true)
+    await log.sync()
+    disk.capacity = 500
+    for (let lsn = 102n; lsn < 110n; lsn++) log.append(transaction(lsn), lsn, true)
+    await log.sync()
+    expect(log.status.trouble).toMatch(/no room to write: free space/)
+    expect(log.durableLsn).toBe(101n)
+    expect(log.isBehind).toBe(false)
+    expect(await taken(log, 100n)).toEqual(['101'])
+    // Iceberg has it all: the log may begin anew, but there is no room yet.
+    log.prune(110n)
+    clock.now += 100
+    log.append(transaction(110n), 110n, true)
+    expect(log.status.trouble).not.toBeNull()
+    clock.now += 2000
+    disk.capacity = 100
+    log.append(transaction(111n), 111n, true)
+    log.append(transaction(112n), 112n, true)
+    await log.sync()
+    disk.capacity = 10_000
+    clock.now += 60_000
+    log.append(transaction(113n), 113n, true)
+    log.append(transaction(114n), 114n, true)
+    await log.sync()
+    expect(log.status.trouble).toBeNull()
+    log.prune(113n)
+    expect(log.durableLsn).toBe(114n)
+    expect(await taken(log, 113n)).toEqual(['114'])
+    await log.close()
+    expect((await open(114n)).status.range).toEqual({ startLsn: 113n, endLsn: 114n })
+  })
+
+  test('at any one operation, what was durable stays, and a later start goes on', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.nat(60), fc.nat(96), fc.boolean(), async (failAfter, keep, spoils) => {
+        disk = new SimulatedDisk()
+        disk.failAfter = failAfter
+        const log = await open()
+        let durable = 100n
+        await log.begin(100n, state)
+        log.prune(100n)
+        for (let lsn = 101n; lsn <= 120n; lsn++) {
+          log.append(transaction(lsn), lsn, true)
+          await log.sync()
+          if (log.durableLsn === null) continue
+          expect(log.durableLsn).toBeGreaterThanOrEqual(durable)
+          durable = log.durableLsn
+        }
+        disk.crash([{ keep: keep / 96, garbageAt: spoils ? 0.5 : null }])
+        const again = await open(durable)
+        expect(again.damages).toEqual([])
+        const { range } = again.status
+        if (range === null) return void expect(durable).toBe(100n)
+        expect(range).toMatchObject({ startLsn: 100n })
+        expect(await taken(again, 100n)).toEqual(numbers(101, Number(range.endLsn)))
+        await again.begin(range.endLsn, state)
+        again.append(transaction(200n), 200n, true)
+        await again.sync()
+        expect(await taken(again, 100n)).toEqual([...numbers(101, Number(range.endLsn)), '200'])
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('a local disk that may not be written says which path', async () => {
+    writeFileSync(join(scratch, 'file'), '')
+    const path = join(scratch, 'file', 'log')
+    const opened = SegmentedLog.open({ disk: new LocalLogDisk(path), log: 'test', sourceFromLsn: 0n, clock })
+    await expect(opened).rejects.toMatchObject({ kind: 'invalid', code: 'LOG_NOT_WRITABLE', message: expect.stringContaining(path) as string })
+  })
+})
+
+describe('bytes from outside', () => {
+  test('any bytes in place of a segment, or within one, neither break the reader nor become transactions', async () => {
+    await written()
+    const originals = new Map([...disk.files].map(([name, { bytes }]) => [name, Buffer.from(bytes)]))
+    const names = [...originals.keys()]
+    await fc.assert(
+      fc.asyncProperty(fc.nat(names.length - 1), fc.nat(), fc.uint8Array({ minLength: 1, maxLength: 60 }), async (index, at, noise) => {
+        for (const [name, bytes] of originals) disk.files.set(name, { bytes: Buffer.from(bytes), synced: bytes.length, isNameSafe: true })
+        const { bytes } = disk.files.get(names[index])!
+        bytes.set(noise.subarray(0, bytes.length - (at % bytes.length)), at % bytes.length)
+        const log = await open(110n).catch((error: unknown) => {
+          expect(error).toMatchObject({ code: 'LOG_VERSION' })
+          return null
+        })
+        if (log === null || log.status.range === null) return
+        const { startLsn, endLsn } = log.status.range
+        expect(await taken(log, startLsn)).toEqual(numbers(Number(startLsn) + 1, Number(endLsn)))
+      }),
+      { numRuns: 1500 },
+    )
+  })
+
+  test('a header is read back, and its prefixes are none', () => {
+    const header = { log: 'a/b', sequence: 7, startLsn: 99n, isCut: true, isSession: false, continues: { sequence: 6, offset: 40 } }
+    const bytes = encodeHeader({ ...header, state: Buffer.from('state') })
+    expect(parseHeader(bytes, 'x')).toMatchObject({ ...header, length: bytes.length })
+    for (let length = 0; length < bytes.length; length++) expect(parseHeader(bytes.subarray(0, length), 'x')).toBeNull()
+  })
+})
+
+test('files on a local disk hold what was synced', async () => {
+  const log = await SegmentedLog.open({ disk: new LocalLogDisk(join(scratch, 'log')), log: 'test', sourceFromLsn: 0n, clock })
+  await log.begin(100n, state)
+  log.append(transaction(101n), 101n, true)
+  await log.sync()
+  expect(readFileSync(join(scratch, 'log', '000000000001.segment')).includes('transaction 101')).toBe(true)
+  await log.close()
+})

@@ -1,0 +1,5 @@
+export { LocalLogDisk } from './local-log-disk.ts'
+export type { LogDisk, LogFile } from './log-disk.ts'
+export { ObjectLogDisk } from './object-log-disk.ts'
+export type { ChangeLogOptions } from './options.ts'
+export { SegmentedLog } from './segmented-log.ts'

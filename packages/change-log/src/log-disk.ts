@@ -1,0 +1,24 @@
+/** A segment in the making. Its bytes may be lost, wholly or in parts, until `sync` resolves. */
+export interface LogFile {
+  /** Appends; the bytes must not change before it resolves. */
+  write(bytes: Uint8Array): Promise<void>
+  /** What was written, and the name, survive a crash when it resolves. After it failed nothing is known of what was written since the last. */
+  sync(): Promise<void>
+  /** Lets go; what was not synced may be lost. */
+  close(): Promise<void>
+}
+
+/** Where segments are kept: files of one flat name space, written once from front to back. */
+export interface LogDisk {
+  /** Whether a file can be written on after a sync. */
+  readonly canAppend: boolean
+  /** The largest file, as far as `canAppend` has a say in it; for reading, files are taken whole. */
+  list(): Promise<readonly { readonly name: string; readonly byteSize: number }[]>
+  read(name: string): Promise<Buffer>
+  /** Throws `conflict`/`LOG_SEGMENT_EXISTS` where the name is taken, at the latest when it is synced. */
+  create(name: string): Promise<LogFile>
+  /** Fine if it is not there. */
+  remove(name: string): Promise<void>
+  /** The file for people: a path or URI. */
+  locate(name: string): string
+}

@@ -1,0 +1,453 @@
+import { assert, formatLsn, isMoonlinkError, maxLsn, MoonlinkError, type ChangeLog, type LogEntry, type LogRange, type LogStatus, type Lsn } from '@moonlink/core'
+import { resolveOptions, type ChangeLogOptions, type ResolvedOptions } from './options.ts'
+import { RecordBuffer } from './record-buffer.ts'
+import { readRecord } from './record-format.ts'
+import { corrupt, describeRun, recoverLog, type LogPlace, type LogRun, type RecoveredLog, type Segment } from './recover.ts'
+import { parseHeader, type SegmentHeader } from './segment-format.ts'
+import { SegmentWriter } from './segment-writer.ts'
+
+/** Appended bytes go out in writes of this size, or when they are synced. */
+const WRITE_BYTES = 1024 * 1024
+/** A segment without a cut ends at this multiple of the usual size. */
+const UNCUT_SEGMENTS = 4
+const RETRY_FIRST_MS = 1000
+const RETRY_MAX_MS = 30_000
+const KEPT_BUFFERS = 4
+
+/** What the next segment starts with; its predecessor is known when it is made. */
+type NextSegment = Pick<SegmentHeader, 'startLsn' | 'isCut' | 'isSession' | 'state'>
+
+interface Batch {
+  readonly buffer: RecordBuffer
+  readonly endLsn: Lsn | null
+  /** The segment that follows the one this batch is written to; null where that goes on. */
+  readonly next: NextSegment | null
+}
+
+type Mode =
+  /** No session yet. */
+  | 'idle'
+  | 'logging'
+  /** What is appended is dropped. */
+  | 'stopped'
+
+/** A change log of segments on a `LogDisk`. Everything it does on the disk happens one after another. */
+export class SegmentedLog implements ChangeLog {
+  /** What was found damaged or missing when it was opened. */
+  readonly damages: readonly MoonlinkError[]
+  private readonly options: ResolvedOptions
+  private segments: Segment[]
+  /** The range's ends; meaningless while there are no segments. */
+  private endLsn: Lsn
+  private end: LogPlace | null
+  private lastSequence: number
+  /** Files that are no part of the log any more. */
+  private obsolete: string[]
+  private prunedThrough: Lsn = 0n
+
+  private mode: Mode = 'idle'
+  private trouble: string | null = null
+  private fenced: MoonlinkError | null = null
+  private state: () => Uint8Array = () => new Uint8Array()
+  private retryAtMs = 0
+  private retryDelayMs = RETRY_FIRST_MS
+
+  private writer: SegmentWriter | null = null
+  private next: NextSegment | null = null
+  private buffer = new RecordBuffer(WRITE_BYTES)
+  private readonly spareBuffers: RecordBuffer[] = []
+  private queue: Batch[] = []
+  private queuedBytes = 0
+  /** End of the last transaction appended, and of the last one written but not synced. */
+  private appendedLsn: Lsn = 0n
+  private writtenLsn: Lsn | null = null
+  /** Bytes since the segment being appended to began, and since the last cut that a reader can begin at. */
+  private segmentBytes = 0
+  private isSyncDue = false
+  private syncTimer: AbortController | null = null
+  private pumping: Promise<void> | null = null
+  private removing: Promise<void> = Promise.resolve()
+  private drainWaiters: (() => void)[] = []
+  private readonly listeners: (() => void)[] = []
+
+  private constructor(options: ResolvedOptions, found: RecoveredLog, run: LogRun | null) {
+    this.options = options
+    this.damages = found.damages
+    this.segments = run === null ? [] : [...run.segments]
+    this.endLsn = run?.endLsn ?? 0n
+    this.end = run?.end ?? null
+    this.lastSequence = found.lastSequence
+    const kept = new Set(this.segments.map(({ name }) => name))
+    this.obsolete = found.names.filter((name) => !kept.has(name))
+  }
+
+  /**
+   * Reads and checks the whole log. What is damaged or missing is in `damages` and logged; the log then has what can still be used: the oldest run from
+   * which the source can go on. Throws `invalid`/`LOG_VERSION` where a later Moonlink wrote it.
+   */
+  static async open(given: ChangeLogOptions): Promise<SegmentedLog> {
+    const options = resolveOptions(given)
+    const found = await recoverLog(options.disk, options.log)
+    for (const { code, message } of found.damages) options.logger.error('the change log is damaged', { code, error: message })
+    for (const note of found.notes) options.logger.info('the change log ends in something unfinished', { note })
+    const run = found.runs.find(({ endLsn }) => endLsn >= options.sourceFromLsn) ?? null
+    for (const unused of found.runs.filter((other) => other !== run)) {
+      const note = `what it has from ${describeRun(unused)} can't be used: the source goes on at ${formatLsn(options.sourceFromLsn)}`
+      options.logger.warn('a part of the change log is left out', { note })
+    }
+    return new SegmentedLog(options, found, run)
+  }
+
+  get status(): LogStatus {
+    return { range: this.range, byteSize: this.byteSize, trouble: this.trouble }
+  }
+
+  get durableLsn(): Lsn | null {
+    const { range } = this
+    return range !== null && range.startLsn <= this.prunedThrough ? range.endLsn : null
+  }
+
+  get isBehind(): boolean {
+    return this.pendingBytes > this.options.maxPendingBytes
+  }
+
+  drained(): Promise<void> {
+    if (!this.isBehind) return Promise.resolve()
+    return new Promise((resolve) => this.drainWaiters.push(resolve))
+  }
+
+  async sync(): Promise<void> {
+    while (this.pendingBytes > 0 || this.pumping !== null || (this.writer?.unsyncedBytes ?? 0) > 0) {
+      this.isSyncDue = true
+      await this.pump()
+    }
+  }
+
+  async *replay(after: Lsn): AsyncGenerator<LogEntry, void, undefined> {
+    const { end, segments } = this
+    const first = segments.findLastIndex(({ isCut, startLsn }) => isCut && startLsn <= after)
+    if (end === null || first < 0) throw new MoonlinkError('invalid', 'LOG_LSN_NOT_HELD', `the change log does not reach back to ${formatLsn(after)}.`)
+    const taken = segments.slice(first)
+    for (const [index, segment] of taken.entries()) {
+      if (segment.sequence > end.sequence) return
+      const bytes = await this.options.disk.read(segment.name)
+      const header = parseHeader(bytes, this.options.disk.locate(segment.name))
+      if (header === null) throw corrupt(this.options.disk.locate(segment.name), 0)
+      if (index === 0) yield { kind: 'state', bytes: header.state }
+      else if (segment.isSession) yield { kind: 'session' }
+      const limit = segment.sequence === end.sequence ? end.offset : segment.length
+      for (let at = segment.headerLength; at < limit; ) {
+        const record = readRecord(bytes, at)
+        if (record === null) throw corrupt(this.options.disk.locate(segment.name), at)
+        yield { kind: 'frames', bytes: record.payload }
+        at = record.next
+      }
+    }
+  }
+
+  async begin(at: Lsn, state: () => Uint8Array): Promise<void> {
+    await this.sync()
+    await this.closeWriter()
+    this.throwIfFenced()
+    this.state = state
+    const isContiguous = this.end !== null && at === this.endLsn
+    if (!isContiguous && this.isNeeded) {
+      const what = `changes from ${formatLsn(this.endLsn)} to ${formatLsn(at)} did not reach the log; the source keeps what comes until Iceberg has them`
+      this.stop(what)
+      return
+    }
+    this.next = { startLsn: at, isCut: true, isSession: true, state: state() }
+    if (!isContiguous) this.startAt(at)
+    this.appendedLsn = at
+    this.segmentBytes = 0
+    try {
+      // At once, and not with the first record: so another writer learns that the log is ours.
+      await this.openWriter()
+      await this.syncWriter()
+    } catch (error) {
+      this.fail(error)
+      this.throwIfFenced()
+      return
+    }
+    this.mode = 'logging'
+    this.trouble = null
+  }
+
+  append(frames: Uint8Array, endLsn: Lsn | null, isCut: boolean): void {
+    this.throwIfFenced()
+    if (this.mode !== 'logging') {
+      if (endLsn !== null && isCut) this.beginAnew(endLsn)
+      return
+    }
+    if (this.byteSize + frames.length > this.options.maxBytes) return this.stopFull()
+    this.buffer.append(frames, endLsn)
+    this.segmentBytes += frames.length
+    if (endLsn !== null) this.appendedLsn = endLsn
+    const { segmentBytes } = this.options
+    const next = (cut: boolean): NextSegment => ({
+      startLsn: this.appendedLsn,
+      isCut: cut,
+      isSession: false,
+      state: cut ? this.state() : new Uint8Array(),
+    })
+    if (endLsn !== null && isCut && this.segmentBytes >= segmentBytes) this.enqueue(next(true))
+    else if (this.segmentBytes >= segmentBytes * UNCUT_SEGMENTS) this.enqueue(next(false))
+    else if (this.buffer.length >= WRITE_BYTES) this.enqueue(null)
+    this.scheduleSync()
+  }
+
+  onDurable(listener: () => void): void {
+    this.listeners.push(listener)
+  }
+
+  isPrunable(through: Lsn): boolean {
+    if (this.segments.length === 0 || through <= this.prunedThrough) return false
+    const reachesBack = this.segments[0].startLsn > this.prunedThrough && through >= this.segments[0].startLsn
+    const isAllSafe = this.mode === 'stopped' && through >= this.endLsn
+    return reachesBack || isAllSafe || this.firstNeeded(through) > 0
+  }
+
+  prune(through: Lsn): void {
+    this.prunedThrough = maxLsn(this.prunedThrough, through)
+    const first = this.firstNeeded(through)
+    if (first > 0) {
+      this.obsolete.push(...this.segments.slice(0, first).map(({ name }) => name))
+      this.segments = this.segments.slice(first)
+      const [{ sequence, headerLength }] = this.segments
+      // Where the rest has only what is open, the last end was in what is removed.
+      if (this.end !== null && this.end.sequence < sequence) this.end = { sequence, offset: headerLength }
+      this.removeObsolete()
+    }
+    this.tellDurable()
+  }
+
+  async close(): Promise<void> {
+    await this.sync()
+    await this.closeWriter()
+    this.mode = 'idle'
+    await this.removing
+  }
+
+  private get range(): LogRange | null {
+    return this.segments.length === 0 ? null : { startLsn: this.segments[0].startLsn, endLsn: this.endLsn }
+  }
+
+  private get byteSize(): number {
+    let bytes = this.pendingBytes
+    for (const { fileBytes } of this.segments) bytes += fileBytes
+    return bytes
+  }
+
+  private get pendingBytes(): number {
+    return this.queuedBytes + this.buffer.length
+  }
+
+  /** Whether the source was told that it may forget what is only here. */
+  private get isNeeded(): boolean {
+    return this.durableLsn !== null && this.prunedThrough < this.endLsn
+  }
+
+  /** Index of the segment at which the log may begin if everything up to `through` is safe elsewhere. */
+  private firstNeeded(through: Lsn): number {
+    const at = this.segments.findLastIndex(({ isCut, startLsn }) => isCut && startLsn <= through)
+    return Math.max(0, at)
+  }
+
+  /** After a stop: begins again behind `at`, once nothing that the log has is needed. */
+  private beginAnew(at: Lsn): void {
+    if (this.mode !== 'stopped' || this.pumping !== null || this.isNeeded || this.options.clock.nowMs() < this.retryAtMs) return
+    this.next = { startLsn: at, isCut: true, isSession: true, state: this.state() }
+    this.appendedLsn = at
+    this.segmentBytes = 0
+    this.startAt(at)
+    this.mode = 'logging'
+    this.trouble = null
+    this.options.logger.info('the change log begins anew', { after: formatLsn(at) })
+  }
+
+  /** Forgets what the log has: it goes from `lsn` on. */
+  private startAt(lsn: Lsn): void {
+    this.obsolete.push(...this.segments.map(({ name }) => name))
+    this.segments = []
+    this.end = null
+    this.endLsn = lsn
+    this.writtenLsn = null
+  }
+
+  private enqueue(next: NextSegment | null): void {
+    this.buffer.close()
+    this.queue.push({ buffer: this.buffer, endLsn: this.buffer.end?.lsn ?? null, next })
+    this.queuedBytes += this.buffer.length
+    this.buffer = this.spareBuffers.pop() ?? new RecordBuffer(WRITE_BYTES)
+    if (next !== null) this.segmentBytes = 0
+    void this.pump()
+  }
+
+  private scheduleSync(): void {
+    if (this.syncTimer !== null) return
+    const timer = new AbortController()
+    this.syncTimer = timer
+    void this.options.clock.sleep(this.options.syncIntervalMs, timer.signal).then(
+      () => {
+        this.syncTimer = null
+        this.isSyncDue = true
+        void this.pump()
+      },
+      () => {},
+    )
+  }
+
+  /** Does all that is due, one thing after another. */
+  private pump(): Promise<void> {
+    // In a later step: `work` itself may call this.
+    this.pumping ??= Promise.resolve()
+      .then(() => this.work())
+      .finally(() => {
+        this.pumping = null
+        this.wakeDrained()
+      })
+    return this.pumping
+  }
+
+  private async work(): Promise<void> {
+    try {
+      for (;;) {
+        const batch = this.queue.shift()
+        if (batch !== undefined) await this.write(batch)
+        else if (this.isSyncDue && this.buffer.length > 0) this.enqueue(null)
+        else if (this.writer !== null && (this.isSyncDue || this.writer.unsyncedBytes >= this.options.syncBytes)) await this.syncWriter()
+        else break
+      }
+      if (this.mode === 'stopped') await this.closeWriter()
+      this.isSyncDue = false
+    } catch (error) {
+      this.fail(error)
+    }
+  }
+
+  private async write({ buffer, endLsn, next }: Batch): Promise<void> {
+    const bytes = buffer.length
+    if (bytes > 0) {
+      await this.openWriter()
+      await this.writer!.write(buffer)
+      if (endLsn !== null) this.writtenLsn = endLsn
+    }
+    this.queuedBytes -= bytes
+    buffer.clear()
+    if (this.spareBuffers.length < KEPT_BUFFERS) this.spareBuffers.push(buffer)
+    this.wakeDrained()
+    if (next === null) return
+    await this.syncWriter()
+    await this.closeWriter()
+    this.next = next
+  }
+
+  private async syncWriter(): Promise<void> {
+    const { writer } = this
+    if (writer === null) return
+    if (writer.unsyncedBytes > 0) {
+      const end = await writer.sync()
+      if (end !== null) this.end = end
+      if (this.writtenLsn !== null) this.endLsn = this.writtenLsn
+      this.writtenLsn = null
+      this.retryDelayMs = RETRY_FIRST_MS
+      this.tellDurable()
+    }
+    this.isSyncDue = false
+    if (this.options.disk.canAppend) return
+    await this.closeWriter()
+    this.next = { startLsn: this.endLsn, isCut: false, isSession: false, state: new Uint8Array() }
+  }
+
+  private async openWriter(): Promise<void> {
+    if (this.writer !== null) return
+    assert(this.next !== null, 'a segment of the change log has a start')
+    // The first segment of a session follows what counts; a later one its predecessor, with what is open at its end.
+    const last = this.segments.at(-1)
+    const before = this.next.isSession || last === undefined ? this.end : { sequence: last.sequence, offset: last.length }
+    if (this.next.isSession && before !== null) this.cutBehind(before)
+    const header = { ...this.next, log: this.options.log, sequence: ++this.lastSequence, continues: before }
+    this.writer = await SegmentWriter.create(this.options.disk, header)
+    const { segment } = this.writer
+    this.segments.push(segment)
+    this.end ??= { sequence: segment.sequence, offset: segment.headerLength }
+    this.next = null
+    this.removeObsolete()
+  }
+
+  /** Drops what lies behind the last transaction's end: it is not continued. */
+  private cutBehind(end: LogPlace): void {
+    const at = this.segments.findIndex(({ sequence }) => sequence === end.sequence)
+    this.obsolete.push(...this.segments.slice(at + 1).map(({ name }) => name))
+    this.segments = this.segments.slice(0, at + 1)
+    this.segments[at].length = end.offset
+  }
+
+  private async closeWriter(): Promise<void> {
+    const { writer } = this
+    this.writer = null
+    await writer?.close()
+  }
+
+  private stopFull(): void {
+    const { maxBytes } = this.options
+    this.stop(`it has reached its bound of ${maxBytes} bytes (changeLog.maxBytes); the source keeps what comes until Iceberg has caught up`)
+    this.isSyncDue = true
+    if (this.buffer.length > 0) this.enqueue(null)
+    else void this.pump()
+  }
+
+  private stop(why: string): void {
+    this.mode = 'stopped'
+    this.trouble = why
+    this.syncTimer?.abort()
+    this.syncTimer = null
+    this.options.logger.warn('the change log has stopped', { reason: why })
+  }
+
+  /** The disk failed: what was not safe yet is dropped, and nothing is written to that file again. */
+  private fail(error: unknown): void {
+    void this.writer?.abandon()
+    this.writer = null
+    this.queue = []
+    this.queuedBytes = 0
+    this.buffer.clear()
+    this.writtenLsn = null
+    this.isSyncDue = false
+    this.retryAtMs = this.options.clock.nowMs() + this.retryDelayMs
+    this.retryDelayMs = Math.min(this.retryDelayMs * 2, RETRY_MAX_MS)
+    if (isMoonlinkError(error) && error.code === 'LOG_SEGMENT_EXISTS') {
+      const message = `another process writes the change log ${this.options.log}: ${error.message} This one stops.`
+      this.fenced = new MoonlinkError('fenced', 'LOG_FENCED', message, { cause: error })
+    }
+    const text = error instanceof Error ? error.message : String(error)
+    this.stop(`${text} The source keeps what comes until Iceberg has caught up.`)
+    this.wakeDrained()
+  }
+
+  private tellDurable(): void {
+    for (const listener of this.listeners) listener()
+  }
+
+  private throwIfFenced(): void {
+    if (this.fenced !== null) throw this.fenced
+  }
+
+  private wakeDrained(): void {
+    if (this.isBehind) return
+    for (const wake of this.drainWaiters.splice(0)) wake()
+  }
+
+  private removeObsolete(): void {
+    const names = this.obsolete.splice(0)
+    if (names.length === 0) return
+    this.removing = this.removing.then(async () => {
+      for (const name of names) {
+        await this.options.disk.remove(name).catch((error: unknown) => {
+          this.options.logger.warn('a segment of the change log could not be removed', { file: this.options.disk.locate(name), error: String(error) })
+          this.obsolete.push(name)
+        })
+      }
+    })
+  }
+}
