@@ -32,7 +32,15 @@ const transaction = (lsn: Lsn) => Buffer.from(`transaction ${lsn} ${'.'.repeat(8
 async function taken(log: SegmentedLog, after: Lsn): Promise<string[]> {
   const numbers: string[] = []
   for await (const entry of log.replay(after) as AsyncIterable<LogEntry>) {
-    if (entry.kind === 'frames') numbers.push(...Array.from(Buffer.from(entry.bytes).toString().matchAll(/transaction (\d+)/g), ([, n]) => n))
+    if (entry.kind === 'frames')
+      numbers.push(
+        ...Array.from(
+          Buffer.from(entry.bytes)
+            .toString()
+            .matchAll(/transaction (\d+)/g),
+          ([, n]) => n,
+        ),
+      )
   }
   return numbers
 }
@@ -116,7 +124,10 @@ describe('damage', () => {
     expect(log.status.range!.endLsn).toBe(120n)
     const cut = disk.files.get(names[3])!
     cut.bytes = cut.bytes.subarray(0, cut.bytes.length - 5)
-    expect((await open(120n)).damages).toMatchObject([{ code: 'LOG_SEGMENT_MISSING' }, { code: 'LOG_CORRUPT', context: { file: `/disk/${names[3]}` } }])
+    expect((await open(120n)).damages).toMatchObject([
+      { code: 'LOG_SEGMENT_MISSING' },
+      { code: 'LOG_CORRUPT', context: { file: `/disk/${names[3]}` } },
+    ])
   })
 
   test('segments of another source are not read; those of a later version are refused', async () => {
@@ -211,7 +222,11 @@ describe('a disk that fails', () => {
     writeFileSync(join(scratch, 'file'), '')
     const path = join(scratch, 'file', 'log')
     const opened = SegmentedLog.open({ disk: new LocalLogDisk(path), log: 'test', sourceFromLsn: 0n, clock })
-    await expect(opened).rejects.toMatchObject({ kind: 'invalid', code: 'LOG_NOT_WRITABLE', message: expect.stringContaining(path) as string })
+    await expect(opened).rejects.toMatchObject({
+      kind: 'invalid',
+      code: 'LOG_NOT_WRITABLE',
+      message: expect.stringContaining(path) as string,
+    })
   })
 })
 

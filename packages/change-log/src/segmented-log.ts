@@ -1,4 +1,15 @@
-import { assert, formatLsn, isMoonlinkError, maxLsn, MoonlinkError, type ChangeLog, type LogEntry, type LogRange, type LogStatus, type Lsn } from '@moonlink/core'
+import {
+  assert,
+  formatLsn,
+  isMoonlinkError,
+  maxLsn,
+  MoonlinkError,
+  type ChangeLog,
+  type LogEntry,
+  type LogRange,
+  type LogStatus,
+  type Lsn,
+} from '@moonlink/core'
 import { resolveOptions, type ChangeLogOptions, type ResolvedOptions } from './options.ts'
 import { RecordBuffer } from './record-buffer.ts'
 import { readRecord } from './record-format.ts'
@@ -126,7 +137,8 @@ export class SegmentedLog implements ChangeLog {
   async *replay(after: Lsn): AsyncGenerator<LogEntry, void, undefined> {
     const { end, segments } = this
     const first = segments.findLastIndex(({ isCut, startLsn }) => isCut && startLsn <= after)
-    if (end === null || first < 0) throw new MoonlinkError('invalid', 'LOG_LSN_NOT_HELD', `the change log does not reach back to ${formatLsn(after)}.`)
+    if (end === null || first < 0)
+      throw new MoonlinkError('invalid', 'LOG_LSN_NOT_HELD', `the change log does not reach back to ${formatLsn(after)}.`)
     const taken = segments.slice(first)
     for (const [index, segment] of taken.entries()) {
       if (segment.sequence > end.sequence) return
@@ -136,7 +148,7 @@ export class SegmentedLog implements ChangeLog {
       if (index === 0) yield { kind: 'state', bytes: header.state }
       else if (segment.isSession) yield { kind: 'session' }
       const limit = segment.sequence === end.sequence ? end.offset : segment.length
-      for (let at = segment.headerLength; at < limit; ) {
+      for (let at = segment.headerLength; at < limit;) {
         const record = readRecord(bytes, at)
         if (record === null) throw corrupt(this.options.disk.locate(segment.name), at)
         yield { kind: 'frames', bytes: record.payload }
@@ -444,7 +456,10 @@ export class SegmentedLog implements ChangeLog {
     this.removing = this.removing.then(async () => {
       for (const name of names) {
         await this.options.disk.remove(name).catch((error: unknown) => {
-          this.options.logger.warn('a segment of the change log could not be removed', { file: this.options.disk.locate(name), error: String(error) })
+          this.options.logger.warn('a segment of the change log could not be removed', {
+            file: this.options.disk.locate(name),
+            error: String(error),
+          })
           this.obsolete.push(name)
         })
       }
