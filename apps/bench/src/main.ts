@@ -17,11 +17,17 @@ const all: Record<string, (context: scenarios.BenchContext) => Promise<Measureme
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { scale: { type: 'string', default: '1' }, json: { type: 'string' }, help: { type: 'boolean', default: false } },
+  options: {
+    scale: { type: 'string', default: '1' },
+    json: { type: 'string' },
+    connection: { type: 'string', default: 'socket' },
+    profile: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
 })
 
 if (values.help || positionals.some((name) => !(name in all))) {
-  console.log(`pnpm bench [${Object.keys(all).join('|')}] … [--scale 0.1] [--json FILE]`)
+  console.log(`pnpm bench [${Object.keys(all).join('|')}] … [--scale 0.1] [--json FILE] [--connection socket|tcp] [--profile DIR]`)
   process.exit(values.help ? 0 : 2)
 }
 
@@ -36,7 +42,8 @@ try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(all)) {
     console.error(`running ${name} …`)
     const scale = Number(values.scale)
-    const context = { postgres, directory, scale, log: (line: string) => console.error(line) }
+    const connection = values.connection === 'tcp' ? 'tcp' as const : 'socket' as const
+    const context = { postgres, connection, directory, scale, log: (line: string) => console.error(line), profileDir: values.profile ?? null }
     await all[name](context).then(
       (measured) => measurements.push(...[measured].flat()),
       (error: unknown) => {

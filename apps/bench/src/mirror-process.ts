@@ -19,13 +19,15 @@ export class MirrorProcess {
     stateDir: string
     tables: readonly string[]
     env?: Readonly<Record<string, string>>
+    profileDir?: string | null
   }): Promise<MirrorProcess> {
     const port = await freePort()
     const main = fileURLToPath(new URL('./main.js', import.meta.resolve('@moonlink/backend')))
     const tables = options.tables.flatMap((table) => ['--table', table])
+    const profiling = options.profileDir ? ['--cpu-prof', '--cpu-prof-dir', options.profileDir] : []
     const child = spawn(
       process.execPath,
-      [main, 'start', '--source', options.source, '--state-dir', options.stateDir, '--http', `127.0.0.1:${port}`, ...tables],
+      [...profiling, main, 'start', '--source', options.source, '--state-dir', options.stateDir, '--http', `127.0.0.1:${port}`, ...tables],
       { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, ...options.env } },
     )
     const mirror = new MirrorProcess(child, `http://127.0.0.1:${port}`)

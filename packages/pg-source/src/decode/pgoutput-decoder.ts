@@ -106,6 +106,12 @@ export class PgoutputDecoder {
     return this.isOpen
   }
 
+  /** Whether `take` has something to give, apart from what a truncate holds back. */
+  get hasNews(): boolean {
+    if (this.isOpen && this.openBytes >= this.openTransactionBytes) return true
+    return this.endedBytes > 0 || this.position > this.reportedPosition || this.sourceLsn > this.reportedSourceLsn
+  }
+
   /** Changes held. */
   get rowsBuffered(): number {
     return this.endedRows + this.openRows

@@ -1,3 +1,4 @@
+import { Socket, type SocketConstructorOpts } from 'node:net'
 import { MoonlinkError } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
@@ -12,6 +13,10 @@ const SESSION =
 
 /** `pg` passes this on to the server; its types do not know it. */
 type ReplicationConfig = pg.ClientConfig & { readonly replication?: 'database' }
+
+/** A stream that is read at our pace stops reading at the first chunk that nobody takes. Node's types lack these options of its streams. */
+const STREAM_SOCKET: SocketConstructorOpts & { readonly readableHighWaterMark: number } = { readableHighWaterMark: 1 }
+const STREAM_TLS: object = { highWaterMark: 1 }
 
 /** Opens connections to one database, all with the same address, encryption and session settings. */
 export class Connector {
@@ -34,9 +39,14 @@ export class Connector {
     return this.open(purpose, isLimited ? this.settings.statementTimeoutMs : 0, {})
   }
 
+  /** Whether connections go through the network rather than a socket of this machine. */
+  get isRemote(): boolean {
+    return !this.target.host.startsWith('/')
+  }
+
   /** A connection that speaks the replication protocol. */
   async connectReplication(purpose: string): Promise<pg.Client> {
-    return this.open(purpose, 0, { replication: 'database' })
+    return this.open(purpose, 0, { replication: 'database', stream: () => new Socket(STREAM_SOCKET) })
   }
 
   private async open(purpose: string, timeoutMs: number, extra: ReplicationConfig): Promise<pg.Client> {
@@ -55,7 +65,7 @@ export class Connector {
   private async attempt(purpose: string, timeoutMs: number, extra: ReplicationConfig): Promise<pg.Client> {
     const client = new pg.Client({
       ...baseConfig(this.parts),
-      ssl: this.tls.ssl,
+      ssl: extra.stream && typeof this.tls.ssl === 'object' ? { ...this.tls.ssl, ...STREAM_TLS } : this.tls.ssl,
       application_name: `${this.parts.applicationName ?? 'moonlink'} ${purpose}`,
       connectionTimeoutMillis: this.settings.connectTimeoutMs,
       keepAlive: true,

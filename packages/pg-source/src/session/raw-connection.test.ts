@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { createServer, Socket, type AddressInfo, type SocketConstructorOpts } from 'node:net'
 import { Duplex } from 'node:stream'
 import { isMoonlinkError } from '@moonlink/core'
 import * as fc from 'fast-check'
@@ -80,4 +82,45 @@ test('an ErrorResponse carries its fields; a length that can not be ends the con
   receive(Buffer.from([0x64, 0, 0, 0, 1, 0]))
   expect(isMoonlinkError(heard.errors[1], 'corrupt')).toBe(true)
   expect(stream.destroyed).toBe(true)
+})
+
+test('a busy socket is read in few large chunks, and loses nothing to rests and pauses', async () => {
+  const count = 20_000
+  const server = createServer((socket) => {
+    let next = 0
+    // As a walsender does: a write for each message, as fast as the reader lets it.
+    const step = () => {
+      for (let burst = 0; burst < 40 && next < count; burst++) socket.write(message('d', Buffer.from(`message ${next++}`)))
+      if (next < count) setImmediate(step)
+    }
+    socket.setNoDelay(true)
+    step()
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const stream = new Socket({ readableHighWaterMark: 1 } as SocketConstructorOpts).connect((server.address() as AddressInfo).port, '127.0.0.1')
+  const connection = new RawConnection({ connection: { stream }, end: async () => void stream.destroy() } as unknown as pg.Client, {
+    isPaced: true,
+  })
+  const heard: string[] = []
+  let chunks = 0
+  await new Promise<void>((resolve, reject) => {
+    connection.start('SELECT', {
+      copyData: (bytes, start, end) => {
+        heard.push(bytes.toString('latin1', start, end))
+        if (heard.length === count) resolve()
+      },
+      control: () => {},
+      chunkEnd: () => {
+        if (++chunks % 50 === 0) {
+          connection.pause()
+          setTimeout(() => connection.resume(), 2)
+        }
+      },
+      failed: reject,
+    })
+  })
+  expect(heard).toEqual(Array.from({ length: count }, (_, index) => `message ${index}`))
+  expect(chunks).toBeLessThan(count / 20)
+  await connection.close()
+  server.close()
 })

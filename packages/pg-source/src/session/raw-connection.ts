@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import type { Duplex } from 'node:stream'
-import { assert, MoonlinkError, systemClock } from '@moonlink/core'
+import { assert, MoonlinkError, systemClock, type Clock } from '@moonlink/core'
 import pg from 'pg'
+import { ReadPacer } from './read-pacer.ts'
 
 /** What arrives on a connection that was taken over. All calls happen while the socket's chunk is at hand: copy what must outlive them. */
 export interface RawHandler {
@@ -20,6 +21,7 @@ const MAX_MESSAGE = 0x4000_0000
 /** The carry buffer is given back above this size. */
 const KEPT_BYTES = 4 * 2 ** 20
 const GOODBYE_MS = 1000
+const REST_MS = 1
 const Code = { copyData: 0x64, error: 0x45, notice: 0x4e, parameter: 0x53, notification: 0x41, query: 0x51, copyDone: 0x63 } as const
 
 /**
@@ -29,16 +31,28 @@ const Code = { copyData: 0x64, error: 0x45, notice: 0x4e, parameter: 0x53, notif
 export class RawConnection {
   private readonly client: pg.Client
   private readonly stream: Duplex
+  private readonly clock: Clock
+  private readonly pacer: ReadPacer | null
   private handler: RawHandler | null = null
+  /** The handler wants nothing for now. */
   private isPaused = false
+  /** The socket is left alone for a moment. */
+  private isResting = false
+  /** Bytes that came between the decision to rest and its effect; they are handed out first. */
+  private leftOver = 0
   private isEnded = false
   /** The message that was cut off by the end of the last chunk; `carryLength` bytes of it are there. */
   private carry: Buffer = Buffer.alloc(0)
   private carryLength = 0
 
-  /** Takes the socket away from an idle client. */
-  constructor(client: pg.Client) {
+  /**
+   * Takes the socket away from an idle client. With `isPaced`, a busy socket is read once a millisecond (see `ReadPacer`): for TCP. A socket of
+   * this machine holds too few messages for that. Such a stream needs a high-water mark of 1 byte, or a rest begins as much later.
+   */
+  constructor(client: pg.Client, options: { readonly isPaced?: boolean; readonly clock?: Clock } = {}) {
     this.client = client
+    this.clock = options.clock ?? systemClock
+    this.pacer = options.isPaced ? new ReadPacer() : null
     const inner = (client as unknown as { connection?: { stream?: Duplex } }).connection?.stream
     assert(inner !== undefined && typeof inner.pause === 'function', "pg's client has a connection with a stream")
     this.stream = inner
@@ -77,7 +91,7 @@ export class RawConnection {
   resume(): void {
     if (!this.isPaused) return
     this.isPaused = false
-    this.stream.resume()
+    if (!this.isResting) this.stream.resume()
   }
 
   /** Says goodbye and closes. What is still on its way to us is thrown away; what we wrote before still goes out. */
@@ -118,11 +132,28 @@ export class RawConnection {
     try {
       this.frame(chunk)
       this.handler?.chunkEnd()
+      if (this.pacer !== null) this.pace(this.pacer, chunk.length)
     } catch (error) {
       // Where messages begin is lost: nothing on this connection can be understood any more.
       this.handler?.failed(error)
       this.stream.destroy()
     }
+  }
+
+  private pace(pacer: ReadPacer, bytes: number): void {
+    if (this.leftOver > 0) {
+      this.leftOver -= bytes
+      return
+    }
+    if (this.isResting || this.isEnded || !pacer.shouldRest(bytes, this.clock.nowMs())) return
+    this.isResting = true
+    this.stream.pause()
+    void this.clock.sleep(REST_MS).then(() => {
+      this.isResting = false
+      pacer.rested(this.clock.nowMs())
+      this.leftOver = this.stream.readableLength
+      if (!this.isPaused || this.isEnded) this.stream.resume()
+    })
   }
 
   private frame(chunk: Buffer): void {

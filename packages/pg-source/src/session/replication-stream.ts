@@ -23,7 +23,6 @@ const CLOSE_MS = 1000
 const GATHER_MS = 1
 /** A connection on which nothing comes for so long, not even an answer, is given up. */
 const SILENCE_MS = 60_000
-const WORTHWHILE_BYTES = 256 * 1024
 
 /**
  * A running START_REPLICATION. What the socket brings is decoded at once into column buffers; the consumer takes what has gathered. The more it
@@ -43,7 +42,6 @@ export class ReplicationStream implements ChangeStream {
   private wake: (() => void) | null = null
   /** A wake-up runs in this turn of the event loop, or after `GATHER_MS`. */
   private isWakeDue = false
-  private isWakePlanned = false
   private wokenAtMs = 0
   private unheardMs = 0
   private onReady: () => void = () => {}
@@ -163,29 +161,16 @@ export class ReplicationStream implements ChangeStream {
 
   private chunkEnd(): void {
     if (this.decoder.bytesBuffered > this.options.bufferBytes && !this.isClosing) this.connection.pause()
-    if (this.wake !== null) this.scheduleWake()
+    if (this.wake !== null && !this.isWakeDue && this.decoder.hasNews) this.scheduleWake()
   }
 
-  /**
-   * The server sends change by change, so a chunk is small, and a batch per chunk would cost more than its rows. A source that was quiet is answered
-   * at once; a busy one in steps of `GATHER_MS`; and rows of an open transaction, which nobody can read yet, once they are worth it.
-   */
+  /** A source that was quiet is answered at once; a busy one in steps of `GATHER_MS`, since a batch a chunk would cost more than its rows. */
   private scheduleWake(): void {
-    const isWorthIt = this.decoder.bytesBuffered >= WORTHWHILE_BYTES
-    if (this.decoder.inTransaction && !isWorthIt) return
+    this.isWakeDue = true
     const sinceMs = this.clock.nowMs() - this.wokenAtMs
-    if (isWorthIt || sinceMs < 0 || sinceMs >= GATHER_MS) {
-      if (this.isWakeDue) return
-      this.isWakeDue = true
-      // After the event loop has read all that the socket holds now.
-      setImmediate(() => this.wakeConsumer())
-    } else if (!this.isWakePlanned) {
-      this.isWakePlanned = true
-      void this.clock.sleep(GATHER_MS).then(() => {
-        this.isWakePlanned = false
-        this.wakeConsumer()
-      })
-    }
+    // After the event loop has read all that the socket holds now.
+    if (sinceMs < 0 || sinceMs >= GATHER_MS) setImmediate(() => this.wakeConsumer())
+    else void this.clock.sleep(GATHER_MS).then(() => this.wakeConsumer())
   }
 
   private wakeConsumer(): void {

@@ -171,7 +171,7 @@ export class PgSource implements ChangeSource {
     signal.throwIfAborted()
     const client = await this.connector.connectReplication('stream')
     const stream = await ReplicationStream.start(
-      new RawConnection(client),
+      new RawConnection(client, { isPaced: this.connector.isRemote, clock: this.clock }),
       {
         slot: this.slotName,
         command,
