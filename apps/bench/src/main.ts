@@ -42,8 +42,15 @@ try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(all)) {
     console.error(`running ${name} …`)
     const scale = Number(values.scale)
-    const connection = values.connection === 'tcp' ? 'tcp' as const : 'socket' as const
-    const context = { postgres, connection, directory, scale, log: (line: string) => console.error(line), profileDir: values.profile ?? null }
+    const connection = values.connection === 'tcp' ? ('tcp' as const) : ('socket' as const)
+    const context = {
+      postgres,
+      connection,
+      directory,
+      scale,
+      log: (line: string) => console.error(line),
+      profileDir: values.profile ?? null,
+    }
     await all[name](context).then(
       (measured) => measurements.push(...[measured].flat()),
       (error: unknown) => {

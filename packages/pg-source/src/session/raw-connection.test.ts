@@ -97,7 +97,10 @@ test('a busy socket is read in few large chunks, and loses nothing to rests and 
     step()
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const stream = new Socket({ readableHighWaterMark: 1 } as SocketConstructorOpts).connect((server.address() as AddressInfo).port, '127.0.0.1')
+  const stream = new Socket({ readableHighWaterMark: 1 } as SocketConstructorOpts).connect(
+    (server.address() as AddressInfo).port,
+    '127.0.0.1',
+  )
   const connection = new RawConnection({ connection: { stream }, end: async () => void stream.destroy() } as unknown as pg.Client, {
     isPaced: true,
   })
