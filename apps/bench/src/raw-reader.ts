@@ -45,7 +45,7 @@ export class RawReader {
       connectionString,
       stream: () => socket,
       ...(replication ? { replication: 'database' } : {}),
-    } as pg.ClientConfig)
+    })
     await client.connect()
     reader = new RawReader(client, socket, pace)
     socket.on('error', (error) => reader.fail(error))
