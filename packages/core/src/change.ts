@@ -54,6 +54,11 @@ export interface ChangeBatch {
   readonly old: ColumnBatch
   readonly unchanged: readonly UnchangedCells[]
   readonly marks: CommitMarks
+  /**
+   * Of the transaction that the changes after the last mark belong to: a position before its end, and behind the end of every
+   * transaction that ended before it. Left out where the source does not know one until the transaction ends.
+   */
+  readonly openLsn?: Lsn | undefined
 }
 
 /**
@@ -64,12 +69,12 @@ export interface ChangeBatch {
  * - `schema`: the table's shape from here on differs from what the stream was opened with; no change of the new shape has been
  *   yielded yet.
  * - `truncate`: within the open transaction, the tables lose every row they have so far; seen at that transaction's end, which a batch
- *   of each marks.
+ *   of each marks. `openLsn` as in a batch.
  * - `unmirrorable`: the stream met something in that table it can't turn into rows; the table's later changes are not yielded.
  */
 export type SourceEvent =
   | { readonly kind: 'batch'; readonly batch: ChangeBatch }
   | { readonly kind: 'watermark'; readonly lsn: Lsn; readonly sourceLsn: Lsn; readonly commitTimeMs: number | null }
   | { readonly kind: 'schema'; readonly table: TableName; readonly schema: TableSchema | null; readonly reason: string }
-  | { readonly kind: 'truncate'; readonly tables: readonly TableName[] }
+  | { readonly kind: 'truncate'; readonly tables: readonly TableName[]; readonly openLsn?: Lsn | undefined }
   | { readonly kind: 'unmirrorable'; readonly table: TableName; readonly code: string; readonly reason: string }

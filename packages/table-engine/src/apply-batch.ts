@@ -12,7 +12,7 @@ import type { KeyHashes } from '@moonlink/pk-index'
 import { fillUnchanged, type Predecessors } from './fill-unchanged.ts'
 import type { MirrorState } from './mirror-state.ts'
 import { lookUpSealed, rowsEqual, type SealedPlaces, type SealedRequest } from './sealed-lookup.ts'
-import { FileSegment, MemorySegment, type Segment } from './segment.ts'
+import type { MemorySegment, Segment } from './segment.ts'
 
 const NONE = -1
 
@@ -208,13 +208,15 @@ class ChangeApplier {
       this.predecessors.rows[row] = victimRow
     }
     const place = this.first + row
-    if (victim instanceof FileSegment) return this.segment.buffer.setRowId(place, victim.rowIdAt(victimRow))
     if (victim === null) return
-    const rowId = victim.buffer.rowIdAt(victimRow)
+    const rowId = victim.kind === 'file' ? victim.rowIdAt(victimRow) : victim.buffer.rowIdAt(victimRow)
     if (rowId >= 0) return this.segment.buffer.setRowId(place, rowId)
-    const pending = state.flushing?.segments.includes(victim)
+    // A row that only this generation has keeps none.
+    const pending = state.flushing?.has(victim)
       ? state.flushing.numberOf(victim, victimRow)
-      : victim.pendingRowIds.get(victimRow)
+      : victim.kind === 'memory'
+        ? victim.pendingRowIds.get(victimRow)
+        : undefined
     if (pending !== undefined) this.segment.pendingRowIds.set(place, pending)
   }
 

@@ -11,7 +11,7 @@ import { FileSegment, type MovedDeletes } from './segment.ts'
 export function chooseCompaction(state: MirrorState, limits: CompactionLimits): FileSegment[] {
   if (!limits.enabled) return []
   // What a TRUNCATE emptied goes away by itself.
-  const files = [...state.files()].filter((file) => file.deadFrom === null)
+  const files = [...state.files()].filter((file) => file.deadFrom === null && file.staged === null)
   const dead = files.filter((file) => file.baseCount >= limits.maxDeadRatio * file.file.recordCount && file.baseCount > 0)
   const small = files.filter((file) => file.file.sizeBytes < limits.smallFileBytes && !dead.includes(file))
   const chosen = small.length + dead.length >= limits.minFiles ? [...dead, ...small] : dead

@@ -40,6 +40,8 @@ function schemaOf(identifierFieldIds: number[]): TableSchema {
 const limits: EngineLimits = {
   ...defaultEngineLimits,
   flushIntervalMs: 3_600_000,
+  // So little that a few rows of an open transaction are worth a file.
+  earlyFileBytes: 256,
   compaction: { ...defaultEngineLimits.compaction, minFiles: 3 },
   expiry: { minSnapshots: 3, maxAgeMs: 0, intervalMs: 3_600_000 },
 }
@@ -54,6 +56,7 @@ type Step =
   | { kind: 'move'; at: number; key: number }
   | { kind: 'delete'; at: number }
   | { kind: 'truncate' }
+  | { kind: 'write early' | 'write early beside' }
   | { kind: 'commit' | 'send' | 'flush' | 'flush beside' | 'tick' | 'read' | 'restart' | 'lost stream' | 'fail before' }
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -76,6 +79,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush beside' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'tick' }) },
   { weight: 3, arbitrary: fc.constant<Step>({ kind: 'read' }) },
+  { weight: 2, arbitrary: fc.constant<Step>({ kind: 'write early' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'write early beside' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'restart' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'lost stream' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'fail before' }) },
@@ -153,6 +158,13 @@ class Run {
         return
       case 'tick':
         return this.engine.tick()
+      case 'write early':
+        await this.send()
+        await this.engine.mirror('public.t')!.writeEarly()
+        return
+      case 'write early beside':
+        this.beside.push(this.engine.mirror('public.t')!.writeEarly().then(() => undefined))
+        return
       case 'fail before':
         this.storage.failNext.push('before')
         return
@@ -184,6 +196,7 @@ class Run {
     ).toBe(this.source.rows.length)
     expect(this.engine.status()[0]).toMatchObject({ state: 'streaming', rows: this.source.rows.length })
     await this.engine.close()
+    expect(this.storage.unreferenced).toEqual([])
   }
 
   private change(apply: () => void): void {
@@ -211,9 +224,21 @@ class Run {
 
   /** The source sends everything again that the engine asks for: whole transactions, from `restartLsn` on. */
   private async resend(): Promise<void> {
-    for (const event of this.log) await this.engine.apply(event)
+    for (const event of this.log.slice(this.firstNeeded(this.engine.restartLsn()))) await this.engine.apply(event)
     await this.send()
     if (this.openChanges > 0) await this.engine.apply({ kind: 'watermark', lsn: this.sent, sourceLsn: this.lsn, commitTimeMs: null })
+  }
+
+  /** Index of the first event that brings something of a transaction that ends after `lsn`. */
+  private firstNeeded(lsn: Lsn): number {
+    let first = 0
+    this.log.forEach((event, index) => {
+      if (event.kind !== 'batch') return
+      const { ops, marks } = event.batch
+      const last = marks.endLsns.at(-1)
+      if (last !== undefined && last <= lsn && marks.changeCounts.at(-1) === ops.length) first = index + 1
+    })
+    return first
   }
 
   private async settle(): Promise<void> {
@@ -274,7 +299,7 @@ describe.each(Object.entries(schemas))('a mirror with %s', (_, schema) => {
         reads.above += run.reads.above
         reads.below += run.reads.below
       }),
-      { numRuns: 150 },
+      { numRuns: 150, timeout: 3000 },
     )
     expect(reads.above).toBeGreaterThan(100)
     expect(reads.below).toBeGreaterThan(100)

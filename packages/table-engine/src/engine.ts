@@ -20,6 +20,7 @@ import {
 } from '@moonlink/core'
 import { BlockCache } from '@moonlink/pk-index'
 import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import { batchBytes } from './held-batches.ts'
 import type { EngineLimits } from './limits.ts'
 import { LsnWaiters } from './lsn-waiters.ts'
 import { Mirror, type MirrorSpec, type MirrorStatus } from './mirror.ts'
@@ -40,8 +41,9 @@ const INDEX_CACHE_SHARE = 0.1
 /** At this share of the memory limit the largest mirror is flushed; at the next the source waits for it. */
 const FLUSH_SHARE = 0.5
 const WAIT_SHARE = 0.8
-/** Rows applied between two looks at the memory in use. */
+/** What is applied between two looks at the memory in use: rows, or this share of the limit. */
 const MEMORY_CHECK_ROWS = 20_000
+const MEMORY_CHECK_SHARE = 1 / 64
 const POLL_MS = 5
 const HOLD_POLL_MS = 100
 /** Of the ranges that older snapshots show, a message names so many. */
@@ -64,6 +66,8 @@ export class Engine implements LeaseSource {
   private sourceTo: Lsn = 0n
   private latestFrom: Lsn = 0n
   private rowsSinceCheck = 0
+  private bytesSinceCheck = 0
+  private freeing: Promise<'done' | 'nothing' | 'failed'> | null = null
 
   constructor(options: EngineOptions) {
     this.options = options
@@ -99,6 +103,7 @@ export class Engine implements LeaseSource {
       limits,
       sealedFiles: new SealedFiles(this.indexDirectoryOf(name), this.blockCache),
       appliedLsn: () => this.appliedTo,
+      streamedLsn: () => this.streamedTo,
       newIncarnation: () => randomUuid(this.options.random),
       leasedPaths: () => new Set(this.leased.keys()),
     })
@@ -112,6 +117,7 @@ export class Engine implements LeaseSource {
     if (!mirror) return
     this.mirrors.delete(name)
     await mirror.close()
+    await mirror.abandonEarlyFiles()
     await rm(this.indexDirectoryOf(name), { recursive: true, force: true })
   }
 
@@ -133,7 +139,9 @@ export class Engine implements LeaseSource {
         await mirror?.apply(event.batch)
         if (mirror) this.telemetry.count('moonlink_changes_total', event.batch.ops.length, { table: mirror.name })
         this.rowsSinceCheck += event.batch.ops.length
-        if (this.rowsSinceCheck >= MEMORY_CHECK_ROWS) await this.holdMemory()
+        this.bytesSinceCheck += batchBytes(event.batch)
+        const checkBytes = this.options.limits.memoryLimitBytes * MEMORY_CHECK_SHARE
+        if (this.rowsSinceCheck >= MEMORY_CHECK_ROWS || this.bytesSinceCheck >= checkBytes) await this.holdMemory()
         return
       }
       case 'watermark':
@@ -144,7 +152,7 @@ export class Engine implements LeaseSource {
         if (event.commitTimeMs !== null) this.noteFreshness(event.commitTimeMs)
         return
       case 'truncate':
-        for (const table of event.tables) await this.mirrors.get(formatTableName(table))?.truncate()
+        for (const table of event.tables) await this.mirrors.get(formatTableName(table))?.truncate(event.openLsn)
         return
       case 'schema':
         return this.pause(event.table, 'SCHEMA_CHANGED', `${event.reason}; drop and add the table to copy it again`)
@@ -160,11 +168,13 @@ export class Engine implements LeaseSource {
   async resetOpenTransaction(): Promise<boolean> {
     const open = [...this.mirrors.values()].filter((mirror) => mirror.hasOpenTransaction)
     if (open.length === 0) return true
-    for (const mirror of this.mirrors.values()) {
-      if (open.includes(mirror)) await mirror.reload(this.appliedTo)
-      else mirror.skipTo(this.appliedTo)
-    }
-    this.streamedTo = this.restartLsn()
+    const kept = [...this.mirrors.values()].filter((mirror) => !open.includes(mirror))
+    for (const mirror of open) await mirror.reload(this.appliedTo)
+    for (const mirror of kept) mirror.skipTo(this.appliedTo)
+    this.streamedTo = [...this.mirrors.values()]
+      .map((mirror) => (open.includes(mirror) && mirror.currentPhase === 'streaming' ? mirror.committedLsn : mirror.durableLsn()))
+      .filter((lsn) => lsn !== null)
+      .reduce(minLsn, this.appliedTo)
     return false
   }
 
@@ -333,41 +343,57 @@ export class Engine implements LeaseSource {
   }
 
   /**
-   * Flushes the largest mirror when memory grows. Near the limit the source waits: until the flush has let go of memory, however
-   * often it has to be tried, and until tables being copied have taken the changes held for them.
+   * Frees memory when it grows: flushes the largest mirror, or writes a part of its open transaction to a file. Near the limit the
+   * source waits: until memory is free, however often that has to be tried, and until tables being copied have taken the changes held
+   * for them.
    */
   private async holdMemory(): Promise<void> {
     this.rowsSinceCheck = 0
+    this.bytesSinceCheck = 0
     const { memoryLimitBytes } = this.options.limits
     if (this.memoryBytes < memoryLimitBytes * FLUSH_SHARE) return
-    let flushed = this.flushLargest()
     const startedMs = this.options.clock.nowMs()
+    let freed = this.freeLargest()
     while (this.memoryBytes >= memoryLimitBytes * WAIT_SHARE) {
       const before = this.memoryBytes
-      const outcome = await flushed
-      const mustWait = outcome === 'failed' || [...this.mirrors.values()].some((mirror) => mirror.isHoldingForCopy)
+      const outcome = await freed
+      const mirrors = [...this.mirrors.values()]
+      const mustWait = outcome === 'failed' || mirrors.some((mirror) => mirror.isHoldingForCopy || mirror.isFlushing)
       if (this.memoryBytes >= before) {
-        // What is left is an open transaction or indexes: waiting would not free it.
-        if (!mustWait) break
-        await this.options.clock.sleep(HOLD_POLL_MS)
+        // What is left are indexes, or too little of an open transaction to write: waiting would not free it.
+        if (!mustWait && outcome === 'nothing') break
+        if (mustWait) await this.options.clock.sleep(HOLD_POLL_MS)
       }
-      flushed = this.flushLargest()
+      freed = this.freeLargest()
     }
     this.telemetry.count('moonlink_backpressure_seconds_total', (this.options.clock.nowMs() - startedMs) / 1000)
   }
 
-  private async flushLargest(): Promise<'done' | 'failed'> {
-    const [largest] = [...this.mirrors.values()]
-      .filter((mirror) => mirror.currentPhase === 'streaming' && !mirror.hasOpenTransaction)
-      .sort((a, b) => b.byteSize - a.byteSize)
-    if (!largest) return 'done'
-    try {
-      await largest.flush()
-      return 'done'
-    } catch (error) {
-      this.options.logger.error('a flush for memory failed', { table: largest.name, error: String(error) })
-      return 'failed'
+  private freeLargest(): Promise<'done' | 'nothing' | 'failed'> {
+    this.freeing ??= this.freeOne().finally(() => {
+      this.freeing = null
+    })
+    return this.freeing
+  }
+
+  private async freeOne(): Promise<'done' | 'nothing' | 'failed'> {
+    const candidates = [...this.mirrors.values()]
+      .filter((mirror) => mirror.currentPhase === 'streaming' && mirror.freeableBytes > 0)
+      .sort((a, b) => b.freeableBytes - a.freeableBytes)
+    for (const mirror of candidates) {
+      try {
+        if (!mirror.hasOpenTransaction) {
+          await mirror.flush()
+          return 'done'
+        }
+        mirror.flushSoon()
+        if ((await mirror.writeEarly()) === 'done') return 'done'
+      } catch (error) {
+        this.options.logger.error('memory could not be freed', { table: mirror.name, error: String(error) })
+        return 'failed'
+      }
     }
+    return 'nothing'
   }
 
   private indexDirectoryOf(name: string): string {

@@ -1,5 +1,5 @@
 import { NO_ROW_ID } from '@moonlink/arrow-buffer'
-import { assert, BatchBuilder, selectFields, type DeletionVector, type Lsn, type StagedFile, type TableSnapshot } from '@moonlink/core'
+import { assert, BatchBuilder, selectFields, type DataFile, type DeletionVector, type Lsn, type StagedFile, type TableSnapshot } from '@moonlink/core'
 import type { KeyHashes, SealedKeyIndex } from '@moonlink/pk-index'
 import type { Generation } from './generation.ts'
 import type { MirrorState } from './mirror-state.ts'
@@ -21,7 +21,11 @@ export interface FrozenFlush {
   readonly firstChangeLsn: Lsn
   readonly lastChangeLsn: Lsn
   readonly vectors: readonly { readonly target: FileSegment; readonly vector: DeletionVector }[]
-  /** Files that a TRUNCATE emptied. */
+  /** Files written early that have live rows. */
+  readonly early: readonly FileSegment[]
+  /** Files written early that have none. */
+  readonly useless: readonly FileSegment[]
+  /** Committed files that a TRUNCATE emptied. */
   readonly removed: readonly FileSegment[]
 }
 
@@ -46,8 +50,9 @@ export function freeze(state: MirrorState, lsn: Lsn): FrozenFlush {
   const { firstUncommittedLsn: firstChangeLsn, lastMarkLsn: lastChangeLsn } = state
   const generation = state.startGeneration()
   const files = [...state.files()]
+  const useless = generation.earlyFiles.filter((file) => file.deadFrom !== null || file.deadCount === file.file.recordCount)
   const vectors = files
-    .filter((file) => file.deadFrom === null && file.hasUncommittedDeletes)
+    .filter((file) => file.deadFrom === null && file.hasUncommittedDeletes && !useless.includes(file))
     .map((file) => ({
       target: file,
       vector: { dataFile: file.file.path, bitmap: file.dead.toPortable(), cardinality: file.dead.cardinality },
@@ -63,15 +68,21 @@ export function freeze(state: MirrorState, lsn: Lsn): FrozenFlush {
     firstChangeLsn,
     lastChangeLsn,
     vectors,
-    removed: files.filter((file) => file.deadFrom !== null),
+    early: generation.earlyFiles.filter((file) => !useless.includes(file)),
+    useless,
+    removed: files.filter((file) => file.deadFrom !== null && file.staged === null),
   }
 }
 
 /** Writes the live rows of the frozen segments as a data file and its sealed index. Runs beside applying. */
 export async function writeFlush(state: MirrorState, flush: FrozenFlush, sealedFiles: SealedFiles): Promise<WrittenFlush> {
   const parts = [...flush.deadAtFreeze].map(([segment, dead]) => livePart(segment, dead)).filter((part) => part.live.length > 0)
+  return { files: parts.length === 0 ? [] : [await writeParts(state, parts, sealedFiles)] }
+}
+
+/** Writes rows of segments as one data file and its sealed index. */
+export async function writeParts(state: MirrorState, parts: readonly LivePart[], sealedFiles: SealedFiles): Promise<WrittenFile> {
   const total = parts.reduce((sum, part) => sum + part.live.length, 0)
-  if (total === 0) return { files: [] }
   const newRows = new Map<MemorySegment, Int32Array>()
   const builder = new BatchBuilder(state.schema.fields, total)
   for (const part of parts) {
@@ -88,17 +99,17 @@ export async function writeFlush(state: MirrorState, flush: FrozenFlush, sealedF
   const indexRowIds = rowIdsForIndex(rowIds)
   const staged = await state.storage.writeFile({ rows, rowIds, lastUpdated: null })
   if (hashes) await sealedFiles.write(staged.path, hashes, indexRowIds)
-  return { files: [{ staged, newRows }] }
+  return { staged, newRows }
 }
 
 /** The rows of a segment that were alive. */
-interface LivePart {
+export interface LivePart {
   readonly segment: MemorySegment
   readonly rowCount: number
   readonly live: Uint32Array
 }
 
-function livePart(segment: MemorySegment, dead: RowBits): LivePart {
+export function livePart(segment: MemorySegment, dead: RowBits): LivePart {
   const { rowCount } = segment.buffer
   const live = new Uint32Array(rowCount - dead.count)
   for (let row = 0, next = 0; row < rowCount; row++) if (!dead.has(row)) live[next++] = row
@@ -123,12 +134,11 @@ export function adoptFlush(
     target.base = vector.bitmap
     target.baseCount = vector.cardinality
   }
-  for (const segment of [...flush.generation.segments, ...flush.removed]) state.segments.delete(segment.id)
+  for (const segment of [...flush.generation.segments, ...flush.removed, ...flush.useless]) state.segments.delete(segment.id)
+  for (const segment of flush.early) segment.becomeCommitted(committedFile(snapshot, segment.file.path))
   const placed = new Map<MemorySegment, { readonly file: FileSegment; readonly newRows: Int32Array }>()
   written.files.forEach(({ staged, newRows }, index) => {
-    const { path } = staged
-    const file = snapshot.files.find((candidate) => candidate.path === path)
-    assert(file !== undefined, 'a committed file is in the snapshot', { path })
+    const file = committedFile(snapshot, staged.path)
     const byId = new Map([...newRows].map(([segment, map]) => [segment.id, map]))
     const moved = movedDeletes(state, flush.endSeq, (segment, row) => byId.get(segment)?.[row] ?? -1)
     const segment = new FileSegment(state.newSegmentId(), file, indexes[index], null, moved)
@@ -144,6 +154,12 @@ export function adoptFlush(
   state.log.prune(flush.endSeq)
 }
 
+function committedFile(snapshot: TableSnapshot, path: string): DataFile {
+  const file = snapshot.files.find((candidate) => candidate.path === path)
+  assert(file !== undefined, 'a committed file is in the snapshot', { path })
+  return file
+}
+
 /** Rows that wait for the flush to know the `_row_id` of the row they replaced. */
 function resolveRowIds(
   state: MirrorState,
@@ -152,11 +168,12 @@ function resolveRowIds(
 ): void {
   for (const { buffer, pendingRowIds } of state.active.segments) {
     for (const [row, replaced] of pendingRowIds) {
-      const place = flush.generation.placeOf(replaced)
-      const target = placed.get(place.segment)
-      const newRow = target?.newRows[place.row] ?? -1
-      assert(newRow >= 0, 'a row replaced during a flush was alive when it was frozen', { segment: place.segment.id, row: place.row })
-      buffer.setRowId(row, target!.file.rowIdAt(newRow))
+      const { segment, row: old } = flush.generation.placeOf(replaced)
+      const target = segment.kind === 'file' ? null : placed.get(segment)
+      const file = segment.kind === 'file' ? segment : target?.file
+      const newRow = segment.kind === 'file' ? old : (target?.newRows[old] ?? -1)
+      assert(file !== undefined && newRow >= 0, 'a row replaced during a flush was alive when it was frozen', { segment: segment.id, old })
+      buffer.setRowId(row, file.rowIdAt(newRow))
     }
     pendingRowIds.clear()
   }

@@ -1,7 +1,17 @@
 import { ChangeOp, sliceBatch, type ChangeBatch, type Lsn } from '@moonlink/core'
 
-/** What waits until it is known whether it counts: changes of a table, or that it was truncated. */
-export type HeldChange = ChangeBatch | 'truncate'
+/** Within the open transaction the table loses its rows. */
+export interface Truncation {
+  readonly isTruncation: true
+  readonly openLsn?: Lsn | undefined
+}
+
+/** What may have to wait until it is known whether it counts. */
+export type HeldChange = ChangeBatch | Truncation
+
+export function isTruncation(change: HeldChange): change is Truncation {
+  return 'isTruncation' in change
+}
 
 /** A batch with memory of its own, so that it outlives the source's. */
 export function copyBatch(batch: ChangeBatch): ChangeBatch {
@@ -16,6 +26,7 @@ export function copyBatch(batch: ChangeBatch): ChangeBatch {
       changeCounts: [...batch.marks.changeCounts],
       commitTimesMs: [...batch.marks.commitTimesMs],
     },
+    openLsn: batch.openLsn,
   }
 }
 
@@ -33,6 +44,7 @@ export function dropThrough(batch: ChangeBatch, lsn: Lsn): ChangeBatch | null {
   const { rows, old } = countTaken(batch.ops, from)
   return {
     table: batch.table,
+    openLsn: batch.openLsn,
     ops: batch.ops.subarray(from),
     rows: sliceBatch(batch.rows, rows, batch.rows.length),
     old: sliceBatch(batch.old, old, batch.old.length),
@@ -58,8 +70,8 @@ function countTaken(ops: Uint8Array, count: number): { rows: number; old: number
   return { rows, old }
 }
 
-/** The bytes that a held batch keeps. */
-export function heldBytes(batch: ChangeBatch): number {
+/** Bytes of the batch's changes. */
+export function batchBytes(batch: ChangeBatch): number {
   let bytes = batch.ops.byteLength
   for (const part of [batch.rows, batch.old])
     for (const column of part.columns) bytes += column.values.byteLength + (column.offsets?.byteLength ?? 0)

@@ -8,6 +8,11 @@ export interface EngineLimits {
   readonly flushIntervalMs: number
   /** A mirror flushes once this many deletes of rows in files wait for a commit. */
   readonly flushDeletes: number
+  /**
+   * Where memory is short, the rows of a transaction that is still open become data files of about this many bytes in memory. An eighth
+   * of `memoryLimitBytes` at most, or the last one may not fit.
+   */
+  readonly earlyFileBytes: number
   /** All mirrors together, indexes included, stay below this: the source waits before it is passed. */
   readonly memoryLimitBytes: number
   readonly compaction: CompactionLimits
@@ -31,6 +36,7 @@ export const defaultEngineLimits: EngineLimits = {
   flushBytes: 128 * 1024 * 1024,
   flushIntervalMs: 5_000,
   flushDeletes: 500_000,
+  earlyFileBytes: 64 * 1024 * 1024,
   memoryLimitBytes: 1024 * 1024 * 1024,
   compaction: { enabled: true, smallFileBytes: 32 * 1024 * 1024, minFiles: 8, maxDeadRatio: 0.5, maxBytes: 256 * 1024 * 1024 },
   expiry: { minSnapshots: 5, maxAgeMs: 3_600_000, intervalMs: 60_000 },

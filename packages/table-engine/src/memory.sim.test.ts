@@ -1,11 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { appendValue, BatchBuilder, silentLogger, systemClock, systemRandom, type ChangeBatch, type TableSchema } from '@moonlink/core'
+import { appendValue, BatchBuilder, ChangeOp, silentLogger, systemClock, systemRandom, type ChangeBatch, type TableSchema } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { afterAll, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { readPlan } from './testing/scripted-table.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-memory-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
@@ -20,14 +21,14 @@ const schema: TableSchema = {
 }
 const ROWS = 5_000
 
-function inserts(first: number, endLsn: bigint): ChangeBatch {
+function inserts(first: number, endLsn: bigint | null): ChangeBatch {
   const rows = new BatchBuilder(schema.fields, ROWS)
   for (let row = 0; row < ROWS; row++) {
     appendValue(rows.builders[0], BigInt(first + row))
     appendValue(rows.builders[1], `a note of some length about row ${first + row}`)
   }
   const old = new BatchBuilder([schema.fields[0]]).view()
-  const marks = { endLsns: [endLsn], changeCounts: [ROWS], commitTimesMs: [0] }
+  const marks = endLsn === null ? { endLsns: [], changeCounts: [], commitTimesMs: [] } : { endLsns: [endLsn], changeCounts: [ROWS], commitTimesMs: [0] }
   return { table, ops: new Uint8Array(ROWS), rows: rows.view(), old, unchanged: [], marks }
 }
 
@@ -58,6 +59,69 @@ test('a table far larger than the memory limit passes below it, and the source w
   storage.failNext.length = 0
   await engine.flush()
   expect(storage.snapshot.files.reduce((sum, file) => sum + file.recordCount, 0)).toBe(batches * ROWS)
+  expect(engine.status()[0]).toMatchObject({ state: 'streaming', rows: batches * ROWS })
+  await engine.close()
+})
+
+test('a transaction far larger than the memory limit passes below it, and is seen all at once or not at all', async () => {
+  const memoryLimitBytes = 12 * 1024 * 1024
+  const storage = new MemoryTableStorage(table, schema)
+  const engine = new Engine({
+    clock: systemClock,
+    random: systemRandom,
+    logger: silentLogger,
+    indexDirectory: directory,
+    limits: { ...defaultEngineLimits, memoryLimitBytes, earlyFileBytes: memoryLimitBytes / 8, flushIntervalMs: 3_600_000 },
+  })
+  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  await mirror.finishCopy(0n)
+  const rowsSeen = async () => {
+    const lease = await engine.acquire({ tables: ['public.t'], lsn: null, timeoutMs: 1000 })
+    const rows = readPlan(lease.tables.get('public.t')!, storage).length
+    lease.release()
+    return rows
+  }
+  const mark = { ...inserts(0, 0n), ops: new Uint8Array(0), rows: new BatchBuilder(schema.fields).view() }
+  const end = async (endLsn: bigint) => {
+    await engine.apply({ kind: 'batch', batch: { ...mark, marks: { endLsns: [endLsn], changeCounts: [0], commitTimesMs: [0] } } })
+    await engine.apply({ kind: 'watermark', lsn: endLsn, sourceLsn: endLsn, commitTimeMs: null })
+  }
+  await engine.apply({ kind: 'batch', batch: inserts(0, 100n) })
+  await engine.apply({ kind: 'watermark', lsn: 100n, sourceLsn: 100n, commitTimeMs: null })
+  const batches = 150
+  let peak = 0
+  const send = async (from: number, openLsn: bigint) => {
+    for (let index = from; index < batches; index++) {
+      if (index % 40 === 20) storage.failNextWrites = 2
+      await engine.apply({ kind: 'batch', batch: { ...inserts(index * ROWS, null), openLsn } })
+      peak = Math.max(peak, engine.memoryBytes)
+    }
+  }
+  await send(1, 150n)
+  expect(peak).toBeLessThan(memoryLimitBytes)
+  expect(await rowsSeen()).toBe(ROWS)
+  const early = storage.unreferenced.length
+  expect(early).toBeGreaterThan(5)
+  // The stream is lost: the transaction comes again from its beginning, and what was written of it goes away.
+  expect(await engine.resetOpenTransaction()).toBe(false)
+  expect(storage.unreferenced).toEqual([])
+  if (engine.restartLsn() < 100n) await engine.apply({ kind: 'batch', batch: inserts(0, 100n) })
+  await engine.apply({ kind: 'watermark', lsn: 100n, sourceLsn: 100n, commitTimeMs: null })
+  await send(1, 150n)
+  // It changes what it has written itself, in files already.
+  const touched = { ...inserts(ROWS, null), ops: new Uint8Array(ROWS).fill(ChangeOp.update), openLsn: 150n }
+  await engine.apply({ kind: 'batch', batch: touched })
+  expect(peak).toBeLessThan(memoryLimitBytes)
+  expect(await rowsSeen()).toBe(ROWS)
+  await end(200n)
+  expect(await rowsSeen()).toBe(batches * ROWS)
+  const before = storage.retained().length
+  await engine.flush()
+  expect(await rowsSeen()).toBe(batches * ROWS)
+  expect(storage.retained().length - before).toBeLessThan(3)
+  expect(storage.retained()[0].lsn).toBe(200n)
+  expect(storage.unreferenced).toEqual([])
+  expect(storage.snapshot.vectors.reduce((sum, vector) => sum + vector.cardinality, 0)).toBe(ROWS)
   expect(engine.status()[0]).toMatchObject({ state: 'streaming', rows: batches * ROWS })
   await engine.close()
 })

@@ -115,9 +115,18 @@ export class MirrorState {
     this.openChanges++
   }
 
+  /** The file has the rows of a segment of the active generation, of a transaction that was open when it was begun. */
+  replaceByEarlyFile(segment: MemorySegment, file: FileSegment): void {
+    this.drop(segment)
+    this.active.earlyFiles.push(file)
+    this.segments.set(file.id, file)
+  }
+
   private drop(segment: MemorySegment): void {
+    const at = this.active.segments.indexOf(segment)
+    assert(at >= 0, 'only the active generation loses a segment', { segment: segment.id })
     this.segments.delete(segment.id)
-    this.active.segments.splice(this.active.segments.indexOf(segment), 1)
+    this.active.segments.splice(at, 1)
   }
 
   private newMemorySegment(): MemorySegment {
@@ -150,6 +159,13 @@ export class MirrorState {
   get byteSize(): number {
     let size = this.log.byteSize
     for (const segment of this.segments.values()) size += segment.byteSize
+    return size
+  }
+
+  /** Bytes of what no Iceberg commit has yet. */
+  get changeBytes(): number {
+    let size = this.log.byteSize
+    for (const segment of this.memory()) size += segment.byteSize
     return size
   }
 

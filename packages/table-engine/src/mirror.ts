@@ -11,6 +11,7 @@ import {
   type Logger,
   type Lsn,
   type StagedFile,
+  type TableCommit,
   type TableName,
   type TableSchema,
   type TableStorage,
@@ -22,7 +23,9 @@ import { commitPhase } from './commit-phase.ts'
 import { adoptCompaction, chooseCompaction, compactionLsn, writeCompaction } from './compaction.ts'
 import { CopiedRows } from './copied-rows.ts'
 import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } from './flush.ts'
-import { copyBatch, dropThrough, heldBytes, type HeldChange } from './held-batches.ts'
+import { cutOpenSegment, earlyWriteSizes, type EarlyWriteSizes } from './early-write.ts'
+import { EarlyWriter, type EarlyOutcome } from './early-writer.ts'
+import { copyBatch, dropThrough, batchBytes, isTruncation, type HeldChange } from './held-batches.ts'
 import type { EngineLimits } from './limits.ts'
 import { MirrorState } from './mirror-state.ts'
 import { Mutex } from './mutex.ts'
@@ -30,6 +33,7 @@ import { planMirror, planSnapshot } from './plan.ts'
 import { rangesBelow } from './ranges-below.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { FileSegment } from './segment.ts'
+import { StagedFiles } from './staged-files.ts'
 
 export interface MirrorSpec {
   readonly table: TableName
@@ -69,6 +73,8 @@ export interface MirrorHost {
   readonly limits: EngineLimits
   readonly sealedFiles: SealedFiles
   appliedLsn(): Lsn
+  /** How far the present stream has come: every change up to here has been given to the mirrors. Less than what was applied before it. */
+  streamedLsn(): Lsn
   newIncarnation(): string
   /** Data files that running reads hold. */
   leasedPaths(): ReadonlySet<string>
@@ -96,6 +102,11 @@ export class Mirror {
   /** Orders flushes, compactions and other commits. */
   private readonly jobs = new Mutex()
   private jobRunning = false
+  private readonly staged: StagedFiles
+  private readonly earlySizes: EarlyWriteSizes
+  private readonly early: EarlyWriter
+  /** A flush that an open transaction kept from starting; it starts where that ends. */
+  private wantsFlush = false
 
   private committed: Lsn | null
   private exactFrom: Lsn
@@ -138,12 +149,22 @@ export class Mirror {
       limits: host.limits,
       sealedFiles: host.sealedFiles,
     })
+    this.staged = new StagedFiles(host.sealedFiles.directory, spec.storage, host.logger)
+    this.earlySizes = earlyWriteSizes(host.limits.earlyFileBytes)
+    this.early = new EarlyWriter({
+      lock: this.lock,
+      state: () => (this.phase === 'streaming' ? this.state : null),
+      sizes: this.earlySizes,
+      sealedFiles: host.sealedFiles,
+      stagedFiles: this.staged,
+    })
   }
 
   /** Opens the mirror at its last Iceberg commit: files, vectors, key indexes (made again from the data where they are missing). */
   static async open(spec: MirrorSpec, host: MirrorHost): Promise<Mirror> {
     const mirror = new Mirror(spec, host)
     await host.sealedFiles.prepare()
+    await mirror.staged.open(spec.storage.snapshot.files.map((file) => file.path))
     if (mirror.committed === null) mirror.phase = 'copying'
     else await mirror.loadFiles()
     const pausedReason = spec.storage.snapshot.properties[PAUSED_PROPERTY]
@@ -180,6 +201,22 @@ export class Mirror {
     return this.state.openChanges > 0 || (this.held.length > 0 && this.phase === 'streaming')
   }
 
+  /** True where a flush has begun and not ended: one that failed is tried again. */
+  get isFlushing(): boolean {
+    return this.frozen !== null && this.phase === 'streaming'
+  }
+
+  /** Bytes of rows and deletes in memory: a flush frees them. */
+  get freeableBytes(): number {
+    const isIdle = this.state.isClean && this.frozen === null
+    return this.phase === 'streaming' && !isIdle ? this.state.changeBytes : 0
+  }
+
+  /** Flushes where the open transaction ends. */
+  flushSoon(): void {
+    this.wantsFlush = true
+  }
+
   /** True while changes wait in memory for the table's copy to end. */
   get isHoldingForCopy(): boolean {
     return this.phase === 'copying' && this.held.length > 0
@@ -190,7 +227,7 @@ export class Mirror {
     if (this.phase === 'paused' || this.phase === 'failed') return this.isPauseRecorded ? null : (this.committed ?? this.copyHoldLsn)
     if (this.phase === 'copying') return this.copyHoldLsn
     const idle = this.state.isClean && this.frozen === null && this.held.length === 0
-    return idle ? maxLsn(this.committed!, this.host.appliedLsn()) : this.committed!
+    return idle ? maxLsn(this.committed!, this.host.streamedLsn()) : this.committed!
   }
 
   async apply(batch: ChangeBatch): Promise<void> {
@@ -199,8 +236,21 @@ export class Mirror {
   }
 
   /** Within the open transaction the table loses every row it has so far; a batch with the transaction's mark follows. */
-  async truncate(): Promise<void> {
-    await this.take('truncate')
+  async truncate(openLsn: Lsn | undefined): Promise<void> {
+    await this.take({ isTruncation: true, openLsn })
+  }
+
+  /**
+   * Writes a part of the open transaction as a data file, in no snapshot yet, so that its memory is free. Throws where the storage does
+   * not take it; nothing is lost then.
+   */
+  async writeEarly(): Promise<EarlyOutcome> {
+    try {
+      return await this.early.write()
+    } catch (error) {
+      if (!isMoonlinkError(error) || (error.kind !== 'retry' && error.kind !== 'invalid')) this.fail(error)
+      throw error
+    }
   }
 
   private async take(change: HeldChange): Promise<void> {
@@ -209,10 +259,21 @@ export class Mirror {
       if (this.phase !== 'streaming') return
       try {
         await this.applyInOrder(change)
+        this.freezeIfWanted()
       } catch (error) {
         this.fail(error)
       }
     })
+    if (this.frozen !== null && !this.jobRunning) this.tick()
+  }
+
+  /** Where transactions follow each other so closely that one is always open, only here is a chance to freeze. */
+  private freezeIfWanted(): void {
+    if (!this.wantsFlush && !this.isFull) return
+    const isBusy = this.jobs.isBusy || this.early.isRunning || this.frozen !== null
+    if (isBusy || this.state.openChanges > 0 || this.state.isClean) return
+    this.wantsFlush = false
+    this.frozen = { flush: freeze(this.state, this.takenThrough), written: null }
   }
 
   /** Copied rows, before `finishCopy`; waits while files are being written. */
@@ -259,6 +320,7 @@ export class Mirror {
       if (error instanceof Error) this.host.logger.warn('the flush before a pause failed', { table: this.name, error: error.message })
       this.reason = `${code} ${reason}`
       await this.recordPause()
+      await this.abandonEarlyFiles()
     })
   }
 
@@ -323,8 +385,10 @@ export class Mirror {
   /** Goes back to the last Iceberg commit; the stream has to bring the rest again. */
   async reload(readableFrom: Lsn): Promise<void> {
     if (this.phase !== 'streaming') return
+    await this.early.settled()
     await this.jobs.run(() =>
       this.lock.run(async () => {
+        await this.abandonEarlyFiles()
         this.closeIndexes()
         this.frozen = null
         this.held = []
@@ -352,7 +416,7 @@ export class Mirror {
   }
 
   status(): MirrorStatus {
-    const files = [...this.state.files()]
+    const files = [...this.state.files()].filter((file) => file.staged === null)
     const { snapshot } = this.spec.storage
     return {
       table: this.table,
@@ -375,7 +439,19 @@ export class Mirror {
 
   /** Lets go of files and memory. Waits for a commit under way; flushes nothing. */
   async close(): Promise<void> {
+    await this.early.settled()
     await this.jobs.run(() => this.lock.run(() => this.closeIndexes()))
+  }
+
+  /** Lets go of files that no commit will take any more: of a transaction that does not come to its end here, or to a commit. */
+  async abandonEarlyFiles(): Promise<void> {
+    const tried = this.frozen ? [...this.frozen.flush.early.map(({ file }) => file), ...(this.frozen.written?.files ?? []).map(({ staged }) => staged)] : []
+    this.staged.abandon(
+      tried.map(({ path }) => path),
+      true,
+    )
+    this.staged.abandon([...this.state.active.earlyFiles].map(({ file }) => file.path))
+    await this.staged.removeAbandoned(this.host.leasedPaths())
   }
 
   private closeIndexes(): void {
@@ -399,19 +475,29 @@ export class Mirror {
     await this.host.sealedFiles.removeOthers(files.map((file) => file.path))
   }
 
-  private hold(change: HeldChange): void {
-    if (change === 'truncate') return void this.held.push(change)
-    const copy = copyBatch(change)
-    this.held.push(copy)
-    this.heldByteSize += heldBytes(copy)
+  /** Every change up to here has been applied. */
+  private get takenThrough(): Lsn {
+    return maxLsn(this.state.lastMarkLsn, this.host.streamedLsn())
   }
 
-  /** Drops what Iceberg has already; an open transaction waits until it is known where it ends. */
+  private hold(change: HeldChange): void {
+    if (isTruncation(change)) return void this.held.push(change)
+    const copy = copyBatch(change)
+    this.held.push(copy)
+    this.heldByteSize += batchBytes(copy)
+  }
+
+  /** Drops what Iceberg has already; an open transaction of which nothing tells that waits for its end. */
   private async applyInOrder(change: HeldChange): Promise<void> {
     if (!this.catchingUp) return this.applyNow(change)
-    if (change === 'truncate') return this.hold(change)
-    const [firstEnd] = change.marks.endLsns
-    if (firstEnd === undefined) return this.hold(change)
+    const firstEnd = isTruncation(change) ? undefined : change.marks.endLsns[0]
+    if (isTruncation(change) || firstEnd === undefined) {
+      if (change.openLsn === undefined) return this.hold(change)
+      // Nothing committed lies within a transaction, so one that ends behind `skipThrough` has no position before it.
+      if (change.openLsn < this.skipThrough) return
+      this.catchingUp = false
+      return this.applyNow(change)
+    }
     const waiting = this.held.splice(0)
     this.heldByteSize = 0
     if (firstEnd > this.skipThrough) {
@@ -421,34 +507,40 @@ export class Mirror {
     }
     const rest = dropThrough(change, this.skipThrough)
     if (rest === null) return
-    if (rest.marks.endLsns.length === 0) return this.hold(rest)
+    if (rest.marks.endLsns.length === 0) return this.applyInOrder(rest)
     this.catchingUp = false
     return this.applyNow(rest)
   }
 
   private async applyNow(change: HeldChange): Promise<void> {
-    if (change === 'truncate') this.state.truncate()
-    else await applyBatch(this.state, change)
+    if (isTruncation(change)) return this.state.truncate()
+    cutOpenSegment(this.state, this.earlySizes)
+    await applyBatch(this.state, change)
   }
 
   private isFlushDue(now: number): boolean {
     if (this.state.isClean || this.state.openChanges > 0) return false
+    return this.isFull || now - (this.dirtySinceMs ?? now) >= this.host.limits.flushIntervalMs
+  }
+
+  private get isFull(): boolean {
     const { limits } = this.host
-    const { active } = this.state
-    return (
-      active.rowCount >= limits.flushRows ||
-      active.usedBytes >= limits.flushBytes ||
-      this.state.fileDeletes >= limits.flushDeletes ||
-      now - (this.dirtySinceMs ?? now) >= limits.flushIntervalMs
-    )
+    const { active, fileDeletes } = this.state
+    return active.rowCount >= limits.flushRows || active.usedBytes >= limits.flushBytes || fileDeletes >= limits.flushDeletes
   }
 
   /** Flushes once; false where an open transaction keeps it from starting. A failed flush stays frozen and is tried again. */
   private async flushJob(): Promise<boolean> {
     if (this.frozen === null) {
-      const frozen = await this.lock.run(() => {
-        if (this.state.openChanges > 0) return 'open'
-        return this.state.isClean ? 'clean' : freeze(this.state, maxLsn(this.state.lastMarkLsn, this.host.appliedLsn()))
+      // What is being written early belongs to the generation that would be frozen.
+      while (this.early.isRunning) await this.early.settled()
+      const frozen = await this.lock.run(async () => {
+        if (this.state.openChanges > 0 || this.early.isRunning) {
+          this.wantsFlush = true
+          return 'open'
+        }
+        this.wantsFlush = false
+        return this.state.isClean ? 'clean' : freeze(this.state, this.takenThrough)
       })
       if (frozen === 'open') return false
       if (frozen === 'clean') return true
@@ -462,6 +554,8 @@ export class Mirror {
       this.dirtySinceMs = null
       return true
     } catch (error) {
+      // A restart before the next try would leave them behind.
+      await this.staged.add(this.frozen.written?.files.map(({ staged }) => staged.path) ?? [])
       if (isMoonlinkError(error) && (error.kind === 'retry' || error.kind === 'invalid')) this.retryLater(error)
       else this.fail(error)
       throw error
@@ -476,7 +570,7 @@ export class Mirror {
     const snapshot = await commitPhase(this.host, this.name, 'commit', () =>
       storage.commit({
         kind: 'append',
-        addFiles: written.files.map(({ staged }) => staged),
+        addFiles: [...flush.early.map(({ staged }) => staged!), ...written.files.map(({ staged }) => staged)],
         removeFiles: flush.removed.map(({ file }) => file.path),
         vectors: flush.vectors.map(({ vector }) => vector),
         lsn: flush.lsn,
@@ -484,7 +578,10 @@ export class Mirror {
         lastChangeLsn: flush.lastChangeLsn,
       }),
     )
-    const rows = written.files.reduce((sum, { staged }) => sum + staged.recordCount, 0)
+    const rows = [...flush.early.map(({ file }) => file), ...written.files.map(({ staged }) => staged)].reduce(
+      (sum, { recordCount }) => sum + recordCount,
+      0,
+    )
     this.host.telemetry.count('moonlink_commits_total', 1, { table: this.name, kind: 'flush' })
     this.host.telemetry.count('moonlink_flushed_rows_total', rows, { table: this.name })
     const indexes = await Promise.all(written.files.map(({ staged }) => this.openIndexOf(staged, snapshot.files)))
@@ -494,7 +591,11 @@ export class Mirror {
       this.exactFrom = flush.lastChangeLsn
       this.frozen = null
     })
-    await this.letGoOf(flush.removed)
+    await this.staged.take([...flush.early.map(({ file }) => file.path), ...written.files.map(({ staged }) => staged.path)])
+    this.staged.settleDoubts()
+    this.staged.abandon(flush.useless.map(({ file }) => file.path))
+    await this.letGoOf([...flush.removed, ...flush.useless])
+    await this.staged.removeAbandoned(this.host.leasedPaths())
   }
 
   /** Frees what segments held that are no longer among those of the state. */
@@ -537,13 +638,22 @@ export class Mirror {
   private async compact(sources: readonly FileSegment[]): Promise<void> {
     const { storage } = this.spec
     const written = await writeCompaction(this.state, sources, this.host.sealedFiles)
-    const snapshot = await storage.commit({
+    const addFiles = written.staged ? [written.staged] : []
+    const commit: TableCommit = {
       kind: 'replace',
-      addFiles: written.staged ? [written.staged] : [],
+      addFiles,
       removeFiles: sources.map((source) => source.file.path),
       vectors: [],
       lsn: compactionLsn(this.committed),
       lastChangeLsn: this.exactFrom,
+    })
+    }
+    const snapshot = await storage.commit(commit).catch(async (error: unknown) => {
+      // The next compaction chooses anew.
+      const paths = addFiles.map(({ path }) => path)
+      await this.staged.add(paths)
+      this.staged.abandon(paths, true)
+      throw error
     })
     const index = await this.openIndexOf(written.staged, snapshot.files)
     await this.lock.run(() => adoptCompaction(this.state, written, snapshot, index))

@@ -15,6 +15,7 @@ export function planMirror(state: MirrorState, lsn: Lsn): TablePlan {
   for (const segment of state.segments.values()) {
     if (segment.deadFrom?.isAtOrBefore(lsn)) continue
     if (segment.kind === 'file') {
+      if (segment.visibleFrom !== null && !segment.visibleFrom.isAtOrBefore(lsn)) continue
       const { path, sizeBytes, recordCount } = segment.file
       files.push({ segment: segment.id, path, sizeBytes, recordCount, hasDeletes: segment.deadCount > 0 })
       if (segment.base) bases.set(segment.id, segment.base)

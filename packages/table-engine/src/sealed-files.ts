@@ -5,9 +5,11 @@ import { selectFields, type DataFile, type TableStorage } from '@moonlink/core'
 import { BlockCache, SealedKeyIndex, writeSealedIndex, type KeyHashes } from '@moonlink/pk-index'
 import type { Identity } from './mirror-state.ts'
 
+const INDEX_SUFFIX = '.idx'
+
 /** The sealed key indexes of one mirror's data files, on local disk. They can always be made again from the data. */
 export class SealedFiles {
-  private readonly directory: string
+  readonly directory: string
   private readonly cache: BlockCache
 
   constructor(directory: string, cache: BlockCache) {
@@ -23,7 +25,7 @@ export class SealedFiles {
     await writeSealedIndex({ path: this.pathOf(dataFile), dataFile, hashes, rowIds })
   }
 
-  async open(file: DataFile): Promise<SealedKeyIndex | null> {
+  async open(file: Pick<DataFile, 'path' | 'recordCount'>): Promise<SealedKeyIndex | null> {
     return SealedKeyIndex.open(this.pathOf(file.path), { dataFile: file.path, recordCount: file.recordCount }, this.cache)
   }
 
@@ -45,7 +47,7 @@ export class SealedFiles {
   async removeOthers(dataFiles: readonly string[]): Promise<void> {
     const keep = new Set(dataFiles.map((path) => basename(this.pathOf(path))))
     for (const name of await readdir(this.directory)) {
-      if (!keep.has(name)) await SealedKeyIndex.remove(join(this.directory, name))
+      if (name.includes(INDEX_SUFFIX) && !keep.has(name)) await SealedKeyIndex.remove(join(this.directory, name))
     }
   }
 
@@ -68,6 +70,6 @@ export class SealedFiles {
   }
 
   private pathOf(dataFile: string): string {
-    return join(this.directory, `${createHash('sha256').update(dataFile).digest('hex').slice(0, 32)}.idx`)
+    return join(this.directory, `${createHash('sha256').update(dataFile).digest('hex').slice(0, 32)}${INDEX_SUFFIX}`)
   }
 }

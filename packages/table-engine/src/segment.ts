@@ -1,5 +1,5 @@
-import type { RowBuffer } from '@moonlink/arrow-buffer'
-import type { DataFile, Lsn, SegmentId } from '@moonlink/core'
+import { NO_ROW_ID, type RowBuffer } from '@moonlink/arrow-buffer'
+import type { DataFile, Lsn, SegmentId, StagedFile } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import { MemoryKeyIndex, type SealedKeyIndex } from '@moonlink/pk-index'
 
@@ -59,11 +59,15 @@ export class MemorySegment {
   }
 }
 
-/** A data file of the Iceberg table. */
+/** A data file of the Iceberg table, or one that was written before its transaction ended and that the next flush commits. */
 export class FileSegment {
   readonly kind = 'file'
   readonly id: SegmentId
-  readonly file: DataFile
+  file: DataFile
+  /** What to commit; null once that is done. */
+  staged: StagedFile | null = null
+  /** Where `staged`: nobody sees the segment before this. */
+  visibleFrom: TransactionEnd | null = null
   readonly index: SealedKeyIndex | null
   /** Every dead row, those not committed yet included. */
   readonly dead: PositionSet
@@ -106,10 +110,18 @@ export class FileSegment {
     return (this.index?.byteSize ?? 0) + this.dead.byteSize + (this.base?.byteLength ?? 0)
   }
 
-  /** `_row_id` of a row of this file. */
+  /** Iceberg has the file now. */
+  becomeCommitted(file: DataFile): void {
+    this.file = file
+    this.staged = null
+    this.visibleFrom = null
+  }
+
+  /** `_row_id` of a row of this file; `NO_ROW_ID` where Iceberg has not given it one yet. */
   rowIdAt(row: number): number {
-    const stored = this.index ? this.index.rowIdAt(row) : -1
-    return stored >= 0 ? stored : this.file.firstRowId + row
+    const stored = this.index ? this.index.rowIdAt(row) : NO_ROW_ID
+    if (stored >= 0) return stored
+    return this.staged === null ? this.file.firstRowId + row : NO_ROW_ID
   }
 }
 

@@ -40,6 +40,8 @@ export class MemoryTableStorage implements TableStorage {
   snapshot: TableSnapshot
   /** Outcomes of the next commits: fail without effect, or fail after it. */
   readonly failNext: ('before' | 'after')[] = []
+  /** How many of the next writes of files fail. */
+  failNextWrites = 0
   private readonly stored = new Map<string, StoredFile>()
   private history: { snapshot: TableSnapshot; stamp: StampedCommit; timestampMs: number }[] = []
   private nextFile = 1
@@ -61,6 +63,10 @@ export class MemoryTableStorage implements TableStorage {
   }
 
   async writeFile(rows: RowsToWrite): Promise<StagedFile> {
+    if (this.failNextWrites > 0) {
+      this.failNextWrites--
+      throw new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'the store is away')
+    }
     const path = `memory://data/${this.nextFile++}`
     this.stored.set(path, {
       rows: sliceBatch(rows.rows, 0, rows.rows.length),
@@ -74,6 +80,8 @@ export class MemoryTableStorage implements TableStorage {
     const fails = this.failNext.shift()
     if (fails === 'before') throw new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'the store is away')
     const removed = new Set(commit.removeFiles)
+    for (const path of removed)
+      if (!this.snapshot.files.some((file) => file.path === path)) throw new MoonlinkError('conflict', 'FILE_GONE', `no data file ${path}`)
     this.sequenceNumber++
     const added = commit.addFiles.map((file): DataFile => {
       const firstRowId = this.nextRowId
@@ -109,6 +117,14 @@ export class MemoryTableStorage implements TableStorage {
     this.history.unshift({ snapshot: this.snapshot, stamp, timestampMs: this.sequenceNumber })
     if (fails === 'after') throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', 'the answer was lost')
     return this.snapshot
+  }
+
+  async discard(paths: readonly string[]): Promise<void> {
+    for (const path of paths) {
+      const isUsed = this.history.some(({ snapshot }) => snapshot.files.some((file) => file.path === path))
+      if (isUsed) throw new MoonlinkError('bug', 'FILE_USED', `${path} is in a snapshot`)
+      this.stored.delete(path)
+    }
   }
 
   async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
@@ -172,6 +188,12 @@ export class MemoryTableStorage implements TableStorage {
   /** Rows of a file, for readers of plans. */
   rowsOf(path: string): ColumnBatch {
     return this.file(path).rows
+  }
+
+  /** Paths of files that are there and that no snapshot kept so far names. */
+  get unreferenced(): string[] {
+    const named = new Set([this.snapshot, ...this.history.map(({ snapshot }) => snapshot)].flatMap(({ files }) => files.map((file) => file.path)))
+    return [...this.stored.keys()].filter((path) => !named.has(path))
   }
 
   /** `_row_id` of a row of a current file. */

@@ -1,6 +1,8 @@
 import type { EngineLimits } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 
+const EARLY_FILE_BYTES = 64 * 1024 * 1024
+
 /** The engine's thresholds from the configuration. */
 export function engineLimits({ flush, memory, compaction, expiry }: Config): EngineLimits {
   return {
@@ -8,6 +10,7 @@ export function engineLimits({ flush, memory, compaction, expiry }: Config): Eng
     flushBytes: flush.bytes,
     flushIntervalMs: flush.intervalMs,
     flushDeletes: flush.deletes,
+    earlyFileBytes: Math.min(EARLY_FILE_BYTES, memory.limitBytes / 8),
     memoryLimitBytes: memory.limitBytes,
     compaction: {
       enabled: compaction.enabled,

@@ -57,6 +57,10 @@ export class RecopiedStorage implements TableStorage {
     return snapshot
   }
 
+  discard(paths: readonly string[]): Promise<void> {
+    return this.#inner.discard(paths)
+  }
+
   setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
     return this.#inner.setProperties(properties)
   }

@@ -88,7 +88,7 @@ export interface TableCommit {
 /**
  * One mirror's Iceberg table. One caller at a time: calls of `commit`, `setProperties` and `expire` must not overlap.
  *
- * Not promised: that a staged file is ever removed if no commit takes it (see `expire`).
+ * Not promised: that a staged file is ever removed if no commit takes it and nobody discards it.
  */
 export interface TableStorage {
   readonly table: TableName
@@ -104,6 +104,11 @@ export interface TableStorage {
    * `conflict` where another writer changed our files, `fenced` where another owner took over.
    */
   commit(commit: TableCommit): Promise<TableSnapshot>
+  /**
+   * Removes files that `writeFile` wrote. Only for those that no snapshot names, nor any commit still under way. Fine where one is gone
+   * already.
+   */
+  discard(paths: readonly string[]): Promise<void>
   setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot>
   /**
    * Reads columns of whole files, in row order, in batches, whatever schema they were written with: fields are matched by id, a missing one

@@ -32,8 +32,11 @@ import { commitProperties } from './commit-properties.ts'
 import { expireSnapshots } from './expire.ts'
 import type { Head } from './foreign-changes.ts'
 import { findSnapshot, loadState } from './load-state.ts'
+import { mapConcurrent } from './map-concurrent.ts'
 import type { Committer, StorageParts } from './storage-parts.ts'
 import { checkWritable, currentSchemaJson, directoriesOf, EMPTY_STATE, snapshotSchemaJson, type TableState } from './table-state.ts'
+
+const CONCURRENT_DELETES = 8
 
 /** One mirror's Iceberg table (see `TableStorage`), its current snapshot held in memory. Made by `openTableStorage`. */
 export class IcebergTableStorage implements TableStorage {
@@ -80,6 +83,13 @@ export class IcebergTableStorage implements TableStorage {
       const head = await commitSnapshot(this.committer, this.head, commit)
       if (commit.schema !== undefined) this.identifierFieldIds = commit.schema.identifierFieldIds
       return this.adopt(head)
+    })
+  }
+
+  async discard(paths: readonly string[]): Promise<void> {
+    await mapConcurrent(paths, CONCURRENT_DELETES, async (path) => {
+      assert(!this.head.state.files.has(path), 'a discarded file is in no snapshot', { path })
+      await this.parts.store.delete(path)
     })
   }
 

@@ -1,4 +1,4 @@
-import type { SourceEvent } from '@moonlink/core'
+import type { Lsn, SourceEvent } from '@moonlink/core'
 import type { ChangeBuffers, TableChanges } from './table-changes.ts'
 
 interface Entry {
@@ -24,9 +24,11 @@ export class EventQueue {
   }
 
   /** The table's changes of the open transaction; those of ended ones were pushed before. */
-  pushOpen(changes: TableChanges): void {
+  pushOpen(changes: TableChanges, openLsn: Lsn): void {
     const buffers = changes.swap()
-    if (buffers !== null) this.open.push(batchEntry(changes, buffers))
+    if (buffers === null) return
+    const { event } = batchEntry(changes, buffers)
+    this.open.push({ event: { ...event, batch: { ...event.batch, openLsn } }, changes, buffers })
   }
 
   push(event: SourceEvent): void {
@@ -64,6 +66,6 @@ export class EventQueue {
   }
 }
 
-function batchEntry(changes: TableChanges, buffers: ChangeBuffers): Entry {
-  return { event: { kind: 'batch', batch: buffers.view(changes.table) }, changes, buffers }
+function batchEntry(changes: TableChanges, buffers: ChangeBuffers) {
+  return { event: { kind: 'batch', batch: buffers.view(changes.table) } as const, changes, buffers }
 }

@@ -368,7 +368,7 @@ export class PgoutputDecoder {
       this.flush(relation.table)
       tables.push(relation.table.mirrored.table)
     }
-    if (tables.length > 0) this.events.push({ kind: 'truncate', tables })
+    if (tables.length > 0) this.events.push({ kind: 'truncate', tables, openLsn: this.commitLsn })
   }
 
   private makeDirty(table: TableState): void {
@@ -380,6 +380,6 @@ export class PgoutputDecoder {
   /** Moves what the table has into the queue of events. */
   private flush(table: TableState): void {
     this.events.pushEnded(table.changes)
-    this.events.pushOpen(table.changes)
+    this.events.pushOpen(table.changes, this.commitLsn)
   }
 }

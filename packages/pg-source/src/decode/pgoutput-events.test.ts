@@ -148,7 +148,7 @@ describe('truncate', () => {
       commit(1n, 2n),
     )
     expect(events.map((event) => event.kind)).toEqual(['batch', 'truncate', 'batch', 'batch', 'watermark'])
-    expect(events[1]).toEqual({ kind: 'truncate', tables: [orders.table, lines.table] })
+    expect(events[1]).toEqual({ kind: 'truncate', tables: [orders.table, lines.table], openLsn: 1n })
     expect(events[3]?.kind === 'batch' && plain(events[3].batch)).toMatchObject({ rows: [], endLsns: [2n], changeCounts: [0] })
     expect(events[2]?.kind === 'batch' && plain(events[2].batch)).toMatchObject({ rows: [[2, 'b', 1n]], endLsns: [2n], changeCounts: [1] })
   })

@@ -1,0 +1,91 @@
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Logger, TableStorage } from '@moonlink/core'
+
+/**
+ * The data files of one mirror that were written and that no commit has taken yet. Their paths are kept on local disk, so that what a
+ * crash leaves behind is removed by the next process. A lost list costs space in the warehouse, nothing else.
+ */
+export class StagedFiles {
+  private readonly directory: string
+  private readonly storage: Pick<TableStorage, 'discard'>
+  private readonly logger: Logger
+  private listed = new Set<string>()
+  /** Files that no commit will take. */
+  private readonly abandoned = new Set<string>()
+  /** The same, but a commit that named them was tried, and its outcome may be unknown. */
+  private readonly doubtful = new Set<string>()
+
+  constructor(directory: string, storage: Pick<TableStorage, 'discard'>, logger: Logger) {
+    this.directory = directory
+    this.storage = storage
+    this.logger = logger
+  }
+
+  /** Finds what an earlier process left; `committed` are the files that a snapshot has. */
+  async open(committed: readonly string[]): Promise<void> {
+    const taken = new Set(committed)
+    this.listed = new Set((await this.read()).filter((path) => !taken.has(path)))
+    for (const path of this.listed) this.doubtful.add(path)
+  }
+
+  async add(paths: readonly string[]): Promise<void> {
+    const known = this.listed.size
+    for (const path of paths) this.listed.add(path)
+    if (this.listed.size > known) await this.write()
+  }
+
+  /** A commit has taken them. */
+  async take(paths: readonly string[]): Promise<void> {
+    const had = paths.filter((path) => this.listed.delete(path))
+    if (had.length > 0) await this.write()
+  }
+
+  /** No commit will take them. They stay until `removeAbandoned`; where one was tried, until another has succeeded. */
+  abandon(paths: readonly string[], wasTried = false): void {
+    for (const path of paths) (wasTried ? this.doubtful : this.abandoned).add(path)
+  }
+
+  /** A commit succeeded: no earlier one can still land. */
+  settleDoubts(): void {
+    for (const path of this.doubtful) this.abandoned.add(path)
+    this.doubtful.clear()
+  }
+
+  /** Removes what was abandoned and nobody reads. */
+  async removeAbandoned(inUse: ReadonlySet<string>): Promise<void> {
+    const paths = [...this.abandoned].filter((path) => !inUse.has(path))
+    if (paths.length === 0) return
+    try {
+      await this.storage.discard(paths)
+      for (const path of paths) this.abandoned.delete(path)
+      await this.take(paths)
+    } catch (error) {
+      this.logger.warn('files of an abandoned transaction were not removed; tried again later', { files: paths.length, error: String(error) })
+    }
+  }
+
+  private get path(): string {
+    return join(this.directory, 'staged.json')
+  }
+
+  private async read(): Promise<string[]> {
+    try {
+      const paths: unknown = JSON.parse(await readFile(this.path, 'utf8'))
+      return Array.isArray(paths) ? paths.filter((path) => typeof path === 'string') : []
+    } catch {
+      return []
+    }
+  }
+
+  private async write(): Promise<void> {
+    try {
+      if (this.listed.size === 0) return await rm(this.path, { force: true })
+      await mkdir(this.directory, { recursive: true })
+      await writeFile(`${this.path}.tmp`, JSON.stringify([...this.listed]))
+      await rename(`${this.path}.tmp`, this.path)
+    } catch (error) {
+      this.logger.warn('the list of files not committed yet could not be written', { path: this.path, error: String(error) })
+    }
+  }
+}
