@@ -646,7 +646,6 @@ export class Mirror {
       vectors: [],
       lsn: compactionLsn(this.committed),
       lastChangeLsn: this.exactFrom,
-    })
     }
     const snapshot = await storage.commit(commit).catch(async (error: unknown) => {
       // The next compaction chooses anew.
