@@ -163,7 +163,12 @@ class Run {
         await this.engine.mirror('public.t')!.writeEarly()
         return
       case 'write early beside':
-        this.beside.push(this.engine.mirror('public.t')!.writeEarly().then(() => undefined))
+        this.beside.push(
+          this.engine
+            .mirror('public.t')!
+            .writeEarly()
+            .then(() => undefined),
+        )
         return
       case 'fail before':
         this.storage.failNext.push('before')

@@ -1,5 +1,14 @@
 import { NO_ROW_ID } from '@moonlink/arrow-buffer'
-import { assert, BatchBuilder, selectFields, type DataFile, type DeletionVector, type Lsn, type StagedFile, type TableSnapshot } from '@moonlink/core'
+import {
+  assert,
+  BatchBuilder,
+  selectFields,
+  type DataFile,
+  type DeletionVector,
+  type Lsn,
+  type StagedFile,
+  type TableSnapshot,
+} from '@moonlink/core'
 import type { KeyHashes, SealedKeyIndex } from '@moonlink/pk-index'
 import type { Generation } from './generation.ts'
 import type { MirrorState } from './mirror-state.ts'

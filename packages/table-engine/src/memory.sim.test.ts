@@ -1,7 +1,16 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { appendValue, BatchBuilder, ChangeOp, silentLogger, systemClock, systemRandom, type ChangeBatch, type TableSchema } from '@moonlink/core'
+import {
+  appendValue,
+  BatchBuilder,
+  ChangeOp,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  type ChangeBatch,
+  type TableSchema,
+} from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { afterAll, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
@@ -28,7 +37,8 @@ function inserts(first: number, endLsn: bigint | null): ChangeBatch {
     appendValue(rows.builders[1], `a note of some length about row ${first + row}`)
   }
   const old = new BatchBuilder([schema.fields[0]]).view()
-  const marks = endLsn === null ? { endLsns: [], changeCounts: [], commitTimesMs: [] } : { endLsns: [endLsn], changeCounts: [ROWS], commitTimesMs: [0] }
+  const marks =
+    endLsn === null ? { endLsns: [], changeCounts: [], commitTimesMs: [] } : { endLsns: [endLsn], changeCounts: [ROWS], commitTimesMs: [0] }
   return { table, ops: new Uint8Array(ROWS), rows: rows.view(), old, unchanged: [], marks }
 }
 

@@ -445,7 +445,9 @@ export class Mirror {
 
   /** Lets go of files that no commit will take any more: of a transaction that does not come to its end here, or to a commit. */
   async abandonEarlyFiles(): Promise<void> {
-    const tried = this.frozen ? [...this.frozen.flush.early.map(({ file }) => file), ...(this.frozen.written?.files ?? []).map(({ staged }) => staged)] : []
+    const tried = this.frozen
+      ? [...this.frozen.flush.early.map(({ file }) => file), ...(this.frozen.written?.files ?? []).map(({ staged }) => staged)]
+      : []
     this.staged.abandon(
       tried.map(({ path }) => path),
       true,

@@ -61,7 +61,10 @@ export class StagedFiles {
       for (const path of paths) this.abandoned.delete(path)
       await this.take(paths)
     } catch (error) {
-      this.logger.warn('files of an abandoned transaction were not removed; tried again later', { files: paths.length, error: String(error) })
+      this.logger.warn('files of an abandoned transaction were not removed; tried again later', {
+        files: paths.length,
+        error: String(error),
+      })
     }
   }
 

@@ -192,7 +192,9 @@ export class MemoryTableStorage implements TableStorage {
 
   /** Paths of files that are there and that no snapshot kept so far names. */
   get unreferenced(): string[] {
-    const named = new Set([this.snapshot, ...this.history.map(({ snapshot }) => snapshot)].flatMap(({ files }) => files.map((file) => file.path)))
+    const named = new Set(
+      [this.snapshot, ...this.history.map(({ snapshot }) => snapshot)].flatMap(({ files }) => files.map((file) => file.path)),
+    )
     return [...this.stored.keys()].filter((path) => !named.has(path))
   }
 
