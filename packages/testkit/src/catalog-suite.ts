@@ -224,6 +224,25 @@ function describeSnapshots(fixture: Fixture): void {
     })
   })
 
+  test('a schema with a default comes with the snapshot made under it; one that the table had is taken up again', async () => {
+    const { table, loaded } = await fixture.created()
+    const added = { id: 20, name: 'note', required: true, type: 'string', 'initial-default': 'none', 'write-default': 'none' }
+    const wider = { ...SCHEMA, fields: [...SCHEMA.fields, added] }
+    const widening = [
+      { action: 'add-schema', schema: wider, 'last-column-id': 20 },
+      { action: 'set-current-schema', 'schema-id': -1 },
+    ]
+    const first = await fixture
+      .catalog()
+      .commit(table, [mainIs(null)], [...widening, ...addSnapshot(loaded, { index: 0, rows: 1, schemaId: 1 })])
+    expect(schemaOf(first)['fields']).toContainEqual(added)
+    const back = { action: 'set-current-schema', 'schema-id': 0 }
+    const second = await fixture.catalog().commit(table, [], [back, ...addSnapshot(first, { index: 1, rows: 1 })])
+    expect(second.metadata).toMatchObject({ 'current-schema-id': 0, 'last-column-id': 20 })
+    expect(second.metadata['schemas']).toHaveLength(2)
+    expect(second.metadata['snapshots']).toMatchObject([{ 'schema-id': 1 }, { 'schema-id': 0 }])
+  })
+
   test('a snapshot whose sequence number or first row id was passed meanwhile is a conflict', async () => {
     const { table, loaded } = await fixture.created()
     await fixture.catalog().commit(table, [], addSnapshot(loaded, { index: 0, rows: 10 }))
@@ -302,7 +321,10 @@ function mainIs(snapshotId: bigint | null): JsonObject {
 }
 
 /** A snapshot of `rows` new rows on top of `base`, as updates. No catalog looks into its manifest list. */
-function addSnapshot(base: LoadedTable, { index, rows }: { readonly index: 0 | 1; readonly rows: number }): JsonObject[] {
+function addSnapshot(
+  base: LoadedTable,
+  { index, rows, schemaId = 0 }: { readonly index: 0 | 1; readonly rows: number; readonly schemaId?: number },
+): JsonObject[] {
   const { location, 'last-sequence-number': sequenceNumber, 'last-updated-ms': updatedMs } = base.metadata
   const parent = base.metadata['current-snapshot-id'] ?? null
   const id = SNAPSHOT_IDS[index]
@@ -312,7 +334,7 @@ function addSnapshot(base: LoadedTable, { index, rows }: { readonly index: 0 | 1
     'sequence-number': Number(sequenceNumber) + 1,
     'timestamp-ms': Number(updatedMs) + 1,
     'manifest-list': `${location as string}/metadata/snap-${id}-1-none.avro`,
-    'schema-id': 0,
+    'schema-id': schemaId,
     'first-row-id': base.metadata['next-row-id'] ?? 0,
     'added-rows': rows,
     summary: { operation: 'append', 'added-records': String(rows), 'moonlink.lsn': `0/${index}` },
