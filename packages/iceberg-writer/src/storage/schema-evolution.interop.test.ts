@@ -39,7 +39,13 @@ const text: FieldType = { kind: 'string' }
 const decimal = (precision: number): FieldType => ({ kind: 'decimal', precision, scale: 2 })
 
 const FIRST: TableSchema = {
-  fields: [key({ kind: 'int' }), field(2, 'name', text), field(3, 'price', decimal(5)), field(4, 'ratio', { kind: 'float' }), field(5, 'gone', text)],
+  fields: [
+    key({ kind: 'int' }),
+    field(2, 'name', text),
+    field(3, 'price', decimal(5)),
+    field(4, 'ratio', { kind: 'float' }),
+    field(5, 'gone', text),
+  ],
   identifierFieldIds: [1],
 }
 /** `name` is renamed, `gone` dropped, one column of each type added with a default. */
@@ -143,7 +149,7 @@ print('RESULT ' + json.dumps(out))
 `
 
 const readers = {
-  'PyIceberg': (moments: readonly Moment[]) =>
+  PyIceberg: (moments: readonly Moment[]) =>
     program(
       'venv',
       readAll(
@@ -156,7 +162,7 @@ def rows(m, snapshot):
 `,
       ),
     ),
-  'DuckDB': (moments: readonly Moment[]) =>
+  DuckDB: (moments: readonly Moment[]) =>
     program(
       'venv',
       readAll(
@@ -175,7 +181,7 @@ def rows(m, snapshot):
 `,
       ),
     ),
-  'Spark': (moments: readonly Moment[]) =>
+  Spark: (moments: readonly Moment[]) =>
     program(
       'venv-spark',
       readAll(
