@@ -245,7 +245,7 @@ export class Engine implements LeaseSource {
   }
 
   async acquire(request: AcquireRequest): Promise<Lease> {
-    const mirrors = request.tables.map((name) => this.readable(name))
+    const mirrors = request.tables.map((name) => this.readable(name, request.lsn))
     if (request.lsn === null) {
       const needed = [this.latestFrom, ...mirrors.flatMap((mirror) => [mirror.readableFrom, mirror.floor])].reduce(maxLsn, 0n)
       await this.waitApplied(needed, request.timeoutMs)
@@ -307,11 +307,17 @@ export class Engine implements LeaseSource {
     }
   }
 
-  private readable(name: string): Mirror {
+  private readable(name: string, lsn: Lsn | null): Mirror {
     const mirror = this.mirrors.get(name)
     if (!mirror) {
       const known = [...this.mirrors.keys()].join(', ') || 'none'
       throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored (mirrored: ${known})`)
+    }
+    const held = mirror.readableWhileResyncing
+    if (held !== null) {
+      if (lsn !== null && lsn <= held) return mirror
+      const until = `${name} is made equal to its source again: ${mirror.pauseReason ?? ''}. Until then it can be read at ${formatLsn(held)} (--at-lsn)`
+      throw new MoonlinkError('retry', 'TABLE_RESYNCING', until)
     }
     if (mirror.currentPhase === 'copying')
       throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming`)

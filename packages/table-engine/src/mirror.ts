@@ -23,6 +23,7 @@ import { commitPhase } from './commit-phase.ts'
 import { adoptCompaction, chooseCompaction, compactionLsn, writeCompaction } from './compaction.ts'
 import { CopiedRows } from './copied-rows.ts'
 import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } from './flush.ts'
+import { Difference } from './difference.ts'
 import { cutOpenSegment, earlyWriteSizes, type EarlyWriteSizes } from './early-write.ts'
 import { EarlyWriter, type EarlyOutcome } from './early-writer.ts'
 import { copyBatch, dropThrough, batchBytes, isTruncation, type HeldChange } from './held-batches.ts'
@@ -83,6 +84,11 @@ export interface MirrorHost {
 /** Table property that says why a mirror is paused; empty or absent while it is not. */
 export const PAUSED_PROPERTY = 'moonlink.paused-reason'
 
+/** Table property that says why a mirror has to be made equal to its source again; empty or absent where it need not. */
+export const RESYNC_PROPERTY = 'moonlink.resync-reason'
+
+/** Share of the memory limit for digests of rows while a mirror is made equal to its source. */
+const DIGEST_SHARE = 0.1
 const RETRY_FIRST_MS = 200
 const RETRY_MAX_MS = 30_000
 
@@ -118,6 +124,8 @@ export class Mirror {
   /** While copying: the stream must be able to start again here. */
   private readonly copyHoldLsn: Lsn
   private readonly copied: CopiedRows
+  /** While copied rows are compared with what is there, rather than taken for new. */
+  private resync: { readonly difference: Difference; readonly readableThrough: Lsn } | null = null
 
   private frozen: { flush: FrozenFlush; written: WrittenFlush | null } | null = null
   private retryAtMs = 0
@@ -153,7 +161,7 @@ export class Mirror {
     this.earlySizes = earlyWriteSizes(host.limits.earlyFileBytes)
     this.early = new EarlyWriter({
       lock: this.lock,
-      state: () => (this.phase === 'streaming' ? this.state : null),
+      state: () => (this.phase === 'streaming' || this.resync !== null ? this.state : null),
       sizes: this.earlySizes,
       sealedFiles: host.sealedFiles,
       stagedFiles: this.staged,
@@ -194,7 +202,7 @@ export class Mirror {
   }
 
   get byteSize(): number {
-    return this.state.byteSize + this.heldByteSize + this.copied.byteSize
+    return this.state.byteSize + this.heldByteSize + this.copied.byteSize + (this.resync?.difference.byteSize ?? 0)
   }
 
   get hasOpenTransaction(): boolean {
@@ -225,7 +233,8 @@ export class Mirror {
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
   durableLsn(): Lsn | null {
     if (this.phase === 'paused' || this.phase === 'failed') return this.isPauseRecorded ? null : (this.committed ?? this.copyHoldLsn)
-    if (this.phase === 'copying') return this.copyHoldLsn
+    // A crash amid a re-synchronisation begins it anew, at a later LSN.
+    if (this.phase === 'copying') return this.resync === null ? this.copyHoldLsn : null
     const idle = this.state.isClean && this.frozen === null && this.held.length === 0
     return idle ? maxLsn(this.committed!, this.host.streamedLsn()) : this.committed!
   }
@@ -276,14 +285,50 @@ export class Mirror {
     this.frozen = { flush: freeze(this.state, this.takenThrough), written: null }
   }
 
+  /**
+   * Goes back to the last commit and takes no change from here on, until copied rows (`appendCopied`, `finishCopy`) have made it equal to its source
+   * again; what was readable so far stays so. For a table that may have missed changes, whatever its state. No stream may be open.
+   * It is remembered across restarts until it is done.
+   */
+  async beginResync(reason: string): Promise<void> {
+    if (this.spec.appendOnly)
+      throw new MoonlinkError('invalid', 'RESYNC_APPEND_ONLY', `${this.name} is append-only: it keeps no index to compare rows by. Drop and add it to copy it again.`)
+    if (this.phase === 'streaming' && !this.hasOpenTransaction) await this.flush()
+    const readableThrough = this.phase === 'streaming' ? maxLsn(this.committed!, this.host.appliedLsn()) : this.committed!
+    await this.early.settled()
+    await this.jobs.run(async () => {
+      await this.spec.storage.setProperties({ [RESYNC_PROPERTY]: reason, [PAUSED_PROPERTY]: '' })
+      await this.lock.run(async () => {
+        await this.reopen()
+        this.phase = 'copying'
+        this.isPauseRecorded = false
+        this.reason = `RESYNC ${reason}`
+        const difference = new Difference(this.state, this.host.limits.memoryLimitBytes * DIGEST_SHARE)
+        this.resync = { difference, readableThrough }
+      })
+    })
+    this.wakeBoundaryWaiters()
+    this.host.logger.warn('the table is made equal to its source again', { table: this.name, reason })
+  }
+
+  /** While it is made equal to its source: reads up to here are exact. Null otherwise. */
+  get readableWhileResyncing(): Lsn | null {
+    return this.resync?.readableThrough ?? null
+  }
+
   /** Copied rows, before `finishCopy`; waits while files are being written. */
-  appendCopied(batch: ColumnBatch): Promise<void> {
+  async appendCopied(batch: ColumnBatch): Promise<void> {
     this.host.telemetry.count('moonlink_copied_rows_total', batch.length, { table: this.name })
-    return this.copied.append(batch)
+    const { resync } = this
+    if (resync === null) return this.copied.append(batch)
+    await this.lock.run(() => resync.difference.add(batch))
+    // Much may differ; what does is one transaction until the end.
+    if (this.state.changeBytes > this.host.limits.flushBytes) await this.writeEarly()
   }
 
   /** Commits the copied rows at `boundaryLsn` and lets the changes that came meanwhile in. */
   async finishCopy(boundaryLsn: Lsn): Promise<void> {
+    if (this.resync !== null) return this.finishResync(this.resync.difference, boundaryLsn)
     const addFiles = await this.copied.finish()
     await this.jobs.run(async () => {
       const { storage } = this.spec
@@ -295,16 +340,41 @@ export class Mirror {
         lsn: boundaryLsn,
       })
       await this.lock.run(async () => {
-        this.committed = this.exactFrom = this.skipThrough = boundaryLsn
-        this.catchingUp = true
         await this.loadFiles()
-        this.phase = 'streaming'
-        const held = this.held.splice(0)
-        this.heldByteSize = 0
-        for (const change of held) await this.applyInOrder(change)
+        await this.streamFrom(boundaryLsn)
       })
     })
     this.copied.release()
+  }
+
+  /** Commits what the difference changed at `boundaryLsn`, and lets the changes that came meanwhile in. */
+  private async finishResync(difference: Difference, boundaryLsn: Lsn): Promise<void> {
+    await this.jobs.run(async () => {
+      this.frozen = await this.lock.run(async () => {
+        await difference.finish(boundaryLsn, this.host.clock.nowMs())
+        const flush = freeze(this.state, boundaryLsn)
+        // What was missed changed at LSNs that nobody knows: the snapshots before are exact no longer than they are known to be.
+        return { flush: { ...flush, firstChangeLsn: this.committed! + 1n }, written: null }
+      })
+      await this.commitFrozen(this.frozen, { [RESYNC_PROPERTY]: '' })
+      await this.lock.run(async () => {
+        this.resync = null
+        this.reason = null
+        await this.streamFrom(boundaryLsn)
+      })
+    })
+    this.host.logger.info('the table is equal to its source again', { table: this.name, lsn: formatLsn(boundaryLsn), ...difference.counts })
+  }
+
+  /** Everything up to `lsn` is in Iceberg: what came meanwhile is applied, and what comes. Under the lock. */
+  private async streamFrom(lsn: Lsn): Promise<void> {
+    this.committed = this.exactFrom = this.skipThrough = lsn
+    this.readableFrom = maxLsn(this.readableFrom, lsn)
+    this.catchingUp = true
+    this.phase = 'streaming'
+    const held = this.held.splice(0)
+    this.heldByteSize = 0
+    for (const change of held) await this.applyInOrder(change)
   }
 
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
@@ -388,21 +458,27 @@ export class Mirror {
     await this.early.settled()
     await this.jobs.run(() =>
       this.lock.run(async () => {
-        await this.abandonEarlyFiles()
-        this.closeIndexes()
-        this.frozen = null
-        this.held = []
-        this.heldByteSize = 0
-        this.state = new MirrorState(this.spec.table, this.spec.schema, this.spec.storage, this.spec.appendOnly, this.host.newIncarnation())
-        this.committed = this.spec.storage.snapshot.committedLsn
-        this.exactFrom = this.spec.storage.snapshot.exactFromLsn!
-        this.skipThrough = this.committed!
-        this.catchingUp = true
+        await this.reopen()
         this.readableFrom = readableFrom
-        await this.loadFiles()
         this.wakeBoundaryWaiters()
       }),
     )
+  }
+
+  /** Begins again from the last commit. Under the lock. */
+  private async reopen(): Promise<void> {
+    const { table, schema, storage, appendOnly } = this.spec
+    await this.abandonEarlyFiles()
+    this.closeIndexes()
+    this.frozen = null
+    this.held = []
+    this.heldByteSize = 0
+    this.state = new MirrorState(table, schema, storage, appendOnly, this.host.newIncarnation())
+    this.committed = storage.snapshot.committedLsn
+    this.exactFrom = storage.snapshot.exactFromLsn!
+    this.skipThrough = this.committed!
+    this.catchingUp = true
+    await this.loadFiles()
   }
 
   private wakeBoundaryWaiters(): void {
@@ -418,12 +494,13 @@ export class Mirror {
   status(): MirrorStatus {
     const files = [...this.state.files()].filter((file) => file.staged === null)
     const { snapshot } = this.spec.storage
+    const copiedRows = this.resync?.difference.counts.rows ?? this.copied.rowCount
     return {
       table: this.table,
       state: this.phase,
       reason: this.reason,
-      rows: this.phase === 'copying' ? this.copied.rowCount : this.state.liveRows,
-      copiedRows: this.copied.rowCount,
+      rows: this.phase === 'copying' ? copiedRows : this.state.liveRows,
+      copiedRows,
       appliedLsn: this.host.appliedLsn(),
       durableLsn: this.durableLsn() ?? this.committed,
       committedLsn: this.phase === 'streaming' ? this.durableLsn() : this.committed,
@@ -564,7 +641,10 @@ export class Mirror {
     }
   }
 
-  private async commitFrozen(frozen: { flush: FrozenFlush; written: WrittenFlush | null }): Promise<void> {
+  private async commitFrozen(
+    frozen: { flush: FrozenFlush; written: WrittenFlush | null },
+    properties: Readonly<Record<string, string>> = {},
+  ): Promise<void> {
     const { flush } = frozen
     const { storage } = this.spec
     frozen.written ??= await commitPhase(this.host, this.name, 'write', () => writeFlush(this.state, flush, this.host.sealedFiles))
@@ -578,6 +658,7 @@ export class Mirror {
         lsn: flush.lsn,
         firstChangeLsn: flush.firstChangeLsn,
         lastChangeLsn: flush.lastChangeLsn,
+        properties,
       }),
     )
     const rows = [...flush.early.map(({ file }) => file), ...written.files.map(({ staged }) => staged)].reduce(

@@ -86,6 +86,17 @@ export async function dropTable(client: BackendClient, table: string, options: {
   )
 }
 
+const tableChanges = {
+  pause: 'is paused',
+  resume: 'is compared with its source and goes on',
+  resync: 'is compared with its source',
+} as const
+
+export async function changeTable(client: BackendClient, table: string, change: keyof typeof tableChanges): Promise<void> {
+  await client.post(`/tables/${encodeURIComponent(table)}/${change}`)
+  await print(`${table} ${tableChanges[change]}\n`)
+}
+
 /** Asks the backend to stop and returns when it has: when nobody answers any more. */
 export async function stop(client: BackendClient): Promise<void> {
   await client.post('/stop')

@@ -47,6 +47,15 @@ export function createProgram(environment: Environment, workingDirectory: string
   client('drop <table>', 'end the mirroring of a table; its Iceberg table stays', tables)
     .option('--purge', 'remove the Iceberg table and its files too')
     .action(async (table, options) => commands.dropTable(backend(options), table, options))
+  client('pause <table>', 'take no more changes of a table; the others go on', tables).action(async (table, options) =>
+    commands.changeTable(backend(options), table, 'pause'),
+  )
+  client('resume <table>', 'go on with a paused or failed table: what it missed is found by comparing', tables).action(async (table, options) =>
+    commands.changeTable(backend(options), table, 'resume'),
+  )
+  client('resync <table>', 'compare a table with the source and write what differs', tables).action(async (table, options) =>
+    commands.changeTable(backend(options), table, 'resync'),
+  )
   client('list', 'show every table of the source, mirrored or why not', tables)
     .option('--json', 'as JSON')
     .action(async (options) => commands.listTables(backend(options), options))

@@ -72,6 +72,13 @@ const source = z
       .prefault({})
       .describe('Columns to leave out, per table: {public.orders: [span]}.'),
     appendOnly: tableNames('Tables of which only inserts are mirrored; they need no key.'),
+    onSlotLoss: z
+      .enum(['resync', 'stop'])
+      .prefault('resync')
+      .describe(
+        'When the slot is gone or the server has invalidated it: make a new one and make the tables equal to the source again (the old data stays readable), or stop.',
+      ),
+    failover: truth(false, 'Whether the slot is one that standbys keep too, so that it outlives a failover. Postgres 17 and later.'),
     slotCheckMs: durationMs('5s', 'Time between two looks at the slot: its lag, its headroom, whether it is still there.', 100),
     heartbeatMs: durationMs(
       '1m',

@@ -18,6 +18,8 @@ function fake(overrides: Partial<Operations> = {}): Operations {
     listTables: unexpected,
     addTables: unexpected,
     dropTable: unexpected,
+    pauseTable: unexpected,
+    resyncTable: unexpected,
     requestStop: unexpected,
     uninstall: unexpected,
     ...overrides,

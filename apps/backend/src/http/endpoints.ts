@@ -151,6 +151,39 @@ export const endpoints: readonly Endpoint[] = [
     },
   },
   {
+    name: 'pauseTable',
+    method: 'post',
+    path: '/tables/:table/pause',
+    summary: 'Takes no more changes of a table until it is resumed; the slot is not held for it.',
+    response: schemas.doneSchema,
+    handle: async (operations, input) => {
+      await operations.pauseTable(input.path['table'])
+      return Response.json({ done: true })
+    },
+  },
+  {
+    name: 'resumeTable',
+    method: 'post',
+    path: '/tables/:table/resume',
+    summary: 'Goes on with a paused or failed table: what it missed is found by comparing it with the source. That goes on after the answer.',
+    response: schemas.doneSchema,
+    handle: async (operations, input) => {
+      await operations.resyncTable(input.path['table'], 'it was paused')
+      return Response.json({ done: true })
+    },
+  },
+  {
+    name: 'resyncTable',
+    method: 'post',
+    path: '/tables/:table/resync',
+    summary: 'Compares a table with the source and writes what differs. That goes on after the answer; what is readable stays so.',
+    response: schemas.doneSchema,
+    handle: async (operations, input) => {
+      await operations.resyncTable(input.path['table'], 'asked for')
+      return Response.json({ done: true })
+    },
+  },
+  {
     name: 'stop',
     method: 'post',
     path: '/stop',

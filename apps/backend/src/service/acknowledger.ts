@@ -21,6 +21,12 @@ export class Acknowledger {
     return this.#acknowledged
   }
 
+  /** The source has a new slot, which begins at `lsn`. */
+  beginAt(lsn: Lsn): void {
+    this.#acknowledged = lsn
+    this.#remember(lsn)
+  }
+
   acknowledge(loop: Pick<StreamLoop, 'acknowledge'>): void {
     const lsn = this.#engine.acknowledgeableLsn()
     if (lsn > this.#acknowledged) {

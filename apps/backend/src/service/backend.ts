@@ -1,5 +1,5 @@
-import { formatTableName, maxLsn, MoonlinkError, type Clock, type Logger, type Lsn, type Random, type Telemetry } from '@moonlink/core'
-import type { Engine } from '@moonlink/table-engine'
+import { formatTableName, isMoonlinkError, maxLsn, MoonlinkError, type Clock, type Logger, type Lsn, type Random, type Telemetry } from '@moonlink/core'
+import type { Engine, Mirror } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 import { Acknowledger } from './acknowledger.ts'
@@ -27,9 +27,11 @@ export interface BackendParts {
   readonly telemetry: Telemetry
 }
 
+const slotLossCodes: ReadonlySet<string> = new Set(['PG_SLOT_LOST', 'PG_SLOT_MISSING'])
 const tickMs = 100
 const acknowledgeMs = 1000
 const copyPollMs = 50
+const mendPauseMs = 1000
 const nudgeFirstMs = 30
 const nudgeMs = 500
 
@@ -49,6 +51,7 @@ export class MoonlinkBackend implements Operations {
   #lastAcknowledgeMs = 0
   #caughtUpAtMs: number
   #closing = false
+  #isMending = false
   #changing: Promise<unknown> = Promise.resolve()
 
   private constructor(parts: BackendParts, stateFile: StateFile, state: BackendState | null, slotLsn: Lsn) {
@@ -68,7 +71,10 @@ export class MoonlinkBackend implements Operations {
       logger,
       telemetry: parts.telemetry,
       firstLsn: slotLsn,
-      onFailure: (error) => this.#ended.resolve(error),
+      onFailure: (error) => {
+        if (isMoonlinkError(error) && slotLossCodes.has(error.code)) this.#slotLost(error.message)
+        else this.#ended.resolve(error)
+      },
     })
     this.#verification = new Verification({
       verifier: new Verifier({
@@ -231,6 +237,21 @@ export class MoonlinkBackend implements Operations {
     })
   }
 
+  async pauseTable(table: string): Promise<void> {
+    const mirror = this.#known(table)
+    await mirror.pause('PAUSED', `by request; moonlink tables resume ${table} goes on.`)
+  }
+
+  async resyncTable(table: string, reason: string): Promise<void> {
+    await this.#alone(async () => {
+      if (this.#known(table).currentPhase === 'copying')
+        throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied already.`, { context: { table } })
+      await this.#loop.pausedFor(() => this.#mirrors.beginResync([table], reason))
+      this.#remember(this.#acknowledger.acknowledgedLsn)
+      void this.#mirrors.copyOrPause([table])
+    })
+  }
+
   async dropTable(table: string, purge: boolean): Promise<void> {
     await this.#alone(async () => {
       const isMirrored = this.#mirrors.has(table) || this.#mirrors.unopened.has(table)
@@ -297,10 +318,53 @@ export class MoonlinkBackend implements Operations {
     }
   }
 
+  #known(table: string): Mirror {
+    const mirror = this.#parts.engine.mirror(table)
+    if (mirror !== undefined) return mirror
+    throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${table} is not mirrored; moonlink tables list shows what is.`, { context: { table } })
+  }
+
+  /** Changes are missing from here on: a new slot takes the place of the lost one, and every table is made equal to its source again. */
   #slotLost(reason: string): void {
-    const { slot } = this.#parts.source.identity
-    const message = `slot "${slot}" is lost: ${reason}. Changes are missing; drop it (moonlink uninstall) and copy the tables again.`
-    this.#ended.resolve(new MoonlinkError('invalid', 'PG_SLOT_LOST', message, { context: { slot } }))
+    const { config, logger, source } = this.#parts
+    const { slot } = source.identity
+    if (this.#closing || this.#isMending) return
+    if (config.source.onSlotLoss === 'stop') {
+      const message = `slot "${slot}" is lost: ${reason}. Changes are missing; start again with source.onSlotLoss: resync.`
+      return this.#ended.resolve(new MoonlinkError('invalid', 'PG_SLOT_LOST', message, { context: { slot } }))
+    }
+    logger.error('the slot is lost; a new one is made, and every table is made equal to the source again', { slot, reason })
+    this.#isMending = true
+    void this.#alone(() => this.#mendSlot(reason))
+      .catch((error: Error) => this.#ended.resolve(error))
+      .finally(() => {
+        this.#isMending = false
+      })
+  }
+
+  async #mendSlot(reason: string): Promise<void> {
+    const { clock, logger } = this.#parts
+    if (this.#closing) return
+    await this.#loop.stop()
+    await this.#loop.close()
+    await this.#mirrors.stopCopies()
+    for (;;) {
+      try {
+        const names = this.#mirrors.live()
+        const slotLsn = await this.#mirrors.beginResync(names, `the slot was lost: ${reason}`)
+        this.#loop.beginAt(slotLsn)
+        this.#acknowledger.beginAt(slotLsn)
+        this.#slotWatch.reset()
+        this.#loop.start()
+        void this.#mirrors.copyOrPause(names)
+        return
+      } catch (error) {
+        // The server may be away just now; the tables stay as they are.
+        if (!isMoonlinkError(error, 'retry') || this.#closing) throw error
+        logger.warn('a new slot could not be made yet', { code: error.code, error: error.message })
+        await clock.sleep(mendPauseMs)
+      }
+    }
   }
 
   #isCaughtUp(): boolean {

@@ -15,7 +15,7 @@ export class MirrorSet {
   readonly #parts: BackendParts
   readonly #coverage: Coverage
   readonly #listed = new Map<string, ListedSourceTable>()
-  readonly #abort = new AbortController()
+  #abort = new AbortController()
   readonly #copies = new Set<Promise<void>>()
 
   constructor(parts: BackendParts, coverage: Coverage) {
@@ -96,6 +96,22 @@ export class MirrorSet {
     await this.#publish()
   }
 
+  /** Begins to make tables equal to their source again, while no stream is open. They are to be copied then. Returns where the slot is. */
+  async beginResync(names: readonly string[], reason: string): Promise<Lsn> {
+    for (const name of names) {
+      const mirror = this.#parts.engine.mirror(name)!
+      const { appendOnly } = this.#listed.get(name)!
+      // What was copied only in part begins anew.
+      if (mirror.committedLsn === null) await this.#openAnew(name)
+      else if (!appendOnly) await mirror.beginResync(reason)
+      else {
+        await this.#parts.engine.removeMirror(name)
+        await this.#open(this.#listed.get(name)!, true)
+      }
+    }
+    return this.#publish()
+  }
+
   /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */
   copy(names: readonly string[]): Promise<void> {
     if (names.length === 0) return Promise.resolve()
@@ -129,9 +145,11 @@ export class MirrorSet {
     }
   }
 
+  /** Ends running copies; later ones may begin. */
   async stopCopies(): Promise<void> {
     this.#abort.abort(new Error('stopped'))
     await Promise.allSettled(this.#copies)
+    this.#abort = new AbortController()
   }
 
   async #open(listed: ListedSourceTable, again: boolean): Promise<void> {

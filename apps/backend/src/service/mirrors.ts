@@ -1,5 +1,5 @@
 import { formatLsn, formatTableName, isMoonlinkError, type Logger, type Lsn, type TableStorage } from '@moonlink/core'
-import { PAUSED_PROPERTY, type Engine, type Mirror } from '@moonlink/table-engine'
+import { PAUSED_PROPERTY, RESYNC_PROPERTY, type Engine, type Mirror } from '@moonlink/table-engine'
 import type { ListedSourceTable, SourceHandle, Warehouse } from './parts.ts'
 import { COPY_PENDING_PROPERTY, RecopiedStorage } from './recopied-storage.ts'
 import { checkOwner, ownerProperties } from './table-owner.ts'
@@ -26,7 +26,8 @@ export interface OpenMirrorOptions {
 }
 
 /**
- * Opens one mirror at its last commit. One that misses changes, or was in the middle of a copy, is to be copied again; one whose
+ * Opens one mirror at its last commit. One that misses changes is to be made equal to its source again by a copy that is compared with it (one that is
+ * append-only, by a copy that replaces it); one whose
  * source changed its shape while we were away is paused.
  */
 export async function openMirror(listed: ListedSourceTable, options: OpenMirrorOptions): Promise<Mirror> {
@@ -35,14 +36,16 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
   const { storage, mismatch } = await openStorage(listed, options)
   checkOwner(options.source.identity, warehouse.uri, listed.table, storage.snapshot)
   const reason = recopyReason(name, storage, options)
-  if (reason !== null && mismatch === null) logger.warn('the table is copied again', { table: name, reason })
+  const isRecopied = reason !== null && mismatch === null && listed.appendOnly
+  if (isRecopied) logger.warn('the table is copied again', { table: name, reason })
   const mirror = await engine.addMirror({
     table: listed.table,
     schema: storage.snapshot.schema,
-    storage: reason === null || mismatch !== null ? storage : await RecopiedStorage.begin(storage),
+    storage: isRecopied ? await RecopiedStorage.begin(storage) : storage,
     appendOnly: listed.appendOnly,
   })
   if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
+  else if (reason !== null && !isRecopied) await mirror.beginResync(reason)
   return mirror
 }
 
@@ -66,6 +69,7 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
   const { committedLsn, properties } = storage.snapshot
   if (committedLsn === null) return null
   if (options.again) return 'it was not mirrored for a while'
+  if (properties[RESYNC_PROPERTY]) return properties[RESYNC_PROPERTY]
   if (properties[COPY_PENDING_PROPERTY] === 'true') return 'its last copy did not end'
   if (properties[PAUSED_PROPERTY]) return null
   const { slotLsn, covered } = options.coverage

@@ -5,9 +5,9 @@ import type { ListedSourceTable, SourceHandle } from './parts.ts'
 
 /** Connects to the source and checks everything that would keep a mirror from running. Makes nothing there yet. */
 export async function openSource(config: Config, url: string, logger: Logger): Promise<SourceHandle> {
-  const { publication, slot = defaultSlot(url), excludeColumns, appendOnly, timeAs } = config.source
+  const { failover, onSlotLoss, publication, slot = defaultSlot(url), excludeColumns, appendOnly, timeAs } = config.source
   const source = await openPgSource(
-    { connection: url, publication, slot, excludeColumns, appendOnly, typeOptions: { timeAs }, copyWorkers: config.copy.connections },
+    { connection: url, publication, slot, failover, replaceLostSlot: onSlotLoss === 'resync', excludeColumns, appendOnly, typeOptions: { timeAs }, copyWorkers: config.copy.connections },
     { logger },
   )
   return new PostgresHandle(source)

@@ -32,6 +32,10 @@ export interface Operations {
   verify(tables: readonly string[] | null): AsyncIterable<VerifyEvent>
   listTables(): Promise<readonly ListedTable[]>
   addTables(tables: readonly string[]): Promise<void>
+  /** Ends a table's changes until `resyncTable`; the others go on, and the slot is not held for it. */
+  pauseTable(table: string): Promise<void>
+  /** Makes a table equal to its source again, whatever its state. Begins, and returns. */
+  resyncTable(table: string, reason: string): Promise<void>
   /** Keeps the Iceberg table unless `purge`. */
   dropTable(table: string, purge: boolean): Promise<void>
   /** Begins a graceful stop and returns. */

@@ -34,6 +34,7 @@ const boundaryWaitMs = 5_000
 /** Keeps a change stream open and feeds the engine from it: opens it again, with growing pauses, where it is lost. */
 export class StreamLoop {
   readonly #options: StreamLoopOptions
+  #firstLsn: Lsn
   #stopping = false
   /** The transaction being read did not end soon enough after `stop`. */
   #late = false
@@ -49,6 +50,12 @@ export class StreamLoop {
 
   constructor(options: StreamLoopOptions) {
     this.#options = options
+    this.#firstLsn = options.firstLsn
+  }
+
+  /** The source has a new slot, which begins at `lsn`. While no stream is open. */
+  beginAt(lsn: Lsn): void {
+    this.#firstLsn = lsn
   }
 
   /** Why no stream is open, or null where one is. */
@@ -146,7 +153,8 @@ export class StreamLoop {
   }
 
   async #nextLsn(): Promise<Lsn> {
-    const { engine, firstLsn } = this.#options
+    const { engine } = this.#options
+    const firstLsn = this.#firstLsn
     if (!this.#opened) return maxLsn(firstLsn, engine.restartLsn())
     return maxLsn(firstLsn, (await engine.resetOpenTransaction()) ? engine.appliedLsn : engine.restartLsn())
   }

@@ -18,6 +18,14 @@ export const pgSourceConfig = z.strictObject({
     .regex(/^[a-z0-9_]{1,40}$/, 'must be 1 to 40 of a-z, 0-9 and _')
     .default('moonlink_slot')
     .describe('Logical replication slot to use; made if it is not there. Temporary slots for copies are named after it.'),
+  replaceLostSlot: z
+    .boolean()
+    .default(false)
+    .describe('Drop a slot of ours that the server has invalidated, and make a new one; otherwise refuse it.'),
+  failover: z
+    .boolean()
+    .default(false)
+    .describe('Make the slot one that standbys keep too, so that it outlives a failover. Postgres 17 and later.'),
   excludeColumns: z.record(tableName, z.array(z.string())).default({}).describe('Columns to leave out, per table.'),
   appendOnly: z.array(tableName).default([]).describe('Tables of which only inserts and truncates are published.'),
   typeOptions: z

@@ -37,11 +37,14 @@ export async function preflight(connector: Connector, connection: CatalogConnect
        (SELECT count(*)::int FROM pg_replication_slots) AS slots, current_setting('max_replication_slots')::int AS max_slots`,
   )
   checkServer(facts)
+  if (settings.failover && Number(facts.number) < 170_000) {
+    throw invalid('PG_FAILOVER', `the server is Postgres ${facts.version}, and slots outlive a failover from 17 on. Set source.failover to false.`)
+  }
   const systemId = await checkReplication(connector)
   await checkPublications(connection, settings)
   const slot = await readSlot(connection, settings.slot)
   if (slot) {
-    checkSlot(settings.slot, slot, facts.database)
+    checkSlot(settings.slot, slot, facts.database, settings.replaceLostSlot)
     await waitForSlot(connection, settings.slot, settings.slotWaitMs)
   }
   // One for the stream, and one more while tables are copied.

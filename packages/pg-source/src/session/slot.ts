@@ -52,8 +52,13 @@ export async function readSlot(connection: CatalogConnection, name: string): Pro
   }
 }
 
+/** The server has let go of the log that the slot needs. */
+export function isLost(slot: SlotState): boolean {
+  return slot.walStatus === 'lost' || slot.invalidationReason !== null
+}
+
 /** Throws where the slot can never serve this mirror. */
-export function checkSlot(name: string, slot: SlotState, database: string): void {
+export function checkSlot(name: string, slot: SlotState, database: string, mayBeLost = false): void {
   const refuse = (code: string, message: string) => new MoonlinkError('invalid', code, message, { context: { slot: name } })
   if (slot.plugin !== 'pgoutput') {
     throw refuse(
@@ -67,7 +72,7 @@ export function checkSlot(name: string, slot: SlotState, database: string): void
       `slot "${name}" belongs to database "${slot.database}", not "${database}". Choose another name (source.slot).`,
     )
   }
-  if (slot.walStatus === 'lost' || slot.invalidationReason !== null) {
+  if (isLost(slot) && !mayBeLost) {
     const why = slot.invalidationReason ?? 'wal_removed'
     throw refuse(
       'PG_SLOT_LOST',
@@ -102,10 +107,16 @@ async function slotInUse(connection: CatalogConnection, name: string, pid: numbe
 }
 
 /** Makes the slot, permanent, starting now. Waits for transactions that are running. */
-export async function createSlot(connector: Connector, connection: CatalogConnection, name: string, logger: Logger): Promise<Lsn> {
+export async function createSlot(
+  connector: Connector,
+  connection: CatalogConnection,
+  name: string,
+  logger: Logger,
+  failover = false,
+): Promise<Lsn> {
   const client = await connector.connect('slot', false)
   try {
-    const sql = 'SELECT lsn::text FROM pg_create_logical_replication_slot($1, $2)'
+    const sql = `SELECT lsn::text FROM pg_create_logical_replication_slot($1, $2${failover ? ', failover => true' : ''})`
     const create = () => whileSlow(connection, logger, () => client.query<{ lsn: string }>(sql, [name, 'pgoutput']))
     const { rows } = await explained(`creating slot "${name}"`, create, explainSlot)
     return parseLsn(rows[0].lsn)

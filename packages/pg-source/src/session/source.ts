@@ -4,6 +4,7 @@ import {
   formatType,
   maxLsn,
   MoonlinkError,
+  parseLsn,
   silentLogger,
   systemClock,
   type ChangeSource,
@@ -25,7 +26,7 @@ import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication, publicationExists } from './publication.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream } from './replication-stream.ts'
-import { checkSlot, createSlot, dropSlot, readSlot, waitForSlot, type SlotState } from './slot.ts'
+import { checkSlot, createSlot, dropSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
 
 export interface PgSourceOptions {
@@ -116,11 +117,14 @@ export class PgSource implements ChangeSource {
     await ensurePublication(this.connection, { name: appendPublication(this.settings), publish: 'inserts', tables: appended }, database)
     this.prepared = new Map(described.map((table) => [formatTableName(table.table), table]))
     const slot = await this.slot()
+    const { failover, replaceLostSlot } = this.settings
     if (slot) {
-      checkSlot(this.slotName, slot, database)
-      return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
+      checkSlot(this.slotName, slot, database, replaceLostSlot)
+      if (!isLost(slot)) return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
+      this.logger.warn('the slot is lost and made anew', { slot: this.slotName, reason: slot.invalidationReason ?? slot.walStatus })
+      await dropSlot(this.connection, this.slotName)
     }
-    return { slotCreated: true, slotLsn: await createSlot(this.connector, this.connection, this.slotName, this.logger) }
+    return { slotCreated: true, slotLsn: await createSlot(this.connector, this.connection, this.slotName, this.logger, failover) }
   }
 
   /** The slot as the server shows it, or null where there is none. */
@@ -166,6 +170,7 @@ export class PgSource implements ChangeSource {
     }
     checkSlot(this.slotName, slot, this.facts.database)
     await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
+    await this.checkServer(after)
     const keepaliveMs = await this.keepaliveMs()
     const command = await this.startCommand(after)
     signal.throwIfAborted()
@@ -254,6 +259,25 @@ export class PgSource implements ChangeSource {
   private catalogOptions(): CatalogOptions {
     const { excludeColumns, appendOnly, typeOptions } = this.settings
     return { excludeColumns, appendOnly, mapping: typeOptions.timeAs === undefined ? {} : { timeAs: typeOptions.timeAs } }
+  }
+
+  /** The same cluster as at the start, with at least the log that is mirrored already: a failover may have led to another. */
+  private async checkServer(after: Lsn): Promise<void> {
+    const sql = `SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system, pg_current_wal_flush_lsn()::text AS flush`
+    const [{ system, flush }] = await this.connection.rows<{ system: string; flush: string }>(sql)
+    if (system !== this.facts.systemId) {
+      throw new MoonlinkError(
+        'invalid',
+        'PG_OTHER_CLUSTER',
+        `the address now leads to another cluster (system identifier ${system}, it was ${this.facts.systemId}). Give the right address, or a new warehouse and state directory for that one.`,
+      )
+    }
+    if (parseLsn(flush) >= after) return
+    throw new MoonlinkError(
+      'invalid',
+      'PG_BEHIND',
+      `the server's log ends at ${flush}, before ${formatLsn(after)} that is mirrored already: it was restored, or promoted without its primary's last changes. Drop the tables with --purge and add them again.`,
+    )
   }
 
   private async startCommand(after: Lsn): Promise<string> {
