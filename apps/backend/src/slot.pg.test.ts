@@ -85,3 +85,112 @@ test('a quiet database is kept moving while others write, and the status shows h
     await new Promise((resolve) => setTimeout(resolve, 100))
   expect((await status()).confirmedFlushLsn).not.toBe(before.confirmedFlushLsn)
 })
+
+async function verified(): Promise<void> {
+  const result = await moonlink(['verify'], { MOONLINK_URL: backend!.url }, directory)
+  expect(result.stdout, result.stderr).toMatch(/My Shop\.orders: equal/)
+  expect(result).toMatchObject({ status: 0 })
+}
+
+const tableReport = () => backend!.table('My Shop.orders')
+async function until(check: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 60_000
+  while (!(await check())) {
+    if (Date.now() > deadline) throw new Error(`waited too long: ${JSON.stringify(await tableReport())}`)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+const change = (round: number) =>
+  database.client.query(
+    `UPDATE "My Shop".orders SET note = 'round ${round}' WHERE id % 7 = ${round % 7};
+     DELETE FROM "My Shop".orders WHERE id % 50 = ${round};
+     INSERT INTO "My Shop".orders SELECT i + 1000 * ${round}, 'new' FROM generate_series(1, 20) i`,
+  )
+const running = async (env: Record<string, string> = {}) => {
+  backend = await BackendProcess.start(['--source', database.connectionString, '--state-dir', join(directory, database.name)], {
+    MOONLINK_SOURCE_SLOT_CHECK_MS: '200',
+    ...env,
+  })
+}
+const slotName = async () => ((await (await fetch(`${backend!.url}/status`)).json()) as { source: { slot: string } }).source.slot
+const dropSlot = async (slot: string) => {
+  await database.client.query(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active`, [slot])
+  for (;;) {
+    const gone = await database.client.query(`SELECT pg_drop_replication_slot($1)`, [slot]).then(
+      () => true,
+      (error: { code?: string }) => error.code === '42704',
+    )
+    if (gone) return
+    await database.client.query(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active`, [slot])
+  }
+}
+
+test('a table is paused, resumed and made equal on request, the backend going on', async () => {
+  await running()
+  const run = async (...command: string[]) => {
+    const result = await moonlink(['tables', ...command], { MOONLINK_URL: backend!.url }, directory)
+    expect(result, result.stderr).toMatchObject({ status: 0 })
+  }
+  await run('pause', 'My Shop.orders')
+  await until(async () => (await tableReport()).state === 'paused')
+  expect((await tableReport()).reason).toMatch(/PAUSED by request; moonlink tables resume/)
+  await change(1)
+  await run('resume', 'My Shop.orders')
+  await until(async () => (await tableReport()).state === 'streaming')
+  await verified()
+  await change(2)
+  await run('resync', 'My Shop.orders')
+  await change(3)
+  await until(async () => (await tableReport()).state === 'streaming')
+  await verified()
+  expect((await moonlink(['tables', 'pause', 'no.thing'], { MOONLINK_URL: backend!.url }, directory)).stderr).toMatch(/TABLE_UNKNOWN no\.thing is not mirrored/)
+})
+
+test('a slot that vanishes while it runs is made anew, and the table becomes equal again', async () => {
+  await running()
+  await change(1)
+  await backend!.wait({ iceberg: true })
+  const slot = await slotName()
+  await dropSlot(slot)
+  await change(2)
+  await until(async () => ((await database.client.query('SELECT FROM pg_replication_slots WHERE slot_name = $1', [slot])).rowCount ?? 0) > 0)
+  await until(async () => (await tableReport()).state === 'streaming')
+  await change(3)
+  await verified()
+})
+
+test('a slot that vanished, or was invalidated, while the backend was down is noticed at its start', async () => {
+  await running()
+  await change(1)
+  const slot = await slotName()
+  expect(await backend!.stop()).toBe(0)
+  await dropSlot(slot)
+  await change(2)
+  await running()
+  await until(async () => (await tableReport()).state === 'streaming')
+  await verified()
+  expect(await backend!.stop()).toBe(0)
+
+  await change(3)
+  await database.client.query(`ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'`)
+  await database.client.query('SELECT pg_reload_conf()')
+  for (let round = 0; round < 4; round++) {
+    await database.client.query(`SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000)); SELECT pg_switch_wal()`)
+    await database.client.query('CHECKPOINT')
+  }
+  const { rows } = await database.client.query<{ status: string }>('SELECT wal_status AS status FROM pg_replication_slots WHERE slot_name = $1', [slot])
+  expect(rows[0].status).toBe('lost')
+  await database.client.query(`ALTER SYSTEM RESET max_slot_wal_keep_size`)
+  await database.client.query('SELECT pg_reload_conf()')
+  const stopped = await moonlink(
+    ['start', '--source', database.connectionString, '--state-dir', join(directory, database.name), '--set', 'source.onSlotLoss=stop', '--http', '127.0.0.1:0'],
+    {},
+    directory,
+  )
+  expect(stopped).toMatchObject({ status: 1 })
+  expect(stopped.stderr).toMatch(/^PG_SLOT_LOST /)
+  await running()
+  await until(async () => (await tableReport()).state === 'streaming')
+  await change(4)
+  await verified()
+})

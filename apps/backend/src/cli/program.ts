@@ -40,6 +40,7 @@ export function createProgram(environment: Environment, workingDirectory: string
 
   client('verify [table...]', 'compare tables with the source, row for row, at one exact LSN; default: all')
     .option('--json', 'a JSON line a table')
+    .option('--repair', 'make tables that differ equal again')
     .action(async (names, options) => verifyTables(backend(options), names, options))
 
   const tables = program.command('tables').description('add, drop or list tables').exitOverride()

@@ -7,8 +7,15 @@ const SHOWN_DIFFERENCES = 10
 
 type Verdict = Exclude<VerifyLine, { progress: unknown }>
 
-/** Compares tables and prints a line each. Throws, so that the exit status is 1, where one differs or could not be compared. */
-export async function verifyTables(client: BackendClient, tables: readonly string[], options: { json?: boolean }): Promise<void> {
+/**
+ * Compares tables and prints a line each. Throws, so that the exit status is 1, where one differs or could not be compared. With `repair`, those that
+ * differ are made equal afterwards.
+ */
+export async function verifyTables(
+  client: BackendClient,
+  tables: readonly string[],
+  options: { json?: boolean; repair?: boolean },
+): Promise<void> {
   let checked = 0
   let bad = 0
   const bar = process.stderr.isTTY && !options.json
@@ -21,8 +28,10 @@ export async function verifyTables(client: BackendClient, tables: readonly strin
     if (bar) process.stderr.write('\r\u001b[K')
     checked++
     if (event.result !== 'equal') bad++
+    if (event.result === 'different' && options.repair) await client.post(`/tables/${encodeURIComponent(event.table)}/resync`)
     await print(options.json ? `${JSON.stringify(event)}\n` : `${verdictLines(event).join('\n')}\n`)
   }
+  if (bad > 0 && options.repair && !options.json) await print('what differs is being repaired; verify again when the tables are streaming\n')
   if (bad > 0)
     throw new MoonlinkError('corrupt', 'VERIFY_FAILED', `${bad} of ${checked} tables differ from the source or could not be compared.`)
 }
