@@ -143,7 +143,9 @@ test('a table is paused, resumed and made equal on request, the backend going on
   await change(3)
   await until(async () => (await tableReport()).state === 'streaming')
   await verified()
-  expect((await moonlink(['tables', 'pause', 'no.thing'], { MOONLINK_URL: backend!.url }, directory)).stderr).toMatch(/TABLE_UNKNOWN no\.thing is not mirrored/)
+  expect((await moonlink(['tables', 'pause', 'no.thing'], { MOONLINK_URL: backend!.url }, directory)).stderr).toMatch(
+    /TABLE_UNKNOWN no\.thing is not mirrored/,
+  )
 })
 
 test('a slot that vanishes while it runs is made anew, and the table becomes equal again', async () => {
@@ -153,7 +155,9 @@ test('a slot that vanishes while it runs is made anew, and the table becomes equ
   const slot = await slotName()
   await dropSlot(slot)
   await change(2)
-  await until(async () => ((await database.client.query('SELECT FROM pg_replication_slots WHERE slot_name = $1', [slot])).rowCount ?? 0) > 0)
+  await until(
+    async () => ((await database.client.query('SELECT FROM pg_replication_slots WHERE slot_name = $1', [slot])).rowCount ?? 0) > 0,
+  )
   await until(async () => (await tableReport()).state === 'streaming')
   await change(3)
   await verified()
@@ -178,12 +182,25 @@ test('a slot that vanished, or was invalidated, while the backend was down is no
     await database.client.query(`SELECT pg_logical_emit_message(false, 'fill', repeat('x', 1000000)); SELECT pg_switch_wal()`)
     await database.client.query('CHECKPOINT')
   }
-  const { rows } = await database.client.query<{ status: string }>('SELECT wal_status AS status FROM pg_replication_slots WHERE slot_name = $1', [slot])
+  const { rows } = await database.client.query<{ status: string }>(
+    'SELECT wal_status AS status FROM pg_replication_slots WHERE slot_name = $1',
+    [slot],
+  )
   expect(rows[0].status).toBe('lost')
   await database.client.query(`ALTER SYSTEM RESET max_slot_wal_keep_size`)
   await database.client.query('SELECT pg_reload_conf()')
   const stopped = await moonlink(
-    ['start', '--source', database.connectionString, '--state-dir', join(directory, database.name), '--set', 'source.onSlotLoss=stop', '--http', '127.0.0.1:0'],
+    [
+      'start',
+      '--source',
+      database.connectionString,
+      '--state-dir',
+      join(directory, database.name),
+      '--set',
+      'source.onSlotLoss=stop',
+      '--http',
+      '127.0.0.1:0',
+    ],
     {},
     directory,
   )

@@ -292,7 +292,11 @@ export class Mirror {
    */
   async beginResync(reason: string): Promise<void> {
     if (this.spec.appendOnly)
-      throw new MoonlinkError('invalid', 'RESYNC_APPEND_ONLY', `${this.name} is append-only: it keeps no index to compare rows by. Drop and add it to copy it again.`)
+      throw new MoonlinkError(
+        'invalid',
+        'RESYNC_APPEND_ONLY',
+        `${this.name} is append-only: it keeps no index to compare rows by. Drop and add it to copy it again.`,
+      )
     if (this.phase === 'streaming' && !this.hasOpenTransaction) await this.flush()
     const readableThrough = this.phase === 'streaming' ? maxLsn(this.committed!, this.host.appliedLsn()) : this.committed!
     await this.early.settled()

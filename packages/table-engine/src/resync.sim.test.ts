@@ -121,7 +121,8 @@ describe.each(Object.entries(schemas))('%s', (_, schema) => {
         source.endTransaction((lsn += 10n))
         await send(lsn)
         const size = Math.ceil(copiedRows.length / batches) || 1
-        for (let from = 0; from < copiedRows.length; from += size) await mirror.appendCopied(batchOf(schema, copiedRows.slice(from, from + size)))
+        for (let from = 0; from < copiedRows.length; from += size)
+          await mirror.appendCopied(batchOf(schema, copiedRows.slice(from, from + size)))
         const filesBefore = storage.snapshot.files.length
         const same = texts(copiedRows).join() === (crashes ? null : old.join())
         await mirror.finishCopy(boundary)

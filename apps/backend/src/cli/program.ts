@@ -51,8 +51,8 @@ export function createProgram(environment: Environment, workingDirectory: string
   client('pause <table>', 'take no more changes of a table; the others go on', tables).action(async (table, options) =>
     commands.changeTable(backend(options), table, 'pause'),
   )
-  client('resume <table>', 'go on with a paused or failed table: what it missed is found by comparing', tables).action(async (table, options) =>
-    commands.changeTable(backend(options), table, 'resume'),
+  client('resume <table>', 'go on with a paused or failed table: what it missed is found by comparing', tables).action(
+    async (table, options) => commands.changeTable(backend(options), table, 'resume'),
   )
   client('resync <table>', 'compare a table with the source and write what differs', tables).action(async (table, options) =>
     commands.changeTable(backend(options), table, 'resync'),

@@ -31,7 +31,8 @@ export async function verifyTables(
     if (event.result === 'different' && options.repair) await client.post(`/tables/${encodeURIComponent(event.table)}/resync`)
     await print(options.json ? `${JSON.stringify(event)}\n` : `${verdictLines(event).join('\n')}\n`)
   }
-  if (bad > 0 && options.repair && !options.json) await print('what differs is being repaired; verify again when the tables are streaming\n')
+  if (bad > 0 && options.repair && !options.json)
+    await print('what differs is being repaired; verify again when the tables are streaming\n')
   if (bad > 0)
     throw new MoonlinkError('corrupt', 'VERIFY_FAILED', `${bad} of ${checked} tables differ from the source or could not be compared.`)
 }

@@ -165,7 +165,8 @@ export const endpoints: readonly Endpoint[] = [
     name: 'resumeTable',
     method: 'post',
     path: '/tables/:table/resume',
-    summary: 'Goes on with a paused or failed table: what it missed is found by comparing it with the source. That goes on after the answer.',
+    summary:
+      'Goes on with a paused or failed table: what it missed is found by comparing it with the source. That goes on after the answer.',
     response: schemas.doneSchema,
     handle: async (operations, input) => {
       await operations.resyncTable(input.path['table'], 'it was paused')

@@ -1,4 +1,14 @@
-import { formatTableName, isMoonlinkError, maxLsn, MoonlinkError, type Clock, type Logger, type Lsn, type Random, type Telemetry } from '@moonlink/core'
+import {
+  formatTableName,
+  isMoonlinkError,
+  maxLsn,
+  MoonlinkError,
+  type Clock,
+  type Logger,
+  type Lsn,
+  type Random,
+  type Telemetry,
+} from '@moonlink/core'
 import type { Engine, Mirror } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
@@ -321,7 +331,9 @@ export class MoonlinkBackend implements Operations {
   #known(table: string): Mirror {
     const mirror = this.#parts.engine.mirror(table)
     if (mirror !== undefined) return mirror
-    throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${table} is not mirrored; moonlink tables list shows what is.`, { context: { table } })
+    throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${table} is not mirrored; moonlink tables list shows what is.`, {
+      context: { table },
+    })
   }
 
   /** Changes are missing from here on: a new slot takes the place of the lost one, and every table is made equal to its source again. */

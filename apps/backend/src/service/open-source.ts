@@ -7,7 +7,17 @@ import type { ListedSourceTable, SourceHandle } from './parts.ts'
 export async function openSource(config: Config, url: string, logger: Logger): Promise<SourceHandle> {
   const { failover, onSlotLoss, publication, slot = defaultSlot(url), excludeColumns, appendOnly, timeAs } = config.source
   const source = await openPgSource(
-    { connection: url, publication, slot, failover, replaceLostSlot: onSlotLoss === 'resync', excludeColumns, appendOnly, typeOptions: { timeAs }, copyWorkers: config.copy.connections },
+    {
+      connection: url,
+      publication,
+      slot,
+      failover,
+      replaceLostSlot: onSlotLoss === 'resync',
+      excludeColumns,
+      appendOnly,
+      typeOptions: { timeAs },
+      copyWorkers: config.copy.connections,
+    },
     { logger },
   )
   return new PostgresHandle(source)

@@ -38,7 +38,10 @@ export async function preflight(connector: Connector, connection: CatalogConnect
   )
   checkServer(facts)
   if (settings.failover && Number(facts.number) < 170_000) {
-    throw invalid('PG_FAILOVER', `the server is Postgres ${facts.version}, and slots outlive a failover from 17 on. Set source.failover to false.`)
+    throw invalid(
+      'PG_FAILOVER',
+      `the server is Postgres ${facts.version}, and slots outlive a failover from 17 on. Set source.failover to false.`,
+    )
   }
   const systemId = await checkReplication(connector)
   await checkPublications(connection, settings)
