@@ -77,7 +77,17 @@ describe('the source', () => {
 
   test('unknown table', async () => {
     expect(await refusal(['--source', database.connectionString, '--table', 'public.ordres'])).toMatch(/^TABLE_UNKNOWN .*public\.orders/)
+    expect(await refusal(['--source', database.connectionString, '--table', 'orders'])).toMatch(
+      /^CONFIG_INVALID source\.tables\.0 \(a flag\): "orders" is not a table name; write schema\.name/,
+    )
   })
+})
+
+test('what is no table, or no table that can be mirrored, is refused for what it is', async () => {
+  await database.client.query(`CREATE VIEW seen AS SELECT 1 AS x; CREATE TABLE odd (id int PRIMARY KEY, place point)`)
+  const start = async (table: string) => refusal(['--source', database.connectionString, '--table', table])
+  expect(await start('public.seen')).toMatch(/^TABLE_UNSUPPORTED public\.seen is a view/)
+  expect(await start('public.odd')).toMatch(/^TABLE_UNSUPPORTED .*"place" has type point.*source\.excludeColumns: {public\.odd: \[place\]}/)
 })
 
 describe('the warehouse', () => {

@@ -7,6 +7,7 @@ export {
   fixedWidth,
   formatTableName,
   formatType,
+  parseTableName,
   typesEqual,
   type Field,
   type FieldType,

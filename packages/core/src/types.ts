@@ -1,3 +1,5 @@
+import { assert } from './errors.ts'
+
 import type { Value } from './columns/values.ts'
 
 /** Iceberg types that a mirror can hold. Timestamps and times are in microseconds. */
@@ -63,6 +65,13 @@ export interface TableName {
 
 export function formatTableName(table: TableName): string {
   return `${table.schema}.${table.name}`
+}
+
+/** Reads what `formatTableName` prints: the schema ends at the first dot, so a table's own name may have dots. */
+export function parseTableName(text: string): TableName {
+  const dot = text.indexOf('.')
+  assert(dot > 0 && dot < text.length - 1, 'a table name is schema.name', { text })
+  return { schema: text.slice(0, dot), name: text.slice(dot + 1) }
 }
 
 /** Prints a type as Iceberg's JSON does for primitives (`decimal(10, 2)`), `list<…>` for lists, `struct<id: name type, …>` for structs. */

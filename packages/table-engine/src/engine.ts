@@ -343,7 +343,7 @@ export class Engine implements LeaseSource {
     if (!tables) return [...this.mirrors.values()]
     return tables.map((name) => {
       const mirror = this.mirrors.get(name)
-      if (!mirror) throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored`)
+      if (!mirror) throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored; moonlink tables list shows what is`)
       return mirror
     })
   }

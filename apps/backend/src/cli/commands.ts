@@ -68,7 +68,11 @@ export async function flush(client: BackendClient, table: string | undefined): P
 export async function listTables(client: BackendClient, options: { json?: boolean }): Promise<void> {
   const { tables } = await client.get<{ tables: ListedTable[] }>('/tables')
   if (options.json) return print(`${JSON.stringify(tables, null, 2)}\n`)
-  const rows = tables.map((table) => [table.name, table.mirrored ? (table.state ?? 'mirrored') : 'not mirrored', table.reason ?? ''])
+  const rows = tables.map((table) => [
+    table.name,
+    table.mirrored ? (table.state ?? 'mirrored') : 'not mirrored',
+    table.reason ?? table.notes.join('; '),
+  ])
   await print(`${textTable(['table', 'state', 'reason'], rows).join('\n')}\n`)
 }
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { systemClock } from '@moonlink/core'
+import { parseTableName, systemClock } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import { createApi } from '../http/app.ts'
 import { listen } from '../http/server.ts'
@@ -164,18 +164,29 @@ function stopOnSignals(composed: ComposedBackend, output: Output): { release(): 
 
 function welcome(config: Config, composed: ComposedBackend, url: string): string[] {
   const left = composed.leftOut.map((reason) => `not mirrored: ${reason}`)
-  return [`mirroring ${composed.sourceName} to ${config.warehouse ?? config.catalog.uri ?? ''}; the API is at ${url}`, ...left]
+  return [
+    `mirroring ${composed.sourceName} to ${config.warehouse ?? config.catalog.uri ?? ''}; the API is at ${url}`,
+    ...left,
+    ...composed.notes,
+  ]
 }
 
 function hints(config: Config, composed: ComposedBackend): string[] {
-  const table = composed.tables.find((name) => name === 'shop.orders') ?? composed.tables[0]
+  const isDemo = config.source.url === undefined
+  const table = isDemo ? 'shop.orders' : composed.tables[0]
   if (table === undefined) return ['no table is mirrored yet; see them with: pnpm moonlink tables list']
-  const [schema, name] = table.split('.')
-  const sql = table.startsWith('shop.') ? 'SELECT status, count(*) FROM shop.orders GROUP BY ALL' : `SELECT count(*) FROM ${table}`
+  const { schema, name } = parseTableName(table)
+  const sql = isDemo ? 'SELECT status, count(*) FROM shop.orders GROUP BY ALL' : `SELECT count(*) FROM ${sqlName(schema, name)}`
   const query = `try in another terminal:  pnpm moonlink query "${sql}"`
   if (config.catalog.kind === 'rest' || config.warehouse === null) return [query, `read it elsewhere:        ${table} in the catalog`]
   const place = config.warehouse.startsWith('file://')
     ? join(fileURLToPath(config.warehouse), schema, name)
     : `${config.warehouse}/${schema}/${name}`
   return [query, `read it elsewhere:        DuckDB: SELECT count(*) FROM iceberg_scan('${place}')`]
+}
+
+/** A table as a statement names it. */
+function sqlName(schema: string, name: string): string {
+  const quote = (text: string) => (/^[a-z_][a-z0-9_]*$/.test(text) ? text : `\\"${text}\\"`)
+  return `${quote(schema)}.${quote(name)}`
 }

@@ -35,6 +35,6 @@ export function setKey(settings: Settings, key: string, value: unknown): void {
 
 export function getKey(settings: Settings, key: string): unknown {
   let value: unknown = settings
-  for (const part of key.split('.')) value = isSection(value) ? value[part] : undefined
+  for (const part of key.split('.')) value = isSection(value) || Array.isArray(value) ? (value as Settings)[part] : undefined
   return value
 }

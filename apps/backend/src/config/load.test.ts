@@ -65,7 +65,7 @@ describe('messages', () => {
     expect(message({ yaml: 'memory: {limitBytes: lots}' })).toContain('is not a size')
     expect(message({ yaml: 'catalog: {kind: hive}' })).toContain('must be one of file, rest')
     expect(message({ yaml: 'catalog: {kind: rest}' })).toContain('catalog.uri: it is needed where catalog.kind is rest')
-    expect(message({ yaml: 'source: {tables: [orders]}' })).toContain('write schema.name (public.orders)')
+    expect(message({ yaml: 'source: {tables: [orders]}' })).toContain('write schema.name, as in public.orders')
     expect(message({ flags: { http: { listen: 'nowhere' } } })).toContain('must be host:port')
   })
 

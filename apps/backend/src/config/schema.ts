@@ -37,7 +37,7 @@ const fraction = (fallback: number, description: string) => z.coerce.number().mi
 const boolean = z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')])
 const truth = (fallback: boolean, description: string) => boolean.prefault(fallback).describe(description)
 
-const tableName = z.string().regex(/^[^.]+\.[^.]+$/, 'is not a table name; write schema.name (public.orders)')
+const tableName = z.string().regex(/^[^.]+\..+$/, 'is not a table name; write schema.name, as in public.orders')
 /** From the environment a list comes as text with commas. */
 const tableNames = (description: string) =>
   z

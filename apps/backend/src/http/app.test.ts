@@ -57,7 +57,7 @@ describe('errors', () => {
   test('requests are checked, and the message names the field', async () => {
     const call = api()
     for (const [body, text] of [
-      [{ lsn: 'x' }, 'lsn: is not an LSN'],
+      [{ lsn: 'x' }, 'lsn: "x" is not an LSN'],
       [{ timeoutMs: 'soon' }, 'timeoutMs:'],
     ] as const) {
       const response = await call('/wait', post(body))

@@ -80,7 +80,7 @@ async function readBody(context: Context): Promise<unknown> {
 
 function checked(schema: z.ZodType, value: unknown): unknown {
   const parsed = schema.safeParse(value)
-  if (!parsed.success) throw invalidRequest(parsed.error.issues)
+  if (!parsed.success) throw invalidRequest(parsed.error.issues, value)
   return parsed.data
 }
 

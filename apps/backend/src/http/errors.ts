@@ -37,9 +37,21 @@ export function oneLine(text: string): string {
 }
 
 /** Says which field of a request is wrong, and how. */
-export function invalidRequest(issues: readonly z.core.$ZodIssue[]): MoonlinkError {
-  const problems = issues.map((issue) => `${issue.path.length === 0 ? 'the body' : issue.path.join('.')}: ${issue.message}`)
+export function invalidRequest(issues: readonly z.core.$ZodIssue[], input: unknown): MoonlinkError {
+  const problems = issues.map((issue) => {
+    const place = issue.path.length === 0 ? 'the request' : issue.path.join('.')
+    // Our own rules for texts continue a sentence that begins with the text.
+    return issue.code === 'invalid_format'
+      ? `${place}: ${JSON.stringify(valueAt(input, issue.path))} ${issue.message}`
+      : `${place}: ${issue.message}`
+  })
   return new MoonlinkError('invalid', 'REQUEST_INVALID', problems.join('; '))
+}
+
+function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
+  let value = input
+  for (const key of path) value = (value as Record<PropertyKey, unknown>)[key]
+  return value
 }
 
 function plain(context: Readonly<Record<string, unknown>>): Record<string, unknown> {

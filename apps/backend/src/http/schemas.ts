@@ -7,7 +7,7 @@ const lsn = z
 const id64 = z.string().regex(/^\d+$/).meta({ description: 'An unsigned 64-bit number as text.' })
 const tableName = z
   .string()
-  .regex(/^[^.]+\.[^.]+$/, 'is not a table name; write schema.name')
+  .regex(/^[^.]+\..+$/, 'is not a table name; write schema.name, as in public.orders')
   .meta({ description: 'schema.name', examples: ['public.orders'] })
 const timeoutMs = z.number().int().min(0).max(86_400_000).default(60_000).meta({ description: 'Longest wait, in ms.' })
 const whole = z.number().int().nonnegative()
@@ -90,8 +90,8 @@ export const readySchema = z
   .meta({ id: 'Ready' })
 
 export const queryRequestSchema = z
-  .object({
-    sql: z.string().min(1),
+  .strictObject({
+    sql: z.string().min(1, 'is empty; send one SELECT'),
     atLsn: lsn.nullable().default(null).meta({ description: 'Read as of this LSN; null: everything applied by now.' }),
     timeoutMs,
     format: z
@@ -114,7 +114,7 @@ export const queryResponseSchema = z
   .meta({ id: 'QueryResponse' })
 
 export const waitRequestSchema = z
-  .object({
+  .strictObject({
     lsn: lsn.nullable().default(null).meta({ description: 'What to wait for; null: all that is committed in the source now.' }),
     iceberg: z.boolean().default(false).meta({ description: 'Wait for an Iceberg commit of every table rather than for reads.' }),
     timeoutMs,
@@ -123,7 +123,7 @@ export const waitRequestSchema = z
 export const waitResponseSchema = z.object({ lsn }).meta({ id: 'WaitResponse' })
 
 export const verifyRequestSchema = z
-  .object({ tables: z.array(tableName).nullable().default(null).meta({ description: 'null: all that are streaming.' }) })
+  .strictObject({ tables: z.array(tableName).nullable().default(null).meta({ description: 'null: all that are streaming.' }) })
   .meta({ id: 'VerifyRequest' })
 export const verifyLineSchema = z
   .union([
@@ -151,7 +151,7 @@ export const verifyLineSchema = z
   .meta({ id: 'VerifyLine' })
 
 export const flushRequestSchema = z
-  .object({ tables: z.array(tableName).nullable().default(null).meta({ description: 'null: all.' }) })
+  .strictObject({ tables: z.array(tableName).nullable().default(null).meta({ description: 'null: all.' }) })
   .meta({ id: 'FlushRequest' })
 export const flushResponseSchema = z
   .object({ tables: z.array(z.object({ name: tableName, committedLsn: lsn.nullable(), snapshotId: id64.nullable() })) })
@@ -163,11 +163,12 @@ export const listedTableSchema = z
     mirrored: z.boolean(),
     state: z.enum(['copying', 'streaming', 'paused', 'failed']).nullable(),
     reason: z.string().nullable().meta({ description: 'Why it cannot be mirrored, or is paused.' }),
+    notes: z.array(z.string()).readonly().meta({ description: 'What its mirror lacks: columns left out.' }),
   })
   .meta({ id: 'ListedTable' })
 export const tablesResponseSchema = z.object({ tables: z.array(listedTableSchema) }).meta({ id: 'Tables' })
-export const addTablesRequestSchema = z.object({ tables: z.array(tableName).min(1) }).meta({ id: 'AddTables' })
-export const dropTableQuerySchema = z.object({
+export const addTablesRequestSchema = z.strictObject({ tables: z.array(tableName).min(1) }).meta({ id: 'AddTables' })
+export const dropTableQuerySchema = z.strictObject({
   purge: z.enum(['true', 'false']).default('false').meta({ description: 'Remove the Iceberg table and its files too.' }),
 })
 export const doneSchema = z.object({ done: z.literal(true) }).meta({ id: 'Done' })

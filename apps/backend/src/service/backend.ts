@@ -3,6 +3,7 @@ import {
   isMoonlinkError,
   maxLsn,
   MoonlinkError,
+  parseTableName,
   type Clock,
   type Logger,
   type Lsn,
@@ -20,7 +21,7 @@ import { SlotWatch } from './slot-watch.ts'
 import { StateFile, type BackendState } from './state-file.ts'
 import { statusReport } from './status.ts'
 import { StreamLoop } from './stream-loop.ts'
-import { chooseTables, mirrorable } from './table-set.ts'
+import { chooseTables, listWith, mirrorable } from './table-set.ts'
 import { Verification, type VerifyEvent } from '../verify/verification.ts'
 import { Verifier, type VerifyTarget } from '../verify/verifier.ts'
 
@@ -123,7 +124,7 @@ export class MoonlinkBackend implements Operations {
       dropped: state?.dropped ?? [],
       known: state?.mirrored ?? [],
     }
-    const { chosen, refused } = chooseTables(await source.listTables(), wanted)
+    const { chosen, refused } = chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
     const slotLsn = await source.prepare(chosen.map(({ table }) => table))
     const backend = new MoonlinkBackend(parts, stateFile, state, slotLsn)
     for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
@@ -218,13 +219,14 @@ export class MoonlinkBackend implements Operations {
     const { engine, source } = this.#parts
     const mirrors = new Map(engine.status().map((mirror) => [formatTableName(mirror.table), mirror]))
     const listed = await source.listTables()
-    return listed.map(({ table, refusal }) => {
+    return listed.map(({ table, refusal, notes }) => {
       const name = formatTableName(table)
       const mirror = mirrors.get(name)
-      if (mirror !== undefined) return { name, mirrored: true, state: mirror.state, reason: mirror.reason }
+      if (mirror !== undefined) return { name, notes, mirrored: true, state: mirror.state, reason: mirror.reason }
       const unopened = this.#mirrors.unopened.get(name)
       return {
         name,
+        notes,
         mirrored: unopened !== undefined,
         state: unopened === undefined ? null : 'failed',
         reason: unopened ?? refusal?.reason ?? null,
@@ -234,7 +236,7 @@ export class MoonlinkBackend implements Operations {
 
   async addTables(tables: readonly string[]): Promise<void> {
     await this.#alone(async () => {
-      const listed = await this.#parts.source.listTables()
+      const listed = await listWith(this.#parts.source, tables)
       const chosen = [...new Set(tables)].map((name) => mirrorable(listed, name))
       const names = chosen.map(({ table }) => formatTableName(table))
       const twice = names.find((name) => this.#mirrors.has(name))
@@ -278,7 +280,7 @@ export class MoonlinkBackend implements Operations {
         this.#dropped = [...new Set([...this.#dropped, table])]
         this.#remember(this.#acknowledger.acknowledgedLsn)
       }
-      const [schema, name] = table.split('.') as [string, string]
+      const { schema, name } = parseTableName(table)
       if (purge) await this.#parts.warehouse.catalog.drop({ namespace: schema, name }, true)
     })
   }

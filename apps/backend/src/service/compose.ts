@@ -36,6 +36,8 @@ export interface ComposedBackend {
   readonly tables: readonly string[]
   /** For each table of the source that can't be mirrored, the reason, which names it. */
   readonly leftOut: readonly string[]
+  /** What mirrored tables lack: columns left out. */
+  readonly notes: readonly string[]
   /** Commits what was read and lets go of everything. Throws where a commit failed. */
   close(): Promise<void>
 }
@@ -84,6 +86,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
       tables: listed.filter((table) => table.mirrored).map((table) => table.name),
       leftOut: listed.flatMap(({ mirrored, reason }) => (mirrored || reason === null ? [] : [reason])),
+      notes: listed.flatMap(({ name, mirrored, notes }) => (mirrored ? notes.map((note) => `${name}: ${note}`) : [])),
       close: () => stack.close(),
     }
   } catch (error) {

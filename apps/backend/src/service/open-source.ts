@@ -44,8 +44,8 @@ class PostgresHandle implements SourceHandle {
     const listed = await this.#source.listTables(only)
     return listed.map((table) => {
       if (!table.mirrorable)
-        return { table: table.table, schema: null, appendOnly: false, refusal: { code: table.code, reason: table.reason } }
-      return { table: table.table, schema: table.schema, appendOnly: table.appendOnly, refusal: null }
+        return { table: table.table, schema: null, appendOnly: false, refusal: { code: table.code, reason: table.reason }, notes: [] }
+      return { table: table.table, schema: table.schema, appendOnly: table.appendOnly, refusal: null, notes: table.notes }
     })
   }
 

@@ -15,6 +15,8 @@ export interface ListedSourceTable {
   readonly schema: TableSchema | null
   readonly appendOnly: boolean
   readonly refusal: { readonly code: string; readonly reason: string } | null
+  /** What its mirror lacks, one line each: columns left out. */
+  readonly notes: readonly string[]
 }
 
 export interface SourcePosition {

@@ -1,12 +1,13 @@
 import { formatTableName } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import type { ListedSourceTable } from './parts.ts'
-import { chooseTables } from './table-set.ts'
+import { chooseTables, listWith } from './table-set.ts'
 
 const listed: ListedSourceTable[] = ['a', 'b', 'c'].map((name) => ({
   table: { schema: 'public', name },
   schema: { fields: [], identifierFieldIds: [] },
   appendOnly: false,
+  notes: [],
   refusal: name === 'c' ? { code: 'COLUMN_TYPE', reason: 'column "x" has type point' } : null,
 }))
 const names = (wanted: Partial<Parameters<typeof chooseTables>[1]>) =>
@@ -32,4 +33,12 @@ test('one that was mirrored before does not stop the others', () => {
   const { chosen, refused } = chooseTables(listed, wanted)
   expect(chosen.map((table) => table.table.name)).toEqual(['a'])
   expect([...refused.keys()]).toEqual(['public.c', 'public.gone'])
+})
+
+test('what is named and is no table is refused for what it is', async () => {
+  const view = { ...listed[2], table: { schema: 'public', name: 'a.view' }, refusal: { code: 'TABLE_UNSUPPORTED', reason: 'it is a view' } }
+  const source = { listTables: async (only?: readonly unknown[]) => (only === undefined ? listed : [view]) }
+  expect(await listWith(source, ['public.a'])).toBe(listed)
+  const all = await listWith(source, ['public.a', 'public.a.view'])
+  expect(() => chooseTables(all, { configured: ['public.a.view'], added: [], dropped: [], known: [] })).toThrow('it is a view')
 })

@@ -1,6 +1,6 @@
-import { formatTableName, isMoonlinkError, MoonlinkError } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, MoonlinkError, parseTableName } from '@moonlink/core'
 import { nearest } from '../config/nearest.ts'
-import type { ListedSourceTable } from './parts.ts'
+import type { ListedSourceTable, SourceHandle } from './parts.ts'
 
 /** What the configuration and earlier `tables add` and `tables drop` ask for. */
 export interface WantedTables {
@@ -57,4 +57,14 @@ export function mirrorable(listed: readonly ListedSourceTable[], name: string): 
   }
   if (found.refusal !== null) throw new MoonlinkError('invalid', found.refusal.code, found.refusal.reason, { context: { table: name } })
   return found
+}
+
+/** Every table of the source, and what else has one of the names, such as a view: that is refused for what it is. */
+export async function listWith(source: Pick<SourceHandle, 'listTables'>, names: readonly string[]): Promise<readonly ListedSourceTable[]> {
+  const listed = await source.listTables()
+  const known = new Set(listed.map(({ table }) => formatTableName(table)))
+  const missing = [...new Set(names)].filter((name) => !known.has(name))
+  if (missing.length === 0) return listed
+  const others = await source.listTables(missing.map(parseTableName))
+  return [...listed, ...others.filter(({ refusal }) => refusal?.code !== 'TABLE_UNKNOWN')]
 }

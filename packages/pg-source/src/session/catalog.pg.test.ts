@@ -90,6 +90,12 @@ test('what is no ordinary table is refused with the reason; views only where the
   expect(named.get('nowhere.x')).toMatchObject({ code: 'TABLE_UNKNOWN' })
 })
 
+test('columns whose names differ only in case are refused, and one of them can be left out', async () => {
+  await database.client.query(`CREATE TABLE t (id int PRIMARY KEY, "Name" text, name text)`)
+  expect((await list()).get('public.t')).toMatchObject({ reason: expect.stringContaining('"Name" and "name"') as string })
+  expect((await list({ excludeColumns: { 'public.t': ['name'] } })).get('public.t')).toMatchObject({ mirrorable: true })
+})
+
 test('columns are left out as configured, and generated ones by themselves', async () => {
   await database.client.query(`CREATE TABLE t (id int PRIMARY KEY, span interval, twice int GENERATED ALWAYS AS (id * 2) STORED, v text)`)
   expect(shape((await list()).get('public.t'))).toBe('TABLE_UNSUPPORTED')

@@ -199,7 +199,24 @@ function mapColumns(
     )
   }
   if (columns.length === 0) throw refusal(name, 'has no column to mirror')
+  refuseSameNames(name, columns)
   return { columns, excluded, notes }
+}
+
+/** Spark and DuckDB take names without regard to case: one such column would be read as the other. */
+function refuseSameNames(name: string, columns: readonly MappedColumn[]): void {
+  const seen = new Map<string, string>()
+  for (const column of columns) {
+    const folded = column.name.toLowerCase()
+    const other = seen.get(folded)
+    if (other !== undefined) {
+      throw refusal(
+        name,
+        `has columns "${other}" and "${column.name}", which differ only in case, and readers can't tell them apart. Rename one, or leave it out with source.excludeColumns: {${name}: [${column.name}]}`,
+      )
+    }
+    seen.set(folded, column.name)
+  }
 }
 
 function toSourceColumn(column: ColumnRow, key: readonly number[]): SourceColumn {

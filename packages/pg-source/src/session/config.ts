@@ -2,7 +2,7 @@ import { MoonlinkError } from '@moonlink/core'
 import { z } from 'zod'
 import { connectionParts } from './connection-config.ts'
 
-const tableName = z.string().regex(/^[^.]+\.[^.]+$/, 'must be schema.name, such as public.orders')
+const tableName = z.string().regex(/^[^.]+\..+$/, 'must be schema.name, such as public.orders')
 
 /** Everything that `openPgSource` can be told. Times in ms, sizes in bytes. */
 export const pgSourceConfig = z.strictObject({

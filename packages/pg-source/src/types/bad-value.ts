@@ -15,7 +15,10 @@ export class BadValueError extends MoonlinkError {
     const where = place.table === undefined ? '' : `${place.table}: `
     const what = place.column === undefined ? 'a value is' : `column "${place.column}" holds`
     const row = place.key ? ` in the row with ${place.key}` : ''
-    const remedy = place.column === undefined ? '' : `. Change the value, or leave the column out with columns.exclude: [${place.column}]`
+    const remedy =
+      place.column === undefined
+        ? ''
+        : `. Change the value, or leave the column out with source.excludeColumns: {${place.table}: [${place.column}]}`
     super('invalid', 'VALUE_UNREPRESENTABLE', `${where}${what} ${value}${row}, ${problem}${remedy}`, { context: { value, ...place } })
     this.name = 'BadValueError'
     this.value = value

@@ -120,6 +120,6 @@ describe('mapColumn', () => {
     expect(message).toMatch(/^public\.orders: column "span" has type /)
     expect(message).toContain(overrides.typeName)
     expect(message).toContain(why)
-    expect(message).toMatch(/eave it out with columns\.exclude: \[span\]\.$/)
+    expect(message).toMatch(/eave it out with source\.excludeColumns: {public\.orders: \[span\]}\.$/)
   })
 })

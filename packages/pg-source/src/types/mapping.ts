@@ -147,7 +147,7 @@ function mapNumeric(table: TableName, column: SourceColumn): Mapped<PrimitiveTyp
 }
 
 function refuse(table: TableName, column: SourceColumn, why: string, otherRemedy?: string): never {
-  const remedy = `${otherRemedy === undefined ? 'Leave' : `${otherRemedy} leave`} it out with columns.exclude: [${column.name}].`
+  const remedy = `${otherRemedy === undefined ? 'Leave' : `${otherRemedy} leave`} it out with source.excludeColumns: {${formatTableName(table)}: [${column.name}]}.`
   throw new MoonlinkError(
     'invalid',
     'TABLE_UNSUPPORTED',
