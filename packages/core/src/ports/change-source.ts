@@ -1,12 +1,16 @@
 import type { SourceEvent } from '../change.ts'
 import type { ColumnBatch } from '../columns/column.ts'
 import type { Lsn } from '../lsn.ts'
+import type { ChangeLog } from './change-log.ts'
 import type { TableName, TableSchema } from '../types.ts'
 
 /** A source of committed changes, all of its tables on one LSN line. */
 export interface ChangeSource {
-  /** Streams every change whose transaction ends after `after`. One stream at a time. */
-  open(after: Lsn, signal: AbortSignal): Promise<ChangeStream>
+  /**
+   * Streams every change whose transaction ends after `after`. One stream at a time. With a log, what that has comes from there, and what the source
+   * sends is appended to it before it is yielded.
+   */
+  open(after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ChangeStream>
   /** How far the source has committed, right now. */
   currentLsn(): Promise<Lsn>
   /** Copies tables as they are at one LSN. */

@@ -1,3 +1,3 @@
 export { CopyBinaryDecoder } from './copy-binary-decoder.ts'
 export type { MirroredTable, Relation } from './mirrored-table.ts'
-export { PgoutputDecoder, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'
+export { PgoutputDecoder } from './pgoutput-decoder.ts'

@@ -3,6 +3,7 @@ import { BadValueError } from '../types/index.ts'
 import { int32At, uint64At } from '../types/wire.ts'
 import { EventQueue } from './event-queue.ts'
 import { malformedMessage, MessageReader, timestampMsAt } from './message-reader.ts'
+import { decodeState, encodeState } from './decoder-state.ts'
 import type { MirroredTable, Relation } from './mirrored-table.ts'
 import { describeMismatch, readRelation } from './relation.ts'
 import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
@@ -18,6 +19,8 @@ export interface PgoutputDecoderOptions {
    * ends, and few large batches are cheaper than many small ones. Default 1 MiB.
    */
   readonly openTransactionBytes?: number
+  /** Every transaction that ends here or before is known already: no watermark says so again. Default 0. */
+  readonly startLsn?: Lsn
 }
 
 /** A keepalive of the server. */
@@ -69,11 +72,15 @@ export class PgoutputDecoder {
   lastKeepalive: Keepalive | null = null
   /** How far the server is known to be. */
   sourceLsn: Lsn = 0n
+  /** Every transaction that ends here or before was fed. */
+  position: Lsn
 
   private readonly options: PgoutputDecoderOptions
   private readonly relations = new Map<number, RelationState | null>()
   /** The last Relation message of each relation, as what the server will not send again. */
   private readonly descriptions = new Map<number, Relation>()
+  /** What `descriptions` had before the open transaction, where it changed them. */
+  private readonly earlierDescriptions = new Map<number, Relation | undefined>()
   private readonly tables = new Map<string, TableState>()
   private readonly events = new EventQueue()
   private readonly openTransactionBytes: number
@@ -89,16 +96,15 @@ export class PgoutputDecoder {
   private openRows = 0
   private openBytes = 0
   private commitLsn: Lsn = 0n
-  /** Every transaction that ends here or before was fed. */
-  private position: Lsn = 0n
   private lastEndLsn: Lsn = 0n
   private commitTimeMs: number | null = null
-  private reportedPosition: Lsn = 0n
+  private reportedPosition: Lsn
   private reportedSourceLsn: Lsn = 0n
 
   constructor(options: PgoutputDecoderOptions) {
     this.options = options
     this.openTransactionBytes = options.openTransactionBytes ?? DEFAULT_OPEN_TRANSACTION_BYTES
+    this.position = this.reportedPosition = options.startLsn ?? 0n
   }
 
   /** Whether the last message lies within a transaction. */
@@ -163,6 +169,22 @@ export class PgoutputDecoder {
     this.openRows = 0
     this.openBytes = 0
     return this.events.takeOpen()
+  }
+
+  /** Whether no transaction at all is open: another decoder can go on from here with `exportState`. */
+  get isCut(): boolean {
+    return !this.isOpen
+  }
+
+  /** What a decoder must know to go on at the end of the last transaction: the source does not send it again. */
+  exportState(): Uint8Array {
+    const relations = new Map<number, Relation | undefined>([...this.descriptions, ...this.earlierDescriptions])
+    return encodeState([...relations.values()].filter((relation) => relation !== undefined))
+  }
+
+  /** Takes over what another decoder knew. Before anything is fed. Throws `corrupt`/`PGOUTPUT_STATE`. */
+  importState(state: Uint8Array): void {
+    for (const relation of decodeState(state)) this.relation(relation)
   }
 
   /**
@@ -245,6 +267,7 @@ export class PgoutputDecoder {
     this.openRows = 0
     this.openBytes = 0
     this.isOpen = false
+    this.earlierDescriptions.clear()
     this.lastEndLsn = endLsn
     this.commitTimeMs = commitTimeMs
     this.position = maxLsn(this.position, endLsn)
@@ -255,6 +278,9 @@ export class PgoutputDecoder {
     const mirrored = this.options.resolve(relation)
     const before = this.relations.get(relation.oid) ?? null
     this.lastOid = -1
+    if (this.isOpen && !this.earlierDescriptions.has(relation.oid)) {
+      this.earlierDescriptions.set(relation.oid, this.descriptions.get(relation.oid))
+    }
     this.descriptions.set(relation.oid, relation)
     if (before !== null && (mirrored === null || formatTableName(mirrored.table) !== formatTableName(before.table.mirrored.table))) {
       const mismatch = `the table was renamed to ${relation.schema}.${relation.name}`

@@ -44,7 +44,7 @@ export const pgSourceConfig = z.strictObject({
     .min(1024)
     .default(8 * 2 ** 20)
     .describe('Bytes of a copied batch, and of the stream held back while nobody takes events.'),
-  statusIntervalMs: z.int().min(10).default(1000).describe('Longest time until Postgres learns how far we are.'),
+  statusIntervalMs: z.int().min(10).default(500).describe('Longest time until Postgres learns how far we are.'),
   connectTimeoutMs: z.int().min(1).default(10_000),
   statementTimeoutMs: z.int().min(0).default(60_000).describe('For statements on the catalog; never for streams and copies. 0: none.'),
   slotWaitMs: z.int().min(0).default(5000).describe('How long to wait for a slot that another connection still uses.'),

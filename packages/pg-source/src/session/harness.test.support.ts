@@ -1,14 +1,13 @@
-import { formatTableName, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import { formatTableName, type ChangeLog, type ChangeStream, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type pg from 'pg'
 import type { PgSourceConfig } from './config.ts'
-import type { ReplicationStream } from './replication-stream.ts'
 import { openPgSource, type PgSource } from './source.ts'
 import { Replica, sorted, type TextRow } from './replica.test.support.ts'
 
 /** A source with its open stream and a replica fed from it. */
 export interface Following {
   readonly source: PgSource
-  readonly stream: ReplicationStream
+  readonly stream: ChangeStream
   readonly replica: Replica
   /** Applies events until everything committed in the source by now is in the replica. */
   catchUp(): Promise<Lsn>
@@ -21,10 +20,16 @@ export function tableOf(name: string): TableName {
 }
 
 /** Prepares `tables`, opens the stream after `after` (default: the slot's start), and follows it. */
-export async function follow(config: PgSourceConfig, tables: readonly string[], after?: Lsn, replica = new Replica()): Promise<Following> {
+export async function follow(
+  config: PgSourceConfig,
+  tables: readonly string[],
+  after?: Lsn,
+  replica = new Replica(),
+  log?: ChangeLog,
+): Promise<Following> {
   const source = await openPgSource({ statusIntervalMs: 50, ...config })
   const prepared = await source.prepare(tables.map(tableOf))
-  const stream = await source.open(after ?? prepared.slotLsn, new AbortController().signal)
+  const stream = await source.open(after ?? prepared.slotLsn, new AbortController().signal, log)
   const events = stream[Symbol.asyncIterator]()
   return {
     source,

@@ -6,8 +6,11 @@ import { ReadPacer } from './read-pacer.ts'
 
 /** What arrives on a connection that was taken over. All calls happen while the socket's chunk is at hand: copy what must outlive them. */
 export interface RawHandler {
-  /** Payload of a CopyData message: `bytes[start … end)`. */
-  copyData(bytes: Buffer, start: number, end: number): void
+  /**
+   * Payload of a CopyData message: `bytes[start … end)`; the message's five-byte header stands before it. `isLasting`: the memory stays as it is until
+   * `chunkEnd`, rather than only until this returns.
+   */
+  copyData(bytes: Buffer, start: number, end: number, isLasting: boolean): void
   /** Any other message that ends or starts something: CopyBoth/CopyOut response `W`/`H`, CopyDone `c`, CommandComplete `C`, ReadyForQuery `Z`. */
   control(type: number): void
   /** After every chunk, once all its whole messages were handed over. */
@@ -16,7 +19,8 @@ export interface RawHandler {
   failed(error: unknown): void
 }
 
-const HEADER = 5
+/** Bytes of a message before its payload: its type, and its length with these four. */
+export const HEADER = 5
 const MAX_MESSAGE = 0x4000_0000
 /** The carry buffer is given back above this size. */
 const KEPT_BYTES = 4 * 2 ** 20
@@ -164,7 +168,7 @@ export class RawConnection {
       const size = 1 + chunk.readInt32BE(at + 1)
       if (size < HEADER || size > MAX_MESSAGE) throw malformed(chunk[at], size)
       if (at + size > end) break
-      this.message(chunk, at, at + size)
+      this.message(chunk, at, at + size, true)
       at += size
     }
     if (at < end) this.keep(chunk, at, end)
@@ -186,7 +190,7 @@ export class RawConnection {
     this.keep(chunk, at, at + take)
     if (take < missing) return -1
     this.carryLength = 0
-    this.message(this.carry, 0, size)
+    this.message(this.carry, 0, size, false)
     if (this.carry.length > KEPT_BYTES) this.carry = Buffer.alloc(0)
     return at + take
   }
@@ -204,13 +208,13 @@ export class RawConnection {
     this.carry = grown
   }
 
-  private message(bytes: Buffer, start: number, end: number): void {
+  private message(bytes: Buffer, start: number, end: number, isLasting: boolean): void {
     const type = bytes[start]
     const handler = this.handler
     if (handler === null) return
     if (type === Code.copyData) {
       try {
-        handler.copyData(bytes, start + HEADER, end)
+        handler.copyData(bytes, start + HEADER, end, isLasting)
       } catch (error) {
         handler.failed(error)
       }

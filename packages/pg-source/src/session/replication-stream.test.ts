@@ -2,6 +2,7 @@ import { Duplex } from 'node:stream'
 import { isMoonlinkError, type Clock } from '@moonlink/core'
 import type pg from 'pg'
 import { expect, test } from 'vitest'
+import { PgoutputDecoder } from '../decode/index.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream } from './replication-stream.ts'
 
@@ -58,7 +59,7 @@ async function started(): Promise<{
   const options = {
     slot: 's',
     command: 'START',
-    decoder: { resolve: () => null },
+    decoder: new PgoutputDecoder({ resolve: () => null }),
     bufferBytes: 1000,
     statusIntervalMs: 1000,
     keepaliveMs: 5000,

@@ -1,6 +1,7 @@
-import { maxLsn, MoonlinkError, systemClock, type ChangeStream, type Clock, type Lsn, type SourceEvent } from '@moonlink/core'
-import { PgoutputDecoder, type PgoutputDecoderOptions } from '../decode/index.ts'
+import { maxLsn, MoonlinkError, systemClock, type ChangeLog, type ChangeStream, type Clock, type Lsn, type SourceEvent } from '@moonlink/core'
+import type { PgoutputDecoder } from '../decode/index.ts'
 import { lostConnection, messageOf, sqlState } from './errors.ts'
+import { LogTap } from './log-tap.ts'
 import { COPY_BOTH, COPY_DONE, READY, type RawConnection } from './raw-connection.ts'
 import { statusUpdate } from './status-update.ts'
 
@@ -8,7 +9,9 @@ export interface ReplicationOptions {
   readonly slot: string
   /** The START_REPLICATION command. */
   readonly command: string
-  readonly decoder: PgoutputDecoderOptions
+  readonly decoder: PgoutputDecoder
+  /** Takes what arrives, before anybody sees what was decoded from it. */
+  readonly log?: ChangeLog
   /** Bytes of changes held while nobody takes them, beyond which the socket is not read. */
   readonly bufferBytes: number
   /** Longest time until the server hears of an acknowledgement. */
@@ -32,6 +35,7 @@ export class ReplicationStream implements ChangeStream {
   private readonly connection: RawConnection
   private readonly options: ReplicationOptions
   private readonly decoder: PgoutputDecoder
+  private readonly tap: LogTap | null
   private readonly clock: Clock
   private readonly stopped = new AbortController()
   private acknowledged: Lsn = 0n
@@ -51,7 +55,8 @@ export class ReplicationStream implements ChangeStream {
     this.connection = connection
     this.options = options
     this.clock = options.clock ?? systemClock
-    this.decoder = new PgoutputDecoder(options.decoder)
+    this.decoder = options.decoder
+    this.tap = options.log ? new LogTap(options.log, this.decoder) : null
   }
 
   /** Starts the stream on a connection of its own, which it closes at its end. */
@@ -61,7 +66,7 @@ export class ReplicationStream implements ChangeStream {
       stream.onReady = resolve
     })
     connection.start(options.command, {
-      copyData: (bytes, start, end) => stream.receive(bytes, start, end),
+      copyData: (bytes, start, end, isLasting) => stream.receive(bytes, start, end, isLasting),
       control: (type) => stream.control(type),
       chunkEnd: () => stream.chunkEnd(),
       failed: (error) => stream.fail(error),
@@ -102,7 +107,7 @@ export class ReplicationStream implements ChangeStream {
       // What a decoder holds that met garbage is not to be trusted; what came before a lost connection is.
       if (this.failure?.kind === 'corrupt') throw this.failure
       const events = this.decoder.take()
-      this.connection.resume()
+      this.resumeReading()
       for (const event of events) {
         if (this.isClosing) return
         yield event
@@ -141,11 +146,12 @@ export class ReplicationStream implements ChangeStream {
     await this.connection.close()
   }
 
-  private receive(bytes: Buffer, start: number, end: number): void {
+  private receive(bytes: Buffer, start: number, end: number, isLasting: boolean): void {
     // After close, what still arrives is drained without a look.
     if (this.isClosing || this.failure) return
     this.unheardMs = 0
     this.decoder.feed(bytes.subarray(start, end))
+    this.tap?.fed(bytes, start, end, isLasting)
     if (bytes[start] === KEEPALIVE && this.decoder.lastKeepalive?.replyRequested) this.report(false)
   }
 
@@ -160,7 +166,12 @@ export class ReplicationStream implements ChangeStream {
   }
 
   private chunkEnd(): void {
-    if (this.decoder.bytesBuffered > this.options.bufferBytes && !this.isClosing) this.connection.pause()
+    this.tap?.flush()
+    if (this.isClosing) return
+    const isLogBehind = this.options.log?.isBehind === true
+    if (isLogBehind || this.decoder.bytesBuffered > this.options.bufferBytes) this.connection.pause()
+    // Nobody may be about to take anything; then the log alone decides.
+    if (isLogBehind) this.resumeReading()
     if (this.wake !== null && !this.isWakeDue && this.decoder.hasNews) this.scheduleWake()
   }
 
@@ -171,6 +182,15 @@ export class ReplicationStream implements ChangeStream {
     // After the event loop has read all that the socket holds now.
     if (sinceMs < 0 || sinceMs >= GATHER_MS) setImmediate(() => this.wakeConsumer())
     else void this.clock.sleep(GATHER_MS).then(() => this.wakeConsumer())
+  }
+
+  /** Reads on, once the log can take more. */
+  private resumeReading(): void {
+    const { log } = this.options
+    if (!log?.isBehind) return this.connection.resume()
+    void log.drained().then(() => {
+      if (this.decoder.bytesBuffered <= this.options.bufferBytes) this.connection.resume()
+    })
   }
 
   private wakeConsumer(): void {

@@ -7,6 +7,7 @@ import {
   parseLsn,
   silentLogger,
   systemClock,
+  type ChangeLog,
   type ChangeSource,
   type Clock,
   type Logger,
@@ -16,11 +17,12 @@ import {
   type TableSchema,
 } from '@moonlink/core'
 import pg from 'pg'
-import type { Relation } from '../decode/index.ts'
+import { PgoutputDecoder, type Relation } from '../decode/index.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
 import { CatalogConnection, Connector } from './connect.ts'
 import { SnapshotCopy } from './copy.ts'
+import { LoggedStream } from './logged-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication, publicationExists } from './publication.ts'
@@ -76,7 +78,7 @@ export class PgSource implements ChangeSource {
   private readonly logger: Logger
   private readonly clock: Clock
   private prepared: ReadonlyMap<string, DescribedTable> = new Map()
-  private stream: ReplicationStream | null = null
+  private stream: ReplicationStream | LoggedStream | null = null
 
   constructor(
     settings: PgSourceSettings,
@@ -154,10 +156,13 @@ export class PgSource implements ChangeSource {
   }
 
   /**
-   * Streams the prepared tables. The server starts at `after`, or at what the slot has acknowledged where that is later.
-   * Aborting ends the stream as `close` does.
+   * Streams the prepared tables. The server starts at `after`, or at what the slot has acknowledged where that is later. With a log, what that has after
+   * `after` comes first, and the server goes on where it ends; what the server sends is appended to it. Throws `invalid`/`PG_CHANGES_LOST` where the slot
+   * has let go of what comes next. Aborting ends the stream as `close` does.
    */
-  async open(after: Lsn, signal: AbortSignal): Promise<ReplicationStream> {
+  open(after: Lsn, signal: AbortSignal): Promise<ReplicationStream>
+  open(after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ReplicationStream | LoggedStream>
+  async open(after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ReplicationStream | LoggedStream> {
     if (this.stream) await this.stream.close()
     const slot = await this.slot()
     if (!slot) {
@@ -169,27 +174,17 @@ export class PgSource implements ChangeSource {
       )
     }
     checkSlot(this.slotName, slot, this.facts.database)
-    await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
-    await this.checkServer(after)
-    const keepaliveMs = await this.keepaliveMs()
-    const command = await this.startCommand(after)
-    signal.throwIfAborted()
-    const client = await this.connector.connectReplication('stream')
-    const stream = await ReplicationStream.start(
-      new RawConnection(client, { isPaced: this.connector.isRemote, clock: this.clock }),
-      {
-        slot: this.slotName,
-        command,
-        decoder: { resolve: (relation) => this.resolve(relation) },
-        bufferBytes: this.settings.batchBytes,
-        statusIntervalMs: this.settings.statusIntervalMs,
-        keepaliveMs,
-        clock: this.clock,
-      },
-      signal,
-    )
-    this.stream = stream
-    return stream
+    const resolve = (relation: Relation) => this.resolve(relation)
+    if (log === undefined) return (this.stream = await this.connect(new PgoutputDecoder({ resolve }), after, signal))
+    await log.sync()
+    const { range } = log.status
+    const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
+    const from = isReplayed ? range.endLsn : after
+    this.checkNothingLost(slot, from)
+    const decoder = new PgoutputDecoder({ resolve, startLsn: after, skipThrough: () => after })
+    const connect = () => this.connect(decoder, from, signal, log)
+    this.stream = isReplayed ? new LoggedStream({ log, decoder, after, batchBytes: this.settings.batchBytes, connect }) : await connect()
+    return this.stream
   }
 
   /** Copies prepared tables at one LSN. Waits until transactions that are running have ended. */
@@ -250,6 +245,45 @@ export class PgSource implements ChangeSource {
       if ('refusal' in entry) throw entry.refusal
       return entry.described
     })
+  }
+
+  private async connect(decoder: PgoutputDecoder, after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ReplicationStream> {
+    await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
+    await this.checkServer(after)
+    const keepaliveMs = await this.keepaliveMs()
+    const command = await this.startCommand(after)
+    signal.throwIfAborted()
+    const client = await this.connector.connectReplication('stream')
+    const connection = new RawConnection(client, { isPaced: this.connector.isRemote, clock: this.clock })
+    try {
+      await log?.begin(after, () => decoder.exportState())
+    } catch (error) {
+      await connection.close()
+      throw error
+    }
+    const options = {
+      slot: this.slotName,
+      command,
+      decoder,
+      bufferBytes: this.settings.batchBytes,
+      statusIntervalMs: this.settings.statusIntervalMs,
+      keepaliveMs,
+      clock: this.clock,
+      ...(log === undefined ? {} : { log }),
+    }
+    return ReplicationStream.start(connection, options, signal)
+  }
+
+  /** The server would go on at what the slot has acknowledged, and never say what it left out. */
+  private checkNothingLost(slot: SlotState, after: Lsn): void {
+    const confirmed = slot.confirmedFlushLsn
+    if (confirmed === null || confirmed <= after) return
+    throw new MoonlinkError(
+      'invalid',
+      'PG_CHANGES_LOST',
+      `slot "${this.slotName}" has let go of everything up to ${formatLsn(confirmed)}, and what comes after ${formatLsn(after)} is in no log of ours: somebody else moved the slot. Start again, and the tables that miss changes are copied again.`,
+      { context: { slot: this.slotName, confirmed: formatLsn(confirmed), after: formatLsn(after) } },
+    )
   }
 
   private resolve(relation: Relation): DescribedTable | null {

@@ -1,0 +1,101 @@
+import { Duplex } from 'node:stream'
+import type { ChangeLog, Lsn, SourceEvent } from '@moonlink/core'
+import * as fc from 'fast-check'
+import type pg from 'pg'
+import { expect, test } from 'vitest'
+import { PgoutputDecoder } from '../decode/index.ts'
+import { begin, commit, insert, keepalive } from '../decode/reference-encoder.test.support.ts'
+import { decoderOf, orders, ordersRelation, row } from '../decode/test-streams.test.support.ts'
+import { feedRun, LogTap } from './log-tap.ts'
+import { RawConnection } from './raw-connection.ts'
+
+const copyData = (payload: Buffer): Buffer => {
+  const message = Buffer.alloc(5 + payload.length)
+  message[0] = 0x64
+  message.writeInt32BE(payload.length + 4, 1)
+  message.set(payload, 5)
+  return message
+}
+
+/** What a tap appended. */
+class Appended {
+  readonly runs: { bytes: Buffer; endLsn: Lsn | null; isCut: boolean }[] = []
+
+  append(frames: Uint8Array, endLsn: Lsn | null, isCut: boolean): void {
+    this.runs.push({ bytes: Buffer.from(frames), endLsn, isCut })
+  }
+}
+
+const kinds = (events: readonly SourceEvent[]) =>
+  events.flatMap((event) => (event.kind === 'batch' ? [[event.batch.ops.length, [...event.batch.marks.endLsns]]] : []))
+
+test('however the socket cuts the stream, the log gets it whole, with the ends of its transactions', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.record({ rows: fc.nat(5), note: fc.nat(3000), alive: fc.boolean() }), { minLength: 1, maxLength: 12 }),
+      fc.array(fc.integer({ min: 1, max: 4000 }), { minLength: 1, maxLength: 30 }),
+      (transactions, chunks) => {
+        const messages: Buffer[] = []
+        const ends: Lsn[] = []
+        let lsn = 10n
+        for (const { rows, note, alive } of transactions) {
+          messages.push(begin((lsn += 10n)), ordersRelation)
+          for (let index = 0; index < rows; index++) messages.push(insert(5, row(index, 'x'.repeat(note), 1n)))
+          messages.push(commit(lsn, lsn + 1n))
+          ends.push(lsn + 1n)
+          if (alive) messages.push(keepalive(lsn + 5n), keepalive(lsn + 5n))
+        }
+        const stream = Buffer.concat(messages.map(copyData))
+        const log = new Appended()
+        const { decoder } = decoderOf([orders])
+        const tap = new LogTap(log as unknown as ChangeLog, decoder)
+        const socket = new Duplex({ read: () => {}, write: (_chunk, _encoding, done: () => void) => done() })
+        const connection = new RawConnection({ connection: { stream: socket }, end: async () => {} } as unknown as pg.Client)
+        connection.start('START', {
+          copyData: (bytes, start, end, isLasting) => {
+            decoder.feed(bytes.subarray(start, end))
+            tap.fed(bytes, start, end, isLasting)
+          },
+          control: () => {},
+          chunkEnd: () => tap.flush(),
+          failed: (error) => {
+            throw error
+          },
+        })
+        for (let at = 0, index = 0; at < stream.length; index++) {
+          const chunk = Buffer.from(stream.subarray(at, (at += chunks[index % chunks.length])))
+          socket.emit('data', chunk)
+          chunk.fill(0xdd)
+        }
+        const live = decoder.take()
+        const again = decoderOf([orders])
+        const reached: Lsn[] = []
+        for (const { bytes, endLsn, isCut } of log.runs) {
+          feedRun(again.decoder, bytes)
+          expect(isCut).toBe(endLsn !== null)
+          expect(again.decoder.isCut).toBe(isCut)
+          if (endLsn !== null) expect(again.decoder.position).toBe(endLsn)
+          if (endLsn !== null) reached.push(endLsn)
+        }
+        expect(kinds(again.decoder.take())).toEqual(kinds(live))
+        expect(reached).toEqual(reached.toSorted((a, b) => Number(a - b)))
+        expect(reached.at(-1)).toBeGreaterThanOrEqual(ends.at(-1)!)
+        expect(again.decoder.position).toBe(decoder.position)
+      },
+    ),
+    { numRuns: 200 },
+  )
+})
+
+test('a keepalive that says nothing new is not logged', () => {
+  const log = new Appended()
+  const decoder = new PgoutputDecoder({ resolve: () => null, startLsn: 50n })
+  const tap = new LogTap(log as unknown as ChangeLog, decoder)
+  for (const walEnd of [40n, 50n, 60n, 60n]) {
+    const message = copyData(keepalive(walEnd))
+    decoder.feed(message.subarray(5))
+    tap.fed(message, 5, message.length, true)
+    tap.flush()
+  }
+  expect(log.runs.map(({ endLsn }) => endLsn)).toEqual([60n])
+})

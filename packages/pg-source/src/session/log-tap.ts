@@ -1,0 +1,66 @@
+import type { ChangeLog, Lsn } from '@moonlink/core'
+import type { PgoutputDecoder } from '../decode/index.ts'
+import { HEADER } from './raw-connection.ts'
+
+const KEEPALIVE = 0x6b
+
+/**
+ * Hands what a decoder was fed to a log: runs of whole CopyData messages as they lie in the socket's chunk, header and all, so that one
+ * copy takes hundreds of them. `feedRun` is the way back.
+ */
+export class LogTap {
+  private readonly log: ChangeLog
+  private readonly decoder: PgoutputDecoder
+  private run: Buffer | null = null
+  private start = 0
+  private end = 0
+  /** Up to here, the run has only transactions that have ended; -1 where it has none. */
+  private cutEnd = -1
+  private isCut = false
+  private loggedLsn: Lsn
+
+  constructor(log: ChangeLog, decoder: PgoutputDecoder) {
+    this.log = log
+    this.decoder = decoder
+    this.loggedLsn = decoder.position
+  }
+
+  /** Notes the message whose payload, `bytes[start … end)`, was just fed. */
+  fed(bytes: Buffer, start: number, end: number, isLasting: boolean): void {
+    const { decoder } = this
+    if (bytes[start] === KEEPALIVE && decoder.position === this.loggedLsn) return
+    if (this.run !== bytes || this.end !== start - HEADER) {
+      this.flush()
+      this.run = bytes
+      this.start = start - HEADER
+    }
+    this.end = end
+    if (!decoder.inTransaction) {
+      this.cutEnd = end
+      this.isCut = decoder.isCut
+    }
+    if (!isLasting) this.flush()
+  }
+
+  /** Appends what was noted. Before anybody sees what was decoded from it: else a reader could be ahead of the log. */
+  flush(): void {
+    const { cutEnd, decoder, end, run, start } = this
+    if (run === null) return
+    this.run = null
+    this.cutEnd = -1
+    // In two, where a transaction ends within. What follows its end left the decoder's position alone.
+    if (cutEnd > start) this.log.append(run.subarray(start, cutEnd), decoder.position, this.isCut)
+    if (cutEnd < end) this.log.append(run.subarray(Math.max(start, cutEnd), end), null, false)
+    this.loggedLsn = decoder.position
+  }
+}
+
+/** Feeds a run of CopyData messages that a log gave back. */
+export function feedRun(decoder: PgoutputDecoder, bytes: Uint8Array): void {
+  const run = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  for (let at = 0; at < run.length;) {
+    const next = at + 1 + run.readInt32BE(at + 1)
+    decoder.feed(run.subarray(at + HEADER, next))
+    at = next
+  }
+}

@@ -1,0 +1,166 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { LocalLogDisk, SegmentedLog } from '@moonlink/change-log'
+import type { Lsn } from '@moonlink/core'
+import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import * as fc from 'fast-check'
+import { afterAll, beforeEach, expect, test } from 'vitest'
+import { follow, sourceState, tableOf, type Following } from './harness.test.support.ts'
+import { Replica, sorted } from './replica.test.support.ts'
+import { openPgSource } from './source.ts'
+
+const postgres = withPostgres()
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-logged-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+let database: TestDatabase
+let log: SegmentedLog
+beforeEach(async () => {
+  database = await postgres.createDatabase()
+})
+
+// A slot is of the whole server.
+const config = () => ({ connection: database.connectionString, slot: `logged_${database.name}` })
+const openLog = (sourceFromLsn: Lsn, segmentBytes = 20_000) =>
+  SegmentedLog.open({
+    disk: new LocalLogDisk(join(directory, database.name)),
+    log: database.name,
+    sourceFromLsn,
+    segmentBytes,
+    syncIntervalMs: 10,
+  })
+
+const confirmed = async (): Promise<Lsn> => {
+  const source = await openPgSource(config())
+  const { confirmedFlushLsn } = await source.position()
+  await source.close()
+  return confirmedFlushLsn!
+}
+
+/** Follows through the log, which the slot is told of as soon as something is durable. */
+async function followLogged(names: readonly string[], after: Lsn, replica: Replica): Promise<Following> {
+  const following = await follow(config(), names, after, replica, log)
+  log.onDurable(() => {
+    if (log.durableLsn !== null) following.stream.acknowledge(log.durableLsn)
+  })
+  return following
+}
+
+test('what the slot has let go of comes from the log, and the stream goes on behind it', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY, body text)')
+  const source = await openPgSource(config())
+  const { slotLsn } = await source.prepare([tableOf('public.items')])
+  await source.close()
+  log = await openLog(slotLsn)
+  log.prune(slotLsn)
+  let following = await followLogged(['public.items'], slotLsn, new Replica())
+  await client.query(`INSERT INTO items SELECT n, repeat('x', 100) FROM generate_series(1, 3000) n`)
+  for (let n = 1; n <= 300; n++) await client.query(`UPDATE items SET body = $1 WHERE id = $2`, [`v${n}`, n])
+  const lsn = await following.catchUp()
+  // The slot follows the log within moments, while nothing is committed anywhere.
+  for (let waits = 0; (await following.source.position()).confirmedFlushLsn! < lsn; waits++) {
+    expect(waits).toBeLessThan(20)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+  await following.close()
+  await log.close()
+
+  await client.query(`UPDATE items SET body = 'meanwhile' WHERE id < 100`)
+  log = await openLog(await confirmed())
+  expect(log.status.range!.startLsn).toBe(slotLsn)
+  following = await followLogged(['public.items'], slotLsn, new Replica())
+  await client.query('DELETE FROM items WHERE id > 2000')
+  await following.catchUp()
+  expect(sorted(following.replica.rowsOf('public.items'))).toEqual(await sourceState(client, 'items'))
+  expect(following.replica.missing).toEqual([])
+  await following.close()
+  await log.close()
+})
+
+test('where slot and log together do not reach back, it says so rather than stream on', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const source = await openPgSource(config())
+  const { slotLsn } = await source.prepare([tableOf('public.items')])
+  await client.query('INSERT INTO items VALUES (1)')
+  await client.query('SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())', [config().slot])
+  log = await openLog(slotLsn)
+  await expect(source.open(slotLsn, new AbortController().signal, log)).rejects.toMatchObject({ kind: 'invalid', code: 'PG_CHANGES_LOST' })
+  await source.close()
+  await log.close()
+})
+
+const names = ['public.keyed', 'public.bag']
+const statement = fc.oneof(
+  fc.nat(40).map((id) => `INSERT INTO keyed VALUES (${id}, 'a') ON CONFLICT (id) DO UPDATE SET v = keyed.v || 'b'`),
+  fc.tuple(fc.nat(6), fc.nat(500)).map(([rest, n]) => `UPDATE keyed SET v = repeat('x', ${n}) WHERE id % 7 = ${rest}`),
+  fc.nat(6).map((rest) => `DELETE FROM keyed WHERE id % 7 = ${rest}`),
+  fc.nat(3).map((x) => `INSERT INTO bag SELECT ${x}, n::text FROM generate_series(1, 200) n`),
+  fc.nat(3).map((x) => `DELETE FROM bag WHERE ctid IN (SELECT ctid FROM bag WHERE x = ${x} LIMIT 50)`),
+  fc.constant('TRUNCATE bag'),
+)
+const step = fc.record({
+  statements: fc.array(statement, { minLength: 1, maxLength: 5 }),
+  then: fc.constantFrom('go on', 'go on', 'go on', 'lose the stream', 'restart', 'restart from the start', 'prune'),
+})
+
+test('random transactions, lost streams and restarts: what is committed and the log make what SELECT shows', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
+      database = await postgres.createDatabase()
+      const { client } = database
+      await client.query('CREATE TABLE keyed (id int PRIMARY KEY, v text); CREATE TABLE bag (x int, y text); ALTER TABLE bag REPLICA IDENTITY FULL')
+      const source = await openPgSource(config())
+      const { slotLsn } = await source.prepare(names.map(tableOf))
+      await source.close()
+      log = await openLog(slotLsn, 4000)
+      log.prune(slotLsn)
+      /** What a restart goes back to. */
+      let base = { lsn: slotLsn, replica: new Replica() }
+      let following = await followLogged(names, slotLsn, copyOf(base.replica))
+      try {
+        for (const { statements, then } of steps) {
+          await client.query('BEGIN')
+          for (const sql of statements) await client.query(sql)
+          await client.query('COMMIT')
+          if (then === 'go on') continue
+          const lsn = await following.catchUp()
+          if (then === 'prune') {
+            base = { lsn, replica: copyOf(following.replica) }
+            log.prune(lsn)
+            continue
+          }
+          await following.close()
+          if (then === 'lose the stream') {
+            following = await followLogged(names, lsn, following.replica)
+            continue
+          }
+          await log.close()
+          log = await openLog(await confirmed(), 4000)
+          log.prune(base.lsn)
+          following = await followLogged(names, base.lsn, copyOf(base.replica))
+        }
+        await following.catchUp()
+        for (const table of ['keyed', 'bag'])
+          expect(sorted(following.replica.rowsOf(`public.${table}`))).toEqual(await sourceState(client, table))
+        expect(following.replica.missing).toEqual([])
+        expect(following.replica.otherEvents).toEqual([])
+      } finally {
+        await following.source.uninstall()
+        await following.close()
+        await log.close()
+      }
+    }),
+    { numRuns: 12 },
+  )
+})
+
+function copyOf(replica: Replica): Replica {
+  const copy = new Replica()
+  for (const [name, rows] of replica.tables) copy.tables.set(name, [...rows])
+  copy.watermarkLsn = replica.watermarkLsn
+  copy.appliedLsn = replica.appliedLsn
+  return copy
+}

@@ -1,0 +1,72 @@
+import { maxLsn, type ChangeLog, type ChangeStream, type Lsn, type SourceEvent } from '@moonlink/core'
+import type { PgoutputDecoder } from '../decode/index.ts'
+import { feedRun } from './log-tap.ts'
+import type { ReplicationStream } from './replication-stream.ts'
+
+export interface LoggedStreamOptions {
+  readonly log: ChangeLog
+  readonly decoder: PgoutputDecoder
+  /** Replays what the log has after this. */
+  readonly after: Lsn
+  /** Bytes of changes that are decoded before they are handed out. */
+  readonly batchBytes: number
+  /** Opens the stream that goes on where the log ends. */
+  readonly connect: () => Promise<ReplicationStream>
+}
+
+/** First what the log has, then what the source sends from there on, as one stream: both go through one decoder. */
+export class LoggedStream implements ChangeStream {
+  private readonly options: LoggedStreamOptions
+  private live: ReplicationStream | null = null
+  private connecting: Promise<unknown> = Promise.resolve()
+  private acknowledged: Lsn = 0n
+  private isClosed = false
+
+  constructor(options: LoggedStreamOptions) {
+    this.options = options
+  }
+
+  get sourceLsn(): Lsn {
+    return this.options.decoder.sourceLsn
+  }
+
+  acknowledge(durable: Lsn): void {
+    this.acknowledged = maxLsn(this.acknowledged, durable)
+    this.live?.acknowledge(durable)
+  }
+
+  /** Asks the server to say where it is, if it is there yet. */
+  requestReply(): void {
+    this.live?.requestReply()
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<SourceEvent, void, undefined> {
+    yield* this.replayed()
+    if (this.isClosed) return
+    const connecting = this.options.connect()
+    this.connecting = connecting.catch(() => {})
+    this.live = await connecting
+    this.live.acknowledge(this.acknowledged)
+    yield* this.live
+  }
+
+  async close(): Promise<void> {
+    this.isClosed = true
+    await this.connecting
+    await this.live?.close()
+  }
+
+  private async *replayed(): AsyncGenerator<SourceEvent, void, undefined> {
+    const { after, batchBytes, decoder, log } = this.options
+    for await (const entry of log.replay(after)) {
+      if (entry.kind === 'state') decoder.importState(entry.bytes)
+      else if (entry.kind === 'frames') feedRun(decoder, entry.bytes)
+      if (decoder.bytesBuffered < batchBytes) continue
+      for (const event of decoder.take()) {
+        if (this.isClosed) return
+        yield event
+      }
+    }
+    for (let events = decoder.take(); events.length > 0 && !this.isClosed; events = decoder.take()) yield* events
+  }
+}
