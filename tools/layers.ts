@@ -36,4 +36,12 @@ export const layers: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** What tests may import besides. */
-export const testOnly: readonly string[] = ['testkit', 'change-log', 'embedded-pg', 'object-store', 'deletion-log', 'iceberg-writer', 'arrow-buffer']
+export const testOnly: readonly string[] = [
+  'testkit',
+  'change-log',
+  'embedded-pg',
+  'object-store',
+  'deletion-log',
+  'iceberg-writer',
+  'arrow-buffer',
+]

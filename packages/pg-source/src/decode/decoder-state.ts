@@ -40,6 +40,8 @@ export function decodeState(state: Uint8Array): Relation[] {
       columns: columns.map(([name, typeOid, typmod, isKey]) => ({ name, typeOid, typmod, isKey })),
     }))
   } catch (error) {
-    throw new MoonlinkError('corrupt', 'PGOUTPUT_STATE', "a decoder's state in the change log is not one this Moonlink can read.", { cause: error })
+    throw new MoonlinkError('corrupt', 'PGOUTPUT_STATE', "a decoder's state in the change log is not one this Moonlink can read.", {
+      cause: error,
+    })
   }
 }

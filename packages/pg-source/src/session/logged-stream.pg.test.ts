@@ -111,7 +111,9 @@ test('random transactions, lost streams and restarts: what is committed and the 
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
       database = await postgres.createDatabase()
       const { client } = database
-      await client.query('CREATE TABLE keyed (id int PRIMARY KEY, v text); CREATE TABLE bag (x int, y text); ALTER TABLE bag REPLICA IDENTITY FULL')
+      await client.query(
+        'CREATE TABLE keyed (id int PRIMARY KEY, v text); CREATE TABLE bag (x int, y text); ALTER TABLE bag REPLICA IDENTITY FULL',
+      )
       const source = await openPgSource(config())
       const { slotLsn } = await source.prepare(names.map(tableOf))
       await source.close()

@@ -1,4 +1,13 @@
-import { maxLsn, MoonlinkError, systemClock, type ChangeLog, type ChangeStream, type Clock, type Lsn, type SourceEvent } from '@moonlink/core'
+import {
+  maxLsn,
+  MoonlinkError,
+  systemClock,
+  type ChangeLog,
+  type ChangeStream,
+  type Clock,
+  type Lsn,
+  type SourceEvent,
+} from '@moonlink/core'
 import type { PgoutputDecoder } from '../decode/index.ts'
 import { lostConnection, messageOf, sqlState } from './errors.ts'
 import { LogTap } from './log-tap.ts'
