@@ -103,7 +103,7 @@ const statement = fc.oneof(
 )
 const step = fc.record({
   statements: fc.array(statement, { minLength: 1, maxLength: 5 }),
-  then: fc.constantFrom('go on', 'go on', 'go on', 'lose the stream', 'restart', 'restart from the start', 'prune'),
+  next: fc.constantFrom('go on', 'go on', 'go on', 'lose the stream', 'restart', 'restart from the start', 'prune'),
 })
 
 test('random transactions, lost streams and restarts: what is committed and the log make what SELECT shows', async () => {
@@ -123,19 +123,19 @@ test('random transactions, lost streams and restarts: what is committed and the 
       let base = { lsn: slotLsn, replica: new Replica() }
       let following = await followLogged(names, slotLsn, copyOf(base.replica))
       try {
-        for (const { statements, then } of steps) {
+        for (const { statements, next } of steps) {
           await client.query('BEGIN')
           for (const sql of statements) await client.query(sql)
           await client.query('COMMIT')
-          if (then === 'go on') continue
+          if (next === 'go on') continue
           const lsn = await following.catchUp()
-          if (then === 'prune') {
+          if (next === 'prune') {
             base = { lsn, replica: copyOf(following.replica) }
             log.prune(lsn)
             continue
           }
           await following.close()
-          if (then === 'lose the stream') {
+          if (next === 'lose the stream') {
             following = await followLogged(names, lsn, following.replica)
             continue
           }
