@@ -110,7 +110,7 @@ test('tables are listed, added, dropped, and purged while it runs', async () => 
   await database.client.query(
     'CREATE TABLE other (id int PRIMARY KEY, note text, amount numeric(12, 2)); INSERT INTO other VALUES (1, $$a$$, 1)',
   )
-  await database.client.query('CREATE TABLE odd (id int PRIMARY KEY, place point)')
+  await database.client.query(`CREATE TYPE sides AS (a int, "A" int); CREATE TABLE odd (id int PRIMARY KEY, place sides)`)
   await start(['--table', 'public.orders'])
   const list = await done('tables', 'list')
   expect(list).toMatch(/public\.other\s+not mirrored/)

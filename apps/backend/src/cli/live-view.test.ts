@@ -21,6 +21,7 @@ const table: TableStatusReport = {
   lastCommitTimeMs: null,
   estimatedRows: null,
   verified: null,
+  unfit: [],
 }
 const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
   source: {

@@ -17,7 +17,15 @@ export function statusLines(status: StatusReport): string[] {
     '',
     ...(rows.length === 0 ? ['no tables are mirrored'] : textTable(header, rows, rightAligned)),
     ...(reasons.length === 0 ? [] : ['', ...reasons]),
+    ...tables.flatMap(unfitLines),
   ]
+}
+
+function unfitLines({ name, unfit }: TableStatusReport): string[] {
+  return unfit.map(({ column, action, values }) => {
+    const became = action === 'null' ? 'are null' : `are text in "${column}_text"`
+    return `${name}: ${values.toLocaleString('en-US')} values of "${column}" did not fit and ${became}`
+  })
 }
 
 function slotText({ slotStatus, slotHeadroomBytes }: StatusReport['source']): string {

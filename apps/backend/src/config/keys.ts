@@ -59,5 +59,7 @@ function typeText(key: string, node: Node): string {
   if (key.endsWith('Ms')) return 'time'
   if (node.anyOf?.some((choice) => choice.type === 'array')) return 'list'
   if (node.anyOf?.some((choice) => choice.type === 'boolean')) return 'true \\| false'
+  const choices = node.anyOf?.find((choice) => choice.enum)?.enum
+  if (choices) return choices.join(' \\| ')
   return node.type === 'object' ? 'map' : (node.type ?? 'text')
 }

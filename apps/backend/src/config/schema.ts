@@ -1,3 +1,4 @@
+import { typePolicy } from '@moonlink/pg-source'
 import { z } from 'zod'
 import { parseBytes, parseDurationMs } from './units.ts'
 
@@ -85,10 +86,21 @@ const source = z
       'A database that was quiet for so long gets a message of a few bytes written to its log, so that the slot moves on while others write; 0: never.',
       0,
     ),
-    timeAs: z
-      .enum(['string', 'time'])
-      .prefault('string')
-      .describe('Iceberg type of Postgres time columns. Spark refuses a whole table for one column of type time, so text is the default.'),
+    types: typePolicy.types
+      .prefault({})
+      .describe(
+        'How types are mirrored, wherever they occur: {time: time, numeric: {as: "decimal(38,10)", onUnfit: text}}. See docs/TYPES.md.',
+      ),
+    columns: typePolicy.columns
+      .prefault({})
+      .describe(
+        'How single columns are mirrored, over what their types say: {public.orders: {total: {as: "decimal(38,4)"}}}. See docs/TYPES.md.',
+      ),
+    onUnfit: typePolicy.onUnfit
+      .prefault('error')
+      .describe(
+        'What becomes of a value that the Iceberg type cannot hold: error pauses the table, null leaves it out and counts it, text keeps its text in a second column.',
+      ),
   })
   .prefault({})
   .describe('What is mirrored.')

@@ -32,6 +32,16 @@ const verifiedSchema = z
   })
   .meta({ id: 'Verified' })
 
+const unfitSchema = z
+  .object({
+    column: z.string(),
+    action: z
+      .enum(['null', 'text'])
+      .meta({ description: 'What became of them: null, or null with their text in the column <column>_text.' }),
+    values: whole,
+  })
+  .meta({ id: 'Unfit' })
+
 export const tableStatusSchema = z
   .object({
     name: tableName,
@@ -56,6 +66,9 @@ export const tableStatusSchema = z
     verified: verifiedSchema
       .nullable()
       .meta({ description: 'The last comparison with the source; null where there was none since the start.' }),
+    unfit: z
+      .array(unfitSchema)
+      .meta({ description: 'Values that the Iceberg type could not hold, since the start; one that is read again counts again.' }),
   })
   .meta({ id: 'TableStatus' })
 

@@ -157,6 +157,7 @@ export class MoonlinkBackend implements Operations {
       estimates: this.#mirrors.estimates,
       unopened: this.#mirrors.unopened,
       verified: this.#verification.outcomes,
+      unfit: (table) => source.unfitValues(table),
     })
   }
 

@@ -5,7 +5,7 @@ import type { ListedSourceTable, SourceHandle } from './parts.ts'
 
 /** Connects to the source and checks everything that would keep a mirror from running. Makes nothing there yet. */
 export async function openSource(config: Config, url: string, logger: Logger): Promise<SourceHandle> {
-  const { failover, onSlotLoss, publication, slot = defaultSlot(url), excludeColumns, appendOnly, timeAs } = config.source
+  const { failover, onSlotLoss, publication, slot = defaultSlot(url), excludeColumns, appendOnly, types, columns, onUnfit } = config.source
   const source = await openPgSource(
     {
       connection: url,
@@ -15,7 +15,9 @@ export async function openSource(config: Config, url: string, logger: Logger): P
       replaceLostSlot: onSlotLoss === 'resync',
       excludeColumns,
       appendOnly,
-      typeOptions: { timeAs },
+      types,
+      columns,
+      onUnfit,
       copyWorkers: config.copy.connections,
     },
     { logger },
@@ -51,6 +53,10 @@ class PostgresHandle implements SourceHandle {
 
   async prepare(tables: readonly TableName[]): Promise<Lsn> {
     return (await this.#source.prepare(tables)).slotLsn
+  }
+
+  unfitValues(table: TableName) {
+    return this.#source.unfitValues(table)
   }
 
   snapshot() {

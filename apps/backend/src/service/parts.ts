@@ -37,6 +37,13 @@ export interface SlotHealth {
   readonly invalidationReason: string | null
 }
 
+/** Values of a column that its mirror could not hold, since the process started. */
+export interface UnfitValues {
+  readonly column: string
+  readonly action: 'null' | 'text'
+  readonly values: number
+}
+
 /** The source as it was at one LSN. */
 export interface SourceSnapshot {
   readonly lsn: Lsn
@@ -52,6 +59,8 @@ export interface SourceHandle extends ChangeSource {
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]>
   /** Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is. */
   prepare(tables: readonly TableName[]): Promise<Lsn>
+  /** What of a published table did not fit the columns that mirror it, where the policy lets the table go on. */
+  unfitValues(table: TableName): readonly UnfitValues[]
   /** The database at one LSN; waits for running transactions to end. */
   snapshot(): Promise<SourceSnapshot>
   /** Writes a few bytes to the log of a quiet database. False where the user may not. */

@@ -1,9 +1,9 @@
-import { formatLsn, formatTableName, maxLsn, type Lsn } from '@moonlink/core'
+import { formatLsn, formatTableName, maxLsn, type Lsn, type TableName } from '@moonlink/core'
 import type { MirrorStatus } from '@moonlink/table-engine'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
 import type { VerifyOutcome } from '../verify/verification.ts'
 import { verifiedReport } from '../verify/report.ts'
-import type { SourcePosition, SourceIdentity } from './parts.ts'
+import type { SourcePosition, SourceIdentity, UnfitValues } from './parts.ts'
 
 export interface StatusInputs {
   readonly identity: SourceIdentity
@@ -20,6 +20,7 @@ export interface StatusInputs {
   readonly unopened: ReadonlyMap<string, string>
   /** Each table's last comparison with the source. */
   readonly verified: ReadonlyMap<string, VerifyOutcome>
+  readonly unfit: (table: TableName) => readonly UnfitValues[]
 }
 
 export function statusReport(inputs: StatusInputs): StatusReport {
@@ -70,6 +71,7 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
     lastCommitTimeMs: mirror.lastCommitTimeMs,
     estimatedRows: mirror.state === 'copying' ? (inputs.estimates.get(name) ?? null) : null,
     verified: verifiedReport(inputs.verified.get(name)),
+    unfit: [...inputs.unfit(mirror.table)],
   }
 }
 
@@ -93,5 +95,6 @@ function unopenedReport(name: string, reason: string): TableStatusReport {
     lastCommitTimeMs: null,
     estimatedRows: null,
     verified: null,
+    unfit: [],
   }
 }

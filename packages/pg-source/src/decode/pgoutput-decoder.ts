@@ -1,5 +1,5 @@
 import { formatTableName, maxLsn, type Lsn, type SourceEvent, type TableName } from '@moonlink/core'
-import { BadValueError } from '../types/index.ts'
+import { BadValueError, TypeChangedError } from '../types/index.ts'
 import { int32At, uint64At } from '../types/wire.ts'
 import { EventQueue } from './event-queue.ts'
 import { malformedMessage, MessageReader, timestampMsAt } from './message-reader.ts'
@@ -353,7 +353,8 @@ export class PgoutputDecoder {
   private refuse(relation: RelationState, rows: RowDecoder, payload: Uint8Array, error: unknown): void {
     const { table } = relation
     const located = this.undo(table, () => (error instanceof BadValueError ? rows.locate(error, payload) : error))
-    if (located instanceof RowRefusal && located.kind === 'schema') this.closeSchema(table, located.message)
+    if (located instanceof TypeChangedError) this.closeSchema(table, located.message)
+    else if (located instanceof RowRefusal && located.kind === 'schema') this.closeSchema(table, located.message)
     else if (located instanceof BadValueError || located instanceof RowRefusal) {
       const { code, message } = located
       this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code, reason: message })

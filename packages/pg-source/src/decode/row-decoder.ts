@@ -1,5 +1,5 @@
 import { assert, ChangeOp, formatTableName, type ColumnBuilder, type Field } from '@moonlink/core'
-import type { BadValueError, DecodeValue, MappedColumn } from '../types/index.ts'
+import { TextBeside, type BadValueError, type DecodeValue, type MappedColumn } from '../types/index.ts'
 import { int16At, int32At } from '../types/wire.ts'
 import { describeKeyValue } from './key-text.ts'
 import { malformedMessage } from './message-reader.ts'
@@ -38,14 +38,18 @@ class ColumnPlan {
   /** Index among the fields of rows and of old rows, -1 where the column is not there. */
   readonly rowIndex: number
   readonly oldIndex: number
+  /** Set where the text of values that do not fit goes to a second field, which follows this one's. */
+  readonly beside: TextBeside | null
   rowBuilder: ColumnBuilder | null = null
   oldBuilder: ColumnBuilder | null = null
 
   constructor(name: string, mapped: MappedColumn | null, rowIndex: number, oldIndex: number, isIdentifier: boolean) {
     this.name = name
     this.mapped = mapped
-    this.binary = mapped?.decoder.binary ?? ignoreValue
-    this.text = mapped?.decoder.text ?? ignoreValue
+    this.beside = mapped?.textField && mapped.unfit ? new TextBeside(mapped.decoder, mapped.textDecoder, mapped.unfit.counter) : null
+    const decoder = this.beside ?? mapped?.decoder
+    this.binary = decoder?.binary ?? ignoreValue
+    this.text = decoder?.text ?? ignoreValue
     this.required = mapped?.field.required ?? false
     this.isIdentifier = isIdentifier
     this.rowIndex = rowIndex
@@ -69,6 +73,7 @@ export function oldFields(mirrored: MirroredTable): readonly Field[] {
 /** Appends the tuples of one relation to its table's changes. */
 export class RowDecoder {
   private readonly columns: readonly ColumnPlan[]
+  private readonly besides: readonly ColumnPlan[]
   private readonly changes: TableChanges
   private readonly hasIdentifier: boolean
   private readonly tableName: string
@@ -89,16 +94,16 @@ export class RowDecoder {
     this.hasIdentifier = identifiers.length > 0
     const old = oldFields(mirrored)
     this.columns = relation.columns.map(({ name }) => {
-      const rowIndex = mirrored.columns.findIndex((column) => column.name === name)
-      const mapped = mirrored.columns[rowIndex] ?? null
+      const mapped = mirrored.columns.find((column) => column.name === name) ?? null
       return new ColumnPlan(
         name,
         mapped,
-        rowIndex,
+        mirrored.schema.fields.findIndex((field) => field.id === mapped?.field.id),
         old.findIndex((field) => field.id === mapped?.field.id),
         identifiers.includes(name),
       )
     })
+    this.besides = this.columns.filter((column) => column.beside !== null)
     this.oldCells = new Int32Array(relation.columns.length * 3)
     this.newCells = new Int32Array(relation.columns.length * 3)
   }
@@ -167,6 +172,7 @@ export class RowDecoder {
       }
       this.bound = current
     }
+    for (const { beside, rowIndex } of this.besides) beside!.beside = current.rows.builders[rowIndex + 1]
     this.unchangedInRow = 0
     this.isAppendingOld = false
     return current
@@ -252,6 +258,8 @@ export class RowDecoder {
     if (!this.hasIdentifier && this.oldKind !== OLD_ROW) this.refuseIdentity(source)
     this.isAppendingOld = true
     const { columns, oldCells } = this
+    // Only a table without a key has such a column among its old fields.
+    for (const { beside, oldIndex } of this.besides) if (oldIndex >= 0) beside!.beside = this.changes.current.old.builders[oldIndex + 1]
     for (let index = 0; index < columns.length; index++) {
       const column = columns[index]
       const builder = column.oldBuilder
@@ -260,8 +268,10 @@ export class RowDecoder {
       const kind = oldCells[at]
       if (kind === BINARY) column.binary(source, oldCells[at + 1], oldCells[at + 2], builder)
       else if (kind === TEXT) column.text(source, oldCells[at + 1], oldCells[at + 2], builder)
-      else if (kind === NULL && !this.hasIdentifier) builder.appendNull()
-      else this.refuseIdentity(source)
+      else if (kind === NULL && !this.hasIdentifier) {
+        builder.appendNull()
+        column.beside?.beside!.appendNull()
+      } else this.refuseIdentity(source)
     }
   }
 
@@ -271,12 +281,17 @@ export class RowDecoder {
       throw new RowRefusal('schema', 'NULL_IN_REQUIRED', `column "${column.name}" allows nulls now, and is mirrored as one that does not`)
     }
     column.rowBuilder.appendNull()
+    column.beside?.beside!.appendNull()
   }
 
   private appendUnchanged(column: ColumnPlan, buffers: ChangeBuffers): void {
     if (column.rowBuilder === null) return
     column.rowBuilder.appendNull()
     buffers.noteUnchanged(column.rowIndex)
+    if (column.beside !== null) {
+      column.beside.beside!.appendNull()
+      buffers.noteUnchanged(column.rowIndex + 1)
+    }
     this.unchangedInRow++
   }
 

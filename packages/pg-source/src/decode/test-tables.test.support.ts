@@ -1,5 +1,6 @@
 import { assert, ChangeOp, valueAt, type ChangeBatch, type ColumnBatch, type SourceEvent, type Value } from '@moonlink/core'
 import { mapColumn } from '../types/index.ts'
+import { arrayOf, builtIn, sourceColumn } from '../types/source-types.test.support.ts'
 import type { MirroredTable } from './mirrored-table.ts'
 import type { ColumnSpec } from './reference-encoder.test.support.ts'
 
@@ -9,19 +10,13 @@ const arrayElements: Readonly<Record<number, number>> = { 1007: 23, 1009: 25, 12
 export function mirror(name: string, specs: readonly ColumnSpec[], extra: Partial<MirroredTable> = {}): MirroredTable {
   const table = { schema: 'public', name }
   const columns = specs.map((spec, index) => {
-    const elementOid = arrayElements[spec.oid] ?? 0
-    return mapColumn(table, {
-      name: spec.name,
-      number: index + 1,
-      typeOid: spec.oid,
-      typmod: spec.typmod ?? -1,
-      typeName: 'x',
-      typtype: 'b',
-      elementOid,
-      elementTyptype: elementOid === 0 ? null : 'b',
-      dimensions: 0,
-      required: spec.isKey === true,
-    })
+    const elementOid = arrayElements[spec.oid]
+    const type = elementOid === undefined ? builtIn(spec.oid) : arrayOf(builtIn(elementOid), spec.oid)
+    const isKey = spec.isKey === true
+    return mapColumn(
+      table,
+      sourceColumn(type, { name: spec.name, number: index + 1, typmod: spec.typmod ?? -1, typeName: 'x', required: isKey, isKey }),
+    )
   })
   const identifierFieldIds = specs.flatMap((spec, index) => (spec.isKey ? [index + 1] : []))
   return { table, columns, schema: { fields: columns.map((column) => column.field), identifierFieldIds }, ...extra }

@@ -1,4 +1,5 @@
 import type { TableName } from '@moonlink/core'
+import type { AttributeRow, TypeRow } from '../types/index.ts'
 import type { CatalogConnection } from './connect.ts'
 
 /** A relation as the catalog has it. */
@@ -25,19 +26,14 @@ export interface RelationRow {
   /** Who we are. */
   readonly user: string
   readonly columns: readonly ColumnRow[]
+  /** Every type that a column has, and those it is made of. */
+  readonly types: readonly TypeRow[]
   readonly keys: readonly KeyRow[]
 }
 
-export interface ColumnRow {
-  readonly name: string
-  readonly number: number
-  readonly typeOid: number
-  readonly typmod: number
+export interface ColumnRow extends AttributeRow {
+  /** `format_type(atttypid, atttypmod)` */
   readonly typeName: string
-  readonly typtype: string
-  readonly elementOid: number
-  readonly elementTyptype: string | null
-  readonly dimensions: number
   readonly isNotNull: boolean
   /** `attgenerated`: empty, s stored, v virtual. */
   readonly generated: string
@@ -53,6 +49,32 @@ export interface KeyRow {
   readonly columns: readonly number[]
 }
 
+const ATTRIBUTE = `'name', a.attname, 'number', a.attnum, 'typeOid', a.atttypid::int8, 'typmod', a.atttypmod, 'dimensions', a.attndims`
+const IS_ARRAY = `t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc`
+
+// The types of the columns of table c, with all that they are made of.
+const TYPES = `
+  WITH RECURSIVE used(oid) AS (
+    SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    UNION
+    SELECT part.oid FROM used JOIN pg_type t ON t.oid = used.oid CROSS JOIN LATERAL (
+      SELECT t.typelem WHERE ${IS_ARRAY}
+      UNION ALL SELECT t.typbasetype WHERE t.typbasetype <> 0
+      UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+      UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid
+      UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid) part(oid))
+  SELECT jsonb_agg(jsonb_build_object(
+    'oid', t.oid::int8, 'name', t.typname, 'schema', n.nspname, 'kind', t.typtype, 'isSendable', t.typsend <> 0, 'delimiter', t.typdelim,
+    'extension', (SELECT x.extname FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid WHERE d.classid = 'pg_catalog.pg_type'::regclass
+      AND d.objid = t.oid AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'),
+    'elementOid', CASE WHEN ${IS_ARRAY} THEN t.typelem::int8 ELSE 0 END,
+    'baseOid', t.typbasetype::int8, 'baseTypmod', t.typtypmod, 'baseDimensions', t.typndims,
+    'partOid', coalesce((SELECT CASE WHEN r.rngtypid = t.oid THEN r.rngsubtype ELSE r.rngtypid END::int8 FROM pg_range r
+      WHERE t.typtype IN ('r', 'm') AND t.oid IN (r.rngtypid, r.rngmultitypid)), 0),
+    'attributes', coalesce((SELECT jsonb_agg(jsonb_build_object(${ATTRIBUTE}) ORDER BY a.attnum) FROM pg_attribute a
+      WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped), '[]')))
+  FROM used JOIN pg_type t ON t.oid = used.oid JOIN pg_namespace n ON n.oid = t.typnamespace`
+
 // One statement, so that relations, columns and keys are of one snapshot. Object ids exceed int4, so they travel as int8 in JSON.
 const TABLES = `
 SELECT jsonb_build_object(
@@ -64,12 +86,9 @@ SELECT jsonb_build_object(
   'isOwned', pg_has_role(c.relowner, 'USAGE'),
   'columns', coalesce((
     SELECT jsonb_agg(jsonb_build_object(
-      'name', a.attname, 'number', a.attnum, 'typeOid', a.atttypid::int8, 'typmod', a.atttypmod,
-      'typeName', format_type(a.atttypid, a.atttypmod), 'typtype', t.typtype,
-      'elementOid', CASE WHEN t.typcategory = 'A' THEN t.typelem::int8 ELSE 0 END, 'elementTyptype', e.typtype,
-      'dimensions', a.attndims, 'isNotNull', a.attnotnull, 'generated', a.attgenerated) ORDER BY a.attnum)
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'),
+      ${ATTRIBUTE}, 'typeName', format_type(a.atttypid, a.atttypmod), 'isNotNull', a.attnotnull, 'generated', a.attgenerated) ORDER BY a.attnum)
+    FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'),
+  'types', coalesce((${TYPES}), '[]'),
   'keys', coalesce((
     SELECT jsonb_agg(jsonb_build_object(
       'isPrimary', i.indisprimary, 'isReplicaIdentity', i.indisreplident, 'isImmediate', i.indimmediate,
@@ -79,7 +98,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`
 
 /** Reads every table outside system schemas, by name; or whatever is called what `only` says. */
-export async function readTables(connection: CatalogConnection, only?: readonly TableName[]): Promise<RelationRow[]> {
+export async function readTables(connection: Pick<CatalogConnection, 'rows'>, only?: readonly TableName[]): Promise<RelationRow[]> {
   const chosen =
     only === undefined
       ? { where: `c.relkind IN ('r', 'p', 'f')`, values: [] }

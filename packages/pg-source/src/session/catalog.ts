@@ -1,8 +1,8 @@
 import { formatTableName, MoonlinkError, type TableName, type TableSchema } from '@moonlink/core'
 import pg from 'pg'
 import type { MirroredTable } from '../decode/index.ts'
-import { mapColumn, type MappedColumn, type MappingOptions, type SourceColumn } from '../types/index.ts'
-import { readTables, type ColumnRow, type RelationRow } from './catalog-rows.ts'
+import { isWhollySendable, joinTypes, mapColumn, type MappedColumn, type MappingOptions } from '../types/index.ts'
+import { readTables, type RelationRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
 
 /** A table of the source and whether it can be mirrored. */
@@ -30,6 +30,15 @@ export interface DescribedTable extends MirroredTable {
   /** Can be read by ranges of row addresses. */
   readonly isHeap: boolean
   readonly isOwned: boolean
+  /** Columns whose values a stream must bring in one form; a stream has one for all. */
+  readonly streamForms: readonly StreamForm[]
+}
+
+/** A column and the one form in which its values can be read from a stream. */
+export interface StreamForm {
+  readonly form: 'binary' | 'text'
+  readonly column: string
+  readonly typeName: string
 }
 
 export interface CatalogOptions {
@@ -81,10 +90,10 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
   const appendOnly = options.appendOnly.includes(name)
   if (!appendOnly) refuseIdentity(name, row, key)
   const wanted = new Set(options.excludeColumns[name] ?? [])
-  const { columns, excluded, notes } = mapColumns(table, row, key, wanted, options.mapping)
+  const { columns, excluded, notes, streamForms } = mapColumns(table, row, key, wanted, options.mapping)
   return {
     table,
-    schema: { fields: columns.map((column) => column.field), identifierFieldIds: key },
+    schema: { fields: columns.flatMap(({ field, textField }) => (textField ? [field, textField] : [field])), identifierFieldIds: key },
     columns,
     excluded,
     relationOid: row.oid,
@@ -93,6 +102,7 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
     notes,
     isHeap: row.accessMethod === 'heap',
     isOwned: row.isOwned,
+    streamForms,
   }
 }
 
@@ -155,6 +165,7 @@ interface MappedColumns {
   readonly columns: MappedColumn[]
   readonly excluded: ReadonlySet<string>
   readonly notes: string[]
+  readonly streamForms: StreamForm[]
 }
 
 function mapColumns(
@@ -165,24 +176,29 @@ function mapColumns(
   mapping: MappingOptions,
 ): MappedColumns {
   const name = formatTableName(table)
-  for (const column of wanted) {
-    if (row.columns.some((known) => known.name === column)) continue
-    throw new MoonlinkError(
-      'invalid',
-      'COLUMN_UNKNOWN',
-      `${name} has no column "${column}". Take it out of excludeColumns, or correct it.`,
-      { context: { table: name, column } },
-    )
-  }
+  refuseUnknown(name, row, wanted, 'source.excludeColumns')
+  refuseUnknown(name, row, Object.keys(mapping.policy.columns[name] ?? {}), 'source.columns')
+  const typeOf = joinTypes(row.types)
+  const streamForms: StreamForm[] = []
   const excluded = new Set<string>()
   const notes: string[] = []
   const columns: MappedColumn[] = []
   for (const column of row.columns) {
     const isGenerated = column.generated !== ''
+    const { typeName, typmod, dimensions, number } = column
+    const type = typeOf(column.typeOid)
     if (!wanted.has(column.name) && !isGenerated) {
-      columns.push(mapColumn(table, toSourceColumn(column, key), mapping))
+      const isKey = key.includes(number)
+      const required = column.isNotNull || isKey
+      const source = { name: column.name, number, type, typmod, dimensions, typeName, required, isKey }
+      const mapped = mapColumn(table, source, mapping)
+      columns.push(mapped)
+      if (mapped.streamForm !== 'any') streamForms.push({ form: mapped.streamForm, column: column.name, typeName })
+      if (mapped.streamForm === 'text') notes.push(textNote(column.name, typeName))
       continue
     }
+    // It may be published all the same.
+    if (type.isSendable && !isWhollySendable(type)) streamForms.push({ form: 'text', column: column.name, typeName })
     if (key.includes(column.number)) {
       throw new MoonlinkError(
         'invalid',
@@ -200,7 +216,21 @@ function mapColumns(
   }
   if (columns.length === 0) throw refusal(name, 'has no column to mirror')
   refuseSameNames(name, columns)
-  return { columns, excluded, notes }
+  refuseTaken(name, columns)
+  return { columns, excluded, notes, streamForms }
+}
+
+function textNote(column: string, typeName: string): string {
+  return `column "${column}" has type ${typeName}, whose binary form is not known here: the whole stream comes as text, which takes longer`
+}
+
+function refuseUnknown(name: string, row: RelationRow, columns: Iterable<string>, setting: string): void {
+  for (const column of columns) {
+    if (row.columns.some((known) => known.name === column)) continue
+    throw new MoonlinkError('invalid', 'COLUMN_UNKNOWN', `${name} has no column "${column}". Take it out of ${setting}, or correct it.`, {
+      context: { table: name, column },
+    })
+  }
 }
 
 /** Spark and DuckDB take names without regard to case: one such column would be read as the other. */
@@ -219,8 +249,17 @@ function refuseSameNames(name: string, columns: readonly MappedColumn[]): void {
   }
 }
 
-function toSourceColumn(column: ColumnRow, key: readonly number[]): SourceColumn {
-  return { ...column, required: column.isNotNull || key.includes(column.number) }
+/** The column for what does not fit must not meet another. */
+function refuseTaken(name: string, columns: readonly MappedColumn[]): void {
+  for (const { textField } of columns) {
+    if (textField === null || !columns.some((column) => column.name.toLowerCase() === textField.name.toLowerCase())) continue
+    throw new MoonlinkError(
+      'invalid',
+      'COLUMN_TAKEN',
+      `${name} has a column "${textField.name}" already, which onUnfit: text would need. Choose error or null for that column in source.columns.`,
+      { context: { table: name, column: textField.name } },
+    )
+  }
 }
 
 function refusal(name: string, why: string): MoonlinkError {

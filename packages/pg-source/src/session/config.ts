@@ -1,5 +1,6 @@
 import { MoonlinkError } from '@moonlink/core'
 import { z } from 'zod'
+import { typePolicy } from '../types/index.ts'
 import { connectionParts } from './connection-config.ts'
 
 const tableName = z.string().regex(/^[^.]+\..+$/, 'must be schema.name, such as public.orders')
@@ -28,10 +29,11 @@ export const pgSourceConfig = z.strictObject({
     .describe('Make the slot one that standbys keep too, so that it outlives a failover. Postgres 17 and later.'),
   excludeColumns: z.record(tableName, z.array(z.string())).default({}).describe('Columns to leave out, per table.'),
   appendOnly: z.array(tableName).default([]).describe('Tables of which only inserts and truncates are published.'),
-  typeOptions: z
-    .strictObject({ timeAs: z.enum(['string', 'time']).optional() })
-    .default({})
-    .describe('How types with a choice are mapped.'),
+  types: typePolicy.types.default({}).describe('How types are mirrored, by the names that Postgres has for them.'),
+  columns: typePolicy.columns.default({}).describe('How single columns are mirrored, per table.'),
+  onUnfit: typePolicy.onUnfit
+    .default('error')
+    .describe('What becomes of values that the mirrored type cannot hold, where no rule of the type or the column says it.'),
   copyWorkers: z.int().min(1).max(32).default(2).describe('Connections that copy tables side by side.'),
   copyRangeBytes: z
     .int()

@@ -1,6 +1,6 @@
 import { MoonlinkError, type ColumnBatch } from '@moonlink/core'
 import pg from 'pg'
-import { CopyBinaryDecoder } from '../decode/index.ts'
+import { CopyBinaryDecoder, identifierNames } from '../decode/index.ts'
 import type { DescribedTable } from './catalog.ts'
 import { lostConnection } from './errors.ts'
 import { READY, type RawConnection } from './raw-connection.ts'
@@ -28,7 +28,7 @@ export class CopyWorker {
 
   /** Starts a COPY of the table's columns. `next` gives its batches. */
   start(table: DescribedTable, sql: string): void {
-    const decoder = new CopyBinaryDecoder({ table: table.table, columns: table.columns })
+    const decoder = new CopyBinaryDecoder({ table: table.table, columns: table.columns, keyNames: identifierNames(table) })
     this.decoder = decoder
     this.failure = null
     this.isBusy = true

@@ -9,6 +9,7 @@ import {
   type TableName,
 } from '@moonlink/core'
 import pg from 'pg'
+import type { MappedColumn } from '../types/index.ts'
 import { quoted, type DescribedTable } from './catalog.ts'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
@@ -183,8 +184,13 @@ export class SnapshotCopy implements TableCopy {
 }
 
 function copyCommand(table: DescribedTable, range: string): string {
-  const columns = table.columns.map((column) => pg.escapeIdentifier(column.name)).join(', ')
-  return `COPY (SELECT ${columns} FROM ONLY ${quoted(table.table)}${range}) TO STDOUT (FORMAT binary)`
+  return `COPY (SELECT ${table.columns.map(copyExpression).join(', ')} FROM ONLY ${quoted(table.table)}${range}) TO STDOUT (FORMAT binary)`
+}
+
+/** `format` prints a value by its type's output function, as a stream does; a cast to text may print another text. */
+function copyExpression({ name, copyForm }: MappedColumn): string {
+  const column = pg.escapeIdentifier(name)
+  return copyForm === 'binary' ? column : `CASE WHEN ${column} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', ${column}) END`
 }
 
 async function lock(guard: pg.Client, tables: readonly TableName[]): Promise<void> {

@@ -18,6 +18,7 @@ import {
 } from '@moonlink/core'
 import pg from 'pg'
 import { PgoutputDecoder, type Relation } from '../decode/index.ts'
+import type { ServerTypes } from '../types/index.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
 import { CatalogConnection, Connector } from './connect.ts'
@@ -26,14 +27,24 @@ import { LoggedStream } from './logged-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication, publicationExists } from './publication.ts'
+import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream } from './replication-stream.ts'
+import { readServerTypes } from './server-types.ts'
 import { checkSlot, createSlot, dropSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
 
 export interface PgSourceOptions {
   readonly logger?: Logger
   readonly clock?: Clock
+}
+
+/** Values of a column that its mirror could not hold, since the process started; one that is read again counts again. */
+export interface UnfitValues {
+  readonly column: string
+  /** `null`: they are null in the mirror. `text`: their text is in the column `<column>_text`. */
+  readonly action: 'null' | 'text'
+  readonly values: number
 }
 
 /** What `prepare` found or made. */
@@ -56,7 +67,8 @@ export async function openPgSource(config: PgSourceConfig, options: PgSourceOpti
   const connection = new CatalogConnection(connector)
   try {
     const facts = await preflight(connector, connection, settings)
-    return new PgSource(settings, connector, connection, facts, options)
+    const serverTypes = await readServerTypes(connection, settings)
+    return new PgSource(settings, connector, connection, facts, serverTypes, options)
   } catch (error) {
     await connection.close()
     throw error
@@ -77,6 +89,8 @@ export class PgSource implements ChangeSource {
   private readonly connection: CatalogConnection
   private readonly logger: Logger
   private readonly clock: Clock
+  private readonly serverTypes: ServerTypes
+  private readonly unfitCounters = new Map<string, { count: number }>()
   private prepared: ReadonlyMap<string, DescribedTable> = new Map()
   private stream: ReplicationStream | LoggedStream | null = null
 
@@ -85,12 +99,14 @@ export class PgSource implements ChangeSource {
     connector: Connector,
     connection: CatalogConnection,
     facts: ServerFacts,
+    serverTypes: ServerTypes,
     options: PgSourceOptions,
   ) {
     this.settings = settings
     this.connector = connector
     this.connection = connection
     this.facts = facts
+    this.serverTypes = serverTypes
     this.slotName = settings.slot
     this.publicationName = settings.publication
     this.logger = options.logger ?? silentLogger
@@ -111,6 +127,7 @@ export class PgSource implements ChangeSource {
    */
   async prepare(tables: readonly TableName[]): Promise<Prepared> {
     const described = await this.describe(tables)
+    streamForm(described)
     const database = this.facts.database
     const appended = described.filter((table) => table.appendOnly)
     const others = described.filter((table) => !table.appendOnly)
@@ -219,6 +236,14 @@ export class PgSource implements ChangeSource {
     return SourceSnapshot.open(this.connector, this.connection, this.settings.slot, this.logger)
   }
 
+  /** How many values did not fit the column that mirrors them, of each prepared table's columns whose policy lets the table go on. */
+  unfitValues(table: TableName): readonly UnfitValues[] {
+    const columns = this.prepared.get(formatTableName(table))?.columns ?? []
+    return columns.flatMap(({ name, unfit }) =>
+      unfit && unfit.counter.count > 0 ? [{ column: name, action: unfit.action, values: unfit.counter.count }] : [],
+    )
+  }
+
   /** Removes what `prepare` made: the slot, then the publications. */
   async uninstall(): Promise<void> {
     await this.stream?.close()
@@ -291,8 +316,12 @@ export class PgSource implements ChangeSource {
   }
 
   private catalogOptions(): CatalogOptions {
-    const { excludeColumns, appendOnly, typeOptions } = this.settings
-    return { excludeColumns, appendOnly, mapping: typeOptions.timeAs === undefined ? {} : { timeAs: typeOptions.timeAs } }
+    const { excludeColumns, appendOnly, types, columns, onUnfit } = this.settings
+    return {
+      excludeColumns,
+      appendOnly,
+      mapping: { policy: { types, columns, onUnfit }, server: this.serverTypes, counters: this.unfitCounters },
+    }
   }
 
   /** The same cluster as at the start, with at least the log that is mirrored already: a failover may have led to another. */
@@ -318,7 +347,7 @@ export class PgSource implements ChangeSource {
     const append = appendPublication(this.settings)
     const publications = (await publicationExists(this.connection, append)) ? [this.publicationName, append] : [this.publicationName]
     const names = publications.map((name) => pg.escapeIdentifier(name)).join(',')
-    const options = `proto_version '1', publication_names ${pg.escapeLiteral(names)}, binary 'true'`
+    const options = `proto_version '1', publication_names ${pg.escapeLiteral(names)}, binary '${streamForm([...this.prepared.values()]) === 'binary'}'`
     return `START_REPLICATION SLOT ${pg.escapeIdentifier(this.slotName)} LOGICAL ${formatLsn(maxLsn(after, 0n))} (${options})`
   }
 

@@ -15,10 +15,7 @@ export class BadValueError extends MoonlinkError {
     const where = place.table === undefined ? '' : `${place.table}: `
     const what = place.column === undefined ? 'a value is' : `column "${place.column}" holds`
     const row = place.key ? ` in the row with ${place.key}` : ''
-    const remedy =
-      place.column === undefined
-        ? ''
-        : `. Change the value, or leave the column out with source.excludeColumns: {${place.table}: [${place.column}]}`
+    const remedy = place.column === undefined ? '' : `. ${remedyOf(place.table ?? '', place.column)}`
     super('invalid', 'VALUE_UNREPRESENTABLE', `${where}${what} ${value}${row}, ${problem}${remedy}`, { context: { value, ...place } })
     this.name = 'BadValueError'
     this.value = value
@@ -29,6 +26,10 @@ export class BadValueError extends MoonlinkError {
   at(table: string, column: string, key: string | null): BadValueError {
     return new BadValueError(this.value, this.problem, key === null ? { table, column } : { table, column, key })
   }
+}
+
+function remedyOf(table: string, column: string): string {
+  return `Change the value; or choose what becomes of such values with source.columns: {${table}: {${column}: {onUnfit: text}}} (or null), or map the column as string`
 }
 
 const SHOWN_BYTES = 60

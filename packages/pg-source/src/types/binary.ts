@@ -1,8 +1,7 @@
 import type { ColumnBuilder } from '@moonlink/core'
-import { BadValueError } from './bad-value.ts'
 import { checkSize, int16At, int32At, malformedValue } from './wire.ts'
 
-/** Decoders of the binary form (the type's send function), except numeric, times and arrays, which have files of their own. */
+/** Decoders of the binary form (the type's send function) to types that hold it natively; numeric, times and nested ones have files of their own. */
 
 export function binaryBool(source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void {
   checkSize(start, end, 1, 'bool')
@@ -55,56 +54,8 @@ export function binaryUuid(source: Uint8Array, start: number, end: number, build
   builder.appendBytes(source, start, end)
 }
 
-/** A version byte, then the text that `jsonb_out` prints. */
-export function binaryJsonb(source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void {
+/** jsonb, jsonpath, ltree and the like: a version byte, then the text. */
+export function binaryVersioned(source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void {
   if (end === start || source[start] !== 1) malformedValue('jsonb', 'not version 1')
   builder.appendBytes(source, start + 1, end)
-}
-
-const escaped = new Uint8Array(4)
-
-/** `"char"` is one byte, printed as Postgres 16 does: nothing for 0, `\ooo` above 127. */
-export function binaryChar(source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void {
-  checkSize(start, end, 1, '"char"')
-  const byte = source[start]
-  if (byte === 0) return builder.appendBytes(source, start, start)
-  if (byte < 0x80) return builder.appendBytes(source, start, end)
-  escaped[0] = 0x5c
-  escaped[1] = 0x30 + (byte >> 6)
-  escaped[2] = 0x30 + ((byte >> 3) & 7)
-  escaped[3] = 0x30 + (byte & 7)
-  builder.appendBytes(escaped, 0, 4)
-}
-
-/** A binary one-dimensional array. The lower bound is not kept: an Iceberg list has none. */
-export function binaryList(elementOid: number, decodeElement: (s: Uint8Array, from: number, to: number, b: ColumnBuilder) => void) {
-  return (source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void => {
-    if (end - start < 12) malformedValue('array', 'too short')
-    const dimensions = int32At(source, start)
-    if (int32At(source, start + 8) !== elementOid) malformedValue('array', `elements of type ${int32At(source, start + 8)}`)
-    if (dimensions === 0 && end - start === 12) return builder.appendListEnd()
-    if (dimensions > 1 && dimensions <= 6) {
-      throw new BadValueError(`an array of ${dimensions} dimensions`, 'which a list cannot hold')
-    }
-    if (dimensions !== 1 || end - start < 20) malformedValue('array', `${dimensions} dimensions in ${end - start} bytes`)
-    const count = int32At(source, start + 12)
-    let at = start + 20
-    // Each element takes at least its length word, so the count is bounded by the bytes that came.
-    if (count < 0 || count > (end - at) >> 2) malformedValue('array', `${count} elements in ${end - at} bytes`)
-    const [child] = builder.children
-    for (let index = 0; index < count; index++) {
-      if (end - at < 4) malformedValue('array', 'cut off')
-      const size = int32At(source, at)
-      at += 4
-      if (size === -1) {
-        child.appendNull()
-        continue
-      }
-      if (size < 0 || size > end - at) malformedValue('array', `an element of ${size} bytes`)
-      decodeElement(source, at, at + size, child)
-      at += size
-    }
-    if (at !== end) malformedValue('array', `${end - at} bytes too many`)
-    builder.appendListEnd()
-  }
 }

@@ -29,7 +29,7 @@ export function binaryTimestamp(source: Uint8Array, start: number, end: number, 
   if (high === INT_MIN && low === 0) refuseInfinity(false, 'timestamp')
   const sum = low + EPOCH_LOW
   const shifted = high + EPOCH_HIGH + (sum >= TWO_32 ? 1 : 0)
-  if (shifted > INT_MAX) refuseLate()
+  if (shifted > INT_MAX || isLast(sum % TWO_32, shifted)) refuseLate()
   builder.appendInt64(sum, shifted)
 }
 
@@ -38,33 +38,6 @@ export function binaryTime(source: Uint8Array, start: number, end: number, build
   const micros = timeMicros(source, start, end)
   if (micros === DAY_MICROS) throw new BadValueError('24:00:00', 'which time cannot hold')
   builder.appendInt64(micros, Math.floor(micros / TWO_32))
-}
-
-const clock = new Uint8Array(15)
-
-/** µs since midnight as the text that Postgres prints: `HH:MM:SS[.ffffff]` without trailing zeros. */
-export function binaryTimeAsText(source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void {
-  const micros = timeMicros(source, start, end)
-  const seconds = Math.floor(micros / 1_000_000)
-  writeTwoDigits(0, Math.floor(seconds / 3600))
-  writeTwoDigits(3, Math.floor(seconds / 60) % 60)
-  writeTwoDigits(6, seconds % 60)
-  clock[2] = clock[5] = 0x3a
-  let fraction = micros - seconds * 1_000_000
-  if (fraction === 0) return builder.appendBytes(clock, 0, 8)
-  clock[8] = 0x2e
-  for (let at = 14; at > 8; at--) {
-    clock[at] = 0x30 + (fraction % 10)
-    fraction = Math.floor(fraction / 10)
-  }
-  let length = 15
-  while (clock[length - 1] === 0x30) length--
-  builder.appendBytes(clock, 0, length)
-}
-
-function writeTwoDigits(at: number, value: number): void {
-  clock[at] = 0x30 + Math.floor(value / 10)
-  clock[at + 1] = 0x30 + (value % 10)
 }
 
 function timeMicros(source: Uint8Array, start: number, end: number): number {
@@ -117,8 +90,13 @@ function appendSeconds(seconds: number, micros: number, builder: ColumnBuilder):
   const product = (seconds - upper * TWO_32) * 1_000_000 + micros
   const low = product % TWO_32
   const high = upper * 1_000_000 + (product - low) / TWO_32
-  if (high > INT_MAX || high < INT_MIN) refuseLate()
+  if (high > INT_MAX || high < INT_MIN || isLast(low, high)) refuseLate()
   builder.appendInt64(low, high)
+}
+
+/** DuckDB takes the greatest 64-bit integer for infinity. */
+function isLast(low: number, high: number): boolean {
+  return high === INT_MAX && low === 0xffff_ffff
 }
 
 function begin(source: Uint8Array, start: number, end: number): void {
@@ -214,5 +192,5 @@ function refuseInfinity(positive: boolean, type: string): never {
 }
 
 function refuseLate(): never {
-  throw new BadValueError('a timestamp after 294247-01-10 04:00:54.775807', 'which timestamp cannot hold')
+  throw new BadValueError('a timestamp after 294247-01-10 04:00:54.775806', 'which timestamp cannot hold')
 }

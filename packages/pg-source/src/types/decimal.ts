@@ -1,7 +1,7 @@
 import type { ColumnBuilder } from '@moonlink/core'
 import { BadValueError, shownText } from './bad-value.ts'
 import type { DecodeValue } from './decoder.ts'
-import { int16At, malformedValue, uint16At } from './wire.ts'
+import { checkSize, int16At, int32At, malformedValue, uint16At } from './wire.ts'
 
 /**
  * numeric → decimal(precision, scale), a 128-bit unscaled integer.
@@ -202,4 +202,34 @@ function refuseText(source: Uint8Array, start: number, end: number, precision: n
   const text = shownText(source, start, end)
   if (text !== 'NaN' && text !== 'Infinity' && text !== '-Infinity') malformedValue('numeric', `"${text}"`)
   throw new BadValueError(text, `which decimal(${precision}, ${scale}) cannot hold`)
+}
+
+/** money: a 64-bit number of the smallest unit. */
+export function binaryMoney(source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void {
+  checkSize(start, end, 8, 'money')
+  const high = int32At(source, start)
+  const sign = high < 0 ? 0xffff_ffff : 0
+  builder.appendInt128(int32At(source, start + 4) >>> 0, high >>> 0, sign, sign)
+}
+
+/** xid8: an unsigned 64-bit integer. */
+export function binaryUint8(source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void {
+  checkSize(start, end, 8, 'xid8')
+  builder.appendInt128(int32At(source, start + 4) >>> 0, int32At(source, start) >>> 0, 0, 0)
+}
+
+/** money as any locale prints it: its digits are all there, and a minus sign or a bracket stands for less than nothing. */
+export function textMoney(source: Uint8Array, start: number, end: number, builder: ColumnBuilder): void {
+  let negative = false
+  let digits = 0
+  limbs.fill(0)
+  for (let at = start; at < end; at++) {
+    const byte = source[at]
+    if (isDigit(byte)) {
+      multiplyAdd(10, byte - 0x30)
+      digits++
+    } else if (byte === 0x2d || byte === 0x28) negative = true
+  }
+  if (digits === 0) malformedValue('money', shownText(source, start, end))
+  appendLimbs(negative, builder)
 }

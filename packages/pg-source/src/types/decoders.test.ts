@@ -3,28 +3,17 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { array, f32, f64, i16, i32, i64, numeric } from '../decode/reference-encoder.test.support.ts'
 import { BadValueError } from './bad-value.ts'
-import { mapColumn, type MappedColumn } from './mapping.ts'
+import { defaultMapping, mapColumn, type MappedColumn } from './mapping.ts'
 import { Oid } from './oids.ts'
+import { arrayOf, builtIn, sourceColumn } from './source-types.test.support.ts'
+import { defaultPolicy, type TypePolicy } from './type-rules.ts'
 
 const table = { schema: 'public', name: 't' }
 
-function mapped(typeOid: number, typmod = -1, elementOid = 0, timeAs: 'string' | 'time' = 'string'): MappedColumn {
-  return mapColumn(
-    table,
-    {
-      name: 'c',
-      number: 1,
-      typeOid,
-      typmod,
-      typeName: 'x',
-      typtype: 'b',
-      elementOid,
-      elementTyptype: elementOid ? 'b' : null,
-      dimensions: 0,
-      required: false,
-    },
-    { timeAs },
-  )
+function mapped(oid: number, typmod = -1, elementOid = 0, as?: string): MappedColumn {
+  const type = elementOid === 0 ? builtIn(oid) : arrayOf(builtIn(elementOid), oid)
+  const policy: TypePolicy = { ...defaultPolicy, columns: as === undefined ? {} : { 'public.t': { c: { as } } } }
+  return mapColumn(table, sourceColumn(type, { typmod }), { ...defaultMapping, policy })
 }
 
 /** Decodes with other bytes around the value, which must not be read. */
@@ -228,11 +217,11 @@ describe('dates and times', () => {
     expect(decode(mapped(Oid.timestamptz), 'text', '2024-03-05 05:06:28-04:53:32')).toBe(utc)
   })
 
-  it('holds the last microsecond of int64 and refuses the next', () => {
-    const last = 2n ** 63n - 1n
-    expect(both(timestamp, i64(last - micros2000), '294247-01-10 04:00:54.775807')).toBe(last)
+  it('holds int64 but for its last microsecond, which DuckDB takes for infinity', () => {
+    const last = 2n ** 63n - 2n
+    expect(both(timestamp, i64(last - micros2000), '294247-01-10 04:00:54.775806')).toBe(last)
     expect(() => decode(timestamp, 'binary', i64(last - micros2000 + 1n))).toThrow(BadValueError)
-    expect(() => decode(timestamp, 'text', '294247-01-10 04:00:54.775808')).toThrow(BadValueError)
+    expect(() => decode(timestamp, 'text', '294247-01-10 04:00:54.775807')).toThrow(BadValueError)
     expect(both(timestamp, i64(-211813488000000000n), '4714-11-24 00:00:00 BC')).toBe(-210866803200000000n)
   })
 
@@ -340,7 +329,8 @@ describe('arrays', () => {
   })
   it('unquoted elements, nulls and bounds', () => {
     expect(both(ints, array(Oid.int4, [i32(1), null, i32(-3)]), '{1,NULL,-3}')).toEqual([1, null, -3])
-    expect(decode(ints, 'text', '[0:1]={7,8}')).toEqual([7, 8])
+    expect(decode(ints, 'text', '[1:2]={7,8}')).toEqual([7, 8])
+    expect(() => decode(ints, 'text', '[0:1]={7,8}')).toThrow(BadValueError)
     expect(decode(texts, 'text', '{NULL,"NULL",null}')).toEqual([null, 'NULL', 'null'])
     expect(both(ints, array(Oid.int4, []), '{}')).toEqual([])
   })
@@ -370,9 +360,10 @@ describe('arrays', () => {
 
 describe('any bytes', () => {
   const columns = [
+    ...Object.values(Oid).map((oid) => mapped(oid, oid === Oid.numeric ? numericTypmod(20, 3) : -1)),
     ...Object.values(Oid)
-      .filter((oid) => ![22, 30].includes(oid))
-      .map((oid) => mapped(oid, oid === Oid.numeric ? numericTypmod(20, 3) : -1)),
+      .filter((oid) => oid !== Oid.money && mapped(oid).streamForm === 'any')
+      .map((oid) => mapped(oid, -1, 0, 'string')),
     mapped(Oid.time, -1, 0, 'time'),
     mapped(1231, numericTypmod(20, 3), Oid.numeric),
     mapped(1009, -1, Oid.text),
@@ -383,6 +374,7 @@ describe('any bytes', () => {
       fc.property(fc.nat(columns.length - 1), fc.constantFrom('binary', 'text'), fc.uint8Array({ maxLength: 40 }), (index, form, bytes) => {
         const column = columns[index]
         const builder = new ColumnBuilder(column.field.type)
+        if (form === 'text' && column.streamForm === 'binary') return
         try {
           column.decoder[form](bytes, 0, bytes.length, builder)
           expect(builder.length).toBe(1)

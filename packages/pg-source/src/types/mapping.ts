@@ -1,157 +1,375 @@
-import { formatTableName, MoonlinkError, type Field, type FieldType, type PrimitiveType, type TableName } from '@moonlink/core'
+import { formatTableName, formatType, MoonlinkError, type Field, type FieldType, type TableName } from '@moonlink/core'
+import { binaryList, renderArray, renderVector, type ListShape } from './binary-array.ts'
 import * as binary from './binary.ts'
-import * as datetime from './datetime.ts'
+import { binaryStruct, renderRecord } from './binary-record.ts'
 import { binaryNumeric, textNumeric } from './decimal.ts'
-import type { ValueDecoder } from './decoder.ts'
+import type { DecodeValue, ValueDecoder } from './decoder.ts'
+import { FieldIds } from './field-ids.ts'
 import { numericTypmod, Oid } from './oids.ts'
-import { textList } from './text-list.ts'
-import * as text from './text.ts'
+import { renderedText, type RenderText } from './render.ts'
+import { renderMultirange, renderRange } from './render-range.ts'
+import { renderInt2, renderUint4 } from './render-scalar.ts'
+import { scalarType, vectorTypes, type ServerTypes } from './scalar-types.ts'
+import type { SourceType, TypeUse } from './source-type.ts'
+import { parseTarget, unwrittenTypes, type TargetType } from './target-type.ts'
+import { textList, textVectorList } from './text-array.ts'
+import { textStruct } from './text-record.ts'
+import { textInt2, textOid } from './text.ts'
+import { defaultPolicy, ruleOf, type OnUnfit, type TypePolicy, type TypeRule } from './type-rules.ts'
+import { nullOnUnfit, type UnfitCounter } from './unfit.ts'
 
-/** A column as the catalog describes it (`pg_attribute` joined with `pg_type`). */
-export interface SourceColumn {
+/** A column as the catalog describes it. */
+export interface SourceColumn extends TypeUse {
   readonly name: string
   /** `attnum`; becomes the Iceberg field id. */
   readonly number: number
-  /** `atttypid` */
-  readonly typeOid: number
-  /** `atttypmod`, -1 for none. */
-  readonly typmod: number
   /** `format_type(atttypid, atttypmod)`, for messages. */
   readonly typeName: string
-  /** `pg_type.typtype`: b base, c composite, d domain, e enum, p pseudo, r range, m multirange. */
-  readonly typtype: string
-  /** `pg_type.typelem` where the type is a true array (`typcategory` A), else 0. */
-  readonly elementOid: number
-  /** `typtype` of the element type; null where there is none. */
-  readonly elementTyptype: string | null
-  /** `attndims` */
-  readonly dimensions: number
-  /** Whether the Iceberg field is required: the column is part of the key, or otherwise never null. */
+  /** Whether the source can hold no null there. */
   readonly required: boolean
+  /** Whether the column is part of what names a row. */
+  readonly isKey: boolean
 }
 
 export interface MappingOptions {
-  /** How `time` columns are mirrored. Default `string`: Spark cannot load a table that has an Iceberg `time`. */
-  readonly timeAs?: 'string' | 'time'
+  readonly policy: TypePolicy
+  readonly server: ServerTypes
+  /** Keeps the counters of values that do not fit, by `schema.table.column`; without it every mapping has its own. */
+  readonly counters?: Map<string, UnfitCounter>
 }
 
-/** A column of the source with the field that mirrors it and what turns one into the other. */
+/** What a server without peculiarities is like. */
+export const defaultMapping: MappingOptions = { policy: defaultPolicy, server: { moneyScale: 2, hasPaddedLsn: false } }
+
+/** A column of the source with the fields that mirror it and what turns one into the other. */
 export interface MappedColumn {
   readonly name: string
   readonly typeOid: number
   readonly typmod: number
   readonly field: Field
+  /** Holds the text of values that do not fit `field`, where the policy says so. */
+  readonly textField: Field | null
   readonly decoder: ValueDecoder
+  /** Decodes values as their text, for `textField`. */
+  readonly textDecoder: ValueDecoder
+  /** What to ask for in a COPY: text where the binary form is not known, or Postgres has none. */
+  readonly copyForm: 'binary' | 'text'
+  /** The form that a stream must have for this column: text where the binary form is not known, binary where the text does not tell the value. */
+  readonly streamForm: 'binary' | 'text' | 'any'
+  /** Null where every value fits, or one that does not stops the table. */
+  readonly unfit: { readonly action: 'null' | 'text'; readonly counter: UnfitCounter } | null
 }
 
-/** Nested field ids must differ from every column's: a table has at most 1600 columns, and attribute numbers are never reused. */
-const ELEMENT_ID_BASE = 2000
+/** How a type or a part of one is mirrored. */
+interface Node {
+  readonly type: FieldType
+  readonly binary: DecodeValue | null
+  readonly text: DecodeValue | null
+  /** A value of it, or of a part of it, may not fit. */
+  readonly mayNotFit: boolean
+}
+
 const MAX_PRECISION = 38
+const ONLY_TEXT = new Set(['r', 'm', 'p'])
 
 /**
- * Maps one column. Throws `invalid`/`TABLE_UNSUPPORTED`, naming the table, the column, its type and the way on, where Iceberg or
- * Moonlink has nothing to hold the type.
+ * Maps one column. Throws `invalid`/`TABLE_UNSUPPORTED`, naming the table, the column, its type and the way on, where it can't be mirrored as
+ * it is or as a rule asks.
  */
-export function mapColumn(table: TableName, column: SourceColumn, options: MappingOptions = {}): MappedColumn {
-  const { name, typeOid, typmod, required } = column
-  const mapped = isArray(column) ? mapArray(table, column, options) : mapScalar(table, column, typeOid, column.typtype, options)
-  return { name, typeOid, typmod, field: { id: column.number, name, type: mapped.type, required }, decoder: mapped.decoder }
+export function mapColumn(table: TableName, column: SourceColumn, options: MappingOptions = defaultMapping): MappedColumn {
+  return new ColumnMapper(table, column, options).map()
 }
 
-interface Mapped<T extends FieldType = FieldType> {
-  readonly type: T
-  readonly decoder: ValueDecoder
-}
+class ColumnMapper {
+  private readonly table: TableName
+  private readonly column: SourceColumn
+  private readonly options: MappingOptions
+  private readonly rule: TypeRule
+  private readonly onUnfit: OnUnfit
+  private readonly ids: FieldIds
+  private readonly counter: UnfitCounter
 
-const plainText: ValueDecoder = { binary: binary.rawBytes, text: binary.rawBytes }
-const rawText: Mapped<PrimitiveType> = { type: { kind: 'string' }, decoder: plainText }
-const timeAsTime: Mapped<PrimitiveType> = {
-  type: { kind: 'time' },
-  decoder: { binary: datetime.binaryTime, text: datetime.textTime },
-}
-const timestamp: ValueDecoder = { binary: datetime.binaryTimestamp, text: datetime.textTimestamp }
+  constructor(table: TableName, column: SourceColumn, options: MappingOptions) {
+    this.table = table
+    this.column = column
+    this.options = options
+    this.rule = options.policy.columns[formatTableName(table)]?.[column.name] ?? {}
+    this.onUnfit = this.chooseOnUnfit()
+    this.ids = new FieldIds(column.number)
+    this.counter = counterOf(options, `${formatTableName(table)}.${column.name}`)
+  }
 
-const scalars: ReadonlyMap<number, Mapped<PrimitiveType>> = new Map<number, Mapped<PrimitiveType>>([
-  [Oid.bool, { type: { kind: 'boolean' }, decoder: { binary: binary.binaryBool, text: text.textBool } }],
-  [Oid.int2, { type: { kind: 'int' }, decoder: { binary: binary.binaryInt2, text: text.textInt2 } }],
-  [Oid.int4, { type: { kind: 'int' }, decoder: { binary: binary.binaryInt4, text: text.textInt4 } }],
-  [Oid.int8, { type: { kind: 'long' }, decoder: { binary: binary.binaryInt8, text: text.textInt8 } }],
-  [Oid.oid, { type: { kind: 'long' }, decoder: { binary: binary.binaryOid, text: text.textOid } }],
-  [Oid.float4, { type: { kind: 'float' }, decoder: { binary: binary.binaryFloat4, text: text.textFloat4 } }],
-  [Oid.float8, { type: { kind: 'double' }, decoder: { binary: binary.binaryFloat8, text: text.textFloat8 } }],
-  [Oid.text, rawText],
-  [Oid.varchar, rawText],
-  [Oid.bpchar, rawText],
-  [Oid.name, rawText],
-  [Oid.json, rawText],
-  [Oid.char, { type: { kind: 'string' }, decoder: { binary: binary.binaryChar, text: binary.rawBytes } }],
-  [Oid.jsonb, { type: { kind: 'string' }, decoder: { binary: binary.binaryJsonb, text: binary.rawBytes } }],
-  [Oid.bytea, { type: { kind: 'binary' }, decoder: { binary: binary.rawBytes, text: text.textBytea } }],
-  [Oid.uuid, { type: { kind: 'uuid' }, decoder: { binary: binary.binaryUuid, text: text.textUuid } }],
-  [Oid.date, { type: { kind: 'date' }, decoder: { binary: datetime.binaryDate, text: datetime.textDate } }],
-  [Oid.time, { type: { kind: 'string' }, decoder: { binary: datetime.binaryTimeAsText, text: binary.rawBytes } }],
-  [Oid.timestamp, { type: { kind: 'timestamp' }, decoder: timestamp }],
-  [Oid.timestamptz, { type: { kind: 'timestamptz' }, decoder: timestamp }],
-])
+  map(): MappedColumn {
+    const { column, ids, counter } = this
+    const target = this.rule.as === undefined ? null : this.parse(this.rule.as)
+    const node = this.node(column, target, true)
+    const asText = this.asText(column.type)
+    if (node.binary === null && node.text === null) {
+      this.refuse('holds parts that can be read in binary only, and others as text only', this.asString())
+    }
+    const action = node.mayNotFit && this.onUnfit !== 'error' ? this.onUnfit : null
+    const { name, number, required, typmod } = column
+    if (action === 'text' && asText === null && node.text === null) {
+      this.refuse('its text can be had from a stream of text only, which does not tell all of its value', this.asString())
+    }
+    const textField: Field | null =
+      action === 'text' ? { id: ids.text, name: `${name}_text`, type: { kind: 'string' }, required: false } : null
+    return {
+      name,
+      typeOid: column.type.oid,
+      typmod,
+      field: { id: number, name, type: node.type, required: required && action === null },
+      textField,
+      decoder: { binary: node.binary ?? unknownBinary, text: node.text ?? unknownText },
+      textDecoder: { binary: asText ?? unknownBinary, text: binary.rawBytes },
+      copyForm: node.binary === null || (textField !== null && asText === null) ? 'text' : 'binary',
+      streamForm: this.streamForm(node, textField === null || asText !== null),
+      unfit: action === null ? null : { action, counter },
+    }
+  }
 
-/** Why a type is refused, by `typtype`. */
-const reasons: Readonly<Record<string, string>> = {
-  b: 'which Iceberg lacks',
-  c: 'a composite type, which is not mirrored',
-  d: 'a domain, which is not mirrored',
-  m: 'which Iceberg lacks',
-  p: 'a pseudo-type, which holds no values of its own',
-  r: 'which Iceberg lacks',
-}
+  /** Without a binary form of its own, Postgres sends a value as text in any stream; without one deep within, it fails. */
+  private streamForm(node: Node, isTextKnown: boolean): MappedColumn['streamForm'] {
+    const { column } = this
+    if ((node.binary === null || !isTextKnown) && column.type.isSendable) return 'text'
+    return node.text === null ? 'binary' : 'any'
+  }
 
-function isArray(column: SourceColumn): boolean {
-  return column.elementOid !== 0 && !FIXED_ARRAYS.has(column.typeOid)
-}
+  /** A key names its row, so it has to be exact. */
+  private chooseOnUnfit(): OnUnfit {
+    const { column, rule, options } = this
+    const asked = rule.onUnfit ?? this.ruleOf(column.type).onUnfit ?? options.policy.onUnfit
+    if (!column.isKey) return asked
+    if (rule.onUnfit !== undefined && rule.onUnfit !== 'error') {
+      this.refuse(
+        `is part of the key, which names its row, so onUnfit can only be error`,
+        `Take onUnfit out of source.columns, or map it as string.`,
+      )
+    }
+    return 'error'
+  }
 
-/** Types of the catalogs' own that count as arrays there but have no null elements, no second dimension and other decoders. */
-const FIXED_ARRAYS: ReadonlySet<number> = new Set([Oid.name, Oid.int2vector, Oid.oidvector])
+  /** The rule of a type; of a domain without one, that of what it is based on. */
+  private ruleOf(type: SourceType): TypeRule {
+    const { types } = this.options.policy
+    const rule = ruleOf(types, type)
+    return type.base === null ? rule : { ...this.ruleOf(type.base.type), ...rule }
+  }
 
-function mapArray(table: TableName, column: SourceColumn, options: MappingOptions): Mapped {
-  if (column.dimensions > 1) refuse(table, column, `declared with ${column.dimensions} dimensions, and only one can be mirrored`)
-  const element = mapScalar(table, column, column.elementOid, column.elementTyptype ?? 'b', options)
-  return {
-    type: { kind: 'list', elementId: ELEMENT_ID_BASE + column.number, element: element.type, elementRequired: false },
-    decoder: { binary: binary.binaryList(column.elementOid, element.decoder.binary), text: textList(element.decoder.text) },
+  private node(use: TypeUse, asked: TargetType | null, isColumn = false): Node {
+    const rule = this.ruleOf(use.type)
+    const target = asked ?? (rule.as === undefined ? null : this.parse(rule.as))
+    const node = this.nodeOf(resolveDomain(use), target, rule, isColumn)
+    if (!node.mayNotFit || this.onUnfit !== 'null') return node
+    const guard = (decode: DecodeValue | null) => decode && nullOnUnfit(decode, this.counter)
+    return { ...node, binary: guard(node.binary), text: guard(node.text) }
+  }
+
+  private nodeOf(use: TypeUse, target: TargetType | null, rule: TypeRule, isColumn: boolean): Node {
+    const { type } = use
+    if (target?.kind === 'string') return this.textNode(type)
+    if (type.element !== null) return this.listNode(use, type.element, target, rule, isColumn)
+    if (type.kind === 'c' && type.attributes.length > 0) return this.structNode(type, target)
+    if (ONLY_TEXT.has(type.kind) || type.kind === 'c') return target === null ? this.textNode(type) : this.refuseTarget(target, ['string'])
+    if (type.oid === Oid.numeric) return this.numericNode(use, target)
+    if (type.oid === Oid.int2vector) return this.plainList(target, { kind: 'int' }, binary.binaryInt2, textInt2, Oid.int2, isColumn)
+    if (type.oid === Oid.oidvector) return this.plainList(target, { kind: 'long' }, binary.binaryOid, textOid, Oid.oid, isColumn)
+    return this.vectorNode(type, target, isColumn) ?? this.scalarNode(type, target)
+  }
+
+  private scalarNode(type: SourceType, target: TargetType | null): Node {
+    const { native, others } = scalarType(type, this.options.server)
+    if (target === null && native === null) return this.textNode(type)
+    const holding = target === null || native?.type.kind === target.kind ? native : others[target.kind]
+    if (holding === undefined || holding === null || (target?.kind === 'decimal' && formatType(target) !== formatType(holding.type))) {
+      return this.refuseTarget(target!, [...(native ? [formatType(native.type)] : []), ...Object.keys(others), 'string'])
+    }
+    return { type: holding.type, binary: holding.binary, text: holding.text, mayNotFit: holding.mayNotFit === true }
+  }
+
+  private textNode(type: SourceType): Node {
+    return { type: { kind: 'string' }, binary: this.asText(type), text: binary.rawBytes, mayNotFit: false }
+  }
+
+  /** Postgres 15 allows a negative scale, and one above the precision; Iceberg neither, but a wider decimal holds the same values. */
+  private numericNode(use: TypeUse, target: TargetType | null): Node {
+    const declared = use.typmod < 0 ? null : numericTypmod(use.typmod)
+    const precision = declared && (declared.scale < 0 ? declared.precision - declared.scale : Math.max(declared.precision, declared.scale))
+    if (target !== null && target.kind !== 'decimal') return this.refuseTarget(target, ['string', 'decimal(38,s)'])
+    if (target === null && (declared === null || precision! > MAX_PRECISION)) return this.textNode(use.type)
+    const type = target ?? { kind: 'decimal' as const, precision: precision!, scale: Math.max(0, declared!.scale) }
+    return {
+      type,
+      binary: binaryNumeric(type.precision, type.scale),
+      text: textNumeric(type.precision, type.scale),
+      mayNotFit: true,
+    }
+  }
+
+  /** As many lists within each other as the column was declared with dimensions, or as a rule says. */
+  private listNode(use: TypeUse, elementType: SourceType, target: TargetType | null, rule: TypeRule, isColumn: boolean): Node {
+    if (target !== null && target.kind !== 'list') return this.refuseTarget(target, ['list', 'list<list>', 'string'])
+    let depth = target === null ? Math.max(1, use.dimensions) : 1
+    let asked: TargetType | null = target?.element ?? null
+    // Lists of a rule beyond those of the element's own type are dimensions.
+    for (; asked?.kind === 'list' && !isList(elementType); asked = asked.element) depth++
+    const elementIds = Array.from({ length: depth }, (_, level) => (isColumn && level === 0 ? this.ids.element : this.ids.next()))
+    const element = this.node({ type: elementType, typmod: use.typmod, dimensions: 0 }, asked)
+    const shape: ListShape = { depth, dropsLowerBounds: (this.rule.lowerBounds ?? rule.lowerBounds) === 'drop' }
+    return {
+      type: elementIds.reduceRight<FieldType>(
+        (type, elementId) => ({ kind: 'list', elementId, element: type, elementRequired: false }),
+        element.type,
+      ),
+      binary: element.binary && binaryList(elementType.oid, element.binary, shape),
+      text: element.text && textList(element.text, shape, elementType.delimiter),
+      mayNotFit: true,
+    }
+  }
+
+  /** int2vector and oidvector, which have one dimension and count from 0, always. */
+  private plainList(
+    target: TargetType | null,
+    element: FieldType,
+    binaryElement: DecodeValue,
+    textElement: DecodeValue,
+    elementOid: number,
+    isColumn: boolean,
+  ): Node {
+    if (target !== null && (target.kind !== 'list' || target.element !== null)) return this.refuseTarget(target, ['list', 'string'])
+    return {
+      type: { kind: 'list', elementId: isColumn ? this.ids.element : this.ids.next(), element, elementRequired: false },
+      binary: binaryList(elementOid, binaryElement, { depth: 1, dropsLowerBounds: true }),
+      text: textVectorList(textElement),
+      mayNotFit: false,
+    }
+  }
+
+  private vectorNode(type: SourceType, target: TargetType | null, isColumn: boolean): Node | null {
+    const vector = vectorTypes[`${type.extension}.${type.name}`]
+    if (vector === undefined) return null
+    if (target !== null && (target.kind !== 'list' || target.element !== null)) return this.refuseTarget(target, ['list', 'string'])
+    const elementId = isColumn ? this.ids.element : this.ids.next()
+    return {
+      type: { kind: 'list', elementId, element: { kind: 'float' }, elementRequired: false },
+      binary: vector.binary,
+      text: vector.text,
+      mayNotFit: false,
+    }
+  }
+
+  private structNode(type: SourceType, target: TargetType | null): Node {
+    if (target !== null && target.kind !== 'struct') return this.refuseTarget(target, ['struct', 'string'])
+    const names = new Set(type.attributes.map(({ name }) => name.toLowerCase()))
+    if (names.size < type.attributes.length) {
+      this.refuse(`holds type ${type.name}, whose attributes differ only by case, which readers do not tell apart`, this.asString())
+    }
+    const parts = type.attributes.map((attribute) => {
+      const id = this.ids.next()
+      return { attribute, id, node: this.node(attribute, null) }
+    })
+    const fields = parts.map(({ attribute, id, node }): Field => ({ id, name: attribute.name, type: node.type, required: false }))
+    const binaries = parts.flatMap(({ attribute, node }) => (node.binary ? [{ typeOid: attribute.type.oid, decode: node.binary }] : []))
+    const texts = parts.flatMap(({ node }) => (node.text ? [node.text] : []))
+    const name = `${type.schema}.${type.name}`
+    return {
+      type: { kind: 'struct', fields },
+      binary: binaries.length < parts.length ? null : binaryStruct(name, binaries),
+      text: texts.length < parts.length ? null : textStruct(name, texts),
+      mayNotFit: parts.some(({ node }) => node.mayNotFit),
+    }
+  }
+
+  /** Appends the binary form as text; null where it is not known. */
+  private asText(type: SourceType): DecodeValue | null {
+    const scalar = hasParts(type) ? null : scalarType(type, this.options.server).binaryText
+    const render = scalar === null ? this.render(type) : null
+    return scalar ?? (render && renderedText(render))
+  }
+
+  private render(type: SourceType): RenderText | null {
+    if (type.base !== null) return this.render(type.base.type)
+    if (type.element !== null) {
+      const element = this.render(type.element)
+      return element && renderArray(type.element.oid, element, type.element.delimiter)
+    }
+    if (type.kind === 'r' || type.kind === 'm') {
+      const part = type.part && this.render(type.part)
+      return part && (type.kind === 'r' ? renderRange(part) : renderMultirange(part))
+    }
+    if (type.kind === 'c') {
+      const parts = type.attributes.map((attribute) => ({ typeOid: attribute.type.oid, render: this.render(attribute.type) }))
+      const known = parts.flatMap(({ typeOid, render }) => (render ? [{ typeOid, render }] : []))
+      return known.length < parts.length ? null : renderRecord(`${type.schema}.${type.name}`, known)
+    }
+    if (type.oid === Oid.int2vector) return renderVector(Oid.int2, renderInt2)
+    if (type.oid === Oid.oidvector) return renderVector(Oid.oid, renderUint4)
+    return vectorTypes[`${type.extension}.${type.name}`]?.render ?? scalarType(type, this.options.server).render
+  }
+
+  private parse(text: string): TargetType {
+    const target = parseTarget(text)
+    if (target !== null) return target
+    return this.refuse(`can't be mirrored as ${text}: ${unwrittenTypes[text.trim()] ?? 'there is no such type'}`, 'Correct its rule.')
+  }
+
+  private refuseTarget(target: TargetType, possible: readonly string[]): never {
+    this.refuse(`can't be mirrored as ${formatTarget(target)}`, `Possible: ${[...new Set(possible)].join(', ')}.`)
+  }
+
+  private asString(): string {
+    const { table, column } = this
+    return `Map it as text with source.columns: {${formatTableName(table)}: {${column.name}: string}}, or leave it out with source.excludeColumns: {${formatTableName(table)}: [${column.name}]}.`
+  }
+
+  private refuse(why: string, remedy: string): never {
+    const { table, column } = this
+    const name = formatTableName(table)
+    throw new MoonlinkError(
+      'invalid',
+      'TABLE_UNSUPPORTED',
+      `${name}: column "${column.name}" has type ${column.typeName}, and ${why}. ${remedy}`,
+      {
+        context: { table: name, column: column.name, type: column.typeName },
+      },
+    )
   }
 }
 
-function mapScalar(table: TableName, column: SourceColumn, oid: number, typtype: string, options: MappingOptions): Mapped<PrimitiveType> {
-  if (typtype === 'e') return rawText
-  if (typtype === 'b' && oid === Oid.numeric) return mapNumeric(table, column)
-  if (typtype === 'b' && oid === Oid.time && options.timeAs === 'time') return timeAsTime
-  const mapped = typtype === 'b' ? scalars.get(oid) : undefined
-  return mapped ?? refuse(table, column, reasons[typtype] ?? 'which is not mirrored')
+function counterOf({ counters }: MappingOptions, name: string): UnfitCounter {
+  const known = counters?.get(name) ?? { count: 0 }
+  counters?.set(name, known)
+  return known
 }
 
-/** Postgres 15 allows a negative scale, and one above the precision; Iceberg neither, but a wider decimal holds the same values. */
-function mapNumeric(table: TableName, column: SourceColumn): Mapped<PrimitiveType> {
-  const remedy = `Declare numeric(p, s) with at most ${MAX_PRECISION} digits, or`
-  if (column.typmod < 0) {
-    refuse(table, column, `without a precision, and Iceberg's decimal holds at most ${MAX_PRECISION} digits`, remedy)
-  }
-  const declared = numericTypmod(column.typmod)
-  const precision = declared.scale < 0 ? declared.precision - declared.scale : Math.max(declared.precision, declared.scale)
-  const scale = Math.max(0, declared.scale)
-  if (precision > MAX_PRECISION) {
-    refuse(table, column, `which takes ${precision} digits, and Iceberg's decimal holds at most ${MAX_PRECISION}`, remedy)
-  }
-  return {
-    type: { kind: 'decimal', precision, scale },
-    decoder: { binary: binaryNumeric(precision, scale), text: textNumeric(precision, scale) },
-  }
+/** A domain is what it is based on; the innermost typmod and dimensions that are given count. */
+function resolveDomain(use: TypeUse): TypeUse {
+  const { base } = use.type
+  if (base === null) return use
+  return resolveDomain({
+    type: base.type,
+    typmod: use.typmod >= 0 ? use.typmod : base.typmod,
+    dimensions: use.dimensions > 0 ? use.dimensions : base.dimensions,
+  })
 }
 
-function refuse(table: TableName, column: SourceColumn, why: string, otherRemedy?: string): never {
-  const remedy = `${otherRemedy === undefined ? 'Leave' : `${otherRemedy} leave`} it out with source.excludeColumns: {${formatTableName(table)}: [${column.name}]}.`
-  throw new MoonlinkError(
-    'invalid',
-    'TABLE_UNSUPPORTED',
-    `${formatTableName(table)}: column "${column.name}" has type ${column.typeName}, ${why}. ${remedy}`,
-    { context: { table: formatTableName(table), column: column.name, type: column.typeName } },
-  )
+function isList(type: SourceType): boolean {
+  return resolveDomain({ type, typmod: -1, dimensions: 0 }).type.element !== null
+}
+
+function hasParts(type: SourceType): boolean {
+  return type.base !== null || type.element !== null || type.part !== null || type.kind === 'c'
+}
+
+function formatTarget(target: TargetType): string {
+  if (target.kind === 'list') return target.element ? `list<${formatTarget(target.element)}>` : 'list'
+  return target.kind === 'struct' ? 'struct' : formatType(target)
+}
+
+function unknownBinary(): never {
+  throw new MoonlinkError('bug', 'VALUE_FORM', 'a value came in binary although its column asks for text')
+}
+
+function unknownText(): never {
+  throw new MoonlinkError('bug', 'VALUE_FORM', 'a value came as text although its column asks for the binary form')
 }

@@ -33,7 +33,7 @@ export class OracleMirror {
       MOONLINK_EXPIRY_MIN_SNAPSHOTS: String(settings.expiryMinSnapshots),
       MOONLINK_EXPIRY_MAX_AGE_MS: String(settings.expiryMaxAgeMs),
       MOONLINK_EXPIRY_INTERVAL_MS: '300',
-      MOONLINK_SOURCE_TIME_AS: settings.timeAs,
+      MOONLINK_SOURCE_TYPES: JSON.stringify({ time: settings.timeAs }),
       MOONLINK_SOURCE_APPEND_ONLY: appendOnly.join(','),
     }
   }

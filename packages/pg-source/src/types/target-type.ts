@@ -1,0 +1,45 @@
+import type { PrimitiveType } from '@moonlink/core'
+
+/** What a rule's `as` asks for; `element` is null where the element's own default is to be taken. */
+export type TargetType = PrimitiveType | { readonly kind: 'struct' } | { readonly kind: 'list'; readonly element: TargetType | null }
+
+const PLAIN = [
+  'boolean',
+  'int',
+  'long',
+  'float',
+  'double',
+  'date',
+  'time',
+  'timestamp',
+  'timestamptz',
+  'string',
+  'uuid',
+  'binary',
+  'struct',
+] as const
+
+/** Types that Iceberg has and a mirror does not write, and why. */
+export const unwrittenTypes: Readonly<Record<string, string>> = {
+  variant: 'PyIceberg and DuckDB cannot read a table that has a variant; json is a string, which every reader takes',
+  geometry: 'no reader here takes the geometry type; as binary it holds the same well-known binary',
+  geography: 'no reader here takes the geography type; as binary it holds the same well-known binary',
+}
+
+/** Reads `string`, `decimal(38,10)`, `list`, `list<list<long>>` …; null for what is none of these. */
+export function parseTarget(text: string): TargetType | null {
+  const trimmed = text.trim()
+  const plain = PLAIN.find((kind) => kind === trimmed)
+  if (plain) return { kind: plain }
+  const decimal = /^decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)$/.exec(trimmed)
+  if (decimal) return decimalTarget(Number(decimal[1]), Number(decimal[2]))
+  if (trimmed === 'list') return { kind: 'list', element: null }
+  const list = /^list<(.*)>$/.exec(trimmed)
+  if (!list) return null
+  const element = parseTarget(list[1])
+  return element && { kind: 'list', element }
+}
+
+function decimalTarget(precision: number, scale: number): TargetType | null {
+  return precision >= 1 && precision <= 38 && scale <= precision ? { kind: 'decimal', precision, scale } : null
+}
