@@ -1,3 +1,4 @@
+import type { Field } from '@moonlink/core'
 import type { DuckDBConnection } from '@duckdb/node-api'
 import type { ColumnShape } from './conform-sql.ts'
 import { quoteText } from './sql-text.ts'
@@ -55,6 +56,14 @@ export class FileShapes {
     }
     for (const file of files) this.shapes.set(file.uri, shapeOf(nodes.get(file.path)!))
   }
+}
+
+/** The field's column in files of this shape; null where they lack it. */
+export function storedColumn(shape: FileShape, field: Field): ColumnShape | null {
+  const byId = shape.columns.find((column) => column.fieldId === field.id)
+  if (byId) return byId
+  const hasIds = shape.columns.some((column) => column.fieldId !== null)
+  return hasIds ? null : (shape.columns.find((column) => column.name === field.name) ?? null)
 }
 
 interface SchemaNode {

@@ -1,7 +1,9 @@
 import type { ColumnBatch, SegmentId } from '@moonlink/core'
 import type { DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
-import type { TablePlan } from '@moonlink/union-read'
+import type { FileScan, TablePlan } from '@moonlink/union-read'
 import { DeletesTable } from './deletes-table.ts'
+import type { LiveMask } from './live-mask.ts'
+import { LiveMasks, type MaskBudget } from './live-masks.ts'
 import { NATIVE_DATABASE } from './open-duckdb.ts'
 import { quoteName } from './sql-text.ts'
 import { Mutex } from './mutex.ts'
@@ -10,18 +12,22 @@ import { TailTable } from './tail-table.ts'
 /** A deletes table is made anew once it holds this many facts and most of them concern no live plan. */
 const MIN_FACTS_TO_REBUILD = 200_000
 
-type NativeTable = TailTable | DeletesTable
+type NativeTable = TailTable | DeletesTable | LiveMask
 
 /** What one plan reads of the native tables. They stay until `release`. */
 export interface CacheUse {
   readonly tails: ReadonlyMap<SegmentId, TailTable>
+  /** Of the files that were to have one, where there was room for all of them. */
+  readonly masks: ReadonlyMap<SegmentId, LiveMask>
+  /** The dead rows of all other segments; null where they have none. */
   readonly deletes: DeletesTable | null
   release(): void
 }
 
 /**
- * The native tables of one incarnation: a tail for each memory segment, and its deletes. `use` brings them up to a plan; nothing
- * is copied before a query asks for it. Tables that no plan used for a while are dropped by `sweep`, and come back when needed.
+ * The native tables of one incarnation: a tail for each memory segment, its deletes, and live masks of files. `use` brings them up
+ * to a plan; nothing is copied before a query asks for it. Tables that no plan used for a while are dropped by `sweep`, and come
+ * back when needed.
  */
 export class IncarnationCache {
   private readonly instance: DuckDBInstance
@@ -30,16 +36,18 @@ export class IncarnationCache {
   /** One at a time, so that two queries never append the same rows twice. */
   private readonly mutex = new Mutex()
   private readonly tails = new Map<SegmentId, TailTable>()
+  private readonly masks: LiveMasks
   private deletes: DeletesTable | null = null
   private retired: NativeTable[] = []
   private factsToCheck = MIN_FACTS_TO_REBUILD
   private connection: DuckDBConnection | null = null
   private asked = 0
 
-  constructor(instance: DuckDBInstance, newName: (kind: string) => string, nowMs: () => number) {
+  constructor(instance: DuckDBInstance, newName: (kind: string) => string, nowMs: () => number, budget: MaskBudget) {
     this.instance = instance
     this.newName = newName
     this.nowMs = nowMs
+    this.masks = new LiveMasks(budget)
   }
 
   /** Holds nothing, and nobody is about to make it hold something. */
@@ -47,16 +55,17 @@ export class IncarnationCache {
     return this.connection === null && this.asked === 0
   }
 
-  async use(plan: TablePlan): Promise<CacheUse> {
+  /** `masked`: files whose dead rows are wanted as a live mask. */
+  async use(plan: TablePlan, masked: readonly FileScan[]): Promise<CacheUse> {
     this.asked++
     try {
-      return await this.mutex.run(() => this.hold(plan))
+      return await this.mutex.run(() => this.hold(plan, masked))
     } finally {
       this.asked--
     }
   }
 
-  private async hold(plan: TablePlan): Promise<CacheUse> {
+  private async hold(plan: TablePlan, masked: readonly FileScan[]): Promise<CacheUse> {
     const held: NativeTable[] = []
     const hold = <T extends NativeTable>(table: T): T => {
       table.users++
@@ -76,10 +85,14 @@ export class IncarnationCache {
         await this.orRetire(tail, () => tail.extend(rows, rowCount))
         tails.set(segment, tail)
       }
-      const dirty = [...plan.files, ...plan.memory].filter((scan) => scan.hasDeletes).map((scan) => scan.segment)
+      const masks = masked.length === 0 ? new Map<SegmentId, LiveMask>() : await this.masksOf(plan, masked)
+      for (const mask of masks.values()) hold(mask)
+      const dirty = [...plan.files, ...plan.memory]
+        .filter((scan) => scan.hasDeletes && !masks.has(scan.segment))
+        .map((scan) => scan.segment)
       const deletes = dirty.length === 0 ? null : hold(await this.deletesOf(plan))
       if (deletes) await this.orRetire(deletes, () => deletes.sync(plan.deletes, dirty))
-      return { tails, deletes, release }
+      return { tails, masks, deletes, release }
     } catch (error) {
       release()
       throw error
@@ -99,13 +112,17 @@ export class IncarnationCache {
       const drop = this.retired.filter((table) => table.users === 0)
       this.retired = this.retired.filter((table) => table.users > 0)
       for (const table of drop) await table.drop()
-      if (this.tails.size === 0 && this.deletes === null && this.retired.length === 0) this.disconnect()
+      await this.masks.sweep(usedBeforeMs)
+      if (this.tails.size === 0 && this.deletes === null && this.retired.length === 0 && this.masks.isEmpty) this.disconnect()
     })
   }
 
   /** Closes the connection. Nothing may be used after. */
   close(): Promise<void> {
-    return this.mutex.run(async () => this.disconnect())
+    return this.mutex.run(async () => {
+      this.masks.forget()
+      this.disconnect()
+    })
   }
 
   private async connect(): Promise<DuckDBConnection> {
@@ -119,6 +136,10 @@ export class IncarnationCache {
   private disconnect(): void {
     this.connection?.closeSync()
     this.connection = null
+  }
+
+  private async masksOf(plan: TablePlan, files: readonly FileScan[]): Promise<ReadonlyMap<SegmentId, LiveMask>> {
+    return this.masks.of(plan, files, await this.connect(), () => this.newName('m'))
   }
 
   private async tailOf(segment: SegmentId, rows: ColumnBatch): Promise<TailTable> {

@@ -1,7 +1,8 @@
 import type { Clock } from '@moonlink/core'
 import type { DuckDBInstance } from '@duckdb/node-api'
-import type { TablePlan } from '@moonlink/union-read'
+import type { FileScan, TablePlan } from '@moonlink/union-read'
 import { IncarnationCache, type CacheUse } from './incarnation-cache.ts'
+import { MaskBudget } from './live-masks.ts'
 import { NATIVE_DATABASE } from './open-duckdb.ts'
 
 const SWEEP_EVERY_MS = 1_000
@@ -12,20 +13,22 @@ export class NativeCache {
   private readonly instance: DuckDBInstance
   private readonly clock: Clock
   private readonly keepUnusedMs: number
+  private readonly budget: MaskBudget
   private readonly caches = new Map<string, IncarnationCache>()
   private tableCount = 0
   private sweptMs: number
 
-  constructor(instance: DuckDBInstance, clock: Clock, keepUnusedMs: number) {
+  constructor(instance: DuckDBInstance, clock: Clock, keepUnusedMs: number, maskLimitBytes: number) {
     this.instance = instance
     this.clock = clock
     this.keepUnusedMs = keepUnusedMs
+    this.budget = new MaskBudget(maskLimitBytes)
     this.sweptMs = clock.nowMs()
   }
 
-  use(plan: TablePlan): Promise<CacheUse> {
+  use(plan: TablePlan, masked: readonly FileScan[]): Promise<CacheUse> {
     if (plan.memory.length === 0 && !plan.files.some((file) => file.hasDeletes)) {
-      return Promise.resolve({ tails: new Map(), deletes: null, release: () => undefined })
+      return Promise.resolve({ tails: new Map(), masks: new Map(), deletes: null, release: () => undefined })
     }
     let cache = this.caches.get(plan.incarnation)
     if (cache === undefined) {
@@ -33,10 +36,11 @@ export class NativeCache {
         this.instance,
         (kind) => `${kind}${++this.tableCount}`,
         () => this.clock.nowMs(),
+        this.budget,
       )
       this.caches.set(plan.incarnation, cache)
     }
-    return cache.use(plan)
+    return cache.use(plan, masked)
   }
 
   async sweepIfDue(): Promise<void> {

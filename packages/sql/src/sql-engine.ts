@@ -1,8 +1,10 @@
 import { isMoonlinkError, MoonlinkError, systemClock, type Clock, type LocalFiles, type Logger, type Lsn } from '@moonlink/core'
 import type { DuckDBInstance, DuckDBResult } from '@duckdb/node-api'
 import type { Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import { FileClusters } from './file-clusters.ts'
 import { FileShapes } from './file-shapes.ts'
 import { Gate } from './gate.ts'
+import { maskedFiles } from './masked-files.ts'
 import { NativeCache } from './native-cache.ts'
 import { openDuckdb, OWN_DATABASES } from './open-duckdb.ts'
 import { QueryResult } from './query-result.ts'
@@ -33,6 +35,11 @@ export interface SqlEngineOptions {
   readonly maxRunning?: number
   /** Copies of memory segments that no query used for this long are dropped. Default 60,000. */
   readonly keepUnusedMs?: number
+  /**
+   * Files with dead rows are read beside a live mask where they have at least this many rows. Default 50,000: below, making the mask
+   * takes longer than it saves.
+   */
+  readonly minMaskedRows?: number
   readonly clock?: Clock
   readonly logger?: Logger
 }
@@ -48,6 +55,9 @@ export interface SqlRequest {
   readonly signal?: AbortSignal
 }
 
+/** The share of DuckDB's memory that live masks may take. */
+const MASKS_SHARE = 0.25
+
 /** SQL that only reads, over union reads, in one embedded DuckDB. */
 export class SqlEngine {
   private readonly options: SqlEngineOptions
@@ -56,19 +66,27 @@ export class SqlEngine {
   private readonly readers: ReaderPool
   private readonly parser: StatementParser
   private readonly shapes: FileShapes
+  private readonly clusters: FileClusters
   private readonly cache: NativeCache
   private readonly gate: Gate
   private readonly active = new Set<Holds>()
   private closed = false
 
-  private constructor(options: SqlEngineOptions, instance: DuckDBInstance, parser: StatementParser, shapes: FileShapes) {
+  private constructor(
+    options: SqlEngineOptions,
+    instance: DuckDBInstance,
+    parser: StatementParser,
+    shapes: FileShapes,
+    clusters: FileClusters,
+  ) {
     this.options = options
     this.clock = options.clock ?? systemClock
     this.instance = instance
     this.parser = parser
     this.shapes = shapes
+    this.clusters = clusters
     this.readers = new ReaderPool(instance, options.maxQueries ?? 16)
-    this.cache = new NativeCache(instance, this.clock, options.keepUnusedMs ?? 60_000)
+    this.cache = new NativeCache(instance, this.clock, options.keepUnusedMs ?? 60_000, options.memoryLimitBytes * MASKS_SHARE)
     this.gate = new Gate(options.maxRunning ?? 3)
   }
 
@@ -77,7 +95,9 @@ export class SqlEngine {
     try {
       const instance = await openDuckdb(options)
       const parser = new StatementParser(await instance.connect())
-      return new SqlEngine(options, instance, parser, new FileShapes(await instance.connect()))
+      const shapes = new FileShapes(await instance.connect())
+      const clusters = new FileClusters(await instance.connect())
+      return new SqlEngine(options, instance, parser, shapes, clusters)
     } catch (error) {
       throw sqlError(error)
     }
@@ -127,6 +147,7 @@ export class SqlEngine {
     await this.cache.close()
     this.parser.close()
     this.shapes.close()
+    this.clusters.close()
     this.instance.closeSync()
   }
 
@@ -147,12 +168,12 @@ export class SqlEngine {
     holds.add(() => lease.release())
     request.signal?.throwIfAborted()
     const byTable = new Map<string, ViewSql>()
-    for (const table of tables) byTable.set(table, await this.viewOf(lease.tables.get(table)!, holds))
+    for (const table of tables) byTable.set(table, await this.viewOf(lease.tables.get(table)!, statement.conditions, holds))
     for (const { place, table } of places) views.set(place, byTable.get(table)!)
     return { lsn: lease.lsn, views }
   }
 
-  private async viewOf(plan: TablePlan, holds: Holds): Promise<ViewSql> {
+  private async viewOf(plan: TablePlan, conditions: ReadonlySet<string>, holds: Holds): Promise<ViewSql> {
     const paths = await Promise.all(
       plan.files.map(async (file) => {
         const pinned = await this.options.files.pin(file.path, file.sizeBytes)
@@ -161,15 +182,12 @@ export class SqlEngine {
       }),
     )
     const shapes = paths.length === 0 ? [] : await this.shapes.of(paths)
-    const files = plan.files.map((file, index) => ({
-      segment: file.segment,
-      hasDeletes: file.hasDeletes,
-      path: paths[index].path,
-      shape: shapes[index],
-    }))
-    const use = await this.cache.use(plan)
+    const files = plan.files.map((scan, index) => ({ scan, ...paths[index], shape: shapes[index] }))
+    const masked = await maskedFiles(plan, files, conditions, this.clusters, this.options.minMaskedRows ?? 50_000)
+    const use = await this.cache.use(plan, masked)
     holds.add(() => use.release())
-    return viewSql(plan, files, use, this.cache.database)
+    const ready = files.map(({ scan, path, shape }) => ({ segment: scan.segment, hasDeletes: scan.hasDeletes, path, shape }))
+    return viewSql(plan, ready, use, this.cache.database)
   }
 
   private async run(

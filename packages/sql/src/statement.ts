@@ -1,5 +1,6 @@
 import { MoonlinkError } from '@moonlink/core'
 import type { DuckDBConnection } from '@duckdb/node-api'
+import { filterColumns } from './filter-columns.ts'
 import { Mutex } from './mutex.ts'
 import { sqlError } from './sql-error.ts'
 
@@ -16,6 +17,8 @@ export interface Statement {
   readonly sql: string
   /** Each table once. Names of common table expressions are not among them. */
   readonly tables: readonly TableReference[]
+  /** Columns that conditions with constants name, in lower case; see `filterColumns`. */
+  readonly conditions: ReadonlySet<string>
 }
 
 /** Table functions that read nothing but their arguments. */
@@ -59,10 +62,10 @@ export class StatementParser {
     if (statements.length !== 1) {
       throw notAllowed(statements.length === 0 ? 'there is no statement' : `there are ${statements.length} statements`)
     }
-    if (prefix === '' && isShowTables(statements[0])) return { kind: 'show-tables', sql: body, tables: [] }
+    if (prefix === '' && isShowTables(statements[0])) return { kind: 'show-tables', sql: body, tables: [], conditions: new Set() }
     const tables = new Map<string, TableReference>()
     collect(statements[0], new Set(), tables)
-    return { kind: 'select', sql: prefix + body, tables: [...tables.values()] }
+    return { kind: 'select', sql: prefix + body, tables: [...tables.values()], conditions: filterColumns(statements[0]) }
   }
 
   private serialize(sql: string): Promise<JsonNode> {

@@ -1,7 +1,7 @@
 import { MoonlinkError, type Field } from '@moonlink/core'
 import type { TablePlan } from '@moonlink/union-read'
 import { defaultSql, hasSameParts, shapeOfField, storedSql, type ColumnShape } from './conform-sql.ts'
-import type { FileShape } from './file-shapes.ts'
+import { storedColumn, type FileShape } from './file-shapes.ts'
 import type { CacheUse } from './incarnation-cache.ts'
 import { duckdbType, quoteName, quoteText } from './sql-text.ts'
 import { columnName } from './tail-table.ts'
@@ -34,7 +34,11 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
     return { table: native(name), endSeq: `getvariable('end_${name}')::BIGINT` }
   }
   const { fields } = plan.schema
-  const parts = [...fileParts(files, fields, dead)]
+  const mask = (segment: number) => {
+    const found = use.masks.get(segment)
+    return found ? native(found.name) : null
+  }
+  const parts = [...fileParts(files, fields, dead, mask)]
   for (const { segment, rowCount, hasDeletes } of plan.memory) {
     const tail = use.tails.get(segment)!
     variables.set(`rows_${tail.name}`, rowCount)
@@ -52,10 +56,20 @@ interface DeadRows {
   readonly endSeq: string
 }
 
-/** Clean files of one shape share a scan without any condition, so that counts and bounds come from the files' metadata. */
-function* fileParts(files: readonly ReadyFile[], fields: readonly Field[], dead: () => DeadRows): Generator<string> {
+/**
+ * Clean files of one shape share a scan without any condition, so that counts and bounds come from the files' metadata. A file with
+ * a live mask is read beside it, row by row: both sides are scanned in order, and the mask has a row for each of the file's.
+ */
+function* fileParts(
+  files: readonly ReadyFile[],
+  fields: readonly Field[],
+  dead: () => DeadRows,
+  mask: (segment: number) => string | null,
+): Generator<string> {
   for (const group of byShape(files.filter((file) => !file.hasDeletes))) yield scan(group, fields, '')
-  const dirty = files.filter((file) => file.hasDeletes)
+  const masked = files.filter((file) => file.hasDeletes && mask(file.segment) !== null)
+  for (const file of masked) yield scan([file], fields, ` POSITIONAL JOIN ${mask(file.segment)} m WHERE m.live`)
+  const dirty = files.filter((file) => file.hasDeletes && mask(file.segment) === null)
   if (dirty.length === 0) return
   if (dirty.length <= MAX_SEPARATE_FILES) {
     for (const file of dirty) yield scan([file], fields, antiJoin(deadOf(file.segment, dead()), 'f.file_row_number = d.r'))
@@ -75,25 +89,17 @@ function byShape(files: readonly ReadyFile[]): Iterable<readonly ReadyFile[]> {
 }
 
 /** A scan of files of one shape. */
-function scan(files: readonly ReadyFile[], fields: readonly Field[], anti: string): string {
+function scan(files: readonly ReadyFile[], fields: readonly Field[], rest: string): string {
   const { shape } = files[0]
   const paths = files.map((file) => quoteText(file.path)).join(', ')
   const stored = fields.map((field) => storedColumn(shape, field))
   if (shape.hasPlainNames) {
     const columns = fields.map((field, index) => cell(quoteName(stored[index]?.name ?? ''), stored[index], field))
-    return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}]) f${anti}`
+    return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}]) f${rest}`
   }
   const renamed = fields.filter((_, index) => stored[index] !== null)
   const columns = fields.map((field, index) => cell(columnName(field.id), stored[index] && checkParts(stored[index], field), field))
-  return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}], schema = ${schemaMap(renamed)}) f${anti}`
-}
-
-/** The field's column in files of this shape; null where they lack it. */
-function storedColumn(shape: FileShape, field: Field): ColumnShape | null {
-  const byId = shape.columns.find((column) => column.fieldId === field.id)
-  if (byId) return byId
-  const hasIds = shape.columns.some((column) => column.fieldId !== null)
-  return hasIds ? null : (shape.columns.find((column) => column.name === field.name) ?? null)
+  return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}], schema = ${schemaMap(renamed)}) f${rest}`
 }
 
 /** Where DuckDB names the columns, it goes by name within them. */

@@ -1,2 +1,3 @@
 export { deadRows } from './dead-rows.ts'
+export { liveRows } from './live-rows.ts'
 export type { AcquireRequest, DeletesView, FileScan, Lease, LeaseSource, MemoryScan, TablePlan } from './plan.ts'

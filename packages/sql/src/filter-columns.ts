@@ -1,0 +1,41 @@
+interface JsonNode {
+  readonly [key: string]: unknown
+}
+
+/** Where DuckDB takes conditions from that it may push down to a scan. */
+const CLAUSES = new Set(['where_clause', 'having', 'qualify', 'condition'])
+
+/**
+ * Names of the columns, in lower case, that a parsed statement compares with something known, so that a scan may leave out parts of a
+ * file. It errs on the side of naming more.
+ */
+export function filterColumns(statement: unknown): ReadonlySet<string> {
+  const names = new Set<string>()
+  visit(statement, (node) => {
+    for (const [key, clause] of Object.entries(node)) {
+      if (!CLAUSES.has(key) || !hasConstant(clause)) continue
+      visit(clause, ({ class: kind, column_names: path }) => {
+        if (kind === 'COLUMN_REF' && Array.isArray(path)) names.add(String(path.at(-1)).toLowerCase())
+      })
+    }
+  })
+  return names
+}
+
+function hasConstant(clause: unknown): boolean {
+  let found = false
+  visit(clause, ({ class: kind }) => {
+    if (kind === 'CONSTANT' || kind === 'PARAMETER') found = true
+  })
+  return found
+}
+
+function visit(value: unknown, seen: (node: JsonNode) => void): void {
+  if (Array.isArray(value)) {
+    for (const item of value) visit(item, seen)
+    return
+  }
+  if (typeof value !== 'object' || value === null) return
+  seen(value as JsonNode)
+  for (const child of Object.values(value)) visit(child, seen)
+}
