@@ -8,8 +8,8 @@ import { CHUNK_ROWS } from './chunk-writer.ts'
 const SLICE_ROWS = 64 * CHUNK_ROWS
 
 /** DuckDB gives each column, and its nulls, a block of 256 KiB for every 122,880 rows of a table in memory. */
-const GROUP_ROWS = 122_880
-const GROUP_BYTES = 512 * 1024
+export const GROUP_ROWS = 122_880
+export const GROUP_BYTES = 512 * 1024
 
 /** What the mask of a file of so many rows takes of DuckDB's memory. */
 export function maskBytes(rowCount: number): number {

@@ -1,0 +1,131 @@
+import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api'
+import { liveRows, type FileScan, type TablePlan } from '@moonlink/union-read'
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { GROUP_BYTES } from './live-mask.ts'
+import { LiveMasks, MaskBudget } from './live-masks.ts'
+
+let instance: DuckDBInstance
+let connection: DuckDBConnection
+let tableCount = 0
+const newName = () => `m${++tableCount}`
+
+beforeAll(async () => {
+  instance = await DuckDBInstance.create(':memory:')
+  connection = await instance.connect()
+})
+afterAll(() => {
+  connection.closeSync()
+  instance.closeSync()
+})
+
+interface Death {
+  readonly segment: number
+  readonly row: number
+}
+
+const ROWS = 40
+
+/** A plan over a log of which everything below `firstSeq` is folded; the last file's early deaths came along from elsewhere. */
+function planOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: readonly { row: number; seq: number }[] = []): TablePlan {
+  const along = (segment: number) => (segment === 3 ? moved : [])
+  return {
+    table: { schema: 'public', name: 't' },
+    schema: { fields: [], identifierFieldIds: [] },
+    lsn: 0n,
+    incarnation: 'one',
+    files: [],
+    memory: [],
+    deletes: {
+      firstSeq,
+      endSeq,
+      entries(from, to) {
+        expect(from >= firstSeq && from <= to && to <= endSeq).toBe(true)
+        const part = log.slice(from, to)
+        return { segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) }
+      },
+      base(segment) {
+        const own = log.slice(0, firstSeq).filter((death) => death.segment === segment)
+        const early = along(segment).filter(({ seq }) => seq < firstSeq)
+        return Uint32Array.from([...own, ...early], (death) => death.row).toSorted()
+      },
+      moved: (segment) => ({
+        rows: Uint32Array.from(along(segment), (death) => death.row),
+        seqs: Float64Array.from(along(segment), (death) => death.seq),
+      }),
+    },
+  }
+}
+
+function scans(segments: readonly number[], recordCount = ROWS): FileScan[] {
+  return segments.map((segment) => ({ segment, path: '', sizeBytes: 1, recordCount, hasDeletes: true }))
+}
+
+async function liveIn(table: string): Promise<number[]> {
+  const read = await connection.runAndReadAll(`SELECT live::INTEGER FROM ${table} ORDER BY rowid`)
+  return read.getRows().map(([live]) => live as number)
+}
+
+describe('live masks', () => {
+  test('property: show the living rows of any plans, in any order, of any files', async () => {
+    const death = fc.record({ segment: fc.constantFrom(1, 2, 3, 9), row: fc.nat(ROWS - 1) })
+    const plans = fc.array(
+      fc.record({ first: fc.nat(60), length: fc.nat(40), segments: fc.subarray([1, 2, 3]), keeps: fc.boolean(), sweeps: fc.boolean() }),
+      { minLength: 1, maxLength: 10 },
+    )
+    const moved = fc.array(fc.record({ row: fc.nat(ROWS - 1), seq: fc.nat(60) }), { maxLength: 6 })
+    const logs = fc.array(death, { minLength: 60, maxLength: 60 })
+    await fc.assert(
+      fc.asyncProperty(logs, plans, moved, async (log, asked, along) => {
+        const budget = new MaskBudget(100 * GROUP_BYTES)
+        const masks = new LiveMasks(budget)
+        const kept: { table: string; live: number[] }[] = []
+        for (const { first, length, segments, keeps, sweeps } of asked) {
+          const plan = planOf(log, first, Math.min(log.length, first + length), along)
+          const found = await masks.of(plan, scans(segments), connection, newName)
+          const expected = liveRows(
+            plan,
+            segments.map((segment) => ({ segment, rowCount: ROWS })),
+          )
+          expect([...found.keys()].toSorted()).toEqual(segments)
+          for (const [segment, mask] of found) {
+            const live = [...expected.get(segment)!]
+            expect(await liveIn(mask.name)).toEqual(live)
+            if (!keeps) continue
+            mask.users++
+            kept.push({ table: mask.name, live })
+          }
+          if (sweeps) await masks.sweep(1)
+        }
+        for (const { table, live } of kept) expect(await liveIn(table)).toEqual(live)
+        masks.forget()
+        expect(budget.usedBytes).toBe(0)
+      }),
+      { numRuns: 100 },
+    )
+  }, 60_000)
+
+  test('stay as they are while no row of their file dies, and are replaced when one does', async () => {
+    const masks = new LiveMasks(new MaskBudget(100 * GROUP_BYTES))
+    const log = [1, 2, 1, 2, 2, 2, 1].map((segment, row) => ({ segment, row }))
+    const names = []
+    for (const endSeq of [2, 3, 4, 6, 7, 5]) names.push((await masks.of(planOf(log, 0, endSeq), scans([1]), connection, newName)).get(1)!.name)
+    const [two, three, four, six, seven, five] = names
+    expect([four, six]).toEqual([three, three])
+    expect(new Set([two, three, seven, five]).size).toBe(4)
+  })
+
+  test('are not made where they would not fit, but push out those that nobody uses', async () => {
+    const budget = new MaskBudget(2 * GROUP_BYTES)
+    const masks = new LiveMasks(budget)
+    const plan = planOf([{ segment: 1, row: 1 }], 0, 1)
+    const first = await masks.of(plan, scans([1, 2]), connection, newName)
+    for (const mask of first.values()) mask.users++
+    expect([first.size, budget.usedBytes]).toEqual([2, 2 * GROUP_BYTES])
+    expect(await masks.of(plan, scans([3]), connection, newName)).toEqual(new Map())
+    first.get(1)!.users--
+    expect([...(await masks.of(plan, scans([3]), connection, newName)).keys()]).toEqual([3])
+    expect((await masks.of(plan, scans([2, 4], 200_000), connection, newName)).size).toBe(0)
+    expect(await liveIn(first.get(2)!.name)).toHaveLength(ROWS)
+  })
+})
