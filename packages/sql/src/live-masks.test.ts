@@ -101,7 +101,7 @@ describe('live masks', () => {
         masks.forget()
         expect(budget.usedBytes).toBe(0)
       }),
-      { numRuns: 100 },
+      { numRuns: 200 },
     )
   }, 60_000)
 

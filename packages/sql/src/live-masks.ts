@@ -22,8 +22,10 @@ export class LiveMasks {
   private masks: LiveMask[] = []
   /** Log entries `[from, to)` were looked through. */
   private known: { from: number; to: number } | null = null
-  /** The last known entry of each file, those after a mask's included. */
+  /** The last known death of each file, be it after a mask's. */
   private readonly lastDeaths = new Map<SegmentId, number>()
+  /** Files whose moved deaths are among them. */
+  private readonly seen = new Set<SegmentId>()
 
   constructor(budget: MaskBudget) {
     this.budget = budget
@@ -47,6 +49,7 @@ export class LiveMasks {
     const { endSeq } = plan.deletes
     const found = new Map<SegmentId, LiveMask>()
     for (const { segment } of files) {
+      this.noteMoved(plan.deletes, segment)
       const mask = this.find(segment, endSeq)
       if (mask) found.set(segment, mask)
     }
@@ -71,6 +74,7 @@ export class LiveMasks {
     if (!this.isEmpty) return
     this.known = null
     this.lastDeaths.clear()
+    this.seen.clear()
   }
 
   /** Gives the budget back; for when the tables go with their database. */
@@ -120,7 +124,17 @@ export class LiveMasks {
     if (this.known === null || firstSeq > this.known.to) this.known = { from: firstSeq, to: firstSeq }
     const { to } = this.known
     if (endSeq <= to) return
-    view.entries(to, endSeq).segments.forEach((segment, index) => this.lastDeaths.set(segment, to + index))
+    view.entries(to, endSeq).segments.forEach((segment, index) => this.noteDeath(segment, to + index))
     this.known.to = endSeq
+  }
+
+  private noteMoved(view: DeletesView, segment: SegmentId): void {
+    if (this.seen.has(segment)) return
+    this.seen.add(segment)
+    for (const seq of view.moved(segment).seqs) this.noteDeath(segment, seq)
+  }
+
+  private noteDeath(segment: SegmentId, seq: number): void {
+    if (seq > (this.lastDeaths.get(segment) ?? -1)) this.lastDeaths.set(segment, seq)
   }
 }
