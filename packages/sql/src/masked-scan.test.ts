@@ -53,7 +53,9 @@ describe('a file beside its live mask', () => {
       expect(await explain(`${WHOLE} ${condition}`)).toContain('POSITIONAL_SCAN')
     }
     for (const condition of ['WHERE id = 7', 'WHERE rest = 1 AND id BETWEEN 5 AND 9', 'WHERE unknown_name = 1 AND rest = 1']) {
-      const sql = condition.includes('unknown_name') ? `SELECT count(*) FROM (SELECT id AS unknown_name, rest FROM things) ${condition}` : `${WHOLE} ${condition}`
+      const sql = condition.includes('unknown_name')
+        ? `SELECT count(*) FROM (SELECT id AS unknown_name, rest FROM things) ${condition}`
+        : `${WHOLE} ${condition}`
       expect(await explain(sql)).not.toContain('POSITIONAL_SCAN')
     }
     expect(await explain('SELECT rest, count(*) FROM things GROUP BY rest HAVING rest = 3')).toContain('POSITIONAL_SCAN')
