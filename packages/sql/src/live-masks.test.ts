@@ -87,7 +87,7 @@ describe('live masks', () => {
             plan,
             segments.map((segment) => ({ segment, rowCount: ROWS })),
           )
-          expect([...found.keys()].toSorted()).toEqual(segments)
+          expect([...found.keys()].toSorted((a, b) => a - b)).toEqual(segments)
           for (const [segment, mask] of found) {
             const live = [...expected.get(segment)!]
             expect(await liveIn(mask.name)).toEqual(live)
