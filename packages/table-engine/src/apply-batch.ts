@@ -3,7 +3,6 @@ import {
   ChangeOp,
   formatTableName,
   MoonlinkError,
-  PlaceBuffer,
   selectFields,
   type ChangeBatch,
   type ColumnBatch,
@@ -11,10 +10,11 @@ import {
 import type { KeyHashes } from '@moonlink/pk-index'
 import { fillUnchanged, type Predecessors } from './fill-unchanged.ts'
 import type { MirrorState } from './mirror-state.ts'
-import { lookUpSealed, rowsEqual, type SealedPlaces, type SealedRequest } from './sealed-lookup.ts'
+import { MemoryLookup } from './memory-lookup.ts'
+import { lookUpSealed } from './sealed-lookup.ts'
+import type { SealedPlaces } from './sealed-places.ts'
+import { SealedRequests } from './sealed-requests.ts'
 import type { MemorySegment, Segment } from './segment.ts'
-
-const NONE = -1
 
 /**
  * Applies one batch to the mirror: new rows to the growing segment, their keys to its index, replaced and deleted rows to the
@@ -67,7 +67,7 @@ function noteMarks(state: MirrorState, batch: ChangeBatch): void {
   } else state.openChanges += batch.ops.length
 }
 
-/** Keys that no memory index has: only files can hold their rows. */
+/** Keys whose rows may be in files. */
 function sealedRequests(
   state: MirrorState,
   batch: ChangeBatch,
@@ -75,10 +75,10 @@ function sealedRequests(
   newKeys: ColumnBatch,
   oldHashes: KeyHashes,
   oldKeys: ColumnBatch,
-): SealedRequest[] {
-  const requests: SealedRequest[] = []
-  const memory = state.liveMemory()
-  const probe = new PlaceBuffer(4)
+): SealedRequests {
+  const requests = new SealedRequests(batch.ops.length, newKeys, oldKeys)
+  const memory = new MemoryLookup(state, null)
+  const { keyless } = state.identity
   let row = 0
   let old = 0
   for (let change = 0; change < batch.ops.length; change++) {
@@ -86,20 +86,15 @@ function sealedRequests(
     const byOld = op === ChangeOp.updateOld || op === ChangeOp.delete
     if (byOld || op === ChangeOp.update) {
       const hashes = byOld ? oldHashes : newHashes
-      const hashRow = byOld ? old : row
-      // A hash that collides in memory may still be that of a row in a file; only exact hashes let us skip the files.
-      const inMemory = state.identity.hasher.exact && isInMemory(memory, hashes.low[hashRow], hashes.high[hashRow], probe)
-      if (!inMemory) requests.push({ change, hashes, hashRow, keys: byOld ? oldKeys : newKeys })
+      const keyRow = byOld ? old : row
+      // A key that is in memory now is in no file. Of equal rows without a key, any may be.
+      const inMemory = !keyless && memory.find(hashes.low[keyRow], hashes.high[keyRow], byOld ? oldKeys : newKeys, keyRow)
+      if (!inMemory) requests.push(change, hashes, keyRow, byOld)
     }
     if (op !== ChangeOp.delete) row++
     if (byOld) old++
   }
   return requests
-}
-
-function isInMemory(memory: readonly MemorySegment[], low: number, high: number, probe: PlaceBuffer): boolean {
-  probe.clear()
-  return memory.some((segment) => segment.index.candidates(low, high, probe) > 0)
 }
 
 /** Walks the changes of one batch in order. */
@@ -113,11 +108,8 @@ class ChangeApplier {
   private readonly sealed: SealedPlaces
   private readonly first: number
   private readonly segment: MemorySegment
-  private readonly memory: readonly MemorySegment[]
-  private readonly candidates = new PlaceBuffer(8)
+  private readonly memory: MemoryLookup
   private readonly predecessors: Predecessors | null
-  /** Keys of segments in memory, for comparing where hashes collide. */
-  private readonly keysOf = new Map<MemorySegment, ColumnBatch>()
   private victim: Segment | null = null
   private victimRow = 0
 
@@ -138,9 +130,10 @@ class ChangeApplier {
     this.oldKeys = oldKeys
     this.sealed = sealed
     this.segment = state.tail
-    this.memory = state.liveMemory()
     this.first = state.tail.buffer.rowCount
     this.predecessors = batch.unchanged.length > 0 ? { segments: [], rows: [] } : null
+    // With cells to fill in, the batch's rows are appended at the end.
+    this.memory = new MemoryLookup(state, this.predecessors ? { segment: this.segment, first: this.first, keys: newKeys } : null)
   }
 
   async run(): Promise<void> {
@@ -242,41 +235,20 @@ class ChangeApplier {
   }
 
   private killInMemory(low: number, high: number, keys: ColumnBatch, keyRow: number): boolean {
-    for (const segment of this.memory) {
-      this.candidates.clear()
-      const count = segment.index.candidates(low, high, this.candidates)
-      for (let at = 0; at < count; at++) {
-        const row = this.candidates.rows[at]
-        if (!this.state.identity.hasher.exact && !this.keyEquals(segment, row, keys, keyRow)) continue
-        assert(segment.index.remove(low, high, segment.id, row), 'an index entry that was found can be removed')
-        this.victim = segment
-        this.victimRow = row
-        return true
-      }
-    }
-    return false
-  }
-
-  private keyEquals(segment: MemorySegment, row: number, keys: ColumnBatch, keyRow: number): boolean {
-    // Rows of this very batch are not in the buffer yet while cells wait to be filled in; their keys are in the batch.
-    if (segment === this.segment && this.predecessors !== null && row >= this.first) {
-      return rowsEqual(keys, keyRow, this.newKeys, row - this.first)
-    }
-    let known = this.keysOf.get(segment)
-    if (known === undefined) this.keysOf.set(segment, (known = selectFields(segment.buffer.view(), this.state.identity.fieldIds)))
-    return rowsEqual(keys, keyRow, known, row)
+    const { memory } = this
+    if (!memory.find(low, high, keys, keyRow)) return false
+    const segment = memory.segment!
+    assert(segment.index.remove(low, high, segment.id, memory.row), 'an index entry that was found can be removed')
+    this.victim = segment
+    this.victimRow = memory.row
+    return true
   }
 
   private killInFiles(change: number): boolean {
-    const { firstOf, next, segments, rows } = this.sealed
-    for (let at = firstOf[change]; at !== NONE; at = next[at]!) {
-      const segment = segments[at]
-      if (segment.isDead(rows[at])) continue
-      this.victim = segment
-      this.victimRow = rows[at]!
-      this.state.fileDeletes++
-      return true
-    }
-    return false
+    if (!this.sealed.take(change)) return false
+    this.victim = this.sealed.segment
+    this.victimRow = this.sealed.row
+    this.state.fileDeletes++
+    return true
   }
 }

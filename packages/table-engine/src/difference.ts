@@ -14,7 +14,7 @@ import { applyBatch } from './apply-batch.ts'
 import type { MirrorState } from './mirror-state.ts'
 import { RowDigests } from './row-digests.ts'
 import { RowBits, type FileSegment } from './segment.ts'
-import { rowsEqual } from './sealed-lookup.ts'
+import { rowsEqual } from './rows-equal.ts'
 
 /** What was found, in rows. */
 export interface DifferenceCounts {

@@ -1,81 +1,46 @@
-import { cellsEqual, selectFields, type ColumnBatch } from '@moonlink/core'
-import type { KeyHashes } from '@moonlink/pk-index'
+import { selectFields, type ColumnBatch } from '@moonlink/core'
 import type { MirrorState } from './mirror-state.ts'
+import { rowsEqual } from './rows-equal.ts'
+import { SealedPlaces } from './sealed-places.ts'
+import type { SealedRequests } from './sealed-requests.ts'
 import type { FileSegment } from './segment.ts'
 
-/** Candidate places in files for the keys of some changes: entry i of `changes` may be at `segments[i]`, `rows[i]`. */
-export interface SealedPlaces {
-  /** Change index → index of its first candidate in `segments` and `rows`, or -1. */
-  readonly firstOf: Int32Array
-  /** Candidate → the next one of the same change, or -1. */
-  readonly next: number[]
-  readonly segments: FileSegment[]
-  readonly rows: number[]
-}
-
-/** One key to look for in the files: `hashes` at `hashRow`; the key's cells are `keys` at `hashRow`. */
-export interface SealedRequest {
-  readonly change: number
-  readonly hashes: KeyHashes
-  readonly hashRow: number
-  readonly keys: ColumnBatch
-}
-
-const NONE = -1
-
 /**
- * Finds the live places in files of each requested key. Where hashes do not decide (keys longer than 8 bytes) and several live
- * candidates remain, reads the candidates' keys and compares.
+ * Finds live places in files of each requested key: for a table with a key every one there is (where hashes decide, the first), for one
+ * without as many as there are requests for that row. Takes time in proportion to keys × files, at some tens of nanoseconds each, and to what
+ * is found; it does not matter how many rows are equal.
  */
-export async function lookUpSealed(state: MirrorState, requests: readonly SealedRequest[], changeCount: number): Promise<SealedPlaces> {
-  const places: SealedPlaces = { firstOf: new Int32Array(changeCount).fill(NONE), next: [], segments: [], rows: [] }
+export async function lookUpSealed(state: MirrorState, requests: SealedRequests, changeCount: number): Promise<SealedPlaces> {
+  const { keyless, hasher } = state.identity
+  const places = new SealedPlaces(requests, changeCount, keyless, hasher.exact)
   const files = [...state.files()].filter((segment) => segment.index !== null && segment.deadFrom === null)
-  const found: number[] = []
-  for (const segment of files) {
-    for (const request of requests) {
-      found.length = 0
-      segment.index!.candidates(request.hashes.low[request.hashRow], request.hashes.high[request.hashRow], found)
-      for (const row of found) if (!segment.isDead(row)) addPlace(places, request.change, segment, row)
-    }
-  }
-  if (!state.identity.hasher.exact) await dropCollisions(state, requests, places)
+  // Rows changed lately are likely to change again, so the newest file comes first.
+  files.reverse()
+  for (const file of files) places.search(file)
+  if (hasher.exact || !(await dropCollisions(state, places))) return places
+  places.startOver()
+  for (const file of files) places.search(file)
+  await dropCollisions(state, places)
   return places
 }
 
-function addPlace(places: SealedPlaces, change: number, segment: FileSegment, row: number): void {
-  places.next.push(places.firstOf[change])
-  places.firstOf[change] = places.segments.length
-  places.segments.push(segment)
-  places.rows.push(row)
-}
-
-/** A single live candidate must be the row, since the source only names rows that exist; several are compared. */
-async function dropCollisions(state: MirrorState, requests: readonly SealedRequest[], places: SealedPlaces): Promise<void> {
-  for (const request of requests) {
-    const first = places.firstOf[request.change]
-    if (first === NONE || places.next[first] === NONE) continue
-    let kept = NONE
-    for (let at = first; at !== NONE;) {
-      const following = places.next[at]
-      if (await keyMatches(state, request, places.segments[at], places.rows[at])) {
-        places.next[at] = kept
-        kept = at
-      }
-      at = following
-    }
-    places.firstOf[request.change] = kept
-  }
-}
-
-async function keyMatches(state: MirrorState, request: SealedRequest, segment: FileSegment, row: number): Promise<boolean> {
+/**
+ * Drops places whose hash is that of the key but whose key is another. A single live candidate must be the row, since the source only names rows
+ * that exist; several are read, file by file, and compared. True where more places should be looked for.
+ */
+async function dropCollisions(state: MirrorState, places: SealedPlaces): Promise<boolean> {
+  const doubtful = places.doubtful()
+  if (doubtful.size === 0) return false
   const { fields, fieldIds } = state.identity
-  const stored = await state.storage.fetchRows(segment.file, Uint32Array.of(row), fields)
-  return rowsEqual(selectFields(request.keys, fieldIds), request.hashRow, selectFields(stored, fieldIds), 0)
-}
-
-export function rowsEqual(a: ColumnBatch, rowA: number, b: ColumnBatch, rowB: number): boolean {
-  for (let index = 0; index < a.columns.length; index++) {
-    if (!cellsEqual(a.columns[index], rowA, b.columns[index], rowB)) return false
+  const stored = new Map<FileSegment, { columns: ColumnBatch; at: ReadonlyMap<number, number> }>()
+  for (const [segment, rows] of doubtful) {
+    const positions = Uint32Array.from(rows).sort()
+    const fetched = await state.storage.fetchRows(segment.file, positions, fields)
+    const at = new Map(Array.from(positions, (position, index) => [position, index]))
+    stored.set(segment, { columns: selectFields(fetched, fieldIds), at })
   }
-  return true
+  return places.keep((keys, keyRow, segment, row) => {
+    const { columns, at } = stored.get(segment)!
+    return rowsEqual(keys, keyRow, columns, at.get(row)!)
+  })
 }

@@ -5,6 +5,7 @@ import { MemoryKeyIndex, type SealedKeyIndex } from '@moonlink/pk-index'
 
 const NO_ROWS = new Uint32Array(0)
 const NO_SEQS = new Float64Array(0)
+const MAX_DEAD_FRONTS = 4096
 
 /** Rows of a segment that died at another place, with the log's sequence numbers (see `DeletesView.moved`). */
 export interface MovedDeletes {
@@ -77,6 +78,8 @@ export class FileSegment {
   baseCount: number
   /** The TRUNCATE that emptied it: nobody sees the segment from that transaction's end on, and the next flush removes the file. */
   deadFrom: TransactionEnd | null = null
+  /** Hash → how many of its first candidates are known to be dead, where those are many. */
+  private readonly deadAtFront = new Map<string, number>()
 
   constructor(id: SegmentId, file: DataFile, index: SealedKeyIndex | null, base: Uint8Array | null, moved: MovedDeletes = NOTHING_MOVED) {
     this.id = id
@@ -95,6 +98,16 @@ export class FileSegment {
 
   kill(row: number): void {
     this.dead.add(row)
+  }
+
+  /** How many of the index' first candidates for a hash may be passed over. */
+  deadCandidates(low: number, high: number): number {
+    return this.deadAtFront.size === 0 ? 0 : (this.deadAtFront.get(`${high} ${low}`) ?? 0)
+  }
+
+  noteDeadCandidates(low: number, high: number, count: number): void {
+    if (this.deadAtFront.size >= MAX_DEAD_FRONTS) this.deadAtFront.clear()
+    this.deadAtFront.set(`${high} ${low}`, count)
   }
 
   get deadCount(): number {
