@@ -8,14 +8,14 @@ import type { FileSegment } from './segment.ts'
 /**
  * Finds live places in files of each requested key: for a table with a key every one there is (where hashes decide, the first), for one
  * without as many as there are requests for that row. Takes time in proportion to keys × files, at some tens of nanoseconds each, and to what
- * is found; it does not matter how many rows are equal.
+ * is found; it does not matter how many rows are equal. Of those, the first in the order of files and rows are given (`Difference` counts on it).
  */
 export async function lookUpSealed(state: MirrorState, requests: SealedRequests, changeCount: number): Promise<SealedPlaces> {
   const { keyless, hasher } = state.identity
   const places = new SealedPlaces(requests, changeCount, keyless, hasher.exact)
   const files = [...state.files()].filter((segment) => segment.index !== null && segment.deadFrom === null)
   // Rows changed lately are likely to change again, so the newest file comes first.
-  files.reverse()
+  if (!keyless) files.reverse()
   for (const file of files) places.search(file)
   if (hasher.exact || !(await dropCollisions(state, places))) return places
   places.startOver()
