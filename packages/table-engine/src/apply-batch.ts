@@ -1,12 +1,4 @@
-import {
-  assert,
-  ChangeOp,
-  formatTableName,
-  MoonlinkError,
-  selectFields,
-  type ChangeBatch,
-  type ColumnBatch,
-} from '@moonlink/core'
+import { assert, ChangeOp, formatTableName, MoonlinkError, selectFields, type ChangeBatch, type ColumnBatch } from '@moonlink/core'
 import type { KeyHashes } from '@moonlink/pk-index'
 import { fillUnchanged, type Predecessors } from './fill-unchanged.ts'
 import type { MirrorState } from './mirror-state.ts'

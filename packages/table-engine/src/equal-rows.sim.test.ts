@@ -76,7 +76,11 @@ type Step = { kind: 'insert' | 'update' | 'delete'; at: number; name: number } |
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 12,
-    arbitrary: fc.record({ kind: fc.constantFrom('insert' as const, 'update' as const, 'delete' as const), at: fc.nat(), name: fc.nat(20) }),
+    arbitrary: fc.record({
+      kind: fc.constantFrom('insert' as const, 'update' as const, 'delete' as const),
+      at: fc.nat(),
+      name: fc.nat(20),
+    }),
   },
   { weight: 3, arbitrary: fc.record({ kind: fc.constantFrom('commit' as const, 'flush' as const) }) },
 )

@@ -51,7 +51,8 @@ export class MemoryLookup {
 
   private isKey(segment: MemorySegment, row: number, keys: ColumnBatch, keyRow: number): boolean {
     const { unsent } = this
-    if (unsent !== null && segment === unsent.segment && row >= unsent.first) return rowsEqual(keys, keyRow, unsent.keys, row - unsent.first)
+    if (unsent !== null && segment === unsent.segment && row >= unsent.first)
+      return rowsEqual(keys, keyRow, unsent.keys, row - unsent.first)
     let known = this.keysOf.get(segment)
     if (known === undefined) this.keysOf.set(segment, (known = selectFields(segment.buffer.view(), this.fieldIds)))
     return rowsEqual(keys, keyRow, known, row)
