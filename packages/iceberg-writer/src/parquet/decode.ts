@@ -1,6 +1,6 @@
 import { BatchBuilder, defaultColumn, MoonlinkError, type Column, type ColumnBatch, type Field, type ScannedBatch } from '@moonlink/core'
 import * as arrow from 'apache-arrow'
-import { readParquet } from 'parquet-wasm'
+import { readParquet, wasmMemory } from 'parquet-wasm'
 import { readMetadata, withSource, type ByteSource } from './byte-source.ts'
 import { fieldsToRead, nodesOf, readWindows, type ReadWindow } from './file-plan.ts'
 import { malformed, type SchemaNode } from './footer.ts'
@@ -52,6 +52,11 @@ export function fetchRows(source: ParquetSource, positions: Uint32Array, fields:
     }
   })
   return { ...builder.view(), length: positions.length }
+}
+
+/** Bytes of WebAssembly memory that this thread holds; they never shrink. */
+export function wasmMemoryBytes(): number {
+  return wasmMemory().buffer.byteLength
 }
 
 function appendWindow(builder: BatchBuilder, group: OpenRowGroup, window: ReadWindow, positions: Uint32Array): void {

@@ -2,9 +2,8 @@ import { MoonlinkError } from '@moonlink/core'
 import { readThrift, writeThrift, type ThriftStruct } from './thrift-compact.ts'
 
 /** Thrift field ids of Parquet's metadata structs that are used here (parquet.thrift of apache/parquet-format). */
-export const FileMetaData = { SCHEMA: 2, NUM_ROWS: 3, ROW_GROUPS: 4, KEY_VALUES: 5, COLUMN_ORDERS: 7, ENCRYPTION: 8 } as const
-export const KeyValue = { KEY: 1 } as const
-export const RowGroup = { COLUMNS: 1, NUM_ROWS: 3, SORTING: 4, FILE_OFFSET: 5, ORDINAL: 7 } as const
+export const FileMetaData = { VERSION: 1, SCHEMA: 2, NUM_ROWS: 3, ROW_GROUPS: 4, KEY_VALUES: 5, CREATED_BY: 6, COLUMN_ORDERS: 7, ENCRYPTION: 8 } as const
+export const RowGroup = { COLUMNS: 1, TOTAL_BYTE_SIZE: 2, NUM_ROWS: 3, SORTING: 4, FILE_OFFSET: 5, COMPRESSED_SIZE: 6, ORDINAL: 7 } as const
 export const ColumnChunk = {
   FILE_OFFSET: 2,
   META_DATA: 3,
@@ -14,15 +13,32 @@ export const ColumnChunk = {
   COLUMN_INDEX_LENGTH: 7,
 } as const
 export const ColumnMetaData = {
+  TYPE: 1,
+  ENCODINGS: 2,
+  PATH: 3,
+  CODEC: 4,
+  NUM_VALUES: 5,
   UNCOMPRESSED_SIZE: 6,
   COMPRESSED_SIZE: 7,
   DATA_PAGE_OFFSET: 9,
   INDEX_PAGE_OFFSET: 10,
   DICTIONARY_PAGE_OFFSET: 11,
   STATISTICS: 12,
+  ENCODING_STATS: 13,
   BLOOM_FILTER_OFFSET: 14,
   BLOOM_FILTER_LENGTH: 15,
 } as const
+export const Statistics = { NULL_COUNT: 3, MAX_VALUE: 5, MIN_VALUE: 6, IS_MAX_EXACT: 7, IS_MIN_EXACT: 8 } as const
+export const PageHeader = { TYPE: 1, UNCOMPRESSED_SIZE: 2, COMPRESSED_SIZE: 3, DATA_PAGE: 5, DICTIONARY_PAGE: 7 } as const
+export const DataPageHeader = { NUM_VALUES: 1, ENCODING: 2, DEFINITION_ENCODING: 3, REPETITION_ENCODING: 4 } as const
+export const DictionaryPageHeader = { NUM_VALUES: 1, ENCODING: 2 } as const
+export const PageEncodingStats = { PAGE_TYPE: 1, ENCODING: 2, COUNT: 3 } as const
+export const ColumnIndex = { NULL_PAGES: 1, MIN_VALUES: 2, MAX_VALUES: 3, BOUNDARY_ORDER: 4, NULL_COUNTS: 5 } as const
+export const OffsetIndex = { PAGE_LOCATIONS: 1 } as const
+export const PageLocation = { OFFSET: 1, COMPRESSED_SIZE: 2, FIRST_ROW: 3 } as const
+/** The enums `PageType` and `Encoding`. */
+export const PageType = { DATA: 0, DICTIONARY: 2 } as const
+export const Encoding = { PLAIN: 0, RLE: 3, RLE_DICTIONARY: 8 } as const
 export const SchemaElement = {
   TYPE: 1,
   TYPE_LENGTH: 2,
@@ -36,7 +52,7 @@ export const SchemaElement = {
   LOGICAL_TYPE: 10,
 } as const
 /** Field ids of the union `LogicalType`. */
-export const LogicalType = { DECIMAL: 5, TIME: 7, TIMESTAMP: 8, UUID: 14 } as const
+export const LogicalType = { STRING: 1, LIST: 3, DECIMAL: 5, DATE: 6, TIME: 7, TIMESTAMP: 8, UUID: 14 } as const
 /** The enum `Type`. */
 export const PhysicalType = { BOOLEAN: 0, INT32: 1, INT64: 2, INT96: 3, FLOAT: 4, DOUBLE: 5, BYTE_ARRAY: 6, FIXED: 7 } as const
 

@@ -1,32 +1,38 @@
 import { parentPort } from 'node:worker_threads'
-import { fetchRows, planScan, readWindow } from './decode.ts'
-import { encodeParquet, wasmMemoryBytes } from './encode.ts'
+import { encodeParquet } from './encode.ts'
 import { transferList } from './transfer-list.ts'
 import { errorMessage, type Jobs, type JobKind, type WorkerRequest, type WorkerResponse } from './worker-messages.ts'
 
-parentPort!.on('message', (request: WorkerRequest) => {
-  const response = answer(request)
+/** The reader, with its WebAssembly, is loaded by the first job that reads: a thread that only writes does without. */
+let reader: typeof import('./decode.ts') | null = null
+
+parentPort!.on('message', async (request: WorkerRequest) => {
+  const response = await answer(request)
   parentPort!.postMessage(response, response.ok ? transferList(response.result) : [])
 })
 
-function answer(request: WorkerRequest): WorkerResponse {
+async function answer(request: WorkerRequest): Promise<WorkerResponse> {
   try {
-    const result = run(request)
-    return { ok: true, result, memoryBytes: wasmMemoryBytes() }
+    const result = await run(request)
+    return { ok: true, result, memoryBytes: memoryBytes() }
   } catch (error) {
-    return { ok: false, error: errorMessage(error, request.kind), memoryBytes: wasmMemoryBytes() }
+    return { ok: false, error: errorMessage(error, request.kind), memoryBytes: memoryBytes() }
   }
 }
 
-function run(request: WorkerRequest): Jobs[JobKind]['result'] {
+function memoryBytes(): number {
+  return reader?.wasmMemoryBytes() ?? 0
+}
+
+async function run(request: WorkerRequest): Promise<Jobs[JobKind]['result']> {
+  if (request.kind === 'encode') return encodeParquet(request.rows, request.schema, request.options)
+  reader ??= await import('./decode.ts')
   switch (request.kind) {
-    case 'encode':
-      return encodeParquet(request.rows, request.schema, request.options)
     case 'plan':
-      return planScan(request.source, request.fields, request.lineage)
+      return reader.planScan(request.source, request.fields, request.lineage)
     case 'read':
-      return readWindow(request.source, request.window, request.fields, request.lineage)
+      return reader.readWindow(request.source, request.window, request.fields, request.lineage)
     case 'fetch':
-      return fetchRows(request.source, request.positions, request.fields)
+      return reader.fetchRows(request.source, request.positions, request.fields)
   }
 }

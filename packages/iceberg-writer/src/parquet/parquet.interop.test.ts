@@ -4,10 +4,11 @@ import { execFileSync } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fetchRows, planScan, readWindow } from './decode.ts'
 import { encodeParquet } from './encode.ts'
-import { anyValue, field, listOf, toBatch, toRows } from './rows.test.support.ts'
+import { anyValue, field, listOf, structOf, toBatch, toRows } from './rows.test.support.ts'
 import type { EncodedParquet } from './types.ts'
 
 const work = process.env['INTEROP_WORK'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'moonlink-interop')
@@ -115,6 +116,44 @@ print(json.dumps([[row(list(r.values())) for r in arrow], [row(r) for r in duck]
     })
     expect(arrow).toEqual(expected)
     expect(duck).toEqual(expected)
+  })
+
+  it('give both the same of many pages, dictionaries, runs and nested columns', async () => {
+    const element = structOf({ ...field(11, { kind: 'string' }), name: 'x' })
+    const wide: Field[] = [
+      { ...field(1, { kind: 'long' }, true), name: 'id' },
+      { ...field(2, { kind: 'string' }), name: 'few' },
+      { ...field(3, { kind: 'string' }), name: 'many' },
+      { ...field(4, listOf({ kind: 'long' }, 5)), name: 'longs' },
+      { ...field(6, structOf({ ...field(7, listOf(element, 10)), name: 'parts' }, { ...field(12, { kind: 'int' }), name: 'n' })), name: 'nested' },
+      { ...field(13, { kind: 'decimal', precision: 25, scale: 2 }), name: 'price' },
+    ]
+    const gap = (row: number, every: number, value: Value): Value => (row % every === 0 ? null : value)
+    const many: Value[][] = Array.from({ length: 20_000 }, (_, row) => [
+      BigInt(row),
+      gap(row, 7, `colour ${row % 300}`),
+      gap(row, 5, `${row} `.repeat(row % 60)),
+      gap(row, 13, Array.from({ length: row % 23 }, (_, index) => gap(row + index, 4, BigInt(row * index)))),
+      gap(row, 17, [gap(row, 6, Array.from({ length: row % 5 }, () => gap(row, 4, [`part ${row % 9}`]))), row < 9000 ? 1 : row >> 5]),
+      gap(row, 3, -(10n ** 20n) + BigInt(row % 1000)),
+    ])
+    const other = join(directory, 'many.parquet')
+    const written = encodeParquet({ rows: toBatch(wide, many), rowIds: null, lastUpdated: null }, { fields: wide, identifierFieldIds: [1] })
+    await writeFile(other, written.bytes)
+    const script = `
+import pyarrow.parquet as pq, duckdb
+nested = lambda v: None if v is None else [None if v['parts'] is None else [None if p is None else [p['x']] for p in v['parts']], v['n']]
+price = lambda v: None if v is None else str(int(v.scaleb(2)))
+row = lambda r: [r[0], r[1], r[2], r[3], nested(r[4]), price(r[5])]
+arrow = [row(list(r.values())) for r in pq.read_table(path).to_pylist()]
+duck = [row(r) for r in duckdb.sql(f"select * from read_parquet('{path}') order by id").fetchall()]
+print(json.dumps([arrow, duck]))`
+    const [arrow, duck] = python(script, other) as [unknown[][], unknown[][]]
+    const number = (value: Value): unknown => (typeof value === 'bigint' ? Number(value) : Array.isArray(value) ? value.map(number) : value)
+    const expected = many.map((row) => [...row.slice(0, 5).map(number), row[5] && String(row[5])])
+    const differing = (read: unknown[][]) => read.filter((row, index) => !isDeepStrictEqual(row, expected[index])).slice(0, 3)
+    expect([arrow.length, duck.length]).toEqual([many.length, many.length])
+    expect([differing(arrow), differing(duck)]).toEqual([[], []])
   })
 
   it('have the metrics that pyarrow finds', () => {

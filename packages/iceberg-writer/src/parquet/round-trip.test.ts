@@ -1,8 +1,10 @@
 import { isMoonlinkError, type ColumnBatch, type Field, type RowsToWrite, type ScannedBatch, type Value } from '@moonlink/core'
 import fc from 'fast-check'
+import { isDeepStrictEqual } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { fetchRows, planScan, readWindow } from './decode.ts'
 import { encodeParquet } from './encode.ts'
+import { chunkMetaData, ColumnMetaData, FileMetaData, PageEncodingStats, readFooter, RowGroup } from './footer.ts'
 import { anyFields, anyRows, field, listOf, structOf, toBatch, toRows } from './rows.test.support.ts'
 import type { EncodeOptions, FileLineage } from './types.ts'
 
@@ -55,6 +57,46 @@ describe('a Parquet file', () => {
     expect(new Set(scanned.columns.map(({ values }) => values.buffer)).size).toBeLessThan(4)
     const middle = { ...scanned, length: 20 }
     expect(scan(encode(middle, fields, {}, { rowGroupRows: 7 }), fields).flatMap((batch) => toRows(batch.rows))).toEqual(rows.slice(0, 20))
+  })
+
+  it('holds columns of many pages, dictionaries, runs and gaps', () => {
+    const fields = [
+      field(1, { kind: 'long' }, true),
+      field(2, { kind: 'string' }),
+      field(3, { kind: 'string' }),
+      field(4, { kind: 'decimal', precision: 30, scale: 2 }),
+      field(5, { kind: 'boolean' }),
+      field(6, listOf({ kind: 'long' }, 7)),
+      field(8, structOf(field(9, { kind: 'uuid' }), field(10, listOf(structOf(field(11, { kind: 'string' })), 12)))),
+      field(13, { kind: 'fixed', length: 3 }),
+      field(14, { kind: 'int' }),
+    ]
+    const bytes = (length: number, seed: number) => Uint8Array.from({ length }, (_, index) => (seed * 31 + index * 7) & 0xff)
+    const gap = (row: number, every: number, value: Value): Value => (row % every === 0 ? null : value)
+    const rows: Value[][] = Array.from({ length: 30_000 }, (_, row) => [
+      BigInt(row) ** 3n,
+      gap(row, 7, `colour ${row % 300}`),
+      gap(row, 5, `${row} `.repeat(row % 40)),
+      gap(row, 3, -(10n ** 25n) + BigInt(row % 1000)),
+      gap(row, 11, row % 2 === 0),
+      gap(row, 13, Array.from({ length: row % 23 }, (_, index) => gap(row + index, 4, BigInt(row * index)))),
+      gap(row, 17, [gap(row, 2, bytes(16, row % 50)), gap(row, 6, Array.from({ length: row % 5 }, () => gap(row, 4, [`part ${row % 9}`])))]),
+      bytes(3, row),
+      row < 20_000 ? 1 : row >> 4,
+    ])
+    const file = encode(toBatch(fields, rows), fields, {}, { rowGroupRows: 25_000 })
+    const read = scan(file, fields).flatMap((batch) => toRows(batch.rows))
+    expect(read).toHaveLength(rows.length)
+    expect(read.filter((row, index) => !isDeepStrictEqual(row, rows[index])).slice(0, 3)).toEqual([])
+    const positions = Uint32Array.of(0, 1, 24_999, 25_000, 29_999)
+    expect(toRows(fetchRows({ bytes: file }, positions, fields))).toEqual([...positions].map((position) => rows[position]))
+
+    const [group] = readFooter(file).structs(FileMetaData.ROW_GROUPS)
+    const chunks = group.structs(RowGroup.COLUMNS).map((chunk) => chunkMetaData(chunk))
+    const hasDictionary = chunks.map((chunk) => chunk.i64(ColumnMetaData.DICTIONARY_PAGE_OFFSET) !== undefined)
+    expect(hasDictionary).toEqual([false, true, false, true, false, false, true, true, true, true])
+    const pages = chunks.map((chunk) => chunk.structs(ColumnMetaData.ENCODING_STATS).at(-1)!.i32(PageEncodingStats.COUNT)!)
+    expect([pages[2], pages[5]].every((count) => count > 1)).toBe(true)
   })
 
   it('stores lineage where a row keeps it, and lets the others inherit', () => {

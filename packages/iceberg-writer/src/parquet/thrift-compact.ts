@@ -85,6 +85,10 @@ export class ThriftStruct {
     return this
   }
 
+  setBoolean(id: number, value: boolean): this {
+    return this.set(id, ThriftType.TRUE, value)
+  }
+
   setI32(id: number, value: number): this {
     return this.set(id, ThriftType.I32, value)
   }
@@ -103,6 +107,10 @@ export class ThriftStruct {
 
   setStructs(id: number, items: readonly ThriftStruct[]): this {
     return this.set(id, ThriftType.LIST, { elementType: ThriftType.STRUCT, items: [...items] })
+  }
+
+  setList(id: number, elementType: number, items: readonly ThriftValue[]): this {
+    return this.set(id, ThriftType.LIST, { elementType, items: [...items] })
   }
 
   delete(...ids: number[]): this {

@@ -35,7 +35,7 @@ export interface EncodedParquet {
 /** A Parquet file to read: in memory (copied to the worker, the caller keeps it), or on local disk. */
 export type ParquetSource = { readonly bytes: Uint8Array } | { readonly path: string }
 
-export type ParquetCompression = 'zstd' | 'snappy' | 'gzip' | 'uncompressed'
+export type ParquetCompression = 'zstd' | 'gzip' | 'uncompressed'
 
 export interface EncodeOptions {
   /** Default `zstd`. */
