@@ -2,7 +2,16 @@ import { MoonlinkError } from '@moonlink/core'
 import { readThrift, writeThrift, type ThriftStruct } from './thrift-compact.ts'
 
 /** Thrift field ids of Parquet's metadata structs that are used here (parquet.thrift of apache/parquet-format). */
-export const FileMetaData = { VERSION: 1, SCHEMA: 2, NUM_ROWS: 3, ROW_GROUPS: 4, KEY_VALUES: 5, CREATED_BY: 6, COLUMN_ORDERS: 7, ENCRYPTION: 8 } as const
+export const FileMetaData = {
+  VERSION: 1,
+  SCHEMA: 2,
+  NUM_ROWS: 3,
+  ROW_GROUPS: 4,
+  KEY_VALUES: 5,
+  CREATED_BY: 6,
+  COLUMN_ORDERS: 7,
+  ENCRYPTION: 8,
+} as const
 export const RowGroup = { COLUMNS: 1, TOTAL_BYTE_SIZE: 2, NUM_ROWS: 3, SORTING: 4, FILE_OFFSET: 5, COMPRESSED_SIZE: 6, ORDINAL: 7 } as const
 export const ColumnChunk = {
   FILE_OFFSET: 2,

@@ -125,7 +125,10 @@ print(json.dumps([[row(list(r.values())) for r in arrow], [row(r) for r in duck]
       { ...field(2, { kind: 'string' }), name: 'few' },
       { ...field(3, { kind: 'string' }), name: 'many' },
       { ...field(4, listOf({ kind: 'long' }, 5)), name: 'longs' },
-      { ...field(6, structOf({ ...field(7, listOf(element, 10)), name: 'parts' }, { ...field(12, { kind: 'int' }), name: 'n' })), name: 'nested' },
+      {
+        ...field(6, structOf({ ...field(7, listOf(element, 10)), name: 'parts' }, { ...field(12, { kind: 'int' }), name: 'n' })),
+        name: 'nested',
+      },
       { ...field(13, { kind: 'decimal', precision: 25, scale: 2 }), name: 'price' },
     ]
     const gap = (row: number, every: number, value: Value): Value => (row % every === 0 ? null : value)
@@ -133,8 +136,19 @@ print(json.dumps([[row(list(r.values())) for r in arrow], [row(r) for r in duck]
       BigInt(row),
       gap(row, 7, `colour ${row % 300}`),
       gap(row, 5, `${row} `.repeat(row % 60)),
-      gap(row, 13, Array.from({ length: row % 23 }, (_, index) => gap(row + index, 4, BigInt(row * index)))),
-      gap(row, 17, [gap(row, 6, Array.from({ length: row % 5 }, () => gap(row, 4, [`part ${row % 9}`]))), row < 9000 ? 1 : row >> 5]),
+      gap(
+        row,
+        13,
+        Array.from({ length: row % 23 }, (_, index) => gap(row + index, 4, BigInt(row * index))),
+      ),
+      gap(row, 17, [
+        gap(
+          row,
+          6,
+          Array.from({ length: row % 5 }, () => gap(row, 4, [`part ${row % 9}`])),
+        ),
+        row < 9000 ? 1 : row >> 5,
+      ]),
       gap(row, 3, -(10n ** 20n) + BigInt(row % 1000)),
     ])
     const other = join(directory, 'many.parquet')

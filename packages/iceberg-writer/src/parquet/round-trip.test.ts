@@ -79,8 +79,19 @@ describe('a Parquet file', () => {
       gap(row, 5, `${row} `.repeat(row % 40)),
       gap(row, 3, -(10n ** 25n) + BigInt(row % 1000)),
       gap(row, 11, row % 2 === 0),
-      gap(row, 13, Array.from({ length: row % 23 }, (_, index) => gap(row + index, 4, BigInt(row * index)))),
-      gap(row, 17, [gap(row, 2, bytes(16, row % 50)), gap(row, 6, Array.from({ length: row % 5 }, () => gap(row, 4, [`part ${row % 9}`])))]),
+      gap(
+        row,
+        13,
+        Array.from({ length: row % 23 }, (_, index) => gap(row + index, 4, BigInt(row * index))),
+      ),
+      gap(row, 17, [
+        gap(row, 2, bytes(16, row % 50)),
+        gap(
+          row,
+          6,
+          Array.from({ length: row % 5 }, () => gap(row, 4, [`part ${row % 9}`])),
+        ),
+      ]),
       bytes(3, row),
       row < 20_000 ? 1 : row >> 4,
     ])

@@ -30,7 +30,11 @@ const CREATED_BY = 'moonlink version 2'
 const FORMAT_VERSION = 1
 
 /** One Parquet file of these row groups, in this order. */
-export function assembleFile(groups: readonly EncodedRowGroup[], fields: readonly Field[], compression: ParquetCompression): EncodedParquet {
+export function assembleFile(
+  groups: readonly EncodedRowGroup[],
+  fields: readonly Field[],
+  compression: ParquetCompression,
+): EncodedParquet {
   const schema = fileSchema(fields)
   const parts: Uint8Array[] = [MAGIC_BYTES]
   let size = MAGIC_BYTES.length
@@ -40,7 +44,9 @@ export function assembleFile(groups: readonly EncodedRowGroup[], fields: readonl
     return size - bytes.length
   }
   const starts = groups.map(({ bytes }) => append(bytes))
-  const chunks = groups.map((group, index) => group.chunks.map((chunk, leaf) => columnChunk(chunk, schema.leaves[leaf], starts[index], compression)))
+  const chunks = groups.map((group, index) =>
+    group.chunks.map((chunk, leaf) => columnChunk(chunk, schema.leaves[leaf], starts[index], compression)),
+  )
   // Page indexes lie behind all pages, near the footer, as the format wants them.
   groups.forEach((group, index) => {
     group.chunks.forEach((chunk, leaf) => appendIndexes(chunks[index][leaf], chunk, schema.leaves[leaf], starts[index], append))
@@ -50,10 +56,16 @@ export function assembleFile(groups: readonly EncodedRowGroup[], fields: readonl
     .setI32(FileMetaData.VERSION, FORMAT_VERSION)
     .setStructs(FileMetaData.SCHEMA, schema.elements)
     .setI64(FileMetaData.NUM_ROWS, rows)
-    .setStructs(FileMetaData.ROW_GROUPS, groups.map((group, index) => rowGroup(group, chunks[index], starts[index], index)))
+    .setStructs(
+      FileMetaData.ROW_GROUPS,
+      groups.map((group, index) => rowGroup(group, chunks[index], starts[index], index)),
+    )
     .setText(FileMetaData.CREATED_BY, CREATED_BY)
     // Every leaf has the order of its type.
-    .setStructs(FileMetaData.COLUMN_ORDERS, schema.leaves.map(() => new ThriftStruct().setStruct(1, new ThriftStruct())))
+    .setStructs(
+      FileMetaData.COLUMN_ORDERS,
+      schema.leaves.map(() => new ThriftStruct().setStruct(1, new ThriftStruct())),
+    )
   append(encodeFooter(metadata))
   return { bytes: concat(parts, size), recordCount: rows, metrics: fileMetrics(groups, starts, schema, fields) }
 }
@@ -68,10 +80,18 @@ function concat(parts: readonly Uint8Array[], size: number): Uint8Array {
   return result
 }
 
-function rowGroup({ rows, bytes, chunks }: EncodedRowGroup, columns: readonly ThriftStruct[], start: number, ordinal: number): ThriftStruct {
+function rowGroup(
+  { rows, bytes, chunks }: EncodedRowGroup,
+  columns: readonly ThriftStruct[],
+  start: number,
+  ordinal: number,
+): ThriftStruct {
   return new ThriftStruct()
     .setStructs(RowGroup.COLUMNS, columns)
-    .setI64(RowGroup.TOTAL_BYTE_SIZE, chunks.reduce((sum, chunk) => sum + chunk.uncompressedSize, 0))
+    .setI64(
+      RowGroup.TOTAL_BYTE_SIZE,
+      chunks.reduce((sum, chunk) => sum + chunk.uncompressedSize, 0),
+    )
     .setI64(RowGroup.NUM_ROWS, rows)
     .setI64(RowGroup.FILE_OFFSET, start)
     .setI64(RowGroup.COMPRESSED_SIZE, bytes.length)
@@ -85,7 +105,11 @@ function columnChunk(chunk: EncodedChunk, leaf: Leaf, start: number, compression
   const metadata = new ThriftStruct()
     .setI32(ColumnMetaData.TYPE, leaf.physical)
     .setList(ColumnMetaData.ENCODINGS, ThriftType.I32, encodings)
-    .setList(ColumnMetaData.PATH, ThriftType.BINARY, leaf.path.map((name) => text.encode(name)))
+    .setList(
+      ColumnMetaData.PATH,
+      ThriftType.BINARY,
+      leaf.path.map((name) => text.encode(name)),
+    )
     .setI32(ColumnMetaData.CODEC, CODECS[compression])
     .setI64(ColumnMetaData.NUM_VALUES, chunk.entries)
     .setI64(ColumnMetaData.UNCOMPRESSED_SIZE, chunk.uncompressedSize)
@@ -99,7 +123,10 @@ function columnChunk(chunk: EncodedChunk, leaf: Leaf, start: number, compression
 
 function encodingStats({ dictionaryOffset, pages }: EncodedChunk): ThriftStruct[] {
   const stats = (type: number, encoding: number, count: number) =>
-    new ThriftStruct().setI32(PageEncodingStats.PAGE_TYPE, type).setI32(PageEncodingStats.ENCODING, encoding).setI32(PageEncodingStats.COUNT, count)
+    new ThriftStruct()
+      .setI32(PageEncodingStats.PAGE_TYPE, type)
+      .setI32(PageEncodingStats.ENCODING, encoding)
+      .setI32(PageEncodingStats.COUNT, count)
   if (dictionaryOffset === null) return [stats(PageType.DATA, Encoding.PLAIN, pages.length)]
   return [stats(PageType.DICTIONARY, Encoding.PLAIN, 1), stats(PageType.DATA, Encoding.RLE_DICTIONARY, pages.length)]
 }
@@ -119,13 +146,7 @@ function statistics({ nullCount, range }: EncodedChunk, leaf: Leaf): ThriftStruc
 }
 
 /** Appends where the chunk's pages lie, and what values they hold where that is known of each. */
-function appendIndexes(
-  column: ThriftStruct,
-  chunk: EncodedChunk,
-  leaf: Leaf,
-  start: number,
-  append: (bytes: Uint8Array) => number,
-): void {
+function appendIndexes(column: ThriftStruct, chunk: EncodedChunk, leaf: Leaf, start: number, append: (bytes: Uint8Array) => number): void {
   const columnIndex = columnIndexOf(chunk.pages, leaf)
   if (columnIndex !== null) {
     const bytes = writeThrift(columnIndex)
@@ -149,9 +170,25 @@ function columnIndexOf(pages: readonly EncodedPage[], leaf: Leaf): ThriftStruct 
   const isKnown = bounds.every((each, index) => pages[index].isAllNull || (each !== null && each.upper !== null))
   if (!isKnown) return null
   return new ThriftStruct()
-    .setList(ColumnIndex.NULL_PAGES, ThriftType.TRUE, pages.map(({ isAllNull }) => isAllNull))
-    .setList(ColumnIndex.MIN_VALUES, ThriftType.BINARY, bounds.map((each) => each?.lower ?? NO_BYTES))
-    .setList(ColumnIndex.MAX_VALUES, ThriftType.BINARY, bounds.map((each) => each?.upper ?? NO_BYTES))
+    .setList(
+      ColumnIndex.NULL_PAGES,
+      ThriftType.TRUE,
+      pages.map(({ isAllNull }) => isAllNull),
+    )
+    .setList(
+      ColumnIndex.MIN_VALUES,
+      ThriftType.BINARY,
+      bounds.map((each) => each?.lower ?? NO_BYTES),
+    )
+    .setList(
+      ColumnIndex.MAX_VALUES,
+      ThriftType.BINARY,
+      bounds.map((each) => each?.upper ?? NO_BYTES),
+    )
     .setI32(ColumnIndex.BOUNDARY_ORDER, boundaryOrder(leaf, pages))
-    .setList(ColumnIndex.NULL_COUNTS, ThriftType.I64, pages.map(({ nullCount }) => BigInt(nullCount)))
+    .setList(
+      ColumnIndex.NULL_COUNTS,
+      ThriftType.I64,
+      pages.map(({ nullCount }) => BigInt(nullCount)),
+    )
 }

@@ -69,7 +69,8 @@ function intExtremes({ values }: Column, from: number, to: number): Extremes {
 
 function floatExtremes({ type, values }: Column, from: number, to: number): Extremes {
   const { buffer, byteOffset, byteLength } = values
-  const numbers = type.kind === 'float' ? new Float32Array(buffer, byteOffset, byteLength >> 2) : new Float64Array(buffer, byteOffset, byteLength >> 3)
+  const numbers =
+    type.kind === 'float' ? new Float32Array(buffer, byteOffset, byteLength >> 2) : new Float64Array(buffer, byteOffset, byteLength >> 3)
   let least = -1
   let greatest = -1
   let min = Infinity

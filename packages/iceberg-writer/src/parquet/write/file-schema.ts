@@ -165,10 +165,7 @@ function annotate(element: ThriftStruct, type: PrimitiveType): void {
       return set(union(LogicalType.UUID), null)
     case 'decimal':
       element.setI32(SchemaElement.SCALE, type.scale).setI32(SchemaElement.PRECISION, type.precision)
-      return set(
-        union(LogicalType.DECIMAL, new ThriftStruct().setI32(1, type.scale).setI32(2, type.precision)),
-        ConvertedType.DECIMAL,
-      )
+      return set(union(LogicalType.DECIMAL, new ThriftStruct().setI32(1, type.scale).setI32(2, type.precision)), ConvertedType.DECIMAL)
   }
 }
 

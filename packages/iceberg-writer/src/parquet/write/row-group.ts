@@ -13,7 +13,13 @@ export interface EncodedRowGroup {
 }
 
 /** Writes rows `[from, to)`, at least one, as a row group. */
-export function encodeRowGroup(batch: ColumnBatch, schema: FileSchema, from: number, to: number, compression: ParquetCompression): EncodedRowGroup {
+export function encodeRowGroup(
+  batch: ColumnBatch,
+  schema: FileSchema,
+  from: number,
+  to: number,
+  compression: ParquetCompression,
+): EncodedRowGroup {
   const writer = new ChunkWriter(compression)
   const chunks = schema.leaves.map((leaf) => writer.write(leaf, shred(leaf, batch.columns[leaf.column], from, to), to - from))
   return { rows: to - from, bytes: writer.output.written(), chunks }

@@ -23,8 +23,7 @@ export function shred(leaf: Leaf, column: Column, from: number, to: number): Lea
   if (leaf.steps.length > 1) return shredNested(leaf, column, from, to)
   const { validity } = column
   const present = validity === null || column.nullCount === 0 ? null : presentRows(validity, from, to)
-  if (present === null || present.length === to - from)
-    return { column, from, to, count: to - from, definition: null, repetition: null }
+  if (present === null || present.length === to - from) return { column, from, to, count: to - from, definition: null, repetition: null }
   if (leaf.maxDefinition === 0) throw nullInRequired(leaf)
   const definition = new Uint8Array(to - from)
   for (const row of present) definition[row - from] = 1
@@ -90,8 +89,14 @@ function checkRequired(leaf: Leaf, { count, rows }: Entries, { validity }: Colum
 function stepList(entries: Entries, offsets: Int32Array, depth: number): Entries {
   const { count, rows, definition, repetition } = entries
   let total = 0
-  for (let index = 0; index < count; index++) total += rows[index] === NONE ? 1 : Math.max(1, offsets[rows[index] + 1] - offsets[rows[index]])
-  const next: Entries = { count: total, rows: new Uint32Array(total).fill(NONE), definition: new Uint8Array(total), repetition: new Uint8Array(total) }
+  for (let index = 0; index < count; index++)
+    total += rows[index] === NONE ? 1 : Math.max(1, offsets[rows[index] + 1] - offsets[rows[index]])
+  const next: Entries = {
+    count: total,
+    rows: new Uint32Array(total).fill(NONE),
+    definition: new Uint8Array(total),
+    repetition: new Uint8Array(total),
+  }
   let at = 0
   for (let index = 0; index < count; index++) {
     const row = rows[index]

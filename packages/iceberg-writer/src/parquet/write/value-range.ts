@@ -23,7 +23,10 @@ export function rangeOf(column: Column, from: number, to: number): ValueRange {
 /** One range for values of which these are the ranges. */
 export function mergeRanges(type: PrimitiveType, ranges: readonly ValueRange[]): ValueRange {
   const nanCount = ranges.reduce((sum, range) => sum + range.nanCount, 0)
-  const candidates = columnOf(type, ranges.flatMap(({ least, greatest }) => (least === null || greatest === null ? [] : [least, greatest])))
+  const candidates = columnOf(
+    type,
+    ranges.flatMap(({ least, greatest }) => (least === null || greatest === null ? [] : [least, greatest])),
+  )
   return { ...rangeOf(candidates, 0, candidates.length), nanCount }
 }
 
