@@ -6,10 +6,12 @@ import { errorMessage, type Jobs, type JobKind, type WorkerRequest, type WorkerR
 /** The reader, with its WebAssembly, is loaded by the first job that reads: a thread that only writes does without. */
 let reader: typeof import('./decode.ts') | null = null
 
-parentPort!.on('message', async (request: WorkerRequest) => {
+parentPort!.on('message', (request: WorkerRequest) => void serve(request))
+
+async function serve(request: WorkerRequest): Promise<void> {
   const response = await answer(request)
   parentPort!.postMessage(response, response.ok ? transferList(response.result) : [])
-})
+}
 
 async function answer(request: WorkerRequest): Promise<WorkerResponse> {
   try {

@@ -166,6 +166,8 @@ function annotate(element: ThriftStruct, type: PrimitiveType): void {
     case 'decimal':
       element.setI32(SchemaElement.SCALE, type.scale).setI32(SchemaElement.PRECISION, type.precision)
       return set(union(LogicalType.DECIMAL, new ThriftStruct().setI32(1, type.scale).setI32(2, type.precision)), ConvertedType.DECIMAL)
+    default:
+      return
   }
 }
 
