@@ -89,6 +89,7 @@ export function unrefStream(stream: unknown): void {
 /** First lines of postmaster.pid: the server's process id, port and state. */
 export interface PostmasterState {
   readonly pid: number
+  /** It takes connections, as a primary or as a standby. */
   readonly isReady: boolean
 }
 
@@ -97,7 +98,7 @@ export async function readPostmaster(dataDir: string): Promise<PostmasterState |
   if (text === null) return null
   const lines = text.split('\n')
   const pid = Number(lines[0])
-  return Number.isInteger(pid) && pid > 0 ? { pid, isReady: lines[7]?.trim() === 'ready' } : null
+  return Number.isInteger(pid) && pid > 0 ? { pid, isReady: ['ready', 'standby'].includes(lines[7]?.trim() ?? '') } : null
 }
 
 /**
