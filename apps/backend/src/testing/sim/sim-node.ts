@@ -1,0 +1,142 @@
+import { isMoonlinkError, silentLogger, type ChangeStream, type Clock, type Lsn, type ObjectStore, type Random } from '@moonlink/core'
+import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
+import { FaultyObjectStore, seededFaults } from '@moonlink/object-store'
+import { defaultEngineLimits, Engine, type EngineLimits } from '@moonlink/table-engine'
+import { CrashingStore } from './crashing-store.ts'
+import { simParquet } from './sim-parquet.ts'
+import { simTables, tableNameOf, type SimSource } from './sim-source.ts'
+
+export const WAREHOUSE = 'file:///warehouse'
+
+export const simLimits: EngineLimits = {
+  ...defaultEngineLimits,
+  flushRows: 40,
+  flushIntervalMs: 400,
+  compaction: { ...defaultEngineLimits.compaction, minFiles: 3 },
+  expiry: { minSnapshots: 2, maxAgeMs: 2000, intervalMs: 700 },
+}
+
+export interface SimNodeOptions {
+  readonly source: SimSource
+  /** Survives the node. */
+  readonly store: ObjectStore
+  readonly indexDirectory: string
+  readonly clock: Clock
+  readonly random: Random
+  readonly seed: number
+  /** Share of writes to the store that fail, and as many that lose their answer or come late. */
+  readonly failing: number
+  /** The call of the store at which the node dies, and whether that call still has its effect. */
+  readonly crashAt: number
+  readonly crashesAfterEffect: boolean
+}
+
+/** One life of a node: engine, Iceberg tables, stream and acknowledgements, on a store that fails and at last kills it. */
+export class SimNode {
+  readonly engine: Engine
+  private readonly options: SimNodeOptions
+  private readonly crashing: CrashingStore
+  private readonly store: ObjectStore
+  private readonly stopped = new AbortController()
+  private stream: ChangeStream | null = null
+  private failure: unknown = null
+
+  constructor(options: SimNodeOptions) {
+    const { clock, failing, random, seed } = options
+    this.options = options
+    const plan = seededFaults({ seed, fail: failing, loseAnswer: failing, late: failing / 2, operations: ['put', 'putIfAbsent', 'delete'] })
+    this.crashing = new CrashingStore(options.store, options.crashAt, options.crashesAfterEffect)
+    this.store = new FaultyObjectStore({ inner: this.crashing, plan, clock })
+    this.engine = new Engine({ clock, random, logger: silentLogger, indexDirectory: options.indexDirectory, limits: simLimits })
+  }
+
+  /** True where the node runs, false where it died on the way. Throws what no node should. */
+  async start(): Promise<boolean> {
+    return this.orDead(async () => {
+      const { source } = this.options
+      this.engine.requireCatchUp(await source.currentLsn())
+      const missing: string[] = []
+      for (const [name, schema] of Object.entries(simTables)) {
+        const storage = await this.openStorage(name)
+        const mirror = await this.engine.addMirror({ table: tableNameOf(name), schema, storage, appendOnly: false })
+        if (mirror.committedLsn === null) missing.push(name)
+      }
+      if (missing.length > 0) {
+        const copy = await source.copy()
+        for (const name of missing) {
+          const mirror = this.engine.mirror(name)!
+          for await (const batch of copy.rows(tableNameOf(name))) await mirror.appendCopied(batch)
+          await mirror.finishCopy(copy.boundaryLsn)
+        }
+      }
+      this.stream = await source.open(this.engine.restartLsn(), this.stopped.signal)
+      void this.follow(this.stream).catch((error: unknown) => {
+        this.failure ??= error
+      })
+    })
+  }
+
+  /** Housekeeping, as the backend does it ten times a second. */
+  async tick(): Promise<void> {
+    this.throwFailure()
+    await this.engine.tick()
+    this.stream?.acknowledge(this.engine.acknowledgeableLsn())
+  }
+
+  /** Runs work of this node; false where the node died meanwhile. */
+  async orDead(work: () => Promise<void>): Promise<boolean> {
+    const outcome = await Promise.race([work().then(() => 'done' as const), this.crashing.crashed.then(() => 'dead' as const)]).catch(
+      (error: unknown) => {
+        // A store that fails keeps a node from starting, as from anything else; it is started again.
+        if (isMoonlinkError(error, 'retry')) return 'dead' as const
+        throw error
+      },
+    )
+    if (outcome === 'dead') this.kill()
+    return outcome === 'done'
+  }
+
+  kill(): void {
+    this.crashing.crash()
+    this.stopped.abort(new Error('killed'))
+  }
+
+  get isAlive(): boolean {
+    return !this.stopped.signal.aborted
+  }
+
+  onCrash(call: () => void): void {
+    void this.crashing.crashed.then(call)
+  }
+
+  throwFailure(): void {
+    if (this.failure !== null && this.isAlive) throw this.failure
+    for (const { state, reason, table } of this.engine.status())
+      if (state === 'failed' && this.isAlive) throw new Error(`${table.name} failed: ${reason}`)
+  }
+
+  private async openStorage(name: string) {
+    const { clock, random } = this.options
+    const catalog = new FileCatalog({ store: this.store, warehouse: WAREHOUSE, clock, random })
+    return openTableStorage({ table: tableNameOf(name), schema: simTables[name], catalog, store: this.store, parquet: simParquet, clock, random })
+  }
+
+  private async follow(stream: ChangeStream): Promise<void> {
+    for await (const event of stream) {
+      if (!this.isAlive) return
+      await this.engine.apply(event)
+    }
+  }
+}
+
+/** Every table is streaming and Iceberg has all that the source has. */
+export async function settle(node: SimNode, source: SimSource, clock: { advance(ms: number): void }): Promise<void> {
+  const lsn: Lsn = source.endLsn
+  // Simulated time flies while files are written in real time.
+  await node.engine.waitCommitted(lsn, 1e12).catch((error: Error) => {
+    const states = node.engine.status().map(({ table, state, reason, committedLsn }) => `${table.name} ${state} ${reason ?? ''} ${committedLsn}`)
+    throw new Error(`${error.message}: ${states.join('; ')}; applied ${node.engine.appliedLsn}`, { cause: error })
+  })
+  await node.tick()
+  clock.advance(1)
+}

@@ -1,0 +1,57 @@
+import { deserialize, serialize } from 'node:v8'
+import { conformBatch, gatherBatch, sliceBatch, type Column, type ColumnBatch, type Field, type RowsToWrite } from '@moonlink/core'
+import type { ParquetPort } from '@moonlink/iceberg-writer'
+
+interface Stored {
+  readonly rows: ColumnBatch
+  readonly rowIds: Float64Array | null
+  readonly lastUpdated: Float64Array | null
+}
+
+const SCAN_ROWS = 16
+
+/** The rows of a file that `simParquet` encoded. */
+export function decodeSimFile(bytes: Uint8Array): Stored {
+  const stored = deserialize(bytes) as Stored
+  return { ...stored, rows: { ...stored.rows, columns: stored.rows.columns.map(aligned) } }
+}
+
+/** In memory of its own: what `deserialize` gives lies anywhere. */
+function aligned(column: Column): Column {
+  return { ...column, values: column.values.slice(), children: column.children.map(aligned) }
+}
+
+/** Stands for Parquet in simulations: the same contract, in this thread, in microseconds. */
+export const simParquet: ParquetPort = {
+  async encode({ rows, rowIds, lastUpdated }: RowsToWrite) {
+    const stored: Stored = { rows: sliceBatch(rows, 0, rows.length), rowIds, lastUpdated }
+    const none = { columnSizes: {}, valueCounts: {}, nullCounts: {}, nanCounts: {}, lowerBounds: {}, upperBounds: {}, splitOffsets: [4] }
+    return { bytes: serialize(stored), recordCount: rows.length, metrics: none }
+  },
+  async *scan(source, { fields, lineage }) {
+    const { rows, rowIds, lastUpdated } = decodeSimFile(bytesOf(source))
+    const shown = conformBatch(rows, fields)
+    for (let firstRow = 0; firstRow < rows.length; firstRow += SCAN_ROWS) {
+      const to = Math.min(rows.length, firstRow + SCAN_ROWS)
+      const resolved = (stored: Float64Array | null, inherited: (row: number) => number) =>
+        Float64Array.from({ length: to - firstRow }, (_, index) => {
+          const kept = stored?.[firstRow + index] ?? -1
+          return kept >= 0 ? kept : inherited(firstRow + index)
+        })
+      yield {
+        firstRow,
+        rows: sliceBatch(shown, firstRow, to),
+        rowIds: lineage && resolved(rowIds, (row) => lineage.firstRowId + row),
+        lastUpdated: lineage && resolved(lastUpdated, () => lineage.dataSequenceNumber),
+      }
+    }
+  },
+  async fetch(source, positions: Uint32Array, fields: readonly Field[]) {
+    return gatherBatch(conformBatch(decodeSimFile(bytesOf(source)).rows, fields), positions)
+  },
+}
+
+function bytesOf(source: { readonly bytes: Uint8Array } | { readonly path: string }): Uint8Array {
+  if ('bytes' in source) return source.bytes
+  throw new Error('a simulation has no local files')
+}
