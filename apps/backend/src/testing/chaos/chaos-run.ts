@@ -200,7 +200,7 @@ export class ChaosRun {
   private append(writer: number): Promise<void> {
     return this.untilOver(async (client, round) => {
       const transaction = round * 2 + writer
-      const lists = [1 + (round % LISTS), 1 + ((round * 5 + writer + 1) % LISTS)].filter((list, at, all) => all.indexOf(list) === at).sort()
+      const lists = [1 + (round % LISTS), 1 + ((round * 5 + writer + 1) % LISTS)].filter((list, at, all) => all.indexOf(list) === at).sort((a, b) => a - b)
       const event = { transaction, lists, committedAtMs: null as number | null }
       this.appends.push(event)
       await client.query('BEGIN')
