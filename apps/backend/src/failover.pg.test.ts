@@ -73,7 +73,9 @@ test('a failover slot outlives the primary: the mirror goes on from the standby,
   const client = await connected(primary)
   await client.query(`SELECT pg_create_physical_replication_slot('standby', true)`)
   const standby = await startStandby(primary, client)
-  await client.query(`CREATE TABLE orders (id bigint PRIMARY KEY, note text); INSERT INTO orders SELECT i, 'note' FROM generate_series(1, 1000) i`)
+  await client.query(
+    `CREATE TABLE orders (id bigint PRIMARY KEY, note text); INSERT INTO orders SELECT i, 'note' FROM generate_series(1, 1000) i`,
+  )
 
   proxy = await TcpProxy.start(primary.port)
   const url = new URL(primary.connectionString)
@@ -87,7 +89,9 @@ test('a failover slot outlives the primary: the mirror goes on from the standby,
   await until('the slot on the standby', async () => {
     // A little traffic, so that the slot moves and the standby can keep what it needs.
     await client.query(`UPDATE orders SET note = note || '.' WHERE id = 1`)
-    const { rowCount } = await follower.query('SELECT FROM pg_replication_slots WHERE failover AND synced AND NOT temporary AND invalidation_reason IS NULL')
+    const { rowCount } = await follower.query(
+      'SELECT FROM pg_replication_slots WHERE failover AND synced AND NOT temporary AND invalidation_reason IS NULL',
+    )
     return rowCount === 1
   })
   await client.query(`INSERT INTO orders SELECT i, 'last words' FROM generate_series(2001, 2100) i`)
@@ -96,7 +100,9 @@ test('a failover slot outlives the primary: the mirror goes on from the standby,
   process.kill(primary.pid, 'SIGKILL')
   await follower.query('SELECT pg_promote(true, 30)')
   proxy.retarget(standby.port)
-  await follower.query(`UPDATE orders SET note = 'after' WHERE id % 5 = 0; DELETE FROM orders WHERE id = 2001; INSERT INTO orders VALUES (9999, 'new primary')`)
+  await follower.query(
+    `UPDATE orders SET note = 'after' WHERE id % 5 = 0; DELETE FROM orders WHERE id = 2001; INSERT INTO orders VALUES (9999, 'new primary')`,
+  )
   await until('the new primary', async () => {
     const [row] = await backend!.query(`SELECT count(*) FROM public.orders WHERE id = 9999`).catch(() => [[0]])
     return Number(row[0]) === 1

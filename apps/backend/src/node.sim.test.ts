@@ -126,7 +126,8 @@ class World {
       this.lastReadLsn = lease.lsn
       this.reads.latest++
     } else this.reads.past++
-    for (const name of tables) expect(await this.shown(lease.tables.get(name)!), `${name} at ${lease.lsn}`).toEqual(source.at(name, lease.lsn))
+    for (const name of tables)
+      expect(await this.shown(lease.tables.get(name)!), `${name} at ${lease.lsn}`).toEqual(source.at(name, lease.lsn))
     lease.release()
   }
 
@@ -198,28 +199,32 @@ function rowsOf(batch: TablePlan['memory'][number]['rows'], count: number, dead:
   return texts
 }
 
-test(`${runs} nodes that crash at any call of the store lose and repeat nothing (first seed ${firstSeed})`, { timeout: 600_000 }, async () => {
-  const totals = { crashes: 0, latest: 0, past: 0 }
-  for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
-    const world = new World(seed)
-    try {
-      const steps = 40 + world.int(80)
-      for (let step = 0; step < steps; step++) await world.step()
-      await world.finish()
-    } catch (error) {
-      throw new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error })
-    } finally {
-      world.dispose()
+test(
+  `${runs} nodes that crash at any call of the store lose and repeat nothing (first seed ${firstSeed})`,
+  { timeout: 600_000 },
+  async () => {
+    const totals = { crashes: 0, latest: 0, past: 0 }
+    for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
+      const world = new World(seed)
+      try {
+        const steps = 40 + world.int(80)
+        for (let step = 0; step < steps; step++) await world.step()
+        await world.finish()
+      } catch (error) {
+        throw new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error })
+      } finally {
+        world.dispose()
+      }
+      totals.crashes += world.crashes
+      totals.latest += world.reads.latest
+      totals.past += world.reads.past
     }
-    totals.crashes += world.crashes
-    totals.latest += world.reads.latest
-    totals.past += world.reads.past
-  }
-  // Runs in which nothing happened would prove nothing.
-  expect(totals.crashes).toBeGreaterThan(runs / 2)
-  expect(totals.latest).toBeGreaterThan(runs)
-  expect(totals.past).toBeGreaterThan(runs)
-})
+    // Runs in which nothing happened would prove nothing.
+    expect(totals.crashes).toBeGreaterThan(runs / 2)
+    expect(totals.latest).toBeGreaterThan(runs)
+    expect(totals.past).toBeGreaterThan(runs)
+  },
+)
 
 function mulberry32(seed: number): () => number {
   let state = seed

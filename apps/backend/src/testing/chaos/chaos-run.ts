@@ -109,7 +109,15 @@ export class ChaosRun {
   }
 
   private async fault(): Promise<void> {
-    const kinds = ['kill the backend', 'stop the backend in order', 'kill Postgres', 'cut connections', 'stall connections', 'freeze the backend', 'fill the disk']
+    const kinds = [
+      'kill the backend',
+      'stop the backend in order',
+      'kill Postgres',
+      'cut connections',
+      'stall connections',
+      'freeze the backend',
+      'fill the disk',
+    ]
     const kind = kinds[Math.floor(this.random() * kinds.length)]
     if (kind === 'fill the disk' && !this.hasOwnDisk) return
     this.faults[kind] = (this.faults[kind] ?? 0) + 1
@@ -163,7 +171,12 @@ export class ChaosRun {
     url.port = String(this.proxy.port)
     this.backend = await BackendProcess.start(
       ['--source', url.href, '--state-dir', join(this.options.directory, 'state'), '--warehouse', join(this.warehouse, 'tables')],
-      { MOONLINK_FLUSH_INTERVAL_MS: '500', MOONLINK_COMPACTION_MIN_FILES: '3', MOONLINK_EXPIRY_INTERVAL_MS: '2000', MOONLINK_EXPIRY_MAX_AGE_MS: '5000' },
+      {
+        MOONLINK_FLUSH_INTERVAL_MS: '500',
+        MOONLINK_COMPACTION_MIN_FILES: '3',
+        MOONLINK_EXPIRY_INTERVAL_MS: '2000',
+        MOONLINK_EXPIRY_MAX_AGE_MS: '5000',
+      },
     )
   }
 
@@ -180,7 +193,7 @@ export class ChaosRun {
 
   /** Transactions until the run is over; one that fails is given up, with its connection. */
   private async untilOver(transact: (client: Client, round: number) => Promise<void>): Promise<void> {
-    for (let round = 0; !this.isOver; ) {
+    for (let round = 0; !this.isOver;) {
       try {
         await this.withClient(async (client) => {
           for (; !this.isOver; round++) {
@@ -200,7 +213,9 @@ export class ChaosRun {
   private append(writer: number): Promise<void> {
     return this.untilOver(async (client, round) => {
       const transaction = round * 2 + writer
-      const lists = [1 + (round % LISTS), 1 + ((round * 5 + writer + 1) % LISTS)].filter((list, at, all) => all.indexOf(list) === at).sort((a, b) => a - b)
+      const lists = [1 + (round % LISTS), 1 + ((round * 5 + writer + 1) % LISTS)]
+        .filter((list, at, all) => all.indexOf(list) === at)
+        .sort((a, b) => a - b)
       const event = { transaction, lists, committedAtMs: null as number | null }
       this.appends.push(event)
       await client.query('BEGIN')
@@ -214,9 +229,13 @@ export class ChaosRun {
     const big = `(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 100))`
     return this.untilOver(async (client, round) => {
       await client.query('BEGIN')
-      await client.query(`INSERT INTO items (name, big, amount) SELECT 'n' || g, CASE WHEN g % 3 = 0 THEN ${big} END, g / 3.0 FROM generate_series(1, 20) g`)
+      await client.query(
+        `INSERT INTO items (name, big, amount) SELECT 'n' || g, CASE WHEN g % 3 = 0 THEN ${big} END, g / 3.0 FROM generate_series(1, 20) g`,
+      )
       await client.query(`UPDATE items SET amount = amount + 1 WHERE id % 37 = ${round % 37}`)
-      await client.query(`UPDATE items SET id = id + 1000000000 WHERE id IN (SELECT id FROM items WHERE id < 1000000000 ORDER BY id DESC LIMIT 1)`)
+      await client.query(
+        `UPDATE items SET id = id + 1000000000 WHERE id IN (SELECT id FROM items WHERE id < 1000000000 ORDER BY id DESC LIMIT 1)`,
+      )
       await client.query(`DELETE FROM items WHERE id IN (SELECT id FROM items ORDER BY id LIMIT ${round % 17})`)
       await client.query(`INSERT INTO bag SELECT g % 5, 'b' FROM generate_series(1, 10) g`)
       await client.query(`DELETE FROM bag WHERE ctid IN (SELECT ctid FROM bag WHERE n = ${round % 5} LIMIT 8)`)
@@ -230,7 +249,11 @@ export class ChaosRun {
       const startedAtMs = Date.now()
       try {
         const rows = await this.backend!.query('SELECT k, v FROM public.lists')
-        this.reads.push({ startedAtMs, endedAtMs: Date.now(), lists: new Map(rows.map(([k, v]) => [Number(k), (v as number[]).map(Number)])) })
+        this.reads.push({
+          startedAtMs,
+          endedAtMs: Date.now(),
+          lists: new Map(rows.map(([k, v]) => [Number(k), (v as number[]).map(Number)])),
+        })
       } catch {
         // Down, or not caught up yet.
       }

@@ -1,7 +1,11 @@
 import { expect, test } from 'vitest'
 import { checkHistory, type AppendEvent, type ReadEvent } from './history.ts'
 
-const append = (transaction: number, lists: number[], committedAtMs: number | null = transaction): AppendEvent => ({ transaction, lists, committedAtMs })
+const append = (transaction: number, lists: number[], committedAtMs: number | null = transaction): AppendEvent => ({
+  transaction,
+  lists,
+  committedAtMs,
+})
 const read = (startedAtMs: number, lists: Record<number, number[]>): ReadEvent => ({
   startedAtMs,
   endedAtMs: startedAtMs + 1,
@@ -14,7 +18,9 @@ const final = new Map([
 const appends = [append(1, [1, 2]), append(2, [1]), append(3, [1, 2])]
 
 test('a history of states in order is right', () => {
-  expect(checkHistory(appends, [read(10, { 1: [], 2: [] }), read(20, { 1: [1, 2], 2: [1] }), read(30, { 1: [1, 2, 3], 2: [1, 3] })], final)).toEqual([])
+  expect(
+    checkHistory(appends, [read(10, { 1: [], 2: [] }), read(20, { 1: [1, 2], 2: [1] }), read(30, { 1: [1, 2, 3], 2: [1, 3] })], final),
+  ).toEqual([])
 })
 
 test.each([

@@ -17,7 +17,11 @@ export interface ReadEvent {
  * through, and later reads must show later states. Returns what is wrong, nothing where all is well. `final` is what the source holds in the end, which gives each
  * list's version order.
  */
-export function checkHistory(appends: readonly AppendEvent[], reads: readonly ReadEvent[], final: ReadonlyMap<number, readonly number[]>): string[] {
+export function checkHistory(
+  appends: readonly AppendEvent[],
+  reads: readonly ReadEvent[],
+  final: ReadonlyMap<number, readonly number[]>,
+): string[] {
   const wrong: string[] = []
   const listsOf = new Map(appends.map(({ transaction, lists }) => [transaction, lists]))
   for (const [list, values] of final) if (new Set(values).size !== values.length) wrong.push(`list ${list} holds a value twice in the end`)
@@ -30,10 +34,13 @@ export function checkHistory(appends: readonly AppendEvent[], reads: readonly Re
   for (const [index, read] of reads.entries()) {
     for (const [list, values] of read.lists) {
       const order = final.get(list) ?? []
-      if (values.some((value, at) => order[at] !== value)) wrong.push(`read ${index}: list ${list} is no state that the source had: ${values.join(' ')}`)
+      if (values.some((value, at) => order[at] !== value))
+        wrong.push(`read ${index}: list ${list} is no state that the source had: ${values.join(' ')}`)
     }
     for (const transaction of seen[index]) {
-      const lacking = (listsOf.get(transaction) ?? []).filter((list) => read.lists.has(list) && !read.lists.get(list)!.includes(transaction))
+      const lacking = (listsOf.get(transaction) ?? []).filter(
+        (list) => read.lists.has(list) && !read.lists.get(list)!.includes(transaction),
+      )
       if (lacking.length > 0) wrong.push(`read ${index} shows transaction ${transaction} in part: not in list ${lacking.join(', ')}`)
     }
   }

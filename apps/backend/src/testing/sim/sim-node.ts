@@ -118,7 +118,15 @@ export class SimNode {
   private async openStorage(name: string) {
     const { clock, random } = this.options
     const catalog = new FileCatalog({ store: this.store, warehouse: WAREHOUSE, clock, random })
-    return openTableStorage({ table: tableNameOf(name), schema: simTables[name], catalog, store: this.store, parquet: simParquet, clock, random })
+    return openTableStorage({
+      table: tableNameOf(name),
+      schema: simTables[name],
+      catalog,
+      store: this.store,
+      parquet: simParquet,
+      clock,
+      random,
+    })
   }
 
   private async follow(stream: ChangeStream): Promise<void> {
@@ -134,7 +142,9 @@ export async function settle(node: SimNode, source: SimSource, clock: { advance(
   const lsn: Lsn = source.endLsn
   // Simulated time flies while files are written in real time.
   await node.engine.waitCommitted(lsn, 1e12).catch((error: Error) => {
-    const states = node.engine.status().map(({ table, state, reason, committedLsn }) => `${table.name} ${state} ${reason ?? ''} ${committedLsn}`)
+    const states = node.engine
+      .status()
+      .map(({ table, state, reason, committedLsn }) => `${table.name} ${state} ${reason ?? ''} ${committedLsn}`)
     throw new Error(`${error.message}: ${states.join('; ')}; applied ${node.engine.appliedLsn}`, { cause: error })
   })
   await node.tick()

@@ -210,6 +210,9 @@ function changeBatch(name: string, schema: TableSchema, changes: readonly SimCha
     appendRow(old, change.old!)
     return change.kind === 'update' ? ChangeOp.updateOld : ChangeOp.delete
   })
-  const marks = endLsn === null ? { endLsns: [], changeCounts: [], commitTimesMs: [] } : { endLsns: [endLsn], changeCounts: [ops.length], commitTimesMs: [0] }
+  const marks =
+    endLsn === null
+      ? { endLsns: [], changeCounts: [], commitTimesMs: [] }
+      : { endLsns: [endLsn], changeCounts: [ops.length], commitTimesMs: [0] }
   return { table: tableNameOf(name), ops: Uint8Array.from(ops), rows: rows.view(), old: old.view(), unchanged: [], marks }
 }
