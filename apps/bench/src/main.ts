@@ -11,6 +11,8 @@ const all: Record<string, (context: scenarios.BenchContext) => Promise<Measureme
   big: scenarios.bigTransaction,
   small: scenarios.oneRowTransactions,
   updates: scenarios.randomUpdates,
+  wide: scenarios.wideRows,
+  toast: scenarios.toastUpdates,
   freshness: scenarios.freshness,
   union: scenarios.unionRead,
 }

@@ -201,6 +201,66 @@ export function randomUpdates(context: BenchContext): Promise<Measurement> {
   })
 }
 
+const WIDE_KINDS: readonly (readonly [type: string, value: (k: number) => string])[] = [
+  ['int', (k) => `(i + ${k})::int`],
+  ['bigint', (k) => `i * ${k + 1}`],
+  ['float8', (k) => `i / ${k + 3}.0`],
+  ['text', (k) => `'value ' || (i + ${k})`],
+  ['timestamptz', () => `timestamptz '2026-01-01' + i * interval '1 second'`],
+  ['boolean', (k) => `i % ${(k % 7) + 2} = 0`],
+  ['numeric(18,2)', () => `(i % 100000) / 100.0`],
+  ['date', () => `date '2026-01-01' + (i % 1000)::int`],
+]
+const WIDE = Array.from({ length: 199 }, (_, k) => ({ name: `c${k}`, k, kind: WIDE_KINDS[k % WIDE_KINDS.length] }))
+
+/** Rows of 200 columns, a fifth of them often null: inserted, then half of them updated. */
+export function wideRows(context: BenchContext): Promise<Measurement> {
+  const rows = Math.round(60_000 * context.scale)
+  const values = WIDE.map(({ k, kind: [, value] }) => (k % 5 === 4 ? `CASE WHEN i % 3 > 0 THEN ${value(k)} END` : value(k)))
+  return backlog(context, {
+    name: 'rows of 200 columns',
+    database: 'bench_wide',
+    mark: '>= 0.8',
+    columns: `id bigint PRIMARY KEY, ${WIDE.map(({ name, kind: [type] }) => `${name} ${type}`).join(', ')}`,
+    prepare: '',
+    load: async (client) => {
+      const step = Math.max(1, Math.round(rows / 20))
+      for (let from = 1; from <= rows; from += step) {
+        await client.query(
+          `INSERT INTO t SELECT i, ${values.join(', ')} FROM generate_series(${from}::bigint, ${Math.min(rows, from + step - 1)}) i`,
+        )
+      }
+      const { rowCount } = await client.query(`UPDATE t SET c0 = c0 + 1, c3 = 'changed' WHERE id % 2 = 0`)
+      return rows + (rowCount ?? 0)
+    },
+  })
+}
+
+/** Updates of a counter beside 8 KB of text that does not change and so is not sent. */
+export function toastUpdates(context: BenchContext): Promise<Measurement> {
+  const size = Math.round(10_000 * context.scale)
+  const changes = Math.round(100_000 * context.scale)
+  return backlog(context, {
+    name: 'updates beside unchanged TOAST',
+    database: 'bench_toast',
+    mark: '>= 0.5',
+    columns: 'id bigint PRIMARY KEY, n int NOT NULL, body text',
+    prepare: `ALTER TABLE t ALTER body SET STORAGE EXTERNAL;
+      INSERT INTO t SELECT i, 0, (SELECT string_agg(md5((i * 1000 + k)::text), '') FROM generate_series(1, 250) k) FROM generate_series(1, ${size}) i`,
+    load: async (client) => {
+      await client.query('SELECT setseed(0.5)')
+      let made = 0
+      while (made < changes) {
+        const updated = await client.query(
+          `UPDATE t SET n = n + 1 WHERE id IN (SELECT DISTINCT 1 + floor(random() * ${size})::bigint FROM generate_series(1, 100))`,
+        )
+        made += updated.rowCount ?? 0
+      }
+      return made
+    },
+  })
+}
+
 /** From the return of COMMIT to a query that shows the row, idle and beside a steady load. */
 export async function freshness(context: BenchContext): Promise<Measurement[]> {
   const { url, client } = await freshDatabase(context, 'bench_fresh')
