@@ -1,8 +1,19 @@
-import { BatchBuilder, type ColumnBatch, type Field, type Lsn } from '@moonlink/core'
+import { assert, BatchBuilder, type Column, type ColumnBatch, type ColumnBuilder, type Field, type Lsn } from '@moonlink/core'
 import { CommitMarkList } from './commit-marks.ts'
 
 /** No `_row_id` is kept for the row: it gets a new one when it is first written to Iceberg. */
 export const NO_ROW_ID = -1
+
+/** Cells of a batch whose values lie elsewhere. Parallel arrays, one entry a cell, rows ascending. */
+export interface FilledCells {
+  /** Index of the column. */
+  readonly column: number
+  /** Rows of the batch. */
+  readonly rows: Uint32Array
+  /** The column that has the value; null where that is an earlier row of the buffer appended to, of the same batch too. */
+  readonly sources: readonly (Column | null)[]
+  readonly sourceRows: readonly number[]
+}
 
 /**
  * Rows in commit order, in Arrow's layout, with the LSNs at which they become visible.
@@ -55,6 +66,17 @@ export class RowBuffer {
     return first
   }
 
+  /** Appends a whole batch, some of whose cells are taken from elsewhere: each value is copied once. Returns the first one's row number. */
+  appendFilled(batch: ColumnBatch, filled: readonly FilledCells[]): number {
+    const first = this.builder.length
+    for (let index = 0; index < this.fields.length; index++) {
+      const cells = filled.find(({ column }) => column === index)
+      if (cells === undefined) this.builder.builders[index].appendRange(batch.columns[index], 0, batch.length)
+      else appendFilledColumn(this.builder.builders[index], batch.columns[index], cells)
+    }
+    return first
+  }
+
   /** The first `rowCount` rows become visible at `endLsn`, those before the previous mark excepted. */
   mark(endLsn: Lsn, rowCount = this.rowCount): void {
     this.marks.push(endLsn, rowCount)
@@ -86,4 +108,17 @@ export class RowBuffer {
   get hasRowIds(): boolean {
     return this.ids !== null
   }
+}
+
+function appendFilledColumn(builder: ColumnBuilder, own: Column, { rows, sources, sourceRows }: FilledCells): void {
+  let copied = 0
+  for (let cell = 0; cell < rows.length; cell++) {
+    builder.appendRange(own, copied, rows[cell])
+    copied = rows[cell] + 1
+    const source = sources[cell] ?? builder.view()
+    const row = sourceRows[cell]
+    assert(row < source.length, 'a cell is filled from a row that exists', { row, length: source.length })
+    builder.appendRange(source, row, row + 1)
+  }
+  builder.appendRange(own, copied, own.length)
 }

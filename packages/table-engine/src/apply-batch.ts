@@ -1,6 +1,6 @@
 import { assert, ChangeOp, formatTableName, MoonlinkError, selectFields, type ChangeBatch, type ColumnBatch } from '@moonlink/core'
 import type { KeyHashes } from '@moonlink/pk-index'
-import { fillUnchanged, type Predecessors } from './fill-unchanged.ts'
+import { findUnchanged, type Predecessors } from './fill-unchanged.ts'
 import type { MirrorState } from './mirror-state.ts'
 import { MemoryLookup } from './memory-lookup.ts'
 import { lookUpSealed } from './sealed-lookup.ts'
@@ -133,8 +133,8 @@ class ChangeApplier {
     if (this.predecessors === null) this.segment.buffer.append(this.batch.rows)
     this.walk()
     if (this.predecessors !== null) {
-      const filled = await fillUnchanged(this.state, this.batch, this.predecessors, this.segment, this.first)
-      this.segment.buffer.append(filled)
+      const filled = await findUnchanged(this.state, this.batch, this.predecessors, this.segment)
+      this.segment.buffer.appendFilled(this.batch.rows, filled)
       this.markRows()
     }
     noteMarks(this.state, this.batch)

@@ -80,7 +80,7 @@ describe('transactions', () => {
   })
 
   it('gives ended transactions and a watermark while another is open, and keeps that for later', () => {
-    const { feed, decoder } = decoderOf([orders, lines], { openTransactionBytes: 1000 })
+    const { feed, decoder } = decoderOf([orders, lines], { openTransactionBytes: 10_000 })
     const cents = binary(numeric(1n, 2))
     const first = feed(
       begin(1n),
@@ -264,6 +264,14 @@ describe('identity', () => {
 })
 
 describe('unchanged TOAST values', () => {
+  it('count as the room that they will take at least', () => {
+    const { feed, decoder } = decoderOf([orders])
+    feed(begin(1n), ordersRelation)
+    const before = decoder.bytesBuffered
+    feed(update(5, [binary(i32(2)), unchanged, unchanged]))
+    expect(decoder.bytesBuffered - before).toBeGreaterThan(4000)
+  })
+
   it('are named by cell', () => {
     const { feed } = decoderOf([orders])
     const cents = binary(numeric(1n, 2))

@@ -52,6 +52,7 @@ interface RelationState {
 
 const DEFAULT_OPEN_TRANSACTION_BYTES = 1024 * 1024
 const WAL_HEADER_BYTES = 25
+const UNCHANGED_BYTES = 2048
 const KEEPALIVE_BYTES = 18
 
 /**
@@ -123,7 +124,7 @@ export class PgoutputDecoder {
     return this.endedRows + this.openRows
   }
 
-  /** Bytes of the messages that the held changes came in. */
+  /** Bytes of the messages that the held changes came in, and for each value left out the least that it will take. */
   get bytesBuffered(): number {
     return this.endedBytes + this.openBytes
   }
@@ -319,7 +320,8 @@ export class PgoutputDecoder {
       return this.refuse(relation, rows, payload, error)
     }
     this.openRows++
-    this.openBytes += payload.length
+    // The values left out will take room, at least what Postgres takes for large.
+    this.openBytes += payload.length + rows.unchangedInRow * UNCHANGED_BYTES
     if (!relation.table.isDirty) this.makeDirty(relation.table)
   }
 

@@ -79,7 +79,8 @@ export class RowDecoder {
   private readonly tableName: string
   /** The buffers that the plans' builders belong to. */
   private bound: ChangeBuffers | null = null
-  private unchangedInRow = 0
+  /** Cells that the last row did not bring. */
+  unchangedInRow = 0
   private isAppendingOld = false
   /** Kind, start and end of each cell of an old tuple and of the new one beside it. */
   private readonly oldCells: Int32Array
