@@ -86,31 +86,37 @@ test('the Arrow stream holds the same values', () => {
 test('cells are filled in from other columns, from earlier rows, and from rows of the same batch', () => {
   const values = (count: number) => fc.array(fc.nat(100), { minLength: count, maxLength: count })
   fc.assert(
-    fc.property(values(5), values(12), values(7), fc.array(fc.nat(2), { minLength: 12, maxLength: 12 }), (before, own, elsewhere, kinds) => {
-      const buffer = new RowBuffer(fields)
-      buffer.append(batchOf(before))
-      const other = batchOf(elsewhere)
-      const expected = [...before, ...own]
-      const filledRows = kinds.flatMap((kind, row) => (kind > 0 ? [row] : []))
-      const sourceRows = filledRows.map((row) => (kinds[row] === 1 ? own[row] % elsewhere.length : own[row] % (before.length + row)))
-      filledRows.forEach((row, cell) => {
-        expected[before.length + row] = kinds[row] === 1 ? elsewhere[sourceRows[cell]] : expected[sourceRows[cell]]
-      })
-      const cells = (column: number) => ({
-        column,
-        rows: Uint32Array.from(filledRows),
-        sources: filledRows.map((row) => (kinds[row] === 1 ? other.columns[column] : null)),
-        sourceRows,
-      })
-      expect(buffer.appendFilled(batchOf(own), [cells(1), cells(3), cells(4)])).toBe(before.length)
-      const seen = buffer.view()
-      const wanted = batchOf(expected)
-      for (const column of [1, 3, 4]) {
-        for (let row = 0; row < expected.length; row++) {
-          expect(valueAt(seen.columns[column], row)).toEqual(valueAt(wanted.columns[column], row))
+    fc.property(
+      values(5),
+      values(12),
+      values(7),
+      fc.array(fc.nat(2), { minLength: 12, maxLength: 12 }),
+      (before, own, elsewhere, kinds) => {
+        const buffer = new RowBuffer(fields)
+        buffer.append(batchOf(before))
+        const other = batchOf(elsewhere)
+        const expected = [...before, ...own]
+        const filledRows = kinds.flatMap((kind, row) => (kind > 0 ? [row] : []))
+        const sourceRows = filledRows.map((row) => (kinds[row] === 1 ? own[row] % elsewhere.length : own[row] % (before.length + row)))
+        filledRows.forEach((row, cell) => {
+          expected[before.length + row] = kinds[row] === 1 ? elsewhere[sourceRows[cell]] : expected[sourceRows[cell]]
+        })
+        const cells = (column: number) => ({
+          column,
+          rows: Uint32Array.from(filledRows),
+          sources: filledRows.map((row) => (kinds[row] === 1 ? other.columns[column] : null)),
+          sourceRows,
+        })
+        expect(buffer.appendFilled(batchOf(own), [cells(1), cells(3), cells(4)])).toBe(before.length)
+        const seen = buffer.view()
+        const wanted = batchOf(expected)
+        for (const column of [1, 3, 4]) {
+          for (let row = 0; row < expected.length; row++) {
+            expect(valueAt(seen.columns[column], row)).toEqual(valueAt(wanted.columns[column], row))
+          }
         }
-      }
-      expect(Array.from(own, (_, row) => valueAt(seen.columns[0], before.length + row))).toEqual(own)
-    }),
+        expect(Array.from(own, (_, row) => valueAt(seen.columns[0], before.length + row))).toEqual(own)
+      },
+    ),
   )
 })
