@@ -3,7 +3,7 @@ import type { DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
 import type { FileScan, TablePlan } from '@moonlink/union-read'
 import { DeletesTable } from './deletes-table.ts'
 import type { LiveMask } from './live-mask.ts'
-import { LiveMasks, type MaskBudget } from './live-masks.ts'
+import type { LiveMasks } from './live-masks.ts'
 import { NATIVE_DATABASE } from './open-duckdb.ts'
 import { quoteName } from './sql-text.ts'
 import { Mutex } from './mutex.ts'
@@ -43,11 +43,11 @@ export class IncarnationCache {
   private connection: DuckDBConnection | null = null
   private asked = 0
 
-  constructor(instance: DuckDBInstance, newName: (kind: string) => string, nowMs: () => number, budget: MaskBudget) {
+  constructor(instance: DuckDBInstance, newName: (kind: string) => string, nowMs: () => number, masks: LiveMasks) {
     this.instance = instance
     this.newName = newName
     this.nowMs = nowMs
-    this.masks = new LiveMasks(budget)
+    this.masks = masks
   }
 
   /** Holds nothing, and nobody is about to make it hold something. */

@@ -11,17 +11,33 @@ const SLICE_ROWS = 64 * CHUNK_ROWS
 export const GROUP_ROWS = 122_880
 export const GROUP_BYTES = 512 * 1024
 
+export interface MaskContent {
+  readonly segment: SegmentId
+  /** A 1 or 0 for each row of the file. */
+  readonly live: Uint8Array<ArrayBuffer>
+  readonly fromSeq: number
+  readonly toSeq: number
+}
+
 /** What the mask of a file of so many rows takes of DuckDB's memory. */
 export function maskBytes(rowCount: number): number {
   return Math.ceil(rowCount / GROUP_ROWS) * GROUP_BYTES
 }
 
+/** The rows `[fromRow, toRow)` of a file's mask: a native table of one boolean column, `live`, in the file's order. */
+export interface MaskPart {
+  readonly name: string
+  readonly fromRow: number
+  readonly toRow: number
+  readonly isLast: boolean
+}
+
 /**
- * Which rows of one file live, as a native table (`live`) with one row for each row of the file, in the file's order. It is what
- * plans with an `endSeq` from `fromSeq` to `toSeq` show, and never changes.
+ * Which rows of one file live. It is what plans with an `endSeq` from `fromSeq` to `toSeq` show, and never changes. A part is read by
+ * one thread.
  */
 export class LiveMask {
-  readonly name: string
+  readonly parts: readonly MaskPart[]
   readonly segment: SegmentId
   readonly byteSize: number
   readonly fromSeq: number
@@ -31,25 +47,20 @@ export class LiveMask {
   lastUsedMs = 0
   private readonly connection: DuckDBConnection
 
-  private constructor(connection: DuckDBConnection, name: string, segment: SegmentId, rowCount: number, fromSeq: number, toSeq: number) {
+  private constructor(connection: DuckDBConnection, parts: readonly MaskPart[], { segment, live, fromSeq, toSeq }: MaskContent) {
     this.connection = connection
-    this.name = name
+    this.parts = parts
     this.segment = segment
-    this.byteSize = maskBytes(rowCount)
+    this.byteSize = maskBytes(live.length)
     this.fromSeq = fromSeq
     this.toSeq = toSeq
   }
 
-  /** `live` has a 1 or 0 for each row. */
-  static async create(
-    connection: DuckDBConnection,
-    name: string,
-    { segment, live, fromSeq, toSeq }: { segment: SegmentId; live: Uint8Array<ArrayBuffer>; fromSeq: number; toSeq: number },
-  ): Promise<LiveMask> {
-    const mask = new LiveMask(connection, name, segment, live.length, fromSeq, toSeq)
-    await connection.run(`CREATE TABLE ${name} (live BOOLEAN)`)
+  static async create(connection: DuckDBConnection, newName: () => string, partCount: number, content: MaskContent): Promise<LiveMask> {
+    const parts = partsOf(content.live.length, partCount).map((part) => ({ name: newName(), ...part }))
+    const mask = new LiveMask(connection, parts, content)
     try {
-      await mask.append(live)
+      for (const part of parts) await mask.fill(part, content.live)
     } catch (error) {
       await mask.drop()
       throw error
@@ -58,24 +69,36 @@ export class LiveMask {
   }
 
   async drop(): Promise<void> {
-    await this.connection.run(`DROP TABLE IF EXISTS ${this.name}`)
+    for (const { name } of this.parts) await this.connection.run(`DROP TABLE IF EXISTS ${name}`)
   }
 
-  private async append(live: Uint8Array<ArrayBuffer>): Promise<void> {
-    const appender = await this.connection.createAppender(this.name)
+  private async fill({ name, fromRow, toRow }: MaskPart, live: Uint8Array<ArrayBuffer>): Promise<void> {
+    await this.connection.run(`CREATE TABLE ${name} (live BOOLEAN)`)
+    const appender = await this.connection.createAppender(name)
     const chunk = DuckDBDataChunk.create([BOOLEAN])
     try {
-      for (let from = 0; from < live.length; from += CHUNK_ROWS) {
-        const count = Math.min(CHUNK_ROWS, live.length - from)
+      for (let from = fromRow; from < toRow; from += CHUNK_ROWS) {
+        const count = Math.min(CHUNK_ROWS, toRow - from)
         chunk.reset()
         chunk.rowCount = count
         const vector = duckdb.data_chunk_get_vector(chunk.chunk, 0)
         duckdb.copy_data_to_vector(vector, 0, live.buffer, live.byteOffset + from, count)
         appender.appendDataChunk(chunk)
-        if ((from + count) % SLICE_ROWS === 0) await setImmediate()
+        if ((from - fromRow + count) % SLICE_ROWS === 0) await setImmediate()
       }
     } finally {
       appender.closeSync()
     }
   }
+}
+
+/** About equal parts of whole row groups, of the size that DuckDB and our files have, so that both sides' chunks lie alike. */
+function partsOf(rowCount: number, partCount: number): Omit<MaskPart, 'name'>[] {
+  const size = Math.ceil(rowCount / GROUP_ROWS / partCount) * GROUP_ROWS
+  const parts = []
+  for (let fromRow = 0; fromRow < rowCount; fromRow += size) {
+    const toRow = Math.min(rowCount, fromRow + size)
+    parts.push({ fromRow, toRow, isLast: toRow === rowCount })
+  }
+  return parts
 }

@@ -2,7 +2,7 @@ import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api'
 import { liveRows, type FileScan, type TablePlan } from '@moonlink/union-read'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { GROUP_BYTES } from './live-mask.ts'
+import { GROUP_BYTES, type LiveMask } from './live-mask.ts'
 import { LiveMasks, MaskBudget } from './live-masks.ts'
 
 let instance: DuckDBInstance
@@ -61,9 +61,14 @@ function scans(segments: readonly number[], recordCount = ROWS): FileScan[] {
   return segments.map((segment) => ({ segment, path: '', sizeBytes: 1, recordCount, hasDeletes: true }))
 }
 
-async function liveIn(table: string): Promise<number[]> {
-  const read = await connection.runAndReadAll(`SELECT live::INTEGER FROM ${table} ORDER BY rowid`)
-  return read.getRows().map(([live]) => live as number)
+async function liveIn(mask: LiveMask): Promise<number[]> {
+  const live: number[] = []
+  for (const { name, fromRow, toRow } of mask.parts) {
+    const read = await connection.runAndReadAll(`SELECT live::INTEGER FROM ${name} ORDER BY rowid`)
+    expect([fromRow, toRow]).toEqual([live.length, live.length + read.currentRowCount])
+    live.push(...read.getRows().map(([value]) => value as number))
+  }
+  return live
 }
 
 describe('live masks', () => {
@@ -78,8 +83,8 @@ describe('live masks', () => {
     await fc.assert(
       fc.asyncProperty(logs, plans, moved, async (log, asked, along) => {
         const budget = new MaskBudget(100 * GROUP_BYTES)
-        const masks = new LiveMasks(budget)
-        const kept: { table: string; live: number[] }[] = []
+        const masks = new LiveMasks(budget, 2)
+        const kept: { mask: LiveMask; live: number[] }[] = []
         for (const { first, length, segments, keeps, sweeps } of asked) {
           const plan = planOf(log, first, Math.min(log.length, first + length), along)
           const found = await masks.of(plan, scans(segments), connection, newName)
@@ -90,14 +95,14 @@ describe('live masks', () => {
           expect([...found.keys()].toSorted((a, b) => a - b)).toEqual(segments)
           for (const [segment, mask] of found) {
             const live = [...expected.get(segment)!]
-            expect(await liveIn(mask.name)).toEqual(live)
+            expect(await liveIn(mask)).toEqual(live)
             if (!keeps) continue
             mask.users++
-            kept.push({ table: mask.name, live })
+            kept.push({ mask, live })
           }
           if (sweeps) await masks.sweep(1)
         }
-        for (const { table, live } of kept) expect(await liveIn(table)).toEqual(live)
+        for (const { mask, live } of kept) expect(await liveIn(mask)).toEqual(live)
         masks.forget()
         expect(budget.usedBytes).toBe(0)
       }),
@@ -106,19 +111,36 @@ describe('live masks', () => {
   }, 60_000)
 
   test('stay as they are while no row of their file dies, and are replaced when one does', async () => {
-    const masks = new LiveMasks(new MaskBudget(100 * GROUP_BYTES))
+    const masks = new LiveMasks(new MaskBudget(100 * GROUP_BYTES), 2)
     const log = [1, 2, 1, 2, 2, 2, 1].map((segment, row) => ({ segment, row }))
     const names = []
     for (const endSeq of [2, 3, 4, 6, 7, 5])
-      names.push((await masks.of(planOf(log, 0, endSeq), scans([1]), connection, newName)).get(1)!.name)
+      names.push((await masks.of(planOf(log, 0, endSeq), scans([1]), connection, newName)).get(1)!)
     const [two, three, four, six, seven, five] = names
     expect([four, six]).toEqual([three, three])
     expect(new Set([two, three, seven, five]).size).toBe(4)
   })
 
+  test('are cut into a part for each thread, where one file is most of what there is to read', async () => {
+    const masks = new LiveMasks(new MaskBudget(100 * GROUP_BYTES), 3)
+    const log = [{ segment: 1, row: 250_000 }]
+    const found = await masks.of(planOf(log, 0, 1), [...scans([1], 300_000), ...scans([2, 3])], connection, newName)
+    expect([...found.values()].map((mask) => mask.parts.map(({ fromRow, toRow, isLast }) => [fromRow, toRow, isLast]))).toEqual([
+      [
+        [0, 122_880, false],
+        [122_880, 245_760, false],
+        [245_760, 300_000, true],
+      ],
+      [[0, ROWS, true]],
+      [[0, ROWS, true]],
+    ])
+    const live = await liveIn(found.get(1)!)
+    expect([live.length, live.indexOf(0), live.lastIndexOf(0)]).toEqual([300_000, 250_000, 250_000])
+  })
+
   test('are not made where they would not fit, but push out those that nobody uses', async () => {
     const budget = new MaskBudget(2 * GROUP_BYTES)
-    const masks = new LiveMasks(budget)
+    const masks = new LiveMasks(budget, 2)
     const plan = planOf([{ segment: 1, row: 1 }], 0, 1)
     const first = await masks.of(plan, scans([1, 2]), connection, newName)
     for (const mask of first.values()) mask.users++
@@ -127,6 +149,6 @@ describe('live masks', () => {
     first.get(1)!.users--
     expect([...(await masks.of(plan, scans([3]), connection, newName)).keys()]).toEqual([3])
     expect((await masks.of(plan, scans([2, 4], 200_000), connection, newName)).size).toBe(0)
-    expect(await liveIn(first.get(2)!.name)).toHaveLength(ROWS)
+    expect(await liveIn(first.get(2)!)).toHaveLength(ROWS)
   })
 })

@@ -19,6 +19,7 @@ export class MaskBudget {
  */
 export class LiveMasks {
   private readonly budget: MaskBudget
+  private readonly threads: number
   private masks: LiveMask[] = []
   /** Log entries `[from, to)` were looked through. */
   private known: { from: number; to: number } | null = null
@@ -27,8 +28,10 @@ export class LiveMasks {
   /** Files whose moved deaths are among them. */
   private readonly seen = new Set<SegmentId>()
 
-  constructor(budget: MaskBudget) {
+  /** `threads`: a file that would keep one thread longer than all files the others is cut into as many parts. */
+  constructor(budget: MaskBudget, threads: number) {
     this.budget = budget
+    this.threads = threads
   }
 
   get isEmpty(): boolean {
@@ -58,9 +61,11 @@ export class LiveMasks {
     const replaced = new Set(missing.map((file) => file.segment))
     await this.drop((mask) => replaced.has(mask.segment) && mask.toSeq < endSeq)
     if (!(await this.makeRoom(missing, found))) return new Map()
+    const rowCount = files.reduce((sum, file) => sum + file.recordCount, 0)
     const wanted = missing.map(({ segment, recordCount }) => ({ segment, rowCount: recordCount }))
     for (const [segment, live] of liveRows(plan, wanted)) {
-      const mask = await LiveMask.create(connection, newName(), { segment, live, ...this.rangeOf(segment, endSeq) })
+      const partCount = live.length > rowCount / this.threads ? this.threads : 1
+      const mask = await LiveMask.create(connection, newName, partCount, { segment, live, ...this.rangeOf(segment, endSeq) })
       this.masks.push(mask)
       this.budget.usedBytes += mask.byteSize
       found.set(segment, mask)

@@ -64,6 +64,16 @@ describe('a file beside its live mask', () => {
     expect(await fixture.rows(`${WHOLE} WHERE id >= 0`)).toEqual([expected])
   })
 
+  test('is read in parts by several threads where it is most of the table', async () => {
+    const table = fixture.table(things, fields)
+    await table.addFile(numbered(0, 300_000))
+    await table.addFile(numbered(300_000, 301_000))
+    table.remove(([id]) => (id as bigint) % 3n === 0n || ((id as bigint) > 100_000n && (id as bigint) < 250_000n))
+    expect((await explain(WHOLE)).match(/POSITIONAL_SCAN/g)).toHaveLength(3)
+    expect(await fixture.rows(WHOLE)).toEqual([sums(table)])
+    expect(await fixture.rows('SELECT max(rest), count(id) FROM things')).toEqual([[6, sums(table)[0]]])
+  })
+
   test('reads right whatever the sizes of its row groups', async () => {
     const rows = numbered(0, 20_000).filter(([, rest]) => rest !== 0n)
     const table = fixture.table(things, fields)

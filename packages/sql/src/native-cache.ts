@@ -2,7 +2,7 @@ import type { Clock } from '@moonlink/core'
 import type { DuckDBInstance } from '@duckdb/node-api'
 import type { FileScan, TablePlan } from '@moonlink/union-read'
 import { IncarnationCache, type CacheUse } from './incarnation-cache.ts'
-import { MaskBudget } from './live-masks.ts'
+import { LiveMasks, type MaskBudget } from './live-masks.ts'
 import { NATIVE_DATABASE } from './open-duckdb.ts'
 
 const SWEEP_EVERY_MS = 1_000
@@ -14,15 +14,17 @@ export class NativeCache {
   private readonly clock: Clock
   private readonly keepUnusedMs: number
   private readonly budget: MaskBudget
+  private readonly threads: number
   private readonly caches = new Map<string, IncarnationCache>()
   private tableCount = 0
   private sweptMs: number
 
-  constructor(instance: DuckDBInstance, clock: Clock, keepUnusedMs: number, maskLimitBytes: number) {
+  constructor(instance: DuckDBInstance, clock: Clock, keepUnusedMs: number, budget: MaskBudget, threads: number) {
     this.instance = instance
     this.clock = clock
     this.keepUnusedMs = keepUnusedMs
-    this.budget = new MaskBudget(maskLimitBytes)
+    this.budget = budget
+    this.threads = threads
     this.sweptMs = clock.nowMs()
   }
 
@@ -36,7 +38,7 @@ export class NativeCache {
         this.instance,
         (kind) => `${kind}${++this.tableCount}`,
         () => this.clock.nowMs(),
-        this.budget,
+        new LiveMasks(this.budget, this.threads),
       )
       this.caches.set(plan.incarnation, cache)
     }

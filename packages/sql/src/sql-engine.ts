@@ -4,6 +4,7 @@ import type { Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { FileClusters } from './file-clusters.ts'
 import { FileShapes } from './file-shapes.ts'
 import { Gate } from './gate.ts'
+import { MaskBudget } from './live-masks.ts'
 import { maskedFiles } from './masked-files.ts'
 import { NativeCache } from './native-cache.ts'
 import { openDuckdb, OWN_DATABASES } from './open-duckdb.ts'
@@ -86,7 +87,8 @@ export class SqlEngine {
     this.shapes = shapes
     this.clusters = clusters
     this.readers = new ReaderPool(instance, options.maxQueries ?? 16)
-    this.cache = new NativeCache(instance, this.clock, options.keepUnusedMs ?? 60_000, options.memoryLimitBytes * MASKS_SHARE)
+    const budget = new MaskBudget(options.memoryLimitBytes * MASKS_SHARE)
+    this.cache = new NativeCache(instance, this.clock, options.keepUnusedMs ?? 60_000, budget, options.threads)
     this.gate = new Gate(options.maxRunning ?? 3)
   }
 

@@ -3,6 +3,7 @@ import type { TablePlan } from '@moonlink/union-read'
 import { defaultSql, hasSameParts, shapeOfField, storedSql, type ColumnShape } from './conform-sql.ts'
 import { storedColumn, type FileShape } from './file-shapes.ts'
 import type { CacheUse } from './incarnation-cache.ts'
+import type { MaskPart } from './live-mask.ts'
 import { duckdbType, quoteName, quoteText } from './sql-text.ts'
 import { columnName } from './tail-table.ts'
 
@@ -34,11 +35,7 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
     return { table: native(name), endSeq: `getvariable('end_${name}')::BIGINT` }
   }
   const { fields } = plan.schema
-  const mask = (segment: number) => {
-    const found = use.masks.get(segment)
-    return found ? native(found.name) : null
-  }
-  const parts = [...fileParts(files, fields, dead, mask)]
+  const parts = [...fileParts(files, fields, dead, use.masks, native)]
   for (const { segment, rowCount, hasDeletes } of plan.memory) {
     const tail = use.tails.get(segment)!
     variables.set(`rows_${tail.name}`, rowCount)
@@ -64,12 +61,16 @@ function* fileParts(
   files: readonly ReadyFile[],
   fields: readonly Field[],
   dead: () => DeadRows,
-  mask: (segment: number) => string | null,
+  masks: CacheUse['masks'],
+  native: (name: string) => string,
 ): Generator<string> {
   for (const group of byShape(files.filter((file) => !file.hasDeletes))) yield scan(group, fields, '')
-  const masked = files.filter((file) => file.hasDeletes && mask(file.segment) !== null)
-  for (const file of masked) yield scan([file], fields, ` POSITIONAL JOIN ${mask(file.segment)} m WHERE m.live`)
-  const dirty = files.filter((file) => file.hasDeletes && mask(file.segment) === null)
+  for (const file of files.filter((one) => one.hasDeletes)) {
+    for (const part of masks.get(file.segment)?.parts ?? []) {
+      yield scan([file], fields, ` POSITIONAL JOIN ${native(part.name)} m WHERE m.live`, rowCondition(part))
+    }
+  }
+  const dirty = files.filter((file) => file.hasDeletes && !masks.has(file.segment))
   if (dirty.length === 0) return
   if (dirty.length <= MAX_SEPARATE_FILES) {
     for (const file of dirty) yield scan([file], fields, antiJoin(deadOf(file.segment, dead()), 'f.file_row_number = d.r'))
@@ -88,18 +89,30 @@ function byShape(files: readonly ReadyFile[]): Iterable<readonly ReadyFile[]> {
   return Map.groupBy(files, (file) => file.shape.key).values()
 }
 
-/** A scan of files of one shape. */
-function scan(files: readonly ReadyFile[], fields: readonly Field[], rest: string): string {
+/** What a scan must say to read just that part; chunks outside of it are skipped, not decoded. */
+function rowCondition({ fromRow, toRow, isLast }: MaskPart): string {
+  const conditions = []
+  if (fromRow > 0) conditions.push(`file_row_number >= ${fromRow}`)
+  if (!isLast) conditions.push(`file_row_number < ${toRow}`)
+  return conditions.join(' AND ')
+}
+
+/** A scan of files of one shape: of the rows that `condition` lets through, where it is not empty. */
+function scan(files: readonly ReadyFile[], fields: readonly Field[], rest: string, condition = ''): string {
   const { shape } = files[0]
   const paths = files.map((file) => quoteText(file.path)).join(', ')
+  const read = (options: string) => {
+    const source = `read_parquet([${paths}]${options})`
+    return `FROM ${condition === '' ? source : `(FROM ${source} WHERE ${condition})`} f${rest}`
+  }
   const stored = fields.map((field) => storedColumn(shape, field))
   if (shape.hasPlainNames) {
     const columns = fields.map((field, index) => cell(quoteName(stored[index]?.name ?? ''), stored[index], field))
-    return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}]) f${rest}`
+    return `SELECT ${columns.join(', ')} ${read('')}`
   }
   const renamed = fields.filter((_, index) => stored[index] !== null)
   const columns = fields.map((field, index) => cell(columnName(field.id), stored[index] && checkParts(stored[index], field), field))
-  return `SELECT ${columns.join(', ')} FROM read_parquet([${paths}], schema = ${schemaMap(renamed)}) f${rest}`
+  return `SELECT ${columns.join(', ')} ${read(`, schema = ${schemaMap(renamed)}`)}`
 }
 
 /** Where DuckDB names the columns, it goes by name within them. */
