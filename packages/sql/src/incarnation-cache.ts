@@ -1,6 +1,7 @@
 import type { ColumnBatch, SegmentId } from '@moonlink/core'
 import type { DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
 import type { FileScan, TablePlan } from '@moonlink/union-read'
+import { DeadBits } from './dead-bits.ts'
 import { DeletesTable } from './deletes-table.ts'
 import type { LiveMask } from './live-mask.ts'
 import type { LiveMasks } from './live-masks.ts'
@@ -12,7 +13,7 @@ import { TailTable } from './tail-table.ts'
 /** A deletes table is made anew once it holds this many facts and most of them concern no live plan. */
 const MIN_FACTS_TO_REBUILD = 200_000
 
-type NativeTable = TailTable | DeletesTable | LiveMask
+type NativeTable = TailTable | DeletesTable | DeadBits | LiveMask
 
 /** What one plan reads of the native tables. They stay until `release`. */
 export interface CacheUse {
@@ -21,6 +22,8 @@ export interface CacheUse {
   readonly masks: ReadonlyMap<SegmentId, LiveMask>
   /** The dead rows of all other segments; null where they have none. */
   readonly deletes: DeletesTable | null
+  /** Some of the dead rows of some of those segments once more, for statements that look at few of their rows. */
+  readonly bits: DeadBits | null
   release(): void
 }
 
@@ -37,17 +40,26 @@ export class IncarnationCache {
   private readonly mutex = new Mutex()
   private readonly tails = new Map<SegmentId, TailTable>()
   private readonly masks: LiveMasks
+  private readonly minBitFacts: number
   private deletes: DeletesTable | null = null
+  private bits: DeadBits | null = null
   private retired: NativeTable[] = []
   private factsToCheck = MIN_FACTS_TO_REBUILD
   private connection: DuckDBConnection | null = null
   private asked = 0
 
-  constructor(instance: DuckDBInstance, newName: (kind: string) => string, nowMs: () => number, masks: LiveMasks) {
+  constructor(
+    instance: DuckDBInstance,
+    newName: (kind: string) => string,
+    nowMs: () => number,
+    masks: LiveMasks,
+    minBitFacts: number,
+  ) {
     this.instance = instance
     this.newName = newName
     this.nowMs = nowMs
     this.masks = masks
+    this.minBitFacts = minBitFacts
   }
 
   /** Holds nothing, and nobody is about to make it hold something. */
@@ -92,7 +104,10 @@ export class IncarnationCache {
         .map((scan) => scan.segment)
       const deletes = dirty.length === 0 ? null : hold(await this.deletesOf(plan))
       if (deletes) await this.orRetire(deletes, () => deletes.sync(plan.deletes, dirty))
-      return { tails, masks, deletes, release }
+      const files = plan.files.filter((file) => file.hasDeletes && !masks.has(file.segment))
+      const bits = deletes && files.length > 0 ? await this.bitsOf(plan, deletes, files) : null
+      if (bits) hold(bits)
+      return { tails, masks, deletes, bits, release }
     } catch (error) {
       release()
       throw error
@@ -109,11 +124,13 @@ export class IncarnationCache {
         this.retired.push(tail)
       }
       if (this.deletes && idle(this.deletes)) this.retireDeletes()
+      if (this.bits && idle(this.bits)) this.retireBits()
       const drop = this.retired.filter((table) => table.users === 0)
       this.retired = this.retired.filter((table) => table.users > 0)
       for (const table of drop) await table.drop()
       await this.masks.sweep(usedBeforeMs)
-      if (this.tails.size === 0 && this.deletes === null && this.retired.length === 0 && this.masks.isEmpty) this.disconnect()
+      const isEmpty = this.tails.size === 0 && this.deletes === null && this.bits === null && this.masks.isEmpty
+      if (isEmpty && this.retired.length === 0) this.disconnect()
     })
   }
 
@@ -160,6 +177,24 @@ export class IncarnationCache {
     }
     this.deletes ??= await DeletesTable.create(await this.connect(), this.newName('d'))
     return this.deletes
+  }
+
+  /** Null for a plan older than the bits: they show too many dead rows for it. */
+  private async bitsOf(plan: TablePlan, deletes: DeletesTable, files: readonly FileScan[]): Promise<DeadBits | null> {
+    const { endSeq } = plan.deletes
+    if (this.bits !== null && this.bits.seq > endSeq) return null
+    if (DeadBits.areDue(this.bits, deletes, this.minBitFacts)) {
+      const segments = files.map((file) => file.segment)
+      const made = await DeadBits.create(await this.connect(), this.newName('b'), deletes, segments, endSeq)
+      this.retireBits()
+      this.bits = made
+    }
+    return this.bits
+  }
+
+  private retireBits(): void {
+    if (this.bits) this.retired.push(this.bits)
+    this.bits = null
   }
 
   private retireDeletes(): void {

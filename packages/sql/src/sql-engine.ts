@@ -4,7 +4,6 @@ import type { Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { FileClusters } from './file-clusters.ts'
 import { FileShapes } from './file-shapes.ts'
 import { Gate } from './gate.ts'
-import { MaskBudget } from './live-masks.ts'
 import { maskedFiles } from './masked-files.ts'
 import { NativeCache } from './native-cache.ts'
 import { openDuckdb, OWN_DATABASES } from './open-duckdb.ts'
@@ -41,6 +40,8 @@ export interface SqlEngineOptions {
    * takes longer than it saves.
    */
   readonly minMaskedRows?: number
+  /** From this many dead rows of a table on, statements that look at few of its rows find the dead ones in bitmaps. Default 20,000. */
+  readonly minDeadBits?: number
   readonly clock?: Clock
   readonly logger?: Logger
 }
@@ -87,8 +88,12 @@ export class SqlEngine {
     this.shapes = shapes
     this.clusters = clusters
     this.readers = new ReaderPool(instance, options.maxQueries ?? 16)
-    const budget = new MaskBudget(options.memoryLimitBytes * MASKS_SHARE)
-    this.cache = new NativeCache(instance, this.clock, options.keepUnusedMs ?? 60_000, budget, options.threads)
+    this.cache = new NativeCache(instance, this.clock, {
+      keepUnusedMs: options.keepUnusedMs ?? 60_000,
+      maskLimitBytes: options.memoryLimitBytes * MASKS_SHARE,
+      threads: options.threads,
+      minBitFacts: options.minDeadBits ?? 20_000,
+    })
     this.gate = new Gate(options.maxRunning ?? 3)
   }
 

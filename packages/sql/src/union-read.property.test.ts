@@ -57,8 +57,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 )
 
 /** Applies the steps; queries are started and left running while further steps are applied. */
-async function play(steps: readonly Step[], minMaskedRows: number): Promise<void> {
-  const fixture = await Fixture.open({ maxQueries: 4, keepUnusedMs: 0, minMaskedRows })
+async function play(steps: readonly Step[], minMaskedRows: number, minDeadBits: number): Promise<void> {
+  const fixture = await Fixture.open({ maxQueries: 4, keepUnusedMs: 0, minMaskedRows, minDeadBits })
   let table = fixture.table({ schema: 'public', name: 'things' }, fields)
   let nextId = 0
   let planCount = 0
@@ -122,7 +122,8 @@ function compare(rows: readonly (readonly Cell[])[], expected: readonly (readonl
 
 describe('union reads', () => {
   test('property: equal a naive model, whatever happened and whatever runs beside them', async () => {
-    await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), fc.constantFrom(1, 1000, 50_000), play), {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), fc.constantFrom(1, 1000, 50_000), fc.constantFrom(1, 100, 20_000), play), {
       numRuns: 20,
     })
   }, 240_000)

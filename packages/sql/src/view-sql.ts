@@ -2,6 +2,7 @@ import { MoonlinkError, type Field } from '@moonlink/core'
 import type { TablePlan } from '@moonlink/union-read'
 import { defaultSql, hasSameParts, shapeOfField, storedSql, type ColumnShape } from './conform-sql.ts'
 import { storedColumn, type FileShape } from './file-shapes.ts'
+import { BLOCK_BITS } from './dead-bits.ts'
 import type { CacheUse } from './incarnation-cache.ts'
 import type { MaskPart } from './live-mask.ts'
 import { duckdbType, quoteName, quoteText } from './sql-text.ts'
@@ -32,10 +33,10 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
   const dead = (): DeadRows => {
     const { name } = use.deletes!
     variables.set(`end_${name}`, plan.deletes.endSeq)
-    return { table: native(name), endSeq: `getvariable('end_${name}')::BIGINT` }
+    return { table: native(name), condition: `seq < getvariable('end_${name}')::BIGINT` }
   }
   const { fields } = plan.schema
-  const parts = [...fileParts(files, fields, dead, use.masks, native)]
+  const parts = [...fileParts(files, fields, dead, use, native)]
   for (const { segment, rowCount, hasDeletes } of plan.memory) {
     const tail = use.tails.get(segment)!
     variables.set(`rows_${tail.name}`, rowCount)
@@ -48,9 +49,14 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
   return { text: parts.join(' UNION ALL '), variables }
 }
 
+/** The facts of `table` that meet `condition`. */
 interface DeadRows {
   readonly table: string
-  readonly endSeq: string
+  readonly condition: string
+}
+
+function laterThan(seq: number, { table, condition }: DeadRows): DeadRows {
+  return { table, condition: `seq >= ${seq} AND ${condition}` }
 }
 
 /**
@@ -61,7 +67,7 @@ function* fileParts(
   files: readonly ReadyFile[],
   fields: readonly Field[],
   dead: () => DeadRows,
-  masks: CacheUse['masks'],
+  { masks, bits }: CacheUse,
   native: (name: string) => string,
 ): Generator<string> {
   for (const group of byShape(files.filter((file) => !file.hasDeletes))) yield scan(group, fields, '')
@@ -70,18 +76,21 @@ function* fileParts(
       yield scan([file], fields, ` POSITIONAL JOIN ${native(part.name)} m WHERE m.live`, rowCondition(part))
     }
   }
-  const dirty = files.filter((file) => file.hasDeletes && !masks.has(file.segment))
+  const rest = files.filter((file) => file.hasDeletes && !masks.has(file.segment))
+  const known = bits ? rest.filter((file) => bits.segments.has(file.segment)) : []
+  for (const group of byShape(known)) {
+    const places = group.map((file, index) => [file.segment, index] as const)
+    yield scan(group, fields, bitsJoin(native(bits!.name), places, laterThan(bits!.seq, dead())))
+  }
+  const dirty = rest.filter((file) => !known.includes(file))
   if (dirty.length === 0) return
   if (dirty.length <= MAX_SEPARATE_FILES) {
     for (const file of dirty) yield scan([file], fields, antiJoin(deadOf(file.segment, dead()), 'f.file_row_number = d.r'))
     return
   }
   for (const group of byShape(dirty)) {
-    const deadRows = deadOfMany(
-      group.map((file) => file.segment),
-      dead(),
-    )
-    yield scan(group, fields, antiJoin(deadRows, 'f.file_index = d.i AND f.file_row_number = d.r'))
+    const places = group.map((file, index) => [file.segment, index] as const)
+    yield scan(group, fields, antiJoin(deadOfMany(places, dead()), MANY))
   }
 }
 
@@ -143,12 +152,28 @@ function antiJoin(deadRows: string, condition: string): string {
   return ` ANTI JOIN (${deadRows}) d ON ${condition}`
 }
 
-function deadOf(segment: number, { table, endSeq }: DeadRows): string {
-  return `SELECT "row"::BIGINT AS r FROM ${table} WHERE segment = ${segment} AND seq < ${endSeq}`
+const MANY = 'f.file_index = d.i AND f.file_row_number = d.r'
+
+function deadOf(segment: number, { table, condition }: DeadRows): string {
+  return `SELECT "row"::BIGINT AS r FROM ${table} WHERE segment = ${segment} AND ${condition}`
 }
 
 /** Dead rows by a file's position in the scan's list, which DuckDB's `file_index` counts. */
-function deadOfMany(segments: readonly number[], { table, endSeq }: DeadRows): string {
-  const places = segments.map((segment, index) => `(${segment}::UINTEGER, ${index}::UBIGINT)`).join(', ')
-  return `SELECT p.i AS i, e."row"::BIGINT AS r FROM ${table} e JOIN (VALUES ${places}) p(s, i) ON e.segment = p.s WHERE e.seq < ${endSeq}`
+function deadOfMany(places: readonly Place[], { table, condition }: DeadRows): string {
+  return `SELECT p.i AS i, e."row"::BIGINT AS r FROM ${table} e JOIN ${placeTable(places)} ON e.segment = p.s WHERE ${condition}`
+}
+
+/** Takes away the rows whose bit is set, and those that died later. */
+function bitsJoin(table: string, places: readonly Place[], later: DeadRows): string {
+  const blocks = `SELECT p.i AS i, e.block, e.bits FROM ${table} e JOIN ${placeTable(places)} ON e.segment = p.s`
+  const join = ` LEFT JOIN (${blocks}) b ON f.file_index = b.i AND f.file_row_number >> ${BLOCK_BITS} = b.block`
+  const bit = `get_bit(b.bits, (f.file_row_number & ${2 ** BLOCK_BITS - 1})::INTEGER)`
+  return `${join}${antiJoin(deadOfMany(places, later), MANY)} WHERE ${bit} IS DISTINCT FROM 1`
+}
+
+/** A segment, and its file's position in the scan's list. */
+type Place = readonly [segment: number, index: number]
+
+function placeTable(places: readonly Place[]): string {
+  return `(VALUES ${places.map(([segment, index]) => `(${segment}::UINTEGER, ${index}::UBIGINT)`).join(', ')}) p(s, i)`
 }
