@@ -48,13 +48,7 @@ export class IncarnationCache {
   private connection: DuckDBConnection | null = null
   private asked = 0
 
-  constructor(
-    instance: DuckDBInstance,
-    newName: (kind: string) => string,
-    nowMs: () => number,
-    masks: LiveMasks,
-    minBitFacts: number,
-  ) {
+  constructor(instance: DuckDBInstance, newName: (kind: string) => string, nowMs: () => number, masks: LiveMasks, minBitFacts: number) {
     this.instance = instance
     this.newName = newName
     this.nowMs = nowMs

@@ -114,8 +114,7 @@ describe('live masks', () => {
     const masks = new LiveMasks(new MaskBudget(100 * GROUP_BYTES), 2)
     const log = [1, 2, 1, 2, 2, 2, 1].map((segment, row) => ({ segment, row }))
     const names = []
-    for (const endSeq of [2, 3, 4, 6, 7, 5])
-      names.push((await masks.of(planOf(log, 0, endSeq), scans([1]), connection, newName)).get(1)!)
+    for (const endSeq of [2, 3, 4, 6, 7, 5]) names.push((await masks.of(planOf(log, 0, endSeq), scans([1]), connection, newName)).get(1)!)
     const [two, three, four, six, seven, five] = names
     expect([four, six]).toEqual([three, three])
     expect(new Set([two, three, seven, five]).size).toBe(4)

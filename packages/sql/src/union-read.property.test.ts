@@ -123,8 +123,15 @@ function compare(rows: readonly (readonly Cell[])[], expected: readonly (readonl
 describe('union reads', () => {
   test('property: equal a naive model, whatever happened and whatever runs beside them', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), fc.constantFrom(1, 1000, 50_000), fc.constantFrom(1, 100, 20_000), play), {
-      numRuns: 20,
-    })
+      fc.asyncProperty(
+        fc.array(step, { minLength: 5, maxLength: 40 }),
+        fc.constantFrom(1, 1000, 50_000),
+        fc.constantFrom(1, 100, 20_000),
+        play,
+      ),
+      {
+        numRuns: 20,
+      },
+    )
   }, 240_000)
 })
