@@ -90,6 +90,7 @@ export class MoonlinkBackend implements Operations {
     this.#verification = new Verification({
       verifier: new Verifier({
         openSnapshot: () => source.snapshot(),
+        fieldSources: (table) => source.fieldSources(table),
         query: (sql, lsn, timeoutMs) => this.query({ sql, atLsn: lsn, timeoutMs }),
         clock,
         logger,

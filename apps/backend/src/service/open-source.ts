@@ -59,6 +59,10 @@ class PostgresHandle implements SourceHandle {
     return this.#source.unfitValues(table)
   }
 
+  fieldSources(table: TableName) {
+    return this.#source.fieldSources(table)
+  }
+
   snapshot() {
     return this.#source.snapshot()
   }

@@ -1,4 +1,5 @@
 import type { Catalog, ChangeSource, Lsn, TableName, TableSchema, TableStorage } from '@moonlink/core'
+import type { FieldSource } from '@moonlink/pg-source'
 import type { RunningQuery } from './operations.ts'
 
 export interface SourceIdentity {
@@ -61,6 +62,8 @@ export interface SourceHandle extends ChangeSource {
   prepare(tables: readonly TableName[]): Promise<Lsn>
   /** What of a published table did not fit the columns that mirror it, where the policy lets the table go on. */
   unfitValues(table: TableName): readonly UnfitValues[]
+  /** Where each field of a published table comes from, by its id. */
+  fieldSources(table: TableName): ReadonlyMap<number, FieldSource>
   /** The database at one LSN; waits for running transactions to end. */
   snapshot(): Promise<SourceSnapshot>
   /** Writes a few bytes to the log of a quiet database. False where the user may not. */

@@ -1,9 +1,11 @@
 import type { Field, TableName, TableSchema } from '@moonlink/core'
-import { quoteIdentifier, rowText, type CanonicalText } from './canonical.ts'
+import { lengthPrefixed, quoteIdentifier, type CanonicalText } from './canonical.ts'
 
 /** The rows of one table on one side. */
 export interface TableSide {
   readonly dialect: CanonicalText
+  /** The canonical text of a field. */
+  readonly textOf: (field: Field) => string
   /** What follows FROM, conditions included. */
   readonly from: string
   readonly schema: TableSchema
@@ -19,9 +21,16 @@ function keyFields(schema: TableSchema): readonly Field[] {
   return schema.identifierFieldIds.map((id) => schema.fields.find((field) => field.id === id)!)
 }
 
-function digests({ dialect, from, schema }: TableSide): string {
-  const row = dialect.md5(rowText(dialect, schema.fields))
-  const key = schema.identifierFieldIds.length === 0 ? row : dialect.md5(rowText(dialect, keyFields(schema)))
+/** One text for a whole row of these fields. */
+function rowText({ dialect, textOf }: TableSide, fields: readonly Field[]): string {
+  if (fields.length === 0) return `''`
+  return fields.map((field) => lengthPrefixed(dialect, textOf(field))).join(' || ')
+}
+
+function digests(side: TableSide): string {
+  const { dialect, from, schema } = side
+  const row = dialect.md5(rowText(side, schema.fields))
+  const key = schema.identifierFieldIds.length === 0 ? row : dialect.md5(rowText(side, keyFields(schema)))
   return `SELECT ${row} AS moonlink_row, ${key} AS moonlink_key, * FROM ${from}`
 }
 
@@ -35,9 +44,9 @@ export function bucketSums(side: TableSide, buckets: number): string {
 
 /** `row MD5, key…` of every row in the given buckets; the whole row takes the place of a key where there is none. */
 export function bucketRows(side: TableSide, buckets: number, chosen: readonly number[]): string {
-  const { dialect, schema } = side
+  const { dialect, schema, textOf } = side
   const bucket = `${dialect.number('substr(moonlink_key, 1, 8)')} % ${buckets}`
-  const key = keyFields(schema).map((field) => dialect.of(field.type, dialect.quote(field.name)))
+  const key = keyFields(schema).map(textOf)
   return `SELECT moonlink_row, ${key.join(', ')} FROM (${digests(side)}) d WHERE ${bucket} IN (${chosen.join(', ')})`
 }
 

@@ -1,26 +1,32 @@
 import {
+  assert,
   formatLsn,
   formatTableName,
   isMoonlinkError,
   MoonlinkError,
   stringifyJsonLossless,
   type Clock,
+  type Field,
   type JsonValue,
   type Logger,
   type Lsn,
   type TableName,
   type TableSchema,
 } from '@moonlink/core'
+import type { FieldSource } from '@moonlink/pg-source'
 import type { RunningQuery } from '../service/operations.ts'
 import type { SourceSnapshot } from '../service/parts.ts'
-import { mirrorText, sourceText } from './canonical.ts'
+import { mirrorDialect, mirrorText, quoteIdentifier, sourceDialect } from './canonical.ts'
 import { bucketCount, bucketRows, bucketSums, qualified, type TableSide } from './checksum-sql.ts'
+import { sourceFieldText } from './source-text.ts'
 import { addSums, countRows, differingBuckets, differingRows, type RowDifference } from './compare.ts'
 
 export interface VerifierParts {
   readonly openSnapshot: () => Promise<SourceSnapshot>
   /** SQL over the union read at an LSN; waits until that is applied. */
   readonly query: (sql: string, lsn: Lsn, timeoutMs: number) => Promise<RunningQuery>
+  /** Where each field of a mirrored table comes from, by its id. */
+  readonly fieldSources: (table: TableName) => ReadonlyMap<number, FieldSource>
   readonly clock: Clock
   readonly logger: Logger
 }
@@ -125,7 +131,7 @@ export class Verifier {
     const mirror: Sums = new Map()
     addSums(mirror, await this.mirrorRows(bucketSums(mirrorSide(target), buckets), snapshot.lsn))
     const source: Sums = new Map()
-    const parts = await sourceParts(snapshot, target)
+    const parts = await sourceParts(snapshot, target, this.parts.fieldSources(target.table))
     for (const [index, side] of parts.entries()) {
       signal?.throwIfAborted()
       onProgress({ table, phase: 'source', done: index / parts.length })
@@ -153,7 +159,7 @@ export class Verifier {
     onProgress({ table: formatTableName(target.table), phase: 'rows', done: 0 })
     const mirror = await this.mirrorRows(bucketRows(mirrorSide(target), sums.buckets, chosen), snapshot.lsn)
     const source: (readonly (string | null)[])[] = []
-    for (const side of await sourceParts(snapshot, target)) {
+    for (const side of await sourceParts(snapshot, target, this.parts.fieldSources(target.table))) {
       signal?.throwIfAborted()
       source.push(...(await snapshot.rows(bucketRows(side, sums.buckets, chosen))))
     }
@@ -181,11 +187,16 @@ function textOf(value: JsonValue): string | null {
 }
 
 function mirrorSide(target: VerifyTarget): TableSide {
-  return { dialect: mirrorText, from: qualified(target.table), schema: target.schema }
+  const textOf = ({ type, name }: Field) => mirrorText(type, quoteIdentifier(name))
+  return { dialect: mirrorDialect, textOf, from: qualified(target.table), schema: target.schema }
 }
 
 /** The source's table in ranges of its pages, so that no statement takes long; the last has no end. */
-async function sourceParts(snapshot: SourceSnapshot, target: VerifyTarget): Promise<TableSide[]> {
+async function sourceParts(
+  snapshot: SourceSnapshot,
+  target: VerifyTarget,
+  sources: ReadonlyMap<number, FieldSource>,
+): Promise<TableSide[]> {
   const name = qualified(target.table)
   const [facts] = await snapshot.rows(
     `SELECT c.relkind, (pg_relation_size(c.oid) / current_setting('block_size')::bigint)::bigint, a.amname
@@ -199,7 +210,12 @@ async function sourceParts(snapshot: SourceSnapshot, target: VerifyTarget): Prom
     )
   }
   const [kind, pages, accessMethod] = facts
-  const side = (from: string): TableSide => ({ dialect: sourceText, from, schema: target.schema })
+  const textOf = ({ id, name }: Field) => {
+    const source = sources.get(id)
+    assert(source !== undefined, 'a mirrored field comes from somewhere', { field: name })
+    return sourceFieldText(source)
+  }
+  const side = (from: string): TableSide => ({ dialect: sourceDialect, textOf, from, schema: target.schema })
   if (kind !== 'r') return [side(name)]
   const step = Math.ceil(Number(pages) / PARTS)
   if (accessMethod !== 'heap' || step === 0) return [side(`ONLY ${name}`)]

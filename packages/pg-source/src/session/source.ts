@@ -18,7 +18,7 @@ import {
 } from '@moonlink/core'
 import pg from 'pg'
 import { PgoutputDecoder, type Relation } from '../decode/index.ts'
-import type { ServerTypes } from '../types/index.ts'
+import { fieldSources, type FieldSource, type ServerTypes } from '../types/index.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
 import { CatalogConnection, Connector } from './connect.ts'
@@ -242,6 +242,11 @@ export class PgSource implements ChangeSource {
     return columns.flatMap(({ name, unfit }) =>
       unfit && unfit.counter.count > 0 ? [{ column: name, action: unfit.action, values: unfit.counter.count }] : [],
     )
+  }
+
+  /** Where each field of a prepared table comes from, by its id. */
+  fieldSources(table: TableName): ReadonlyMap<number, FieldSource> {
+    return fieldSources(this.prepared.get(formatTableName(table))?.columns ?? [])
   }
 
   /** Removes what `prepare` made: the slot, then the publications. */

@@ -1,4 +1,5 @@
 export { BadValueError } from './bad-value.ts'
+export { fieldSources, type FieldSource } from './field-source.ts'
 export type { DecodeValue } from './decoder.ts'
 export { defaultMapping, mapColumn, type MappedColumn, type MappingOptions, type SourceColumn } from './mapping.ts'
 export type { ServerTypes } from './scalar-types.ts'

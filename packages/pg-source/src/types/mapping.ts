@@ -46,6 +46,7 @@ export interface MappedColumn {
   readonly name: string
   readonly typeOid: number
   readonly typmod: number
+  readonly type: SourceType
   readonly field: Field
   /** Holds the text of values that do not fit `field`, where the policy says so. */
   readonly textField: Field | null
@@ -58,6 +59,7 @@ export interface MappedColumn {
   readonly streamForm: 'binary' | 'text' | 'any'
   /** Null where every value fits, or one that does not stops the table. */
   readonly unfit: { readonly action: 'null' | 'text'; readonly counter: UnfitCounter } | null
+  readonly dropsLowerBounds: boolean
 }
 
 /** How a type or a part of one is mirrored. */
@@ -118,6 +120,7 @@ class ColumnMapper {
       name,
       typeOid: column.type.oid,
       typmod,
+      type: column.type,
       field: { id: number, name, type: node.type, required: required && action === null },
       textField,
       decoder: { binary: node.binary ?? unknownBinary, text: node.text ?? unknownText },
@@ -125,6 +128,7 @@ class ColumnMapper {
       copyForm: node.binary === null || (textField !== null && asText === null) ? 'text' : 'binary',
       streamForm: this.streamForm(node, textField === null || asText !== null),
       unfit: action === null ? null : { action, counter },
+      dropsLowerBounds: this.dropsLowerBounds(column.type),
     }
   }
 
@@ -156,19 +160,24 @@ class ColumnMapper {
     return type.base === null ? rule : { ...this.ruleOf(type.base.type), ...rule }
   }
 
+  /** One answer for a column, whatever arrays it is made of. */
+  private dropsLowerBounds(type: SourceType): boolean {
+    return (this.rule.lowerBounds ?? this.ruleOf(type).lowerBounds) === 'drop'
+  }
+
   private node(use: TypeUse, asked: TargetType | null, isColumn = false): Node {
     const rule = this.ruleOf(use.type)
     const target = asked ?? (rule.as === undefined ? null : this.parse(rule.as))
-    const node = this.nodeOf(resolveDomain(use), target, rule, isColumn)
+    const node = this.nodeOf(resolveDomain(use), target, isColumn)
     if (!node.mayNotFit || this.onUnfit !== 'null') return node
     const guard = (decode: DecodeValue | null) => decode && nullOnUnfit(decode, this.counter)
     return { ...node, binary: guard(node.binary), text: guard(node.text) }
   }
 
-  private nodeOf(use: TypeUse, target: TargetType | null, rule: TypeRule, isColumn: boolean): Node {
+  private nodeOf(use: TypeUse, target: TargetType | null, isColumn: boolean): Node {
     const { type } = use
     if (target?.kind === 'string') return this.textNode(type)
-    if (type.element !== null) return this.listNode(use, type.element, target, rule, isColumn)
+    if (type.element !== null) return this.listNode(use, type.element, target, isColumn)
     if (type.kind === 'c' && type.attributes.length > 0) return this.structNode(type, target)
     if (ONLY_TEXT.has(type.kind) || type.kind === 'c') return target === null ? this.textNode(type) : this.refuseTarget(target, ['string'])
     if (type.oid === Oid.numeric) return this.numericNode(use, target)
@@ -207,7 +216,7 @@ class ColumnMapper {
   }
 
   /** As many lists within each other as the column was declared with dimensions, or as a rule says. */
-  private listNode(use: TypeUse, elementType: SourceType, target: TargetType | null, rule: TypeRule, isColumn: boolean): Node {
+  private listNode(use: TypeUse, elementType: SourceType, target: TargetType | null, isColumn: boolean): Node {
     if (target !== null && target.kind !== 'list') return this.refuseTarget(target, ['list', 'list<list>', 'string'])
     let depth = target === null ? Math.max(1, use.dimensions) : 1
     let asked: TargetType | null = target?.element ?? null
@@ -215,7 +224,7 @@ class ColumnMapper {
     for (; asked?.kind === 'list' && !isList(elementType); asked = asked.element) depth++
     const elementIds = Array.from({ length: depth }, (_, level) => (isColumn && level === 0 ? this.ids.element : this.ids.next()))
     const element = this.node({ type: elementType, typmod: use.typmod, dimensions: 0 }, asked)
-    const shape: ListShape = { depth, dropsLowerBounds: (this.rule.lowerBounds ?? rule.lowerBounds) === 'drop' }
+    const shape: ListShape = { depth, dropsLowerBounds: this.dropsLowerBounds(this.column.type) }
     return {
       type: elementIds.reduceRight<FieldType>(
         (type, elementId) => ({ kind: 'list', elementId, element: type, elementRequired: false }),
