@@ -57,7 +57,9 @@ test('every type: copied, streamed, committed and read back after a restart, as 
 
   // What is text in the mirror is what Postgres prints.
   await client.query(`SET timezone = UTC; SET extra_float_digits = 3`)
-  const texts = everyTypeColumns.filter(({ type }) => /range|interval|^inet|^cidr|mac|bit|tz$|ts|point|circle|path|numeric$|hstore|time$/.test(type))
+  const texts = everyTypeColumns.filter(({ type }) =>
+    /range|interval|^inet|^cidr|mac|bit|tz$|ts|point|circle|path|numeric$|hstore|time$/.test(type),
+  )
   const list = texts.map(({ name, type }) => ({ name, type })).filter(({ type }) => !/\[\]|timestamp/.test(type))
   expect(list.length).toBeGreaterThan(20)
   const { rows: printed } = await client.query<unknown[]>({
@@ -104,7 +106,9 @@ const rows = `(1, 1.5, '{1,2}', '2024-01-01', '2024-01-01', '2024-01-01', '{1}',
   (3, NULL, NULL, NULL, '294276-12-31', '294276-12-31', '[0:1]={5,6}', ROW(NULL, '{{1}}'), 'neither')`
 
 async function makeStrange(): Promise<void> {
-  await database.client.query(`CREATE TYPE strange AS (since date, tags int[]); CREATE TABLE odd (${strange}); INSERT INTO odd VALUES ${rows}`)
+  await database.client.query(
+    `CREATE TYPE strange AS (since date, tags int[]); CREATE TABLE odd (${strange}); INSERT INTO odd VALUES ${rows}`,
+  )
   await database.client.query(`CREATE TABLE bag (n numeric(5,2), t text); ALTER TABLE bag REPLICA IDENTITY FULL;
     INSERT INTO bag VALUES ('NaN', 'a'), ('NaN', 'a'), (1, 'a'), (NULL, 'a')`)
 }
@@ -113,7 +117,9 @@ async function changeStrange(): Promise<void> {
   await database.client.query(`INSERT INTO odd SELECT id + 10, n, ns, d, ts, tz, a, part, note FROM odd`)
   await database.client.query(`UPDATE odd SET n = CASE WHEN n = 'NaN' THEN 2 ELSE 'NaN'::numeric END, note = 'changed' WHERE id < 10`)
   await database.client.query(`UPDATE odd SET id = 30 WHERE id = 12; DELETE FROM odd WHERE id = 13`)
-  await database.client.query(`DELETE FROM bag WHERE ctid = (SELECT min(ctid) FROM bag WHERE n = 'NaN'); UPDATE bag SET n = 'NaN' WHERE n IS NULL`)
+  await database.client.query(
+    `DELETE FROM bag WHERE ctid = (SELECT min(ctid) FROM bag WHERE n = 'NaN'); UPDATE bag SET n = 'NaN' WHERE n IS NULL`,
+  )
 }
 
 test('values that do not fit leave their text beside them', async () => {
@@ -125,7 +131,9 @@ test('values that do not fit leave their text beside them', async () => {
   await expectEqual('public.odd', 'public.bag')
   await backend.wait({ iceberg: true })
   await expectEqual('public.odd', 'public.bag')
-  const shown = await backend.query(`SELECT n, n_text, ns_text, d_text, ts_text, tz, tz_text, a, a_text, part_text FROM public.odd WHERE id IN (2, 3, 11) ORDER BY id`)
+  const shown = await backend.query(
+    `SELECT n, n_text, ns_text, d_text, ts_text, tz, tz_text, a, a_text, part_text FROM public.odd WHERE id IN (2, 3, 11) ORDER BY id`,
+  )
   expect(shown).toEqual([
     ['2.00', null, '{1.00,NaN,NULL}', 'infinity', '-infinity', null, 'infinity', null, '{{1}}', '(infinity,{1})'],
     [null, 'NaN', null, null, '294276-12-31 00:00:00', null, '294276-12-31 00:00:00+00', null, '[0:1]={5,6}', '(,{{1}})'],
@@ -138,7 +146,10 @@ test('values that do not fit leave their text beside them', async () => {
 
 test('values that do not fit become null, each part by itself, and are counted', async () => {
   await makeStrange()
-  await start({ MOONLINK_SOURCE_COLUMNS: JSON.stringify({ 'public.odd': { a: { lowerBounds: 'drop' } } }), MOONLINK_SOURCE_ON_UNFIT: 'null' })
+  await start({
+    MOONLINK_SOURCE_COLUMNS: JSON.stringify({ 'public.odd': { a: { lowerBounds: 'drop' } } }),
+    MOONLINK_SOURCE_ON_UNFIT: 'null',
+  })
   await expectEqual('public.odd', 'public.bag')
   await changeStrange()
   await backend.wait({ iceberg: true })
@@ -174,15 +185,23 @@ test('types that nothing here knows are read as text, and so is the stream', asy
   await client.query(everyTypeSetup)
   // Without those whose text does not tell their value.
   const columns = everyTypeColumns.filter(({ type }) => !/reg|person/.test(type))
-  await client.query(`CREATE TABLE everything (id int PRIMARY KEY, ${columns.map(({ name, type }) => `${name} ${type}`).join(', ')}, acl aclitem, own cube, held holder, many cube[])`)
+  await client.query(
+    `CREATE TABLE everything (id int PRIMARY KEY, ${columns.map(({ name, type }) => `${name} ${type}`).join(', ')}, acl aclitem, own cube, held holder, many cube[])`,
+  )
   const extra = `'=r/postgres', '(1,2),(3,4)', ROW('(1)', 5)::holder, array['(1)'::cube, NULL]`
   const shown = columns.map(({ name }) => name).join(', ')
-  await client.query(`CREATE TEMP TABLE samples (id int PRIMARY KEY, ${everyTypeColumns.map(({ name, type }) => `${name} ${type}`).join(', ')})`)
-  await client.query(`INSERT INTO samples VALUES ${Array.from({ length: everyTypeDepth + 1 }, (_, round) => everyTypeRow(round, round)).join(', ')}`)
+  await client.query(
+    `CREATE TEMP TABLE samples (id int PRIMARY KEY, ${everyTypeColumns.map(({ name, type }) => `${name} ${type}`).join(', ')})`,
+  )
+  await client.query(
+    `INSERT INTO samples VALUES ${Array.from({ length: everyTypeDepth + 1 }, (_, round) => everyTypeRow(round, round)).join(', ')}`,
+  )
   await client.query(`INSERT INTO everything SELECT id, ${shown}, ${extra} FROM samples`)
   await start()
   await expectEqual('public.everything')
-  await client.query(`INSERT INTO everything SELECT id + 100, ${shown}, ${extra} FROM samples; UPDATE everything SET id = id + 1000 WHERE id = 0; UPDATE everything SET c0 = true WHERE id = 2`)
+  await client.query(
+    `INSERT INTO everything SELECT id + 100, ${shown}, ${extra} FROM samples; UPDATE everything SET id = id + 1000 WHERE id = 0; UPDATE everything SET c0 = true WHERE id = 2`,
+  )
   await backend.wait({ iceberg: true })
   await expectEqual('public.everything')
   expect(await backend.query('SELECT own, held, many, acl FROM public.everything WHERE id = 1')).toEqual([
