@@ -34,6 +34,15 @@ export async function stampedSnapshots(metadataLocation: string): Promise<Stampe
   })
 }
 
+/** The table in a local warehouse; null where there is none yet, or nothing was committed. */
+export async function openAtRest(table: OracleTable, warehouse: string, parquet: ParquetWorkerPool): Promise<TableStorage | null> {
+  const store = new LocalObjectStore()
+  const catalog = new FileCatalog({ store, warehouse: pathToFileURL(warehouse).href })
+  if ((await catalog.load({ namespace: 'public', name: table.name })) === null) return null
+  const storage = await openTableStorage({ table: { schema: 'public', name: table.name }, catalog, store, parquet })
+  return storage.snapshot.committedLsn === null ? null : storage
+}
+
 /** Reads Iceberg tables of a local warehouse whose backend is not running, snapshot by snapshot, and compares them with the source. */
 export class TablesAtRest {
   readonly #warehouse: string
@@ -42,14 +51,14 @@ export class TablesAtRest {
   compared = 0
 
   constructor(warehouse: string) {
-    this.#warehouse = pathToFileURL(warehouse).href
+    this.#warehouse = warehouse
   }
 
   async check(source: OracleSource): Promise<void> {
     await loadRoaring()
     for (const table of source.tables) {
-      const storage = await this.#open(table)
-      if (storage === null || storage.snapshot.committedLsn === null) continue
+      const storage = await openAtRest(table, this.#warehouse, this.#parquet)
+      if (storage === null) continue
       for (const { snapshotId, lsn } of await stampedSnapshots(storage.snapshot.metadataLocation)) {
         const allowed = source.at(lsn).map(({ rows }) => rows.get(table)!)
         if (allowed.length === 0) continue
@@ -62,13 +71,6 @@ export class TablesAtRest {
 
   async close(): Promise<void> {
     await this.#parquet.close()
-  }
-
-  async #open(table: OracleTable): Promise<TableStorage | null> {
-    const store = new LocalObjectStore()
-    const catalog = new FileCatalog({ store, warehouse: this.#warehouse })
-    if ((await catalog.load({ namespace: 'public', name: table.name })) === null) return null
-    return openTableStorage({ table: { schema: 'public', name: table.name }, catalog, store, parquet: this.#parquet })
   }
 
   async #rows(table: OracleTable, storage: TableStorage, snapshot: TableSnapshot): Promise<TableRows> {

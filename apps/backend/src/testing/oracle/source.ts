@@ -98,13 +98,14 @@ export class OracleSource {
   readonly tables: readonly OracleTable[]
   readonly sessions: readonly Session[]
   readonly moments: Moment[] = []
-  readonly #observer: Session
+  /** For looking on; it commits nothing that the tables show. */
+  readonly observer: Session
   readonly #trace: (line: string) => void
 
   private constructor(tables: readonly OracleTable[], sessions: readonly Session[], observer: Session, trace: (line: string) => void) {
     this.tables = tables
     this.sessions = sessions
-    this.#observer = observer
+    this.observer = observer
     this.#trace = trace
   }
 
@@ -130,7 +131,7 @@ export class OracleSource {
 
   /** Position of the source's log. */
   async lsn(): Promise<Lsn> {
-    const [[lsn]] = await this.#observer.query('SELECT pg_current_wal_insert_lsn()')
+    const [[lsn]] = await this.observer.query('SELECT pg_current_wal_insert_lsn()')
     return parseLsn(lsn)
   }
 
@@ -145,7 +146,7 @@ export class OracleSource {
   /** What a table shows now. */
   async read(table: OracleTable): Promise<TableRows> {
     const columns = table.columns.map(({ name }) => quote(name)).join(', ')
-    const rows = await this.#observer.query(`SELECT ${columns} FROM ${quotedTable(table)}`)
+    const rows = await this.observer.query(`SELECT ${columns} FROM ${quotedTable(table)}`)
     return rows.map((row) => JSON.stringify(row)).sort()
   }
 
@@ -158,14 +159,14 @@ export class OracleSource {
   }
 
   async cutStream(): Promise<void> {
-    await this.#observer.query('SELECT pg_terminate_backend(pid) FROM pg_stat_replication')
+    await this.observer.query('SELECT pg_terminate_backend(pid) FROM pg_stat_replication')
   }
 
   /** The backend must be gone. */
   async close(): Promise<void> {
     const dropSlots = 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()'
-    await this.#observer.query(dropSlots).catch(() => undefined)
-    for (const session of [...this.sessions, this.#observer]) await session.close()
+    await this.observer.query(dropSlots).catch(() => undefined)
+    for (const session of [...this.sessions, this.observer]) await session.close()
   }
 
   async #note(before: Lsn, touched: ReadonlySet<OracleTable>, isBurst: boolean): Promise<void> {

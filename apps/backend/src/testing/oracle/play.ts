@@ -1,0 +1,34 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { scenarioArbitrary } from './commands.ts'
+import { playScenario, type RunOptions, type RunReport } from './run.ts'
+
+const setting = (name: string) => process.env[`MOONLINK_ORACLE_${name}`]
+
+/**
+ * Plays random scenarios: `runs` of them, or what `MOONLINK_ORACLE_RUNS` says. A failure prints the seed and path that
+ * `MOONLINK_ORACLE_SEED` and `MOONLINK_ORACLE_PATH` play again, and leaves a directory with the statements and the backend's state.
+ */
+export async function playScenarios(runs: number, prepare: () => Promise<Omit<RunOptions, 'directory'>>): Promise<RunReport> {
+  const directory = mkdtempSync(join(tmpdir(), 'moonlink-oracle-'))
+  let played = 0
+  const total = { commits: 0, reads: 0, snapshots: 0 }
+  const [seed, path] = [setting('SEED'), setting('PATH')]
+  await fc.assert(
+    fc.asyncProperty(scenarioArbitrary, async (scenario) => {
+      const report = await playScenario(scenario, { ...(await prepare()), directory: join(directory, `run-${played++}`) })
+      for (const key of ['commits', 'reads', 'snapshots'] as const) total[key] += report[key]
+    }),
+    {
+      numRuns: Number(setting('RUNS') ?? runs),
+      endOnFailure: true,
+      ...(seed === undefined ? {} : { seed: Number(seed) }),
+      ...(path === undefined ? {} : { path }),
+    },
+  )
+  rmSync(directory, { recursive: true, force: true })
+  console.log(`oracle: ${played} scenarios, ${total.commits} commits, ${total.reads} reads and ${total.snapshots} snapshots compared`)
+  return total
+}
