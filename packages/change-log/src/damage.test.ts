@@ -112,6 +112,18 @@ describe('damage', () => {
     expect((await open(119n)).status.range).toEqual({ startLsn: 100n, endLsn: 119n })
   })
 
+  test('in the first and only segment, too', async () => {
+    const log = await SegmentedLog.open({ disk, log: 'test', sourceFromLsn: 0n, clock })
+    await log.begin(100n, state)
+    for (let lsn = 101n; lsn <= 103n; lsn++) {
+      log.append(transaction(lsn), lsn, true)
+      await log.sync()
+    }
+    await log.close()
+    const name = flip(102n)
+    expect((await open(103n)).damages).toMatchObject([{ code: 'LOG_CORRUPT', context: { file: `/disk/${name}` } }])
+  })
+
   test('a damaged header, a missing segment and a shortened one are named', async () => {
     await written()
     const names = [...disk.files.keys()]

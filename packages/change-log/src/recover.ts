@@ -121,11 +121,10 @@ class RunBuilder {
   add(segment: ScannedSegment, isLast: boolean): void {
     const { continues, isCut } = segment.header
     if (continues === null) {
+      // The log began anew; what is older was not needed any more.
       this.runs = []
       this.current = [segment]
-      return
-    }
-    if (!this.link(segment, continues)) {
+    } else if (!this.link(segment, continues)) {
       if (!this.isBreakKnown) this.damages.push(missing(this.disk.locate(segmentName(continues.sequence))))
       this.breakRun()
       if (!isCut) return

@@ -20,35 +20,33 @@ const never: Clock = { nowMs: () => systemClock.nowMs(), sleep: () => new Promis
 const openOn = (disk: LogDisk) => (options: { sourceFromLsn: Lsn; segmentBytes: number; maxBytes: number }) =>
   SegmentedLog.open({ disk, log: 'test', clock: never, logger: silentLogger, ...options })
 
-describeChangeLog('SegmentedLog on a simulated disk', async () => {
-  const disk = new SimulatedDisk()
-  return {
-    open: openOn(disk),
-    crash: async (seed) => {
-      const share = (of: number) => ((seed * of) % 97) / 96
-      disk.crash([
-        { keep: share(31), garbageAt: seed % 3 === 0 ? share(57) : null },
-        { keep: share(13), garbageAt: seed % 5 === 0 ? share(7) : null },
-      ])
-    },
-  }
-})
-
-/** Processes die, and the place they wrote to keeps what reached it. */
-function onLasting(place: LogDisk) {
+/** Processes die, and the place they wrote to keeps what reached it, or what a crash of the machine leaves. */
+function placeOn(place: LogDisk, crash: (seed: number) => void = () => {}) {
   let disk = new MortalDisk(place)
   return {
     open: (options: Parameters<ReturnType<typeof openOn>>[0]) => openOn(disk)(options),
-    crash: async () => {
+    crash: async (seed: number) => {
       await disk.die()
+      crash(seed)
       disk = new MortalDisk(place)
     },
   }
 }
 
+describeChangeLog('SegmentedLog on a simulated disk', async () => {
+  const disk = new SimulatedDisk()
+  return placeOn(disk, (seed) => {
+    const share = (of: number) => ((seed * of) % 97) / 96
+    disk.crash([
+      { keep: share(31), garbageAt: seed % 3 === 0 ? share(57) : null },
+      { keep: share(13), garbageAt: seed % 5 === 0 ? share(7) : null },
+    ])
+  })
+})
+
 let places = 0
-describeChangeLog('SegmentedLog on a local disk', async () => onLasting(new LocalLogDisk(join(directory, String(places++)))))
-describeChangeLog('SegmentedLog in an object store', async () => onLasting(new ObjectLogDisk(new MapStore(), 'memory://logs/one')))
+describeChangeLog('SegmentedLog on a local disk', async () => placeOn(new LocalLogDisk(join(directory, String(places++)))))
+describeChangeLog('SegmentedLog in an object store', async () => placeOn(new ObjectLogDisk(new MapStore(), 'memory://logs/one')))
 
 /** The least of an object store. */
 class MapStore implements ObjectStore {

@@ -37,6 +37,7 @@ const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
     confirmedFlushLsn: '0/10',
     lagBytes: 16,
   },
+  log: null,
   warehouse: 'file:///w',
   tables: [{ ...table, ...over }],
 })

@@ -14,6 +14,7 @@ export function statusLines(status: StatusReport): string[] {
   return [
     `Postgres ${source.serverVersion}, database ${source.database}, slot ${source.slot}, publication ${source.publication}: ${link}`,
     `source at ${source.sourceLsn}, slot confirmed ${source.confirmedFlushLsn ?? '–'}, ${formatBytes(source.lagBytes)} held by the slot${slotText(source)}`,
+    ...logText(status.log),
     '',
     ...(rows.length === 0 ? ['no tables are mirrored'] : textTable(header, rows, rightAligned)),
     ...(reasons.length === 0 ? [] : ['', ...reasons]),
@@ -26,6 +27,12 @@ function unfitLines({ name, unfit }: TableStatusReport): string[] {
     const became = action === 'null' ? 'are null' : `are text in "${column}_text"`
     return `${name}: ${values.toLocaleString('en-US')} values of "${column}" did not fit and ${became}`
   })
+}
+
+function logText(log: StatusReport['log']): string[] {
+  if (log === null) return []
+  const range = log.startLsn === null ? 'empty' : `${log.startLsn} to ${log.endLsn ?? ''}, ${formatBytes(log.bytes)}`
+  return [`change log: ${range}${log.reason === null ? '' : `; stopped: ${log.reason}`}`]
 }
 
 function slotText({ slotStatus, slotHeadroomBytes }: StatusReport['source']): string {

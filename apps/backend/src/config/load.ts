@@ -58,18 +58,29 @@ function complete(parsed: z.output<typeof configSchema>, inputs: ConfigInputs): 
     )
   }
   const stateDir = resolve(inputs.workingDirectory, parsed.stateDir)
-  const warehouse = parsed.warehouse ?? (parsed.catalog.kind === 'rest' ? null : join(stateDir, 'warehouse'))
-  return {
-    ...parsed,
-    stateDir,
-    warehouse: warehouse === null ? null : warehouseUri(warehouse, inputs.workingDirectory),
-  }
+  const chosen = parsed.warehouse ?? (parsed.catalog.kind === 'rest' ? null : join(stateDir, 'warehouse'))
+  const warehouse = chosen === null ? null : storeUri('warehouse', chosen, inputs.workingDirectory)
+  const changeLog = { ...parsed.changeLog, location: changeLogLocation(parsed.changeLog, warehouse, stateDir, inputs.workingDirectory) }
+  return { ...parsed, stateDir, warehouse, changeLog }
 }
 
-function warehouseUri(warehouse: string, workingDirectory: string): string {
-  if (!isUri(warehouse)) return pathToFileURL(resolve(workingDirectory, warehouse)).href.replace(/\/+$/, '')
-  if (/^(s3|file):\/\//.test(warehouse)) return warehouse.replace(/\/+$/, '')
-  throw new MoonlinkError('invalid', 'CONFIG_INVALID', `warehouse: "${warehouse}" must be a directory or start with s3://.`)
+function changeLogLocation(
+  { enabled, kind, location }: z.output<typeof configSchema>['changeLog'],
+  warehouse: string | null,
+  stateDir: string,
+  workingDirectory: string,
+): string {
+  if (kind === 'local' || !enabled) return resolve(workingDirectory, location ?? join(stateDir, 'changelog'))
+  if (location !== undefined) return storeUri('changeLog.location', location, workingDirectory)
+  if (warehouse !== null) return `${warehouse}/.moonlink/changelog`
+  const message = 'changeLog.location: is needed where the catalog chooses the warehouse; give a URI such as s3://bucket/prefix.'
+  throw new MoonlinkError('invalid', 'CONFIG_INVALID', message)
+}
+
+function storeUri(key: string, text: string, workingDirectory: string): string {
+  if (!isUri(text)) return pathToFileURL(resolve(workingDirectory, text)).href.replace(/\/+$/, '')
+  if (/^(s3|file):\/\//.test(text)) return text.replace(/\/+$/, '')
+  throw new MoonlinkError('invalid', 'CONFIG_INVALID', `${key}: "${text}" must be a directory or start with s3://.`)
 }
 
 /** Whether `host:port` is an address that only this machine can reach. */

@@ -205,6 +205,34 @@ const expiry = z
   .prefault({})
   .describe('When replaced snapshots and files are removed.')
 
+const changeLog = z
+  .strictObject({
+    enabled: truth(
+      true,
+      'Whether what the source sends is logged, so that the slot lets go of it within a second. Without the log, the slot keeps it until it is in Iceberg.',
+    ),
+    kind: z
+      .enum(['local', 'store'])
+      .prefault('local')
+      .describe('local: files in changeLog.location on this machine. store: objects, one for each sync.'),
+    location: z
+      .string()
+      .min(1)
+      .optional()
+      .describe(
+        'A directory, or for store a URI. One backend each. Default: the directory changelog in stateDir; for store .moonlink/changelog in the warehouse.',
+      ),
+    syncIntervalMs: durationMs('200ms', 'Longest time from the arrival of a change until it is safe in the log. For store at least 1s.', 1),
+    syncBytes: bytes('8MiB', 'Bytes that arrived since the last sync at which the next does not wait.'),
+    segmentBytes: bytes('64MiB', 'Size of a segment; what Iceberg has is removed from the log by whole segments.'),
+    maxBytes: bytes(
+      '4GiB',
+      'At half of this, tables are committed early; at all of it the log stops, and the slot keeps what comes until Iceberg has caught up.',
+    ),
+  })
+  .prefault({})
+  .describe('The durable log of what the source sends.')
+
 const verify = z
   .strictObject({
     share: fraction(
@@ -284,6 +312,7 @@ export const configSchema = z.strictObject({
   sql,
   compaction,
   expiry,
+  changeLog,
   verify,
   copy,
   cache,
@@ -295,7 +324,9 @@ export const configSchema = z.strictObject({
 export type ParsedConfig = z.output<typeof configSchema>
 
 /** A configuration that is complete and checked. */
-export type Config = Omit<ParsedConfig, 'warehouse'> & {
+export type Config = Omit<ParsedConfig, 'warehouse' | 'changeLog'> & {
+  /** `location` is a path, or for `store` a URI without a trailing slash. */
+  readonly changeLog: Omit<ParsedConfig['changeLog'], 'location'> & { readonly location: string }
   /** A `file://` or `s3://` URI without a trailing slash; null where a REST catalog chooses. */
   readonly warehouse: string | null
 }

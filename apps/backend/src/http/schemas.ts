@@ -92,6 +92,15 @@ export const statusSchema = z
         description: 'Log that may still be written before the server drops what the slot needs (max_slot_wal_keep_size); null: no limit.',
       }),
     }),
+    log: z
+      .object({
+        startLsn: lsn.nullable().meta({ description: 'The log has every transaction after this; null where it has none.' }),
+        endLsn: lsn.nullable().meta({ description: '… and up to here.' }),
+        bytes: whole,
+        reason: z.string().nullable().meta({ description: 'Why nothing is logged; null while it is.' }),
+      })
+      .nullable()
+      .meta({ description: 'The change log; null where there is none.' }),
     warehouse: z.string(),
     tables: z.array(tableStatusSchema),
   })

@@ -1,38 +1,73 @@
-import type { Lsn } from '@moonlink/core'
+import { maxLsn, type ChangeLog, type Lsn } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 import type { StreamLoop } from './stream-loop.ts'
 
+export interface AcknowledgerOptions {
+  readonly engine: Pick<Engine, 'acknowledgeableLsn' | 'restartLsn'>
+  readonly log: ChangeLog | null
+  /** Slot and log have everything after this, and what every table lacks lies after it. */
+  readonly floorLsn: Lsn
+  /** Where the slot is. */
+  readonly slotLsn: Lsn
+  /** Writes down that every mirrored table has everything up to there in Iceberg. */
+  readonly remember: (coveredLsn: Lsn) => void
+}
+
 /**
- * Tells the source what it may forget, after that has been written down: so a slot that is further than what is written was moved
- * by somebody else, and tables may miss changes.
+ * Tells the source what it may forget: what the log has safely, or else what Iceberg has. Tells the log what Iceberg has, after that has been
+ * written down: so a slot that is further than log and Iceberg was moved by somebody else, and tables may miss changes.
  */
 export class Acknowledger {
-  readonly #engine: Pick<Engine, 'acknowledgeableLsn'>
-  readonly #remember: (lsn: Lsn) => void
+  readonly #options: AcknowledgerOptions
+  #covered: Lsn
   #acknowledged: Lsn
 
-  constructor(engine: Pick<Engine, 'acknowledgeableLsn'>, acknowledged: Lsn, remember: (lsn: Lsn) => void) {
-    this.#engine = engine
-    this.#acknowledged = acknowledged
-    this.#remember = remember
+  constructor(options: AcknowledgerOptions) {
+    this.#options = options
+    this.#covered = options.floorLsn
+    this.#acknowledged = options.slotLsn
+  }
+
+  /** Every table has everything up to here in Iceberg, or is copied anew; no stream has to begin before it. */
+  get coveredLsn(): Lsn {
+    return this.#covered
   }
 
   get acknowledgedLsn(): Lsn {
     return this.#acknowledged
   }
 
-  /** The source has a new slot, which begins at `lsn`. */
-  beginAt(lsn: Lsn): void {
-    this.#acknowledged = lsn
-    this.#remember(lsn)
+  /** All tables are open, and no stream yet. */
+  begin(): void {
+    this.#cover(maxLsn(this.#covered, this.#options.engine.restartLsn()))
   }
 
+  /** The source has a new slot, which begins at `lsn`; every table is made equal to the source at a later place. */
+  beginAt(lsn: Lsn): void {
+    this.#cover(lsn)
+    this.#acknowledged = lsn
+  }
+
+  /** Looks at what Iceberg has by now. Call it once a second or so. */
   acknowledge(loop: Pick<StreamLoop, 'acknowledge'>): void {
-    const lsn = this.#engine.acknowledgeableLsn()
-    if (lsn > this.#acknowledged) {
-      this.#remember(lsn)
-      this.#acknowledged = lsn
-    }
+    const { engine, log } = this.#options
+    const safe = engine.acknowledgeableLsn()
+    // The log alone says what is durable while it works; to write that down each time would be a sync for nothing.
+    const isNews = log === null || log.isPrunable(safe) || safe > (log.durableLsn ?? 0n)
+    if (safe > this.#covered && isNews) this.#cover(safe)
+    this.acknowledgeDurable(loop)
+  }
+
+  /** Tells the source what is durable. Call it whenever the log has synced. */
+  acknowledgeDurable(loop: Pick<StreamLoop, 'acknowledge'>): void {
+    const durable = this.#options.log?.durableLsn ?? 0n
+    this.#acknowledged = [this.#acknowledged, this.#covered, durable].reduce(maxLsn)
     loop.acknowledge(this.#acknowledged)
+  }
+
+  #cover(lsn: Lsn): void {
+    this.#options.remember(lsn)
+    this.#covered = lsn
+    this.#options.log?.prune(lsn)
   }
 }

@@ -4,6 +4,7 @@ import {
   maxLsn,
   MoonlinkError,
   parseTableName,
+  type ChangeLog,
   type Clock,
   type Logger,
   type Lsn,
@@ -14,6 +15,7 @@ import type { Engine, Mirror } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 import { Acknowledger } from './acknowledger.ts'
+import { LogRelief } from './log-relief.ts'
 import { MirrorSet } from './mirror-set.ts'
 import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
 import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
@@ -32,13 +34,15 @@ export interface BackendParts {
   readonly warehouse: Warehouse
   readonly engine: Engine
   readonly sql: QueryEngine
+  /** Opens the change log, if there shall be one, as it is to be used by a source that can stream from `sourceFromLsn` on. */
+  readonly openLog: (sourceFromLsn: Lsn) => Promise<ChangeLog | null>
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
   readonly telemetry: Telemetry
 }
 
-const slotLossCodes: ReadonlySet<string> = new Set(['PG_SLOT_LOST', 'PG_SLOT_MISSING'])
+const slotLossCodes: ReadonlySet<string> = new Set(['PG_SLOT_LOST', 'PG_SLOT_MISSING', 'PG_CHANGES_LOST'])
 const tickMs = 100
 const acknowledgeMs = 1000
 const copyPollMs = 50
@@ -49,6 +53,8 @@ const nudgeMs = 500
 /** A running mirror of one source: opens the tables, copies what is new, follows the stream, and does what `Operations` says. */
 export class MoonlinkBackend implements Operations {
   readonly #parts: BackendParts
+  readonly #log: ChangeLog | null
+  readonly #logRelief: LogRelief | null
   readonly #stateFile: StateFile
   readonly #mirrors: MirrorSet
   readonly #ended = Promise.withResolvers<Error | null>()
@@ -65,15 +71,21 @@ export class MoonlinkBackend implements Operations {
   #isMending = false
   #changing: Promise<unknown> = Promise.resolve()
 
-  private constructor(parts: BackendParts, stateFile: StateFile, state: BackendState | null, slotLsn: Lsn) {
+  private constructor(parts: BackendParts, log: ChangeLog | null, stateFile: StateFile, state: BackendState | null, slotLsn: Lsn) {
     const { clock, engine, logger, random, source } = parts
     this.#parts = parts
+    this.#log = log
     this.#stateFile = stateFile
     this.#added = state?.added ?? []
     this.#dropped = state?.dropped ?? []
     this.#caughtUpAtMs = clock.nowMs()
-    const known = state !== null && slotLsn <= state.acknowledgedLsn
-    this.#mirrors = new MirrorSet(parts, { slotLsn, covered: new Set(known ? state.mirrored : []) })
+    const floorLsn = floorOf(log, slotLsn)
+    this.#mirrors = new MirrorSet(parts, { floorLsn, coveredLsn: state?.coveredLsn ?? 0n, covered: new Set(state?.mirrored) })
+    this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember: (lsn) => this.#remember(lsn) })
+    this.#logRelief =
+      log === null
+        ? null
+        : new LogRelief({ log, maxBytes: parts.config.changeLog.maxBytes, clock, logger, flush: () => this.#flushFlushable() })
     this.#loop = new StreamLoop({
       source,
       engine,
@@ -81,7 +93,8 @@ export class MoonlinkBackend implements Operations {
       random,
       logger,
       telemetry: parts.telemetry,
-      firstLsn: slotLsn,
+      log,
+      floorLsn: () => this.#acknowledger.coveredLsn,
       onFailure: (error) => {
         if (isMoonlinkError(error) && slotLossCodes.has(error.code)) this.#slotLost(error.message)
         else this.#ended.resolve(error)
@@ -110,7 +123,7 @@ export class MoonlinkBackend implements Operations {
       appliedLsn: () => engine.appliedLsn,
       onLost: (reason) => this.#slotLost(reason),
     })
-    this.#acknowledger = new Acknowledger(engine, maxLsn(slotLsn, state?.acknowledgedLsn ?? 0n), (lsn) => this.#remember(lsn))
+    log?.onDurable(() => this.#acknowledger.acknowledgeDurable(this.#loop))
   }
 
   /** Opens every table and begins to mirror; copies go on after it resolves. */
@@ -127,7 +140,8 @@ export class MoonlinkBackend implements Operations {
     }
     const { chosen, refused } = chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
     const slotLsn = await source.prepare(chosen.map(({ table }) => table))
-    const backend = new MoonlinkBackend(parts, stateFile, state, slotLsn)
+    const log = await parts.openLog(slotLsn)
+    const backend = new MoonlinkBackend(parts, log, stateFile, state, slotLsn)
     for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
     engine.requireCatchUp(await source.currentLsn())
     await backend.#mirrors.openAll(chosen)
@@ -159,6 +173,7 @@ export class MoonlinkBackend implements Operations {
       unopened: this.#mirrors.unopened,
       verified: this.#verification.outcomes,
       unfit: (table) => source.unfitValues(table),
+      log: this.#log === null ? null : { ...this.#log.status, durableLsn: this.#log.durableLsn },
     })
   }
 
@@ -246,7 +261,7 @@ export class MoonlinkBackend implements Operations {
       await this.#loop.pausedFor(() => this.#mirrors.add(chosen))
       this.#added = [...new Set([...this.#added, ...names])]
       this.#dropped = this.#dropped.filter((name) => !names.includes(name))
-      this.#remember(this.#acknowledger.acknowledgedLsn)
+      this.#remember(this.#acknowledger.coveredLsn)
       void this.#mirrors.copyOrPause(names)
     })
   }
@@ -261,7 +276,7 @@ export class MoonlinkBackend implements Operations {
       if (this.#known(table).currentPhase === 'copying')
         throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied already.`, { context: { table } })
       await this.#loop.pausedFor(() => this.#mirrors.beginResync([table], reason))
-      this.#remember(this.#acknowledger.acknowledgedLsn)
+      this.#remember(this.#acknowledger.coveredLsn)
       void this.#mirrors.copyOrPause([table])
     })
   }
@@ -280,7 +295,7 @@ export class MoonlinkBackend implements Operations {
         await this.#loop.pausedFor(() => this.#mirrors.remove(table, !purge))
         this.#added = this.#added.filter((name) => name !== table)
         this.#dropped = [...new Set([...this.#dropped, table])]
-        this.#remember(this.#acknowledger.acknowledgedLsn)
+        this.#remember(this.#acknowledger.coveredLsn)
       }
       const { schema, name } = parseTableName(table)
       if (purge) await this.#parts.warehouse.catalog.drop({ namespace: schema, name }, true)
@@ -303,7 +318,7 @@ export class MoonlinkBackend implements Operations {
 
   /** Copies what is new and follows the stream. Where nothing streams yet, the stream waits for the copy: nobody needs it sooner. */
   #begin(): void {
-    this.#remember(this.#acknowledger.acknowledgedLsn)
+    this.#acknowledger.begin()
     const copying = this.#mirrors.copying()
     const copied = this.#mirrors.copy(copying)
     copied.catch((error: Error) => this.#ended.resolve(error))
@@ -327,6 +342,7 @@ export class MoonlinkBackend implements Operations {
       if (now - this.#lastAcknowledgeMs < acknowledgeMs) return
       this.#lastAcknowledgeMs = now
       this.#acknowledger.acknowledge(this.#loop)
+      this.#logRelief?.look()
     } catch (error) {
       logger.error('housekeeping failed', { error: String(error) })
     }
@@ -368,7 +384,6 @@ export class MoonlinkBackend implements Operations {
       try {
         const names = this.#mirrors.live()
         const slotLsn = await this.#mirrors.beginResync(names, `the slot was lost: ${reason}`)
-        this.#loop.beginAt(slotLsn)
         this.#acknowledger.beginAt(slotLsn)
         this.#slotWatch.reset()
         this.#loop.start()
@@ -425,10 +440,12 @@ export class MoonlinkBackend implements Operations {
     await this.#loop.stop()
     await this.#mirrors.stopCopies()
     try {
-      await this.#parts.engine.flush(this.#mirrors.flushable())
+      await this.#flushFlushable()
     } finally {
+      await this.#log?.sync()
       this.#acknowledger.acknowledge(this.#loop)
       await this.#loop.close()
+      await this.#log?.close()
     }
   }
 
@@ -440,11 +457,15 @@ export class MoonlinkBackend implements Operations {
     return mine
   }
 
-  #remember(acknowledgedLsn: Lsn): void {
+  #flushFlushable(): Promise<void> {
+    return this.#parts.engine.flush(this.#mirrors.flushable())
+  }
+
+  #remember(coveredLsn: Lsn): void {
     const { systemIdentifier, database, slot } = this.#parts.source.identity
     this.#stateFile.write({
       source: { systemIdentifier, database, slot },
-      acknowledgedLsn,
+      coveredLsn,
       mirrored: this.#mirrors.live(),
       added: this.#added,
       dropped: this.#dropped,
@@ -454,6 +475,12 @@ export class MoonlinkBackend implements Operations {
   #refuseWhileClosing(): void {
     if (this.#closing) throw new MoonlinkError('retry', 'STOPPING', 'the backend is stopping; start it again with moonlink start.')
   }
+}
+
+/** Where a stream can begin so that nothing is missing after: at the log's start, where that has what the slot let go of. */
+function floorOf(log: ChangeLog | null, slotLsn: Lsn): Lsn {
+  const range = log?.status.range ?? null
+  return range === null || slotLsn <= range.startLsn ? slotLsn : range.startLsn
 }
 
 /** The state of the last run, where that had the same source. */

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { MoonlinkError, silentLogger, systemClock, systemRandom, type Logger, type Telemetry } from '@moonlink/core'
+import { MoonlinkError, silentLogger, systemClock, systemRandom, type Logger, type Lsn, type Telemetry } from '@moonlink/core'
 import { startPostgres } from '@moonlink/embedded-pg'
 import { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
@@ -12,6 +12,7 @@ import { packageVersion } from '../version.ts'
 import { MoonlinkBackend } from './backend.ts'
 import { CloseStack } from './close-stack.ts'
 import { engineLimits } from './limits.ts'
+import { openChangeLog } from './open-change-log.ts'
 import { openQueryEngine } from './open-query-engine.ts'
 import { openSource } from './open-source.ts'
 import { openWarehouse } from './open-warehouse.ts'
@@ -70,7 +71,9 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     })
     const sql = await openQueryEngine(config, engine, warehouse.localFiles, logger)
     stack.push(() => sql.close())
-    const backend = await MoonlinkBackend.start({ config, source, warehouse, engine, sql, clock, random, logger, telemetry })
+    const openLog = (sourceFromLsn: Lsn) =>
+      openChangeLog(config, { clock, logger, store: warehouse.store, source: source.identity, sourceFromLsn })
+    const backend = await MoonlinkBackend.start({ config, source, warehouse, engine, sql, openLog, clock, random, logger, telemetry })
     stack.push(() => backend.close())
     if (demo !== null) {
       const load = new ShopLoad(demo, clock, logger)

@@ -4,12 +4,13 @@ import type { ListedSourceTable, SourceHandle, Warehouse } from './parts.ts'
 import { COPY_PENDING_PROPERTY, RecopiedStorage } from './recopied-storage.ts'
 import { checkOwner, ownerProperties } from './table-owner.ts'
 
-/** What the source's slot still has, and what the last run left: enough to tell whether a table misses changes. */
+/** What slot and log still have, and what the last run left: enough to tell whether a table misses changes. */
 export interface Coverage {
-  /** The slot has nothing before this; 0 where it never let go of anything. */
-  readonly slotLsn: Lsn
-  /** Tables known to miss nothing up to `slotLsn`. */
+  /** Slot and log together have everything after this; 0 where nothing was ever let go of. */
+  readonly floorLsn: Lsn
+  /** Tables known to have everything up to `coveredLsn` in Iceberg. */
   readonly covered: ReadonlySet<string>
+  readonly coveredLsn: Lsn
 }
 
 /** Errors of one Iceberg table that no other table shares: it alone is out of service. */
@@ -72,9 +73,9 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
   if (properties[RESYNC_PROPERTY]) return properties[RESYNC_PROPERTY]
   if (properties[COPY_PENDING_PROPERTY] === 'true') return 'its last copy did not end'
   if (properties[PAUSED_PROPERTY]) return null
-  const { slotLsn, covered } = options.coverage
-  if (committedLsn >= slotLsn || covered.has(name)) return null
-  return `the slot no longer has the changes from ${formatLsn(committedLsn)} to ${formatLsn(slotLsn)}`
+  const { floorLsn, covered, coveredLsn } = options.coverage
+  if (committedLsn >= floorLsn || (covered.has(name) && coveredLsn >= floorLsn)) return null
+  return `neither the slot nor the change log has the changes from ${formatLsn(committedLsn)} to ${formatLsn(floorLsn)} any more`
 }
 
 /** Whether an error concerns one Iceberg table and leaves the others alone. */

@@ -1,4 +1,4 @@
-import type { Logger, Lsn, SourceTable, TableName } from '@moonlink/core'
+import type { ChangeLog, Logger, Lsn, SourceTable, TableName } from '@moonlink/core'
 import { openPgSource, parseConnectionString, type PgSource } from '@moonlink/pg-source'
 import type { Config } from '../config/schema.ts'
 import type { ListedSourceTable, SourceHandle } from './parts.ts'
@@ -79,8 +79,8 @@ class PostgresHandle implements SourceHandle {
     return this.#source.currentLsn()
   }
 
-  open(after: Lsn, signal: AbortSignal) {
-    return this.#source.open(after, signal)
+  open(after: Lsn, signal: AbortSignal, log?: ChangeLog) {
+    return this.#source.open(after, signal, log)
   }
 
   copy(tables: readonly SourceTable[], signal: AbortSignal) {

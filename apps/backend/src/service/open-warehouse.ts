@@ -6,6 +6,7 @@ import {
   type Clock,
   type LocalFiles,
   type Logger,
+  type ObjectStore,
   type Random,
   type TableName,
   type TableSchema,
@@ -44,6 +45,7 @@ class OpenedWarehouse implements Warehouse {
   readonly uri: string
   readonly catalog: Catalog
   readonly localFiles: LocalFiles
+  readonly store: ObjectStore
   readonly #config: Config
   readonly #ports: WarehousePorts
   readonly #opened: Opened
@@ -52,6 +54,7 @@ class OpenedWarehouse implements Warehouse {
     this.uri = config.warehouse ?? config.catalog.uri ?? 'the catalog'
     this.catalog = opened.catalog
     this.localFiles = opened.localFiles
+    this.store = opened.store
     this.#config = config
     this.#ports = ports
     this.#opened = opened

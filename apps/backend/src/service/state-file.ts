@@ -1,24 +1,38 @@
-import { renameSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { formatLsn, MoonlinkError, parseLsn, type Lsn } from '@moonlink/core'
 import { z } from 'zod'
 
-const stateSchema = z.object({
-  version: z.literal(1),
+/** Raised whenever an older Moonlink would misread the file. */
+const VERSION = 2
+
+const common = {
   source: z.object({ systemIdentifier: z.string(), database: z.string(), slot: z.string() }),
-  /** The slot was never told to forget more than this. */
-  acknowledgedLsn: z.string(),
-  /** Tables mirrored when this was written: up to the slot's position they miss nothing. */
+  /** Tables mirrored when this was written. */
   mirrored: z.array(z.string()),
   /** Tables that `tables add` and `tables drop` named, over those of the configuration. */
   added: z.array(z.string()),
   dropped: z.array(z.string()),
+}
+
+const stateSchema = z.object({
+  version: z.literal(VERSION),
+  /** Each of `mirrored` has everything up to here in Iceberg, or is not copied yet. */
+  coveredLsn: z.string(),
+  ...common,
 })
+
+/** Before there was a log: the slot was told what Iceberg has. */
+const firstSchema = z
+  .object({ version: z.literal(1), acknowledgedLsn: z.string(), ...common })
+  .transform(({ acknowledgedLsn, ...rest }) => ({ ...rest, version: VERSION, coveredLsn: acknowledgedLsn }))
+
+const anySchema = z.union([stateSchema, firstSchema])
 
 /** What a run leaves for the next, beside what the Iceberg tables say of themselves. */
 export interface BackendState {
   readonly source: { readonly systemIdentifier: string; readonly database: string; readonly slot: string }
-  readonly acknowledgedLsn: Lsn
+  readonly coveredLsn: Lsn
   readonly mirrored: readonly string[]
   readonly added: readonly string[]
   readonly dropped: readonly string[]
@@ -32,7 +46,10 @@ export class StateFile {
     this.#path = join(stateDir, 'state.json')
   }
 
-  /** The state of the last run, or null where there was none. Throws `corrupt`/`STATE_CORRUPT`. */
+  /**
+   * The state of the last run, or null where there was none. Throws `corrupt`/`STATE_CORRUPT`, or `invalid`/`STATE_VERSION` where a later Moonlink
+   * wrote it.
+   */
   read(): BackendState | null {
     let text: string
     try {
@@ -42,19 +59,22 @@ export class StateFile {
       throw error
     }
     try {
-      const { acknowledgedLsn, source, mirrored, added, dropped } = stateSchema.parse(JSON.parse(text))
-      return { acknowledgedLsn: parseLsn(acknowledgedLsn), source, mirrored, added, dropped }
+      const parsed: unknown = JSON.parse(text)
+      this.#refuseLater(parsed)
+      const { coveredLsn, source, mirrored, added, dropped } = anySchema.parse(parsed)
+      return { coveredLsn: parseLsn(coveredLsn), source, mirrored, added, dropped }
     } catch (error) {
-      const message = `${this.#path} is no state of ours; remove it, and tables whose changes may be missing are copied again.`
+      if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
+      const message = `${this.#path} is no state of ours; remove it, and tables that may miss changes are made equal to the source again.`
       throw new MoonlinkError('corrupt', 'STATE_CORRUPT', message, { cause: error })
     }
   }
 
   write(state: BackendState): void {
-    const { acknowledgedLsn, ...rest } = state
+    const { coveredLsn, ...rest } = state
     const stored: z.output<typeof stateSchema> = {
-      version: 1,
-      acknowledgedLsn: formatLsn(acknowledgedLsn),
+      version: VERSION,
+      coveredLsn: formatLsn(coveredLsn),
       source: { ...rest.source },
       mirrored: [...rest.mirrored],
       added: [...rest.added],
@@ -62,5 +82,23 @@ export class StateFile {
     }
     writeFileSync(`${this.#path}.new`, JSON.stringify(stored, null, 2), { flush: true })
     renameSync(`${this.#path}.new`, this.#path)
+    syncDirectory(dirname(this.#path))
+  }
+
+  #refuseLater(parsed: unknown): void {
+    const version = (parsed as { version?: unknown } | null)?.version
+    if (typeof version !== 'number' || version <= VERSION) return
+    const message = `${this.#path} has version ${version}, and this Moonlink reads up to ${VERSION}; start the later Moonlink that wrote it.`
+    throw new MoonlinkError('invalid', 'STATE_VERSION', message, { context: { version } })
+  }
+}
+
+/** Makes a rename survive a power cut. */
+function syncDirectory(directory: string): void {
+  const descriptor = openSync(directory, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
   }
 }

@@ -1,4 +1,4 @@
-import { formatLsn, formatTableName, maxLsn, type Lsn, type TableName } from '@moonlink/core'
+import { formatLsn, formatTableName, maxLsn, type LogStatus, type Lsn, type TableName } from '@moonlink/core'
 import type { MirrorStatus } from '@moonlink/table-engine'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
 import type { VerifyOutcome } from '../verify/verification.ts'
@@ -21,6 +21,8 @@ export interface StatusInputs {
   /** Each table's last comparison with the source. */
   readonly verified: ReadonlyMap<string, VerifyOutcome>
   readonly unfit: (table: TableName) => readonly UnfitValues[]
+  /** Null where there is none. */
+  readonly log: (LogStatus & { readonly durableLsn: Lsn | null }) | null
 }
 
 export function statusReport(inputs: StatusInputs): StatusReport {
@@ -41,8 +43,20 @@ export function statusReport(inputs: StatusInputs): StatusReport {
       slotStatus: position.slot?.walStatus ?? null,
       slotHeadroomBytes: position.slot?.headroomBytes ?? null,
     },
+    log: logReport(inputs.log),
     warehouse: inputs.warehouse,
     tables: [...mirrored, ...unopened].sort((a, b) => (a.name < b.name ? -1 : 1)),
+  }
+}
+
+function logReport(log: StatusInputs['log']): StatusReport['log'] {
+  if (log === null) return null
+  const { byteSize, range, trouble } = log
+  return {
+    startLsn: range === null ? null : formatLsn(range.startLsn),
+    endLsn: range === null ? null : formatLsn(range.endLsn),
+    bytes: byteSize,
+    reason: trouble,
   }
 }
 
@@ -52,13 +66,14 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
   // A table that takes no changes is as far as its last commit; so is every table until the stream has begun.
   const appliedLsn = streaming ? maxLsn(mirror.appliedLsn, mirror.committedLsn ?? 0n) : mirror.committedLsn
   const lsn = (value: Lsn | null) => (value === null ? null : formatLsn(value))
+  const logged = streaming ? (inputs.log?.durableLsn ?? 0n) : 0n
   return {
     name,
     state: mirror.state,
     reason: mirror.reason,
     rows: mirror.rows,
     appliedLsn: lsn(appliedLsn),
-    durableLsn: lsn(mirror.durableLsn),
+    durableLsn: lsn(mirror.durableLsn === null ? null : maxLsn(mirror.durableLsn, logged)),
     committedLsn: lsn(mirror.committedLsn),
     lagBytes: Number(maxLsn(inputs.position.sourceLsn - (appliedLsn ?? 0n), 0n)),
     lagMs: inputs.behindMs,

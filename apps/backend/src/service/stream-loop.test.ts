@@ -61,7 +61,8 @@ function setUp(openStream: (attempt: number) => FakeStream, rollsBack = false) {
   const loop = new StreamLoop({
     source,
     engine,
-    firstLsn: 0n,
+    log: null,
+    floorLsn: () => 0n,
     clock: systemClock,
     random,
     logger: silentLogger,

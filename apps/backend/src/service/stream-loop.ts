@@ -1,6 +1,7 @@
 import {
   formatLsn,
   maxLsn,
+  type ChangeLog,
   type ChangeSource,
   type ChangeStream,
   type Clock,
@@ -16,8 +17,10 @@ import { toMoonlinkError } from '../http/errors.ts'
 export interface StreamLoopOptions {
   readonly source: Pick<ChangeSource, 'open'>
   readonly engine: Pick<Engine, 'apply' | 'appliedLsn' | 'restartLsn' | 'resetOpenTransaction'>
-  /** The source has let go of what lies before this, and every mirror is known to cover it. */
-  readonly firstLsn: Lsn
+  /** Takes what the source sends, and gives again what the source has let go of. */
+  readonly log: ChangeLog | null
+  /** Every mirror is known to cover what lies before this, and nobody has it any more. */
+  readonly floorLsn: () => Lsn
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
@@ -34,7 +37,6 @@ const boundaryWaitMs = 5_000
 /** Keeps a change stream open and feeds the engine from it: opens it again, with growing pauses, where it is lost. */
 export class StreamLoop {
   readonly #options: StreamLoopOptions
-  #firstLsn: Lsn
   #stopping = false
   /** The transaction being read did not end soon enough after `stop`. */
   #late = false
@@ -50,12 +52,6 @@ export class StreamLoop {
 
   constructor(options: StreamLoopOptions) {
     this.#options = options
-    this.#firstLsn = options.firstLsn
-  }
-
-  /** The source has a new slot, which begins at `lsn`. While no stream is open. */
-  beginAt(lsn: Lsn): void {
-    this.#firstLsn = lsn
   }
 
   /** Why no stream is open, or null where one is. */
@@ -153,15 +149,14 @@ export class StreamLoop {
   }
 
   async #nextLsn(): Promise<Lsn> {
-    const { engine } = this.#options
-    const firstLsn = this.#firstLsn
-    if (!this.#opened) return maxLsn(firstLsn, engine.restartLsn())
-    return maxLsn(firstLsn, (await engine.resetOpenTransaction()) ? engine.appliedLsn : engine.restartLsn())
+    const { engine, floorLsn } = this.#options
+    if (!this.#opened) return maxLsn(floorLsn(), engine.restartLsn())
+    return maxLsn(floorLsn(), (await engine.resetOpenTransaction()) ? engine.appliedLsn : engine.restartLsn())
   }
 
   async #follow(after: Lsn): Promise<void> {
-    const { source, logger } = this.#options
-    const stream = await source.open(after, this.#lifetime.signal)
+    const { log, logger, source } = this.#options
+    const stream = await source.open(after, this.#lifetime.signal, log ?? undefined)
     this.#stream = stream
     this.#opened = true
     this.#trouble = null

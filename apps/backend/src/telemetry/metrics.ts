@@ -119,6 +119,13 @@ export const stateMetrics = [
     help: 'Values that the Iceberg type could not hold and that are null, or text in a second column, since the start.',
     labels: table,
   },
+  { name: 'moonlink_change_log_bytes', kind: 'gauge', help: 'Size of the change log.', labels: [] },
+  {
+    name: 'moonlink_change_log_stopped',
+    kind: 'gauge',
+    help: '1 while nothing is logged, so that the slot keeps what comes; else 0.',
+    labels: [],
+  },
   { name: 'moonlink_memory_bytes', kind: 'gauge', help: 'Memory that all tables take; kept below the limit.', labels: [] },
   { name: 'moonlink_memory_limit_bytes', kind: 'gauge', help: 'The configured limit (memory.limitBytes).', labels: [] },
 ] as const satisfies readonly Metric[]

@@ -23,6 +23,12 @@ export function stateSamples(status: StatusReport, memory: { readonly bytes: num
     ...(source.slotHeadroomBytes === null
       ? []
       : [{ metric: 'moonlink_slot_headroom_bytes' as const, labels: {}, value: source.slotHeadroomBytes }]),
+    ...(status.log === null
+      ? []
+      : [
+          { metric: 'moonlink_change_log_bytes' as const, labels: {}, value: status.log.bytes },
+          { metric: 'moonlink_change_log_stopped' as const, labels: {}, value: status.log.reason === null ? 0 : 1 },
+        ]),
     { metric: 'moonlink_memory_bytes', labels: {}, value: memory.bytes },
     { metric: 'moonlink_memory_limit_bytes', labels: {}, value: memory.limitBytes },
   ]

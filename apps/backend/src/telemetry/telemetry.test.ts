@@ -25,6 +25,7 @@ const status: StatusReport = {
     slotStatus: 'reserved',
     slotHeadroomBytes: null,
   },
+  log: null,
   warehouse: 'file:///w',
   tables: [
     {

@@ -18,6 +18,12 @@ export interface TableReport {
   readonly committedLsn: string | null
 }
 
+export interface StatusReport {
+  readonly source: { readonly confirmedFlushLsn: string; readonly sourceLsn: string }
+  readonly log: { readonly startLsn: string | null; readonly endLsn: string | null; readonly bytes: number; readonly reason: string | null }
+  readonly tables: TableReport[]
+}
+
 /** What the backend answered instead of what it was asked for. */
 export class RequestError extends Error {
   readonly code: string
@@ -69,8 +75,12 @@ export class BackendProcess {
     return answer.lsn
   }
 
+  async status(): Promise<StatusReport> {
+    return (await (await fetch(`${this.url}/status`)).json()) as StatusReport
+  }
+
   async tables(): Promise<TableReport[]> {
-    return ((await (await fetch(`${this.url}/status`)).json()) as { tables: TableReport[] }).tables
+    return (await this.status()).tables
   }
 
   async table(name: string): Promise<TableReport> {

@@ -104,8 +104,8 @@ export class OracleMirror {
       const report = await this.#running().table(mirrorName(table))
       const isFine =
         report.state === 'streaming' && report.reason === null && Number(report.rows) === this.#source.latest.rows.get(table)!.length
-      const marks = [report.committedLsn, report.durableLsn, report.appliedLsn].map((lsn) => parseLsn(lsn!))
-      if (!isFine || marks[0] > marks[1] || marks[1] > marks[2])
+      const [committed, durable, applied] = [report.committedLsn, report.durableLsn, report.appliedLsn].map((lsn) => parseLsn(lsn!))
+      if (!isFine || committed > durable || committed > applied)
         throw new Error(`the status of ${mirrorName(table)}: ${JSON.stringify(report)}`)
     }
   }

@@ -1,0 +1,210 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseLsn } from '@moonlink/core'
+import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
+import { BackendProcess } from './testing/backend-process.ts'
+
+const postgres = withPostgres()
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-durable-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+let database: TestDatabase
+let stateDir: string
+let backend: BackendProcess
+/** Nothing is committed to Iceberg unless asked for. */
+const idle = { MOONLINK_FLUSH_INTERVAL_MS: '1h' }
+
+beforeEach(async () => {
+  database = await postgres.createDatabase()
+  stateDir = join(directory, database.name)
+  await database.client.query(`CREATE TABLE orders (id bigint PRIMARY KEY, note text); CREATE TABLE still (id int PRIMARY KEY, note text)`)
+  await database.client.query(
+    `INSERT INTO orders SELECT i, 'note ' || i FROM generate_series(1, 1000) i; INSERT INTO still VALUES (1, 'a')`,
+  )
+})
+afterEach(async () => {
+  await backend?.stop('SIGKILL')
+})
+
+const start = async (env: Record<string, string> = {}) => {
+  backend = await BackendProcess.start(['--source', database.connectionString, '--state-dir', stateDir], { ...idle, ...env })
+}
+const change = async (note: string) => {
+  await database.client.query(`INSERT INTO orders SELECT (SELECT max(id) FROM orders) + i, $1 FROM generate_series(1, 300) i`, [note])
+  await database.client.query(`UPDATE orders SET note = $1 WHERE id % 7 = 3`, [note])
+  await database.client.query(`DELETE FROM orders WHERE id % 11 = 5`)
+}
+const until = async (what: string, check: () => Promise<boolean>, timeoutMs = 30_000) => {
+  for (const end = Date.now() + timeoutMs; !(await check()); await new Promise((resolve) => setTimeout(resolve, 50)))
+    if (Date.now() > end) throw new Error(`${what}: not within ${timeoutMs} ms; ${JSON.stringify(await backend.status())}`)
+}
+const print = `count(*) || ':' || coalesce(sum(id), 0) || ':' || coalesce(min(note), '') || ':' || coalesce(max(note), '')`
+
+async function expectEqual(): Promise<void> {
+  await backend.wait()
+  for (const table of ['orders', 'still']) {
+    const { rows } = await database.client.query<{ print: string }>(`SELECT ${print} AS print FROM ${table}`)
+    expect(await backend.query(`SELECT ${print} AS print FROM public.${table}`)).toEqual([[rows[0].print]])
+  }
+}
+
+const currentLsn = async () =>
+  parseLsn((await database.client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn')).rows[0].lsn)
+const confirmed = async () => parseLsn((await backend.status()).source.confirmedFlushLsn)
+const logged = () => readFileSync(join(stateDir, 'moonlink.log'), 'utf8')
+const segments = () => readdirSync(join(stateDir, 'changelog')).sort()
+
+test('the slot follows within a second while nothing is committed; a killed backend finds all of it in its log', async () => {
+  await start()
+  for (const round of [1, 2, 3]) {
+    const { committedLsn } = await backend.table('public.orders')
+    await change(`round ${round}`)
+    const lsn = await currentLsn()
+    const asked = Date.now()
+    await until('the slot follows', async () => (await confirmed()) >= lsn, 5000)
+    expect(Date.now() - asked).toBeLessThan(2000)
+    const report = await backend.table('public.orders')
+    expect(parseLsn(report.durableLsn!)).toBeGreaterThanOrEqual(lsn)
+    expect(report.committedLsn).toBe(committedLsn)
+    await backend.stop('SIGKILL')
+    await change(`down ${round}`)
+    await start()
+    await expectEqual()
+  }
+  expect(logged()).not.toMatch(/made equal|copied again|change log has/)
+  // What is in Iceberg leaves the log.
+  const { bytes } = (await backend.status()).log
+  await change('last')
+  await backend.wait({ iceberg: true })
+  expect(bytes).toBeGreaterThan(50_000)
+  expect(await backend.stop()).toBe(0)
+  await start()
+  await expectEqual()
+})
+
+test('segments leave the log as Iceberg takes what they have, and a table that is still does not keep them', async () => {
+  await start({ MOONLINK_CHANGE_LOG_SEGMENT_BYTES: '50KiB' })
+  for (let round = 0; round < 6; round++) await change(`round ${round}`)
+  await backend.wait()
+  await until('segments', async () => segments().length > 3)
+  const before = segments()
+  await backend.wait({ iceberg: true })
+  await until('fewer segments', async () => segments().length <= 2)
+  expect(segments()[0]! > before[0]!).toBe(true)
+  await change('after')
+  await backend.wait()
+  const durable = await currentLsn()
+  await until('the slot follows', async () => (await confirmed()) >= durable)
+  await backend.stop('SIGKILL')
+  await start()
+  await expectEqual()
+  expect(logged()).not.toMatch(/made equal|copied again/)
+})
+
+test('a lost log is said, and what is missing is made up for by comparing with the source', async () => {
+  await start()
+  await change('logged')
+  await backend.wait()
+  const lsn = await currentLsn()
+  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await backend.stop('SIGKILL')
+  rmSync(join(stateDir, 'changelog'), { recursive: true })
+  await start()
+  await expectEqual()
+  expect(logged()).toMatch(/neither the slot nor the change log has the changes from/)
+})
+
+test('a lost state directory, too', async () => {
+  const warehouse = join(directory, `${database.name}-warehouse`)
+  const again = async () => {
+    backend = await BackendProcess.start(['--source', database.connectionString, '--state-dir', stateDir, '--warehouse', warehouse], idle)
+  }
+  await again()
+  await change('logged')
+  await backend.wait()
+  const lsn = await currentLsn()
+  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await backend.stop('SIGKILL')
+  rmSync(stateDir, { recursive: true })
+  await again()
+  await expectEqual()
+  expect(logged()).toMatch(/neither the slot nor the change log has the changes from/)
+})
+
+test('a flipped bit in the log is named with its file, and made up for', async () => {
+  await start()
+  for (let round = 0; round < 3; round++) await change(`round ${round}`)
+  await backend.wait()
+  const lsn = await currentLsn()
+  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await change('more')
+  const more = await currentLsn()
+  await until('the slot follows', async () => (await confirmed()) >= more)
+  await backend.stop('SIGKILL')
+  const path = join(stateDir, 'changelog', segments().at(-1)!)
+  const bytes = readFileSync(path)
+  bytes[bytes.indexOf('round 1') + 2] ^= 1
+  writeFileSync(path, bytes)
+  await start()
+  await expectEqual()
+  expect(logged()).toMatch(new RegExp(`LOG_CORRUPT.*${path} is damaged at byte \\d+`))
+})
+
+test('at its bound the log stops and says so; the slot keeps the rest, and all goes on once Iceberg has caught up', async () => {
+  await start({ MOONLINK_CHANGE_LOG_MAX_BYTES: '200KiB', MOONLINK_CHANGE_LOG_SEGMENT_BYTES: '20KiB' })
+  // In one transaction, so that no early commit makes room.
+  await database.client.query(
+    `INSERT INTO orders SELECT (SELECT max(id) FROM orders) + i, repeat('x', 100) FROM generate_series(1, 5000) i`,
+  )
+  await backend.wait()
+  expect((await backend.status()).log.reason).toMatch(/bound of 204800 bytes/)
+  expect((await backend.status()).log.bytes).toBeLessThan(300_000)
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  await expectEqual()
+  await backend.stop('SIGKILL')
+  await start({ MOONLINK_CHANGE_LOG_MAX_BYTES: '200KiB', MOONLINK_CHANGE_LOG_SEGMENT_BYTES: '20KiB' })
+  await expectEqual()
+  await backend.wait({ iceberg: true })
+  await change('after')
+  await until('the log goes on', async () => {
+    await database.client.query(`UPDATE still SET note = note || '.'`)
+    return (await backend.status()).log.reason === null
+  })
+  const lsn = await currentLsn()
+  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await backend.stop('SIGKILL')
+  await start()
+  await expectEqual()
+  expect(logged()).not.toMatch(/made equal|copied again/)
+})
+
+test('a state of the first version is upgraded; one of a later version is refused', async () => {
+  await start()
+  await expectEqual()
+  expect(await backend.stop()).toBe(0)
+  const path = join(stateDir, 'state.json')
+  const { coveredLsn, ...rest } = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>
+  writeFileSync(path, JSON.stringify({ ...rest, version: 1, acknowledgedLsn: coveredLsn }))
+  rmSync(join(stateDir, 'changelog'), { recursive: true })
+  await start()
+  await expectEqual()
+  expect(logged()).not.toMatch(/made equal|copied again/)
+  expect(JSON.parse(readFileSync(path, 'utf8'))).toMatchObject({ version: 2 })
+  await backend.stop()
+  writeFileSync(path, JSON.stringify({ ...rest, version: 9 }))
+  await expect(start()).rejects.toThrow(/STATE_VERSION.*version 9/)
+})
+
+test('without a log, the slot keeps what Iceberg lacks', async () => {
+  await start({ MOONLINK_CHANGE_LOG_ENABLED: 'false' })
+  await change('kept by the slot')
+  await backend.wait()
+  const lsn = await currentLsn()
+  await new Promise((resolve) => setTimeout(resolve, 2500))
+  expect(await confirmed()).toBeLessThan(lsn)
+  await backend.stop('SIGKILL')
+  await start({ MOONLINK_CHANGE_LOG_ENABLED: 'false' })
+  await expectEqual()
+})

@@ -1,0 +1,69 @@
+import type { ChangeLog, Lsn } from '@moonlink/core'
+import { expect, test } from 'vitest'
+import { Acknowledger } from './acknowledger.ts'
+
+function setUp(hasLog: boolean) {
+  const told: Lsn[] = []
+  const steps: string[] = []
+  const engine = { safe: 10n, acknowledgeableLsn: () => engine.safe, restartLsn: () => engine.safe }
+  const log = {
+    durable: null as Lsn | null,
+    start: 0n,
+    get durableLsn() {
+      return log.durable
+    },
+    isPrunable: (through: Lsn) => through >= log.start,
+    prune: (through: Lsn) => steps.push(`prune ${through}`),
+  }
+  const acknowledger = new Acknowledger({
+    engine,
+    log: hasLog ? (log as unknown as ChangeLog) : null,
+    floorLsn: 5n,
+    slotLsn: 7n,
+    remember: (lsn) => steps.push(`remember ${lsn}`),
+  })
+  const loop = { acknowledge: (lsn: Lsn) => told.push(lsn) }
+  return { acknowledger, engine, log, loop, told, steps }
+}
+
+test('without a log, the source may forget what Iceberg has, once that is written down', () => {
+  const { acknowledger, engine, loop, steps, told } = setUp(false)
+  acknowledger.begin()
+  expect(acknowledger.coveredLsn).toBe(10n)
+  acknowledger.acknowledge(loop)
+  engine.safe = 20n
+  acknowledger.acknowledge(loop)
+  engine.safe = 15n
+  acknowledger.acknowledge(loop)
+  expect(told).toEqual([10n, 20n, 20n])
+  expect(steps).toEqual(['remember 10', 'remember 20'])
+})
+
+test('with a log, it may forget what that has; the log lets go of what Iceberg has, after that is written down', () => {
+  const { acknowledger, engine, log, loop, steps, told } = setUp(true)
+  acknowledger.begin()
+  log.durable = 100n
+  acknowledger.acknowledgeDurable(loop)
+  expect(told).toEqual([100n])
+  log.start = 40n
+  engine.safe = 30n
+  acknowledger.acknowledge(loop)
+  expect(steps).toEqual(['remember 10', 'prune 10'])
+  engine.safe = 50n
+  acknowledger.acknowledge(loop)
+  expect(steps.slice(2)).toEqual(['remember 50', 'prune 50'])
+  expect(told).toEqual([100n, 100n, 100n])
+})
+
+test('with a log that is of no use, what Iceberg has counts, as without one', () => {
+  const { acknowledger, engine, log, loop, told } = setUp(true)
+  acknowledger.begin()
+  log.start = 1000n
+  engine.safe = 20n
+  acknowledger.acknowledge(loop)
+  log.durable = 15n
+  engine.safe = 30n
+  acknowledger.acknowledge(loop)
+  expect(told).toEqual([20n, 30n])
+  expect(acknowledger.coveredLsn).toBe(30n)
+})

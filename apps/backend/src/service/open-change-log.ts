@@ -1,0 +1,34 @@
+import { LocalLogDisk, ObjectLogDisk, SegmentedLog } from '@moonlink/change-log'
+import type { ChangeLog, Clock, Logger, Lsn, ObjectStore } from '@moonlink/core'
+import type { Config } from '../config/schema.ts'
+import type { SourceIdentity } from './parts.ts'
+
+export interface ChangeLogParts {
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly store: ObjectStore
+  readonly source: SourceIdentity
+  /** The source can stream from here on. */
+  readonly sourceFromLsn: Lsn
+}
+
+/** Each sync puts an object, so it is not for every moment. */
+const storeSyncIntervalMs = 1000
+
+/** Opens the configured change log; null where there shall be none. */
+export async function openChangeLog(config: Config, parts: ChangeLogParts): Promise<ChangeLog | null> {
+  const { enabled, kind, location, maxBytes, segmentBytes, syncBytes, syncIntervalMs } = config.changeLog
+  if (!enabled) return null
+  const { clock, logger, source, sourceFromLsn, store } = parts
+  return SegmentedLog.open({
+    disk: kind === 'local' ? new LocalLogDisk(location) : new ObjectLogDisk(store, location),
+    log: `${source.systemIdentifier}/${source.database}/${source.slot}`,
+    sourceFromLsn,
+    clock,
+    logger,
+    syncIntervalMs: kind === 'store' ? Math.max(syncIntervalMs, storeSyncIntervalMs) : syncIntervalMs,
+    syncBytes,
+    segmentBytes,
+    maxBytes,
+  })
+}
