@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseLsn } from '@moonlink/core'
@@ -195,6 +195,39 @@ test('a state of the first version is upgraded; one of a later version is refuse
   await backend.stop()
   writeFileSync(path, JSON.stringify({ ...rest, version: 9 }))
   await expect(start()).rejects.toThrow(/STATE_VERSION.*version 9/)
+})
+
+test('a backup of the state is restored: taken while stopped, while running, and an old one', async () => {
+  const backup = (name: string) => {
+    for (const part of ['state.json', 'changelog']) cpSync(join(stateDir, part), join(directory, name, part), { recursive: true })
+  }
+  const restore = (name: string) => {
+    for (const part of ['state.json', 'changelog', 'index']) rmSync(join(stateDir, part), { recursive: true })
+    cpSync(join(directory, name), stateDir, { recursive: true })
+  }
+  await start()
+  await change('before')
+  expect(await backend.stop()).toBe(0)
+  backup('stopped')
+  restore('stopped')
+  await start()
+  await expectEqual()
+  await change('running')
+  await backend.wait()
+  backup('running')
+  await backend.stop('SIGKILL')
+  restore('running')
+  await start()
+  await expectEqual()
+  expect(logged()).not.toMatch(/made equal|copied again/)
+  await change('later')
+  const lsn = await currentLsn()
+  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await backend.stop('SIGKILL')
+  restore('stopped')
+  await start()
+  await expectEqual()
+  expect(logged()).toMatch(/neither the slot nor the change log has the changes from/)
 })
 
 test('without a log, the slot keeps what Iceberg lacks', async () => {
