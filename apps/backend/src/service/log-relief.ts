@@ -13,7 +13,7 @@ export interface LogReliefOptions {
 const reliefShare = 0.5
 const pauseMs = 5000
 
-/** Commits to Iceberg early where the change log nears its bound, so that it can let go of what it has. */
+/** Commits to Iceberg early where that helps the change log: to let go of what it has, to begin anew, or to be of use since it did. */
 export class LogRelief {
   readonly #options: LogReliefOptions
   #isFlushing = false
@@ -25,16 +25,24 @@ export class LogRelief {
 
   /** Starts what is due. Never waits for it. */
   look(): void {
-    const { clock, flush, log, logger, maxBytes } = this.#options
-    const { byteSize } = log.status
-    if (this.#isFlushing || byteSize < maxBytes * reliefShare || clock.nowMs() < this.#notBeforeMs) return
+    const { clock, flush, logger } = this.#options
+    const reason = this.#reason()
+    if (reason === null || this.#isFlushing || clock.nowMs() < this.#notBeforeMs) return
     this.#isFlushing = true
-    logger.info('the change log nears its bound, so tables are committed early', { bytes: byteSize, maxBytes })
+    logger.info('tables are committed early for the change log', { reason })
     flush()
       .catch((error: unknown) => logger.warn('a commit for the change log failed', { error: String(error) }))
       .finally(() => {
         this.#isFlushing = false
         this.#notBeforeMs = clock.nowMs() + pauseMs
       })
+  }
+
+  #reason(): string | null {
+    const { log, maxBytes } = this.#options
+    const { byteSize, range, trouble } = log.status
+    if (trouble !== null) return 'it has stopped'
+    if (byteSize >= maxBytes * reliefShare) return `it nears its bound of ${maxBytes} bytes`
+    return range !== null && log.durableLsn === null ? 'it does not reach back to what Iceberg has' : null
   }
 }
