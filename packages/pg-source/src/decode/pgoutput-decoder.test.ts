@@ -265,7 +265,7 @@ describe('identity', () => {
 
 describe('unchanged TOAST values', () => {
   it('count as the room that they will take at least', () => {
-    const { feed, decoder } = decoderOf([orders])
+    const { feed, decoder } = decoderOf([orders], { openTransactionBytes: 10_000 })
     feed(begin(1n), ordersRelation)
     const before = decoder.bytesBuffered
     feed(update(5, [binary(i32(2)), unchanged, unchanged]))
