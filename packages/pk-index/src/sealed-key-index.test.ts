@@ -141,6 +141,27 @@ describe('memory', () => {
     indexes[1].close()
   })
 
+  test('a filter that was let go of comes back, and may be on its way when the index closes', async () => {
+    const hashes = scattered(40_000)
+    const index = await openSealed(await seal(hashes), 40_000)
+    const held = index.byteSize
+    index.releaseFilter()
+    expect([index.isFilterResident, held - index.byteSize]).toEqual([false, index.filterBytes])
+    const loading = index.loadFilter()
+    expect(rowsOf(index, hashes.low[7], hashes.high[7])).toEqual([7])
+    await loading
+    expect([index.isFilterResident, index.byteSize]).toEqual([true, held])
+    for (let row = 0; row < 40_000; row += 7) expect(index.mayContain(hashes.low[row], hashes.high[row])).toBe(true)
+    let absent = 0
+    for (let row = 0; row < 10_000; row++) if (index.mayContain(hashes.low[row] ^ 0x5555, hashes.high[row])) absent++
+    expect(absent).toBeLessThan(200)
+    index.releaseFilter()
+    const last = index.loadFilter()
+    index.close()
+    await last
+    expect(index.isFilterResident).toBe(false)
+  })
+
   test('blocks in use stay', async () => {
     const cache = new BlockCache(64 * 4096)
     const hashes = scattered(340 * 200)

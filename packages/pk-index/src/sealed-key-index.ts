@@ -6,7 +6,7 @@ import { filterOf, mayContain } from './filter.ts'
 import type { KeyHashes } from './key-hashes.ts'
 import { isSortedByHash, sortByHash, type MatchBuffer } from './match-buffer.ts'
 import { COUNT_AT, FILTER_WORDS, FILTERS_PER_BLOCK, LOW_AT, ROW_AT, ROW_IDS_PER_BLOCK, type SealedLayout } from './sealed-format.ts'
-import { loadIndex, type ExpectedDataFile, type LoadedIndex } from './sealed-loader.ts'
+import { loadFilter, loadIndex, type ExpectedDataFile, type LoadedIndex } from './sealed-loader.ts'
 import { firstAtLeast } from './search.ts'
 
 export interface OpenOptions {
@@ -35,6 +35,8 @@ export class SealedKeyIndex {
   private readonly cache: BlockCache
   private readonly fences: Uint32Array
   private filter: Int32Array | null
+  /** A filter is being read: the descriptor is closed after that. */
+  private isLoading = false
 
   private constructor(path: string, { fd, layout, fences, filter }: LoadedIndex, cache: BlockCache) {
     this.recordCount = layout.recordCount
@@ -83,9 +85,35 @@ export class SealedKeyIndex {
     return mayContain(this.cache.words, at + (index % FILTERS_PER_BLOCK) * FILTER_WORDS, low)
   }
 
+  /** Bytes that the filter takes while it is in memory. */
+  get filterBytes(): number {
+    return this.layout.filterCount * FILTER_WORDS * 4
+  }
+
+  get isFilterResident(): boolean {
+    return this.filter !== null
+  }
+
+  get isClosed(): boolean {
+    return this.file.isClosed
+  }
+
   /** Lets go of the filter's memory; from now on it goes through the cache too. */
   releaseFilter(): void {
     this.filter = null
+  }
+
+  /** Takes the filter into memory again. Lookups go on meanwhile; where the file is damaged, it is they that say so. */
+  async loadFilter(): Promise<void> {
+    if (this.filter !== null || this.isClosed || this.isLoading) return
+    this.isLoading = true
+    try {
+      const filter = await loadFilter(this.file.fd, this.layout)
+      if (!this.isClosed) this.filter = filter
+    } finally {
+      this.isLoading = false
+      if (this.isClosed) closeSync(this.file.fd)
+    }
   }
 
   /**
@@ -128,7 +156,7 @@ export class SealedKeyIndex {
     if (this.file.isClosed) return
     this.file.isClosed = true
     this.cache.forget(this.file)
-    closeSync(this.file.fd)
+    if (!this.isLoading) closeSync(this.file.fd)
   }
 
   private scan(low: number, high: number, into: RowSink, limit: number, skip: number): number {

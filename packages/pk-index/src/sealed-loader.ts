@@ -45,14 +45,20 @@ async function load(fd: number, { dataFile, recordCount }: ExpectedDataFile, wit
   const layout = header && decodeHeader(header, dataFile, recordCount)
   if (!layout || (await statFile(fd)).size !== layout.blockCount * BLOCK_BYTES) return null
   const fences = await readBlocks(fd, layout.fencesAt, layout.filterAt - layout.fencesAt)
-  const filter = withFilter ? await readBlocks(fd, layout.filterAt, layout.entriesAt - layout.filterAt) : null
+  const filter = withFilter ? await loadFilter(fd, layout) : null
   if (!fences || (withFilter && !filter)) return null
   return {
     fd,
     layout,
     fences: new Uint32Array(unpack(fences, DATA_WORDS, layout.entryBlocks).buffer),
-    filter: filter && unpack(filter, FILTERS_PER_BLOCK * FILTER_WORDS, layout.filterCount * FILTER_WORDS),
+    filter,
   }
+}
+
+/** Reads the filter of an open file; null where it is damaged. */
+export async function loadFilter(fd: number, layout: SealedLayout): Promise<Int32Array | null> {
+  const blocks = await readBlocks(fd, layout.filterAt, layout.entriesAt - layout.filterAt)
+  return blocks && unpack(blocks, FILTERS_PER_BLOCK * FILTER_WORDS, layout.filterCount * FILTER_WORDS)
 }
 
 /** Reads blocks; null where some are missing or damaged. */

@@ -22,6 +22,7 @@ import { BlockCache } from '@moonlink/pk-index'
 import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { batchBytes } from './held-batches.ts'
 import type { EngineLimits } from './limits.ts'
+import { FilterMemory } from './filter-memory.ts'
 import { LsnWaiters } from './lsn-waiters.ts'
 import { Mirror, type MirrorSpec, type MirrorStatus } from './mirror.ts'
 import { SealedFiles } from './sealed-files.ts'
@@ -38,6 +39,9 @@ export interface EngineOptions {
 
 /** Share of the memory limit for blocks of sealed indexes read from disk. */
 const INDEX_CACHE_SHARE = 0.1
+/** Share of the memory limit for filters of sealed indexes. While less than `LOAD_SHARE` is in use, those let go of come back. */
+const FILTER_SHARE = 0.25
+const LOAD_SHARE = 0.4
 /** At this share of the memory limit the largest mirror is flushed; at the next the source waits for it. */
 const FLUSH_SHARE = 0.5
 const WAIT_SHARE = 0.8
@@ -60,6 +64,7 @@ export class Engine implements LeaseSource {
   private readonly leased = new Map<string, number>()
   private readonly applied: LsnWaiters
   private readonly blockCache: BlockCache
+  private readonly filters: FilterMemory
   private appliedTo: Lsn = 0n
   /** How far the current stream has come; falls behind `appliedTo` when a lost stream had to start again earlier. */
   private streamedTo: Lsn = 0n
@@ -74,6 +79,7 @@ export class Engine implements LeaseSource {
     this.telemetry = options.telemetry ?? silentTelemetry
     this.applied = new LsnWaiters(options.clock)
     this.blockCache = new BlockCache(Math.floor(options.limits.memoryLimitBytes * INDEX_CACHE_SHARE))
+    this.filters = new FilterMemory(Math.floor(options.limits.memoryLimitBytes * FILTER_SHARE))
   }
 
   get appliedLsn(): Lsn {
@@ -101,7 +107,7 @@ export class Engine implements LeaseSource {
       logger,
       telemetry: this.telemetry,
       limits,
-      sealedFiles: new SealedFiles(this.indexDirectoryOf(name), this.blockCache),
+      sealedFiles: new SealedFiles(this.indexDirectoryOf(name), this.blockCache, this.filters),
       appliedLsn: () => this.appliedTo,
       streamedLsn: () => this.streamedTo,
       newIncarnation: () => randomUuid(this.options.random),
@@ -238,6 +244,7 @@ export class Engine implements LeaseSource {
   /** Starts due flushes, compactions and expiries; call it every 100 ms or so. */
   async tick(): Promise<void> {
     for (const mirror of this.mirrors.values()) mirror.tick()
+    await this.filters.loadOne(this.options.limits.memoryLimitBytes * LOAD_SHARE - this.memoryBytes)
   }
 
   readableTables(): readonly string[] {
@@ -365,6 +372,8 @@ export class Engine implements LeaseSource {
       const outcome = await freed
       const mirrors = [...this.mirrors.values()]
       const mustWait = outcome === 'failed' || mirrors.some((mirror) => mirror.isHoldingForCopy || mirror.isFlushing)
+      // Filters are read from disk then, a block at a time: slower, but it goes on.
+      this.filters.release(this.memoryBytes - memoryLimitBytes * WAIT_SHARE)
       if (this.memoryBytes >= before) {
         // What is left are indexes, or too little of an open transaction to write: waiting would not free it.
         if (!mustWait && outcome === 'nothing') break

@@ -135,3 +135,49 @@ test('a transaction far larger than the memory limit passes below it, and is see
   expect(engine.status()[0]).toMatchObject({ state: 'streaming', rows: batches * ROWS })
   await engine.close()
 })
+
+test('filters of key indexes give way to the memory limit, and look-ups in all files go on without them', async () => {
+  const memoryLimitBytes = 4 * 1024 * 1024
+  const keys: TableSchema = { fields: [schema.fields[0]], identifierFieldIds: [1] }
+  const storage = new MemoryTableStorage(table, keys)
+  const engine = new Engine({
+    clock: systemClock,
+    random: systemRandom,
+    logger: silentLogger,
+    indexDirectory: mkdtempSync(join(directory, 'filters-')),
+    limits: {
+      ...defaultEngineLimits,
+      memoryLimitBytes,
+      flushIntervalMs: 3_600_000,
+      compaction: { ...defaultEngineLimits.compaction, enabled: false },
+    },
+  })
+  const mirror = await engine.addMirror({ table, schema: keys, storage, appendOnly: false })
+  await mirror.finishCopy(0n)
+  let lsn = 0n
+  const apply = async (op: number, first: number, count: number, step: number) => {
+    const rows = new BatchBuilder(keys.fields, count)
+    for (let row = 0; row < count; row++) appendValue(rows.builders[0], BigInt(first + row * step))
+    const old = new BatchBuilder(keys.fields).view()
+    const [filled, empty] = [rows.view(), old]
+    const isDelete = op === ChangeOp.delete
+    const marks = { endLsns: [(lsn += 10n)], changeCounts: [count], commitTimesMs: [0] }
+    const batch = { table, ops: new Uint8Array(count).fill(op), rows: isDelete ? empty : filled, old: isDelete ? filled : empty }
+    await engine.apply({ kind: 'batch', batch: { ...batch, unchanged: [], marks } })
+    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    peak = Math.max(peak, engine.memoryBytes)
+  }
+  const COUNT = 1_500_000
+  const BATCH = 20_000
+  let peak = 0
+  for (let first = 0; first < COUNT; first += BATCH) await apply(ChangeOp.insert, first, BATCH, 1)
+  await engine.flush()
+  // Filters of all keys would take 1.5 bytes each.
+  expect(engine.status()[0].dataFiles).toBeGreaterThan(5)
+  expect(engine.memoryBytes).toBeLessThan(memoryLimitBytes / 2)
+  for (let pass = 0; pass < 5; pass++) await apply(ChangeOp.update, pass, COUNT / 500, 500)
+  for (let pass = 5; pass < 10; pass++) await apply(ChangeOp.delete, pass, COUNT / 500, 500)
+  expect(peak).toBeLessThan(memoryLimitBytes)
+  expect(engine.status()[0]).toMatchObject({ state: 'streaming', rows: COUNT - (5 * COUNT) / 500 })
+  await engine.close()
+})

@@ -3,6 +3,7 @@ import { mkdir, readdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { selectFields, type DataFile, type TableStorage } from '@moonlink/core'
 import { BlockCache, SealedKeyIndex, writeSealedIndex, type KeyHashes } from '@moonlink/pk-index'
+import type { FilterMemory } from './filter-memory.ts'
 import type { Identity } from './mirror-state.ts'
 
 const INDEX_SUFFIX = '.idx'
@@ -11,10 +12,12 @@ const INDEX_SUFFIX = '.idx'
 export class SealedFiles {
   readonly directory: string
   private readonly cache: BlockCache
+  private readonly filters: FilterMemory
 
-  constructor(directory: string, cache: BlockCache) {
+  constructor(directory: string, cache: BlockCache, filters: FilterMemory) {
     this.directory = directory
     this.cache = cache
+    this.filters = filters
   }
 
   async prepare(): Promise<void> {
@@ -26,7 +29,9 @@ export class SealedFiles {
   }
 
   async open(file: Pick<DataFile, 'path' | 'recordCount'>): Promise<SealedKeyIndex | null> {
-    return SealedKeyIndex.open(this.pathOf(file.path), { dataFile: file.path, recordCount: file.recordCount }, this.cache)
+    const index = await SealedKeyIndex.open(this.pathOf(file.path), { dataFile: file.path, recordCount: file.recordCount }, this.cache)
+    if (index) this.filters.add(index)
+    return index
   }
 
   /** Opens the file's index, or reads the file's keys and makes it. */
