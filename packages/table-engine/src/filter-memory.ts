@@ -31,7 +31,9 @@ export class FilterMemory {
   release(bytes: number): number {
     if (bytes <= 0) return 0
     let freed = 0
-    for (const index of this.open().filter((candidate) => candidate.isFilterResident).sort((a, b) => b.filterBytes - a.filterBytes)) {
+    for (const index of this.open()
+      .filter((candidate) => candidate.isFilterResident)
+      .sort((a, b) => b.filterBytes - a.filterBytes)) {
       if (freed >= bytes) break
       index.releaseFilter()
       freed += index.filterBytes
