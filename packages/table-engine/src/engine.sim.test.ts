@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   isMoonlinkError,
   silentLogger,
@@ -57,7 +58,7 @@ type Step =
   | { kind: 'delete'; at: number }
   | { kind: 'truncate' }
   | { kind: 'write early' | 'write early beside' }
-  | { kind: 'commit' | 'send' | 'flush' | 'flush beside' | 'tick' | 'read' | 'restart' | 'lost stream' | 'fail before' }
+  | { kind: 'commit' | 'send' | 'flush' | 'flush beside' | 'tick' | 'read' | 'restart' | 'lost stream' | 'fail before' | 'pass time' }
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ kind: fc.constant('insert' as const), key: fc.nat(12), text: fc.string({ maxLength: 14 }) }) },
@@ -78,6 +79,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush' }) },
   { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush beside' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'tick' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'pass time' }) },
   { weight: 3, arbitrary: fc.constant<Step>({ kind: 'read' }) },
   { weight: 2, arbitrary: fc.constant<Step>({ kind: 'write early' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'write early beside' }) },
@@ -170,6 +172,9 @@ class Run {
             .then(() => undefined),
         )
         return
+      case 'pass time':
+        // What a tick began ends meanwhile.
+        return sleep(3)
       case 'fail before':
         this.storage.failNext.push('before')
         return
@@ -326,5 +331,35 @@ test('updates of one row through many flushes keep its row id', async () => {
     expect(run.storage.rowIdOf(last.path, last.recordCount - 1)).toBe(rowId)
     expect(rowText(run.source.rows[0])).toContain(`w${round}`)
   }
+  await run.finish()
+})
+
+test('deaths that no commit has yet move along with compactions', async () => {
+  const run = new Run(schemas['a long key'])
+  await run.start()
+  const files = () => run.storage.snapshot.files.length
+  for (let file = 0; file < 3; file++) {
+    for (let key = 0; key < 4; key++) await run.do({ kind: 'insert', key: file * 4 + key, text: `v${key}` })
+    if (file < 2) await run.do({ kind: 'flush' })
+  }
+  // The last file's rows die while it is written, those of the others after that.
+  await run.do({ kind: 'commit' })
+  await run.do({ kind: 'send' })
+  await run.do({ kind: 'flush beside' })
+  await new Promise((resolve) => setImmediate(resolve))
+  await run.do({ kind: 'delete', at: 11 })
+  await run.do({ kind: 'commit' })
+  await run.do({ kind: 'send' })
+  while (files() < 3) await sleep(1)
+  await run.do({ kind: 'delete', at: 5 })
+  await run.do({ kind: 'delete', at: 0 })
+  await run.do({ kind: 'commit' })
+  await run.do({ kind: 'send' })
+  await run.do({ kind: 'read' })
+  await run.do({ kind: 'tick' })
+  while (files() > 1) await sleep(1)
+  await run.do({ kind: 'pass time' })
+  await run.do({ kind: 'read' })
+  expect(run.storage.snapshot.vectors).toHaveLength(0)
   await run.finish()
 })
