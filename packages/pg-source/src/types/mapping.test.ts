@@ -169,7 +169,7 @@ describe('a rule', () => {
     ['a type that it cannot be', builtIn(Oid.text), { as: 'date' }, "can't be mirrored as date. Possible: string."],
     ['a decimal that it is not', builtIn(Oid.money), { as: 'decimal(10,2)' }, 'Possible: decimal(19, 2), string.'],
     ['numeric as double', builtIn(Oid.numeric), { as: 'double' }, 'Possible: string, decimal(38,s).'],
-    ['json as variant', builtIn(Oid.jsonb), { as: 'variant' }, 'cannot read a table that has a variant'],
+    ['json as variant', builtIn(Oid.jsonb), { as: 'variant' }, 'cannot load a table that has a variant'],
     ['a list as a struct', arrayOf(builtIn(Oid.int4)), { as: 'struct' }, 'Possible: list, list<list>, string.'],
     ['names that differ by case', composite('x', { a: builtIn(Oid.int4), A: builtIn(Oid.int4) }), {}, 'differ only by case'],
   ])('is refused, naming column, type and the way on: %s', (_, type, rule, why) => {

@@ -21,9 +21,9 @@ const PLAIN = [
 
 /** Types that Iceberg has and a mirror does not write, and why. */
 export const unwrittenTypes: Readonly<Record<string, string>> = {
-  variant: 'PyIceberg and DuckDB cannot read a table that has a variant; json is a string, which every reader takes',
-  geometry: 'no reader here takes the geometry type; as binary it holds the same well-known binary',
-  geography: 'no reader here takes the geography type; as binary it holds the same well-known binary',
+  variant: 'PyIceberg cannot load a table that has a variant; json is a string, which every reader takes',
+  geometry: 'a geometry of Iceberg has no place for the SRID of each value; as binary it is extended well-known binary, which has',
+  geography: 'DuckDB cannot load a table that has a geography; as binary it is extended well-known binary',
 }
 
 /** Reads `string`, `decimal(38,10)`, `list`, `list<list<long>>` …; null for what is none of these. */
