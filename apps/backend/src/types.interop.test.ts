@@ -17,7 +17,8 @@ const stored: Readonly<Record<string, (column: string) => string>> = {
   money: (column) => `${column}::numeric`,
   regclass: (column) => `${column}::oid`,
   regtype: (column) => `${column}::oid`,
-  person: (c) => `CASE WHEN ${c} IS DISTINCT FROM NULL THEN ROW((${c}).id, (${c}).home, (${c}).places, (${c}).span, (${c}).class::oid)::stored END`,
+  person: (c) =>
+    `CASE WHEN ${c} IS DISTINCT FROM NULL THEN ROW((${c}).id, (${c}).home, (${c}).places, (${c}).span, (${c}).class::oid)::stored END`,
 }
 /** The reference reader takes an array within a domain for one array of more dimensions. */
 const left = new Set(['grid[]'])
@@ -27,7 +28,9 @@ test('Spark, PyIceberg and DuckDB give the checksum that Postgres gives', { time
   const rows = (from: number) => Array.from({ length: everyTypeDepth + 1 }, (_, round) => everyTypeRow(from + round, round)).join(', ')
   await client.query(everyTypeSetup)
   await client.query(`CREATE TYPE stored AS (id int, home place, places place[], span int4range, class oid)`)
-  await client.query(`CREATE TABLE everything (id int PRIMARY KEY, ${everyTypeColumns.map(({ name, type }) => `${name} ${type}`).join(', ')})`)
+  await client.query(
+    `CREATE TABLE everything (id int PRIMARY KEY, ${everyTypeColumns.map(({ name, type }) => `${name} ${type}`).join(', ')})`,
+  )
   await client.query(`INSERT INTO everything VALUES ${rows(0)}`)
   const shown = everyTypeColumns.map(({ name, type }) => `${stored[type]?.(name) ?? name} AS ${name}`)
   await client.query(`CREATE VIEW shown AS SELECT id, ${shown.join(', ')} FROM everything`)
