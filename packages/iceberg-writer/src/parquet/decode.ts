@@ -1,10 +1,11 @@
-import { BatchBuilder, defaultColumn, MoonlinkError, type Column, type ColumnBatch, type Field, type ScannedBatch } from '@moonlink/core'
+import { BatchBuilder, defaultColumn, MoonlinkError, type Column, type ColumnBatch, type ColumnBuilder, type Field, type ScannedBatch } from '@moonlink/core'
 import * as arrow from 'apache-arrow'
 import { readParquet, wasmMemory } from 'parquet-wasm'
 import { readMetadata, withSource, type ByteSource } from './byte-source.ts'
 import { fieldsToRead, nodesOf, readWindows, type ReadWindow } from './file-plan.ts'
-import { malformed, type SchemaNode } from './footer.ts'
+import { FileMetaData, malformed, RowGroup, type SchemaNode } from './footer.ts'
 import { resolveLineage } from './lineage.ts'
+import { pagesOf, runFile, runsOf, type Page } from './pages.ts'
 import { physicalColumn, type PhysicalColumn } from './physical-type.ts'
 import { subFile } from './sub-file.ts'
 import type { ThriftStruct } from './thrift-compact.ts'
@@ -33,18 +34,41 @@ export function readWindow(source: ParquetSource, window: ReadWindow, fields: re
   return { firstRow, rows, rowIds, lastUpdated }
 }
 
-/** The rows at `positions` (ascending, distinct) of the file, in that order. Throws `invalid` for one beyond its end. */
+/**
+ * The rows at `positions` (ascending, distinct) of the file, in that order. Of a column without elements of its own only the pages are read that hold
+ * them, where the file says which those are. Throws `invalid` for a position beyond the file's end.
+ */
 export function fetchRows(source: ParquetSource, positions: Uint32Array, fields: readonly Field[]): ColumnBatch {
   const builder = new BatchBuilder(fields, positions.length)
   withSource(source, (bytes) => {
     const metadata = readMetadata(bytes)
+    const nodes = nodesOf(metadata, fields)
     let next = 0
     for (const window of readWindows(metadata, fields)) {
       const first = next
       const end = window.firstRow + window.length
       while (next < positions.length && positions[next] < end) next++
-      if (next > first)
-        appendWindow(builder, openRowGroup(bytes, metadata, window.rowGroup, fields), window, positions.subarray(first, next))
+      if (next === first) continue
+      const rows = positions.subarray(first, next).map((position) => position - window.firstRow + window.offset)
+      const others: number[] = []
+      fields.forEach((field, index) => {
+        const node = nodes[index]
+        const pages = node && pagesOf(bytes, metadata, window.rowGroup, node)
+        if (!node || !pages) others.push(index)
+        else appendFromPages(builder.builders[index], { bytes, metadata, rowGroup: window.rowGroup }, { node, field, pages }, rows)
+      })
+      if (others.length === 0) continue
+      const group = openRowGroup(
+        bytes,
+        metadata,
+        window.rowGroup,
+        others.map((index) => fields[index]),
+      )
+      appendRows(
+        others.map((index) => builder.builders[index]),
+        group,
+        rows,
+      )
     }
     if (next < positions.length) {
       const message = `row ${positions[next]} lies beyond the end of a Parquet file; the place is not this file's`
@@ -59,16 +83,44 @@ export function wasmMemoryBytes(): number {
   return wasmMemory().buffer.byteLength
 }
 
-function appendWindow(builder: BatchBuilder, group: OpenRowGroup, window: ReadWindow, positions: Uint32Array): void {
+/** Rows of a row group, ascending, of columns whose pages are read whole. */
+function appendRows(builders: readonly ColumnBuilder[], group: OpenRowGroup, rows: Uint32Array): void {
   let from = 0
-  while (from < positions.length) {
-    const first = positions[from]
+  while (from < rows.length) {
+    const first = rows[from]
     let to = from + 1
-    while (to < positions.length && positions[to] - positions[to - 1] <= MAX_GAP_ROWS) to++
-    const length = positions[to - 1] - first + 1
-    const columns = decodeRows(group, window.offset + first - window.firstRow, length)
-    const rows = positions.subarray(from, to).map((position) => position - first)
-    builder.appendGather({ fields: builder.fields, columns, length }, rows)
+    while (to < rows.length && rows[to] - rows[to - 1] <= MAX_GAP_ROWS) to++
+    const columns = decodeRows(group, first, rows[to - 1] - first + 1)
+    const wanted = rows.subarray(from, to).map((row) => row - first)
+    builders.forEach((builder, index) => builder.appendGather(columns[index], wanted))
+    from = to
+  }
+}
+
+interface RowGroupSource {
+  readonly bytes: ByteSource
+  readonly metadata: ThriftStruct
+  readonly rowGroup: number
+}
+
+function appendFromPages(
+  builder: ColumnBuilder,
+  { bytes, metadata, rowGroup }: RowGroupSource,
+  { node, field, pages }: { readonly node: SchemaNode; readonly field: Field; readonly pages: readonly Page[] },
+  rows: Uint32Array,
+): void {
+  const groupRows = metadata.structs(FileMetaData.ROW_GROUPS)[rowGroup].i64(RowGroup.NUM_ROWS) ?? 0
+  const physical = physicalColumn(node, field.type)
+  let from = 0
+  for (const run of runsOf(pages, rows, groupRows)) {
+    let to = from
+    while (to < rows.length && rows[to] < run.endRow) to++
+    const batch = decodeArrow(runFile(bytes, metadata, rowGroup, node, run), 0, run.endRow - run.firstRow)
+    const column = toColumn(batch.data.children[0], physical, field.type)
+    builder.appendGather(
+      column,
+      rows.subarray(from, to).map((row) => row - run.firstRow),
+    )
     from = to
   }
 }

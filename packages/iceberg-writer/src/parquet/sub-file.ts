@@ -74,7 +74,51 @@ function footerOf(
   return metadata
     .clone()
     .setStructs(FileMetaData.SCHEMA, schema)
-    .setI64(FileMetaData.NUM_ROWS, group.i64(RowGroup.NUM_ROWS) ?? 0)
+    .setI64(FileMetaData.NUM_ROWS, rows.i64(RowGroup.NUM_ROWS) ?? 0)
     .setStructs(FileMetaData.ROW_GROUPS, [rows])
     .delete(FileMetaData.KEY_VALUES, FileMetaData.COLUMN_ORDERS)
+}
+
+/** Where bytes lie in a file. */
+export interface Range {
+  readonly start: number
+  readonly end: number
+}
+
+/** The pages of a flat column that make a file; the dictionary's range is empty where there is none. */
+export interface PagesToCopy {
+  readonly dictionary: Range
+  readonly data: Range
+  readonly rows: number
+}
+
+/** A Parquet file of one flat column and some of its pages, which follow each other, copied as they are. */
+export function pageFile(
+  source: ByteSource,
+  metadata: ThriftStruct,
+  rowGroup: number,
+  node: SchemaNode,
+  chunk: ThriftStruct,
+  { dictionary, data, rows }: PagesToCopy,
+): Uint8Array {
+  const root = metadata.structs(FileMetaData.SCHEMA)[0]
+  const group = metadata.structs(FileMetaData.ROW_GROUPS)[rowGroup].clone().setI64(RowGroup.NUM_ROWS, rows)
+  const dictionaryAt = MAGIC_BYTES.length
+  const dataAt = dictionaryAt + dictionary.end - dictionary.start
+  const end = dataAt + data.end - data.start
+  const pages = chunkMetaData(chunk)
+    .clone()
+    .delete(...UNUSED_FIELDS, ColumnMetaData.ENCODING_STATS, ColumnMetaData.INDEX_PAGE_OFFSET, ColumnMetaData.DICTIONARY_PAGE_OFFSET)
+    .setI64(ColumnMetaData.NUM_VALUES, rows)
+    .setI64(ColumnMetaData.COMPRESSED_SIZE, end - dictionaryAt)
+    .setI64(ColumnMetaData.DATA_PAGE_OFFSET, dataAt)
+  if (dataAt > dictionaryAt) pages.setI64(ColumnMetaData.DICTIONARY_PAGE_OFFSET, dictionaryAt)
+  const copied = chunk.clone().delete(...PAGE_INDEX_FIELDS).setI64(ColumnChunk.FILE_OFFSET, 0)
+  const footer = encodeFooter(footerOf(metadata, root, group, [node], [copied.setStruct(ColumnChunk.META_DATA, pages)]))
+  const file = new Uint8Array(end + footer.length)
+  file.set(MAGIC_BYTES)
+  source.readInto(file.subarray(dictionaryAt, dataAt), dictionary.start)
+  source.readInto(file.subarray(dataAt, end), data.start)
+  file.set(footer, end)
+  return file
 }
