@@ -1,4 +1,13 @@
-import { BatchBuilder, defaultColumn, MoonlinkError, type Column, type ColumnBatch, type ColumnBuilder, type Field, type ScannedBatch } from '@moonlink/core'
+import {
+  BatchBuilder,
+  defaultColumn,
+  MoonlinkError,
+  type Column,
+  type ColumnBatch,
+  type ColumnBuilder,
+  type Field,
+  type ScannedBatch,
+} from '@moonlink/core'
 import * as arrow from 'apache-arrow'
 import { readParquet, wasmMemory } from 'parquet-wasm'
 import { readMetadata, withSource, type ByteSource } from './byte-source.ts'

@@ -43,7 +43,10 @@ describe('pages', () => {
       const pages = pagesOf(source, metadata, 0, node!)!
       expect(pages.length).toBeGreaterThan(4)
       let read = 0
-      const counted = { size: source.size, readInto: (target: Uint8Array, at: number) => ((read += target.length), source.readInto(target, at)) }
+      const counted = {
+        size: source.size,
+        readInto: (target: Uint8Array, at: number) => ((read += target.length), source.readInto(target, at)),
+      }
       const [run] = runsOf(pages, Uint32Array.of(1200), 2500)
       runFile(counted, metadata, 0, node!, run)
       expect(read).toBe(run.pages[0].size)

@@ -113,7 +113,10 @@ export function pageFile(
     .setI64(ColumnMetaData.COMPRESSED_SIZE, end - dictionaryAt)
     .setI64(ColumnMetaData.DATA_PAGE_OFFSET, dataAt)
   if (dataAt > dictionaryAt) pages.setI64(ColumnMetaData.DICTIONARY_PAGE_OFFSET, dictionaryAt)
-  const copied = chunk.clone().delete(...PAGE_INDEX_FIELDS).setI64(ColumnChunk.FILE_OFFSET, 0)
+  const copied = chunk
+    .clone()
+    .delete(...PAGE_INDEX_FIELDS)
+    .setI64(ColumnChunk.FILE_OFFSET, 0)
   const footer = encodeFooter(footerOf(metadata, root, group, [node], [copied.setStruct(ColumnChunk.META_DATA, pages)]))
   const file = new Uint8Array(end + footer.length)
   file.set(MAGIC_BYTES)
