@@ -61,13 +61,25 @@ export interface ChangeBatch {
   readonly openLsn?: Lsn | undefined
 }
 
+/** How the rows of a table are from some place of the stream on. */
+export interface TableShape {
+  readonly schema: TableSchema
+  /**
+   * What the source must know of the table to go on from that place: opaque, and kept with what is committed. Null where the source keeps
+   * nothing.
+   */
+  readonly sourceState: string | null
+}
+
 /**
  * What a change stream yields, in order.
  * - `batch`: changes of one table.
  * - `watermark`: every change of every table up to `lsn` has been yielded and no transaction is open; `lsn` may be read now.
  *   `sourceLsn` is how far the source itself is known to be.
- * - `schema`: the table's shape from here on differs from what the stream was opened with; no change of the new shape has been
- *   yielded yet.
+ * - `schema`: within the open transaction, the table's rows have another shape from here on; seen at that transaction's end, which a
+ *   batch of it marks. Fields keep their ids; what older rows hold in a new one is its initial default.
+ * - `recopy`: within the open transaction, the table's rows change in a way that the source does not send: from that transaction's end on only
+ *   a new copy shows them. Later changes, in the shape of the `schema` event before it, go on.
  * - `truncate`: within the open transaction, the tables lose every row they have so far; seen at that transaction's end, which a batch
  *   of each marks. `openLsn` as in a batch.
  * - `unmirrorable`: the stream met something in that table it can't turn into rows; the table's later changes are not yielded.
@@ -75,6 +87,7 @@ export interface ChangeBatch {
 export type SourceEvent =
   | { readonly kind: 'batch'; readonly batch: ChangeBatch }
   | { readonly kind: 'watermark'; readonly lsn: Lsn; readonly sourceLsn: Lsn; readonly commitTimeMs: number | null }
-  | { readonly kind: 'schema'; readonly table: TableName; readonly schema: TableSchema | null; readonly reason: string }
+  | { readonly kind: 'schema'; readonly table: TableName; readonly shape: TableShape; readonly openLsn?: Lsn | undefined }
+  | { readonly kind: 'recopy'; readonly table: TableName; readonly code: string; readonly reason: string; readonly openLsn?: Lsn | undefined }
   | { readonly kind: 'truncate'; readonly tables: readonly TableName[]; readonly openLsn?: Lsn | undefined }
   | { readonly kind: 'unmirrorable'; readonly table: TableName; readonly code: string; readonly reason: string }

@@ -1,7 +1,8 @@
-import { assert, BatchBuilder, selectFields, type Lsn, type StagedFile, type TableSnapshot } from '@moonlink/core'
+import { assert, BatchBuilder, type Lsn, type StagedFile, type TableSchema, type TableSnapshot } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import type { SealedKeyIndex } from '@moonlink/pk-index'
 import { movedDeletes } from './flush.ts'
+import { keysOf } from './identity.ts'
 import type { CompactionLimits } from './limits.ts'
 import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
@@ -38,23 +39,23 @@ export interface WrittenCompaction {
 }
 
 /**
- * Rewrites the live rows of `sources` into one file, lineage kept. Only rows dead in the committed vectors are left out: later
+ * Rewrites the live rows of `sources` into one file of `schema`, which has to be that of the snapshot it replaces, lineage kept. Only rows dead in the committed vectors are left out: later
  * deaths belong to LSNs that the snapshot of this commit does not cover, and move along (`adoptCompaction`).
  */
 export async function writeCompaction(
   state: MirrorState,
+  schema: TableSchema,
   sources: readonly FileSegment[],
   sealedFiles: SealedFiles,
 ): Promise<WrittenCompaction> {
-  const fieldIds = state.schema.fields.map((field) => field.id)
-  const builder = new BatchBuilder(state.schema.fields)
+  const builder = new BatchBuilder(schema.fields)
   const rowIds: number[] = []
   const lastUpdated: number[] = []
   const newRows = new Map<number, Int32Array>()
   for (const source of sources) {
     const map = new Int32Array(source.file.recordCount).fill(-1)
     const base = source.base ? PositionSet.fromPortable(source.base) : null
-    for await (const scanned of state.storage.scanFile(source.file, state.schema.fields, { lineage: true })) {
+    for await (const scanned of state.storage.scanFile(source.file, schema.fields, { lineage: true })) {
       const live: number[] = []
       for (let row = 0; row < scanned.rows.length; row++) {
         const place = scanned.firstRow + row
@@ -64,17 +65,18 @@ export async function writeCompaction(
         rowIds.push(scanned.rowIds![row])
         lastUpdated.push(scanned.lastUpdated![row])
       }
-      builder.appendGather(selectFields(scanned.rows, fieldIds), Uint32Array.from(live))
+      builder.appendGather(scanned.rows, Uint32Array.from(live))
     }
     base?.dispose()
     newRows.set(source.id, map)
   }
   if (rowIds.length === 0) return { sources, staged: null, newRows }
   const rows = builder.view()
-  const hashes = state.appendOnly ? null : state.identity.hasher.hash(selectFields(rows, state.identity.fieldIds), 0, rows.length)
+  const { identity } = state
+  const hashes = state.appendOnly ? null : identity.hasher.hash(keysOf(identity, rows), 0, rows.length)
   const indexRowIds = Float64Array.from(rowIds)
   const staged = await state.storage.writeFile({ rows, rowIds: Float64Array.from(rowIds), lastUpdated: Float64Array.from(lastUpdated) })
-  if (hashes) await sealedFiles.write(staged.path, hashes, indexRowIds)
+  if (hashes) await sealedFiles.write(staged.path, identity, hashes, indexRowIds)
   return { sources, staged, newRows }
 }
 

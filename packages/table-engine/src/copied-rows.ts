@@ -1,6 +1,6 @@
-import { BatchBuilder, selectFields, type ColumnBatch, type StagedFile, type TableSchema, type TableStorage } from '@moonlink/core'
+import { BatchBuilder, type ColumnBatch, type StagedFile, type TableSchema, type TableStorage } from '@moonlink/core'
 import type { EngineLimits } from './limits.ts'
-import type { Identity } from './mirror-state.ts'
+import { keysOf, type Identity } from './identity.ts'
 import type { SealedFiles } from './sealed-files.ts'
 
 /** Copied rows are written in files of about this size, so that reading goes on while one is encoded. */
@@ -70,9 +70,9 @@ export class CopiedRows {
 
   private async writeFile(rows: ColumnBatch): Promise<void> {
     const { identity, storage, sealedFiles } = this.spec
-    const hashes = identity && identity.hasher.hash(selectFields(rows, identity.fieldIds), 0, rows.length)
+    const hashes = identity && identity.hasher.hash(keysOf(identity, rows), 0, rows.length)
     const staged = await storage.writeFile({ rows, rowIds: null, lastUpdated: null })
-    if (hashes) await sealedFiles.write(staged.path, hashes, null)
+    if (identity && hashes) await sealedFiles.write(staged.path, identity, hashes, null)
     this.files.push(staged)
   }
 }

@@ -1,6 +1,7 @@
-import type { StagedFile } from '@moonlink/core'
+import type { StagedFile, TableSchema } from '@moonlink/core'
 import type { SealedKeyIndex } from '@moonlink/pk-index'
 import { livePart, movedDeletes, writeParts, type WrittenFile } from './flush.ts'
+import type { Identity } from './identity.ts'
 import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { FileSegment, type MemorySegment, type RowBits, type TransactionEnd } from './segment.ts'
@@ -12,6 +13,9 @@ export interface EarlyWrite {
   /** Log entries below this are part of what is written. */
   readonly startSeq: number
   readonly end: TransactionEnd
+  readonly schema: TableSchema
+  /** What its sealed index goes by. */
+  readonly identity: Identity
 }
 
 /** How large what belongs to an open transaction gets before something is done about it; bytes of rows. */
@@ -47,21 +51,22 @@ export function beginEarlyWrite(state: MirrorState, sizes: EarlyWriteSizes): Ear
     .sort((a, b) => b.buffer.usedBytes - a.buffer.usedBytes)
   if (segment === undefined) return null
   if (segment === state.tail) state.startSegment()
-  return { segment, deadAtStart: segment.dead.clone(), startSeq: state.log.endSeq, end: state.endOfOpenTransaction() }
+  const { identity, schema } = state
+  return { segment, deadAtStart: segment.dead.clone(), startSeq: state.log.endSeq, end: state.endOfOpenTransaction(), schema, identity }
 }
 
 /** Writes the segment's live rows as a data file and its sealed index. Runs beside applying. */
 export async function writeEarly(state: MirrorState, early: EarlyWrite, sealedFiles: SealedFiles): Promise<WrittenFile> {
-  return writeParts(state, [livePart(early.segment, early.deadAtStart)], sealedFiles)
+  return writeParts(state, early.schema, [livePart(early.segment, early.deadAtStart)], sealedFiles)
 }
 
 /**
  * Puts the file in the segment's place, in no snapshot yet. Under the mirror's lock; no await in between. False where nobody needs it
- * any more: the segment is gone.
+ * any more: the segment is gone, or rows are identified otherwise now.
  */
 export function adoptEarly(state: MirrorState, early: EarlyWrite, { staged, newRows }: WrittenFile, index: SealedKeyIndex | null): boolean {
   const { segment } = early
-  if (state.segments.get(segment.id) !== segment) return false
+  if (state.segments.get(segment.id) !== segment || state.identity.fingerprint !== early.identity.fingerprint) return false
   const map = newRows.get(segment)!
   const moved = movedDeletes(state, early.startSeq, (id, row) => (id === segment.id ? map[row] : -1))
   const file = new FileSegment(state.newSegmentId(), uncommitted(staged), index, null, moved)

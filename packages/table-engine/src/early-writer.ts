@@ -55,12 +55,12 @@ export class EarlyWriter {
     const written = await writeEarly(state, early, sealedFiles)
     const { path, recordCount } = written.staged
     await stagedFiles.add([path])
-    const index = state.appendOnly ? null : await sealedFiles.open({ path, recordCount })
+    const index = state.appendOnly ? null : await sealedFiles.open({ path, recordCount }, early.identity)
     if (index === null && !state.appendOnly) throw new Error(`the index of ${path} does not open after it was written`)
     const isAdopted = await lock.run(() => this.parts.state() === state && adoptEarly(state, early, written, index))
     if (!isAdopted) {
       index?.close()
-      await sealedFiles.remove(path)
+      await sealedFiles.remove(path, early.identity)
       stagedFiles.abandon([path])
     }
     return 'done'

@@ -3,35 +3,41 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
+  conformBatch,
   isMoonlinkError,
   silentLogger,
   systemClock,
   systemRandom,
+  valueAt,
+  type Field,
   type Lsn,
   type SourceEvent,
   type TableSchema,
   type Value,
 } from '@moonlink/core'
-import { loadRoaring } from '@moonlink/deletion-log'
+import { loadRoaring, PositionSet } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { defaultEngineLimits, type EngineLimits } from './limits.ts'
 import { Engine } from './engine.ts'
-import { readPlan, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
+import { SOURCE_STATE_PROPERTY } from './mirror.ts'
+import { reshape, valueOf, type Reshape } from './testing/reshapes.ts'
+import { columnsText, readContent, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
 
 const string = { kind: 'string' } as const
 const long = { kind: 'long' } as const
 const schemas: Record<string, TableSchema> = {
   'a long key': schemaOf([1]),
+  'an int key': schemaOf([1], { kind: 'int' }),
   'a text key': schemaOf([2]),
   'a composite key': schemaOf([1, 2]),
   'no key': schemaOf([]),
 }
 
-function schemaOf(identifierFieldIds: number[]): TableSchema {
-  const fields = [
-    { id: 1, name: 'id', type: long, required: true },
+function schemaOf(identifierFieldIds: number[], type: Field['type'] = long): TableSchema {
+  const fields: Field[] = [
+    { id: 1, name: 'id', type, required: true },
     { id: 2, name: 'name', type: string, required: true },
     { id: 3, name: 'big', type: string, required: false },
   ]
@@ -57,6 +63,7 @@ type Step =
   | { kind: 'move'; at: number; key: number }
   | { kind: 'delete'; at: number }
   | { kind: 'truncate' }
+  | Reshape
   | { kind: 'write early' | 'write early beside' }
   | { kind: 'commit' | 'send' | 'flush' | 'flush beside' | 'tick' | 'read' | 'restart' | 'lost stream' | 'fail before' | 'pass time' }
 
@@ -74,6 +81,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('move' as const), at: fc.nat(), key: fc.nat(12) }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('delete' as const), at: fc.nat() }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'truncate' }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('add column', 'add column', 'drop column', 'rename column', 'widen column', 'change key'),
+      at: fc.nat(),
+    }),
+  },
   { weight: 5, arbitrary: fc.constant<Step>({ kind: 'commit' }) },
   { weight: 3, arbitrary: fc.constant<Step>({ kind: 'send' }) },
   { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush' }) },
@@ -95,6 +109,7 @@ class Run {
   engine!: Engine
   private lsn = 100n
   private openChanges = 0
+  private nextId = 100
   private sent: Lsn = 0n
   /** Everything sent so far, to send again after a restart. */
   private log: SourceEvent[] = []
@@ -117,7 +132,8 @@ class Run {
     })
     const mirror = await this.engine.addMirror({
       table: this.source.table,
-      schema: this.source.schema,
+      schema: this.storage.snapshot.schema,
+      sourceState: this.storage.snapshot.properties[SOURCE_STATE_PROPERTY] ?? null,
       storage: this.storage,
       appendOnly: false,
     })
@@ -129,17 +145,19 @@ class Run {
     switch (step.kind) {
       case 'insert':
         return this.change(() => {
-          const row: Row = [BigInt(step.key), `k${step.key % 7}`, step.text]
+          const row = this.rowOf(step.key, step.text)
           if (this.isFree(row)) source.insert(row)
         })
       case 'update':
         return this.change(() =>
-          this.withRow(step.at, (at, row) => source.update(at, [row[0]!, row[1]!, step.text], step.unchanged ? [2] : [])),
+          this.withRow(step.at, (at, row) =>
+            source.update(at, [...row.slice(0, 2), ...this.rowOf(0, step.text).slice(2)], step.unchanged ? [2] : []),
+          ),
         )
       case 'move':
         return this.change(() =>
           this.withRow(step.at, (at, row) => {
-            const moved: Row = [BigInt(step.key), `k${step.key % 7}`, row[2]!]
+            const moved: Row = [...this.rowOf(step.key, '').slice(0, 2), ...row.slice(2)]
             if (this.isFree(moved)) source.update(at, moved, [2])
           }),
         )
@@ -147,6 +165,12 @@ class Run {
         return this.change(() => this.withRow(step.at, (at) => source.delete(at)))
       case 'truncate':
         return this.change(() => source.truncate())
+      case 'add column':
+      case 'drop column':
+      case 'rename column':
+      case 'widen column':
+      case 'change key':
+        return this.change(() => reshape(source, step, this.nextId++))
       case 'commit':
         return this.commit()
       case 'send':
@@ -199,11 +223,7 @@ class Run {
     this.storage.failNext.length = 0
     await this.engine.flush()
     await this.read()
-    // The Iceberg table at rest equals the model too.
-    const plan = { files: this.storage.snapshot.files, vectors: this.storage.snapshot.vectors }
-    expect(
-      plan.files.reduce((sum, file) => sum + file.recordCount, 0) - plan.vectors.reduce((sum, vector) => sum + vector.cardinality, 0),
-    ).toBe(this.source.rows.length)
+    expect(this.storage.snapshot.properties[SOURCE_STATE_PROPERTY] ?? 'shape 0').toBe(this.source.sourceState)
     expect(this.engine.status()[0]).toMatchObject({ state: 'streaming', rows: this.source.rows.length })
     await this.engine.close()
     expect(this.storage.unreferenced).toEqual([])
@@ -259,6 +279,7 @@ class Run {
   }
 
   private async read(): Promise<void> {
+    this.readAtRest()
     const applied = this.engine.appliedLsn
     const mirror = this.engine.mirror('public.t')!
     // Between two transactions' ends too, and below the floor, where older snapshots may be exact.
@@ -275,9 +296,29 @@ class Run {
       })
       if (lease === null) continue
       this.reads[lsn < floor ? 'below' : 'above']++
-      expect(readPlan(lease.tables.get('public.t')!, this.storage), `at ${lsn}, floor ${floor}`).toEqual(this.source.rowsAt(lsn))
+      expect(readContent(lease.tables.get('public.t')!, this.storage), `at ${lsn}, floor ${floor}`).toEqual(this.source.contentAt(lsn))
       lease.release()
     }
+  }
+
+  /** What readers of the Iceberg table see. */
+  private readAtRest(): void {
+    const { committedLsn, schema, files, vectors } = this.storage.snapshot
+    const texts: string[] = []
+    for (const { path } of files) {
+      const { columns, length } = conformBatch(this.storage.rowsOf(path), schema.fields)
+      const vector = vectors.find(({ dataFile }) => dataFile === path)
+      const dead = vector ? PositionSet.fromPortable(vector.bitmap) : null
+      for (let row = 0; row < length; row++) if (!dead?.has(row)) texts.push(rowText(columns.map((column) => valueAt(column, row))))
+      dead?.dispose()
+    }
+    expect([columnsText(schema), ...texts.sort()], `at rest at ${committedLsn}`).toEqual(this.source.contentAt(committedLsn!))
+  }
+
+  private rowOf(key: number, text: string): Row {
+    const { fields } = this.source.schema
+    const id = fields[0].type.kind === 'int' ? key : BigInt(key)
+    return [id, `k${key % 7}`, text, ...fields.slice(3).map(({ type, required }) => valueOf(type, required ? 'x' : text))]
   }
 
   private isFree(row: Row): boolean {
@@ -361,5 +402,58 @@ test('deaths that no commit has yet move along with compactions', async () => {
   await run.do({ kind: 'pass time' })
   await run.do({ kind: 'read' })
   expect(run.storage.snapshot.vectors).toHaveLength(0)
+  await run.finish()
+})
+
+test.each(['a flush', 'a compaction'])('rows are found by a key that changed while %s was committed', async (job) => {
+  const run = new Run(schemas['a long key'])
+  await run.start()
+  for (let key = 0; key < 3; key++) {
+    await run.do({ kind: 'insert', key, text: `text ${key}` })
+    await run.do({ kind: 'flush' })
+  }
+  const commit = run.storage.commit.bind(run.storage)
+  let interferes = true
+  let interfered = false
+  run.storage.commit = async (next) => {
+    const snapshot = await commit(next)
+    if (!interferes || next.kind !== (job === 'a flush' ? 'append' : 'replace')) return snapshot
+    interferes = false
+    await run.do({ kind: 'change key', at: 1 })
+    await run.do({ kind: 'commit' })
+    await run.do({ kind: 'send' })
+    interfered = true
+    return snapshot
+  }
+  if (job === 'a flush') {
+    await run.do({ kind: 'insert', key: 3, text: 'text 3' })
+    await run.do({ kind: 'commit' })
+    await run.do({ kind: 'send' })
+    await run.engine.flush()
+  } else {
+    await run.engine.tick()
+    await expect.poll(() => interfered).toBe(true)
+  }
+  expect(interfered).toBe(true)
+  for (let at = 0; at < 3; at++) await run.do({ kind: 'update', at, text: 'changed', unchanged: false })
+  await run.do({ kind: 'delete', at: 0 })
+  await run.finish()
+})
+
+test('a compaction leaves the table with the schema that it was committed with', async () => {
+  const run = new Run(schemas['a long key'])
+  await run.start()
+  await run.do({ kind: 'add column', at: 0 })
+  for (let key = 0; key < 3; key++) {
+    await run.do({ kind: 'insert', key, text: `text ${key}` })
+    await run.do({ kind: 'flush' })
+  }
+  await run.do({ kind: 'drop column', at: 0 })
+  await run.do({ kind: 'add column', at: 1 })
+  await run.do({ kind: 'commit' })
+  await run.do({ kind: 'send' })
+  await run.engine.tick()
+  await expect.poll(() => run.storage.snapshot.files.length).toBe(1)
+  await run.do({ kind: 'read' })
   await run.finish()
 })

@@ -161,7 +161,9 @@ export class Engine implements LeaseSource {
         for (const table of event.tables) await this.mirrors.get(formatTableName(table))?.truncate(event.openLsn)
         return
       case 'schema':
-        return this.pause(event.table, 'SCHEMA_CHANGED', `${event.reason}; drop and add the table to copy it again`)
+        return this.mirrors.get(formatTableName(event.table))?.reshape(event.shape, event.openLsn)
+      case 'recopy':
+        return this.pause(event.table, event.code, `${event.reason}; drop and add the table to copy it again`)
       case 'unmirrorable':
         return this.pause(event.table, event.code, event.reason)
     }

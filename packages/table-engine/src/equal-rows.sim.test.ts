@@ -21,7 +21,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import { FileSegment } from './segment.ts'
-import { readPlan, ScriptedTable } from './testing/scripted-table.ts'
+import { readContent, ScriptedTable } from './testing/scripted-table.ts'
 
 const weak = vi.hoisted(() => ({ isOn: false }))
 // Where asked, hashes of three bits, so that different keys collide all the time.
@@ -115,7 +115,7 @@ describe.each([
           }
         }
         const lease = await engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 })
-        expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(source.rowsAt(lsn))
+        expect(readContent(lease.tables.get('public.t')!, storage)).toEqual(source.contentAt(lsn))
         lease.release()
         await engine.close()
       }),

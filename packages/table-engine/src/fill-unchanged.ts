@@ -1,5 +1,5 @@
 import type { FilledCells } from '@moonlink/arrow-buffer'
-import { assert, type ChangeBatch, type Column, type ColumnBatch, type Field } from '@moonlink/core'
+import { assert, conformBatch, type ChangeBatch, type Column, type ColumnBatch, type Field } from '@moonlink/core'
 import type { MirrorState } from './mirror-state.ts'
 import type { FileSegment, MemorySegment, Segment } from './segment.ts'
 
@@ -23,7 +23,7 @@ export async function findUnchanged(
   const stored = await fetchFromFiles(state, fields, batch, predecessors)
   const views = new Map<MemorySegment, ColumnBatch>()
   const viewOf = (segment: MemorySegment): ColumnBatch => {
-    const known = views.get(segment) ?? segment.buffer.view()
+    const known = views.get(segment) ?? conformBatch(segment.buffer.view(), fields)
     views.set(segment, known)
     return known
   }
@@ -39,7 +39,7 @@ export async function findUnchanged(
         sources.push(found.columns[index])
         sourceRows.push(found.at.get(place)!)
       } else {
-        sources.push(segment === tail ? null : viewOf(segment).columns[column])
+        sources.push(segment === tail ? null : viewOf(segment).columns[index])
         sourceRows.push(place)
       }
     }

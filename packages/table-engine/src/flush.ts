@@ -2,15 +2,19 @@ import { NO_ROW_ID } from '@moonlink/arrow-buffer'
 import {
   assert,
   BatchBuilder,
-  selectFields,
+  conformBatch,
+  type ColumnBatch,
   type DataFile,
   type DeletionVector,
   type Lsn,
   type StagedFile,
+  type TableSchema,
+  type TableShape,
   type TableSnapshot,
 } from '@moonlink/core'
 import type { KeyHashes, SealedKeyIndex } from '@moonlink/pk-index'
 import type { Generation } from './generation.ts'
+import { keysOf, type Identity } from './identity.ts'
 import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { FileSegment, NOTHING_MOVED, type MemorySegment, type MovedDeletes, type RowBits } from './segment.ts'
@@ -26,6 +30,8 @@ export interface FrozenFlush {
   /** Log entries below this are part of the flush. */
   readonly endSeq: number
   readonly lsn: Lsn
+  /** The shape that holds at `lsn`. */
+  readonly shape: TableShape
   /** End LSNs of the oldest and the newest change that no commit has yet. */
   readonly firstChangeLsn: Lsn
   readonly lastChangeLsn: Lsn
@@ -74,6 +80,7 @@ export function freeze(state: MirrorState, lsn: Lsn): FrozenFlush {
     deadAtFreeze: new Map(live.map((segment) => [segment, segment.dead.clone()])),
     endSeq: state.log.endSeq,
     lsn,
+    shape: state.shape,
     firstChangeLsn,
     lastChangeLsn,
     vectors,
@@ -86,17 +93,23 @@ export function freeze(state: MirrorState, lsn: Lsn): FrozenFlush {
 /** Writes the live rows of the frozen segments as a data file and its sealed index. Runs beside applying. */
 export async function writeFlush(state: MirrorState, flush: FrozenFlush, sealedFiles: SealedFiles): Promise<WrittenFlush> {
   const parts = [...flush.deadAtFreeze].map(([segment, dead]) => livePart(segment, dead)).filter((part) => part.live.length > 0)
-  return { files: parts.length === 0 ? [] : [await writeParts(state, parts, sealedFiles)] }
+  return { files: parts.length === 0 ? [] : [await writeParts(state, flush.shape.schema, parts, sealedFiles)] }
 }
 
-/** Writes rows of segments as one data file and its sealed index. */
-export async function writeParts(state: MirrorState, parts: readonly LivePart[], sealedFiles: SealedFiles): Promise<WrittenFile> {
+/** Writes rows of segments as one data file of `schema`, theirs or a later one, and its sealed index by the present key. */
+export async function writeParts(
+  state: MirrorState,
+  schema: TableSchema,
+  parts: readonly LivePart[],
+  sealedFiles: SealedFiles,
+): Promise<WrittenFile> {
+  const { identity } = state
   const total = parts.reduce((sum, part) => sum + part.live.length, 0)
   const newRows = new Map<MemorySegment, Int32Array>()
-  const builder = new BatchBuilder(state.schema.fields, total)
+  const builder = new BatchBuilder(schema.fields, total)
   for (const part of parts) {
     newRows.set(part.segment, rowMap(part, builder.length))
-    const view = part.segment.buffer.view()
+    const view = conformBatch(part.segment.buffer.view(), schema.fields)
     for (let from = 0; from < part.live.length; from += GATHER_ROWS) {
       builder.appendGather(view, part.live, from, Math.min(from + GATHER_ROWS, part.live.length))
       await nextTurn()
@@ -104,10 +117,10 @@ export async function writeParts(state: MirrorState, parts: readonly LivePart[],
   }
   const rows = builder.view()
   const rowIds = keptRowIds(parts, total)
-  const hashes = state.appendOnly ? null : await hashKeys(state, selectFields(rows, state.identity.fieldIds), total)
+  const hashes = state.appendOnly ? null : await hashKeys(identity, rows, total)
   const indexRowIds = rowIdsForIndex(rowIds)
   const staged = await state.storage.writeFile({ rows, rowIds, lastUpdated: null })
-  if (hashes) await sealedFiles.write(staged.path, hashes, indexRowIds)
+  if (hashes) await sealedFiles.write(staged.path, identity, hashes, indexRowIds)
   return { staged, newRows }
 }
 
@@ -161,6 +174,7 @@ export function adoptFlush(
   resolveRowIds(state, flush, placed)
   state.flushing = null
   state.log.prune(flush.endSeq)
+  state.pruneShapes(flush.lastChangeLsn)
 }
 
 function committedFile(snapshot: TableSnapshot, path: string): DataFile {
@@ -215,12 +229,13 @@ function rowIdsForIndex(rowIds: Float64Array | null): Float64Array | null {
   return rowIds !== null && rowIds.some((id) => id !== NO_ROW_ID) ? rowIds.slice() : null
 }
 
-async function hashKeys(state: MirrorState, keys: ReturnType<typeof selectFields>, count: number): Promise<KeyHashes> {
+async function hashKeys(identity: Identity, rows: ColumnBatch, count: number): Promise<KeyHashes> {
+  const keys = keysOf(identity, rows)
   const low = new Uint32Array(count)
   const high = new Uint32Array(count)
   for (let from = 0; from < count; from += GATHER_ROWS) {
     const to = Math.min(from + GATHER_ROWS, count)
-    const hashes = state.identity.hasher.hash(keys, from, to)
+    const hashes = identity.hasher.hash(keys, from, to)
     low.set(hashes.low.subarray(0, to - from), from)
     high.set(hashes.high.subarray(0, to - from), from)
     await nextTurn()

@@ -1,4 +1,4 @@
-import { ChangeOp, sliceBatch, type ChangeBatch, type Lsn } from '@moonlink/core'
+import { ChangeOp, sliceBatch, type ChangeBatch, type Lsn, type TableShape } from '@moonlink/core'
 
 /** Within the open transaction the table loses its rows. */
 export interface Truncation {
@@ -6,8 +6,23 @@ export interface Truncation {
   readonly openLsn?: Lsn | undefined
 }
 
+/** Within the open transaction the table's rows get another shape. */
+export interface Reshape {
+  readonly isReshape: true
+  readonly shape: TableShape
+  readonly openLsn?: Lsn | undefined
+}
+
 /** What may have to wait until it is known whether it counts. */
-export type HeldChange = ChangeBatch | Truncation
+export type HeldChange = ChangeBatch | Truncation | Reshape
+
+export function isReshape(change: HeldChange): change is Reshape {
+  return 'isReshape' in change
+}
+
+export function isBatch(change: HeldChange): change is ChangeBatch {
+  return 'marks' in change
+}
 
 export function isTruncation(change: HeldChange): change is Truncation {
   return 'isTruncation' in change

@@ -1,4 +1,5 @@
-import { PlaceBuffer, selectFields, type ColumnBatch } from '@moonlink/core'
+import { PlaceBuffer, type ColumnBatch } from '@moonlink/core'
+import { keysOf, type Identity } from './identity.ts'
 import type { MirrorState } from './mirror-state.ts'
 import { rowsEqual } from './rows-equal.ts'
 import type { MemorySegment } from './segment.ts'
@@ -17,7 +18,7 @@ export class MemoryLookup {
   row = 0
   private readonly memory: readonly MemorySegment[]
   private readonly exact: boolean
-  private readonly fieldIds: readonly number[]
+  private readonly identity: Identity
   private readonly unsent: UnsentRows | null
   private readonly candidates = new PlaceBuffer(8)
   private readonly keysOf = new Map<MemorySegment, ColumnBatch>()
@@ -25,7 +26,7 @@ export class MemoryLookup {
   constructor(state: MirrorState, unsent: UnsentRows | null) {
     this.memory = state.liveMemory()
     this.exact = state.identity.hasher.exact
-    this.fieldIds = state.identity.fieldIds
+    this.identity = state.identity
     this.unsent = unsent
   }
 
@@ -54,7 +55,7 @@ export class MemoryLookup {
     if (unsent !== null && segment === unsent.segment && row >= unsent.first)
       return rowsEqual(keys, keyRow, unsent.keys, row - unsent.first)
     let known = this.keysOf.get(segment)
-    if (known === undefined) this.keysOf.set(segment, (known = selectFields(segment.buffer.view(), this.fieldIds)))
+    if (known === undefined) this.keysOf.set(segment, (known = keysOf(this.identity, segment.buffer.view())))
     return rowsEqual(keys, keyRow, known, row)
   }
 }

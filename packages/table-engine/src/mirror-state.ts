@@ -1,16 +1,14 @@
 import { RowBuffer } from '@moonlink/arrow-buffer'
-import { assert, type Field, type Lsn, type SegmentId, type TableName, type TableSchema, type TableStorage } from '@moonlink/core'
+import { assert, type Lsn, type SegmentId, type TableName, type TableSchema, type TableShape, type TableStorage } from '@moonlink/core'
 import { DeletionLog } from '@moonlink/deletion-log'
-import { createKeyHasher, type KeyHasher } from '@moonlink/pk-index'
 import { Generation } from './generation.ts'
+import { identityOf, type Identity } from './identity.ts'
 import { FileSegment, MemorySegment, TransactionEnd, type Segment } from './segment.ts'
 
-/** What identifies a row: the key's fields, or every field of a table without a key. */
-export interface Identity {
-  readonly keyless: boolean
-  readonly fields: readonly Field[]
-  readonly fieldIds: readonly number[]
-  readonly hasher: KeyHasher
+/** A shape of the table, and the end of the transaction that brought it; null for the one that the state began with. */
+interface ShapePeriod {
+  readonly shape: TableShape
+  readonly from: TransactionEnd | null
 }
 
 /**
@@ -21,10 +19,10 @@ export interface Identity {
  */
 export class MirrorState {
   readonly table: TableName
-  readonly schema: TableSchema
   readonly storage: TableStorage
   readonly appendOnly: boolean
-  readonly identity: Identity
+  /** Of rows of the present shape; every key index goes by it. */
+  identity: Identity
   readonly log = new DeletionLog()
   readonly segments = new Map<SegmentId, Segment>()
   /** Names this life of the state; segment ids and sequence numbers mean nothing across incarnations. */
@@ -45,17 +43,49 @@ export class MirrorState {
   /** Live rows, the open transaction's included. */
   liveRows = 0
   private nextSegmentId = 1
+  /** Shapes that a held LSN or the open transaction has, oldest first. */
+  private shapes: ShapePeriod[]
   /** The end of the open transaction, where a segment depends on it. */
   private openEnd: TransactionEnd | null = null
 
-  constructor(table: TableName, schema: TableSchema, storage: TableStorage, appendOnly: boolean, incarnation: string) {
+  constructor(table: TableName, shape: TableShape, storage: TableStorage, appendOnly: boolean, incarnation: string) {
     this.table = table
-    this.schema = schema
+    this.shapes = [{ shape, from: null }]
     this.storage = storage
     this.appendOnly = appendOnly
     this.incarnation = incarnation
-    this.identity = identityOf(schema)
+    this.identity = identityOf(shape.schema)
     this.active = new Generation(this.newMemorySegment())
+  }
+
+  /** The shape of the rows that come next. */
+  get shape(): TableShape {
+    return this.shapes[this.shapes.length - 1].shape
+  }
+
+  get schema(): TableSchema {
+    return this.shape.schema
+  }
+
+  /** The schema that a read at `lsn` shows. */
+  schemaAt(lsn: Lsn): TableSchema {
+    const { shape } = this.shapes.findLast(({ from }) => from === null || from.isAtOrBefore(lsn))!
+    return shape.schema
+  }
+
+  /** Within the open transaction: rows that come next have this shape. The key indexes are the caller's business. */
+  startShape(shape: TableShape): void {
+    this.shapes.push({ shape, from: this.endOfOpenTransaction() })
+    const { tail } = this
+    this.startSegment()
+    if (tail.buffer.rowCount === 0) this.drop(tail)
+    this.openChanges++
+  }
+
+  /** Forgets shapes that no LSN from `floor` on shows. */
+  pruneShapes(floor: Lsn): void {
+    const first = this.shapes.findLastIndex(({ from }) => from === null || from.isAtOrBefore(floor))
+    this.shapes = this.shapes.slice(first)
   }
 
   newSegmentId(): SegmentId {
@@ -177,16 +207,4 @@ export class MirrorState {
   get isClean(): boolean {
     return this.firstUncommittedLsn === null && this.openChanges === 0
   }
-}
-
-function identityOf(schema: TableSchema): Identity {
-  const keyless = schema.identifierFieldIds.length === 0
-  const fields = keyless
-    ? schema.fields
-    : schema.identifierFieldIds.map((id) => {
-        const field = schema.fields.find((candidate) => candidate.id === id)
-        assert(field !== undefined, 'identifier fields are fields of the schema', { id })
-        return field
-      })
-  return { keyless, fields, fieldIds: fields.map((field) => field.id), hasher: createKeyHasher(fields) }
 }

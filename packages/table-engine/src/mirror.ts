@@ -7,16 +7,18 @@ import {
   type ChangeBatch,
   type Clock,
   type ColumnBatch,
+  type DataFile,
   type ExactRange,
   type Logger,
   type Lsn,
-  type StagedFile,
   type TableCommit,
   type TableName,
   type TableSchema,
+  type TableShape,
   type TableStorage,
   type Telemetry,
 } from '@moonlink/core'
+import type { SealedKeyIndex } from '@moonlink/pk-index'
 import type { TablePlan } from '@moonlink/union-read'
 import { applyBatch } from './apply-batch.ts'
 import { commitPhase } from './commit-phase.ts'
@@ -26,7 +28,9 @@ import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } f
 import { Difference } from './difference.ts'
 import { cutOpenSegment, earlyWriteSizes, type EarlyWriteSizes } from './early-write.ts'
 import { EarlyWriter, type EarlyOutcome } from './early-writer.ts'
-import { copyBatch, dropThrough, batchBytes, isTruncation, type HeldChange } from './held-batches.ts'
+import { changeShape } from './change-shape.ts'
+import { copyBatch, dropThrough, batchBytes, isBatch, isReshape, type HeldChange } from './held-batches.ts'
+import type { Identity } from './identity.ts'
 import type { EngineLimits } from './limits.ts'
 import { MirrorState } from './mirror-state.ts'
 import { Mutex } from './mutex.ts'
@@ -39,6 +43,8 @@ import { StagedFiles } from './staged-files.ts'
 export interface MirrorSpec {
   readonly table: TableName
   readonly schema: TableSchema
+  /** What the source kept with the last commit (see `TableShape`); absent or null where it has to look at the table itself. */
+  readonly sourceState?: string | null
   readonly storage: TableStorage
   /** True for a table whose source only ever inserts: no key index is kept. */
   readonly appendOnly: boolean
@@ -83,6 +89,8 @@ export interface MirrorHost {
 
 /** Table property that says why a mirror is paused; empty or absent while it is not. */
 export const PAUSED_PROPERTY = 'moonlink.paused-reason'
+/** Table property that keeps the source's own state of the table at the last commit (see `TableShape`). */
+export const SOURCE_STATE_PROPERTY = 'moonlink.source-state'
 
 /** Table property that says why a mirror has to be made equal to its source again; empty or absent where it need not. */
 export const RESYNC_PROPERTY = 'moonlink.resync-reason'
@@ -91,6 +99,11 @@ export const RESYNC_PROPERTY = 'moonlink.resync-reason'
 const DIGEST_SHARE = 0.1
 const RETRY_FIRST_MS = 200
 const RETRY_MAX_MS = 30_000
+
+interface OpenedIndexes {
+  readonly identity: Identity
+  readonly indexes: readonly (SealedKeyIndex | null)[]
+}
 
 /** The mirror of one table: owns its segments, index, log and commits. */
 export class Mirror {
@@ -115,6 +128,8 @@ export class Mirror {
   private wantsFlush = false
 
   private committed: Lsn | null
+  /** The shape that the last commit left in Iceberg. */
+  private committedShape: TableShape
   private exactFrom: Lsn
   /** Changes of transactions that end at or before this are in Iceberg already. */
   private skipThrough: Lsn
@@ -148,7 +163,8 @@ export class Mirror {
     this.skipThrough = this.committed ?? 0n
     this.copyHoldLsn = host.appliedLsn()
     this.lastExpiryMs = host.clock.nowMs()
-    this.state = new MirrorState(spec.table, spec.schema, spec.storage, spec.appendOnly, host.newIncarnation())
+    this.committedShape = { schema: spec.schema, sourceState: spec.sourceState ?? null }
+    this.state = this.newState()
     const identity = spec.appendOnly ? null : this.state.identity
     this.copied = new CopiedRows({
       schema: spec.schema,
@@ -249,6 +265,11 @@ export class Mirror {
     await this.take({ isTruncation: true, openLsn })
   }
 
+  /** Within the open transaction the table's rows get another shape; a batch with the transaction's mark follows. */
+  async reshape(shape: TableShape, openLsn: Lsn | undefined): Promise<void> {
+    await this.take({ isReshape: true, shape, openLsn })
+  }
+
   /**
    * Writes a part of the open transaction as a data file, in no snapshot yet, so that its memory is free. Throws where the storage does
    * not take it; nothing is lost then.
@@ -342,6 +363,7 @@ export class Mirror {
         removeFiles: storage.snapshot.files.map((file) => file.path),
         vectors: [],
         lsn: boundaryLsn,
+        ...this.shapeToCommit(this.committedShape),
       })
       await this.lock.run(async () => {
         await this.loadFiles()
@@ -471,13 +493,13 @@ export class Mirror {
 
   /** Begins again from the last commit. Under the lock. */
   private async reopen(): Promise<void> {
-    const { table, schema, storage, appendOnly } = this.spec
+    const { storage } = this.spec
     await this.abandonEarlyFiles()
     this.closeIndexes()
     this.frozen = null
     this.held = []
     this.heldByteSize = 0
-    this.state = new MirrorState(table, schema, storage, appendOnly, this.host.newIncarnation())
+    this.state = this.newState()
     this.committed = storage.snapshot.committedLsn
     this.exactFrom = storage.snapshot.exactFromLsn!
     this.skipThrough = this.committed!
@@ -555,7 +577,10 @@ export class Mirror {
       this.state.liveRows += file.recordCount - segment.baseCount
     }
     this.state.lastMarkLsn = this.committed ?? 0n
-    await this.host.sealedFiles.removeOthers(files.map((file) => file.path))
+    await this.host.sealedFiles.removeOthers(
+      files.map((file) => file.path),
+      this.state.identity,
+    )
   }
 
   /** Every change up to here has been applied. */
@@ -564,7 +589,7 @@ export class Mirror {
   }
 
   private hold(change: HeldChange): void {
-    if (isTruncation(change)) return void this.held.push(change)
+    if (!isBatch(change)) return void this.held.push(change)
     const copy = copyBatch(change)
     this.held.push(copy)
     this.heldByteSize += batchBytes(copy)
@@ -573,8 +598,8 @@ export class Mirror {
   /** Drops what Iceberg has already; an open transaction of which nothing tells that waits for its end. */
   private async applyInOrder(change: HeldChange): Promise<void> {
     if (!this.catchingUp) return this.applyNow(change)
-    const firstEnd = isTruncation(change) ? undefined : change.marks.endLsns[0]
-    if (isTruncation(change) || firstEnd === undefined) {
+    const firstEnd = isBatch(change) ? change.marks.endLsns[0] : undefined
+    if (!isBatch(change) || firstEnd === undefined) {
       if (change.openLsn === undefined) return this.hold(change)
       // Nothing committed lies within a transaction, so one that ends behind `skipThrough` has no position before it.
       if (change.openLsn < this.skipThrough) return
@@ -596,7 +621,8 @@ export class Mirror {
   }
 
   private async applyNow(change: HeldChange): Promise<void> {
-    if (isTruncation(change)) return this.state.truncate()
+    if (isReshape(change)) return changeShape(this.state, change.shape, this.host.sealedFiles)
+    if (!isBatch(change)) return this.state.truncate()
     cutOpenSegment(this.state, this.earlySizes)
     await applyBatch(this.state, change)
   }
@@ -662,7 +688,7 @@ export class Mirror {
         lsn: flush.lsn,
         firstChangeLsn: flush.firstChangeLsn,
         lastChangeLsn: flush.lastChangeLsn,
-        properties,
+        ...this.shapeToCommit(flush.shape, properties),
       }),
     )
     const rows = [...flush.early.map(({ file }) => file), ...written.files.map(({ staged }) => staged)].reduce(
@@ -671,10 +697,12 @@ export class Mirror {
     )
     this.host.telemetry.count('moonlink_commits_total', 1, { table: this.name, kind: 'flush' })
     this.host.telemetry.count('moonlink_flushed_rows_total', rows, { table: this.name })
-    const indexes = await Promise.all(written.files.map(({ staged }) => this.openIndexOf(staged, snapshot.files)))
-    await this.lock.run(() => {
-      adoptFlush(this.state, flush, written, snapshot, indexes)
+    const paths = written.files.map(({ staged }) => staged.path)
+    const opened = await this.openIndexes(paths, snapshot.files)
+    await this.lock.run(async () => {
+      adoptFlush(this.state, flush, written, snapshot, await this.indexesNow(opened, paths, snapshot.files))
       this.committed = flush.lsn
+      this.committedShape = flush.shape
       this.exactFrom = flush.lastChangeLsn
       this.frozen = null
     })
@@ -690,15 +718,48 @@ export class Mirror {
     for (const { index, dead, file } of files) {
       index?.close()
       dead.dispose()
-      await this.host.sealedFiles.remove(file.path)
+      await this.host.sealedFiles.remove(file.path, this.state.identity)
     }
   }
 
-  private async openIndexOf(staged: StagedFile | null, files: TableStorage['snapshot']['files']) {
-    if (staged === null || this.spec.appendOnly) return null
-    const file = files.find((candidate) => candidate.path === staged.path)
-    if (!file) throw new MoonlinkError('bug', 'FILE_NOT_COMMITTED', `${this.name}: ${staged.path} is not in the snapshot that committed it`)
-    return this.host.sealedFiles.openOrRebuild(file, this.state.identity, this.spec.storage)
+  private async openIndexes(paths: readonly string[], files: readonly DataFile[]): Promise<OpenedIndexes> {
+    const { identity, appendOnly } = this.state
+    if (appendOnly) return { identity, indexes: paths.map(() => null) }
+    const opening = paths.map((path) => {
+      const file = files.find((candidate) => candidate.path === path)
+      if (!file) throw new MoonlinkError('bug', 'FILE_NOT_COMMITTED', `${this.name}: ${path} is not in the snapshot that committed it`)
+      return this.host.sealedFiles.openOrRebuild(file, identity, this.spec.storage)
+    })
+    return { identity, indexes: await Promise.all(opening) }
+  }
+
+  /** The indexes by the key that rows have now: it may have changed while a commit was made. Under the lock. */
+  private async indexesNow(
+    opened: OpenedIndexes,
+    paths: readonly string[],
+    files: readonly DataFile[],
+  ): Promise<readonly (SealedKeyIndex | null)[]> {
+    if (opened.identity.fingerprint === this.state.identity.fingerprint) return opened.indexes
+    for (const index of opened.indexes) index?.close()
+    return (await this.openIndexes(paths, files)).indexes
+  }
+
+  private newState(): MirrorState {
+    const { appendOnly, storage, table } = this.spec
+    return new MirrorState(table, this.committedShape, storage, appendOnly, this.host.newIncarnation())
+  }
+
+  /** What a commit says of the shape that holds at its LSN, where that is not what Iceberg has. */
+  private shapeToCommit(
+    shape: TableShape,
+    properties: Readonly<Record<string, string>> = {},
+  ): Required<Pick<TableCommit, 'properties'>> & Pick<TableCommit, 'schema'> {
+    const { schema, sourceState } = shape
+    const isKept = sourceState === null || this.spec.storage.snapshot.properties[SOURCE_STATE_PROPERTY] === sourceState
+    return {
+      ...(shape === this.committedShape ? {} : { schema }),
+      properties: isKept ? properties : { ...properties, [SOURCE_STATE_PROPERTY]: sourceState },
+    }
   }
 
   private isMaintenanceDue(now: number): boolean {
@@ -724,7 +785,7 @@ export class Mirror {
 
   private async compact(sources: readonly FileSegment[]): Promise<void> {
     const { storage } = this.spec
-    const written = await writeCompaction(this.state, sources, this.host.sealedFiles)
+    const written = await writeCompaction(this.state, this.committedShape.schema, sources, this.host.sealedFiles)
     const addFiles = written.staged ? [written.staged] : []
     const commit: TableCommit = {
       kind: 'replace',
@@ -741,8 +802,12 @@ export class Mirror {
       this.staged.abandon(paths, true)
       throw error
     })
-    const index = await this.openIndexOf(written.staged, snapshot.files)
-    await this.lock.run(() => adoptCompaction(this.state, written, snapshot, index))
+    const paths = addFiles.map(({ path }) => path)
+    const opened = await this.openIndexes(paths, snapshot.files)
+    await this.lock.run(async () => {
+      const [index] = await this.indexesNow(opened, paths, snapshot.files)
+      adoptCompaction(this.state, written, snapshot, index ?? null)
+    })
     await this.letGoOf(sources)
     this.host.telemetry.count('moonlink_commits_total', 1, { table: this.name, kind: 'compaction' })
     this.host.logger.info('files compacted', { table: this.name, files: sources.length, lsn: formatLsn(this.floor) })

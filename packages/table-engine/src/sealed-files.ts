@@ -4,7 +4,7 @@ import { basename, join } from 'node:path'
 import { selectFields, type DataFile, type TableStorage } from '@moonlink/core'
 import { BlockCache, SealedKeyIndex, writeSealedIndex, type KeyHashes } from '@moonlink/pk-index'
 import type { FilterMemory } from './filter-memory.ts'
-import type { Identity } from './mirror-state.ts'
+import type { Identity } from './identity.ts'
 
 const INDEX_SUFFIX = '.idx'
 
@@ -24,33 +24,47 @@ export class SealedFiles {
     await mkdir(this.directory, { recursive: true })
   }
 
-  async write(dataFile: string, hashes: KeyHashes, rowIds: Float64Array | null): Promise<void> {
-    await writeSealedIndex({ path: this.pathOf(dataFile), dataFile, hashes, rowIds })
+  async write(dataFile: string, identity: Identity, hashes: KeyHashes, rowIds: Float64Array | null): Promise<void> {
+    await writeSealedIndex({ path: this.pathOf(dataFile, identity), dataFile, hashes, rowIds })
   }
 
-  async open(file: Pick<DataFile, 'path' | 'recordCount'>): Promise<SealedKeyIndex | null> {
-    const index = await SealedKeyIndex.open(this.pathOf(file.path), { dataFile: file.path, recordCount: file.recordCount }, this.cache)
+  async open(file: Pick<DataFile, 'path' | 'recordCount'>, identity: Identity): Promise<SealedKeyIndex | null> {
+    const expected = { dataFile: file.path, recordCount: file.recordCount }
+    const index = await SealedKeyIndex.open(this.pathOf(file.path, identity), expected, this.cache)
     if (index) this.filters.add(index)
     return index
   }
 
   /** Opens the file's index, or reads the file's keys and makes it. */
   async openOrRebuild(file: DataFile, identity: Identity, storage: TableStorage): Promise<SealedKeyIndex> {
-    const found = await this.open(file)
+    const found = await this.open(file, identity)
     if (found) return found
     await this.rebuild(file, identity, storage)
-    const rebuilt = await this.open(file)
-    if (!rebuilt) throw new Error(`the index of ${file.path} does not open after it was written`)
-    return rebuilt
+    return this.opened(file, identity)
   }
 
-  async remove(dataFile: string): Promise<void> {
-    await SealedKeyIndex.remove(this.pathOf(dataFile))
+  /** An index of the file by another key, from the file's rows; `_row_id`s are those that `before` has. */
+  async rekey(file: DataFile, identity: Identity, storage: TableStorage, before: SealedKeyIndex): Promise<SealedKeyIndex> {
+    const low = new Uint32Array(file.recordCount)
+    const high = new Uint32Array(file.recordCount)
+    const rowIds = Float64Array.from({ length: file.recordCount }, (_, row) => before.rowIdAt(row))
+    for await (const scanned of storage.scanFile(file, identity.fields)) {
+      const hashes = identity.hasher.hash(scanned.rows, 0, scanned.rows.length)
+      low.set(hashes.low.subarray(0, hashes.length), scanned.firstRow)
+      high.set(hashes.high.subarray(0, hashes.length), scanned.firstRow)
+    }
+    const storesRowIds = rowIds.some((rowId) => rowId >= 0)
+    await this.write(file.path, identity, { low, high, length: file.recordCount }, storesRowIds ? rowIds : null)
+    return this.opened(file, identity)
   }
 
-  /** Removes indexes of files that the table no longer has. */
-  async removeOthers(dataFiles: readonly string[]): Promise<void> {
-    const keep = new Set(dataFiles.map((path) => basename(this.pathOf(path))))
+  async remove(dataFile: string, identity: Identity): Promise<void> {
+    await SealedKeyIndex.remove(this.pathOf(dataFile, identity))
+  }
+
+  /** Removes indexes of files that the table no longer has, and those by another key. */
+  async removeOthers(dataFiles: readonly string[], identity: Identity): Promise<void> {
+    const keep = new Set(dataFiles.map((path) => basename(this.pathOf(path, identity))))
     for (const name of await readdir(this.directory)) {
       if (name.includes(INDEX_SUFFIX) && !keep.has(name)) await SealedKeyIndex.remove(join(this.directory, name))
     }
@@ -71,10 +85,17 @@ export class SealedFiles {
         if (rowId !== file.firstRowId + scanned.firstRow + row) storesRowIds = true
       }
     }
-    await this.write(file.path, { low, high, length: file.recordCount }, storesRowIds ? rowIds : null)
+    await this.write(file.path, identity, { low, high, length: file.recordCount }, storesRowIds ? rowIds : null)
   }
 
-  private pathOf(dataFile: string): string {
-    return join(this.directory, `${createHash('sha256').update(dataFile).digest('hex').slice(0, 32)}${INDEX_SUFFIX}`)
+  private async opened(file: DataFile, identity: Identity): Promise<SealedKeyIndex> {
+    const index = await this.open(file, identity)
+    if (!index) throw new Error(`the index of ${file.path} does not open after it was written`)
+    return index
+  }
+
+  private pathOf(dataFile: string, identity: Identity): string {
+    const name = createHash('sha256').update(`${identity.fingerprint}\n${dataFile}`).digest('hex').slice(0, 32)
+    return join(this.directory, `${name}${INDEX_SUFFIX}`)
   }
 }

@@ -30,7 +30,7 @@ export class MemorySegment {
   readonly id: SegmentId
   readonly buffer: RowBuffer
   /** The keys of its live rows. */
-  readonly index = new MemoryKeyIndex()
+  index = new MemoryKeyIndex()
   /** Every dead row, those of an open transaction included. */
   readonly dead = new RowBits()
   /** Rows whose `_row_id` is known once the flush under way has committed: row → the row replaced, as `Generation.numberOf` has it. */
@@ -69,7 +69,7 @@ export class FileSegment {
   staged: StagedFile | null = null
   /** Where `staged`: nobody sees the segment before this. */
   visibleFrom: TransactionEnd | null = null
-  readonly index: SealedKeyIndex | null
+  index: SealedKeyIndex | null
   /** Every dead row, those not committed yet included. */
   readonly dead: PositionSet
   readonly moved: MovedDeletes

@@ -4,7 +4,7 @@ import { StreamLoop } from './stream-loop.ts'
 
 const random = { bytes: (count: number) => new Uint8Array(count) }
 const watermark = (lsn: Lsn): SourceEvent => ({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
-const open: SourceEvent = { kind: 'schema', table: { schema: 's', name: 't' }, schema: null, reason: 'stands for a change' }
+const open: SourceEvent = { kind: 'unmirrorable', table: { schema: 's', name: 't' }, code: 'X', reason: 'stands for a change' }
 
 /** A stream fed by hand. */
 class FakeStream implements ChangeStream {

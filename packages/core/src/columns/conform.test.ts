@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Field, FieldType } from '../types.ts'
 import { BatchBuilder } from './batch-builder.ts'
-import { conformBatch, constantColumn, isPromotion } from './conform.ts'
+import { conformBatch, constantColumn, isPromotion, promoteField } from './conform.ts'
 import { appendValue, valueAt, type Value } from './values.ts'
 
 const decimal = (precision: number, scale = 2): FieldType => ({ kind: 'decimal', precision, scale })
@@ -74,6 +74,12 @@ test.each<[FieldType, Value]>([
     expect(column.nullCount).toBe(value === null ? length : 0)
     for (let row = 0; row < length; row++) expect(valueAt(column, row)).toEqual(value)
   }
+})
+
+test('a promoted field keeps its defaults', () => {
+  const wide = promoteField({ ...field(1, { kind: 'int' }, 7), writeDefault: 8 }, { kind: 'long' })
+  expect(wide).toEqual({ ...field(1, { kind: 'long' }, 7n), writeDefault: 8n })
+  expect(promoteField(field(1, decimal(5), 100n), decimal(9))).toEqual(field(1, decimal(9), 100n))
 })
 
 test('only Iceberg’s promotions keep every value', () => {

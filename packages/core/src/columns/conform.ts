@@ -1,7 +1,7 @@
 import { typesEqual, type Field, type FieldType, type StructType } from '../types.ts'
 import { ColumnBuilder } from './column-builder.ts'
 import { float32View, int32View, type Column, type ColumnBatch } from './column.ts'
-import { appendValue, type Value } from './values.ts'
+import { appendValue, valueAt, type Value } from './values.ts'
 
 /**
  * Whether every value of `from` is one of `to`, so that a column may change its type and old files stay as they are: Iceberg's promotions
@@ -38,6 +38,18 @@ export function conformBatch(batch: ColumnBatch, fields: readonly Field[]): Colu
     return index === undefined ? defaultColumn(field, batch.length) : promoteColumn(batch.columns[index], field.type)
   })
   return { fields, columns, length: batch.length }
+}
+
+/** The field with a promoted type; its defaults stay the same values. */
+export function promoteField(field: Field, type: FieldType): Field {
+  const { initialDefault, writeDefault, ...rest } = field
+  const promoted = (value: Value) => valueAt(promoteColumn(constantColumn(field.type, value, 1), type), 0)
+  return {
+    ...rest,
+    type,
+    ...(initialDefault === undefined ? {} : { initialDefault: promoted(initialDefault) }),
+    ...(writeDefault === undefined ? {} : { writeDefault: promoted(writeDefault) }),
+  }
 }
 
 /** The field's cells of rows that were written without it. */

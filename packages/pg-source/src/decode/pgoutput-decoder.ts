@@ -373,7 +373,8 @@ export class PgoutputDecoder {
   }
 
   private closeSchema(table: TableState, reason: string): void {
-    this.close(table, { kind: 'schema', table: table.mirrored.table, schema: null, reason })
+    const remedy = 'drop and add the table to copy it again'
+    this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code: 'SCHEMA_CHANGED', reason: `${reason}; ${remedy}` })
   }
 
   private close(table: TableState, event: SourceEvent): void {

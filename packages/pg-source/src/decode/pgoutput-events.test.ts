@@ -58,7 +58,7 @@ describe('rows that cannot be mirrored', () => {
   it('close the table as changed where a required column holds a null', () => {
     const { feed } = decoderOf([orders])
     const events = feed(begin(1n), ordersRelation, insert(5, [absent, text('a'), absent]), commit(1n, 2n))
-    expect(events[0]).toMatchObject({ kind: 'schema', reason: expect.stringContaining('column "id" allows nulls now') })
+    expect(events[0]).toMatchObject({ kind: 'unmirrorable', code: 'SCHEMA_CHANGED', reason: expect.stringContaining('column "id" allows nulls now') })
   })
 
   it('can be mirrored again after a refresh', () => {
@@ -93,8 +93,8 @@ describe('changes of shape', () => {
       ),
       commit(1n, 2n),
     )
-    expect(events.map((event) => event.kind)).toEqual(['batch', 'schema', 'watermark'])
-    expect(events[1]).toMatchObject({ table: orders.table, schema: null, reason: expect.stringContaining(reason) })
+    expect(events.map((event) => event.kind)).toEqual(['batch', 'unmirrorable', 'watermark'])
+    expect(events[1]).toMatchObject({ table: orders.table, code: 'SCHEMA_CHANGED', reason: expect.stringContaining(reason) })
   })
 
   it('the same shape again, in another order or with a longer varchar, changes nothing', () => {
@@ -120,7 +120,7 @@ describe('changes of shape', () => {
   it('notices another table under the name, and another name of the table', () => {
     const { feed } = decoderOf([{ ...orders, relationOid: 4 }])
     const swapped = feed(begin(1n), ordersRelation, insert(5, row(1, 'a', 1n)), commit(1n, 2n))
-    expect(swapped[0]).toMatchObject({ kind: 'schema', reason: expect.stringContaining('another has its name') })
+    expect(swapped[0]).toMatchObject({ code: 'SCHEMA_CHANGED', reason: expect.stringContaining('another has its name') })
 
     const other = decoderOf([orders])
     const renamed = other.feed(
@@ -131,7 +131,7 @@ describe('changes of shape', () => {
       insert(5, row(2, 'a', 1n)),
       commit(1n, 2n),
     )
-    expect(renamed[1]).toMatchObject({ kind: 'schema', table: orders.table, reason: 'the table was renamed to public.archive' })
+    expect(renamed[1]).toMatchObject({ table: orders.table, reason: expect.stringContaining('the table was renamed to public.archive') })
   })
 })
 

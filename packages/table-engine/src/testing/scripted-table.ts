@@ -2,7 +2,8 @@ import {
   appendValue,
   BatchBuilder,
   ChangeOp,
-  selectFields,
+  conformBatch,
+  formatType,
   valueAt,
   type ChangeBatch,
   type Lsn,
@@ -18,11 +19,13 @@ export type Row = readonly Value[]
 /** A source table as a plain model: its rows now and at every transaction's end, and the change batch that says how it got there. */
 export class ScriptedTable {
   readonly table = { schema: 'public', name: 't' }
-  readonly schema: TableSchema
+  schema: TableSchema
   rows: Row[] = []
-  /** Rows at each end LSN, ascending. */
-  readonly history: { lsn: Lsn; rows: readonly Row[] }[] = [{ lsn: 0n, rows: [] }]
-  private readonly sendsWholeOldRows: boolean
+  /** Rows and schema at each end LSN, ascending. */
+  readonly history: { lsn: Lsn; rows: readonly Row[]; schema: TableSchema }[]
+  /** Names the present shape to whoever keeps it. */
+  sourceState = 'shape 0'
+  private shapeCount = 0
   private events: SourceEvent[] = []
   private batch!: {
     ops: number[]
@@ -35,7 +38,21 @@ export class ScriptedTable {
 
   constructor(schema: TableSchema) {
     this.schema = schema
-    this.sendsWholeOldRows = schema.identifierFieldIds.length === 0
+    this.history = [{ lsn: 0n, rows: [], schema }]
+    this.startBatch()
+  }
+
+  private get sendsWholeOldRows(): boolean {
+    return this.schema.identifierFieldIds.length === 0
+  }
+
+  /** Within the open transaction: from here on rows have this schema; `convert` gives what the rows so far are in it. */
+  reshape(schema: TableSchema, convert: (row: Row) => Row): void {
+    this.endBatch()
+    this.schema = schema
+    this.rows = this.rows.map(convert)
+    this.sourceState = `shape ${++this.shapeCount}`
+    this.events.push({ kind: 'schema', table: this.table, shape: { schema, sourceState: this.sourceState } })
     this.startBatch()
   }
 
@@ -73,7 +90,7 @@ export class ScriptedTable {
   endTransaction(lsn: Lsn): void {
     this.batch.endLsns.push(lsn)
     this.batch.counts.push(this.batch.ops.length)
-    this.history.push({ lsn, rows: [...this.rows] })
+    this.history.push({ lsn, rows: [...this.rows], schema: this.schema })
   }
 
   /** What happened since the last take. */
@@ -103,9 +120,10 @@ export class ScriptedTable {
     return batch
   }
 
-  rowsAt(lsn: Lsn): string[] {
-    const entry = this.history.findLast((candidate) => candidate.lsn <= lsn)!
-    return entry.rows.map(rowText).sort()
+  /** What a reader sees: the columns, then the rows, sorted. */
+  contentAt(lsn: Lsn): string[] {
+    const { rows, schema } = this.history.findLast((candidate) => candidate.lsn <= lsn)!
+    return [columnsText(schema), ...rows.map(rowText).sort()]
   }
 
   keyText(row: Row): string {
@@ -150,10 +168,18 @@ export function rowText(row: Row): string {
   )
 }
 
-/** What a reader of the plan sees, as sorted texts: every row once, dead ones left out. */
+export function columnsText({ fields }: TableSchema): string {
+  return fields.map(({ name, type }) => `${name} ${formatType(type)}`).join(', ')
+}
+
+/** What a reader of the plan sees, as `contentAt` has it. */
+export function readContent(plan: TablePlan, storage: MemoryTableStorage): string[] {
+  return [columnsText(plan.schema), ...readPlan(plan, storage)]
+}
+
+/** The rows that a reader of the plan sees, as sorted texts: every row once, dead ones left out. */
 export function readPlan(plan: TablePlan, storage: MemoryTableStorage): string[] {
   const texts: string[] = []
-  const fieldIds = plan.schema.fields.map((field) => field.id)
   const parts = [
     ...plan.files.map((file) => ({
       segment: file.segment,
@@ -166,7 +192,7 @@ export function readPlan(plan: TablePlan, storage: MemoryTableStorage): string[]
   for (const part of parts) {
     const dead = new Set(deadRows(plan, part.segment))
     if (!part.hasDeletes && dead.size > 0) throw new Error(`segment ${part.segment} has dead rows but says it has none`)
-    const { columns } = selectFields(part.rows, fieldIds)
+    const { columns } = conformBatch(part.rows, plan.schema.fields)
     for (let row = 0; row < part.rowCount; row++) if (!dead.has(row)) texts.push(rowText(columns.map((column) => valueAt(column, row))))
   }
   return texts.sort()
