@@ -88,6 +88,12 @@ export type SourceEvent =
   | { readonly kind: 'batch'; readonly batch: ChangeBatch }
   | { readonly kind: 'watermark'; readonly lsn: Lsn; readonly sourceLsn: Lsn; readonly commitTimeMs: number | null }
   | { readonly kind: 'schema'; readonly table: TableName; readonly shape: TableShape; readonly openLsn?: Lsn | undefined }
-  | { readonly kind: 'recopy'; readonly table: TableName; readonly code: string; readonly reason: string; readonly openLsn?: Lsn | undefined }
+  | {
+      readonly kind: 'recopy'
+      readonly table: TableName
+      readonly code: string
+      readonly reason: string
+      readonly openLsn?: Lsn | undefined
+    }
   | { readonly kind: 'truncate'; readonly tables: readonly TableName[]; readonly openLsn?: Lsn | undefined }
   | { readonly kind: 'unmirrorable'; readonly table: TableName; readonly code: string; readonly reason: string }

@@ -58,7 +58,11 @@ describe('rows that cannot be mirrored', () => {
   it('close the table as changed where a required column holds a null', () => {
     const { feed } = decoderOf([orders])
     const events = feed(begin(1n), ordersRelation, insert(5, [absent, text('a'), absent]), commit(1n, 2n))
-    expect(events[0]).toMatchObject({ kind: 'unmirrorable', code: 'SCHEMA_CHANGED', reason: expect.stringContaining('column "id" allows nulls now') })
+    expect(events[0]).toMatchObject({
+      kind: 'unmirrorable',
+      code: 'SCHEMA_CHANGED',
+      reason: expect.stringContaining('column "id" allows nulls now'),
+    })
   })
 
   it('can be mirrored again after a refresh', () => {

@@ -43,7 +43,9 @@ export function reshape(table: ScriptedTable, { kind, at }: Reshape, nextId: num
       const index = at % fields.length
       const wider = wideType(fields[index].type)
       if (wider === null) return
-      return change({ fields: fields.with(index, promoteField(fields[index], wider)) }, (row) => row.with(index, widened(wider, row[index])))
+      return change({ fields: fields.with(index, promoteField(fields[index], wider)) }, (row) =>
+        row.with(index, widened(wider, row[index])),
+      )
     }
     case 'change key': {
       const key = KEYS[at % KEYS.length]
