@@ -22,6 +22,21 @@ export function filterColumns(statement: unknown): ReadonlySet<string> {
   return names
 }
 
+/** Classes of expressions that name a column, or may. */
+const COLUMNS = new Set(['COLUMN_REF', 'STAR', 'SUBQUERY', 'POSITIONAL_REFERENCE', 'LAMBDA_REF'])
+
+/** Whether a parsed statement only needs to know how many rows its one table has, as `SELECT count(*)` does. It errs towards false. */
+export function readsNoColumn(statement: unknown): boolean {
+  const node = (statement as JsonNode).node as JsonNode | undefined
+  const from = node?.from_table as JsonNode | undefined
+  if (node?.type !== 'SELECT_NODE' || from?.type !== 'BASE_TABLE' || from.sample !== undefined || node.sample !== undefined) return false
+  let found = false
+  visit(statement, ({ class: kind }) => {
+    if (COLUMNS.has(String(kind))) found = true
+  })
+  return !found
+}
+
 function hasConstant(clause: unknown): boolean {
   let found = false
   visit(clause, ({ class: kind }) => {

@@ -39,6 +39,7 @@ export interface MaskPart {
 export class LiveMask {
   readonly parts: readonly MaskPart[]
   readonly segment: SegmentId
+  readonly liveCount: number
   readonly byteSize: number
   readonly fromSeq: number
   /** Grows while no row of the file dies. */
@@ -51,6 +52,7 @@ export class LiveMask {
     this.connection = connection
     this.parts = parts
     this.segment = segment
+    this.liveCount = live.reduce((sum, one) => sum + one, 0)
     this.byteSize = maskBytes(live.length)
     this.fromSeq = fromSeq
     this.toSeq = toSeq

@@ -87,6 +87,31 @@ describe('a file beside its live mask', () => {
     expect(await fixture.rows('SELECT id FROM things LIMIT 5 OFFSET 9000')).toHaveLength(5)
   })
 
+  test('is not read at all where only the number of rows matters', async () => {
+    const table = fixture.table(things, fields)
+    await table.addFile(numbered(0, 5000))
+    await table.addFile(numbered(5000, 9000))
+    table.remove(([id]) => Number(id) < 5000 && Number(id) % 3 === 0)
+    const before = table.lsn
+    table.insert(numbered(9000, 9100))
+    table.remove(([id]) => Number(id) % 50 === 0)
+    for (const lsn of [table.lsn, before]) {
+      const [count] = sums(table, lsn)
+      expect(await fixture.rows('SELECT count(*) FROM things', { lsn })).toEqual([[count]])
+      expect(await fixture.rows('SELECT count(*) + 1, 2 FROM public.things LIMIT 1', { lsn })).toEqual([[count + 1, 2]])
+      expect(await fixture.rows('SELECT 1 FROM things', { lsn })).toHaveLength(count)
+      expect((await fixture.rows('EXPLAIN SELECT count(*) FROM things', { lsn }))[0][1]).not.toContain('READ_PARQUET')
+      const read = ['count(rest)', 'count(things)', 'count(DISTINCT id)', 'count(COLUMNS(*))', 'count(*) FILTER (id >= 0)']
+      for (const call of read) expect((await fixture.rows(`SELECT ${call} FROM things`, { lsn }))[0][0]).toBe(count)
+      expect(await fixture.rows('SELECT count(*) FROM things a, (SELECT max(id) FROM things) b', { lsn })).toEqual([[count]])
+      expect(await fixture.rows('SELECT count(*) FROM things NATURAL JOIN things b', { lsn })).toEqual([[count]])
+      expect(await fixture.rows('SELECT count(*) FROM things WHERE id > (SELECT 1)', { lsn })).toEqual([
+        [table.expected(lsn).filter(([id]) => (id as bigint) > 1n).length],
+      ])
+      expect(await fixture.rows('SELECT DISTINCT * FROM things ORDER BY 1 LIMIT 1', { lsn })).toEqual([[1, 1]])
+    }
+  })
+
   test('serves several LSNs, joins and many columns at once', async () => {
     const table = fixture.table(things, fields)
     await table.addFile(numbered(0, 5000))

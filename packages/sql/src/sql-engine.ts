@@ -175,12 +175,12 @@ export class SqlEngine {
     holds.add(() => lease.release())
     request.signal?.throwIfAborted()
     const byTable = new Map<string, ViewSql>()
-    for (const table of tables) byTable.set(table, await this.viewOf(lease.tables.get(table)!, statement.conditions, holds))
+    for (const table of tables) byTable.set(table, await this.viewOf(lease.tables.get(table)!, statement, holds))
     for (const { place, table } of places) views.set(place, byTable.get(table)!)
     return { lsn: lease.lsn, views }
   }
 
-  private async viewOf(plan: TablePlan, conditions: ReadonlySet<string>, holds: Holds): Promise<ViewSql> {
+  private async viewOf(plan: TablePlan, { conditions, onlyCounts }: Statement, holds: Holds): Promise<ViewSql> {
     const paths = await Promise.all(
       plan.files.map(async (file) => {
         const pinned = await this.options.files.pin(file.path, file.sizeBytes)
@@ -193,8 +193,11 @@ export class SqlEngine {
     const masked = await maskedFiles(plan, files, conditions, this.clusters, this.options.minMaskedRows ?? 50_000)
     const use = await this.cache.use(plan, masked)
     holds.add(() => use.release())
-    const ready = files.map(({ scan, path, shape }) => ({ segment: scan.segment, hasDeletes: scan.hasDeletes, path, shape }))
-    return viewSql(plan, ready, use, this.cache.database)
+    const ready = files.map(({ scan, path, shape }) => {
+      const { segment, recordCount, hasDeletes } = scan
+      return { segment, recordCount, hasDeletes, path, shape }
+    })
+    return viewSql(plan, ready, use, this.cache.database, onlyCounts)
   }
 
   private async run(

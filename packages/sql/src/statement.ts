@@ -1,6 +1,6 @@
 import { MoonlinkError } from '@moonlink/core'
 import type { DuckDBConnection } from '@duckdb/node-api'
-import { filterColumns } from './filter-columns.ts'
+import { filterColumns, readsNoColumn } from './filter-columns.ts'
 import { Mutex } from './mutex.ts'
 import { sqlError } from './sql-error.ts'
 
@@ -19,6 +19,8 @@ export interface Statement {
   readonly tables: readonly TableReference[]
   /** Columns that conditions with constants name, in lower case; see `filterColumns`. */
   readonly conditions: ReadonlySet<string>
+  /** True where only the number of the table's rows matters. */
+  readonly onlyCounts: boolean
 }
 
 /** Table functions that read nothing but their arguments. */
@@ -62,10 +64,16 @@ export class StatementParser {
     if (statements.length !== 1) {
       throw notAllowed(statements.length === 0 ? 'there is no statement' : `there are ${statements.length} statements`)
     }
-    if (prefix === '' && isShowTables(statements[0])) return { kind: 'show-tables', sql: body, tables: [], conditions: new Set() }
+    if (prefix === '' && isShowTables(statements[0])) return { kind: 'show-tables', sql: body, tables: [], conditions: new Set(), onlyCounts: false }
     const tables = new Map<string, TableReference>()
     collect(statements[0], new Set(), tables)
-    return { kind: 'select', sql: prefix + body, tables: [...tables.values()], conditions: filterColumns(statements[0]) }
+    return {
+      kind: 'select',
+      sql: prefix + body,
+      tables: [...tables.values()],
+      conditions: filterColumns(statements[0]),
+      onlyCounts: readsNoColumn(statements[0]),
+    }
   }
 
   private serialize(sql: string): Promise<JsonNode> {

@@ -15,6 +15,7 @@ const MAX_SEPARATE_FILES = 24
 export interface ReadyFile {
   readonly segment: number
   readonly path: string
+  readonly recordCount: number
   readonly hasDeletes: boolean
   readonly shape: FileShape
 }
@@ -26,8 +27,11 @@ export interface ViewSql {
   readonly variables: ReadonlyMap<string, number>
 }
 
-/** `SELECT` over a plan's files and tails without their dead rows. `database` holds the native tables. */
-export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: CacheUse, database: string): ViewSql {
+/**
+ * `SELECT` over a plan's files and tails without their dead rows. `database` holds the native tables. With `onlyCounts` it has the
+ * right number of rows, and any values.
+ */
+export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: CacheUse, database: string, onlyCounts: boolean): ViewSql {
   const native = (name: string) => `${quoteName(database)}.main.${name}`
   const variables = new Map<string, number>()
   const dead = (): DeadRows => {
@@ -36,7 +40,10 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
     return { table: native(name), condition: `seq < getvariable('end_${name}')::BIGINT` }
   }
   const { fields } = plan.schema
-  const parts = [...fileParts(files, fields, dead, use, native)]
+  const counted = onlyCounts ? files.filter((file) => !file.hasDeletes || use.masks.has(file.segment)) : []
+  const read = onlyCounts ? files.filter((file) => !counted.includes(file)) : files
+  const parts = [...fileParts(read, fields, dead, use, native)]
+  if (counted.length > 0) parts.push(rowsOnly(counted, fields, use.masks))
   for (const { segment, rowCount, hasDeletes } of plan.memory) {
     const tail = use.tails.get(segment)!
     variables.set(`rows_${tail.name}`, rowCount)
@@ -47,6 +54,12 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
   }
   if (parts.length === 0) parts.push(`SELECT ${fields.map((field) => cell('', null, field)).join(', ')} WHERE false`)
   return { text: parts.join(' UNION ALL '), variables }
+}
+
+/** As many rows as these files show. */
+function rowsOnly(files: readonly ReadyFile[], fields: readonly Field[], masks: CacheUse['masks']): string {
+  const count = files.reduce((sum, file) => sum + (file.hasDeletes ? masks.get(file.segment)!.liveCount : file.recordCount), 0)
+  return `SELECT ${fields.map((field) => cell('', null, field)).join(', ')} FROM range(${count})`
 }
 
 /** The facts of `table` that meet `condition`. */
