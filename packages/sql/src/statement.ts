@@ -64,7 +64,8 @@ export class StatementParser {
     if (statements.length !== 1) {
       throw notAllowed(statements.length === 0 ? 'there is no statement' : `there are ${statements.length} statements`)
     }
-    if (prefix === '' && isShowTables(statements[0])) return { kind: 'show-tables', sql: body, tables: [], conditions: new Set(), onlyCounts: false }
+    if (prefix === '' && isShowTables(statements[0]))
+      return { kind: 'show-tables', sql: body, tables: [], conditions: new Set(), onlyCounts: false }
     const tables = new Map<string, TableReference>()
     collect(statements[0], new Set(), tables)
     return {
