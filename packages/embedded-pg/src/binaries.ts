@@ -10,6 +10,8 @@ import { isReachable } from './unprivileged.ts'
 export interface Binaries {
   readonly postgres: string
   readonly initdb: string
+  /** Of the npm package, whose version is known; others may lack the built-in locale (Postgres 17). */
+  readonly isPackaged: boolean
 }
 
 const PACKAGES: Readonly<Record<string, string>> = {
@@ -33,8 +35,8 @@ export async function findBinaries(asOtherUser: boolean): Promise<Binaries> {
   const native = join(root, 'native')
   const usable = asOtherUser && !(await isReachable(native)) ? await copyForOthers(native, await packageVersion(root)) : native
   const suffix = platform() === 'win32' ? '.exe' : ''
-  const binaries = { postgres: join(usable, 'bin', `postgres${suffix}`), initdb: join(usable, 'bin', `initdb${suffix}`) }
-  await Promise.all(Object.values(binaries).map(makeExecutable))
+  const binaries = { postgres: join(usable, 'bin', `postgres${suffix}`), initdb: join(usable, 'bin', `initdb${suffix}`), isPackaged: true }
+  await Promise.all([binaries.postgres, binaries.initdb].map(makeExecutable))
   return binaries
 }
 

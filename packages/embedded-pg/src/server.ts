@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process'
 import { rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { platform } from 'node:os'
+import { join } from 'node:path'
 import { MoonlinkError, systemClock } from '@moonlink/core'
 import pg from 'pg'
 import { findBinaries, type Binaries } from './binaries.ts'
@@ -16,6 +17,8 @@ export interface PostgresOptions {
   readonly port?: number
   /** Server settings, over the defaults (`wal_level=logical`, 32 senders and slots). */
   readonly settings?: Readonly<Record<string, string>>
+  /** Directory of the executables `postgres` and `initdb`. Those of the npm package where absent. */
+  readonly binDir?: string
   /** Created if it is not there. Default `postgres`. */
   readonly database?: string
   /** Survive a crash of the machine (fsync). Default: true with a `dataDir`, false without. */
@@ -56,7 +59,9 @@ const POLL_MS = 10
  */
 export async function startPostgres(options: PostgresOptions = {}): Promise<RunningPostgres> {
   const user = await chooseServerUser(options.dataDir ?? null)
-  const binaries = await findBinaries(user !== null)
+  const { binDir } = options
+  const binaries =
+    binDir === undefined ? await findBinaries(user !== null) : { postgres: join(binDir, 'postgres'), initdb: join(binDir, 'initdb'), isPackaged: false }
   const temporary = options.dataDir === undefined ? await makePrivateDir('moonlink-pg-', user) : null
   const socketDir = platform() === 'win32' ? null : await makePrivateDir('moonlink-sock-', user)
   const removeDirs = [temporary, socketDir].filter((path) => path !== null)

@@ -127,7 +127,10 @@ export class PgSource implements ChangeSource {
    */
   async prepare(tables: readonly TableName[]): Promise<Prepared> {
     const described = await this.describe(tables)
-    streamForm(described)
+    if (streamForm(described) === 'text') {
+      const columns = described.flatMap(({ table, streamForms }) => streamForms.map(({ column }) => `${formatTableName(table)}.${column}`))
+      this.logger.warn('the whole stream comes as text, which takes longer: the binary form of some types is not known here', { columns })
+    }
     const database = this.facts.database
     const appended = described.filter((table) => table.appendOnly)
     const others = described.filter((table) => !table.appendOnly)
