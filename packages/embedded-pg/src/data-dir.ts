@@ -65,7 +65,11 @@ async function createCluster(path: string, binaries: Binaries, user: ServerUser 
     await writeFile(passwordFile, `${password}\n`, { mode: 0o600 })
     if (user) await chown(passwordFile, user.uid, user.gid)
     const security = ['-U', 'postgres', '--auth=scram-sha-256', `--pwfile=${passwordFile}`]
-    const locale = ['--encoding=UTF8', '--locale=C', ...(binaries.isPackaged ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : [])]
+    const locale = [
+      '--encoding=UTF8',
+      '--locale=C',
+      ...(binaries.isPackaged ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : []),
+    ]
     await run(binaries.initdb, ['-D', path, ...security, ...locale, ...(isTemporary ? ['--no-sync'] : [])], user, path)
   } catch (cause) {
     // A half-made cluster would be refused at the next start.

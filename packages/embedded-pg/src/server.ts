@@ -61,7 +61,9 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Runn
   const user = await chooseServerUser(options.dataDir ?? null)
   const { binDir } = options
   const binaries =
-    binDir === undefined ? await findBinaries(user !== null) : { postgres: join(binDir, 'postgres'), initdb: join(binDir, 'initdb'), isPackaged: false }
+    binDir === undefined
+      ? await findBinaries(user !== null)
+      : { postgres: join(binDir, 'postgres'), initdb: join(binDir, 'initdb'), isPackaged: false }
   const temporary = options.dataDir === undefined ? await makePrivateDir('moonlink-pg-', user) : null
   const socketDir = platform() === 'win32' ? null : await makePrivateDir('moonlink-sock-', user)
   const removeDirs = [temporary, socketDir].filter((path) => path !== null)

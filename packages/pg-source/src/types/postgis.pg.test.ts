@@ -77,7 +77,11 @@ interface Forms {
 async function forms(extension: string, values: Readonly<Record<string, string>>): Promise<Forms[]> {
   const { client } = await server!.createDatabase()
   await client.query(`SET extra_float_digits = 3; CREATE EXTENSION ${extension}`)
-  await client.query(`CREATE TABLE t (${Object.keys(values).map((type) => `${type} ${type}`).join(', ')})`)
+  await client.query(
+    `CREATE TABLE t (${Object.keys(values)
+      .map((type) => `${type} ${type}`)
+      .join(', ')})`,
+  )
   const table = { schema: 'public', name: 't' }
   const query = async <T>(sql: string, parameters: readonly unknown[] = []) => (await client.query(sql, [...parameters])).rows as T[]
   const [relation] = await readTables({ rows: query }, [table])
