@@ -71,7 +71,7 @@ export async function listTables(client: BackendClient, options: { json?: boolea
   const rows = tables.map((table) => [
     table.name,
     table.mirrored ? (table.state ?? 'mirrored') : 'not mirrored',
-    table.reason ?? table.notes.join('; '),
+    table.reason ?? (table.mirrored ? table.notes.join('; ') : 'not chosen; moonlink tables add mirrors it'),
   ])
   await print(`${textTable(['table', 'state', 'reason'], rows).join('\n')}\n`)
 }

@@ -94,6 +94,8 @@ test('columns whose names differ only in case are refused, and one of them can b
   await database.client.query(`CREATE TABLE t (id int PRIMARY KEY, "Name" text, name text)`)
   expect((await list()).get('public.t')).toMatchObject({ reason: expect.stringContaining('"Name" and "name"') as string })
   expect((await list({ excludeColumns: { 'public.t': ['name'] } })).get('public.t')).toMatchObject({ mirrorable: true })
+  await database.client.query(`CREATE TABLE r (id int PRIMARY KEY, _pos int)`)
+  expect((await list()).get('public.r')).toMatchObject({ reason: expect.stringContaining('"_pos"') as string })
 })
 
 test('columns are left out as configured, and generated ones by themselves', async () => {

@@ -216,6 +216,7 @@ function mapColumns(
   }
   if (columns.length === 0) throw refusal(name, 'has no column to mirror')
   refuseSameNames(name, columns)
+  refuseReservedNames(name, columns)
   refuseTaken(name, columns)
   return { columns, excluded, notes, streamForms }
 }
@@ -231,6 +232,26 @@ function refuseUnknown(name: string, row: RelationRow, columns: Iterable<string>
       context: { table: name, column },
     })
   }
+}
+
+/** Names of Iceberg's metadata columns ("Reserved Field IDs" in the specification): Spark refuses a table that has one of its own. */
+const RESERVED_NAMES: ReadonlySet<string> = new Set([
+  '_file',
+  '_pos',
+  '_deleted',
+  '_spec_id',
+  '_partition',
+  '_row_id',
+  '_last_updated_sequence_number',
+])
+
+function refuseReservedNames(name: string, columns: readonly MappedColumn[]): void {
+  const reserved = columns.find((column) => RESERVED_NAMES.has(column.name.toLowerCase()))
+  if (reserved === undefined) return
+  throw refusal(
+    name,
+    `has a column "${reserved.name}", a name that Iceberg keeps for itself. Rename it, or leave it out with source.excludeColumns: {${name}: [${reserved.name}]}`,
+  )
 }
 
 /** Spark and DuckDB take names without regard to case: one such column would be read as the other. */
