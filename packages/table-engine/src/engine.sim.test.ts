@@ -117,7 +117,10 @@ class Run {
   readonly reads = { above: 0, below: 0 }
   private readonly indexDirectory = mkdtempSync(join(directory, 'run-'))
 
-  constructor(schema: TableSchema) {
+  private readonly limits: EngineLimits
+
+  constructor(schema: TableSchema, own: EngineLimits = limits) {
+    this.limits = own
     this.source = new ScriptedTable(schema)
     this.storage = new MemoryTableStorage(this.source.table, schema)
   }
@@ -128,7 +131,7 @@ class Run {
       random: systemRandom,
       logger: silentLogger,
       indexDirectory: this.indexDirectory,
-      limits,
+      limits: this.limits,
     })
     const mirror = await this.engine.addMirror({
       table: this.source.table,
@@ -198,7 +201,7 @@ class Run {
         return
       case 'pass time':
         // What a tick began ends meanwhile.
-        return sleep(3)
+        return sleep(5)
       case 'fail before':
         this.storage.failNext.push('before')
         return
@@ -376,9 +379,10 @@ test('updates of one row through many flushes keep its row id', async () => {
 })
 
 test('deaths that no commit has yet move along with compactions', async () => {
-  const run = new Run(schemas['a long key'])
+  const run = new Run(schemas['a long key'], { ...limits, earlyFileBytes: 2 ** 30 })
   await run.start()
-  const files = () => run.storage.snapshot.files.length
+  // As reads see them, which is a moment after the commit.
+  const files = () => run.engine.status()[0].dataFiles
   for (let file = 0; file < 3; file++) {
     for (let key = 0; key < 4; key++) await run.do({ kind: 'insert', key: file * 4 + key, text: `v${key}` })
     if (file < 2) await run.do({ kind: 'flush' })
@@ -386,11 +390,20 @@ test('deaths that no commit has yet move along with compactions', async () => {
   // The last file's rows die while it is written, those of the others after that.
   await run.do({ kind: 'commit' })
   await run.do({ kind: 'send' })
+  const writing = Promise.withResolvers<void>()
+  const mayWrite = Promise.withResolvers<void>()
+  const write = run.storage.writeFile.bind(run.storage)
+  run.storage.writeFile = async (rows) => {
+    writing.resolve()
+    await mayWrite.promise
+    return write(rows)
+  }
   await run.do({ kind: 'flush beside' })
-  await new Promise((resolve) => setImmediate(resolve))
+  await writing.promise
   await run.do({ kind: 'delete', at: 11 })
   await run.do({ kind: 'commit' })
   await run.do({ kind: 'send' })
+  mayWrite.resolve()
   while (files() < 3) await sleep(1)
   await run.do({ kind: 'delete', at: 5 })
   await run.do({ kind: 'delete', at: 0 })
@@ -399,7 +412,6 @@ test('deaths that no commit has yet move along with compactions', async () => {
   await run.do({ kind: 'read' })
   await run.do({ kind: 'tick' })
   while (files() > 1) await sleep(1)
-  await run.do({ kind: 'pass time' })
   await run.do({ kind: 'read' })
   expect(run.storage.snapshot.vectors).toHaveLength(0)
   await run.finish()
