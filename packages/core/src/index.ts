@@ -33,6 +33,7 @@ export {
 export { ColumnBuilder } from './columns/column-builder.ts'
 export { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './columns/batch-builder.ts'
 export { isDefaultable } from './columns/defaultable.ts'
+export { evolveSchema } from './columns/evolve-schema.ts'
 export { conformBatch, constantColumn, defaultColumn, isPromotion, promoteColumn, promoteField } from './columns/conform.ts'
 export { appendValue, cellsEqual, valueAt, type Value } from './columns/values.ts'
 export { ChangeOp, type ChangeBatch, type CommitMarks, type SourceEvent, type TableShape, type UnchangedCells } from './change.ts'

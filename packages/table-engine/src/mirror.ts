@@ -208,6 +208,11 @@ export class Mirror {
     return this.phase
   }
 
+  /** The schema of the rows that come next. */
+  get schema(): TableSchema {
+    return this.state.schema
+  }
+
   get pauseReason(): string | null {
     return this.reason
   }
@@ -309,9 +314,9 @@ export class Mirror {
   /**
    * Goes back to the last commit and takes no change from here on, until copied rows (`appendCopied`, `finishCopy`) have made it equal to its source
    * again; what was readable so far stays so. For a table that may have missed changes, whatever its state. No stream may be open.
-   * It is remembered across restarts until it is done.
+   * It is remembered across restarts until it is done. `schema`: what the source's rows have now, where that is not what the mirror has.
    */
-  async beginResync(reason: string): Promise<void> {
+  async beginResync(reason: string, schema: TableSchema | null = null): Promise<void> {
     if (this.spec.appendOnly)
       throw new MoonlinkError(
         'invalid',
@@ -328,6 +333,7 @@ export class Mirror {
         this.phase = 'copying'
         this.isPauseRecorded = false
         this.reason = `RESYNC ${reason}`
+        if (schema !== null) await changeShape(this.state, { schema, sourceState: null }, this.host.sealedFiles)
         const difference = new Difference(this.state, this.host.limits.memoryLimitBytes * DIGEST_SHARE)
         this.resync = { difference, readableThrough }
       })

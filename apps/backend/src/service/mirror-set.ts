@@ -1,10 +1,11 @@
-import { formatTableName, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import { evolveSchema, formatTableName, MoonlinkError, typesEqual, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'
 import { copyTables } from './initial-copy.ts'
 import { isTableError, openMirror, type Coverage } from './mirrors.ts'
 import type { ListedSourceTable } from './parts.ts'
+import { mirrorable } from './table-set.ts'
 
 /** The mirrored tables of a backend: opens and publishes them, copies those that are new. */
 export class MirrorSet {
@@ -100,16 +101,35 @@ export class MirrorSet {
   async beginResync(names: readonly string[], reason: string): Promise<Lsn> {
     for (const name of names) {
       const mirror = this.#parts.engine.mirror(name)!
+      const schema = await this.#newSchema(name, mirror)
       const { appendOnly } = this.#listed.get(name)!
       // What was copied only in part begins anew.
       if (mirror.committedLsn === null) await this.#openAnew(name)
-      else if (!appendOnly) await mirror.beginResync(reason)
+      else if (!appendOnly) await mirror.beginResync(reason, schema)
       else {
         await this.#parts.engine.removeMirror(name)
         await this.#open(this.#listed.get(name)!, true)
       }
     }
     return this.#publish()
+  }
+
+  /** The schema that a mirror has to take on, since the source's table changed; null where it has it. Throws where it can't. */
+  async #newSchema(name: string, mirror: Mirror): Promise<TableSchema | null> {
+    const known = this.#listed.get(name)!
+    const listed = mirrorable(await this.#parts.source.listTables([known.table]), name)
+    this.#listed.set(name, listed)
+    const { schema } = mirror
+    if (isSameShape(schema, listed.schema!)) return null
+    const evolved = evolveSchema(schema, listed.schema!)
+    if (evolved !== null && !listed.appendOnly) return evolved
+    const why = listed.appendOnly ? 'it is append-only' : 'a column has a type now that its old values are none of'
+    throw new MoonlinkError(
+      'invalid',
+      'SCHEMA_INCOMPATIBLE',
+      `${name} can't take on the source's columns: ${why}. Drop it with --purge and add it again.`,
+      { context: { table: name } },
+    )
   }
 
   /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */
@@ -177,4 +197,12 @@ export class MirrorSet {
 
 function sourceTable(listed: ListedSourceTable) {
   return { table: listed.table, schema: listed.schema ?? { fields: [], identifierFieldIds: [] } }
+}
+
+function isSameShape(a: TableSchema, b: TableSchema): boolean {
+  if (a.fields.length !== b.fields.length || a.identifierFieldIds.join() !== b.identifierFieldIds.join()) return false
+  return a.fields.every(({ id, name, type }, index) => {
+    const other = b.fields[index]
+    return other.id === id && other.name === name && typesEqual(other.type, type)
+  })
 }

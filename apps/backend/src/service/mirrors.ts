@@ -1,4 +1,4 @@
-import { formatLsn, formatTableName, isMoonlinkError, type Logger, type Lsn, type TableStorage } from '@moonlink/core'
+import { evolveSchema, formatLsn, formatTableName, isMoonlinkError, type Logger, type Lsn, type TableStorage } from '@moonlink/core'
 import { PAUSED_PROPERTY, RESYNC_PROPERTY, type Engine, type Mirror } from '@moonlink/table-engine'
 import type { ListedSourceTable, SourceHandle, Warehouse } from './parts.ts'
 import { COPY_PENDING_PROPERTY, RecopiedStorage } from './recopied-storage.ts'
@@ -45,8 +45,9 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
     storage: isRecopied ? await RecopiedStorage.begin(storage) : storage,
     appendOnly: listed.appendOnly,
   })
-  if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
-  else if (reason !== null && !isRecopied) await mirror.beginResync(reason)
+  const evolved = mismatch === null ? null : evolveSchema(storage.snapshot.schema, listed.schema!)
+  if (mismatch !== null && (reason === null || evolved === null)) await mirror.pause('SCHEMA_CHANGED', mismatch)
+  else if (reason !== null && !isRecopied) await mirror.beginResync(reason, evolved)
   return mirror
 }
 
@@ -61,7 +62,7 @@ async function openStorage(
   } catch (error) {
     if (!isMoonlinkError(error) || error.code !== 'SCHEMA_MISMATCH') throw error
     const storage = await warehouse.openTable(listed.table, null, properties)
-    return { storage, mismatch: `${error.message.replace(/;.*$/, '')}; drop the table with --purge and add it again` }
+    return { storage, mismatch: `${error.message.replace(/;.*$/, '')}; moonlink tables resync ${formatTableName(listed.table)} takes it on` }
   }
 }
 

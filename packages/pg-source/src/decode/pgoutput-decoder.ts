@@ -373,7 +373,7 @@ export class PgoutputDecoder {
   }
 
   private closeSchema(table: TableState, reason: string): void {
-    const remedy = 'drop and add the table to copy it again'
+    const remedy = 'moonlink tables resync takes the table on as it is now'
     this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code: 'SCHEMA_CHANGED', reason: `${reason}; ${remedy}` })
   }
 

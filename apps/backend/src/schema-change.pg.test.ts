@@ -1,0 +1,47 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { withPostgres } from '@moonlink/testkit'
+import { afterAll, expect, test } from 'vitest'
+import { BackendProcess } from './testing/backend-process.ts'
+
+const postgres = withPostgres()
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-schema-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+test('a table whose shape changed pauses, and a resync takes it on: old rows stay readable, none is copied in vain', async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  await client.query(`CREATE TABLE t (id int PRIMARY KEY, a text, b int); CREATE TABLE other (id int PRIMARY KEY)`)
+  await client.query(`INSERT INTO t SELECT g, 'a' || g, g FROM generate_series(1, 100) g`)
+  const args = ['--source', connectionString, '--state-dir', join(directory, 'state')]
+  let backend = await BackendProcess.start(args)
+  try {
+    await backend.wait({ iceberg: true })
+    const before = (await backend.tables()).find((table) => table.name === 'public.t')!.committedLsn
+    await client.query(`ALTER TABLE t ADD c text DEFAULT 'new', ALTER b TYPE bigint USING b + 1; ALTER TABLE t RENAME a TO x`)
+    await client.query(`INSERT INTO t VALUES (101, 'a101', 5000000000, 'own'); INSERT INTO other VALUES (1)`)
+    await expect.poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state).toBe('paused')
+    const paused = (await backend.tables()).find((table) => table.name === 'public.t')!
+    expect(paused.reason).toMatch(/SCHEMA_CHANGED.*moonlink tables resync/)
+    await backend.post('/tables/public.t/resync', {})
+    await expect.poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state, { timeout: 20_000 }).toBe('streaming')
+    await client.query(`UPDATE t SET c = 'changed' WHERE id = 1; DELETE FROM t WHERE id = 2`)
+    await backend.wait()
+    const rows = async () => backend.query(`SELECT id, x, b, c FROM t WHERE id IN (1, 2, 3, 101) ORDER BY id`)
+    const expected = [
+      [1, 'a1', 2, 'changed'],
+      [3, 'a3', 4, 'new'],
+      [101, 'a101', 5_000_000_000, 'own'],
+    ]
+    expect(await rows()).toEqual(expected)
+    expect(await backend.query(`SELECT count(*), min(a), max(b) FROM t`, before)).toEqual([[100, 'a1', 100]])
+    await backend.wait({ iceberg: true })
+    await backend.stop()
+    backend = await BackendProcess.start(args)
+    await backend.wait()
+    expect(await rows()).toEqual(expected)
+    expect(await backend.stop()).toBe(0)
+  } finally {
+    await backend.stop('SIGKILL').catch(() => undefined)
+  }
+})
