@@ -24,7 +24,9 @@ test('a table whose shape changed pauses, and a resync takes it on: old rows sta
     const paused = (await backend.tables()).find((table) => table.name === 'public.t')!
     expect(paused.reason).toMatch(/SCHEMA_CHANGED.*moonlink tables resync/)
     await backend.post('/tables/public.t/resync', {})
-    await expect.poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state, { timeout: 20_000 }).toBe('streaming')
+    await expect
+      .poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state, { timeout: 20_000 })
+      .toBe('streaming')
     await client.query(`UPDATE t SET c = 'changed' WHERE id = 1; DELETE FROM t WHERE id = 2`)
     await backend.wait()
     const rows = async () => backend.query(`SELECT id, x, b, c FROM t WHERE id IN (1, 2, 3, 101) ORDER BY id`)

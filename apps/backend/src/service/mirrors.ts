@@ -62,7 +62,10 @@ async function openStorage(
   } catch (error) {
     if (!isMoonlinkError(error) || error.code !== 'SCHEMA_MISMATCH') throw error
     const storage = await warehouse.openTable(listed.table, null, properties)
-    return { storage, mismatch: `${error.message.replace(/;.*$/, '')}; moonlink tables resync ${formatTableName(listed.table)} takes it on` }
+    return {
+      storage,
+      mismatch: `${error.message.replace(/;.*$/, '')}; moonlink tables resync ${formatTableName(listed.table)} takes it on`,
+    }
   }
 }
 
