@@ -22,7 +22,7 @@ const { values, positionals } = parseArgs({
   options: {
     scale: { type: 'string', default: '1' },
     json: { type: 'string' },
-    connection: { type: 'string', default: 'socket' },
+    connection: { type: 'string', default: 'tcp' },
     profile: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
@@ -44,7 +44,7 @@ try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(all)) {
     console.error(`running ${name} …`)
     const scale = Number(values.scale)
-    const connection = values.connection === 'tcp' ? ('tcp' as const) : ('socket' as const)
+    const connection = values.connection === 'socket' ? ('socket' as const) : ('tcp' as const)
     const context = {
       postgres,
       connection,
