@@ -367,6 +367,7 @@ export class Engine implements LeaseSource {
     this.bytesSinceCheck = 0
     const { memoryLimitBytes } = this.options.limits
     if (this.memoryBytes < memoryLimitBytes * FLUSH_SHARE) return
+    for (const mirror of this.mirrors.values()) mirror.releaseCaches()
     const startedMs = this.options.clock.nowMs()
     let freed = this.freeLargest()
     while (this.memoryBytes >= memoryLimitBytes * WAIT_SHARE) {

@@ -1,6 +1,7 @@
 import type { FilledCells } from '@moonlink/arrow-buffer'
 import { assert, conformBatch, type ChangeBatch, type Column, type ColumnBatch, type Field } from '@moonlink/core'
 import type { MirrorState } from './mirror-state.ts'
+import type { StoredRows } from './old-values.ts'
 import type { FileSegment, MemorySegment, Segment } from './segment.ts'
 
 /** For each new row of a batch the place of the row it replaced; a null segment for an insert. */
@@ -37,7 +38,7 @@ export async function findUnchanged(
       if (segment.kind === 'file') {
         const found = stored.get(segment)!
         sources.push(found.columns[index])
-        sourceRows.push(found.at.get(place)!)
+        sourceRows.push(found.at(place))
       } else {
         sources.push(segment === tail ? null : viewOf(segment).columns[index])
         sourceRows.push(place)
@@ -45,13 +46,6 @@ export async function findUnchanged(
     }
     return { column, rows, sources, sourceRows }
   })
-}
-
-interface StoredRows {
-  /** One a field asked for. */
-  readonly columns: readonly Column[]
-  /** Row of the file → row of the columns. */
-  readonly at: ReadonlyMap<number, number>
 }
 
 async function fetchFromFiles(
@@ -74,8 +68,7 @@ async function fetchFromFiles(
   await Promise.all(
     [...wanted].map(async ([segment, rows]) => {
       const positions = Uint32Array.from(rows).sort()
-      const { columns } = await state.storage.fetchRows(segment.file, positions, fields)
-      stored.set(segment, { columns, at: new Map(Array.from(positions, (position, index) => [position, index])) })
+      stored.set(segment, await state.oldValues.fetch(state.storage, segment.file, positions, fields))
     }),
   )
   return stored

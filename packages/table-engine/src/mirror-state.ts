@@ -3,6 +3,7 @@ import { assert, type Lsn, type SegmentId, type TableName, type TableSchema, typ
 import { DeletionLog } from '@moonlink/deletion-log'
 import { Generation } from './generation.ts'
 import { identityOf, type Identity } from './identity.ts'
+import { OldValues } from './old-values.ts'
 import { FileSegment, MemorySegment, TransactionEnd, type Segment } from './segment.ts'
 
 /** A shape of the table, and the end of the transaction that brought it; null for the one that the state began with. */
@@ -24,6 +25,7 @@ export class MirrorState {
   /** Of rows of the present shape; every key index goes by it. */
   identity: Identity
   readonly log = new DeletionLog()
+  readonly oldValues: OldValues
   readonly segments = new Map<SegmentId, Segment>()
   /** Names this life of the state; segment ids and sequence numbers mean nothing across incarnations. */
   readonly incarnation: string
@@ -48,7 +50,15 @@ export class MirrorState {
   /** The end of the open transaction, where a segment depends on it. */
   private openEnd: TransactionEnd | null = null
 
-  constructor(table: TableName, shape: TableShape, storage: TableStorage, appendOnly: boolean, incarnation: string) {
+  constructor(
+    table: TableName,
+    shape: TableShape,
+    storage: TableStorage,
+    appendOnly: boolean,
+    incarnation: string,
+    oldValueBytes: number,
+  ) {
+    this.oldValues = new OldValues(oldValueBytes)
     this.table = table
     this.shapes = [{ shape, from: null }]
     this.storage = storage
@@ -187,7 +197,7 @@ export class MirrorState {
 
   /** Bytes held in memory now: rows, indexes, log. */
   get byteSize(): number {
-    let size = this.log.byteSize
+    let size = this.log.byteSize + this.oldValues.byteSize
     for (const segment of this.segments.values()) size += segment.byteSize
     return size
   }
