@@ -42,7 +42,11 @@ test('a file that many rows are asked of is read once; what is kept stays within
   // A few rows at first, then all of a file once.
   expect(fetched.mock.calls.length).toBeLessThanOrEqual(8)
   // A file larger than the bound is never kept.
-  for (let round = 0; round < 5; round++) await check(2, Array.from({ length: 20_000 }, (_, index) => index * 5 + round))
+  for (let round = 0; round < 5; round++)
+    await check(
+      2,
+      Array.from({ length: 20_000 }, (_, index) => index * 5 + round),
+    )
   expect(fetched.mock.calls.filter(([file]) => file === files[2]).length).toBe(5)
   await check(0, [3, 77])
   values.clear()
