@@ -9,21 +9,27 @@ const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-schema-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
-test('a table whose shape changed pauses, and a resync takes it on: old rows stay readable, none is copied in vain', async () => {
+test.each(['by command', 'by itself'])('a table whose shape changed is taken on %s, and its old rows stay readable', async (how) => {
   const { client, connectionString } = await postgres.createDatabase()
   await client.query(`CREATE TABLE t (id int PRIMARY KEY, a text, b int); CREATE TABLE other (id int PRIMARY KEY)`)
   await client.query(`INSERT INTO t SELECT g, 'a' || g, g FROM generate_series(1, 100) g`)
-  const args = ['--source', connectionString, '--state-dir', join(directory, 'state')]
+  const args = ['--source', connectionString, '--state-dir', join(directory, how.replace(' ', '-'))]
+  if (how === 'by command') args.push('--set', 'source.onSchemaChange=pause')
   let backend = await BackendProcess.start(args)
   try {
     await backend.wait({ iceberg: true })
     const before = (await backend.tables()).find((table) => table.name === 'public.t')!.committedLsn
     await client.query(`ALTER TABLE t ADD c text DEFAULT 'new', ALTER b TYPE bigint USING b + 1; ALTER TABLE t RENAME a TO x`)
     await client.query(`INSERT INTO t VALUES (101, 'a101', 5000000000, 'own'); INSERT INTO other VALUES (1)`)
-    await expect.poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state).toBe('paused')
-    const paused = (await backend.tables()).find((table) => table.name === 'public.t')!
-    expect(paused.reason).toMatch(/SCHEMA_CHANGED.*moonlink tables resync/)
-    await backend.post('/tables/public.t/resync', {})
+    if (how === 'by command') {
+      await expect.poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state).toBe('paused')
+      const paused = (await backend.tables()).find((table) => table.name === 'public.t')!
+      expect(paused.reason).toMatch(/SCHEMA_CHANGED.*moonlink tables resync/)
+    } else {
+      const at = async () => (await backend.tables()).find((table) => table.name === 'public.t')!
+      await expect.poll(async () => [(await at()).state, (await at()).rows], { timeout: 20_000 }).toEqual(['streaming', 101])
+    }
+    if (how === 'by command') await backend.post('/tables/public.t/resync', {})
     await expect
       .poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state, { timeout: 20_000 })
       .toBe('streaming')

@@ -73,6 +73,12 @@ const source = z
       .prefault({})
       .describe('Columns to leave out, per table: {public.orders: [span]}.'),
     appendOnly: tableNames('Tables of which only inserts are mirrored; they need no key.'),
+    onSchemaChange: z
+      .enum(['resync', 'pause'])
+      .prefault('resync')
+      .describe(
+        "When a table's columns or key changed: take the table on as it is now, comparing it with the source (the old data stays readable), or pause it until moonlink tables resync.",
+      ),
     onSlotLoss: z
       .enum(['resync', 'stop'])
       .prefault('resync')

@@ -66,6 +66,8 @@ export class MoonlinkBackend implements Operations {
   #dropped: readonly string[]
   #timer: NodeJS.Timeout | null = null
   #lastAcknowledgeMs = 0
+  /** Tables whose change of shape was followed, or can't be, by the reason of their pause. */
+  readonly #followed = new Map<string, string>()
   #caughtUpAtMs: number
   #closing = false
   #isMending = false
@@ -339,12 +341,28 @@ export class MoonlinkBackend implements Operations {
       await engine.tick()
       const now = clock.nowMs()
       if (this.#isCaughtUp()) this.#caughtUpAtMs = now
+      this.#followSchemas()
       if (now - this.#lastAcknowledgeMs < acknowledgeMs) return
       this.#lastAcknowledgeMs = now
       this.#acknowledger.acknowledge(this.#loop)
       this.#logRelief?.look()
     } catch (error) {
       logger.error('housekeeping failed', { error: String(error) })
+    }
+  }
+
+  /** Takes on tables whose shape changed, each once for each reason: one that can't be stays paused. */
+  #followSchemas(): void {
+    const { config, engine, logger } = this.#parts
+    if (config.source.onSchemaChange !== 'resync' || this.#closing) return
+    for (const { table, state, reason } of engine.status()) {
+      const name = formatTableName(table)
+      if (state !== 'paused' || !reason?.startsWith('SCHEMA_CHANGED ') || this.#followed.get(name) === reason) continue
+      this.#followed.set(name, reason)
+      void this.resyncTable(name, 'its columns or key changed').then(
+        () => this.#followed.delete(name),
+        (error: unknown) => logger.warn('the changed table was not taken on', { table: name, error: String(error) }),
+      )
     }
   }
 
