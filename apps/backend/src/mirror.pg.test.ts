@@ -140,10 +140,11 @@ test('tables are listed, added, dropped, and purged while it runs', async () => 
 })
 
 test('a table that is paused leaves the others alone, and stays so over a restart', async () => {
+  const paused = ['--set', 'source.onSchemaChange=pause']
   await database.client.query(
     'CREATE TABLE other (id int PRIMARY KEY, note text, amount numeric(12, 2)); INSERT INTO other VALUES (1, $$a$$, 1)',
   )
-  await start()
+  await start(paused)
   await expectEqual('other')
   await database.client.query('ALTER TABLE other ADD COLUMN extra int; INSERT INTO other VALUES (2, $$b$$, 2, 5)')
   await change()
@@ -154,7 +155,7 @@ test('a table that is paused leaves the others alone, and stays so over a restar
     stderr: expect.stringMatching(/^TABLE_PAUSED/) as string,
   })
   await backend.stop()
-  await start()
+  await start(paused)
   await expectEqual()
   expect(await backend.table('public.other')).toMatchObject({ state: 'paused' })
   await done('tables', 'drop', 'public.other', '--purge')
