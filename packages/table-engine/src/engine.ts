@@ -65,6 +65,8 @@ export class Engine implements LeaseSource {
   private readonly applied: LsnWaiters
   private readonly blockCache: BlockCache
   private readonly filters: FilterMemory
+  /** Called when another owner has taken a table over: this engine should stop. */
+  onFenced: (error: MoonlinkError) => void = () => {}
   private appliedTo: Lsn = 0n
   /** How far the current stream has come; falls behind `appliedTo` when a lost stream had to start again earlier. */
   private streamedTo: Lsn = 0n
@@ -112,6 +114,7 @@ export class Engine implements LeaseSource {
       streamedLsn: () => this.streamedTo,
       newIncarnation: () => randomUuid(this.options.random),
       leasedPaths: () => new Set(this.leased.keys()),
+      fenced: (error) => this.onFenced(error),
     })
     this.mirrors.set(name, mirror)
     return mirror

@@ -85,6 +85,8 @@ export interface MirrorHost {
   newIncarnation(): string
   /** Data files that running reads hold. */
   leasedPaths(): ReadonlySet<string>
+  /** Another owner has taken the table over. */
+  fenced(error: MoonlinkError): void
 }
 
 /** Table property that says why a mirror is paused; empty or absent while it is not. */
@@ -118,6 +120,8 @@ export class Mirror {
   private reason: string | null = null
   /** True once a restart would find the table paused: only then may the source forget what the table did not take. */
   private isPauseRecorded = false
+  /** The table is another's, who may be told nothing by us. */
+  private isFenced = false
   /** Orders everything that changes `state`. */
   private readonly lock = new Mutex()
   /** Orders flushes, compactions and other commits. */
@@ -843,6 +847,9 @@ export class Mirror {
     const stack = error instanceof Error ? error.stack : undefined
     this.host.logger.error('table failed', { table: this.name, reason: this.reason, stack })
     this.retryAtMs = 0
+    if (!isMoonlinkError(error, 'fenced')) return
+    this.isFenced = true
+    this.host.fenced(error)
   }
 
   /** Where recording a pause failed, tries again now and then. */
@@ -855,7 +862,7 @@ export class Mirror {
   }
 
   private async recordPause(): Promise<void> {
-    if (this.isPauseRecorded) return
+    if (this.isPauseRecorded || this.isFenced) return
     try {
       await this.spec.storage.setProperties({ [PAUSED_PROPERTY]: this.reason ?? 'unknown' })
       this.isPauseRecorded = true

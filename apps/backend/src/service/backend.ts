@@ -125,6 +125,7 @@ export class MoonlinkBackend implements Operations {
       appliedLsn: () => engine.appliedLsn,
       onLost: (reason) => this.#slotLost(reason),
     })
+    engine.onFenced = (error) => this.#ended.resolve(error)
     log?.onDurable(() => this.#acknowledger.acknowledgeDurable(this.#loop))
   }
 
@@ -142,6 +143,8 @@ export class MoonlinkBackend implements Operations {
     }
     const { chosen, refused } = chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
     const slotLsn = await source.prepare(chosen.map(({ table }) => table))
+    // Who else mirrors from this slot is left alone: opening the tables would take them over.
+    await source.waitUntilUnused()
     const log = await parts.openLog(slotLsn)
     const backend = new MoonlinkBackend(parts, log, stateFile, state, slotLsn)
     for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)

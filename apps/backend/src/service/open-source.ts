@@ -63,6 +63,10 @@ class PostgresHandle implements SourceHandle {
     return this.#source.fieldSources(table)
   }
 
+  waitUntilUnused(): Promise<void> {
+    return this.#source.waitUntilUnused()
+  }
+
   snapshot() {
     return this.#source.snapshot()
   }

@@ -86,6 +86,7 @@ class OpenedWarehouse implements Warehouse {
       parquet,
       localFiles,
       properties,
+      takesOver: true,
       ...(schema === null ? {} : { schema }),
       ...(this.#config.catalog.kind === 'rest' && this.#config.warehouse !== null
         ? { location: `${this.uri}/${table.schema}/${table.name}` }

@@ -60,6 +60,8 @@ export interface SourceHandle extends ChangeSource {
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]>
   /** Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is. */
   prepare(tables: readonly TableName[]): Promise<Lsn>
+  /** Waits a moment for the slot to be free. Throws `retry`/`PG_SLOT_IN_USE`, naming who uses it. */
+  waitUntilUnused(): Promise<void>
   /** What of a published table did not fit the columns that mirror it, where the policy lets the table go on. */
   unfitValues(table: TableName): readonly UnfitValues[]
   /** Where each field of a published table comes from, by its id. */

@@ -61,6 +61,11 @@ export class BackendProcess {
     return backend
   }
 
+  /** What it has written to its output. */
+  get said(): string {
+    return this.output.join('')
+  }
+
   /** Integers that a number can't hold come as bigints. */
   async query(sql: string, atLsn: string | null = null): Promise<unknown[][]> {
     const answer = (await this.post('/query', { sql, atLsn, timeoutMs: 60_000 })) as { rows: unknown[][]; error?: unknown }

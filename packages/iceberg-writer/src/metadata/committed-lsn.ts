@@ -6,6 +6,8 @@ import { ancestors } from './snapshot-updates.ts'
 /** Keys in a snapshot's summary: the end LSN it covers, and which open storage wrote it. */
 export const SUMMARY_LSN = 'moonlink.lsn'
 export const SUMMARY_WRITER = 'moonlink.writer'
+/** Counts the owners of the table: each begins with a snapshot of the next number, after which none before it can commit. */
+export const SUMMARY_EPOCH = 'moonlink.epoch'
 /** End LSNs of the oldest and the newest change since the snapshot before it. */
 export const SUMMARY_FIRST_CHANGE = 'moonlink.first-change-lsn'
 export const SUMMARY_LAST_CHANGE = 'moonlink.last-change-lsn'
@@ -54,4 +56,11 @@ export function committedStamp(metadata: JsonObject, from: bigint | null): Stamp
     if (stamp !== null) return stamp
   }
   return null
+}
+
+/** One more than any epoch among the ancestors of `from`. */
+export function nextEpoch(metadata: JsonObject, from: bigint | null): number {
+  let epoch = 0
+  for (const snapshot of ancestors(metadata, from)) epoch = Math.max(epoch, Number(textMapOf(snapshot, 'summary')[SUMMARY_EPOCH] ?? 0))
+  return epoch + 1
 }

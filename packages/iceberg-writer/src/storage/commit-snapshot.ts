@@ -1,12 +1,4 @@
-import {
-  isMoonlinkError,
-  MoonlinkError,
-  formatLsn,
-  type JsonObject,
-  type LoadedTable,
-  type ObjectStore,
-  type TableCommit,
-} from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError, formatLsn, type JsonObject, type LoadedTable, type ObjectStore } from '@moonlink/core'
 import { PROPERTY_LSN, PROPERTY_SNAPSHOT } from '../metadata/committed-lsn.ts'
 import { longOf, longToJson, numberOf, objectsOf, textOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
@@ -16,7 +8,7 @@ import { checkRebase, checkSameTable, type Head } from './foreign-changes.ts'
 import { loadState } from './load-state.ts'
 import { planCommit, type StagedVector } from './plan-commit.ts'
 import { stageVectors } from './stage-vectors.ts'
-import type { Committer } from './storage-parts.ts'
+import type { CommitRequest, Committer } from './storage-parts.ts'
 import { currentSchemaJson, directoriesOf } from './table-state.ts'
 import { writeSnapshot, type WrittenSnapshot } from './write-snapshot.ts'
 
@@ -30,7 +22,7 @@ const BACKOFF_MS = 100
  * `main` has our id the commit happened; else it is planned anew on the head, if that left our files alone (`checkRebase`). Every
  * attempt requires that `main` is where it was planned, so no two of them can both land.
  */
-export async function commitSnapshot(committer: Committer, base: Head, commit: TableCommit): Promise<Head> {
+export async function commitSnapshot(committer: Committer, base: Head, commit: CommitRequest): Promise<Head> {
   const vectors = await stageVectors(committer.store, committer.random, directoriesOf(base.table).data, commit.vectors)
   const snapshotId = newSnapshotId(committer, base.table.metadata)
   let head = base
@@ -59,7 +51,7 @@ function mayTryAgain(error: unknown): error is MoonlinkError {
 async function writeAttempt(
   committer: Committer,
   head: Head,
-  commit: TableCommit,
+  commit: CommitRequest,
   vectors: readonly StagedVector[],
   snapshotId: bigint,
 ): Promise<WrittenSnapshot> {
@@ -69,14 +61,14 @@ async function writeAttempt(
 }
 
 /** How the commit changes the schema of this head; null where it does not. */
-function newSchema(head: Head, commit: TableCommit): SchemaUpdate | null {
+function newSchema(head: Head, commit: CommitRequest): SchemaUpdate | null {
   return commit.schema === undefined ? null : schemaUpdate(head.table.metadata, commit.schema)
 }
 
 async function postAttempt(
   committer: Committer,
   head: Head,
-  commit: TableCommit,
+  commit: CommitRequest,
   written: WrittenSnapshot,
   snapshotId: bigint,
 ): Promise<Head> {
@@ -87,12 +79,13 @@ async function postAttempt(
     { type: 'assert-ref-snapshot-id', ref: 'main', 'snapshot-id': parent === null ? null : longToJson(parent) },
     { type: 'assert-current-schema-id', 'current-schema-id': numberOf(head.table.metadata, 'current-schema-id') },
   ]
-  const properties = { ...commit.properties, [PROPERTY_LSN]: formatLsn(commit.lsn), [PROPERTY_SNAPSHOT]: String(snapshotId) }
+  const marks = commit.lsn === null ? {} : { [PROPERTY_LSN]: formatLsn(commit.lsn), [PROPERTY_SNAPSHOT]: String(snapshotId) }
+  const properties = { ...commit.properties, ...marks }
   const updates: JsonObject[] = [
     ...(newSchema(head, commit)?.updates ?? []),
     { action: 'add-snapshot', snapshot: written.snapshot },
     { action: 'set-snapshot-ref', 'ref-name': 'main', type: 'branch', 'snapshot-id': id },
-    { action: 'set-properties', updates: properties },
+    ...(Object.keys(properties).length === 0 ? [] : [{ action: 'set-properties', updates: properties }]),
   ]
   const table = await committer.catalog.commit(committer.identifier, requirements, updates)
   // A catalog may answer with a later state of the table; then ours is what that state was built on.

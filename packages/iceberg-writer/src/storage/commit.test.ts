@@ -1,5 +1,5 @@
 import type { DataFile, JsonObject, TableCommit, TableStorage } from '@moonlink/core'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { decodeManifest } from '../avro/manifest.ts'
 import { decodeManifestList } from '../avro/manifest-list.ts'
 import { positionsOf, roaringOf } from '../puffin/roaring.test.support.ts'
@@ -173,6 +173,56 @@ test('a second mirror of the same table is fenced off', async () => {
   const two = await h.open()
   await append(one, 10, 1n)
   await expect(append(two, 10, 1n)).rejects.toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR' })
+})
+
+describe('taking a table over', () => {
+  test('whoever had it can commit no more, not even what is under way', async () => {
+    const h = harness()
+    const old = await h.open()
+    await append(old, 10, 1n)
+    let taken: TableStorage | null = null
+    // The owner before has read the table and written its files; its commit comes after ours.
+    h.catalog.interfere = async () => {
+      taken = await h.open({ takesOver: true })
+    }
+    const late = await append(old, 10, 2n).catch((error: unknown) => error)
+    expect(late).toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR', message: expect.stringContaining('has taken over') as string })
+    expect(taken!.snapshot.committedLsn).toBe(1n)
+    expect((await append(taken!, 20, 2n)).files).toHaveLength(2)
+    await expect(append(old, 10, 3n)).rejects.toMatchObject({ kind: 'fenced' })
+  })
+
+  test('what the owner before commits just in time is part of the table', async () => {
+    const h = harness()
+    const old = await h.open()
+    await append(old, 10, 1n)
+    h.catalog.interfere = async () => append(old, 20, 2n)
+    const taken = await h.open({ takesOver: true })
+    expect(taken.snapshot).toMatchObject({ committedLsn: 2n, exactFromLsn: 2n })
+    expect(taken.snapshot.files).toHaveLength(2)
+    expect((await append(taken, 5, 3n)).files).toHaveLength(3)
+  })
+
+  test('an answer that is lost does not keep it from being taken over, once', async () => {
+    const h = harness()
+    await append(await h.open(), 10, 1n)
+    h.catalog.failNext.push('after')
+    const taken = await h.open({ takesOver: true })
+    h.catalog.failNext.push('before')
+    const again = await h.open({ takesOver: true })
+    await expect(append(taken, 5, 2n)).rejects.toMatchObject({ kind: 'fenced' })
+    expect((await append(again, 5, 2n)).files).toHaveLength(2)
+  })
+
+  test('a table whose copy never ended, too: what its owner was about to commit does not land', async () => {
+    const h = harness()
+    const fresh = await h.open({ takesOver: true })
+    expect(fresh.snapshot).toMatchObject({ snapshotId: null, committedLsn: null })
+    const taken = await h.open({ takesOver: true })
+    expect(taken.snapshot).toMatchObject({ committedLsn: null, files: [] })
+    await expect(append(fresh, 10, 1n)).rejects.toMatchObject({ kind: 'fenced' })
+    expect((await append(taken, 10, 1n)).committedLsn).toBe(1n)
+  })
 })
 
 test('a table dropped or created anew is noticed', async () => {

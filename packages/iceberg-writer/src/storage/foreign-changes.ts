@@ -1,6 +1,6 @@
 import { MoonlinkError, type JsonObject, type LoadedTable } from '@moonlink/core'
 import { longOf, numberOf, textMapOf, textOf } from '../metadata/fields.ts'
-import { SUMMARY_LSN, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
+import { SUMMARY_EPOCH, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import { blobKey } from './load-state.ts'
 import type { TableState } from './table-state.ts'
@@ -50,9 +50,11 @@ function snapshotsSince(base: Head, head: Head, name: string): readonly JsonObje
 
 function checkWriter(snapshot: JsonObject, writerId: string, name: string): void {
   const summary = textMapOf(snapshot, 'summary')
-  if (summary[SUMMARY_LSN] === undefined) return
+  // A mirror's; one without an LSN took the table over before its first copy.
+  if (summary[SUMMARY_WRITER] === undefined) return
   if (summary[SUMMARY_WRITER] !== writerId) {
-    throw new MoonlinkError('fenced', 'OTHER_MIRROR', `another mirror writes to Iceberg table ${name}; stop one of the two.`)
+    const message = `another backend has taken over Iceberg table ${name} and commits to it; this one stops. Run one backend for a table.`
+    throw new MoonlinkError('fenced', 'OTHER_MIRROR', message, { context: { table: name, epoch: summary[SUMMARY_EPOCH] ?? null } })
   }
   // A commit of ours that was given up as unknown: what it held must not be committed twice.
   throw conflict('EARLIER_COMMIT_LANDED', `an earlier commit to Iceberg table ${name}, whose outcome was unknown, has landed`)

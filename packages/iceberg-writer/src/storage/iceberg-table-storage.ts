@@ -21,7 +21,7 @@ import {
   type TableStorage,
 } from '@moonlink/core'
 import { encodeFileStats } from '../avro/file-stats.ts'
-import { committedLsn, committedStamp, stampOf } from '../metadata/committed-lsn.ts'
+import { committedLsn, committedStamp, nextEpoch, stampOf } from '../metadata/committed-lsn.ts'
 import { longOf, numberOf, textMapOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
@@ -30,19 +30,21 @@ import type { ParquetSource } from '../parquet/types.ts'
 import { commitSnapshot } from './commit-snapshot.ts'
 import { commitProperties } from './commit-properties.ts'
 import { expireSnapshots } from './expire.ts'
-import type { Head } from './foreign-changes.ts'
+import { checkSameTable, type Head } from './foreign-changes.ts'
 import { findSnapshot, loadState } from './load-state.ts'
 import { mapConcurrent } from './map-concurrent.ts'
 import type { Committer, StorageParts } from './storage-parts.ts'
 import { checkWritable, currentSchemaJson, directoriesOf, EMPTY_STATE, snapshotSchemaJson, type TableState } from './table-state.ts'
 
 const CONCURRENT_DELETES = 8
+/** Commits of the owner before that may come between reading the table and taking it over. */
+const TAKE_OVER_ATTEMPTS = 5
 
 /** One mirror's Iceberg table (see `TableStorage`), its current snapshot held in memory. Made by `openTableStorage`. */
 export class IcebergTableStorage implements TableStorage {
   readonly table: TableName
   private readonly parts: StorageParts
-  private readonly committer: Committer
+  private committer: Committer
   private head: Head
   private current: TableSnapshot
   private identifierFieldIds: readonly number[] | null
@@ -54,16 +56,23 @@ export class IcebergTableStorage implements TableStorage {
   private constructor(parts: StorageParts, head: Head) {
     this.table = parts.table
     this.parts = parts
-    this.committer = { ...parts, writerId: randomUuid(parts.random), name: `${parts.identifier.namespace}.${parts.identifier.name}` }
+    this.committer = {
+      ...parts,
+      writerId: randomUuid(parts.random),
+      epoch: 0,
+      name: `${parts.identifier.namespace}.${parts.identifier.name}`,
+    }
     this.identifierFieldIds = parts.identifierFieldIds
     this.head = head
     this.current = this.snapshotOf(head)
   }
 
-  static async open(parts: StorageParts, loaded: LoadedTable): Promise<IcebergTableStorage> {
+  static async open(parts: StorageParts, loaded: LoadedTable, takesOver: boolean): Promise<IcebergTableStorage> {
     checkWritable(loaded.metadata)
     const state = await loadState(parts.store, loaded.metadata, refSnapshotId(loaded.metadata, 'main'), EMPTY_STATE)
-    return new IcebergTableStorage(parts, { table: loaded, state })
+    const storage = new IcebergTableStorage(parts, { table: loaded, state })
+    if (takesOver) await storage.takeOver()
+    return storage
   }
 
   get snapshot(): TableSnapshot {
@@ -151,6 +160,33 @@ export class IcebergTableStorage implements TableStorage {
     findSnapshot(head.table.metadata, snapshotId)
     const state: TableState = await loadState(this.parts.store, head.table.metadata, snapshotId, head.state)
     return { ...this.snapshotOf({ table: head.table, state }), schema: schemaFromJson(snapshotSchemaJson(head.table.metadata, snapshotId)) }
+  }
+
+  /**
+   * Commits an empty snapshot of the next epoch. Whatever an owner before still has under way was planned on another snapshot and can't land any more; what
+   * landed until then is part of the table.
+   */
+  private async takeOver(): Promise<void> {
+    const { catalog, identifier, store } = this.parts
+    for (let attempt = 1; ; attempt++) {
+      const { metadata } = this.head.table
+      const stamp = committedStamp(metadata, this.head.state.snapshotId)
+      this.committer = { ...this.committer, epoch: nextEpoch(metadata, this.head.state.snapshotId) }
+      const lsn = committedLsn(metadata, this.head.state.snapshotId)
+      const lastChange = stamp?.lastChangeLsn == null ? {} : { lastChangeLsn: stamp.lastChangeLsn }
+      try {
+        const commit = { kind: 'append', addFiles: [], removeFiles: [], vectors: [], lsn, ...lastChange } as const
+        this.adopt(await commitSnapshot(this.committer, this.head, commit))
+        return
+      } catch (error) {
+        const cameLate = isMoonlinkError(error, 'fenced') || isMoonlinkError(error, 'conflict')
+        if (!cameLate || attempt === TAKE_OVER_ATTEMPTS) throw error
+        const table = await catalog.load(identifier)
+        checkSameTable(this.head.table, table, this.committer.name)
+        checkWritable(table.metadata)
+        this.adopt({ table, state: await loadState(store, table.metadata, refSnapshotId(table.metadata, 'main'), this.head.state) })
+      }
+    }
   }
 
   private snapshotOf({ table, state }: Head): TableSnapshot {

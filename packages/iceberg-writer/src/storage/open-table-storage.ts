@@ -43,6 +43,8 @@ export interface OpenTableStorageOptions {
   readonly properties?: Readonly<Record<string, string>>
   /** Files for `scanFile` and `fetchRows`. Default: each call reads the whole object from the store. */
   readonly localFiles?: LocalFiles
+  /** Becomes the table's only owner: nobody who opened it before can commit to it any more. Default: false. */
+  readonly takesOver?: boolean
   /** When manifests are merged. */
   readonly manifestLimits?: ManifestLimits
 }
@@ -65,7 +67,8 @@ const DEFAULT_PROPERTIES: Readonly<Record<string, string>> = {
  */
 export async function openTableStorage(options: OpenTableStorageOptions): Promise<TableStorage> {
   const identifier = options.identifier ?? { namespace: options.table.schema, name: options.table.name }
-  const loaded = (await options.catalog.load(identifier)) ?? (await createTable(options, identifier))
+  const existing = await options.catalog.load(identifier)
+  const { loaded, isNew } = existing === null ? await createTable(options, identifier) : { loaded: existing, isNew: false }
   const found = schemaFromJson(currentSchemaJson(loaded.metadata))
   if (options.schema) checkSameFields(options.schema, found, identifier)
   const parts = {
@@ -81,21 +84,25 @@ export async function openTableStorage(options: OpenTableStorageOptions): Promis
     localFiles: options.localFiles ?? null,
     manifestLimits: options.manifestLimits ?? DEFAULT_MANIFEST_LIMITS,
   }
-  return IcebergTableStorage.open(parts, loaded)
+  return IcebergTableStorage.open(parts, loaded, options.takesOver === true && !isNew)
 }
 
-async function createTable(options: OpenTableStorageOptions, identifier: TableIdentifier): Promise<LoadedTable> {
+async function createTable(
+  options: OpenTableStorageOptions,
+  identifier: TableIdentifier,
+): Promise<{ loaded: LoadedTable; isNew: boolean }> {
   const { catalog, schema, location } = options
   if (!schema) {
     throw new MoonlinkError('invalid', 'TABLE_NOT_FOUND', `there is no Iceberg table ${identifier.namespace}.${identifier.name}.`)
   }
   const properties = { ...DEFAULT_PROPERTIES, ...options.properties }
   try {
-    return await catalog.create(identifier, { schema: schemaToJson(schema), properties, ...(location === undefined ? {} : { location }) })
+    const request = { schema: schemaToJson(schema), properties, ...(location === undefined ? {} : { location }) }
+    return { loaded: await catalog.create(identifier, request), isNew: true }
   } catch (error) {
     const theirs = isMoonlinkError(error) && error.code === 'TABLE_EXISTS' ? await catalog.load(identifier) : null
     if (theirs === null) throw error
-    return theirs
+    return { loaded: theirs, isNew: false }
   }
 }
 

@@ -1,4 +1,5 @@
-import { MoonlinkError, type StagedFile, type TableCommit } from '@moonlink/core'
+import type { CommitRequest } from './storage-parts.ts'
+import { MoonlinkError, type StagedFile } from '@moonlink/core'
 import { NO_STATS, type EncodedStats } from '../avro/file-stats.ts'
 import { EntryStatus, FileContent, type ContentFile, type ManifestContent, type ManifestEntry } from '../avro/manifest.ts'
 import type { LiveManifest, TableState } from './table-state.ts'
@@ -47,7 +48,7 @@ export const DEFAULT_MANIFEST_LIMITS: ManifestLimits = { mergeFrom: 32, smallByt
  */
 export function planCommit(
   state: TableState,
-  commit: TableCommit,
+  commit: CommitRequest,
   vectors: readonly StagedVector[],
   snapshotId: bigint,
   limits: ManifestLimits = DEFAULT_MANIFEST_LIMITS,
@@ -69,7 +70,7 @@ export function planCommit(
   return { added, kept, replacedCount: state.manifests.length - kept.length }
 }
 
-function checkCommit(state: TableState, commit: TableCommit, removedFiles: ReadonlySet<string>): void {
+function checkCommit(state: TableState, commit: CommitRequest, removedFiles: ReadonlySet<string>): void {
   const added = new Set<string>()
   for (const { path } of commit.addFiles) {
     if (state.files.has(path) || added.has(path)) throw invalid('FILE_ALREADY_IN_TABLE', path, 'is in the table already')

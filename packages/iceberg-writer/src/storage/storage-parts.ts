@@ -1,4 +1,4 @@
-import type { Catalog, Clock, LocalFiles, Logger, ObjectStore, Random, TableIdentifier, TableName } from '@moonlink/core'
+import type { Catalog, Clock, LocalFiles, Logger, Lsn, ObjectStore, Random, TableCommit, TableIdentifier, TableName } from '@moonlink/core'
 import type { ParquetPort } from './parquet-port.ts'
 import type { ManifestLimits } from './plan-commit.ts'
 
@@ -18,10 +18,15 @@ export interface StorageParts {
   readonly manifestLimits: ManifestLimits
 }
 
+/** A commit; one without an LSN only says whose the table is. */
+export type CommitRequest = Omit<TableCommit, 'lsn'> & { readonly lsn: Lsn | null }
+
 /** What changing the table needs besides its head. */
 export interface Committer extends StorageParts {
   /** Names this open storage in snapshot summaries. */
   readonly writerId: string
+  /** Its number among the table's owners; 0 where it never took the table over. */
+  readonly epoch: number
   /** `namespace.table`, for messages. */
   readonly name: string
 }

@@ -1,4 +1,4 @@
-import type { TableCommit } from '@moonlink/core'
+import type { CommitRequest } from './storage-parts.ts'
 import type { CommitPlan, StagedVector } from './plan-commit.ts'
 import type { TableState } from './table-state.ts'
 
@@ -6,7 +6,7 @@ import type { TableState } from './table-state.ts'
 export function summarize(
   before: TableState,
   after: TableState,
-  commit: TableCommit,
+  commit: CommitRequest,
   vectors: readonly StagedVector[],
   plan: CommitPlan,
 ): Record<string, string> {
@@ -60,7 +60,7 @@ function totals(state: TableState): Record<string, string> {
 }
 
 /** `replace` only where the rows really are the same: vectors then lie on the new files alone. */
-function operationOf(commit: TableCommit): 'append' | 'overwrite' | 'delete' | 'replace' {
+function operationOf(commit: CommitRequest): 'append' | 'overwrite' | 'delete' | 'replace' {
   const adds = commit.addFiles.length > 0
   const removes = commit.removeFiles.length > 0
   if (commit.kind === 'replace' && removes) {

@@ -9,11 +9,11 @@ import {
   type LoadedTable,
   type ObjectStore,
   type Random,
-  type TableCommit,
 } from '@moonlink/core'
+import type { CommitRequest } from './storage-parts.ts'
 import { encodeManifest, EntryStatus, type ManifestEntry } from '../avro/manifest.ts'
 import { encodeManifestList, type ManifestFile } from '../avro/manifest-list.ts'
-import { SUMMARY_FIRST_CHANGE, SUMMARY_LAST_CHANGE, SUMMARY_LSN, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
+import { SUMMARY_EPOCH, SUMMARY_FIRST_CHANGE, SUMMARY_LAST_CHANGE, SUMMARY_LSN, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
 import { longToJson, numberOf } from '../metadata/fields.ts'
 import { resolveEntries } from './load-state.ts'
 import type { CommitPlan, NewManifest, StagedVector } from './plan-commit.ts'
@@ -26,12 +26,14 @@ export interface SnapshotContext {
   readonly random: Random
   /** Names this open storage in snapshot summaries. */
   readonly writerId: string
+  /** Its number among the table's owners; 0 where it never took the table over. */
+  readonly epoch: number
 }
 
 export interface SnapshotRequest {
   readonly table: LoadedTable
   readonly before: TableState
-  readonly commit: TableCommit
+  readonly commit: CommitRequest
   readonly vectors: readonly StagedVector[]
   readonly plan: CommitPlan
   readonly snapshotId: bigint
@@ -75,6 +77,7 @@ export async function writeSnapshot(context: SnapshotContext, request: SnapshotR
     ...summarize(request.before, after, request.commit, request.vectors, request.plan),
     ...lsnMarks(request.commit),
     [SUMMARY_WRITER]: context.writerId,
+    ...(context.epoch > 0 ? { [SUMMARY_EPOCH]: String(context.epoch) } : {}),
   }
   const snapshot: Record<string, JsonValue> = {
     'snapshot-id': longToJson(request.snapshotId),
@@ -91,9 +94,9 @@ export async function writeSnapshot(context: SnapshotContext, request: SnapshotR
   return { snapshot, after, written }
 }
 
-function lsnMarks({ lsn, firstChangeLsn, lastChangeLsn }: TableCommit): Record<string, string> {
+function lsnMarks({ lsn, firstChangeLsn, lastChangeLsn }: CommitRequest): Record<string, string> {
   return {
-    [SUMMARY_LSN]: formatLsn(lsn),
+    ...(lsn === null ? {} : { [SUMMARY_LSN]: formatLsn(lsn) }),
     ...(firstChangeLsn === undefined ? {} : { [SUMMARY_FIRST_CHANGE]: formatLsn(firstChangeLsn) }),
     ...(lastChangeLsn === undefined ? {} : { [SUMMARY_LAST_CHANGE]: formatLsn(lastChangeLsn) }),
   }

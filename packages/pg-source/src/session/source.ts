@@ -154,6 +154,11 @@ export class PgSource implements ChangeSource {
     return readSlot(this.connection, this.slotName)
   }
 
+  /** Waits up to `slotWaitMs` until nobody streams from the slot. Throws `retry`/`PG_SLOT_IN_USE`, naming who does. */
+  async waitUntilUnused(): Promise<void> {
+    await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
+  }
+
   /** Where source and slot are, without disturbing the source. */
   async position(): Promise<SourcePosition> {
     return readPosition(this.connection, this.slotName)

@@ -45,8 +45,10 @@ export class SimNode {
     const { clock, failing, random, seed } = options
     this.options = options
     const plan = seededFaults({ seed, fail: failing, loseAnswer: failing, late: failing / 2, operations: ['put', 'putIfAbsent', 'delete'] })
-    this.crashing = new CrashingStore(options.store, options.crashAt, options.crashesAfterEffect)
-    this.store = new FaultyObjectStore({ inner: this.crashing, plan, clock })
+    // What was on its way when the node died may still arrive: the faults lie behind the crash.
+    const faulty = new FaultyObjectStore({ inner: options.store, plan, clock })
+    this.crashing = new CrashingStore(faulty, options.crashAt, options.crashesAfterEffect)
+    this.store = this.crashing
     this.engine = new Engine({ clock, random, logger: silentLogger, indexDirectory: options.indexDirectory, limits: simLimits })
   }
 
@@ -124,6 +126,7 @@ export class SimNode {
       catalog,
       store: this.store,
       parquet: simParquet,
+      takesOver: true,
       clock,
       random,
     })
