@@ -660,20 +660,22 @@ export class Mirror {
     if (this.frozen === null) {
       // What is being written early belongs to the generation that would be frozen.
       while (this.early.isRunning) await this.early.settled()
-      const frozen = await this.lock.run(async () => {
+      const outcome = await this.lock.run(() => {
         if (this.state.openChanges > 0 || this.early.isRunning) {
           this.wantsFlush = true
           return 'open'
         }
         this.wantsFlush = false
-        return this.state.isClean ? 'clean' : freeze(this.state, this.takenThrough)
+        if (this.state.isClean) return 'clean'
+        // At once with the freeze: a mirror that looks clean and flushes nothing would let the source forget what is not committed.
+        this.frozen = { flush: freeze(this.state, this.takenThrough), written: null }
+        return 'frozen'
       })
-      if (frozen === 'open') return false
-      if (frozen === 'clean') return true
-      this.frozen = { flush: frozen, written: null }
+      if (outcome === 'open') return false
+      if (outcome === 'clean') return true
     }
     try {
-      const { frozen } = this
+      const frozen = this.frozen!
       await this.host.telemetry.span('flush', { table: this.name, lsn: formatLsn(frozen.flush.lsn) }, () => this.commitFrozen(frozen))
       this.reason = null
       this.retryDelayMs = RETRY_FIRST_MS
@@ -681,7 +683,7 @@ export class Mirror {
       return true
     } catch (error) {
       // A restart before the next try would leave them behind.
-      await this.staged.add(this.frozen.written?.files.map(({ staged }) => staged.path) ?? [])
+      await this.staged.add(this.frozen?.written?.files.map(({ staged }) => staged.path) ?? [])
       if (isMoonlinkError(error) && (error.kind === 'retry' || error.kind === 'invalid')) this.retryLater(error)
       else this.fail(error)
       throw error
