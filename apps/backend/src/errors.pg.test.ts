@@ -85,9 +85,11 @@ describe('the source', () => {
 
 test('what is no table, or no table that can be mirrored, is refused for what it is', async () => {
   await database.client.query(`CREATE VIEW seen AS SELECT 1 AS x; CREATE TABLE odd (id int PRIMARY KEY, place point)`)
-  const start = async (table: string) => refusal(['--source', database.connectionString, '--table', table])
+  const start = async (table: string, env: Record<string, string> = {}) =>
+    refusal(['--source', database.connectionString, '--table', table], env)
   expect(await start('public.seen')).toMatch(/^TABLE_UNSUPPORTED public\.seen is a view/)
-  expect(await start('public.odd')).toMatch(/^TABLE_UNSUPPORTED .*"place" has type point.*source\.excludeColumns: {public\.odd: \[place\]}/)
+  const columns = JSON.stringify({ 'public.odd': { place: 'long' } })
+  expect(await start('public.odd', { MOONLINK_SOURCE_COLUMNS: columns })).toMatch(/^[A-Z_]+ .*public\.odd.*"place".*point/)
 })
 
 describe('the warehouse', () => {
