@@ -30,7 +30,7 @@ export {
   type Column,
   type ColumnBatch,
 } from './columns/column.ts'
-export { ColumnBuilder } from './columns/column-builder.ts'
+export { ColumnBuilder, type BuilderOptions, type RunTarget } from './columns/column-builder.ts'
 export { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './columns/batch-builder.ts'
 export { isDefaultable } from './columns/defaultable.ts'
 export { evolveSchema } from './columns/evolve-schema.ts'
@@ -45,6 +45,7 @@ export type { ByteRange, ObjectMeta, ObjectStore } from './ports/object-store.ts
 export type { Catalog, CreateTable, JsonObject, JsonValue, LoadedTable, TableIdentifier } from './ports/catalog.ts'
 export type {
   DataFile,
+  DataFileWriter,
   DeletionVector,
   ExpirePolicy,
   ExpireResult,

@@ -1,10 +1,20 @@
-import { BatchBuilder, type ColumnBatch, type StagedFile, type TableSchema, type TableStorage } from '@moonlink/core'
+import {
+  batchByteSize,
+  type ColumnBatch,
+  type DataFileWriter,
+  type StagedFile,
+  type TableSchema,
+  type TableStorage,
+} from '@moonlink/core'
+import type { KeyHashes } from '@moonlink/pk-index'
 import type { EngineLimits } from './limits.ts'
 import { keysOf, type Identity } from './identity.ts'
 import type { SealedFiles } from './sealed-files.ts'
 
-/** Copied rows are written in files of about this size, so that reading goes on while one is encoded. */
-const COPY_FILE_BYTES = 64 * 1024 * 1024
+/** A file of copied rows is complete at this many encoded bytes, or this share of the memory limit, or this many rows. */
+const FILE_BYTES = 64 * 1024 * 1024
+const FILE_MEMORY_SHARE = 16
+const FILE_ROWS = 2_000_000
 
 export interface CopiedRowsSpec {
   readonly schema: TableSchema
@@ -15,64 +25,135 @@ export interface CopiedRowsSpec {
   readonly sealedFiles: SealedFiles
 }
 
-/** The rows of a table's initial copy on their way into staged files, each beside its sealed key index. Commits nothing. */
+/**
+ * The rows of a table's initial copy on their way into staged files, each beside its sealed key index. Rows are encoded as they come, so what is held
+ * are encoded bytes and key hashes. Commits nothing.
+ */
 export class CopiedRows {
   private readonly spec: CopiedRowsSpec
-  private buffer: BatchBuilder | null = null
+  private readonly fileBytes: number
+  private current: CopiedFile | null = null
+  /** Files that hold memory. */
+  private readonly open = new Set<CopiedFile>()
   private files: StagedFile[] = []
-  private write: Promise<void> = Promise.resolve()
+  private writing: Promise<void> = Promise.resolve()
+  /** Bytes of batches that are being encoded. */
+  private batchBytes = 0
   /** Rows appended so far. */
   rowCount = 0
 
   constructor(spec: CopiedRowsSpec) {
     this.spec = spec
+    this.fileBytes = Math.min(FILE_BYTES, spec.limits.memoryLimitBytes / FILE_MEMORY_SHARE)
   }
 
-  /** Rows that wait for their file. */
+  /** Rows whose file is not written yet. */
   get bufferedRows(): number {
-    return this.buffer?.length ?? 0
+    let rows = 0
+    for (const file of this.open) rows += file.rowCount
+    return rows
   }
 
   get byteSize(): number {
-    return this.buffer?.byteSize ?? 0
+    let size = this.batchBytes
+    for (const file of this.open) size += file.byteSize
+    return size
   }
 
-  /** Copies the rows; waits while a file is being written and another is full. */
+  /** Encodes the rows, which are not needed any more once this resolves; waits while one file is being written and another is complete. */
   async append(batch: ColumnBatch): Promise<void> {
-    this.buffer ??= new BatchBuilder(this.spec.schema.fields)
-    this.buffer.appendRange(batch)
+    if (batch.length === 0) return
+    const file = (this.current ??= this.newFile())
     this.rowCount += batch.length
-    const { flushRows, flushBytes } = this.spec.limits
-    if (this.buffer.length >= flushRows || this.buffer.usedBytes >= Math.min(flushBytes, COPY_FILE_BYTES)) await this.startFile()
+    const bytes = batchByteSize(batch)
+    this.batchBytes += bytes
+    await file.append(batch).finally(() => {
+      this.batchBytes -= bytes
+    })
+    if (file === this.current && (file.byteSize >= this.fileBytes || file.rowCount >= FILE_ROWS)) await this.complete(file)
   }
 
   /** Writes what is left. Resolves with every file, to be committed. */
   async finish(): Promise<readonly StagedFile[]> {
-    if (this.bufferedRows > 0) await this.startFile()
-    await this.write
+    if (this.current !== null) await this.complete(this.current)
+    await this.writing
     return this.files
   }
 
   /** Lets go of memory; what was written stays. */
   release(): void {
-    this.buffer = null
+    this.open.clear()
     this.files = []
   }
 
-  private async startFile(): Promise<void> {
-    const builder = this.buffer!
-    this.buffer = new BatchBuilder(this.spec.schema.fields)
-    await this.write
-    const write = this.writeFile(builder.view())
-    this.write = write
-    write.catch(() => undefined)
+  private newFile(): CopiedFile {
+    const file = new CopiedFile(this.spec)
+    this.open.add(file)
+    return file
   }
 
-  private async writeFile(rows: ColumnBatch): Promise<void> {
-    const { identity, storage, sealedFiles } = this.spec
-    const hashes = identity && identity.hasher.hash(keysOf(identity, rows), 0, rows.length)
-    const staged = await storage.writeFile({ rows, rowIds: null, lastUpdated: null })
-    if (identity && hashes) await sealedFiles.write(staged.path, identity, hashes, null)
-    this.files.push(staged)
+  /** Writes a file that gets no more rows, behind the one before it. */
+  private async complete(file: CopiedFile): Promise<void> {
+    this.current = null
+    const before = this.writing
+    const write = async () => {
+      this.files.push(await file.finish())
+      this.open.delete(file)
+    }
+    this.writing = Promise.all([before, write()]).then(() => undefined)
+    this.writing.catch(() => undefined)
+    await before
   }
+}
+
+/** One file in the making, and the hashes of its keys. */
+class CopiedFile {
+  private readonly spec: CopiedRowsSpec
+  private readonly writer: DataFileWriter
+  private hashes: KeyHashes[] = []
+  private appends: Promise<void>[] = []
+
+  constructor(spec: CopiedRowsSpec) {
+    this.spec = spec
+    this.writer = spec.storage.createFile(spec.schema.fields)
+  }
+
+  get rowCount(): number {
+    return this.writer.recordCount
+  }
+
+  get byteSize(): number {
+    return this.writer.byteSize + (this.spec.identity ? this.rowCount * 8 : 0)
+  }
+
+  append(batch: ColumnBatch): Promise<void> {
+    const { identity } = this.spec
+    if (identity) this.hashes.push(identity.hasher.hash(keysOf(identity, batch), 0, batch.length))
+    const append = this.writer.append(batch)
+    this.appends.push(append)
+    return append
+  }
+
+  async finish(): Promise<StagedFile> {
+    await Promise.all(this.appends)
+    const { identity, sealedFiles } = this.spec
+    const sealing = identity ? sealedFiles.write(this.writer.path, identity, joined(this.hashes, this.rowCount), null) : null
+    // Both, so that neither works on behind our back.
+    const [staged, sealed] = await Promise.allSettled([this.writer.finish(), sealing])
+    if (staged.status === 'rejected') throw staged.reason
+    if (sealed.status === 'rejected') throw sealed.reason
+    return staged.value
+  }
+}
+
+function joined(parts: readonly KeyHashes[], length: number): KeyHashes {
+  const low = new Uint32Array(length)
+  const high = new Uint32Array(length)
+  let at = 0
+  for (const part of parts) {
+    low.set(part.low.subarray(0, part.length), at)
+    high.set(part.high.subarray(0, part.length), at)
+    at += part.length
+  }
+  return { low, high, length }
 }

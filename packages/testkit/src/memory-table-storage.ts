@@ -7,6 +7,7 @@ import {
   sliceBatch,
   type ColumnBatch,
   type DataFile,
+  type DataFileWriter,
   type DeletionVector,
   type ExpirePolicy,
   type ExpireResult,
@@ -62,18 +63,43 @@ export class MemoryTableStorage implements TableStorage {
     }
   }
 
-  async writeFile(rows: RowsToWrite): Promise<StagedFile> {
+  writeFile(rows: RowsToWrite): Promise<StagedFile> {
+    return this.store(this.newPath(), rows)
+  }
+
+  private newPath(): string {
+    return `memory://data/${this.nextFile++}`
+  }
+
+  private async store(path: string, rows: RowsToWrite): Promise<StagedFile> {
     if (this.failNextWrites > 0) {
       this.failNextWrites--
       throw new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'the store is away')
     }
-    const path = `memory://data/${this.nextFile++}`
     this.stored.set(path, {
       rows: sliceBatch(rows.rows, 0, rows.rows.length),
       rowIds: rows.rowIds?.slice() ?? null,
       lastUpdated: rows.lastUpdated?.slice() ?? null,
     })
     return { path, recordCount: rows.rows.length, sizeBytes: rows.rows.length * 100, metrics: null }
+  }
+
+  createFile(fields: readonly Field[]): DataFileWriter {
+    const builder = new BatchBuilder(fields)
+    const path = this.newPath()
+    return {
+      path,
+      get recordCount() {
+        return builder.length
+      },
+      get byteSize() {
+        return builder.usedBytes
+      },
+      async append(rows) {
+        builder.appendRange(rows)
+      },
+      finish: () => this.store(path, { rows: builder.view(), rowIds: null, lastUpdated: null }),
+    }
   }
 
   async commit(commit: TableCommit): Promise<TableSnapshot> {

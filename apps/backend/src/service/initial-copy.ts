@@ -1,4 +1,4 @@
-import { formatTableName, isMoonlinkError, type Clock, type Logger, type SourceTable, type TableCopy } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, type Clock, type ColumnBatch, type Logger, type SourceTable, type TableCopy } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { SourceHandle } from './parts.ts'
@@ -71,25 +71,20 @@ async function copyOnce(
 }
 
 async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, logger: Logger): Promise<void> {
-  let ofSource: unknown = null
+  const ofMirror = new Set<unknown>()
+  const take = (rows: ColumnBatch) =>
+    mirror.appendCopied(rows).catch((error: unknown) => {
+      ofMirror.add(error)
+      throw error
+    })
   try {
-    for await (const batch of noting(copy.rows(from.table), (error) => (ofSource = error))) await mirror.appendCopied(batch)
-    await mirror.finishCopy(copy.boundaryLsn)
-    logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
+    await copy.read(from.table, take)
   } catch (error) {
-    if (error !== ofSource || !isMoonlinkError(error) || error.kind === 'retry') throw error
-    await mirror.pause(error.code, error.message)
+    if (ofMirror.has(error) || !isMoonlinkError(error) || error.kind === 'retry') throw error
+    return mirror.pause(error.code, error.message)
   }
-}
-
-/** Tells an error of the iterable itself from one of the loop over it. */
-async function* noting<T>(items: AsyncIterable<T>, onError: (error: unknown) => void): AsyncGenerator<T> {
-  try {
-    yield* items
-  } catch (error) {
-    onError(error)
-    throw error
-  }
+  await mirror.finishCopy(copy.boundaryLsn)
+  logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
 }
 
 /** Waits for all, so that none works on behind our back, then throws the first error. */

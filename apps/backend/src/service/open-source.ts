@@ -3,6 +3,11 @@ import { openPgSource, parseConnectionString, type PgSource } from '@moonlink/pg
 import type { Config } from '../config/schema.ts'
 import type { ListedSourceTable, SourceHandle } from './parts.ts'
 
+/** Each connection of a copy holds two batches for each table it reads. */
+const COPY_BATCH_SHARE = 32
+const MIN_COPY_BATCH_BYTES = 1024 * 1024
+const MAX_COPY_BATCH_BYTES = 32 * 1024 * 1024
+
 /** Connects to the source and checks everything that would keep a mirror from running. Makes nothing there yet. */
 export async function openSource(config: Config, url: string, logger: Logger): Promise<SourceHandle> {
   const { failover, onSlotLoss, publication, slot = defaultSlot(url), excludeColumns, appendOnly, types, columns, onUnfit } = config.source
@@ -19,6 +24,7 @@ export async function openSource(config: Config, url: string, logger: Logger): P
       columns,
       onUnfit,
       copyWorkers: config.copy.connections,
+      copyBatchBytes: Math.min(MAX_COPY_BATCH_BYTES, Math.max(MIN_COPY_BATCH_BYTES, Math.floor(config.memory.limitBytes / COPY_BATCH_SHARE))),
     },
     { logger },
   )

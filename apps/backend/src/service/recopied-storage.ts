@@ -1,6 +1,7 @@
 import type {
   ColumnBatch,
   DataFile,
+  DataFileWriter,
   ExpirePolicy,
   ExpireResult,
   Field,
@@ -48,6 +49,10 @@ export class RecopiedStorage implements TableStorage {
 
   writeFile(rows: RowsToWrite): Promise<StagedFile> {
     return this.#inner.writeFile(rows)
+  }
+
+  createFile(fields: readonly Field[]): DataFileWriter {
+    return this.#inner.createFile(fields)
   }
 
   async commit(commit: TableCommit): Promise<TableSnapshot> {

@@ -1,5 +1,5 @@
 import type { Field } from '../types.ts'
-import { ColumnBuilder } from './column-builder.ts'
+import { ColumnBuilder, type BuilderOptions } from './column-builder.ts'
 import type { ColumnBatch } from './column.ts'
 
 /** One `ColumnBuilder` per field; the builders advance together. */
@@ -7,9 +7,9 @@ export class BatchBuilder {
   readonly fields: readonly Field[]
   readonly builders: readonly ColumnBuilder[]
 
-  constructor(fields: readonly Field[], capacityRows?: number) {
+  constructor(fields: readonly Field[], capacityRows?: number, options?: BuilderOptions) {
     this.fields = fields
-    this.builders = fields.map((field) => new ColumnBuilder(field.type, capacityRows))
+    this.builders = fields.map((field) => new ColumnBuilder(field.type, capacityRows, options))
   }
 
   /** Complete rows so far. A batch without columns has none. */

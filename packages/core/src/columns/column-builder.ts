@@ -4,8 +4,25 @@ import type { Column } from './column.ts'
 
 const MIN_ROWS = 64
 const MIN_BYTES = 1024
+/** So many values tell how large all will be, about. */
+const TELLING_ROWS = 256
+const FORESIGHT = 1.125
+const MAX_FORESEEN_BYTES = 32 * 1024 * 1024
 const NO_CHILDREN: readonly Column[] = []
 const NO_BYTES = new Uint8Array(0)
+
+export interface BuilderOptions {
+  /** Memory that several threads can see, so that a batch can be read elsewhere and its memory used again here; default false. */
+  readonly shared?: boolean
+}
+
+/** Where a decoder writes values by itself: the arrays of a column (see `Column`), `words` over `values`; the first value is `row`. */
+export interface RunTarget {
+  readonly row: number
+  readonly words: Int32Array
+  readonly values: Uint8Array
+  readonly offsets: Int32Array | null
+}
 
 /**
  * Appends values of one type into growing buffers of Arrow's layout (see `Column`).
@@ -24,6 +41,7 @@ export class ColumnBuilder {
 
   private readonly width: number
   private readonly isStruct: boolean
+  private readonly isShared: boolean
   private capacity: number
   private values: Uint8Array
   private validity: Uint8Array | null = null
@@ -33,17 +51,18 @@ export class ColumnBuilder {
   private f64: Float64Array
   private f32: Float32Array
 
-  constructor(type: FieldType, capacityRows = MIN_ROWS) {
+  constructor(type: FieldType, capacityRows = MIN_ROWS, options: BuilderOptions = {}) {
     this.type = type
+    this.isShared = options.shared ?? false
     this.capacity = Math.max(8, (capacityRows + 7) & ~7)
     this.width = fixedWidth(type)
     const isVariable = type.kind === 'string' || type.kind === 'binary'
     const isList = type.kind === 'list'
-    this.children = childTypes(type).map((child) => new ColumnBuilder(child, isList ? MIN_ROWS : capacityRows))
+    this.children = childTypes(type).map((child) => new ColumnBuilder(child, isList ? MIN_ROWS : capacityRows, options))
     this.isStruct = type.kind === 'struct'
-    this.offsets = isVariable || isList ? new Int32Array(this.capacity + 1) : null
+    this.offsets = isVariable || isList ? this.allocateOffsets() : null
     const bytes = isVariable ? MIN_BYTES : type.kind === 'boolean' ? this.capacity >> 3 : this.capacity * this.width
-    this.values = allocate(bytes)
+    this.values = this.allocate(bytes)
     this.i32 = this.u32 = null as never
     this.f64 = this.f32 = null as never
     this.adoptViews()
@@ -66,7 +85,7 @@ export class ColumnBuilder {
   appendNull(): void {
     const row = this.nextRow()
     if (this.validity === null) {
-      this.validity = allocate(Math.max(8, this.capacity >> 3))
+      this.validity = this.allocate(Math.max(8, this.capacity >> 3))
       this.validity.fill(0xff)
     }
     this.validity[row >> 3] &= ~(1 << (row & 7))
@@ -204,6 +223,22 @@ export class ColumnBuilder {
     }
   }
 
+  /**
+   * Makes room for `rows` more values, of `bytes` bytes in total where their width varies, for a decoder that writes many at once into the
+   * arrays itself, in their layout, and then calls `commitRun`. The target is valid until the next call on this builder.
+   */
+  openRun(rows: number, bytes = 0): RunTarget {
+    this.reserveRows(rows)
+    const { length: row, offsets } = this
+    if (offsets && offsets[row]! + bytes > this.values.length) this.growBytes(offsets[row]! + bytes, row + rows)
+    return { row, words: this.i32, values: this.values, offsets }
+  }
+
+  /** Takes the first `rows` values of the open run. */
+  commitRun(rows: number): void {
+    this.length += rows
+  }
+
   reserveRows(count: number): void {
     if (this.length + count > this.capacity) this.growRows(this.length + count)
   }
@@ -216,7 +251,7 @@ export class ColumnBuilder {
   private appendValidity(column: Column, from: number, to: number): void {
     if (column.validity === null || column.nullCount === 0) return
     if (this.validity === null) {
-      this.validity = allocate(Math.max(8, this.capacity >> 3))
+      this.validity = this.allocate(Math.max(8, this.capacity >> 3))
       this.validity.fill(0xff)
     }
     const start = this.length
@@ -251,31 +286,44 @@ export class ColumnBuilder {
     while (capacity < needed) capacity *= 2
     this.capacity = capacity
     if (this.offsets) {
-      const offsets = new Int32Array(capacity + 1)
+      const offsets = this.allocateOffsets()
       offsets.set(this.offsets.subarray(0, this.length + 1))
       this.offsets = offsets
     } else {
       const bytes = this.type.kind === 'boolean' ? capacity >> 3 : capacity * this.width
-      const values = allocate(bytes)
+      const values = this.allocate(bytes)
       values.set(this.values)
       this.values = values
       this.adoptViews()
     }
     if (this.validity) {
-      const validity = allocate(Math.max(8, capacity >> 3))
+      const validity = this.allocate(Math.max(8, capacity >> 3))
       validity.fill(0xff)
       validity.set(this.validity)
       this.validity = validity
     }
   }
 
-  private growBytes(needed: number): void {
+  /** `rows`: how many take those bytes, where that tells what all rows that there is room for will take. */
+  private growBytes(needed: number, rows = Infinity): void {
     assert(needed <= 0x7fff_ffff, 'a column buffer holds at most 2 GiB', { needed })
+    const foreseen = (needed / rows) * this.capacity * FORESIGHT
     let size = Math.max(MIN_BYTES, this.values.length)
     while (size < needed) size *= 2
-    const values = allocate(Math.min(size, 0x7fff_ffff))
+    if (rows >= TELLING_ROWS && foreseen > size) size = Math.min(foreseen, Math.max(size, MAX_FORESEEN_BYTES)) & ~7
+    const values = this.allocate(Math.min(size, 0x7fff_ffff))
     values.set(this.values)
     this.values = values
+  }
+
+  private allocate(bytes: number): Uint8Array {
+    if (bytes === 0) return NO_BYTES
+    return new Uint8Array(this.isShared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes))
+  }
+
+  private allocateOffsets(): Int32Array {
+    const { buffer } = this.allocate((this.capacity + 1) * 4)
+    return new Int32Array(buffer)
   }
 
   private adoptViews(): void {
@@ -285,10 +333,6 @@ export class ColumnBuilder {
     this.f32 = new Float32Array(buffer, 0, byteLength >> 2)
     this.f64 = new Float64Array(buffer, 0, byteLength >> 3)
   }
-}
-
-function allocate(bytes: number): Uint8Array {
-  return bytes === 0 ? NO_BYTES : new Uint8Array(bytes)
 }
 
 /** A loop beats `set(subarray)` for short values, which most are. */

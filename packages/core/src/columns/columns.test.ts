@@ -134,3 +134,27 @@ function sameValue(a: Value, b: Value): boolean {
     return a.length === (b as Value[]).length && a.every((item, index) => sameValue(item as Value, (b as Value[])[index]))
   return Object.is(a, b)
 }
+
+test('runs that a decoder writes by itself lie beside values appended one by one, in memory that threads share', () => {
+  const builder = new ColumnBuilder({ kind: 'string' }, 4000, { shared: true })
+  const values: string[] = []
+  for (let round = 0; round < 5; round++) {
+    const texts = Array.from({ length: 300 }, (_, index) => `value ${round} ${index}`)
+    const { row, values: bytes, offsets } = builder.openRun(texts.length, texts.join('').length)
+    let at = offsets![row]
+    texts.forEach((text, index) => {
+      bytes.set(Buffer.from(text), at)
+      offsets![row + index + 1] = at += text.length
+    })
+    builder.commitRun(texts.length)
+    appendValue(builder, `one ${round}`)
+    values.push(...texts, `one ${round}`)
+  }
+  const column = builder.view()
+  expect(Array.from({ length: column.length }, (_, row) => valueAt(column, row))).toEqual(values)
+  expect(column.values.buffer).toBeInstanceOf(SharedArrayBuffer)
+  expect(column.offsets!.buffer).toBeInstanceOf(SharedArrayBuffer)
+  // Room is made once for all the rows that there is room for, as soon as some tell how large they are.
+  expect(builder.byteSize).toBeLessThan(4001 * 4 + 4000 * 16)
+  expect(builder.byteSize).toBeGreaterThan(4001 * 4 + 4000 * 11)
+})

@@ -37,8 +37,11 @@ export interface SourceTable {
 export interface TableCopy {
   /** The copy holds exactly the transactions that end at or before this LSN; the stream after it has the others. */
   readonly boundaryLsn: Lsn
-  /** Rows of one table, each once, in any order. Batches may reuse memory: valid until the next is taken. */
-  rows(table: TableName): AsyncIterable<ColumnBatch>
+  /**
+   * Reads one table: hands out its rows in batches, each row once, in any order. A batch is valid until the promise for it resolves, and other
+   * threads can see its memory; a few are out at a time, and none is once this resolves. Rejects with the first error, of `take` or its own.
+   */
+  read(table: TableName, take: (rows: ColumnBatch) => Promise<void>): Promise<void>
   /** Rows the source estimates for a table, for progress; null if unknown. */
   estimatedRows(table: TableName): number | null
   close(): Promise<void>

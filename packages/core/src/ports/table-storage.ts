@@ -65,6 +65,26 @@ export interface StagedFile {
   readonly metrics: unknown
 }
 
+/**
+ * A data file in the making: batches are encoded as they come, so that only encoded bytes are held until the end. Each batch becomes a row group
+ * (or several). Where this ends without `finish`, nothing is left behind.
+ */
+export interface DataFileWriter {
+  /** The path that `finish` will give. */
+  readonly path: string
+  /** Rows appended so far: the next batch's first row has this position in the file. */
+  readonly recordCount: number
+  /** Encoded bytes held. */
+  readonly byteSize: number
+  /**
+   * Appends rows behind those of earlier calls, which may still be under way. Memory that is shared between threads may be used again once this
+   * resolves; other memory is taken over.
+   */
+  append(rows: ColumnBatch): Promise<void>
+  /** Writes the file, once every `append` has resolved. */
+  finish(): Promise<StagedFile>
+}
+
 /** One atomic commit. */
 export interface TableCommit {
   /** `append`: rows and deletes of the source; `replace`: the same rows in other files. */
@@ -99,6 +119,8 @@ export interface TableStorage {
    * Takes over the memory of `rows` (it may be transferred).
    */
   writeFile(rows: RowsToWrite): Promise<StagedFile>
+  /** Begins a data file of these fields that is written in parts. Several may be written beside each other, and beside `commit`. */
+  createFile(fields: readonly Field[]): DataFileWriter
   /**
    * Commits and returns the new snapshot. Retries conflicts that leave our files alone and unknown outcomes by itself; throws
    * `conflict` where another writer changed our files, `fenced` where another owner took over.

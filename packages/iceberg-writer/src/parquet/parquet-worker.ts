@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads'
-import { encodeParquet } from './encode.ts'
+import { encodeParquet, encodeRowGroups } from './encode.ts'
 import { transferList } from './transfer-list.ts'
 import { errorMessage, type Jobs, type JobKind, type WorkerRequest, type WorkerResponse } from './worker-messages.ts'
 
@@ -28,6 +28,7 @@ function memoryBytes(): number {
 
 async function run(request: WorkerRequest): Promise<Jobs[JobKind]['result']> {
   if (request.kind === 'encode') return encodeParquet(request.rows, request.schema, request.options)
+  if (request.kind === 'groups') return encodeRowGroups(request.rows, request.schema, request.options)
   reader ??= await import('./decode.ts')
   switch (request.kind) {
     case 'plan':

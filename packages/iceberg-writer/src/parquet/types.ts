@@ -1,3 +1,5 @@
+import type { ColumnBatch } from '@moonlink/core'
+
 /** Field id of `_row_id` (Iceberg spec, reserved field ids). */
 export const ROW_ID_FIELD_ID = 2147483540
 
@@ -30,6 +32,18 @@ export interface EncodedParquet {
   readonly bytes: Uint8Array
   readonly recordCount: number
   readonly metrics: FileMetrics
+}
+
+/** A Parquet file that is encoded in parts, each a row group or several. */
+export interface ParquetFileWriter {
+  /** Rows appended so far. */
+  readonly recordCount: number
+  /** Encoded bytes so far. */
+  readonly byteSize: number
+  /** Appends rows behind those of earlier calls. Memory that threads share is read until this settles; other memory is taken over. */
+  append(rows: ColumnBatch): Promise<void>
+  /** The file, once every `append` has resolved. Runs on this thread: a copy of the bytes. */
+  finish(): EncodedParquet
 }
 
 /** A Parquet file to read: in memory (copied to the worker, the caller keeps it), or on local disk. */

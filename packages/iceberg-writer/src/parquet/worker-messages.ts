@@ -10,12 +10,17 @@ import {
 } from '@moonlink/core'
 import type { ReadWindow } from './file-plan.ts'
 import type { EncodedParquet, EncodeOptions, FileLineage, ParquetSource } from './types.ts'
+import type { EncodedRowGroup } from './write/row-group.ts'
 
 /** What a worker can be asked to do, and what it answers. */
 export interface Jobs {
   readonly encode: {
     readonly request: { readonly rows: RowsToWrite; readonly schema: TableSchema; readonly options: EncodeOptions }
     readonly result: EncodedParquet
+  }
+  readonly groups: {
+    readonly request: Jobs['encode']['request']
+    readonly result: readonly EncodedRowGroup[]
   }
   readonly plan: {
     readonly request: { readonly source: ParquetSource; readonly fields: readonly Field[]; readonly lineage: FileLineage | null }
@@ -41,6 +46,10 @@ export type WorkerResponse = { readonly memoryBytes: number } & (
   | { readonly ok: false; readonly error: ErrorMessage }
 )
 
+export function isWrite(job: JobKind): boolean {
+  return job === 'encode' || job === 'groups'
+}
+
 /** An error as plain data: classes do not survive the way between threads. */
 export interface ErrorMessage {
   readonly kind: ErrorKind
@@ -54,7 +63,7 @@ export function errorMessage(error: unknown, job: JobKind): ErrorMessage {
   const code = (error as NodeJS.ErrnoException | null)?.code
   if (code === 'ENOENT')
     return { kind: 'invalid', code: 'PARQUET_FILE_NOT_FOUND', message: `${String(error)}; the file was removed`, context: {} }
-  const kind = job === 'encode' ? 'bug' : 'corrupt'
+  const kind = isWrite(job) ? 'bug' : 'corrupt'
   return { kind, code: 'PARQUET_FAILED', message: `the Parquet codec failed: ${String(error)}`, context: {} }
 }
 

@@ -1,9 +1,10 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { assert, MoonlinkError, type ColumnBatch, type Field, type RowsToWrite, type ScannedBatch, type TableSchema } from '@moonlink/core'
+import { FileInParts } from './file-in-parts.ts'
 import { transferList } from './transfer-list.ts'
-import type { EncodedParquet, EncodeOptions, FileLineage, ParquetSource } from './types.ts'
-import { toError, type JobKind, type Jobs, type WorkerRequest, type WorkerResponse } from './worker-messages.ts'
+import type { EncodedParquet, EncodeOptions, FileLineage, ParquetFileWriter, ParquetSource } from './types.ts'
+import { isWrite, toError, type JobKind, type Jobs, type WorkerRequest, type WorkerResponse } from './worker-messages.ts'
 
 export interface ParquetWorkerPoolOptions {
   /** Threads at most; default: one per core, at most 4. Of two or more, one is always left to reads. */
@@ -59,6 +60,13 @@ export class ParquetWorkerPool {
     return this.run('encode', { rows, schema, options }, transferList(rows))
   }
 
+  createFile(fields: readonly Field[], options: EncodeOptions = {}): ParquetFileWriter {
+    const schema = { fields, identifierFieldIds: [] }
+    return new FileInParts(fields, options, (rows) => {
+      return this.run('groups', { rows: { rows, rowIds: null, lastUpdated: null }, schema, options }, transferList(rows))
+    })
+  }
+
   /**
    * Reads whole columns by field id, in row order, in batches of bounded size, one read ahead; a field that the file lacks
    * holds its initial default.
@@ -103,7 +111,7 @@ export class ParquetWorkerPool {
     return new Promise((resolve, reject) => {
       // The worker answers a request of kind K with K's result; the compiler cannot follow that through the queue.
       const job = { request: { kind, ...request } as unknown as WorkerRequest, transfer, resolve: resolve as Job['resolve'], reject }
-      ;(kind === 'encode' ? this.writes : this.reads).push(job)
+      ;(isWrite(kind) ? this.writes : this.reads).push(job)
       this.dispatch()
     })
   }
@@ -133,7 +141,7 @@ export class ParquetWorkerPool {
 
   private busyWriters(): number {
     let count = 0
-    for (const { job } of this.slots) if (job?.request.kind === 'encode') count++
+    for (const { job } of this.slots) if (job !== null && isWrite(job.request.kind)) count++
     return count
   }
 

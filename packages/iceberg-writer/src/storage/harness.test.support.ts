@@ -14,6 +14,7 @@ import {
 } from '@moonlink/core'
 import { MemoryObjectStore } from '@moonlink/object-store'
 import { FileCatalog } from '../catalog/file-catalog.ts'
+import type { EncodedParquet } from '../parquet/types.ts'
 import { openTableStorage, type OpenTableStorageOptions } from './open-table-storage.ts'
 import type { ParquetPort } from './parquet-port.ts'
 
@@ -27,19 +28,18 @@ export const WAREHOUSE = 'file:///warehouse'
 
 /** Stands for Parquet where only manifests matter: a file is a text that tells its row count. */
 export const fakeParquet: ParquetPort = {
-  encode: async ({ rows }) => ({
-    bytes: new TextEncoder().encode(`rows ${rows.length}`),
-    recordCount: rows.length,
-    metrics: {
-      columnSizes: { 1: rows.length * 8 },
-      valueCounts: { 1: rows.length },
-      nullCounts: { 1: 0 },
-      nanCounts: {},
-      lowerBounds: {},
-      upperBounds: {},
-      splitOffsets: [4],
-    },
-  }),
+  encode: async ({ rows }) => fakeFile(rows.length),
+  createFile: () => {
+    let recordCount = 0
+    return {
+      get recordCount() {
+        return recordCount
+      },
+      byteSize: 0,
+      append: async ({ length }) => void (recordCount += length),
+      finish: () => fakeFile(recordCount),
+    }
+  },
   // oxlint-disable-next-line require-yield
   scan: async function* () {
     throw new Error('not a Parquet file')
@@ -47,6 +47,22 @@ export const fakeParquet: ParquetPort = {
   fetch: async () => {
     throw new Error('not a Parquet file')
   },
+}
+
+function fakeFile(rows: number): EncodedParquet {
+  return {
+    bytes: new TextEncoder().encode(`rows ${rows}`),
+    recordCount: rows,
+    metrics: {
+      columnSizes: { 1: rows * 8 },
+      valueCounts: { 1: rows },
+      nullCounts: { 1: 0 },
+      nanCounts: {},
+      lowerBounds: {},
+      upperBounds: {},
+      splitOffsets: [4],
+    },
+  }
 }
 
 export function batchOf(ids: readonly number[]): ColumnBatch {

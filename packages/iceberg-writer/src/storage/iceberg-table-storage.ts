@@ -5,6 +5,7 @@ import {
   randomUuid,
   type ColumnBatch,
   type DataFile,
+  type DataFileWriter,
   type ExpirePolicy,
   type ExpireResult,
   type Field,
@@ -26,7 +27,7 @@ import { longOf, numberOf, textMapOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
-import type { ParquetSource } from '../parquet/types.ts'
+import type { EncodedParquet, ParquetSource } from '../parquet/types.ts'
 import { commitSnapshot } from './commit-snapshot.ts'
 import { commitProperties } from './commit-properties.ts'
 import { expireSnapshots } from './expire.ts'
@@ -81,8 +82,31 @@ export class IcebergTableStorage implements TableStorage {
 
   async writeFile(rows: RowsToWrite): Promise<StagedFile> {
     const { fields } = rows.rows
-    const { bytes, recordCount, metrics } = await this.parts.parquet.encode(rows, { fields, identifierFieldIds: [] })
-    const path = `${directoriesOf(this.head.table).data}/${randomUuid(this.parts.random)}.parquet`
+    const file = await this.parts.parquet.encode(rows, { fields, identifierFieldIds: [] })
+    return this.store(this.newDataPath(), file)
+  }
+
+  createFile(fields: readonly Field[]): DataFileWriter {
+    const writer = this.parts.parquet.createFile(fields)
+    const path = this.newDataPath()
+    return {
+      path,
+      get recordCount() {
+        return writer.recordCount
+      },
+      get byteSize() {
+        return writer.byteSize
+      },
+      append: (rows) => writer.append(rows),
+      finish: () => this.store(path, writer.finish()),
+    }
+  }
+
+  private newDataPath(): string {
+    return `${directoriesOf(this.head.table).data}/${randomUuid(this.parts.random)}.parquet`
+  }
+
+  private async store(path: string, { bytes, recordCount, metrics }: EncodedParquet): Promise<StagedFile> {
     await this.parts.store.put(path, bytes)
     return { path, recordCount, sizeBytes: bytes.length, metrics: encodeFileStats(metrics) }
   }

@@ -40,12 +40,17 @@ export const pgSourceConfig = z.strictObject({
     .min(8192)
     .default(64 * 2 ** 20)
     .describe('Size of the part of a table that one COPY takes.'),
-  batchRows: z.int().min(1).default(16_384).describe('Rows of a copied batch.'),
+  copyBatchRows: z.int().min(1).default(122_880).describe('Rows of a copied batch: a row group of a data file, as a rule.'),
+  copyBatchBytes: z
+    .int()
+    .min(1024)
+    .default(32 * 2 ** 20)
+    .describe('Bytes of a copied batch. Each of the copyWorkers has two for each table it reads.'),
   batchBytes: z
     .int()
     .min(1024)
     .default(8 * 2 ** 20)
-    .describe('Bytes of a copied batch, and of the stream held back while nobody takes events.'),
+    .describe('Bytes of the stream held back while nobody takes events.'),
   statusIntervalMs: z.int().min(10).default(500).describe('Longest time until Postgres learns how far we are.'),
   connectTimeoutMs: z.int().min(1).default(10_000),
   statementTimeoutMs: z.int().min(0).default(60_000).describe('For statements on the catalog; never for streams and copies. 0: none.'),

@@ -4,6 +4,7 @@ import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { parseConnectionString, type ConnectionParts } from './connection-config.ts'
 import { connectionError, lostConnection, messageOf, sqlState, type Target } from './errors.ts'
+import { LendingSocket } from './lending-socket.ts'
 import { planTls, type TlsPlan } from './tls.ts'
 
 /** How values look wherever they travel as text, whatever the server's and the role's own settings. */
@@ -37,6 +38,11 @@ export class Connector {
   /** A connection for statements; a limited one has the statement time-out. */
   async connect(purpose: string, isLimited = true): Promise<pg.Client> {
     return this.open(purpose, isLimited ? this.settings.statementTimeoutMs : 0, {})
+  }
+
+  /** A connection without time-out for what is read in bulk; without TLS its socket is a `LendingSocket`. */
+  async connectBulk(purpose: string): Promise<pg.Client> {
+    return this.open(purpose, 0, this.tls.ssl === false ? { stream: () => new LendingSocket() } : {})
   }
 
   /** Whether connections go through the network rather than a socket of this machine. */

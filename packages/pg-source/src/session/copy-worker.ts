@@ -1,13 +1,12 @@
-import { MoonlinkError, type ColumnBatch } from '@moonlink/core'
+import { MoonlinkError } from '@moonlink/core'
 import pg from 'pg'
-import { CopyBinaryDecoder, identifierNames } from '../decode/index.ts'
-import type { DescribedTable } from './catalog.ts'
+import type { CopyBinaryDecoder } from '../decode/index.ts'
 import { lostConnection } from './errors.ts'
 import { READY, type RawConnection } from './raw-connection.ts'
 
 export interface BatchLimits {
-  readonly batchRows: number
-  readonly batchBytes: number
+  readonly copyBatchRows: number
+  readonly copyBatchBytes: number
 }
 
 /** One connection within the copy's snapshot. Runs one COPY at a time; its socket is read only as far as batches are taken. */
@@ -26,15 +25,14 @@ export class CopyWorker {
     this.limits = limits
   }
 
-  /** Starts a COPY of the table's columns. `next` gives its batches. */
-  start(table: DescribedTable, sql: string): void {
-    const decoder = new CopyBinaryDecoder({ table: table.table, columns: table.columns, keyNames: identifierNames(table) })
+  /** Starts a COPY whose rows the decoder takes. */
+  start(sql: string, decoder: CopyBinaryDecoder): void {
     this.decoder = decoder
     this.failure = null
     this.isBusy = true
     this.connection.start(sql, {
-      copyData: (bytes, start, end) => {
-        if (this.failure === null) decoder.feed(bytes.subarray(start, end))
+      copyData: (bytes, start, end, isLasting) => {
+        if (this.failure === null) decoder.feed(bytes, start, end, isLasting)
       },
       control: (type) => {
         if (type === READY) this.finish()
@@ -45,15 +43,17 @@ export class CopyWorker {
     this.connection.resume()
   }
 
-  /** The next batch, or null at the end. Valid until the next call. */
-  async next(): Promise<ColumnBatch | null> {
+  /** Reads until the decoder has a full batch: true; or until the COPY is over: false. */
+  async fill(): Promise<boolean> {
     const decoder = this.decoder!
-    while (this.isBusy && this.failure === null && !this.isFull(decoder)) await this.progress()
+    while (this.isBusy && this.failure === null && !this.isFull(decoder)) {
+      this.connection.resume()
+      await this.progress()
+    }
     if (this.failure) throw this.failure
-    const batch = decoder.take()
-    if (this.isBusy) this.connection.resume()
-    if (batch === null && !this.isBusy) decoder.finish()
-    return batch
+    if (this.isFull(decoder)) return true
+    decoder.finish()
+    return false
   }
 
   /** Runs a COPY that nobody wants any more to its end, so that the connection can serve again. */
@@ -73,11 +73,17 @@ export class CopyWorker {
   }
 
   private isFull(decoder: CopyBinaryDecoder): boolean {
-    return decoder.rowsBuffered >= this.limits.batchRows || decoder.bytesBuffered >= this.limits.batchBytes
+    return decoder.rowsBuffered >= this.limits.copyBatchRows || decoder.bytesBuffered >= this.limits.copyBatchBytes
   }
 
   private chunkEnd(decoder: CopyBinaryDecoder): void {
-    if (this.failure !== null || !this.isFull(decoder)) return
+    if (this.failure !== null) return
+    try {
+      decoder.flush()
+    } catch (error) {
+      return this.fail(error)
+    }
+    if (!this.isFull(decoder)) return
     this.connection.pause()
     this.wakeUp()
   }

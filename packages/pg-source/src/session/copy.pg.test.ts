@@ -9,12 +9,12 @@ import { openPgSource, type PgSource } from './source.ts'
 const postgres = withPostgres()
 let database: TestDatabase
 let count = 0
-let config: { connection: string; slot: string; copyRangeBytes: number; batchRows: number }
+let config: { connection: string; slot: string; copyRangeBytes: number; copyBatchRows: number }
 
 beforeEach(async () => {
   database = await postgres.createDatabase()
   // Small ranges and batches, so that a small table has many of both.
-  config = { connection: database.connectionString, slot: `slot_${++count}`, copyRangeBytes: 64 * 1024, batchRows: 500 }
+  config = { connection: database.connectionString, slot: `slot_${++count}`, copyRangeBytes: 64 * 1024, copyBatchRows: 500 }
 })
 
 const forever = () => new AbortController().signal
@@ -25,7 +25,7 @@ async function copyInto(replica: Replica, source: PgSource, names: readonly stri
   await whileCopying?.()
   await Promise.all(
     tables.map(async ({ table }) => {
-      for await (const batch of copy.rows(table)) replica.addCopied(formatTableName(table), batch)
+      await copy.read(table, async (rows) => replica.addCopied(formatTableName(table), rows))
     }),
   )
   await copy.close()
@@ -127,16 +127,23 @@ test('a reader that leaves early gives its connections back; abort ends the othe
   await source.prepare([tableOf('public.items')])
   const controller = new AbortController()
   const copy = await source.copy([{ table: tableOf('public.items'), schema: await schemaOf(source, 'public.items') }], controller.signal)
-  for await (const batch of copy.rows(tableOf('public.items'))) {
+  const leaving = copy.read(tableOf('public.items'), async (batch) => {
     expect(batch.length).toBeGreaterThan(0)
-    break
-  }
+    throw new Error('seen enough')
+  })
+  await expect(leaving).rejects.toThrow('seen enough')
   let rows = 0
-  for await (const batch of copy.rows(tableOf('public.items'))) rows += batch.length
-  expect(rows).toBe(20_000)
-  const interrupted = (async () => {
-    for await (const batch of copy.rows(tableOf('public.items'))) if (batch.length > 0) controller.abort(new Error('enough'))
-  })()
+  let out = 0
+  await copy.read(tableOf('public.items'), async (batch) => {
+    const { length } = batch
+    expect(++out).toBeLessThanOrEqual(4)
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    expect(batch.columns[0].length).toBe(length)
+    rows += length
+    out--
+  })
+  expect([rows, out]).toEqual([20_000, 0])
+  const interrupted = copy.read(tableOf('public.items'), async () => controller.abort(new Error('enough')))
   await expect(interrupted).rejects.toThrow('enough')
   await source.close()
   const { rows: left } = await client.query(
@@ -158,7 +165,7 @@ test('a value that Iceberg cannot hold fails its table, naming the column, and t
   const copy = await source.copy(tables, forever())
   const read = async (name: string) => {
     let rows = 0
-    for await (const batch of copy.rows(tableOf(name))) rows += batch.length
+    await copy.read(tableOf(name), async (batch) => void (rows += batch.length))
     return rows
   }
   const error = await read('public.bad').catch((cause: unknown) => cause)

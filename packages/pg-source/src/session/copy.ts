@@ -2,7 +2,6 @@ import {
   assert,
   formatTableName,
   MoonlinkError,
-  type ColumnBatch,
   type Logger,
   type Lsn,
   type TableCopy,
@@ -15,7 +14,7 @@ import type { PgSourceSettings } from './config.ts'
 import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
 import { CopyWorker } from './copy-worker.ts'
 import { messageOf, sqlState } from './errors.ts'
-import { mergeLanes } from './merge.ts'
+import { LaneBatches, type TakeRows } from './lane-batches.ts'
 import { RawConnection } from './raw-connection.ts'
 import { exportSnapshot } from './slot.ts'
 
@@ -85,7 +84,7 @@ export class SnapshotCopy implements TableCopy {
       signal.throwIfAborted()
       const clients: pg.Client[] = []
       for (let index = 0; index < settings.copyWorkers; index++) {
-        const client = await connector.connect('copy', false)
+        const client = await connector.connectBulk('copy')
         opened.push(client)
         clients.push(client)
         await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
@@ -101,10 +100,14 @@ export class SnapshotCopy implements TableCopy {
     }
   }
 
-  rows(table: TableName): AsyncIterable<ColumnBatch> {
+  async read(table: TableName, take: TakeRows): Promise<void> {
     const described = this.tables.get(formatTableName(table))
     assert(described !== undefined, 'only tables of this copy are read from it', { table: formatTableName(table) })
-    return { [Symbol.asyncIterator]: () => this.read(described) }
+    const ranges = await this.ranges(described)
+    const lanes = Array.from({ length: Math.min(ranges.length, this.workers.length) }, () => this.lane(described, ranges, take))
+    // All of them, so that none has a batch out when this ends; the first to fail leaves the others no range.
+    const failed = (await Promise.allSettled(lanes)).find((lane) => lane.status === 'rejected')
+    if (failed) throw failed.reason
   }
 
   estimatedRows(table: TableName): number | null {
@@ -119,25 +122,28 @@ export class SnapshotCopy implements TableCopy {
     await Promise.all([...this.workers.map((worker) => worker.close(this.reasonOfEnd())), disconnect(this.guard)])
   }
 
-  private async *read(table: DescribedTable): AsyncGenerator<ColumnBatch, void, undefined> {
-    const ranges = await this.ranges(table)
-    const lanes = Array.from({ length: Math.min(ranges.length, this.workers.length) }, () => this.lane(table, ranges))
-    yield* mergeLanes(lanes)
-  }
-
   /** Takes ranges one after the other, until none is left. */
-  private async *lane(table: DescribedTable, ranges: string[]): AsyncGenerator<ColumnBatch, void, undefined> {
-    for (;;) {
-      const worker = await this.acquire()
-      try {
-        const range = ranges.shift()
-        if (range === undefined) return
-        worker.start(table, copyCommand(table, range))
-        for (let batch = await worker.next(); batch !== null; batch = await worker.next()) yield batch
-      } finally {
-        await worker.drain()
-        this.release(worker)
+  private async lane(table: DescribedTable, ranges: string[], take: TakeRows): Promise<void> {
+    const batches = new LaneBatches(table, this.settings, take)
+    try {
+      for (;;) {
+        const worker = await this.acquire()
+        try {
+          const range = ranges.shift()
+          if (range === undefined) break
+          worker.start(copyCommand(table, range), batches.decoder)
+          while (await worker.fill()) await batches.handOut()
+        } finally {
+          await worker.drain()
+          this.release(worker)
+        }
       }
+      await batches.handOut()
+      await batches.settled()
+    } catch (error) {
+      ranges.length = 0
+      await batches.settled().catch(() => {})
+      throw error
     }
   }
 

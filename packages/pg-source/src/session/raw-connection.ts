@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { assert, MoonlinkError, systemClock, type Clock } from '@moonlink/core'
 import pg from 'pg'
+import { LendingSocket } from './lending-socket.ts'
 import { ReadPacer } from './read-pacer.ts'
 
 /** What arrives on a connection that was taken over. All calls happen while the socket's chunk is at hand: copy what must outlive them. */
@@ -61,6 +62,7 @@ export class RawConnection {
     assert(inner !== undefined && typeof inner.pause === 'function', "pg's client has a connection with a stream")
     this.stream = inner
     this.stream.removeAllListeners('data')
+    if (inner instanceof LendingSocket) inner.lend()
     this.stream.on('data', (chunk: Buffer) => this.receive(chunk))
     this.stream.on('error', (error: Error) => this.end(error))
     this.stream.on('close', () => this.end(new Error('the connection was closed')))

@@ -85,7 +85,7 @@ test.runIf(hasOpenssl)('stream and copy run over TLS', async () => {
   const [listing] = await following.source.listTables()
   const schema = listing?.mirrorable ? listing.schema : { fields: [], identifierFieldIds: [] }
   const copy = await following.source.copy([{ table: tableOf('public.items'), schema }], new AbortController().signal)
-  for await (const batch of copy.rows(tableOf('public.items'))) following.replica.addCopied('public.items', batch)
+  await copy.read(tableOf('public.items'), async (rows) => following.replica.addCopied('public.items', rows))
   await copy.close()
   await client.query(`INSERT INTO items SELECT n, repeat('y', 500) FROM generate_series(3001, 6000) n`)
   await following.catchUp()

@@ -5,10 +5,10 @@ import { checkSize, int32At, malformedValue } from './wire.ts'
 /** Dates, times and timestamps. Postgres counts from 2000, Iceberg from 1970; 64-bit microseconds are handled as 32-bit halves. */
 
 const TWO_32 = 0x1_0000_0000
-const EPOCH_DAYS = 10957
+export const EPOCH_DAYS = 10957
 const EPOCH_MICROS = EPOCH_DAYS * 86_400_000_000
-const EPOCH_LOW = EPOCH_MICROS % TWO_32
-const EPOCH_HIGH = Math.floor(EPOCH_MICROS / TWO_32)
+export const EPOCH_LOW = EPOCH_MICROS % TWO_32
+export const EPOCH_HIGH = Math.floor(EPOCH_MICROS / TWO_32)
 const DAY_MICROS = 86_400_000_000
 const INT_MAX = 0x7fff_ffff
 const INT_MIN = -0x8000_0000

@@ -1,6 +1,7 @@
 import type { ColumnBuilder } from '@moonlink/core'
 import { BadValueError, shownText } from './bad-value.ts'
 import type { DecodeValue } from './decoder.ts'
+import { registerRun } from './runs.ts'
 import { checkSize, int16At, int32At, malformedValue, uint16At } from './wire.ts'
 
 /**
@@ -25,7 +26,7 @@ const limbs = new Uint32Array(4)
 
 /** Decodes base-10000 digits: value = Σ digit·10000^(weight−i). */
 export function binaryNumeric(precision: number, scale: number): DecodeValue {
-  return (source, start, end, builder) => {
+  const decode: DecodeValue = (source, start, end, builder) => {
     if (end - start < 8) malformedValue('numeric', 'too short')
     let count = uint16At(source, start)
     let weight = int16At(source, start + 2)
@@ -47,6 +48,12 @@ export function binaryNumeric(precision: number, scale: number): DecodeValue {
     if (digits <= EXACT_DIGITS) appendSmall(smallFromGroups(source, at, count, exponent, precision, scale), sign === NEGATIVE, builder)
     else appendLarge(source, at, count, exponent, sign === NEGATIVE, precision, scale, builder)
   }
+  registerRun(decode, (source, cells, at, count, builder) => {
+    let done = 0
+    for (; done < count && cells[at + 2 * done + 1] >= 0; done++) decode(source, cells[at + 2 * done], cells[at + 2 * done + 1], builder)
+    return done
+  })
+  return decode
 }
 
 function smallFromGroups(source: Uint8Array, at: number, count: number, exponent: number, precision: number, scale: number): number {

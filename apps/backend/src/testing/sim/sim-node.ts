@@ -67,7 +67,7 @@ export class SimNode {
         const copy = await source.copy()
         for (const name of missing) {
           const mirror = this.engine.mirror(name)!
-          for await (const batch of copy.rows(tableNameOf(name))) await mirror.appendCopied(batch)
+          await copy.read(tableNameOf(name), (rows) => mirror.appendCopied(rows))
           await mirror.finishCopy(copy.boundaryLsn)
         }
       }

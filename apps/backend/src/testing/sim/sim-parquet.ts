@@ -1,5 +1,5 @@
 import { deserialize, serialize } from 'node:v8'
-import { conformBatch, gatherBatch, sliceBatch, type Column, type ColumnBatch, type Field, type RowsToWrite } from '@moonlink/core'
+import { BatchBuilder, conformBatch, gatherBatch, sliceBatch, type Column, type ColumnBatch, type Field, type RowsToWrite } from '@moonlink/core'
 import type { ParquetPort } from '@moonlink/iceberg-writer'
 
 interface Stored {
@@ -21,12 +21,27 @@ function aligned(column: Column): Column {
   return { ...column, values: column.values.slice(), children: column.children.map(aligned) }
 }
 
+function encodeSimFile({ rows, rowIds, lastUpdated }: RowsToWrite) {
+  const stored: Stored = { rows: sliceBatch(rows, 0, rows.length), rowIds, lastUpdated }
+  const none = { columnSizes: {}, valueCounts: {}, nullCounts: {}, nanCounts: {}, lowerBounds: {}, upperBounds: {}, splitOffsets: [4] }
+  return { bytes: serialize(stored), recordCount: rows.length, metrics: none }
+}
+
 /** Stands for Parquet in simulations: the same contract, in this thread, in microseconds. */
 export const simParquet: ParquetPort = {
-  async encode({ rows, rowIds, lastUpdated }: RowsToWrite) {
-    const stored: Stored = { rows: sliceBatch(rows, 0, rows.length), rowIds, lastUpdated }
-    const none = { columnSizes: {}, valueCounts: {}, nullCounts: {}, nanCounts: {}, lowerBounds: {}, upperBounds: {}, splitOffsets: [4] }
-    return { bytes: serialize(stored), recordCount: rows.length, metrics: none }
+  encode: async (rows) => encodeSimFile(rows),
+  createFile(fields) {
+    const builder = new BatchBuilder(fields)
+    return {
+      get recordCount() {
+        return builder.length
+      },
+      get byteSize() {
+        return builder.usedBytes
+      },
+      append: async (rows) => builder.appendRange(rows),
+      finish: () => encodeSimFile({ rows: builder.view(), rowIds: null, lastUpdated: null }),
+    }
   },
   async *scan(source, { fields, lineage }) {
     const { rows, rowIds, lastUpdated } = decodeSimFile(bytesOf(source))

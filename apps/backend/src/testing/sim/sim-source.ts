@@ -106,11 +106,11 @@ export class SimSource implements ChangeSource {
     const rows = new Map([...this.rows].map(([name, list]) => [name, [...list]]))
     return {
       boundaryLsn,
-      async *rows(table) {
+      async read(table, take) {
         const all = rows.get(formatTableName(table))!
         for (let from = 0; from < all.length; from += 7) {
           await nextTurn()
-          yield batchOf(simTables[formatTableName(table)], all.slice(from, from + 7))
+          await take(batchOf(simTables[formatTableName(table)], all.slice(from, from + 7)))
         }
       },
       estimatedRows: () => null,

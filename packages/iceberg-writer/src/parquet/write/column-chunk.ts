@@ -1,7 +1,7 @@
 import { DataPageHeader, DictionaryPageHeader, Encoding, PageHeader, PageType } from '../footer.ts'
 import { ThriftStruct, writeThrift } from '../thrift-compact.ts'
 import type { ParquetCompression } from '../types.ts'
-import { ByteSink } from './byte-sink.ts'
+import type { ByteSink } from './byte-sink.ts'
 import { compress } from './compress.ts'
 import { buildDictionary, type Dictionary } from './dictionary.ts'
 import type { Leaf } from './file-schema.ts'
@@ -38,13 +38,15 @@ const PAGE_BYTES = 1 << 20
 
 /** Writes column chunks one behind the other: data pages of version 1, which every reader knows. */
 export class ChunkWriter {
+  private readonly output: ByteSink
+  private readonly body: ByteSink
   private readonly compression: ParquetCompression
-  /** The row group so far. */
-  readonly output = new ByteSink(1 << 20)
-  private readonly body = new ByteSink(1 << 18)
   private uncompressedSize = 0
 
-  constructor(compression: ParquetCompression) {
+  /** `output` is appended to; `body` holds a page at a time. */
+  constructor(output: ByteSink, body: ByteSink, compression: ParquetCompression) {
+    this.output = output
+    this.body = body
     this.compression = compression
   }
 

@@ -1,5 +1,6 @@
 import type { ColumnBatch } from '@moonlink/core'
 import type { ParquetCompression } from '../types.ts'
+import { ByteSink } from './byte-sink.ts'
 import { ChunkWriter, type EncodedChunk } from './column-chunk.ts'
 import type { FileSchema } from './file-schema.ts'
 import { shred } from './shred.ts'
@@ -12,6 +13,13 @@ export interface EncodedRowGroup {
   readonly chunks: readonly EncodedChunk[]
 }
 
+/** A larger buffer is not kept for the next row group. */
+const KEPT_BYTES = 1 << 24
+
+/** This thread's buffers, which most row groups fit in. */
+let output = new ByteSink(1 << 20)
+let page = new ByteSink(1 << 20)
+
 /** Writes rows `[from, to)`, at least one, as a row group. */
 export function encodeRowGroup(
   batch: ColumnBatch,
@@ -20,7 +28,10 @@ export function encodeRowGroup(
   to: number,
   compression: ParquetCompression,
 ): EncodedRowGroup {
-  const writer = new ChunkWriter(compression)
+  if (output.bytes.length > KEPT_BYTES) output = new ByteSink(1 << 20)
+  if (page.bytes.length > KEPT_BYTES) page = new ByteSink(1 << 20)
+  output.length = 0
+  const writer = new ChunkWriter(output, page, compression)
   const chunks = schema.leaves.map((leaf) => writer.write(leaf, shred(leaf, batch.columns[leaf.column], from, to), to - from))
-  return { rows: to - from, bytes: writer.output.written(), chunks }
+  return { rows: to - from, bytes: output.written().slice(), chunks }
 }
