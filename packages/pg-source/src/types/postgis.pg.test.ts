@@ -43,7 +43,7 @@ test.skipIf(!hasPostgis)('PostGIS: tables with geometry are copied and streamed 
     if (!listing.mirrorable) throw new Error(listing.reason)
     expect(listing.notes).toEqual([])
     const copy = await source.copy([{ table, schema: listing.schema }], new AbortController().signal)
-    for await (const batch of copy.rows(table)) {
+    await copy.read(table, async (batch) => {
       const { rows } = await client.query<{ at: Buffer; area: Buffer; part: Buffer }>(
         `SELECT ST_AsEWKB(at) AS at, ST_AsEWKB(area::geometry) AS area, ST_AsEWKB(parts[1]) AS part FROM places`,
       )
@@ -51,7 +51,7 @@ test.skipIf(!hasPostgis)('PostGIS: tables with geometry are copied and streamed 
       expect(Buffer.from(at)).toEqual(rows[0].at)
       expect(Buffer.from(area)).toEqual(rows[0].area)
       expect([Buffer.from(parts[0] as Uint8Array), parts[1]]).toEqual([rows[0].part, null])
-    }
+    })
     await copy.close()
   } finally {
     await source.uninstall()
