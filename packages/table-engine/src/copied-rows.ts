@@ -1,11 +1,4 @@
-import {
-  batchByteSize,
-  type ColumnBatch,
-  type DataFileWriter,
-  type StagedFile,
-  type TableSchema,
-  type TableStorage,
-} from '@moonlink/core'
+import { batchByteSize, type ColumnBatch, type DataFileWriter, type StagedFile, type TableSchema, type TableStorage } from '@moonlink/core'
 import type { KeyHashes } from '@moonlink/pk-index'
 import type { EngineLimits } from './limits.ts'
 import { keysOf, type Identity } from './identity.ts'

@@ -1,4 +1,12 @@
-import { formatTableName, isMoonlinkError, type Clock, type ColumnBatch, type Logger, type SourceTable, type TableCopy } from '@moonlink/core'
+import {
+  formatTableName,
+  isMoonlinkError,
+  type Clock,
+  type ColumnBatch,
+  type Logger,
+  type SourceTable,
+  type TableCopy,
+} from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { SourceHandle } from './parts.ts'

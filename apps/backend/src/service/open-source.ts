@@ -24,7 +24,10 @@ export async function openSource(config: Config, url: string, logger: Logger): P
       columns,
       onUnfit,
       copyWorkers: config.copy.connections,
-      copyBatchBytes: Math.min(MAX_COPY_BATCH_BYTES, Math.max(MIN_COPY_BATCH_BYTES, Math.floor(config.memory.limitBytes / COPY_BATCH_SHARE))),
+      copyBatchBytes: Math.min(
+        MAX_COPY_BATCH_BYTES,
+        Math.max(MIN_COPY_BATCH_BYTES, Math.floor(config.memory.limitBytes / COPY_BATCH_SHARE)),
+      ),
     },
     { logger },
   )

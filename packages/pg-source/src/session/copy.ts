@@ -1,12 +1,4 @@
-import {
-  assert,
-  formatTableName,
-  MoonlinkError,
-  type Logger,
-  type Lsn,
-  type TableCopy,
-  type TableName,
-} from '@moonlink/core'
+import { assert, formatTableName, MoonlinkError, type Logger, type Lsn, type TableCopy, type TableName } from '@moonlink/core'
 import pg from 'pg'
 import type { MappedColumn } from '../types/index.ts'
 import { quoted, type DescribedTable } from './catalog.ts'

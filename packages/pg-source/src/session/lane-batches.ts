@@ -16,7 +16,11 @@ export class LaneBatches {
   private out: Promise<void> = Promise.resolve()
 
   constructor(table: DescribedTable, { copyBatchRows, copyBatchBytes }: BatchLimits, take: TakeRows) {
-    const capacityRows = Math.min(copyBatchRows, Math.ceil(copyBatchBytes / rowBytes(table.columns.length)), table.estimatedRows ?? copyBatchRows)
+    const capacityRows = Math.min(
+      copyBatchRows,
+      Math.ceil(copyBatchBytes / rowBytes(table.columns.length)),
+      table.estimatedRows ?? copyBatchRows,
+    )
     this.decoder = new CopyBinaryDecoder({ table: table.table, columns: table.columns, keyNames: identifierNames(table), capacityRows })
     this.take = take
   }

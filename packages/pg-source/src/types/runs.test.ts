@@ -7,9 +7,19 @@ import { binaryNumeric } from './decimal.ts'
 import type { DecodeValue } from './decoder.ts'
 import { runOf } from './runs.ts'
 
-const EDGES = ['7fffffffffffffff', '8000000000000000', '7ff8000000000001', 'fff0000000000000', '7f800000', 'ff800001', '80000000', '7fffffff', '01', '00', ''].map(
-  (hex) => Buffer.from(hex, 'hex'),
-)
+const EDGES = [
+  '7fffffffffffffff',
+  '8000000000000000',
+  '7ff8000000000001',
+  'fff0000000000000',
+  '7f800000',
+  'ff800001',
+  '80000000',
+  '7fffffff',
+  '01',
+  '00',
+  '',
+].map((hex) => Buffer.from(hex, 'hex'))
 const decoders: [string, FieldType, DecodeValue, number][] = [
   ['int2', { kind: 'int' }, binary.binaryInt2, 2],
   ['int4', { kind: 'int' }, binary.binaryInt4, 4],
@@ -31,7 +41,11 @@ interface Outcome {
   readonly error: string | null
 }
 
-function decode(type: FieldType, cells: readonly (Uint8Array | null)[], append: (source: Buffer, at: Int32Array, builder: ColumnBuilder) => void): Outcome {
+function decode(
+  type: FieldType,
+  cells: readonly (Uint8Array | null)[],
+  append: (source: Buffer, at: Int32Array, builder: ColumnBuilder) => void,
+): Outcome {
   const source = Buffer.concat([Buffer.of(9), ...cells.map((cell) => cell ?? Buffer.alloc(0))])
   const places = new Int32Array(cells.length * 2)
   let at = 1

@@ -1,4 +1,14 @@
-import { binaryBool, binaryFloat4, binaryFloat8, binaryInt2, binaryInt4, binaryInt8, binaryUuid, binaryVersioned, rawBytes } from './binary.ts'
+import {
+  binaryBool,
+  binaryFloat4,
+  binaryFloat8,
+  binaryInt2,
+  binaryInt4,
+  binaryInt8,
+  binaryUuid,
+  binaryVersioned,
+  rawBytes,
+} from './binary.ts'
 import { binaryDate, binaryTimestamp, EPOCH_DAYS, EPOCH_HIGH, EPOCH_LOW } from './datetime.ts'
 import type { DecodeRun, DecodeValue } from './decoder.ts'
 

@@ -1,5 +1,14 @@
 import { deserialize, serialize } from 'node:v8'
-import { BatchBuilder, conformBatch, gatherBatch, sliceBatch, type Column, type ColumnBatch, type Field, type RowsToWrite } from '@moonlink/core'
+import {
+  BatchBuilder,
+  conformBatch,
+  gatherBatch,
+  sliceBatch,
+  type Column,
+  type ColumnBatch,
+  type Field,
+  type RowsToWrite,
+} from '@moonlink/core'
 import type { ParquetPort } from '@moonlink/iceberg-writer'
 
 interface Stored {
