@@ -230,7 +230,7 @@ export class ColumnBuilder {
   openRun(rows: number, bytes = 0): RunTarget {
     this.reserveRows(rows)
     const { length: row, offsets } = this
-    if (offsets && offsets[row]! + bytes > this.values.length) this.growBytes(offsets[row]! + bytes, row + rows)
+    if (offsets && offsets[row] + bytes > this.values.length) this.growBytes(offsets[row] + bytes, row + rows)
     return { row, words: this.i32, values: this.values, offsets }
   }
 
