@@ -20,7 +20,7 @@ beforeEach(async () => {
   database = await postgres.createDatabase()
   await database.client.query(`CREATE TABLE orders (id bigint PRIMARY KEY, note text, amount numeric(12, 2), at timestamptz)`)
   await database.client.query(`INSERT INTO orders SELECT i, 'note ' || i, i / 4.0, now() FROM generate_series(1, 2000) i`)
-  args = ['--source', database.connectionString, '--state-dir', join(directory, database.name)]
+  args = ['--source', database.connectionString, '--state-dir', join(directory, 'a 50% state', database.name)]
 })
 afterEach(async () => {
   await backend?.stop('SIGKILL')
@@ -236,7 +236,7 @@ test('uninstall removes slot and publication, with the backend and without', asy
   await backend.stop()
   await change()
   const uninstalled = await moonlink(
-    ['uninstall', '--source', database.connectionString, '--state-dir', join(directory, database.name)],
+    ['uninstall', '--source', database.connectionString, '--state-dir', join(directory, 'a 50% state', database.name)],
     {},
     directory,
   )

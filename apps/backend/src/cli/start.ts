@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileUriToPath } from '@moonlink/object-store'
 import { parseTableName, systemClock } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import { createApi } from '../http/app.ts'
@@ -180,7 +180,7 @@ function hints(config: Config, composed: ComposedBackend): string[] {
   const query = `try in another terminal:  pnpm moonlink query "${sql}"`
   if (config.catalog.kind === 'rest' || config.warehouse === null) return [query, `read it elsewhere:        ${table} in the catalog`]
   const place = config.warehouse.startsWith('file://')
-    ? join(fileURLToPath(config.warehouse), schema, name)
+    ? join(fileUriToPath(config.warehouse), schema, name)
     : `${config.warehouse}/${schema}/${name}`
   return [query, `read it elsewhere:        DuckDB: SELECT count(*) FROM iceberg_scan('${place}')`]
 }

@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path'
-import { pathToFileURL } from 'node:url'
+import { pathToFileUri } from '@moonlink/object-store'
 import type { z } from 'zod'
 import { MoonlinkError } from '@moonlink/core'
 import { environmentLayer, type Environment } from './environment.ts'
@@ -78,7 +78,7 @@ function changeLogLocation(
 }
 
 function storeUri(key: string, text: string, workingDirectory: string): string {
-  if (!isUri(text)) return pathToFileURL(resolve(workingDirectory, text)).href.replace(/\/+$/, '')
+  if (!isUri(text)) return pathToFileUri(resolve(workingDirectory, text)).replace(/\/+$/, '')
   if (/^(s3|file):\/\//.test(text)) return text.replace(/\/+$/, '')
   throw new MoonlinkError('invalid', 'CONFIG_INVALID', `${key}: "${text}" must be a directory or start with s3://.`)
 }

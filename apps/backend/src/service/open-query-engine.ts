@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileUriToPath } from '@moonlink/object-store'
 import type { LocalFiles, Logger } from '@moonlink/core'
 import { SqlEngine } from '@moonlink/sql'
 import type { Engine } from '@moonlink/table-engine'
@@ -41,5 +41,5 @@ export async function openQueryEngine(config: Config, engine: Engine, files: Loc
 function localDirectories({ stateDir, warehouse }: Config): string[] {
   if (warehouse === null) return ['/']
   const cache = join(stateDir, 'cache')
-  return warehouse.startsWith('file://') ? [fileURLToPath(warehouse), cache] : [cache]
+  return warehouse.startsWith('file://') ? [fileUriToPath(warehouse), cache] : [cache]
 }
