@@ -4,11 +4,11 @@ import type { SpoolFiles } from './spool-files.ts'
 /** Transactions in progress, by whatever names them. Together they take about `limitBytes` of memory; the rest is in files. */
 export class Spool<Key> {
   private readonly transactions = new Map<Key, SpooledTransaction>()
-  private readonly files: SpoolFiles
+  private readonly files: SpoolFiles | null
   private readonly limitBytes: number
   private held = 0
 
-  constructor(files: SpoolFiles, limitBytes: number) {
+  constructor(files: SpoolFiles | null, limitBytes: number) {
     this.files = files
     this.limitBytes = limitBytes
   }
@@ -37,7 +37,7 @@ export class Spool<Key> {
     const before = transaction.memoryBytes
     transaction.append(subxid, type, body)
     this.held += transaction.memoryBytes - before
-    while (this.held > this.limitBytes && this.spillLargest());
+    while (this.files !== null && this.held > this.limitBytes && this.spillLargest());
   }
 
   abortSubtransaction(transaction: SpooledTransaction, subxid: number): void {
@@ -53,6 +53,16 @@ export class Spool<Key> {
     this.transactions.delete(key)
     this.held -= transaction.memoryBytes
     return transaction
+  }
+
+  /** Gives a transaction another key, in the place of whatever had that. False where there is none. */
+  rename(from: Key, to: Key): boolean {
+    const transaction = this.transactions.get(from)
+    if (transaction === undefined) return false
+    this.drop(to)
+    this.transactions.delete(from)
+    this.transactions.set(to, transaction)
+    return true
   }
 
   drop(key: Key): void {

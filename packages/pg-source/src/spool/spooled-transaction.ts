@@ -38,7 +38,7 @@ export interface SpoolReader {
  */
 export class SpooledTransaction {
   readonly xid: number
-  private readonly files: SpoolFiles
+  private readonly files: SpoolFiles | null
   private blocks: Block[] = []
   private youngest = 0
   private file: SpoolFile | null = null
@@ -47,7 +47,7 @@ export class SpooledTransaction {
   memoryBytes = 0
   totalBytes = 0
 
-  constructor(xid: number, files: SpoolFiles) {
+  constructor(xid: number, files: SpoolFiles | null) {
     this.xid = xid
     this.files = files
   }
@@ -84,8 +84,11 @@ export class SpooledTransaction {
 
   /** Moves what is in memory to the file, the block being filled included. */
   spill(): void {
+    assert(this.files !== null, 'a spool without files is not spilled')
+    for (const block of this.blocks) if (block.length === 0) this.release(block)
+    this.blocks = this.blocks.filter((block) => block.length > 0)
     for (const block of this.blocks) {
-      if (block.bytes === null || block.length === 0) continue
+      if (block.bytes === null) continue
       this.file ??= this.files.create()
       this.file.write(block.bytes.subarray(LEAD_BYTES, LEAD_BYTES + block.length), this.fileEnd)
       block.offset = this.fileEnd
@@ -109,7 +112,7 @@ export class SpooledTransaction {
       this.readBlock(block, shared)
       return shared
     }
-    const reader = {
+    const reader: { bytes: Buffer; start: number; end: number; next: () => boolean } = {
       bytes: EMPTY,
       start: 0,
       end: 0,

@@ -1,0 +1,341 @@
+import { minLsn, MoonlinkError, type Lsn, type SourceEvent, type TableName } from '@moonlink/core'
+import { LEAD_BYTES, Spool, type SpooledTransaction, type SpoolFiles, type SpoolReader } from '../spool/index.ts'
+import { int32At } from '../types/wire.ts'
+import { malformedMessage, MessageReader } from './message-reader.ts'
+import { PgoutputDecoder, type Keepalive, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'
+import { readRelation } from './relation.ts'
+import {
+  readBeginPrepare,
+  readCommitPrepared,
+  readPrepare,
+  readRollbackPrepared,
+  readStreamAbort,
+  readStreamCommit,
+  readStreamStart,
+  StreamMessage,
+  type CommitPoint,
+  type PreparePoint,
+} from './stream-messages.ts'
+
+export interface StreamDecoderOptions extends PgoutputDecoderOptions {
+  /** Where transactions in progress go that do not fit into `spoolMemoryBytes`. Default: they stay in memory. */
+  readonly spoolFiles?: SpoolFiles
+  /** Memory for transactions in progress. Default 32 MiB. */
+  readonly spoolMemoryBytes?: number
+}
+
+/** A transaction that has committed and is being decoded from its spool. */
+interface Replay {
+  readonly spooled: SpooledTransaction
+  readonly reader: SpoolReader
+  readonly commit: CommitPoint
+}
+
+/** The block of a transaction in progress, or the prepared transaction, that the last message lies in. */
+interface Current {
+  readonly spooled: SpooledTransaction
+  /** Of a transaction in progress, what it has said of relations: whether they are mirrored. */
+  readonly wanted: Map<number, boolean> | null
+  readonly prepare: PreparePoint | null
+}
+
+const DEFAULT_SPOOL_MEMORY_BYTES = 32 * 1024 * 1024
+/** Bytes of messages decoded at a time from a spool. */
+const REPLAY_BYTES = 2 * 1024 * 1024
+const WAL = 0x77
+const KEEPALIVE = 0x6b
+const KEEPALIVE_BYTES = 18
+const WAL_HEADER_BYTES = 25
+const Message = { insert: 0x49, update: 0x55, delete: 0x44, truncate: 0x54, relation: 0x52, type: 0x59, origin: 0x4f, logical: 0x4d } as const
+
+/**
+ * Turns everything that a replication stream sends (pgoutput, proto_version 1 to 4) into source events: see `PgoutputDecoder`, which
+ * decodes one committed transaction after the other. Transactions in progress, interleaved as the server sends them, and prepared
+ * ones are spooled until they commit, less what was rolled back of them; then `take` gives them in parts. What is fed meanwhile waits.
+ *
+ * So a consumer sees transactions in the order of their commits, whatever the server streams. It must not feed on while
+ * `bytesBuffered` is more than it wants to hold: what a replay has left to decode is part of that.
+ */
+export class StreamDecoder {
+  lastKeepalive: Keepalive | null = null
+  private readonly options: StreamDecoderOptions
+  private readonly inner: PgoutputDecoder
+  private readonly spool: Spool<string>
+  private readonly wanted = new Map<number, Map<number, boolean>>()
+  private readonly prepared = new Map<string, Lsn>()
+  private current: Current | null = null
+  private replay: Replay | null = null
+  /** What was fed during a replay. */
+  private backlog: Uint8Array[] = []
+  private backlogBytes = 0
+
+  constructor(options: StreamDecoderOptions) {
+    this.options = options
+    this.inner = new PgoutputDecoder(options)
+    this.spool = new Spool(options.spoolFiles ?? null, options.spoolMemoryBytes ?? DEFAULT_SPOOL_MEMORY_BYTES)
+  }
+
+  /** How far the server is known to be. */
+  get sourceLsn(): Lsn {
+    return this.inner.sourceLsn
+  }
+
+  /** Whether the last message lies within a transaction, or a transaction is being decoded from its spool. */
+  get inTransaction(): boolean {
+    return this.replay !== null || this.current !== null || this.inner.inTransaction
+  }
+
+  /** Whether a committed transaction is being decoded from its spool: `take` goes on with it. */
+  get isReplaying(): boolean {
+    return this.replay !== null
+  }
+
+  /** Whether `take` has something to give. */
+  get hasNews(): boolean {
+    return this.replay !== null || this.inner.hasNews
+  }
+
+  /** Changes held, without those in spools. */
+  get rowsBuffered(): number {
+    return this.inner.rowsBuffered
+  }
+
+  /** Bytes that wait for `take`: held changes, and what is left of a replay and what was fed during it. */
+  get bytesBuffered(): number {
+    return this.inner.bytesBuffered + this.backlogBytes + (this.replay?.spooled.totalBytes ?? 0)
+  }
+
+  /** Transactions in progress, and prepared ones. */
+  get spooledCount(): number {
+    return this.spool.size
+  }
+
+  /** Where the oldest prepared transaction was prepared that has neither committed nor been rolled back; null where there is none. */
+  get preparedLsn(): Lsn | null {
+    const lsns = [...this.prepared.values()]
+    return lsns.length === 0 ? null : lsns.reduce(minLsn)
+  }
+
+  feed(payload: Uint8Array): void {
+    if (payload[0] === KEEPALIVE && payload.length === KEEPALIVE_BYTES) {
+      this.lastKeepalive = { walEnd: new MessageReader(payload, 1).lsn(), replyRequested: payload[KEEPALIVE_BYTES - 1] === 1 }
+    }
+    if (this.replay === null) return this.feedNow(payload)
+    this.backlog.push(payload.slice())
+    this.backlogBytes += payload.length
+  }
+
+  /** See `PgoutputDecoder.take`. */
+  take(): SourceEvent[] {
+    let events = this.inner.take()
+    while (events.length === 0 && this.replay !== null) {
+      this.goOn(this.replay)
+      events = this.inner.take()
+    }
+    return events
+  }
+
+  /** See `PgoutputDecoder.refresh`. */
+  refresh(table: TableName): void {
+    this.inner.refresh(table)
+  }
+
+  /** Gives the spools' memory and files back. Nothing may be fed afterwards. */
+  close(): void {
+    this.spool.clear()
+    this.replay?.spooled.remove()
+    this.replay = null
+  }
+
+  private feedNow(payload: Uint8Array): void {
+    if (payload[0] !== WAL || payload.length <= WAL_HEADER_BYTES) return this.inner.feed(payload)
+    const at = WAL_HEADER_BYTES + 1
+    switch (payload[WAL_HEADER_BYTES]) {
+      case StreamMessage.start:
+        return this.streamStart(payload, at)
+      case StreamMessage.stop:
+        return this.streamStop(payload)
+      case StreamMessage.commit:
+        return this.streamCommit(readStreamCommit(payload, at))
+      case StreamMessage.abort:
+        return this.streamAbort(readStreamAbort(payload, at))
+      case StreamMessage.beginPrepare:
+        return this.beginPrepare(readBeginPrepare(payload, at))
+      case StreamMessage.prepare:
+        return this.endPrepare(readPrepare(payload, at))
+      case StreamMessage.streamPrepare:
+        return this.streamPrepare(readPrepare(payload, at))
+      case StreamMessage.commitPrepared:
+        return this.commitPrepared(readCommitPrepared(payload, at))
+      case StreamMessage.rollbackPrepared:
+        return this.rollbackPrepared(readRollbackPrepared(payload, at))
+      default:
+        if (this.current === null) this.inner.feed(payload)
+        else if (this.current.prepare === null) this.spoolStreamed(this.current, payload)
+        else this.spoolPrepared(this.current, this.current.prepare, payload)
+    }
+  }
+
+  private streamStart(payload: Uint8Array, at: number): void {
+    this.refuseWithin('a Stream Start')
+    const { xid, isFirst } = readStreamStart(payload, at)
+    // A server that begins again, after a lost connection, begins again with each transaction.
+    if (isFirst || this.spool.get(streamKey(xid)) === undefined) {
+      this.spool.start(streamKey(xid), xid)
+      this.wanted.set(xid, new Map())
+    }
+    this.current = { spooled: this.spool.get(streamKey(xid))!, wanted: this.wanted.get(xid)!, prepare: null }
+  }
+
+  private streamStop(payload: Uint8Array): void {
+    if (payload.length !== WAL_HEADER_BYTES + 1) malformedMessage('a Stream Stop of the wrong length')
+    if (this.current === null || this.current.prepare !== null) malformedMessage('a Stream Stop without a Stream Start')
+    this.current = null
+  }
+
+  /** A message of a transaction in progress: its type is followed by the subtransaction it belongs to. */
+  private spoolStreamed({ spooled, wanted }: Current, payload: Uint8Array): void {
+    const type = payload[WAL_HEADER_BYTES]
+    const at = WAL_HEADER_BYTES + 5
+    if (type === Message.type || type === Message.origin || type === Message.logical) return
+    if (payload.length < at + 4) malformedMessage('a message of a transaction in progress is cut off')
+    const subxid = int32At(payload, WAL_HEADER_BYTES + 1) >>> 0
+    if (type === Message.relation) {
+      const relation = readRelation(new MessageReader(payload, at))
+      wanted!.set(relation.oid, this.options.resolve(relation) !== null)
+    } else if (type === Message.insert || type === Message.update || type === Message.delete) {
+      if (wanted!.get(int32At(payload, at) >>> 0) === false) return
+    } else if (type !== Message.truncate) malformedMessage(`a message of type ${type} in a transaction in progress`)
+    this.spool.append(spooled, subxid, type, payload.subarray(at))
+  }
+
+  private streamCommit(commit: CommitPoint): void {
+    this.refuseWithin('a Stream Commit')
+    this.wanted.delete(commit.xid)
+    const spooled = this.spool.take(streamKey(commit.xid))
+    if (spooled === undefined) malformedMessage(`a Stream Commit of transaction ${commit.xid}, which was never streamed`)
+    this.begin(spooled, commit)
+  }
+
+  private streamAbort({ xid, subxid }: { readonly xid: number; readonly subxid: number }): void {
+    this.refuseWithin('a Stream Abort')
+    if (xid === subxid) {
+      this.wanted.delete(xid)
+      return this.spool.drop(streamKey(xid))
+    }
+    const spooled = this.spool.get(streamKey(xid))
+    if (spooled !== undefined) this.spool.abortSubtransaction(spooled, subxid)
+  }
+
+  private beginPrepare(prepare: PreparePoint): void {
+    this.refuseWithin('a Begin Prepare')
+    this.current = { spooled: this.spool.start(preparedKey(prepare.gid), prepare.xid), wanted: null, prepare }
+    this.prepared.set(prepare.gid, prepare.prepareLsn)
+  }
+
+  private spoolPrepared({ spooled }: Current, { xid }: PreparePoint, payload: Uint8Array): void {
+    const type = payload[WAL_HEADER_BYTES]
+    if (type === Message.type || type === Message.origin || type === Message.logical) return
+    // The server does not send it again for the transactions after this one, which may commit before it. Locks keep them from any
+    // table that this one has altered.
+    if (type === Message.relation) return this.inner.feed(payload)
+    const isChange = type === Message.insert || type === Message.update || type === Message.delete || type === Message.truncate
+    if (!isChange) malformedMessage(`a message of type ${type} in a transaction that is being prepared`)
+    this.spool.append(spooled, xid, type, payload.subarray(WAL_HEADER_BYTES + 1))
+  }
+
+  private endPrepare({ gid, prepareLsn }: PreparePoint): void {
+    const begun = this.current?.prepare
+    if (begun?.gid !== gid || begun.prepareLsn !== prepareLsn) malformedMessage('a Prepare without its Begin Prepare')
+    this.current = null
+  }
+
+  private streamPrepare({ gid, prepareLsn, xid }: PreparePoint): void {
+    this.refuseWithin('a Stream Prepare')
+    this.wanted.delete(xid)
+    if (!this.spool.rename(streamKey(xid), preparedKey(gid))) {
+      malformedMessage(`a Stream Prepare of transaction ${xid}, which was never streamed`)
+    }
+    this.prepared.set(gid, prepareLsn)
+  }
+
+  private commitPrepared(commit: CommitPoint & { readonly gid: string }): void {
+    this.refuseWithin('a Commit Prepared')
+    const { gid } = commit
+    const spooled = this.spool.take(preparedKey(gid))
+    this.prepared.delete(gid)
+    if (spooled === undefined) {
+      throw new MoonlinkError(
+        'invalid',
+        'PG_PREPARED_LOST',
+        `the changes of prepared transaction "${gid}" were acknowledged to the source before it committed, and are not there any more. Copy the tables again.`,
+        { context: { gid } },
+      )
+    }
+    this.begin(spooled, commit)
+  }
+
+  private rollbackPrepared({ gid }: { readonly gid: string }): void {
+    this.refuseWithin('a Rollback Prepared')
+    this.prepared.delete(gid)
+    this.spool.drop(preparedKey(gid))
+  }
+
+  private refuseWithin(what: string): void {
+    if (this.current !== null || this.inner.inTransaction) malformedMessage(`${what} within a transaction`)
+  }
+
+  private begin(spooled: SpooledTransaction, commit: CommitPoint): void {
+    const message = Buffer.alloc(WAL_HEADER_BYTES + 21)
+    message[0] = WAL
+    message[WAL_HEADER_BYTES] = 0x42 // B
+    message.writeBigUInt64BE(commit.commitLsn, WAL_HEADER_BYTES + 1)
+    message.writeUInt32BE(commit.xid, WAL_HEADER_BYTES + 17)
+    this.inner.feed(message)
+    this.replay = { spooled, reader: spooled.read(), commit }
+  }
+
+  /** Decodes a part of a replay; at its end, what was fed meanwhile. */
+  private goOn(replay: Replay): void {
+    const { reader } = replay
+    for (let bytes = 0; bytes < REPLAY_BYTES;) {
+      if (!reader.next()) return this.end(replay)
+      const { end, start } = reader
+      // The header of a message goes where its forerunner was: so no byte is copied.
+      const from = start - WAL_HEADER_BYTES
+      reader.bytes[from] = WAL
+      this.inner.feed(reader.bytes.subarray(from, end))
+      bytes += end - start
+    }
+  }
+
+  private end({ commit, spooled }: Replay): void {
+    spooled.remove()
+    this.replay = null
+    const message = Buffer.alloc(WAL_HEADER_BYTES + 26)
+    message[0] = WAL
+    message[WAL_HEADER_BYTES] = 0x43 // C
+    message.set(commit.bytes, WAL_HEADER_BYTES + 2)
+    this.inner.feed(message)
+    const waiting = this.backlog
+    this.backlog = []
+    for (let index = 0; index < waiting.length; index++) {
+      this.backlogBytes -= waiting[index].length
+      this.feedNow(waiting[index])
+      if (this.replay === null) continue
+      this.backlog = waiting.slice(index + 1)
+      return
+    }
+  }
+}
+
+// The reader of a spool leaves so much room before the first message.
+if (LEAD_BYTES < WAL_HEADER_BYTES) throw new RangeError('a spooled message has room for its header')
+
+function streamKey(xid: number): string {
+  return `x${xid}`
+}
+
+function preparedKey(gid: string): string {
+  return `g${gid}`
+}
