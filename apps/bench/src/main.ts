@@ -9,6 +9,7 @@ import * as scenarios from './scenarios.ts'
 const all: Record<string, (context: scenarios.BenchContext) => Promise<Measurement | Measurement[]>> = {
   copy: scenarios.initialCopy,
   big: scenarios.bigTransaction,
+  streamed: scenarios.streamedTransaction,
   small: scenarios.oneRowTransactions,
   updates: scenarios.randomUpdates,
   wide: scenarios.wideRows,

@@ -159,6 +159,21 @@ export function bigTransaction(context: BenchContext): Promise<Measurement> {
   })
 }
 
+/** The same where the server streams it in progress; the raw drain, of proto_version 1, has the server spool it instead. */
+export function streamedTransaction(context: BenchContext): Promise<Measurement> {
+  const changes = Math.round(1_000_000 * context.scale)
+  return backlog(context, {
+    name: 'one streamed transaction of inserts',
+    database: 'bench_streamed',
+    mark: '>= 0.8',
+    prepare: `ALTER DATABASE bench_streamed SET logical_decoding_work_mem = '64MB'`,
+    load: async (client) => {
+      await client.query(`INSERT INTO t SELECT ${ROW} FROM generate_series(1, ${changes}) i`)
+      return changes
+    },
+  })
+}
+
 export function oneRowTransactions(context: BenchContext): Promise<Measurement> {
   const changes = Math.round(200_000 * context.scale)
   return backlog(context, {

@@ -85,6 +85,19 @@ const source = z
       .describe(
         'When the slot is gone or the server has invalidated it: make a new one and make the tables equal to the source again (the old data stays readable), or stop.',
       ),
+    streaming: truth(
+      true,
+      'Whether Postgres sends large transactions while they are in progress. They are spooled here and become visible when they commit; otherwise Postgres spools them.',
+    ),
+    spoolBytes: bytes('32MiB', 'Memory for transactions in progress, beside memory.limitBytes; beyond it they go to files in stateDir.'),
+    twoPhase: truth(
+      false,
+      'Whether Postgres sends prepared transactions when they are prepared rather than when they commit. The slot then keeps what follows a prepared transaction until that has ended. Postgres 15 and later.',
+    ),
+    origin: z
+      .enum(['any', 'none'])
+      .prefault('any')
+      .describe('none: leave out what the source itself got by logical replication, as in a ring of servers. Postgres 16 and later.'),
     failover: truth(false, 'Whether the slot is one that standbys keep too, so that it outlives a failover. Postgres 17 and later.'),
     slotCheckMs: durationMs('5s', 'Time between two looks at the slot: its lag, its headroom, whether it is still there.', 100),
     heartbeatMs: durationMs(

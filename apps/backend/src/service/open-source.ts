@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { ChangeLog, Logger, Lsn, SourceTable, TableName } from '@moonlink/core'
 import { openPgSource, parseConnectionString, type PgSource } from '@moonlink/pg-source'
 import type { Config } from '../config/schema.ts'
@@ -10,13 +11,19 @@ const MAX_COPY_BATCH_BYTES = 32 * 1024 * 1024
 
 /** Connects to the source and checks everything that would keep a mirror from running. Makes nothing there yet. */
 export async function openSource(config: Config, url: string, logger: Logger): Promise<SourceHandle> {
-  const { failover, onSlotLoss, publication, slot = defaultSlot(url), excludeColumns, appendOnly, types, columns, onUnfit } = config.source
+  const { failover, onSlotLoss, origin, publication, slot = defaultSlot(url), spoolBytes, streaming, twoPhase } = config.source
+  const { excludeColumns, appendOnly, types, columns, onUnfit } = config.source
   const source = await openPgSource(
     {
       connection: url,
       publication,
       slot,
       failover,
+      streaming,
+      spoolMemoryBytes: spoolBytes,
+      spoolDirectory: join(config.stateDir, 'spool'),
+      twoPhase,
+      origin,
       replaceLostSlot: onSlotLoss === 'resync',
       excludeColumns,
       appendOnly,

@@ -75,6 +75,8 @@ export class PgoutputDecoder {
   sourceLsn: Lsn = 0n
   /** Every transaction that ends here or before was fed. */
   position: Lsn
+  /** Transactions that end at or before this were fed already; the server may send them again, and then they are dropped. */
+  repeatsThrough: Lsn = 0n
 
   private readonly options: PgoutputDecoderOptions
   private readonly relations = new Map<number, RelationState | null>()
@@ -91,6 +93,7 @@ export class PgoutputDecoder {
   private touched: TableState[] = []
   private transaction = 0
   private isOpen = false
+  private isRepeat = false
   /** Changes held, and the bytes of the messages they came in: of ended transactions, and of the open one. */
   private endedRows = 0
   private endedBytes = 0
@@ -113,7 +116,7 @@ export class PgoutputDecoder {
     return this.isOpen
   }
 
-  /** Whether `take` has something to give, apart from what a truncate holds back. */
+  /** Whether `take` has something to give. */
   get hasNews(): boolean {
     if (this.isOpen && this.openBytes >= this.openTransactionBytes) return true
     return this.endedBytes > 0 || this.position > this.reportedPosition || this.sourceLsn > this.reportedSourceLsn
@@ -245,6 +248,7 @@ export class PgoutputDecoder {
     this.isOpen = true
     this.transaction++
     this.commitLsn = uint64At(payload, WAL_HEADER_BYTES + 1)
+    this.isRepeat = this.commitLsn < this.repeatsThrough
   }
 
   private commit(payload: Uint8Array): void {
@@ -252,7 +256,7 @@ export class PgoutputDecoder {
     if (!this.isOpen) malformedMessage('a Commit outside of a transaction')
     const commitLsn = uint64At(payload, WAL_HEADER_BYTES + 2)
     const endLsn = uint64At(payload, WAL_HEADER_BYTES + 10)
-    if (commitLsn !== this.commitLsn || endLsn <= commitLsn || endLsn <= this.lastEndLsn) {
+    if (commitLsn !== this.commitLsn || endLsn <= commitLsn || (endLsn <= this.lastEndLsn && !this.isRepeat)) {
       malformedMessage(`a Commit at ${commitLsn} with end ${endLsn} for a Begin at ${this.commitLsn}`)
     }
     const commitTimeMs = timestampMsAt(payload, WAL_HEADER_BYTES + 18)
@@ -269,8 +273,8 @@ export class PgoutputDecoder {
     this.openBytes = 0
     this.isOpen = false
     this.earlierDescriptions.clear()
-    this.lastEndLsn = endLsn
-    this.commitTimeMs = commitTimeMs
+    this.lastEndLsn = maxLsn(this.lastEndLsn, endLsn)
+    if (!this.isRepeat) this.commitTimeMs = commitTimeMs
     this.position = maxLsn(this.position, endLsn)
     this.sourceLsn = maxLsn(this.sourceLsn, endLsn)
   }
@@ -343,7 +347,7 @@ export class PgoutputDecoder {
       table.transaction = this.transaction
       // The end LSN is not known yet, but it lies behind the commit's LSN, and no transaction's record spans a consistent point.
       const through = this.options.skipThrough?.(table.mirrored.table)
-      table.skips = through !== undefined && this.commitLsn < through
+      table.skips = this.isRepeat || (through !== undefined && this.commitLsn < through)
       if (!table.skips) this.touched.push(table)
     }
     if (table.skips) return false

@@ -88,6 +88,47 @@ export function commit(commitLsn: bigint, endLsn: bigint, timeMs = EPOCH_2000_MS
   return wal(Buffer.concat([Buffer.from('C'), Buffer.of(0), i64(commitLsn), i64(endLsn), i64(BigInt(timeMs - EPOCH_2000_MS) * 1000n)]))
 }
 
+const stamp = (timeMs: number) => i64(BigInt(timeMs - EPOCH_2000_MS) * 1000n)
+
+/** A message of a transaction in progress: the plain one with its (sub)transaction's id. */
+export function within(xid: number, message: Buffer): Buffer {
+  return Buffer.concat([message.subarray(0, 26), i32(xid), message.subarray(26)])
+}
+
+export function streamStart(xid: number, isFirst: boolean): Buffer {
+  return wal(Buffer.concat([Buffer.from('S'), i32(xid), Buffer.of(isFirst ? 1 : 0)]))
+}
+
+export function streamStop(): Buffer {
+  return wal(Buffer.from('E'))
+}
+
+export function streamCommit(xid: number, commitLsn: bigint, endLsn: bigint, timeMs = EPOCH_2000_MS): Buffer {
+  return wal(Buffer.concat([Buffer.from('c'), i32(xid), Buffer.of(0), i64(commitLsn), i64(endLsn), stamp(timeMs)]))
+}
+
+export function streamAbort(xid: number, subxid: number, isParallel = false): Buffer {
+  const where = isParallel ? [i64(1n), i64(2n)] : []
+  return wal(Buffer.concat([Buffer.from('A'), i32(xid), i32(subxid), ...where]))
+}
+
+export function beginPrepare(xid: number, gid: string, prepareLsn: bigint): Buffer {
+  return wal(Buffer.concat([Buffer.from('b'), i64(prepareLsn), i64(prepareLsn + 1n), i64(0n), i32(xid), cstring(gid)]))
+}
+
+export function prepare(xid: number, gid: string, prepareLsn: bigint, isStreamed = false): Buffer {
+  const type = Buffer.from(isStreamed ? 'p' : 'P')
+  return wal(Buffer.concat([type, Buffer.of(0), i64(prepareLsn), i64(prepareLsn + 1n), i64(0n), i32(xid), cstring(gid)]))
+}
+
+export function commitPrepared(xid: number, gid: string, commitLsn: bigint, endLsn: bigint): Buffer {
+  return wal(Buffer.concat([Buffer.from('K'), Buffer.of(0), i64(commitLsn), i64(endLsn), i64(0n), i32(xid), cstring(gid)]))
+}
+
+export function rollbackPrepared(xid: number, gid: string): Buffer {
+  return wal(Buffer.concat([Buffer.from('r'), Buffer.of(0), i64(1n), i64(2n), i64(0n), i64(0n), i32(xid), cstring(gid)]))
+}
+
 export function relation(oid: number, name: string, columns: readonly ColumnSpec[], identity = 'd'): Buffer {
   const described = columns.map((column) =>
     Buffer.concat([Buffer.of(column.isKey ? 1 : 0), cstring(column.name), i32(column.oid), i32(column.typmod ?? -1)]),

@@ -46,7 +46,16 @@ const WAL = 0x77
 const KEEPALIVE = 0x6b
 const KEEPALIVE_BYTES = 18
 const WAL_HEADER_BYTES = 25
-const Message = { insert: 0x49, update: 0x55, delete: 0x44, truncate: 0x54, relation: 0x52, type: 0x59, origin: 0x4f, logical: 0x4d } as const
+const Message = {
+  insert: 0x49,
+  update: 0x55,
+  delete: 0x44,
+  truncate: 0x54,
+  relation: 0x52,
+  type: 0x59,
+  origin: 0x4f,
+  logical: 0x4d,
+} as const
 
 /**
  * Turns everything that a replication stream sends (pgoutput, proto_version 1 to 4) into source events: see `PgoutputDecoder`, which
@@ -62,7 +71,8 @@ export class StreamDecoder {
   private readonly inner: PgoutputDecoder
   private readonly spool: Spool<string>
   private readonly wanted = new Map<number, Map<number, boolean>>()
-  private readonly prepared = new Map<string, Lsn>()
+  /** Prepared transactions whose changes are not known to be safe, by their global id and where they were prepared. */
+  private readonly prepared = new Map<string, { readonly prepareLsn: Lsn; endLsn: Lsn | null }>()
   private current: Current | null = null
   private replay: Replay | null = null
   /** What was fed during a replay. */
@@ -110,10 +120,48 @@ export class StreamDecoder {
     return this.spool.size
   }
 
-  /** Where the oldest prepared transaction was prepared that has neither committed nor been rolled back; null where there is none. */
-  get preparedLsn(): Lsn | null {
-    const lsns = [...this.prepared.values()]
-    return lsns.length === 0 ? null : lsns.reduce(minLsn)
+  /** Every transaction that ends here or before was fed. */
+  get position(): Lsn {
+    return this.inner.position
+  }
+
+  /** Whether no transaction at all is open, in progress or prepared: another decoder can go on from here with `exportState`. */
+  get isCut(): boolean {
+    return !this.inTransaction && this.spool.size === 0
+  }
+
+  /** See `PgoutputDecoder.exportState`. */
+  exportState(): Uint8Array {
+    return this.inner.exportState()
+  }
+
+  /** See `PgoutputDecoder.importState`. */
+  importState(state: Uint8Array): void {
+    this.inner.importState(state)
+  }
+
+  /**
+   * A new session with the server begins: it sends transactions in progress from their beginning, prepared ones it was not told of, and
+   * perhaps some again that ended before `position`.
+   */
+  beginSession(): void {
+    for (const xid of this.wanted.keys()) this.spool.drop(streamKey(xid))
+    this.wanted.clear()
+    this.current = null
+    this.inner.repeatsThrough = this.inner.position
+  }
+
+  /**
+   * What the server may be told of when `durable` is safe: it sends a prepared transaction only once, so nothing after its prepare may
+   * be acknowledged before its commit is safe.
+   */
+  acknowledgeable(durable: Lsn): Lsn {
+    let lsn = durable
+    for (const [key, { prepareLsn, endLsn }] of this.prepared) {
+      if (endLsn !== null && endLsn <= durable) this.prepared.delete(key)
+      else lsn = minLsn(lsn, prepareLsn)
+    }
+    return lsn
   }
 
   feed(payload: Uint8Array): void {
@@ -121,7 +169,7 @@ export class StreamDecoder {
       this.lastKeepalive = { walEnd: new MessageReader(payload, 1).lsn(), replyRequested: payload[KEEPALIVE_BYTES - 1] === 1 }
     }
     if (this.replay === null) return this.feedNow(payload)
-    this.backlog.push(payload.slice())
+    this.backlog.push(Buffer.from(payload))
     this.backlogBytes += payload.length
   }
 
@@ -230,7 +278,7 @@ export class StreamDecoder {
   private beginPrepare(prepare: PreparePoint): void {
     this.refuseWithin('a Begin Prepare')
     this.current = { spooled: this.spool.start(preparedKey(prepare.gid), prepare.xid), wanted: null, prepare }
-    this.prepared.set(prepare.gid, prepare.prepareLsn)
+    this.prepared.set(holdKey(prepare), { prepareLsn: prepare.prepareLsn, endLsn: null })
   }
 
   private spoolPrepared({ spooled }: Current, { xid }: PreparePoint, payload: Uint8Array): void {
@@ -250,21 +298,25 @@ export class StreamDecoder {
     this.current = null
   }
 
-  private streamPrepare({ gid, prepareLsn, xid }: PreparePoint): void {
+  private streamPrepare(prepare: PreparePoint): void {
+    const { gid, prepareLsn, xid } = prepare
     this.refuseWithin('a Stream Prepare')
     this.wanted.delete(xid)
     if (!this.spool.rename(streamKey(xid), preparedKey(gid))) {
       malformedMessage(`a Stream Prepare of transaction ${xid}, which was never streamed`)
     }
-    this.prepared.set(gid, prepareLsn)
+    this.prepared.set(holdKey(prepare), { prepareLsn, endLsn: null })
   }
 
   private commitPrepared(commit: CommitPoint & { readonly gid: string }): void {
     this.refuseWithin('a Commit Prepared')
     const { gid } = commit
     const spooled = this.spool.take(preparedKey(gid))
-    this.prepared.delete(gid)
+    const hold = this.prepared.get(holdKey(commit))
+    if (hold !== undefined) hold.endLsn = commit.endLsn
     if (spooled === undefined) {
+      // One that the server says again was decoded before.
+      if (commit.commitLsn < this.inner.repeatsThrough) return
       throw new MoonlinkError(
         'invalid',
         'PG_PREPARED_LOST',
@@ -275,9 +327,9 @@ export class StreamDecoder {
     this.begin(spooled, commit)
   }
 
-  private rollbackPrepared({ gid }: { readonly gid: string }): void {
+  private rollbackPrepared({ gid, xid }: { readonly gid: string; readonly xid: number }): void {
     this.refuseWithin('a Rollback Prepared')
-    this.prepared.delete(gid)
+    this.prepared.delete(holdKey({ gid, xid }))
     this.spool.drop(preparedKey(gid))
   }
 
@@ -334,6 +386,11 @@ if (LEAD_BYTES < WAL_HEADER_BYTES) throw new RangeError('a spooled message has r
 
 function streamKey(xid: number): string {
   return `x${xid}`
+}
+
+/** Global ids are used again once free. */
+function holdKey({ gid, xid }: { readonly gid: string; readonly xid: number }): string {
+  return `${xid} ${gid}`
 }
 
 function preparedKey(gid: string): string {

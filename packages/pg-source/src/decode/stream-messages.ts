@@ -18,6 +18,7 @@ export const StreamMessage = {
 export interface CommitPoint {
   readonly xid: number
   readonly commitLsn: Lsn
+  readonly endLsn: Lsn
   /** 24 bytes; a copy. */
   readonly bytes: Uint8Array
 }
@@ -68,33 +69,33 @@ export function readCommitPrepared(source: Uint8Array, at: number): CommitPoint 
   const reader = new MessageReader(source, at)
   reader.byte()
   const commitLsn = reader.lsn()
-  reader.lsn()
+  const endLsn = reader.lsn()
   reader.timestampMs()
   const xid = reader.oid()
   const gid = reader.text()
   reader.finish('a Commit Prepared')
-  return { xid, gid, commitLsn, bytes: source.slice(at + 1, at + 25) }
+  return { xid, gid, commitLsn, endLsn, bytes: Buffer.from(source.subarray(at + 1, at + 25)) }
 }
 
-export function readRollbackPrepared(source: Uint8Array, at: number): { readonly gid: string } {
+export function readRollbackPrepared(source: Uint8Array, at: number): { readonly xid: number; readonly gid: string } {
   const reader = new MessageReader(source, at)
   reader.byte()
   reader.lsn()
   reader.lsn()
   reader.timestampMs()
   reader.timestampMs()
-  reader.oid()
+  const xid = reader.oid()
   const gid = reader.text()
   reader.finish('a Rollback Prepared')
-  return { gid }
+  return { xid, gid }
 }
 
 function commitPoint(reader: MessageReader, source: Uint8Array, at: number, what: string) {
   const commitLsn = reader.lsn()
-  reader.lsn()
+  const endLsn = reader.lsn()
   reader.timestampMs()
   reader.finish(what)
-  return { commitLsn, bytes: source.slice(at, at + 24) }
+  return { commitLsn, endLsn, bytes: Buffer.from(source.subarray(at, at + 24)) }
 }
 
 function preparePoint(reader: MessageReader, what: string): PreparePoint {

@@ -1,6 +1,6 @@
 import { formatTableName, type SourceEvent } from '@moonlink/core'
 import type { MirroredTable } from './mirrored-table.ts'
-import { PgoutputDecoder, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'
+import { StreamDecoder, type StreamDecoderOptions } from './stream-decoder.ts'
 import { absent, binary, i32, numeric, relation, text, type Cell, type ColumnSpec } from './reference-encoder.test.support.ts'
 import { mirror } from './test-tables.test.support.ts'
 
@@ -18,8 +18,8 @@ export const linesSpec: ColumnSpec[] = [
 ]
 export const lines = mirror('lines', linesSpec)
 
-export function decoderOf(tables: readonly MirroredTable[], options: Partial<PgoutputDecoderOptions> = {}) {
-  const decoder = new PgoutputDecoder({
+export function decoderOf(tables: readonly MirroredTable[], options: Partial<StreamDecoderOptions> = {}) {
+  const decoder = new StreamDecoder({
     resolve: ({ schema, name }) => tables.find(({ table }) => formatTableName(table) === `${schema}.${name}`) ?? null,
     openTransactionBytes: 0,
     ...options,

@@ -27,6 +27,24 @@ export const pgSourceConfig = z.strictObject({
     .boolean()
     .default(false)
     .describe('Make the slot one that standbys keep too, so that it outlives a failover. Postgres 17 and later.'),
+  streaming: z
+    .boolean()
+    .default(true)
+    .describe('Let Postgres send large transactions while they are in progress. They are spooled here until they commit.'),
+  spoolMemoryBytes: z
+    .int()
+    .min(1)
+    .default(32 * 2 ** 20)
+    .describe('Memory for transactions in progress; beyond it they go to spoolDirectory.'),
+  spoolDirectory: z.string().optional().describe('Directory of our own for transactions in progress. Without one, all stay in memory.'),
+  twoPhase: z
+    .boolean()
+    .default(false)
+    .describe('Let Postgres send prepared transactions when they are prepared, not when they commit. Postgres 15 and later.'),
+  origin: z
+    .enum(['any', 'none'])
+    .default('any')
+    .describe('none: leave out changes that the source itself got by logical replication. Postgres 16 and later.'),
   excludeColumns: z.record(tableName, z.array(z.string())).default({}).describe('Columns to leave out, per table.'),
   appendOnly: z.array(tableName).default([]).describe('Tables of which only inserts and truncates are published.'),
   types: typePolicy.types.default({}).describe('How types are mirrored, by the names that Postgres has for them.'),

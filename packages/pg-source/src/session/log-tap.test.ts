@@ -3,7 +3,7 @@ import type { ChangeLog, Lsn, SourceEvent } from '@moonlink/core'
 import * as fc from 'fast-check'
 import type pg from 'pg'
 import { expect, test } from 'vitest'
-import { PgoutputDecoder } from '../decode/index.ts'
+import { StreamDecoder } from '../decode/index.ts'
 import { begin, commit, insert, keepalive } from '../decode/reference-encoder.test.support.ts'
 import { decoderOf, orders, ordersRelation, row } from '../decode/test-streams.test.support.ts'
 import { feedRun, LogTap } from './log-tap.ts'
@@ -89,7 +89,7 @@ test('however the socket cuts the stream, the log gets it whole, with the ends o
 
 test('a keepalive that says nothing new is not logged', () => {
   const log = new Appended()
-  const decoder = new PgoutputDecoder({ resolve: () => null, startLsn: 50n })
+  const decoder = new StreamDecoder({ resolve: () => null, startLsn: 50n })
   const tap = new LogTap(log as unknown as ChangeLog, decoder)
   for (const walEnd of [40n, 50n, 60n, 60n]) {
     const message = copyData(keepalive(walEnd))

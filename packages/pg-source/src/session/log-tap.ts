@@ -1,5 +1,5 @@
 import type { ChangeLog, Lsn } from '@moonlink/core'
-import type { PgoutputDecoder } from '../decode/index.ts'
+import type { StreamDecoder } from '../decode/index.ts'
 import { HEADER } from './raw-connection.ts'
 
 const KEEPALIVE = 0x6b
@@ -10,7 +10,7 @@ const KEEPALIVE = 0x6b
  */
 export class LogTap {
   private readonly log: ChangeLog
-  private readonly decoder: PgoutputDecoder
+  private readonly decoder: StreamDecoder
   private run: Buffer | null = null
   private start = 0
   private end = 0
@@ -19,7 +19,7 @@ export class LogTap {
   private isCut = false
   private loggedLsn: Lsn
 
-  constructor(log: ChangeLog, decoder: PgoutputDecoder) {
+  constructor(log: ChangeLog, decoder: StreamDecoder) {
     this.log = log
     this.decoder = decoder
     this.loggedLsn = decoder.position
@@ -56,7 +56,7 @@ export class LogTap {
 }
 
 /** Feeds a run of CopyData messages that a log gave back. */
-export function feedRun(decoder: PgoutputDecoder, bytes: Uint8Array): void {
+export function feedRun(decoder: StreamDecoder, bytes: Uint8Array): void {
   const run = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
   for (let at = 0; at < run.length;) {
     const next = at + 1 + run.readInt32BE(at + 1)

@@ -1,11 +1,11 @@
 import { maxLsn, type ChangeLog, type ChangeStream, type Lsn, type SourceEvent } from '@moonlink/core'
-import type { PgoutputDecoder } from '../decode/index.ts'
+import type { StreamDecoder } from '../decode/index.ts'
 import { feedRun } from './log-tap.ts'
-import type { ReplicationStream } from './replication-stream.ts'
+import { nextTurn, type ReplicationStream } from './replication-stream.ts'
 
 export interface LoggedStreamOptions {
   readonly log: ChangeLog
-  readonly decoder: PgoutputDecoder
+  readonly decoder: StreamDecoder
   /** Replays what the log has after this. */
   readonly after: Lsn
   /** Bytes of changes that are decoded before they are handed out. */
@@ -60,13 +60,19 @@ export class LoggedStream implements ChangeStream {
     const { after, batchBytes, decoder, log } = this.options
     for await (const entry of log.replay(after)) {
       if (entry.kind === 'state') decoder.importState(entry.bytes)
-      else if (entry.kind === 'frames') feedRun(decoder, entry.bytes)
-      if (decoder.bytesBuffered < batchBytes) continue
-      for (const event of decoder.take()) {
-        if (this.isClosed) return
-        yield event
+      else if (entry.kind === 'session') decoder.beginSession()
+      else feedRun(decoder, entry.bytes)
+      while (decoder.bytesBuffered >= batchBytes) {
+        for (const event of decoder.take()) {
+          if (this.isClosed) return
+          yield event
+        }
+        await nextTurn()
       }
     }
-    for (let events = decoder.take(); events.length > 0 && !this.isClosed; events = decoder.take()) yield* events
+    for (let events = decoder.take(); events.length > 0 && !this.isClosed; events = decoder.take()) {
+      yield* events
+      await nextTurn()
+    }
   }
 }

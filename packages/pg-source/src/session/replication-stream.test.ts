@@ -2,7 +2,7 @@ import { Duplex } from 'node:stream'
 import { isMoonlinkError, type Clock } from '@moonlink/core'
 import type pg from 'pg'
 import { expect, test } from 'vitest'
-import { PgoutputDecoder } from '../decode/index.ts'
+import { StreamDecoder } from '../decode/index.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream } from './replication-stream.ts'
 
@@ -59,7 +59,7 @@ async function started(): Promise<{
   const options = {
     slot: 's',
     command: 'START',
-    decoder: new PgoutputDecoder({ resolve: () => null }),
+    decoder: new StreamDecoder({ resolve: () => null }),
     bufferBytes: 1000,
     statusIntervalMs: 1000,
     keepaliveMs: 5000,

@@ -8,7 +8,7 @@ import {
   type Lsn,
   type SourceEvent,
 } from '@moonlink/core'
-import type { PgoutputDecoder } from '../decode/index.ts'
+import type { StreamDecoder } from '../decode/index.ts'
 import { lostConnection, messageOf, sqlState } from './errors.ts'
 import { LogTap } from './log-tap.ts'
 import { COPY_BOTH, COPY_DONE, READY, type RawConnection } from './raw-connection.ts'
@@ -18,7 +18,7 @@ export interface ReplicationOptions {
   readonly slot: string
   /** The START_REPLICATION command. */
   readonly command: string
-  readonly decoder: PgoutputDecoder
+  readonly decoder: StreamDecoder
   /** Takes what arrives, before anybody sees what was decoded from it. */
   readonly log?: ChangeLog
   /** Bytes of changes held while nobody takes them, beyond which the socket is not read. */
@@ -43,7 +43,7 @@ const SILENCE_MS = 60_000
 export class ReplicationStream implements ChangeStream {
   private readonly connection: RawConnection
   private readonly options: ReplicationOptions
-  private readonly decoder: PgoutputDecoder
+  private readonly decoder: StreamDecoder
   private readonly tap: LogTap | null
   private readonly clock: Clock
   private readonly stopped = new AbortController()
@@ -121,6 +121,8 @@ export class ReplicationStream implements ChangeStream {
         if (this.isClosing) return
         yield event
       }
+      // Nothing in a replay waits for anything outside: whatever else runs here needs its turn.
+      if (this.decoder.isReplaying) await nextTurn()
       if (events.length > 0) continue
       if (this.failure) throw this.failure
       if (this.isClosing) return
@@ -153,6 +155,7 @@ export class ReplicationStream implements ChangeStream {
       patience.abort()
     }
     await this.connection.close()
+    this.decoder.close()
   }
 
   private receive(bytes: Buffer, start: number, end: number, isLasting: boolean): void {
@@ -196,6 +199,8 @@ export class ReplicationStream implements ChangeStream {
   /** Reads on, once the log can take more. */
   private resumeReading(): void {
     const { log } = this.options
+    // The rest of it is more than enough to hold.
+    if (this.decoder.isReplaying) return
     if (!log?.isBehind) return this.connection.resume()
     void log.drained().then(() => {
       if (this.decoder.bytesBuffered <= this.options.bufferBytes) this.connection.resume()
@@ -222,7 +227,8 @@ export class ReplicationStream implements ChangeStream {
   private report(wantsReply: boolean): void {
     const written = maxLsn(this.decoder.sourceLsn, this.acknowledged)
     this.reported = { written, acknowledged: this.acknowledged }
-    this.connection.sendCopyData(statusUpdate(written, this.acknowledged, this.clock.nowMs(), wantsReply))
+    const acknowledged = this.decoder.acknowledgeable(this.acknowledged)
+    this.connection.sendCopyData(statusUpdate(written, acknowledged, this.clock.nowMs(), wantsReply))
   }
 
   private async keepReporting(): Promise<void> {
@@ -242,6 +248,10 @@ export class ReplicationStream implements ChangeStream {
       sinceReportMs = 0
     }
   }
+}
+
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
 }
 
 function explain(error: unknown, slot: string, isStarted: boolean): MoonlinkError {

@@ -17,7 +17,8 @@ import {
   type TableSchema,
 } from '@moonlink/core'
 import pg from 'pg'
-import { PgoutputDecoder, type Relation } from '../decode/index.ts'
+import { StreamDecoder, type Relation } from '../decode/index.ts'
+import { LocalSpoolFiles } from '../spool/index.ts'
 import { fieldSources, type FieldSource, type ServerTypes } from '../types/index.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
@@ -27,6 +28,7 @@ import { LoggedStream } from './logged-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication, publicationExists } from './publication.ts'
+import { protocolOptions } from './protocol-options.ts'
 import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream } from './replication-stream.ts'
@@ -199,14 +201,13 @@ export class PgSource implements ChangeSource {
       )
     }
     checkSlot(this.slotName, slot, this.facts.database)
-    const resolve = (relation: Relation) => this.resolve(relation)
-    if (log === undefined) return (this.stream = await this.connect(new PgoutputDecoder({ resolve }), after, signal))
+    const decoder = this.decoder(after)
+    if (log === undefined) return (this.stream = await this.connect(decoder, after, signal))
     await log.sync()
     const { range } = log.status
     const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
     const from = isReplayed ? range.endLsn : after
     this.checkNothingLost(slot, from)
-    const decoder = new PgoutputDecoder({ resolve, startLsn: after, skipThrough: () => after })
     const connect = () => this.connect(decoder, from, signal, log)
     this.stream = isReplayed ? new LoggedStream({ log, decoder, after, batchBytes: this.settings.batchBytes, connect }) : await connect()
     return this.stream
@@ -285,7 +286,7 @@ export class PgSource implements ChangeSource {
     })
   }
 
-  private async connect(decoder: PgoutputDecoder, after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ReplicationStream> {
+  private async connect(decoder: StreamDecoder, after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ReplicationStream> {
     await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
     await this.checkServer(after)
     const keepaliveMs = await this.keepaliveMs()
@@ -293,6 +294,7 @@ export class PgSource implements ChangeSource {
     signal.throwIfAborted()
     const client = await this.connector.connectReplication('stream')
     const connection = new RawConnection(client, { isPaced: this.connector.isRemote, clock: this.clock })
+    decoder.beginSession()
     try {
       await log?.begin(after, () => decoder.exportState())
     } catch (error) {
@@ -322,6 +324,17 @@ export class PgSource implements ChangeSource {
       `slot "${this.slotName}" has let go of everything up to ${formatLsn(confirmed)}, and what comes after ${formatLsn(after)} is in no log of ours: somebody else moved the slot. Start again, and the tables that miss changes are copied again.`,
       { context: { slot: this.slotName, confirmed: formatLsn(confirmed), after: formatLsn(after) } },
     )
+  }
+
+  private decoder(after: Lsn): StreamDecoder {
+    const { spoolDirectory, spoolMemoryBytes } = this.settings
+    return new StreamDecoder({
+      resolve: (relation) => this.resolve(relation),
+      startLsn: after,
+      skipThrough: () => after,
+      spoolMemoryBytes,
+      ...(spoolDirectory === undefined ? {} : { spoolFiles: new LocalSpoolFiles(spoolDirectory) }),
+    })
   }
 
   private resolve(relation: Relation): DescribedTable | null {
@@ -360,8 +373,14 @@ export class PgSource implements ChangeSource {
     const append = appendPublication(this.settings)
     const publications = (await publicationExists(this.connection, append)) ? [this.publicationName, append] : [this.publicationName]
     const names = publications.map((name) => pg.escapeIdentifier(name)).join(',')
-    const options = `proto_version '1', publication_names ${pg.escapeLiteral(names)}, binary '${streamForm([...this.prepared.values()]) === 'binary'}'`
-    return `START_REPLICATION SLOT ${pg.escapeIdentifier(this.slotName)} LOGICAL ${formatLsn(maxLsn(after, 0n))} (${options})`
+    const options = [
+      `publication_names ${pg.escapeLiteral(names)}`,
+      `binary '${streamForm([...this.prepared.values()]) === 'binary'}'`,
+      ...protocolOptions(this.facts.versionNumber, this.settings),
+    ]
+    // A prepared transaction of which the server was not told comes again only from where the slot is.
+    const from = this.settings.twoPhase ? 0n : maxLsn(after, 0n)
+    return `START_REPLICATION SLOT ${pg.escapeIdentifier(this.slotName)} LOGICAL ${formatLsn(from)} (${options.join(', ')})`
   }
 
   /** A third of wal_sender_timeout, at most 10 s. */
