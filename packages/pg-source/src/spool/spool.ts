@@ -70,7 +70,9 @@ export class Spool<Key> {
   }
 
   clear(): void {
-    for (const key of [...this.transactions.keys()]) this.drop(key)
+    for (const transaction of this.transactions.values()) transaction.remove()
+    this.transactions.clear()
+    this.held = 0
   }
 
   private spillLargest(): boolean {
