@@ -24,10 +24,6 @@ export function isBatch(change: HeldChange): change is ChangeBatch {
   return 'marks' in change
 }
 
-export function isTruncation(change: HeldChange): change is Truncation {
-  return 'isTruncation' in change
-}
-
 /** A batch with memory of its own, so that it outlives the source's. */
 export function copyBatch(batch: ChangeBatch): ChangeBatch {
   return {

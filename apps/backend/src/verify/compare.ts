@@ -1,9 +1,3 @@
-/** What the rows of one bucket add up to. */
-export interface BucketSum {
-  readonly rows: number
-  readonly sums: string
-}
-
 /** One row that is not the same on both sides. */
 export interface RowDifference {
   /** `missing`: only in the source. `extra`: only in the mirror. `different`: in both under one key, with other values. */

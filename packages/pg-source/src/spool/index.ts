@@ -1,3 +1,3 @@
 export { Spool } from './spool.ts'
-export { LocalSpoolFiles, type SpoolFile, type SpoolFiles } from './spool-files.ts'
+export { LocalSpoolFiles, type SpoolFiles } from './spool-files.ts'
 export { LEAD_BYTES, type SpooledTransaction, type SpoolReader } from './spooled-transaction.ts'
