@@ -181,7 +181,7 @@ test('a warehouse of another source is refused, naming both', async () => {
   await backend.stop()
   const other = await postgres.createDatabase()
   await other.client.query('CREATE TABLE orders (id bigint PRIMARY KEY, note text, amount numeric(12, 2), at timestamptz)')
-  const warehouse = join(directory, database.name, 'warehouse')
+  const warehouse = join(directory, 'a 50% state', database.name, 'warehouse')
   const command = ['start', '--source', other.connectionString, '--state-dir', join(directory, other.name), '--warehouse', warehouse]
   const refused = await moonlink(command, {}, directory)
   expect(refused.status).toBe(1)
