@@ -1,4 +1,4 @@
-import { isMoonlinkError, MoonlinkError, formatLsn, type JsonObject, type LoadedTable, type ObjectStore } from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError, formatLsn, type JsonObject, type LoadedTable, type ObjectStore, type Random } from '@moonlink/core'
 import { PROPERTY_LSN, PROPERTY_SNAPSHOT } from '../metadata/committed-lsn.ts'
 import { longOf, longToJson, numberOf, objectsOf, textOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
@@ -18,13 +18,12 @@ const BACKOFF_MS = 100
 /**
  * Makes one commit the table's current snapshot and returns the new head.
  *
- * The snapshot id is drawn once. After a failed requirement or an unknown outcome the table is loaded again: where an ancestor of
+ * The snapshot id is the commit's own, be it tried again by another call. After a failed requirement or an unknown outcome the table is loaded again: where an ancestor of
  * `main` has our id the commit happened; else it is planned anew on the head, if that left our files alone (`checkRebase`). Every
  * attempt requires that `main` is where it was planned, so no two of them can both land.
  */
-export async function commitSnapshot(committer: Committer, base: Head, commit: CommitRequest): Promise<Head> {
+export async function commitSnapshot(committer: Committer, base: Head, commit: CommitRequest, snapshotId: bigint): Promise<Head> {
   const vectors = await stageVectors(committer.store, committer.random, directoriesOf(base.table).data, commit.vectors)
-  const snapshotId = newSnapshotId(committer, base.table.metadata)
   let head = base
   for (let attempt = 1; ; attempt++) {
     const written = await writeAttempt(committer, head, commit, vectors, snapshotId)
@@ -118,10 +117,10 @@ async function discard(store: ObjectStore, paths: readonly string[]): Promise<vo
 }
 
 /** A random positive 63-bit id that the table does not have. */
-function newSnapshotId(committer: Committer, metadata: JsonObject): bigint {
+export function newSnapshotId(random: Random, metadata: JsonObject): bigint {
   const taken = new Set(objectsOf(metadata, 'snapshots').map((snapshot) => longOf(snapshot, 'snapshot-id')))
   for (;;) {
-    const bytes = committer.random.bytes(8)
+    const bytes = random.bytes(8)
     const id = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0) & 0x7fff_ffff_ffff_ffffn
     if (id > 0n && !taken.has(id)) return id
   }

@@ -124,14 +124,15 @@ test('an unknown outcome is settled by looking for the snapshot', async () => {
   }
 })
 
-test('a commit given up as unknown that lands later is not committed twice', async () => {
+test('a commit given up as unknown that landed is not committed twice, and a different one does not build on it unseen', async () => {
   const h = harness()
   const storage = await h.open()
   await append(storage, 10, 1n)
   const commit = { ...NOTHING, addFiles: [await storage.writeFile(rowsOf(5))], lsn: 2n }
   h.catalog.failNext.push('before', 'before', 'before', 'before', 'before', 'after')
   await expect(storage.commit(commit)).rejects.toMatchObject({ kind: 'retry' })
-  await expect(storage.commit(commit)).rejects.toMatchObject({ kind: 'conflict', code: 'EARLIER_COMMIT_LANDED' })
+  await expect(append(storage, 5, 3n)).rejects.toMatchObject({ kind: 'conflict', code: 'EARLIER_COMMIT_LANDED' })
+  expect((await storage.commit(commit)).files).toMatchObject([{ recordCount: 5 }, { recordCount: 10 }])
   expect((await h.open()).snapshot).toMatchObject({ committedLsn: 2n, files: [{ recordCount: 5 }, { recordCount: 10 }] })
 })
 
@@ -173,6 +174,19 @@ test('a second mirror of the same table is fenced off', async () => {
   const two = await h.open()
   await append(one, 10, 1n)
   await expect(append(two, 10, 1n)).rejects.toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR' })
+})
+
+test('a commit that was given up as unknown and lands later is the one that is tried again', async () => {
+  const h = harness()
+  const storage = await h.open()
+  await append(storage, 10, 1n)
+  const commit = { ...NOTHING, addFiles: [await storage.writeFile(rowsOf(5))], lsn: 2n }
+  // Every answer is lost, and the last request is still on its way when the caller gives up.
+  h.catalog.failNext.push('before', 'before', 'before', 'before', 'before', 'late')
+  await expect(storage.commit(commit)).rejects.toMatchObject({ kind: 'retry' })
+  await h.catalog.deliverLate()
+  expect((await storage.commit(commit)).files).toHaveLength(2)
+  expect((await append(storage, 5, 3n)).files).toHaveLength(3)
 })
 
 describe('taking a table over', () => {

@@ -100,7 +100,8 @@ export function seededRandom(seed: number): Random {
 
 /** A catalog whose next commits fail: before they reach the other, or after they took effect there. */
 export class FaultyCatalog implements Catalog {
-  readonly failNext: ('before' | 'after')[] = []
+  readonly failNext: ('before' | 'after' | 'late')[] = []
+  private readonly late: (() => Promise<unknown>)[] = []
   /** Runs once, just before the next commit: another writer that comes first. */
   interfere: (() => Promise<unknown>) | null = null
   private readonly inner: Catalog
@@ -125,12 +126,18 @@ export class FaultyCatalog implements Catalog {
     return this.inner.list(namespace)
   }
 
+  /** What failed as `late` reaches the other catalog now. */
+  async deliverLate(): Promise<void> {
+    for (const deliver of this.late.splice(0)) await deliver()
+  }
+
   async commit(table: TableIdentifier, requirements: readonly JsonObject[], updates: readonly JsonObject[]): Promise<LoadedTable> {
     const interfere = this.interfere
     this.interfere = null
     await interfere?.()
     const fails = this.failNext.shift()
-    if (fails === 'before') throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', 'no answer')
+    if (fails === 'late') this.late.push(() => this.inner.commit(table, requirements, updates))
+    if (fails === 'before' || fails === 'late') throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', 'no answer')
     const loaded = await this.inner.commit(
       table,
       requirements,

@@ -28,7 +28,7 @@ import { refSnapshotId } from '../metadata/requirements.ts'
 import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import type { EncodedParquet, ParquetSource } from '../parquet/types.ts'
-import { commitSnapshot } from './commit-snapshot.ts'
+import { commitSnapshot, newSnapshotId } from './commit-snapshot.ts'
 import { commitProperties } from './commit-properties.ts'
 import { expireSnapshots } from './expire.ts'
 import { checkSameTable, type Head } from './foreign-changes.ts'
@@ -51,6 +51,8 @@ export class IcebergTableStorage implements TableStorage {
   private identifierFieldIds: readonly number[] | null
   private known: { json: JsonObject; identifierFieldIds: readonly number[] | null; schema: TableSchema } | null = null
   private busy = false
+  /** The last commit, where it is not known whether it happened: the same one again goes by the same snapshot id. */
+  private doubtful: { readonly content: string; readonly snapshotId: bigint } | null = null
   /** Files that expiry left because a read needed them; tried again with the next. */
   private readonly deferred = new Set<string>()
 
@@ -113,7 +115,14 @@ export class IcebergTableStorage implements TableStorage {
 
   async commit(commit: TableCommit): Promise<TableSnapshot> {
     return this.alone(async () => {
-      const head = await commitSnapshot(this.committer, this.head, commit)
+      const content = contentOf(commit)
+      const known = this.doubtful?.content === content ? this.doubtful.snapshotId : null
+      const snapshotId = known ?? newSnapshotId(this.parts.random, this.head.table.metadata)
+      const head = await commitSnapshot(this.committer, this.head, commit, snapshotId).catch((error: unknown) => {
+        if (isMoonlinkError(error, 'retry')) this.doubtful = { content, snapshotId }
+        throw error
+      })
+      this.doubtful = null
       if (commit.schema !== undefined) this.identifierFieldIds = commit.schema.identifierFieldIds
       return this.adopt(head)
     })
@@ -200,7 +209,7 @@ export class IcebergTableStorage implements TableStorage {
       const lastChange = stamp?.lastChangeLsn == null ? {} : { lastChangeLsn: stamp.lastChangeLsn }
       try {
         const commit = { kind: 'append', addFiles: [], removeFiles: [], vectors: [], lsn, ...lastChange } as const
-        this.adopt(await commitSnapshot(this.committer, this.head, commit))
+        this.adopt(await commitSnapshot(this.committer, this.head, commit, newSnapshotId(this.parts.random, metadata)))
         return
       } catch (error) {
         const cameLate = isMoonlinkError(error, 'fenced') || isMoonlinkError(error, 'conflict')
@@ -266,4 +275,10 @@ export class IcebergTableStorage implements TableStorage {
     }
     return { source: { bytes: await this.parts.store.get(file.path) }, release: () => {} }
   }
+}
+
+/** Tells one commit from another: files and vectors have names and sizes of their own. */
+function contentOf({ addFiles, kind, lsn, removeFiles, vectors }: TableCommit): string {
+  const added = addFiles.map(({ path }) => path)
+  return JSON.stringify([kind, String(lsn), added, removeFiles, vectors.map(({ dataFile, cardinality }) => [dataFile, cardinality])])
 }
