@@ -253,6 +253,32 @@ describe('a large transaction', () => {
     expect(streamed.feed()).toMatchObject([{ kind: 'watermark', lsn: 110n }])
   })
 
+  it('is followed by what was fed of its session before the next one begins', () => {
+    const streamed = decoderOf([orders], { openTransactionBytes: 100_000 })
+    const { decoder } = streamed
+    const other = (id: number) => [
+      streamStart(20, id === 1),
+      within(20, ordersRelation),
+      within(20, insert(5, row(id, 'a', 1n))),
+      streamStop(),
+    ]
+    for (const frame of other(1)) decoder.feed(frame)
+    streamIn(streamed)
+    decoder.feed(streamCommit(10, 100n, 110n))
+    for (const frame of [...other(2), streamCommit(20, 120n, 130n)]) decoder.feed(frame)
+    decoder.beginSession()
+    // The server may say again what ended before.
+    for (const frame of [begin(120n), ordersRelation, insert(5, row(1, 'a', 1n)), insert(5, row(2, 'a', 1n)), commit(120n, 130n)])
+      decoder.feed(frame)
+    const told = new Story()
+    for (let events = decoder.take(); events.length > 0; events = decoder.take()) told.add(events)
+    expect(Object.entries(told.ended).map(([lsn, { orders: changes }]) => [lsn, changes.length])).toEqual([
+      ['110', rows],
+      ['130', 2],
+    ])
+    expect(decoder.isCut).toBe(true)
+  })
+
   it('begins again with a new session', () => {
     const streamed = decoderOf([orders])
     streamIn(streamed)

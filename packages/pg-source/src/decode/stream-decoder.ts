@@ -39,6 +39,8 @@ interface Current {
   readonly prepare: PreparePoint | null
 }
 
+/** In a backlog: a new session begins here. */
+const SESSION = Symbol('session')
 const DEFAULT_SPOOL_MEMORY_BYTES = 32 * 1024 * 1024
 /** Bytes of messages decoded at a time from a spool. */
 const REPLAY_BYTES = 2 * 1024 * 1024
@@ -76,7 +78,7 @@ export class StreamDecoder {
   private current: Current | null = null
   private replay: Replay | null = null
   /** What was fed during a replay. */
-  private backlog: Uint8Array[] = []
+  private backlog: (Uint8Array | typeof SESSION)[] = []
   private backlogBytes = 0
 
   constructor(options: StreamDecoderOptions) {
@@ -145,6 +147,8 @@ export class StreamDecoder {
    * perhaps some again that ended before `position`.
    */
   beginSession(): void {
+    // What was fed before belongs to the session before, and waits for the replay too.
+    if (this.replay !== null) return void this.backlog.push(SESSION)
     for (const xid of this.wanted.keys()) this.spool.drop(streamKey(xid))
     this.wanted.clear()
     this.current = null
@@ -372,8 +376,12 @@ export class StreamDecoder {
     const waiting = this.backlog
     this.backlog = []
     for (let index = 0; index < waiting.length; index++) {
-      this.backlogBytes -= waiting[index].length
-      this.feedNow(waiting[index])
+      const next = waiting[index]
+      if (next === SESSION) this.beginSession()
+      else {
+        this.backlogBytes -= next.length
+        this.feedNow(next)
+      }
       if (this.replay === null) continue
       this.backlog = waiting.slice(index + 1)
       return

@@ -12,7 +12,7 @@ import { Replica, sorted } from './replica.test.support.ts'
 import { openPgSource } from './source.ts'
 
 /** Transactions in progress and prepared ones, from a server that streams as soon as it may. */
-const postgres = withPostgres({ settings: { max_prepared_transactions: '20', logical_decoding_work_mem: '64kB' } })
+const postgres = withPostgres({ settings: { max_prepared_transactions: '20', logical_decoding_work_mem: '64kB', max_connections: '300' } })
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-streamed-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
@@ -187,6 +187,8 @@ test.for(modes)('sessions side by side, streamed $name: what SELECT shows', asyn
       }
       const sessions = await openSessions(database)
       let log: SegmentedLog | undefined
+      /** Where the log begins. */
+      let baseLsn: Lsn | undefined
       const openLog = (from: Lsn) =>
         SegmentedLog.open({
           disk: new LocalLogDisk(join(spoolDirectory, 'log')),
@@ -208,15 +210,16 @@ test.for(modes)('sessions side by side, streamed $name: what SELECT shows', asyn
         await source.close()
         log = await openLog(slotLsn)
         log.prune(slotLsn)
+        baseLsn = slotLsn
       }
-      const base = { lsn: log?.status.range?.startLsn }
-      let following = await followFrom(base.lsn, new Replica())
+      let following = await followFrom(baseLsn, new Replica())
       try {
         for (const next of steps) {
           await sessions.do(next)
           if (next.act === 'check') await expectSame(following, database.client, sessions.readable)
           if (next.act !== 'restart' || sessions.isLocked) continue
-          const lsn = await following.catchUp()
+          await following.catchUp()
+          const lsn = following.replica.watermarkLsn
           const isFromTheStart = isLogged && next.session === 0
           // Nothing but the slot, or the log, knows what was in progress.
           following.stream.acknowledge(isLogged ? 0n : lsn)
@@ -226,9 +229,9 @@ test.for(modes)('sessions side by side, streamed $name: what SELECT shows', asyn
             const source = await openPgSource(config)
             log = await openLog((await source.position()).confirmedFlushLsn!)
             await source.close()
-            log.prune(base.lsn!)
+            log.prune(baseLsn!)
           }
-          following = await (isFromTheStart ? followFrom(base.lsn, new Replica()) : followFrom(lsn, following.replica))
+          following = await (isFromTheStart ? followFrom(baseLsn, new Replica()) : followFrom(lsn, following.replica))
         }
         await sessions.end()
         await expectSame(following, database.client, tables)
