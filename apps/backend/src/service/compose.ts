@@ -101,10 +101,12 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
 /** An embedded Postgres with the demo shop, its data under the state directory. Returns its URL. */
 async function startDemo(config: Config, stack: CloseStack, onStep: (line: string) => void = () => undefined): Promise<string> {
   onStep('no source is named, so an embedded Postgres with a demo shop is started (--source mirrors your own)')
-  const postgres = await startPostgres({ dataDir: join(config.stateDir, 'postgres'), database: 'shop' })
+  const dataDir = join(config.stateDir, 'postgres')
+  const postgres = await startPostgres({ dataDir, database: 'shop' })
   stack.push(() => postgres.stop())
   await makeShop(postgres.connectionString)
-  onStep(`embedded Postgres ${postgres.version}: ${postgres.connectionString}`)
+  const passwordFile = join(dataDir, 'moonlink.password')
+  onStep(`embedded Postgres ${postgres.version}: ${redactUrl(postgres.connectionString)} (its password: ${passwordFile})`)
   return postgres.connectionString
 }
 

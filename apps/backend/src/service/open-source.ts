@@ -3,6 +3,7 @@ import type { ChangeLog, Logger, Lsn, SourceTable, TableName } from '@moonlink/c
 import { openPgSource, parseConnectionString, type PgSource } from '@moonlink/pg-source'
 import type { Config } from '../config/schema.ts'
 import type { ListedSourceTable, SourceHandle } from './parts.ts'
+import { defaultSlotName } from './slot-name.ts'
 
 /** Each connection of a copy holds two batches for each table it reads. */
 const COPY_BATCH_SHARE = 32
@@ -41,11 +42,9 @@ export async function openSource(config: Config, url: string, logger: Logger): P
   return new PostgresHandle(source)
 }
 
-/** Slots are of the whole server, so two databases need two names. */
 function defaultSlot(url: string): string {
   const { database, user } = parseConnectionString(url)
-  const name = database ?? process.env['PGDATABASE'] ?? user ?? process.env['PGUSER'] ?? 'source'
-  return `moonlink_${name.toLowerCase().replaceAll(/[^a-z0-9_]/g, '_')}`.slice(0, 40)
+  return defaultSlotName(database ?? process.env['PGDATABASE'] ?? user ?? process.env['PGUSER'] ?? 'source')
 }
 
 class PostgresHandle implements SourceHandle {

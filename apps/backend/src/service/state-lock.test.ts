@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -21,7 +21,41 @@ test('a live holder keeps others out; a dead one does not', async () => {
   child.kill('SIGKILL')
   await once(child, 'exit')
   lockStateDir(dir)()
-  expect(existsSync(join(dir, 'lock'))).toBe(false)
+  expect(readdirSync(dir)).toEqual([])
+})
+
+test('of processes that find a stale lock at the same moment, one wins', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'moonlink-lock-race-'))
+  const rounds = 60
+  for (let round = 0; round < rounds; round++) {
+    mkdirSync(join(root, `${round}`))
+    writeFileSync(join(root, `${round}`, 'lock'), JSON.stringify({ pid: 2 ** 22 + 1, startedTicks: '1' }))
+  }
+  // Each tries the same directory at the same time of the clock, and keeps what it has won until all are done.
+  const contender = `
+    const { lockStateDir } = await import(${JSON.stringify(join(import.meta.dirname, 'state-lock.ts'))})
+    process.stdout.write('ready')
+    const [startMs] = await new Promise((go) => process.stdin.once('data', (text) => go(JSON.parse(text))))
+    let won = []
+    for (let round = 0; round < ${rounds}; round++) {
+      while (Date.now() < startMs + round * 8);
+      try { lockStateDir(${JSON.stringify(root)} + '/' + round); won.push(round) } catch (error) { if (error.code !== 'STATE_DIR_LOCKED') throw error }
+    }
+    process.stdout.write(JSON.stringify(won))
+    process.stdin.once('end', () => process.exit())`
+  const children = Array.from({ length: 4 }, () =>
+    spawn(process.execPath, ['--input-type=module', '-e', contender], { stdio: ['pipe', 'pipe', 'inherit'] }),
+  )
+  const next = async (child: (typeof children)[number]) => String((await once(child.stdout, 'data'))[0])
+  try {
+    await Promise.all(children.map(next))
+    for (const child of children) child.stdin.write(JSON.stringify([Date.now() + 50]))
+    const won = (await Promise.all(children.map(next))).flatMap((text) => JSON.parse(text) as number[])
+    expect(won.sort((a, b) => a - b)).toEqual(Array.from({ length: rounds }, (_, round) => round))
+    for (let round = 0; round < rounds; round++) expect(readdirSync(join(root, `${round}`))).toEqual(['lock.1'])
+  } finally {
+    for (const child of children) child.kill('SIGKILL')
+  }
 })
 
 test('a directory that is none is refused in one line', () => {

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { MoonlinkError } from '@moonlink/core'
 
@@ -11,25 +11,28 @@ interface Holder {
 /**
  * Makes the state directory ours until the returned function is called. What a process that is gone left is taken over.
  *
+ * Locks are numbered, and the highest holds: one that is stale is never removed by who wants to follow it, but outnumbered, so that of two who find
+ * it exactly one wins.
+ *
  * Throws `invalid`: `STATE_DIR_LOCKED` where a live process holds it, `STATE_DIR_UNUSABLE` where it can't be written.
  * Not promised: exclusion between machines that share a file system.
  */
 export function lockStateDir(stateDir: string): () => void {
-  const path = join(stateDir, 'lock')
   try {
     mkdirSync(stateDir, { recursive: true })
     for (;;) {
-      if (tryCreate(path)) return () => rmSync(path, { force: true })
-      const holder = readHolder(path)
-      if (holder !== null && isAlive(holder)) {
-        throw new MoonlinkError(
-          'invalid',
-          'STATE_DIR_LOCKED',
-          `process ${holder.pid} works in ${stateDir} already; stop it (moonlink stop), or give this one a --state-dir of its own.`,
-          { context: { stateDir, pid: holder.pid } },
-        )
+      const highest = lockNumbers(stateDir).at(-1)
+      if (highest !== undefined) refuseIfAlive(stateDir, highest)
+      const ours = highest === undefined ? 0 : highest + 1
+      if (!tryCreate(stateDir, ours)) continue
+      // Somebody who came before may have gone on from a higher one, and removed those below it.
+      const others = lockNumbers(stateDir).filter((number) => number !== ours)
+      if (others.some((number) => number > ours)) {
+        rmSync(pathOf(stateDir, ours), { force: true })
+        continue
       }
-      rmSync(path, { force: true })
+      for (const number of others) rmSync(pathOf(stateDir, number), { force: true })
+      return () => rmSync(pathOf(stateDir, ours), { force: true })
     }
   } catch (error) {
     if (error instanceof MoonlinkError) throw error
@@ -42,14 +45,43 @@ export function lockStateDir(stateDir: string): () => void {
   }
 }
 
-function tryCreate(path: string): boolean {
+function pathOf(stateDir: string, number: number): string {
+  return join(stateDir, number === 0 ? 'lock' : `lock.${number}`)
+}
+
+/** Of the locks that are there, ascending. */
+function lockNumbers(stateDir: string): number[] {
+  const numbers = readdirSync(stateDir).flatMap((name) => {
+    const match = /^lock(?:\.(\d+))?$/.exec(name)
+    return match === null ? [] : [Number(match[1] ?? 0)]
+  })
+  return numbers.sort((a, b) => a - b)
+}
+
+function refuseIfAlive(stateDir: string, number: number): void {
+  const holder = readHolder(pathOf(stateDir, number))
+  if (holder === null || !isAlive(holder)) return
+  throw new MoonlinkError(
+    'invalid',
+    'STATE_DIR_LOCKED',
+    `process ${holder.pid} works in ${stateDir} already; stop it (moonlink stop), or give this one a --state-dir of its own.`,
+    { context: { stateDir, pid: holder.pid } },
+  )
+}
+
+/** The lock appears with all it says, so that nobody takes one in the making for a stale one. */
+function tryCreate(stateDir: string, number: number): boolean {
   const holder: Holder = { pid: process.pid, startedTicks: startedTicks(process.pid) }
+  const draft = join(stateDir, `.lock-${process.pid}`)
+  writeFileSync(draft, JSON.stringify(holder))
   try {
-    writeFileSync(path, JSON.stringify(holder), { flag: 'wx' })
+    linkSync(draft, pathOf(stateDir, number))
     return true
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
     throw error
+  } finally {
+    rmSync(draft, { force: true })
   }
 }
 
