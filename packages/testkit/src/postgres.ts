@@ -14,18 +14,24 @@ export interface TestDatabase {
 export interface TestPostgres {
   /** The running server; there from the first hook of the test file on. */
   readonly server: RunningPostgres
+  /** Its major version; for what older ones do not have. */
+  readonly major: number
   /** Makes an empty database and connects to it. */
   createDatabase(): Promise<TestDatabase>
 }
 
-/** Starts one temporary Postgres for the test file that calls this at its top, and stops it after the last test. */
+/**
+ * Starts one temporary Postgres for the test file that calls this at its top, and stops it after the last test. `MOONLINK_TEST_PG_BIN` names the
+ * executables of another version than the newest (`.ci/postgres` brings them).
+ */
 export function withPostgres(options: PostgresOptions = {}): TestPostgres {
   let server: RunningPostgres | undefined
   let count = 0
   const clients: pg.Client[] = []
 
   beforeAll(async () => {
-    server = await startPostgres(options)
+    const binDir = process.env['MOONLINK_TEST_PG_BIN']
+    server = await startPostgres(binDir ? { binDir, ...options } : options)
   })
   afterAll(async () => {
     for (const client of clients) await client.end().catch(() => {})
@@ -39,6 +45,9 @@ export function withPostgres(options: PostgresOptions = {}): TestPostgres {
   return {
     get server() {
       return running()
+    },
+    get major() {
+      return Number.parseInt(running().version, 10)
     },
     async createDatabase() {
       const name = `test_${++count}`

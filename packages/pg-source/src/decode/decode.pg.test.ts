@@ -9,7 +9,7 @@ import { PgoutputDecoder } from './pgoutput-decoder.ts'
 import { rowsOf } from './test-tables.test.support.ts'
 
 /** Values at the edges of each type, as SQL literals. */
-const edges: Readonly<Record<string, readonly string[]>> = {
+const edges: Record<string, readonly string[]> = {
   boolean: ['true', 'false'],
   smallint: ['-32768', '32767', '0'],
   integer: ['-2147483648', '2147483647', '-1'],
@@ -89,6 +89,8 @@ const referee: Readonly<Record<string, string>> = {
 }
 
 const server = withPostgres()
+/** Scales that are negative, or larger than the precision. */
+const since15 = ['numeric(3,-2)', 'numeric(3,5)']
 
 async function makeTable(client: pg.Client): Promise<MappedColumn[]> {
   const types = Object.keys(edges)
@@ -178,6 +180,7 @@ describe('values at the edges of every type', () => {
   let columns: MappedColumn[]
   beforeAll(async () => {
     client = (await server.createDatabase()).client
+    if (server.major < 15) for (const type of since15) delete edges[type]
     await client.query(`CREATE PUBLICATION p FOR ALL TABLES`)
     await client.query(`SELECT pg_create_logical_replication_slot('s', 'pgoutput')`)
     columns = await makeTable(client)

@@ -159,7 +159,9 @@ test.each<[string, string, string]>([
   ['lacks an operation', `CREATE PUBLICATION moonlink_pub FOR TABLE items WITH (publish = 'insert, update')`, 'PG_PUBLICATION_OPERATIONS'],
   ['filters rows', 'CREATE PUBLICATION moonlink_pub FOR TABLE items WHERE (id > 5)', 'PG_PUBLICATION_FILTER'],
   ['lists columns', 'CREATE PUBLICATION moonlink_pub FOR TABLE items (id)', 'PG_PUBLICATION_COLUMNS'],
-])('a publication that %s is refused', async (_, sql, code) => {
+])('a publication that %s is refused', async (what, sql, code) => {
+  // Filters and lists came with Postgres 15.
+  if (postgres.major < 15 && what !== 'lacks an operation') return
   await database.client.query('CREATE TABLE items (id int PRIMARY KEY, name text)')
   await database.client.query(sql)
   expect((await opening({ connection: database.connectionString, slot })).code).toBe(code)
