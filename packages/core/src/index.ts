@@ -58,5 +58,14 @@ export type {
   TableStorage,
 } from './ports/table-storage.ts'
 export type { LocalFiles, PinnedFile } from './ports/local-files.ts'
-export type { ChangeSource, ChangeStream, SourceTable, TableCopy } from './ports/change-source.ts'
+export type {
+  ChangeSource,
+  ChangeStream,
+  CopiedTable,
+  CopyRange,
+  CopyReadOptions,
+  SourceTable,
+  TableCopy,
+  TakeCopied,
+} from './ports/change-source.ts'
 export type { ChangeLog, LogEntry, LogRange, LogStatus } from './ports/change-log.ts'

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
+import { statusLines } from './status-view.ts'
 import { LiveView, PlainView } from './live-view.ts'
 
 const table: TableStatusReport = {
@@ -19,7 +20,7 @@ const table: TableStatusReport = {
   memoryRows: 3,
   memoryBytes: 2048,
   lastCommitTimeMs: null,
-  estimatedRows: null,
+  copy: null,
   verified: null,
   unfit: [],
 }
@@ -50,8 +51,12 @@ test('the view redraws in place and never passes the screen', () => {
   expect(first).not.toContain('\u001b[5A')
   expect(first.split('\n')).toHaveLength(6)
   written = ''
-  view.draw(status({ state: 'copying', estimatedRows: 24_690 }), ['try this'])
+  const copy = { estimatedRows: 24_690, bytes: 5 * 2 ** 30, totalBytes: 10 * 2 ** 30, share: 0.5, leftMs: 180_000 }
+  view.draw(status({ state: 'copying', copy }), ['try this'])
   expect(written.startsWith('\u001b[5A\r')).toBe(true)
+  const lines = statusLines(status({ state: 'copying', copy }))
+  expect(lines.join('\n')).toContain('copying █████░░░░░ 50 %')
+  expect(lines.at(-1)).toBe('shop.orders: 5.0 GiB of 10.0 GiB copied, 3 min left')
 })
 
 test('plain lines tell what changed, not that LSNs move', () => {

@@ -18,6 +18,7 @@ export function statusLines(status: StatusReport): string[] {
     '',
     ...(rows.length === 0 ? ['no tables are mirrored'] : textTable(header, rows, rightAligned)),
     ...(reasons.length === 0 ? [] : ['', ...reasons]),
+    ...tables.flatMap(copyLines),
     ...tables.flatMap(unfitLines),
   ]
 }
@@ -54,10 +55,16 @@ function tableRow(table: TableStatusReport): string[] {
   ]
 }
 
+function copyLines({ copy, name }: TableStatusReport): string[] {
+  if (copy === null || copy.totalBytes === 0) return []
+  const left = copy.leftMs === null ? '' : `, ${formatDuration(copy.leftMs)} left`
+  return [`${name}: ${formatBytes(copy.bytes)} of ${formatBytes(copy.totalBytes)} copied${left}`]
+}
+
 /** `copying ████░░░░ 47 %`; without an estimate only the word. */
-function copyProgress(table: TableStatusReport): string {
-  if (table.estimatedRows === null || table.estimatedRows === 0) return 'copying'
-  const share = Math.min(1, table.rows / table.estimatedRows)
+function copyProgress({ copy }: TableStatusReport): string {
+  if (copy === null) return 'copying'
+  const { share } = copy
   const filled = Math.floor(share * 10)
   return `copying ${'█'.repeat(filled)}${'░'.repeat(10 - filled)} ${Math.floor(share * 100)} %`
 }

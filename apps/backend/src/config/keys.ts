@@ -55,7 +55,7 @@ function settingKey(key: string, node: Node): SettingKey {
 
 function typeText(key: string, node: Node): string {
   if (node.enum) return node.enum.join(' \\| ')
-  if (key.toLowerCase().endsWith('bytes')) return 'size'
+  if (/bytes(persecond)?$/.test(key.toLowerCase())) return 'size'
   if (key.endsWith('Ms')) return 'time'
   if (node.anyOf?.some((choice) => choice.type === 'array')) return 'list'
   if (node.anyOf?.some((choice) => choice.type === 'boolean')) return 'true \\| false'

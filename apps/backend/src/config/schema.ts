@@ -5,11 +5,11 @@ import { parseBytes, parseDurationMs } from './units.ts'
 const numberOrText = z.union([z.number(), z.string()])
 
 /** A size in bytes: a number, or text with a unit. */
-const bytes = (fallback: string, description: string) =>
+const bytes = (fallback: string, description: string, least = 1) =>
   numberOrText
     .transform((value, context) => {
       const parsed = parseBytes(value)
-      if (parsed !== null && parsed > 0) return parsed
+      if (parsed !== null && parsed >= least) return parsed
       context.addIssue({
         code: 'custom',
         message: 'is not a size; write bytes (1048576) or a number with KiB, MiB, GiB, kB, MB, GB (512MiB)',
@@ -267,6 +267,12 @@ const copy = z
   .strictObject({
     parallelTables: count(2, 'Tables copied at the same time while they are first read.'),
     connections: count(2, 'Connections to the source that read them.'),
+    maxBytesPerSecond: bytes('0', 'What these connections together read a second at most, to spare the source; 0: no limit.', 0),
+    lockTimeoutMs: durationMs(
+      '30s',
+      'How long a copy waits for its ACCESS SHARE lock, which only ALTER TABLE, VACUUM FULL and the like hold up, before it is tried again.',
+      1,
+    ),
   })
   .prefault({})
   .describe('The initial copy.')

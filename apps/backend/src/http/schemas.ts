@@ -42,6 +42,16 @@ const unfitSchema = z
   })
   .meta({ id: 'Unfit' })
 
+const copySchema = z
+  .object({
+    estimatedRows: whole.nullable().meta({ description: 'Rows the source estimates.' }),
+    bytes: whole.meta({ description: 'Of the table in the source: what was read.' }),
+    totalBytes: whole.meta({ description: 'Of the table in the source: all of it, when the reading began.' }),
+    share: z.number().meta({ description: 'From 0 to 1.' }),
+    leftMs: whole.nullable().meta({ description: 'Time left at the present pace; null where that can not be told yet.' }),
+  })
+  .meta({ id: 'CopyProgress' })
+
 export const tableStatusSchema = z
   .object({
     name: tableName,
@@ -62,7 +72,7 @@ export const tableStatusSchema = z
     memoryRows: whole,
     memoryBytes: whole,
     lastCommitTimeMs: z.number().nullable().meta({ description: 'Commit time in the source of the newest change applied, ms since 1970.' }),
-    estimatedRows: whole.nullable().meta({ description: 'While copying: rows the source estimates.' }),
+    copy: copySchema.nullable().meta({ description: 'How far the copy is; null where none runs.' }),
     verified: verifiedSchema
       .nullable()
       .meta({ description: 'The last comparison with the source; null where there was none since the start.' }),

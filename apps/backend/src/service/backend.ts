@@ -174,7 +174,7 @@ export class MoonlinkBackend implements Operations {
       position: { ...position, sourceLsn: maxLsn(position.sourceLsn, engine.sourceLsn) },
       behindMs: this.#isCaughtUp() ? 0 : Math.max(0, clock.nowMs() - this.#caughtUpAtMs),
       mirrors: engine.status(),
-      estimates: this.#mirrors.estimates,
+      copy: (table, rows) => this.#mirrors.copyReport(table, rows),
       unopened: this.#mirrors.unopened,
       verified: this.#verification.outcomes,
       unfit: (table) => source.unfitValues(table),

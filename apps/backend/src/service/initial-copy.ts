@@ -1,5 +1,4 @@
 import {
-  formatTableName,
   isMoonlinkError,
   type Clock,
   type ColumnBatch,
@@ -9,6 +8,7 @@ import {
 } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
+import { CopyProgress } from './copy-progress.ts'
 import type { SourceHandle } from './parts.ts'
 
 export interface CopyOptions {
@@ -16,8 +16,8 @@ export interface CopyOptions {
   readonly parallelTables: number
   readonly clock: Clock
   readonly logger: Logger
-  /** Rows the source estimates, for progress. */
-  readonly onEstimate: (table: string, rows: number | null) => void
+  /** By table, while it is read: kept here. */
+  readonly progress: Map<string, CopyProgress>
   /** Gives the mirror anew, as if nothing had been copied: for another attempt. */
   readonly reset: (table: string) => Promise<Mirror>
 }
@@ -64,11 +64,10 @@ async function copyOnce(
     signal,
   )
   try {
-    for (const { from } of tables) options.onEstimate(formatTableName(from.table), copy.estimatedRows(from.table))
     const waiting = [...tables]
     const lane = async () => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-        await copyTable(next.mirror, next.from, copy, options.logger)
+        await copyTable(next.mirror, next.from, copy, options)
         copied.add(next.mirror.name)
       }
     }
@@ -78,7 +77,9 @@ async function copyOnce(
   }
 }
 
-async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, logger: Logger): Promise<void> {
+async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, options: CopyOptions): Promise<void> {
+  const progress = new CopyProgress(copy.table(from.table), [], options.clock.nowMs())
+  options.progress.set(mirror.name, progress)
   const ofMirror = new Set<unknown>()
   const take = (rows: ColumnBatch) =>
     mirror.appendCopied(rows).catch((error: unknown) => {
@@ -86,13 +87,15 @@ async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, log
       throw error
     })
   try {
-    await copy.read(from.table, take)
+    await copy.read(from.table, take, { finished: async (range) => progress.finished(range) })
   } catch (error) {
     if (ofMirror.has(error) || !isMoonlinkError(error) || error.kind === 'retry') throw error
     return mirror.pause(error.code, error.message)
+  } finally {
+    options.progress.delete(mirror.name)
   }
   await mirror.finishCopy(copy.boundaryLsn)
-  logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
+  options.logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
 }
 
 /** Waits for all, so that none works on behind our back, then throws the first error. */

@@ -2,6 +2,7 @@ import { evolveSchema, formatTableName, MoonlinkError, typesEqual, type Lsn, typ
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'
+import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
 import { isTableError, openMirror, type Coverage } from './mirrors.ts'
 import type { ListedSourceTable } from './parts.ts'
@@ -11,13 +12,13 @@ import { mirrorable } from './table-set.ts'
 export class MirrorSet {
   /** Tables that could not be opened, and why. */
   readonly unopened = new Map<string, string>()
-  /** Rows the source estimated when a copy began. */
-  readonly estimates = new Map<string, number | null>()
   readonly #parts: BackendParts
   readonly #coverage: Coverage
   readonly #listed = new Map<string, ListedSourceTable>()
   #abort = new AbortController()
   readonly #copies = new Set<Promise<void>>()
+  /** Of running copies. */
+  readonly #progress = new Map<string, CopyProgress>()
 
   constructor(parts: BackendParts, coverage: Coverage) {
     this.#parts = parts
@@ -30,6 +31,11 @@ export class MirrorSet {
       const phase = this.#parts.engine.mirror(formatTableName(table))?.currentPhase
       return phase === 'streaming' && schema !== null ? [{ table, schema }] : []
     })
+  }
+
+  /** How far a table's copy is, `rows` of it being here; null where none runs. */
+  copyReport(name: string, rows: number): CopyReport | null {
+    return this.#progress.get(name)?.report(rows, this.#parts.clock.nowMs()) ?? null
   }
 
   has(name: string): boolean {
@@ -142,7 +148,7 @@ export class MirrorSet {
       clock,
       logger,
       parallelTables: config.copy.parallelTables,
-      onEstimate: (table: string, rows: number | null) => this.estimates.set(table, rows),
+      progress: this.#progress,
       reset: (table: string) => this.#openAnew(table),
     }
     const copy = copyTables(tables, options, this.#abort.signal).finally(() => this.#copies.delete(copy))

@@ -32,6 +32,8 @@ export async function openSource(config: Config, url: string, logger: Logger): P
       columns,
       onUnfit,
       copyWorkers: config.copy.connections,
+      copyBytesPerSecond: config.copy.maxBytesPerSecond,
+      copyLockTimeoutMs: config.copy.lockTimeoutMs,
       copyBatchBytes: Math.min(
         MAX_COPY_BATCH_BYTES,
         Math.max(MIN_COPY_BATCH_BYTES, Math.floor(config.memory.limitBytes / COPY_BATCH_SHARE)),

@@ -3,6 +3,7 @@ import type { MirrorStatus } from '@moonlink/table-engine'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
 import type { VerifyOutcome } from '../verify/verification.ts'
 import { verifiedReport } from '../verify/report.ts'
+import type { CopyReport } from './copy-progress.ts'
 import type { SourcePosition, SourceIdentity, UnfitValues } from './parts.ts'
 
 export interface StatusInputs {
@@ -14,8 +15,8 @@ export interface StatusInputs {
   /** For how long what is applied has been behind the source. */
   readonly behindMs: number
   readonly mirrors: readonly MirrorStatus[]
-  /** Rows the source estimated when a copy began. */
-  readonly estimates: ReadonlyMap<string, number | null>
+  /** How far a table's copy is, with the rows it has; null where none runs. */
+  readonly copy: (table: string, rows: number) => CopyReport | null
   /** Tables that could not be opened at all, and why. */
   readonly unopened: ReadonlyMap<string, string>
   /** Each table's last comparison with the source. */
@@ -84,7 +85,7 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
     memoryRows: mirror.memoryRows,
     memoryBytes: mirror.memoryBytes,
     lastCommitTimeMs: mirror.lastCommitTimeMs,
-    estimatedRows: mirror.state === 'copying' ? (inputs.estimates.get(name) ?? null) : null,
+    copy: mirror.state === 'copying' ? inputs.copy(name, mirror.copiedRows) : null,
     verified: verifiedReport(inputs.verified.get(name)),
     unfit: [...inputs.unfit(mirror.table)],
   }
@@ -108,7 +109,7 @@ function unopenedReport(name: string, reason: string): TableStatusReport {
     memoryRows: 0,
     memoryBytes: 0,
     lastCommitTimeMs: null,
-    estimatedRows: null,
+    copy: null,
     verified: null,
     unfit: [],
   }

@@ -98,7 +98,25 @@ export const stateMetrics = [
   {
     name: 'moonlink_table_copy_ratio',
     kind: 'gauge',
-    help: "Share of the initial copy that is done, by the source's estimate; absent when not copying.",
+    help: 'Share of the initial copy that is done; absent when not copying.',
+    labels: table,
+  },
+  {
+    name: 'moonlink_table_copy_bytes',
+    kind: 'gauge',
+    help: 'Bytes of the table in the source that its copy has read; absent when not copying.',
+    labels: table,
+  },
+  {
+    name: 'moonlink_table_copy_total_bytes',
+    kind: 'gauge',
+    help: 'Bytes of the table in the source that its copy reads; absent when not copying.',
+    labels: table,
+  },
+  {
+    name: 'moonlink_table_copy_left_seconds',
+    kind: 'gauge',
+    help: 'Time that the copy still takes at its present pace; absent when not copying or not known.',
     labels: table,
   },
   {

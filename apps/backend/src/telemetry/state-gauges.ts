@@ -56,17 +56,15 @@ function tableSamples(table: TableStatusReport): Sample[] {
   add('moonlink_table_memory_rows', table.memoryRows)
   add('moonlink_table_data_files', table.dataFiles)
   add('moonlink_table_deletion_vectors', table.deletionVectors)
-  add('moonlink_table_copy_ratio', copyRatio(table))
+  add('moonlink_table_copy_ratio', table.copy?.share ?? null)
+  add('moonlink_table_copy_bytes', table.copy?.bytes ?? null)
+  add('moonlink_table_copy_total_bytes', table.copy?.totalBytes ?? null)
+  add('moonlink_table_copy_left_seconds', table.copy?.leftMs == null ? null : table.copy.leftMs / 1000)
   add('moonlink_table_verified', table.verified === null ? null : VERDICTS[table.verified.result])
   add('moonlink_table_verified_timestamp_seconds', table.verified === null ? null : table.verified.atMs / 1000)
   const unfit = table.unfit.reduce((sum, { values }) => sum + values, 0)
   add('moonlink_table_unfit_values', unfit)
   return samples
-}
-
-function copyRatio({ state, rows, estimatedRows }: TableStatusReport): number | null {
-  if (state !== 'copying' || estimatedRows === null || estimatedRows === 0) return null
-  return Math.min(1, rows / estimatedRows)
 }
 
 /** Exact below 2^53, which is 8 PiB of log. */

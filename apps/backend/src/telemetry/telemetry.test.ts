@@ -45,7 +45,7 @@ const status: StatusReport = {
       memoryRows: 3,
       memoryBytes: 2048,
       lastCommitTimeMs: null,
-      estimatedRows: 200,
+      copy: { estimatedRows: 200, bytes: 8192, totalBytes: 16_384, share: 0.25, leftMs: 1500 },
       verified: { result: 'different', atMs: 5000, lsn: '0/1', reason: null },
       unfit: [],
     },
@@ -65,6 +65,8 @@ test('the page has what was counted, what was observed and the state', async () 
     'moonlink_table_state{table="shop.orders",state="copying"} 1',
     'moonlink_table_state{table="shop.orders",state="failed"} 0',
     'moonlink_table_copy_ratio{table="shop.orders"} 0.25',
+    'moonlink_table_copy_bytes{table="shop.orders"} 8192',
+    'moonlink_table_copy_left_seconds{table="shop.orders"} 1.5',
     'moonlink_table_verified{table="shop.orders"} 0',
     'moonlink_table_lag_seconds{table="shop.orders"} 1.5',
   ])

@@ -34,15 +34,47 @@ export interface SourceTable {
   readonly schema: TableSchema
 }
 
+/** Pages of a table in the source, from `from` up to but without `to`; null: up to the end, pages that come meanwhile included. */
+export interface CopyRange {
+  readonly from: number
+  readonly to: number | null
+}
+
+/** What a copy says of a table it is to read. */
+export interface CopiedTable {
+  /** Rows the source estimates; null if unknown. */
+  readonly estimatedRows: number | null
+  readonly pages: number
+  readonly pageBytes: number
+  /** Names where the source keeps the rows: pages of another one are other pages. Null where a later copy can't go on from this one. */
+  readonly storage: string | null
+  /** What `readChanged` of a later copy needs to tell rows that changed after this one. */
+  readonly horizon: string
+}
+
+export interface CopyReadOptions {
+  /** Ranges that are not to be read: an earlier copy has read them, in the same storage. */
+  readonly done?: readonly CopyRange[]
+  /** Called once every row of a range has been taken, before `read` resolves. */
+  readonly finished?: (range: CopyRange) => Promise<void>
+  /** True where another copy may go on with what is left: `read` may then reject with `retry`/`COPY_SNAPSHOT_OLD` between two ranges. */
+  readonly mayGoOn?: boolean
+}
+
+/** Takes rows of one range. */
+export type TakeCopied = (rows: ColumnBatch, range: CopyRange) => Promise<void>
+
 export interface TableCopy {
   /** The copy holds exactly the transactions that end at or before this LSN; the stream after it has the others. */
   readonly boundaryLsn: Lsn
+  /** What is known of a table of this copy. */
+  table(table: TableName): CopiedTable
   /**
-   * Reads one table: hands out its rows in batches, each row once, in any order. A batch is valid until the promise for it resolves, and other
-   * threads can see its memory; a few are out at a time, and none is once this resolves. Rejects with the first error, of `take` or its own.
+   * Reads one table: hands out its rows in batches, each row once, in any order, a batch of one range. A batch is valid until the promise for it resolves,
+   * and other threads can see its memory; a few are out at a time, and none is once this resolves. Rejects with the first error, of `take` or its own.
    */
-  read(table: TableName, take: (rows: ColumnBatch) => Promise<void>): Promise<void>
-  /** Rows the source estimates for a table, for progress; null if unknown. */
-  estimatedRows(table: TableName): number | null
+  read(table: TableName, take: TakeCopied, options?: CopyReadOptions): Promise<void>
+  /** Reads, of these ranges, the rows that came or changed after the copy of that horizon; some that did not may be among them. */
+  readChanged(table: TableName, ranges: readonly CopyRange[], horizon: string, take: TakeCopied): Promise<void>
   close(): Promise<void>
 }

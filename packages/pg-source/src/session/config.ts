@@ -58,6 +58,17 @@ export const pgSourceConfig = z.strictObject({
     .min(8192)
     .default(64 * 2 ** 20)
     .describe('Size of the part of a table that one COPY takes.'),
+  copyBytesPerSecond: z.int().min(0).default(0).describe('Bytes that all connections of a copy read a second, at most; 0: as many as they can.'),
+  copyLockTimeoutMs: z
+    .int()
+    .min(0)
+    .default(30_000)
+    .describe('How long a copy waits for its ACCESS SHARE locks, before it gives up and is tried again; 0: for ever.'),
+  copySnapshotMaxMs: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe('A copy that may go on in another snapshot does so after this time, so that vacuum is not held back for longer; 0: never.'),
   copyBatchRows: z.int().min(1).default(122_880).describe('Rows of a copied batch: a row group of a data file, as a rule.'),
   copyBatchBytes: z
     .int()

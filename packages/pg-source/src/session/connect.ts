@@ -81,6 +81,9 @@ export class Connector {
     // Whoever uses the connection hears of its loss through the statement or stream that fails.
     client.on('error', () => {})
     await client.connect()
+    // Postgres 17 and later; an older one would refuse it as an option.
+    if (timeoutMs === 0 && extra.replication === undefined)
+      await client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`)
     return client
   }
 }

@@ -2,6 +2,7 @@ import { MoonlinkError } from '@moonlink/core'
 import pg from 'pg'
 import type { CopyBinaryDecoder } from '../decode/index.ts'
 import { lostConnection } from './errors.ts'
+import type { CopyThrottle } from './copy-throttle.ts'
 import { READY, type RawConnection } from './raw-connection.ts'
 
 export interface BatchLimits {
@@ -13,6 +14,8 @@ export interface BatchLimits {
 export class CopyWorker {
   private readonly connection: RawConnection
   private readonly limits: BatchLimits
+  private readonly throttle: CopyThrottle | null
+  private readonly closing = new AbortController()
   private decoder: CopyBinaryDecoder | null = null
   private failure: Error | null = null
   private isBusy = false
@@ -20,9 +23,11 @@ export class CopyWorker {
   /** The connection or its transaction is gone: no further COPY can run here. */
   isBroken = false
 
-  constructor(connection: RawConnection, limits: BatchLimits) {
+  /** `throttle`: shared with the copy's other connections; null where they may read as fast as they can. */
+  constructor(connection: RawConnection, limits: BatchLimits, throttle: CopyThrottle | null = null) {
     this.connection = connection
     this.limits = limits
+    this.throttle = throttle
   }
 
   /** Starts a COPY whose rows the decoder takes. */
@@ -32,6 +37,7 @@ export class CopyWorker {
     this.isBusy = true
     this.connection.start(sql, {
       copyData: (bytes, start, end, isLasting) => {
+        this.throttle?.spend(end - start)
         if (this.failure === null) decoder.feed(bytes, start, end, isLasting)
       },
       control: (type) => {
@@ -47,6 +53,7 @@ export class CopyWorker {
   async fill(): Promise<boolean> {
     const decoder = this.decoder!
     while (this.isBusy && this.failure === null && !this.isFull(decoder)) {
+      await this.throttle?.ready(this.closing.signal)
       this.connection.resume()
       await this.progress()
     }
@@ -68,6 +75,7 @@ export class CopyWorker {
     this.failure ??= reason
     this.isBroken = true
     this.isBusy = false
+    this.closing.abort(reason)
     this.wakeUp()
     await this.connection.close()
   }
@@ -83,7 +91,7 @@ export class CopyWorker {
     } catch (error) {
       return this.fail(error)
     }
-    if (!this.isFull(decoder)) return
+    if (!this.isFull(decoder) && !this.throttle?.isInDebt) return
     this.connection.pause()
     this.wakeUp()
   }

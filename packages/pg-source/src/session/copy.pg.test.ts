@@ -1,9 +1,10 @@
-import { formatTableName, isMoonlinkError, type Lsn } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, systemClock, valueAt, type ColumnBatch, type CopyRange, type Lsn } from '@moonlink/core'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import pg from 'pg'
 import { beforeEach, expect, test } from 'vitest'
 import { follow, schemaOf, sourceState, tableOf } from './harness.test.support.ts'
 import { Replica, sorted } from './replica.test.support.ts'
+import type { SnapshotCopy } from './copy.ts'
 import { openPgSource, type PgSource } from './source.ts'
 
 const postgres = withPostgres()
@@ -150,6 +151,144 @@ test('a reader that leaves early gives its connections back; abort ends the othe
     `SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'moonlink copy%' AND datname = current_database()`,
   )
   expect(left.length).toBeLessThanOrEqual(3)
+})
+
+/** One copy of `public.items` at a time, in parts. */
+async function itemsCopy(source: PgSource): Promise<SnapshotCopy> {
+  return source.copy([{ table: tableOf('public.items'), schema: await schemaOf(source, 'public.items') }], forever())
+}
+
+const idsOf = (rows: ColumnBatch) => Array.from({ length: rows.length }, (_, row) => Number(valueAt(rows.columns[0], row)))
+
+test('a copy leaves out the ranges that another has read, and reads of them what changed after that one', async () => {
+  const { client } = database
+  await client.query(
+    `CREATE TABLE items (id int PRIMARY KEY, name text); INSERT INTO items SELECT n, repeat('x', 200) FROM generate_series(1, 4000) n`,
+  )
+  const source = await openPgSource(config)
+  await source.prepare([tableOf('public.items')])
+  const first = await itemsCopy(source)
+  const { horizon, storage } = first.table(tableOf('public.items'))
+  const done: CopyRange[] = []
+  const seen = new Map<number, number>()
+  await first
+    .read(
+      tableOf('public.items'),
+      async (rows, range) => {
+        for (const id of idsOf(rows)) seen.set(id, range.from)
+      },
+      {
+        finished: async (range) => {
+          done.push(range)
+          if (done.length === 3) throw new Error('cut off')
+        },
+      },
+    )
+    .catch((error: Error) => expect(error.message).toBe('cut off'))
+  await first.close()
+  const finished = new Set(done.map(({ from }) => from))
+  const kept = [...seen].filter(([, from]) => finished.has(from)).map(([id]) => id)
+  expect(kept.length).toBeGreaterThan(100)
+  const changed = kept.filter((id) => id % 3 === 0)
+  await client.query('UPDATE items SET name = name || $1 WHERE id = ANY ($2)', ['y', changed])
+  await client.query(`DELETE FROM items WHERE id = ANY ($1)`, [kept.slice(0, 10)])
+  const second = await itemsCopy(source)
+  expect(second.table(tableOf('public.items')).storage).toBe(storage)
+  const left: number[] = []
+  await second.read(tableOf('public.items'), async (rows, range) => void (expect(finished.has(range.from)).toBe(false), left.push(...idsOf(rows))), { done })
+  const came: number[] = []
+  await second.readChanged(tableOf('public.items'), done, horizon, async (rows) => void came.push(...idsOf(rows)))
+  await second.close()
+  // Some moved into pages that had been read, and no page was read twice.
+  const dropped = new Set([...changed, ...kept.slice(0, 10)])
+  const all = [...kept.filter((id) => !dropped.has(id)), ...came, ...left].sort((a, b) => a - b)
+  const { rows } = await client.query<{ id: number }>('SELECT id FROM items ORDER BY id')
+  expect(all).toEqual(rows.map(({ id }) => id))
+  await client.query('VACUUM FULL items')
+  const third = await itemsCopy(source)
+  expect(third.table(tableOf('public.items')).storage).not.toBe(storage)
+  await third.close()
+  await source.close()
+})
+
+test('a snapshot that may not be held for longer ends a copy that can go on, between two ranges', async () => {
+  const { client } = database
+  await client.query(
+    `CREATE TABLE items (id int PRIMARY KEY, name text); INSERT INTO items SELECT n, repeat('x', 200) FROM generate_series(1, 4000) n`,
+  )
+  const time = { ms: 0 }
+  const clock = { nowMs: () => time.ms, sleep: systemClock.sleep }
+  const source = await openPgSource({ ...config, copySnapshotMaxMs: 1000 }, { clock })
+  await source.prepare([tableOf('public.items')])
+  const done: CopyRange[] = []
+  const ids: number[] = []
+  let sessions = 0
+  for (let isOver = false; !isOver;) {
+    sessions++
+    const copy = await itemsCopy(source)
+    const take = async (rows: ColumnBatch) => {
+      ids.push(...idsOf(rows))
+      time.ms += 1000
+    }
+    isOver = await copy.read(tableOf('public.items'), take, { done: [...done], mayGoOn: sessions < 3, finished: async (range) => void done.push(range) }).then(
+      () => true,
+      (error: unknown) => {
+        expect(isMoonlinkError(error) && error.code).toBe('COPY_SNAPSHOT_OLD')
+        return false
+      },
+    )
+    await copy.close()
+  }
+  expect(sessions).toBe(3)
+  expect(ids.length).toBe(4000)
+  expect(new Set(ids).size).toBe(4000)
+  await source.close()
+})
+
+test('a table that another session has locked is named once the wait is over', async () => {
+  const { client, connectionString } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const source = await openPgSource({ ...config, copyLockTimeoutMs: 20 })
+  await source.prepare([tableOf('public.items')])
+  const table = { table: tableOf('public.items'), schema: await schemaOf(source, 'public.items') }
+  const other = new pg.Client(connectionString)
+  await other.connect()
+  await other.query('BEGIN; LOCK TABLE items')
+  const error = await source.copy([table], forever()).catch((cause: unknown) => cause)
+  expect(isMoonlinkError(error, 'retry') && error.code).toBe('PG_LOCK_TIMEOUT')
+  expect(String(error)).toContain('public.items')
+  await other.query('COMMIT')
+  await other.end()
+  await (await source.copy([table], forever())).close()
+  await source.close()
+})
+
+test('a bound on bytes a second holds for all connections together', async () => {
+  const { client } = database
+  await client.query(
+    `CREATE TABLE items (id int PRIMARY KEY, name text); INSERT INTO items SELECT n, repeat('x', 200) FROM generate_series(1, 3000) n`,
+  )
+  let ms = 0
+  let slept = 0
+  const clock = {
+    nowMs: () => ms,
+    sleep: async (pause: number, signal?: AbortSignal) => {
+      // What warns of old snapshots waits for the end.
+      if (pause > 60_000) await new Promise((_, reject) => signal!.addEventListener('abort', () => reject(new Error('over'))))
+      ms += pause
+      slept += pause
+    },
+  }
+  const source = await openPgSource({ ...config, copyBytesPerSecond: 100_000 }, { clock })
+  await source.prepare([tableOf('public.items')])
+  const copy = await itemsCopy(source)
+  let rows = 0
+  await copy.read(tableOf('public.items'), async (batch) => void (rows += batch.length))
+  await copy.close()
+  expect(rows).toBe(3000)
+  // 3,000 rows of some 214 bytes.
+  expect(slept).toBeGreaterThan(5000)
+  await source.close()
 })
 
 test('a value that Iceberg cannot hold fails its table, naming the column, and the others go on', async () => {

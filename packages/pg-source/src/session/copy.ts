@@ -1,12 +1,27 @@
-import { assert, formatTableName, MoonlinkError, type Logger, type Lsn, type TableCopy, type TableName } from '@moonlink/core'
+import {
+  assert,
+  formatTableName,
+  MoonlinkError,
+  type Clock,
+  type CopiedTable,
+  type CopyRange,
+  type CopyReadOptions,
+  type Logger,
+  type Lsn,
+  type TableCopy,
+  type TableName,
+  type TakeCopied,
+} from '@moonlink/core'
 import pg from 'pg'
 import type { MappedColumn } from '../types/index.ts'
 import { quoted, type DescribedTable } from './catalog.ts'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
+import { condition, joined, rangesLeft } from './copy-ranges.ts'
+import { CopyThrottle } from './copy-throttle.ts'
 import { CopyWorker } from './copy-worker.ts'
 import { messageOf, sqlState } from './errors.ts'
-import { LaneBatches, type TakeRows } from './lane-batches.ts'
+import { LaneBatches } from './lane-batches.ts'
 import { RawConnection } from './raw-connection.ts'
 import { exportSnapshot } from './slot.ts'
 
@@ -15,7 +30,11 @@ export interface CopyDependencies {
   readonly connection: CatalogConnection
   readonly settings: PgSourceSettings
   readonly logger: Logger
+  readonly clock: Clock
 }
+
+/** How often a snapshot that has been held for long is spoken of. */
+const LONG_SNAPSHOT_MS = 3_600_000
 
 /**
  * Reads tables as one exported snapshot shows them, over several connections, each taking one range of a table's pages at a time.
@@ -24,34 +43,38 @@ export interface CopyDependencies {
  */
 export class SnapshotCopy implements TableCopy {
   readonly boundaryLsn: Lsn
-  private readonly tables: ReadonlyMap<string, DescribedTable>
+  private readonly tables: ReadonlyMap<string, TableOfCopy>
   private readonly guard: pg.Client
   private readonly workers: CopyWorker[]
-  private readonly settings: PgSourceSettings
+  private readonly dependencies: CopyDependencies
   private readonly free: CopyWorker[]
   private readonly waiting: ((worker: CopyWorker | null) => void)[] = []
   private readonly signal: AbortSignal
   private readonly onAbort = () => void this.close()
+  private readonly openedMs: number
+  private readonly ended = new AbortController()
   private isClosed = false
 
   private constructor(
     boundaryLsn: Lsn,
-    tables: readonly DescribedTable[],
+    tables: readonly TableOfCopy[],
     guard: pg.Client,
     workers: CopyWorker[],
-    settings: PgSourceSettings,
+    dependencies: CopyDependencies,
     signal: AbortSignal,
   ) {
     this.boundaryLsn = boundaryLsn
-    this.tables = new Map(tables.map((described) => [formatTableName(described.table), described]))
+    this.tables = new Map(tables.map((table) => [formatTableName(table.described.table), table]))
     this.guard = guard
     this.workers = workers
     this.free = [...workers]
-    this.settings = settings
+    this.dependencies = dependencies
     this.signal = signal
+    this.openedMs = dependencies.clock.nowMs()
     signal.addEventListener('abort', this.onAbort, { once: true })
     // Without its locks the tables could be rewritten under us.
     guard.once('end', this.onAbort)
+    void this.watchAge()
   }
 
   /** Locks, takes the snapshot, and calls `describe` under the locks for what the tables are like in it. */
@@ -61,13 +84,13 @@ export class SnapshotCopy implements TableCopy {
     describe: () => Promise<readonly DescribedTable[]>,
     signal: AbortSignal,
   ): Promise<SnapshotCopy> {
-    const { connector, connection, settings, logger } = dependencies
+    const { clock, connector, connection, settings, logger } = dependencies
     const opened: pg.Client[] = []
     try {
       signal.throwIfAborted()
       const guard = await connector.connect('copy guard', false)
       opened.push(guard)
-      await lock(guard, tables)
+      await lock(guard, tables, settings.copyLockTimeoutMs)
       const described = await describe()
       const exporter = await connector.connectReplication('copy snapshot')
       opened.push(exporter)
@@ -82,55 +105,92 @@ export class SnapshotCopy implements TableCopy {
         await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
         await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
       }
+      const facts = await readFacts(clients[0], described)
       // The workers hold the snapshot now; the slot would only keep log.
       await disconnect(exporter)
-      const workers = clients.map((client) => new CopyWorker(new RawConnection(client), settings))
-      return new SnapshotCopy(snapshot.lsn, described, guard, workers, settings, signal)
+      const throttle = settings.copyBytesPerSecond === 0 ? null : new CopyThrottle(settings.copyBytesPerSecond, clock)
+      const workers = clients.map((client) => new CopyWorker(new RawConnection(client), settings, throttle))
+      return new SnapshotCopy(snapshot.lsn, facts, guard, workers, dependencies, signal)
     } catch (error) {
       await Promise.all(opened.map(disconnect))
       throw error instanceof MoonlinkError || signal.aborted ? error : copyFailed(error)
     }
   }
 
-  async read(table: TableName, take: TakeRows): Promise<void> {
-    const described = this.tables.get(formatTableName(table))
-    assert(described !== undefined, 'only tables of this copy are read from it', { table: formatTableName(table) })
-    const ranges = await this.ranges(described)
-    const lanes = Array.from({ length: Math.min(ranges.length, this.workers.length) }, () => this.lane(described, ranges, take))
+  table(table: TableName): CopiedTable {
+    return this.known(table).facts
+  }
+
+  async read(table: TableName, take: TakeCopied, options: CopyReadOptions = {}): Promise<void> {
+    const { described, facts } = this.known(table)
+    const step = Math.max(1, Math.floor(this.dependencies.settings.copyRangeBytes / facts.pageBytes))
+    // Another access method may number its pages otherwise.
+    const whole = described.isHeap ? step : Number.MAX_SAFE_INTEGER
+    await this.readRanges(described, rangesLeft(facts.pages, whole, options.done ?? []), take, options)
+  }
+
+  async readChanged(table: TableName, ranges: readonly CopyRange[], horizon: string, take: TakeCopied): Promise<void> {
+    const { described } = this.known(table)
+    // A row's transaction was visible to the earlier copy, or is none of those before its horizon.
+    const isNew = `age(xmin) <= age('${BigInt.asUintN(32, BigInt(horizon))}'::xid)`
+    await this.readRanges(described, joined(ranges), take, {}, isNew)
+  }
+
+  private async readRanges(
+    table: DescribedTable,
+    ranges: CopyRange[],
+    take: TakeCopied,
+    options: CopyReadOptions,
+    further: string | null = null,
+  ): Promise<void> {
+    if (this.isClosed) throw this.reasonOfEnd()
+    const count = Math.min(ranges.length, this.workers.length)
+    const lanes = Array.from({ length: count }, () => this.lane(table, ranges, take, options, further))
     // All of them, so that none has a batch out when this ends; the first to fail leaves the others no range.
     const failed = (await Promise.allSettled(lanes)).find((lane) => lane.status === 'rejected')
     if (failed) throw failed.reason
+    if (ranges.length > 0) throw snapshotOld(table.table)
   }
 
-  estimatedRows(table: TableName): number | null {
-    return this.tables.get(formatTableName(table))?.estimatedRows ?? null
+  private known(table: TableName): TableOfCopy {
+    const known = this.tables.get(formatTableName(table))
+    assert(known !== undefined, 'only tables of this copy are read from it', { table: formatTableName(table) })
+    return known
   }
 
   async close(): Promise<void> {
     if (this.isClosed) return
     this.isClosed = true
+    this.ended.abort(new Error('closed'))
     this.signal.removeEventListener('abort', this.onAbort)
     for (const wake of this.waiting.splice(0)) wake(null)
     await Promise.all([...this.workers.map((worker) => worker.close(this.reasonOfEnd())), disconnect(this.guard)])
   }
 
-  /** Takes ranges one after the other, until none is left. */
-  private async lane(table: DescribedTable, ranges: string[], take: TakeRows): Promise<void> {
-    const batches = new LaneBatches(table, this.settings, take)
+  /** Takes ranges one after the other, until none is left, or the next is for another snapshot. */
+  private async lane(
+    table: DescribedTable,
+    ranges: CopyRange[],
+    take: TakeCopied,
+    options: CopyReadOptions,
+    further: string | null,
+  ): Promise<void> {
+    const batches = new LaneBatches(table, this.dependencies.settings, take)
     try {
       for (;;) {
         const worker = await this.acquire()
         try {
+          if (options.mayGoOn && this.isOld) break
           const range = ranges.shift()
           if (range === undefined) break
-          worker.start(copyCommand(table, range), batches.decoder)
-          while (await worker.fill()) await batches.handOut()
+          worker.start(copyCommand(table, range, further), batches.decoder)
+          while (await worker.fill()) await batches.handOut(range)
+          await batches.endRange(range, options.finished)
         } finally {
           await worker.drain()
           this.release(worker)
         }
       }
-      await batches.handOut()
       await batches.settled()
     } catch (error) {
       ranges.length = 0
@@ -139,22 +199,25 @@ export class SnapshotCopy implements TableCopy {
     }
   }
 
-  /** WHERE clauses that together cover the table. The last has no end, for pages that came since. */
-  private async ranges(table: DescribedTable): Promise<string[]> {
-    if (this.isClosed) throw this.reasonOfEnd()
-    if (!table.isHeap) return ['']
-    const sql = `SELECT (pg_relation_size($1::oid) / current_setting('block_size')::int8)::float8 AS pages, current_setting('block_size')::int AS size`
-    const { rows } = await this.guard.query<{ pages: number; size: number }>(sql, [table.relationOid]).catch((error: unknown) => {
-      throw this.isClosed ? this.reasonOfEnd() : copyFailed(error)
-    })
-    const { pages, size } = rows[0]
-    const step = Math.max(1, Math.floor(this.settings.copyRangeBytes / size))
-    const count = Math.max(1, Math.ceil(pages / step))
-    if (count === 1) return ['']
-    return Array.from({ length: count }, (_, index) => {
-      const from = `ctid >= '(${index * step},0)'::tid`
-      return index === count - 1 ? ` WHERE ${from}` : ` WHERE ${from} AND ctid < '(${(index + 1) * step},0)'::tid`
-    })
+  private get ageMs(): number {
+    return this.dependencies.clock.nowMs() - this.openedMs
+  }
+
+  private get isOld(): boolean {
+    const { copySnapshotMaxMs } = this.dependencies.settings
+    return copySnapshotMaxMs > 0 && this.ageMs >= copySnapshotMaxMs
+  }
+
+  /** Says now and then that the snapshot is held. */
+  private async watchAge(): Promise<void> {
+    const { clock, logger } = this.dependencies
+    const tables = [...this.tables.keys()]
+    for (;;) {
+      await clock.sleep(LONG_SNAPSHOT_MS, this.ended.signal).catch(() => undefined)
+      if (this.isClosed) return
+      const minutes = Math.round(this.ageMs / 60_000)
+      logger.warn('a copy has held its snapshot for long: vacuum keeps rows that died since, in every table of the database', { minutes, tables })
+    }
   }
 
   private async acquire(): Promise<CopyWorker> {
@@ -181,8 +244,30 @@ export class SnapshotCopy implements TableCopy {
   }
 }
 
-function copyCommand(table: DescribedTable, range: string): string {
-  return `COPY (SELECT ${table.columns.map(copyExpression).join(', ')} FROM ONLY ${quoted(table.table)}${range}) TO STDOUT (FORMAT binary)`
+/** A table and what the snapshot's connection says of it. */
+interface TableOfCopy {
+  readonly described: DescribedTable
+  readonly facts: CopiedTable
+}
+
+/** Under the locks, in the snapshot. */
+async function readFacts(client: pg.Client, described: readonly DescribedTable[]): Promise<TableOfCopy[]> {
+  const sql = `SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon, current_setting('block_size')::int AS size,
+    coalesce(pg_relation_size(oid::regclass) / current_setting('block_size')::int8, 0)::float8 AS pages, pg_relation_filenode(oid::regclass)::text AS node
+    FROM unnest($1::oid[]) WITH ORDINALITY AS wanted (oid, position) ORDER BY position`
+  const oids = described.map(({ relationOid }) => relationOid)
+  const { rows } = await client.query<{ horizon: string; size: number; pages: number; node: string | null }>(sql, [oids])
+  return described.map((table, index) => {
+    const { horizon, size, pages, node } = rows[index]
+    const storage = table.isHeap && node !== null ? `${table.relationOid}/${node}` : null
+    return { described: table, facts: { estimatedRows: table.estimatedRows, pages, pageBytes: size, storage, horizon } }
+  })
+}
+
+function copyCommand(table: DescribedTable, range: CopyRange, further: string | null): string {
+  const conditions = [condition(range), further].filter((text) => text !== null)
+  const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
+  return `COPY (SELECT ${table.columns.map(copyExpression).join(', ')} FROM ONLY ${quoted(table.table)}${where}) TO STDOUT (FORMAT binary)`
 }
 
 /** `format` prints a value by its type's output function, as a stream does; a cast to text may print another text. */
@@ -191,9 +276,10 @@ function copyExpression({ name, copyForm }: MappedColumn): string {
   return copyForm === 'binary' ? column : `CASE WHEN ${column} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', ${column}) END`
 }
 
-async function lock(guard: pg.Client, tables: readonly TableName[]): Promise<void> {
+async function lock(guard: pg.Client, tables: readonly TableName[], timeoutMs: number): Promise<void> {
   await guard.query('BEGIN')
   if (tables.length === 0) return
+  await guard.query(`SET LOCAL lock_timeout = ${timeoutMs}`)
   const list = tables.map((table) => `ONLY ${quoted(table)}`).join(', ')
   await explained(
     'locking the tables to copy',
@@ -201,6 +287,11 @@ async function lock(guard: pg.Client, tables: readonly TableName[]): Promise<voi
     (error) => {
       if (sqlState(error) === '42501')
         return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${messageOf(error)}. GRANT SELECT on it to the user.`, { cause: error })
+      if (sqlState(error) === '55P03') {
+        const names = tables.map(formatTableName).join(', ')
+        const message = `${names}: another session holds an ACCESS EXCLUSIVE lock, or waits for one (ALTER TABLE, VACUUM FULL?). The copy begins once that has ended.`
+        return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause: error })
+      }
       if (sqlState(error) === '42P01')
         return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${messageOf(error)}: it was dropped or renamed meanwhile.`, { cause: error })
       return null
@@ -210,6 +301,11 @@ async function lock(guard: pg.Client, tables: readonly TableName[]): Promise<voi
 
 async function processId(client: pg.Client): Promise<number> {
   return (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0].pid
+}
+
+function snapshotOld(table: TableName): MoonlinkError {
+  const message = `the copy of ${formatTableName(table)} goes on in another snapshot: this one has been held for as long as it may.`
+  return new MoonlinkError('retry', 'COPY_SNAPSHOT_OLD', message)
 }
 
 function copyFailed(error: unknown): MoonlinkError {

@@ -1,10 +1,7 @@
-import type { ColumnBatch } from '@moonlink/core'
+import type { CopyRange, TakeCopied } from '@moonlink/core'
 import { CopyBinaryDecoder, identifierNames } from '../decode/index.ts'
 import type { DescribedTable } from './catalog.ts'
 import type { BatchLimits } from './copy-worker.ts'
-
-/** Takes a batch; its memory is used again once the promise resolves. */
-export type TakeRows = (rows: ColumnBatch) => Promise<void>
 
 /** Bytes of a row at least: how many columns it has, and the length of each. */
 const rowBytes = (columns: number) => 2 + 4 * columns
@@ -12,10 +9,10 @@ const rowBytes = (columns: number) => 2 + 4 * columns
 /** The batches of one lane of a copy: one is decoded while one is out. */
 export class LaneBatches {
   readonly decoder: CopyBinaryDecoder
-  private readonly take: TakeRows
+  private readonly take: TakeCopied
   private out: Promise<void> = Promise.resolve()
 
-  constructor(table: DescribedTable, { copyBatchRows, copyBatchBytes }: BatchLimits, take: TakeRows) {
+  constructor(table: DescribedTable, { copyBatchRows, copyBatchBytes }: BatchLimits, take: TakeCopied) {
     const capacityRows = Math.min(
       copyBatchRows,
       Math.ceil(copyBatchBytes / rowBytes(table.columns.length)),
@@ -25,15 +22,25 @@ export class LaneBatches {
     this.take = take
   }
 
-  /** Hands out the rows decoded so far, then waits for the batch before. Throws what that one met. */
-  async handOut(): Promise<void> {
+  /** Hands out the rows decoded so far, which are of that range, then waits for the batch before. Throws what that one met. */
+  async handOut(range: CopyRange): Promise<void> {
     const batch = this.decoder.take()
     if (batch === null) return
     const before = this.out
-    this.out = this.take(batch.rows).finally(batch.release)
+    this.follow(Promise.all([before, this.take(batch.rows, range).finally(batch.release)]))
+    await before
+  }
+
+  /** Hands out what is left of a range, and calls `finished` once all of it was taken. */
+  async endRange(range: CopyRange, finished?: (range: CopyRange) => Promise<void>): Promise<void> {
+    await this.handOut(range)
+    if (finished) this.follow(this.out.then(() => finished(range)))
+  }
+
+  private follow(work: Promise<unknown>): void {
+    this.out = work.then(() => undefined)
     // Whoever waits for it next hears of its failure.
     this.out.catch(() => {})
-    await before
   }
 
   /** Waits until no batch is out. Throws what the last one met. */

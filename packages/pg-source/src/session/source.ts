@@ -231,13 +231,13 @@ export class PgSource implements ChangeSource {
         `slot "${this.slotName}" is not there: changes after the copy would be lost. Prepare the tables first.`,
       )
     const names = tables.map(({ table }) => table)
-    const { connector, connection, settings, logger } = this
+    const { clock, connector, connection, settings, logger } = this
     const describe = async () => {
       const described = await this.describe(names)
       for (const [index, { schema }] of described.entries()) checkSchema(names[index], schema, tables[index].schema)
       return described
     }
-    return SnapshotCopy.open({ connector, connection, settings, logger }, names, describe, signal)
+    return SnapshotCopy.open({ connector, connection, settings, logger, clock }, names, describe, signal)
   }
 
   /** The database as it is at one LSN, for comparing it with the mirror there. Waits until transactions that are running have ended. */

@@ -9,12 +9,14 @@ import {
   type ChangeSource,
   type ChangeStream,
   type ColumnBatch,
+  type CopyRange,
   type Lsn,
   type SourceEvent,
   type SourceTable,
   type TableCopy,
   type TableName,
   type TableSchema,
+  type TakeCopied,
 } from '@moonlink/core'
 import { nextTurn } from './sim-clock.ts'
 
@@ -54,6 +56,18 @@ export function tableNameOf(name: string): TableName {
   return { schema, name: table }
 }
 
+const PAGES = 6
+/** Of two pages, the last without an end. */
+const PAGE_RANGES: readonly CopyRange[] = [
+  { from: 0, to: 2 },
+  { from: 2, to: 4 },
+  { from: 4, to: null },
+]
+
+type Finished = (range: CopyRange) => Promise<void>
+
+const isIn = ({ from, to }: CopyRange, page: number) => from <= page && (to === null || page < to)
+
 export const rowText = ({ id, text }: SimRow) => `${id} ${text ?? 'NULL'}`
 
 /** A database in memory, with a slot: it keeps transactions until they are acknowledged, and no longer. */
@@ -61,6 +75,9 @@ export class SimSource implements ChangeSource {
   readonly rows = new Map<string, SimRow[]>(Object.keys(simTables).map((name) => [name, []]))
   private readonly transactions: SimTransaction[] = []
   private readonly states: { readonly lsn: Lsn; readonly rows: ReadonlyMap<string, readonly SimRow[]> }[] = []
+  /** Where a row lies, and since when. */
+  private readonly places = new WeakMap<SimRow, { readonly page: number; readonly lsn: Lsn }>()
+  private placed = 0
   private end: Lsn = 1000n
   /** What the slot has let go of. */
   forgotten: Lsn = 1000n
@@ -104,16 +121,23 @@ export class SimSource implements ChangeSource {
   async copy(): Promise<TableCopy> {
     const boundaryLsn = this.end
     const rows = new Map([...this.rows].map(([name, list]) => [name, [...list]]))
+    const read = async (table: TableName, ranges: readonly CopyRange[], from: Lsn, take: TakeCopied, finished?: Finished) => {
+      const name = formatTableName(table)
+      for (const range of ranges) {
+        await nextTurn()
+        const found = rows.get(name)!.filter((row) => isIn(range, this.places.get(row)!.page) && this.places.get(row)!.lsn > from)
+        if (found.length > 0) await take(batchOf(simTables[name], found), range)
+        await finished?.(range)
+      }
+    }
     return {
       boundaryLsn,
-      async read(table, take) {
-        const all = rows.get(formatTableName(table))!
-        for (let from = 0; from < all.length; from += 7) {
-          await nextTurn()
-          await take(batchOf(simTables[formatTableName(table)], all.slice(from, from + 7)))
-        }
+      table: () => ({ estimatedRows: null, pages: PAGES, pageBytes: 100, storage: 'sim', horizon: String(boundaryLsn) }),
+      read: (table, take, { done = [], finished } = {}) => {
+        const left = PAGE_RANGES.filter(({ from }) => !done.some((range) => isIn(range, from)))
+        return read(table, left, 0n, take, finished)
       },
-      estimatedRows: () => null,
+      readChanged: (table, ranges, horizon, take) => read(table, ranges, BigInt(horizon), take),
       close: async () => undefined,
     }
   }
@@ -133,7 +157,11 @@ export class SimSource implements ChangeSource {
       assert(at >= 0, 'a change names a row that is there')
       rows.splice(at, 1)
     }
-    if (row !== null) rows.push(row)
+    if (row === null) return
+    rows.push(row)
+    // Anywhere, as a page with room may be: a row that is updated moves.
+    this.placed = (this.placed * 5 + 3) % 16
+    this.places.set(row, { page: this.placed % PAGES, lsn: this.end })
   }
 
   private remember(): void {
