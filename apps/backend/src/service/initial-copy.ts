@@ -1,11 +1,4 @@
-import {
-  isMoonlinkError,
-  type Clock,
-  type ColumnBatch,
-  type Logger,
-  type SourceTable,
-  type TableCopy,
-} from '@moonlink/core'
+import { isMoonlinkError, type Clock, type ColumnBatch, type Logger, type SourceTable, type TableCopy } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import { CopyProgress } from './copy-progress.ts'

@@ -58,7 +58,11 @@ export const pgSourceConfig = z.strictObject({
     .min(8192)
     .default(64 * 2 ** 20)
     .describe('Size of the part of a table that one COPY takes.'),
-  copyBytesPerSecond: z.int().min(0).default(0).describe('Bytes that all connections of a copy read a second, at most; 0: as many as they can.'),
+  copyBytesPerSecond: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe('Bytes that all connections of a copy read a second, at most; 0: as many as they can.'),
   copyLockTimeoutMs: z
     .int()
     .min(0)

@@ -4,7 +4,8 @@ import { expect, test } from 'vitest'
 import { condition, joined, rangesLeft } from './copy-ranges.ts'
 
 const PAGES = 40
-const covers = (ranges: readonly CopyRange[], page: number) => ranges.filter(({ from, to }) => from <= page && (to === null || page < to)).length
+const covers = (ranges: readonly CopyRange[], page: number) =>
+  ranges.filter(({ from, to }) => from <= page && (to === null || page < to)).length
 
 const range = fc
   .tuple(fc.nat(PAGES), fc.integer({ min: 1, max: 9 }), fc.boolean())

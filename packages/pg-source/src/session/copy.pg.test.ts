@@ -195,7 +195,11 @@ test('a copy leaves out the ranges that another has read, and reads of them what
   const second = await itemsCopy(source)
   expect(second.table(tableOf('public.items')).storage).toBe(storage)
   const left: number[] = []
-  await second.read(tableOf('public.items'), async (rows, range) => void (expect(finished.has(range.from)).toBe(false), left.push(...idsOf(rows))), { done })
+  await second.read(
+    tableOf('public.items'),
+    async (rows, range) => void (expect(finished.has(range.from)).toBe(false), left.push(...idsOf(rows))),
+    { done },
+  )
   const came: number[] = []
   await second.readChanged(tableOf('public.items'), done, horizon, async (rows) => void came.push(...idsOf(rows)))
   await second.close()
@@ -230,13 +234,15 @@ test('a snapshot that may not be held for longer ends a copy that can go on, bet
       ids.push(...idsOf(rows))
       time.ms += 1000
     }
-    isOver = await copy.read(tableOf('public.items'), take, { done: [...done], mayGoOn: sessions < 3, finished: async (range) => void done.push(range) }).then(
-      () => true,
-      (error: unknown) => {
-        expect(isMoonlinkError(error) && error.code).toBe('COPY_SNAPSHOT_OLD')
-        return false
-      },
-    )
+    isOver = await copy
+      .read(tableOf('public.items'), take, { done: [...done], mayGoOn: sessions < 3, finished: async (range) => void done.push(range) })
+      .then(
+        () => true,
+        (error: unknown) => {
+          expect(isMoonlinkError(error) && error.code).toBe('COPY_SNAPSHOT_OLD')
+          return false
+        },
+      )
     await copy.close()
   }
   expect(sessions).toBe(3)

@@ -216,7 +216,10 @@ export class SnapshotCopy implements TableCopy {
       await clock.sleep(LONG_SNAPSHOT_MS, this.ended.signal).catch(() => undefined)
       if (this.isClosed) return
       const minutes = Math.round(this.ageMs / 60_000)
-      logger.warn('a copy has held its snapshot for long: vacuum keeps rows that died since, in every table of the database', { minutes, tables })
+      logger.warn('a copy has held its snapshot for long: vacuum keeps rows that died since, in every table of the database', {
+        minutes,
+        tables,
+      })
     }
   }
 
