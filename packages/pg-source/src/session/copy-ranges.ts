@@ -26,13 +26,13 @@ export function joined(ranges: readonly CopyRange[]): CopyRange[] {
 
 function gaps(done: readonly CopyRange[]): CopyRange[] {
   const left: CopyRange[] = []
-  let from: number | null = 0
+  let from = 0
   for (const range of joined(done)) {
-    if (range.from > from!) left.push({ from: from!, to: range.from })
+    if (range.from > from) left.push({ from: from, to: range.from })
+    if (range.to === null) return left
     from = range.to
-    if (from === null) return left
   }
-  left.push({ from: from!, to: null })
+  left.push({ from: from, to: null })
   return left
 }
 
