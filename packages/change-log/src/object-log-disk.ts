@@ -7,7 +7,7 @@ export class ObjectLogDisk implements LogDisk {
   private readonly store: ObjectStore
   private readonly prefix: string
 
-  /** `prefix` is a URI; only segments are below it. */
+  /** `prefix` is a URI; directories below it are left to others. */
   constructor(store: ObjectStore, prefix: string) {
     this.store = store
     this.prefix = prefix.endsWith('/') ? prefix : `${prefix}/`
@@ -15,7 +15,10 @@ export class ObjectLogDisk implements LogDisk {
 
   async list(): Promise<{ name: string; byteSize: number }[]> {
     const files: { name: string; byteSize: number }[] = []
-    for await (const { uri, size } of this.store.list(this.prefix)) files.push({ name: uri.slice(this.prefix.length), byteSize: size })
+    for await (const { uri, size } of this.store.list(this.prefix)) {
+      const name = uri.slice(this.prefix.length)
+      if (!name.includes('/')) files.push({ name, byteSize: size })
+    }
     return files
   }
 

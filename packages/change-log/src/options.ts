@@ -1,4 +1,4 @@
-import { silentLogger, systemClock, type Clock, type Logger, type Lsn } from '@moonlink/core'
+import { silentLogger, systemClock, type Clock, type Lease, type Logger, type Lsn } from '@moonlink/core'
 import type { LogDisk } from './log-disk.ts'
 
 export interface ChangeLogOptions {
@@ -7,6 +7,11 @@ export interface ChangeLogOptions {
   readonly log: string
   /** The source can stream from here, or any later place: a log that ends before is of no use. */
   readonly sourceFromLsn: Lsn
+  /**
+   * Who else may write to the disk is kept out by it: what was synced counts once the lease was still ours after it. Default: none, where something else,
+   * such as a lock, keeps others away.
+   */
+  readonly lease?: Pick<Lease, 'epoch' | 'check'> | null
   readonly clock?: Clock
   readonly logger?: Logger
   /** Longest time from append to sync. Default 200 ms. */
@@ -24,8 +29,8 @@ export interface ChangeLogOptions {
 export type ResolvedOptions = Required<ChangeLogOptions>
 
 export function resolveOptions(options: ChangeLogOptions): ResolvedOptions {
-  const { clock = systemClock, logger = silentLogger } = options
+  const { clock = systemClock, lease = null, logger = silentLogger } = options
   const { syncIntervalMs = 200, syncBytes = 8 * 2 ** 20, segmentBytes = 64 * 2 ** 20 } = options
   const { maxBytes = 4 * 2 ** 30, maxPendingBytes = 32 * 2 ** 20 } = options
-  return { ...options, clock, logger, syncIntervalMs, syncBytes, segmentBytes, maxBytes, maxPendingBytes }
+  return { ...options, clock, lease, logger, syncIntervalMs, syncBytes, segmentBytes, maxBytes, maxPendingBytes }
 }

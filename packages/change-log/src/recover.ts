@@ -125,6 +125,7 @@ class RunBuilder {
       this.runs = []
       this.current = [segment]
     } else if (!this.link(segment, continues)) {
+      this.dropUncontinued(continues)
       if (!this.isBreakKnown) this.damages.push(missing(this.disk.locate(segmentName(continues.sequence))))
       this.breakRun()
       if (!isCut) return
@@ -158,6 +159,16 @@ class RunBuilder {
     before.length = continues.offset
     this.current.push(segment)
     return true
+  }
+
+  /**
+   * What came after the place that a segment goes on from was not continued: such as what a holder of the lease wrote after it had lost it. Where nothing is left then,
+   * that place was removed as not needed any more.
+   */
+  private dropUncontinued(continues: LogPlace): void {
+    if (this.current.length === 0) return
+    this.current = this.current.filter(({ sequence }) => sequence <= continues.sequence)
+    if (this.current.length === 0) this.isBreakKnown = true
   }
 
   private breakRun(): void {

@@ -38,13 +38,22 @@ export interface ParsedHeader extends SegmentHeader {
   readonly length: number
 }
 
+/** Sequence numbers of one holder of the lease; a later one's are all greater. */
+const SEQUENCES_PER_EPOCH = 1_000_000_000
+
+/** The sequence number before the first that a holder of that epoch may use. */
+export function sequenceBefore(epoch: number): number {
+  return epoch * SEQUENCES_PER_EPOCH
+}
+
+/** Nine digits of its number within the epoch; before them the epoch, if there is one. */
 export function segmentName(sequence: number): string {
   return `${sequence.toString().padStart(12, '0')}.segment`
 }
 
 /** The sequence number in a segment's name, or null for another file. */
 export function segmentSequence(name: string): number | null {
-  const match = /^(\d{12})\.segment$/.exec(name)
+  const match = /^(\d{12,16})\.segment$/.exec(name)
   return match === null ? null : Number(match[1])
 }
 

@@ -14,7 +14,7 @@ import { resolveOptions, type ChangeLogOptions, type ResolvedOptions } from './o
 import { RecordBuffer } from './record-buffer.ts'
 import { readRecord } from './record-format.ts'
 import { corrupt, describeRun, recoverLog, type LogPlace, type LogRun, type RecoveredLog, type Segment } from './recover.ts'
-import { parseHeader, type SegmentHeader } from './segment-format.ts'
+import { parseHeader, sequenceBefore, type SegmentHeader } from './segment-format.ts'
 import { SegmentWriter } from './segment-writer.ts'
 
 /** Appended bytes go out in writes of this size, or when they are synced. */
@@ -24,6 +24,7 @@ const UNCUT_SEGMENTS = 4
 const RETRY_FIRST_MS = 1000
 const RETRY_MAX_MS = 30_000
 const KEPT_BUFFERS = 4
+const RECOVER_ATTEMPTS = 5
 
 /** What the next segment starts with; its predecessor is known when it is made. */
 type NextSegment = Pick<SegmentHeader, 'startLsn' | 'isCut' | 'isSession' | 'state'>
@@ -87,7 +88,7 @@ export class SegmentedLog implements ChangeLog {
     this.segments = run === null ? [] : [...run.segments]
     this.endLsn = run?.endLsn ?? 0n
     this.end = run?.end ?? null
-    this.lastSequence = found.lastSequence
+    this.lastSequence = Math.max(found.lastSequence, sequenceBefore(options.lease?.epoch ?? 0))
     const kept = new Set(this.segments.map(({ name }) => name))
     this.obsolete = found.names.filter((name) => !kept.has(name))
   }
@@ -98,7 +99,9 @@ export class SegmentedLog implements ChangeLog {
    */
   static async open(given: ChangeLogOptions): Promise<SegmentedLog> {
     const options = resolveOptions(given)
-    const found = await recoverLog(options.disk, options.log)
+    const found = await recover(options)
+    // Before anything is decided by what was found: a successor would have written already what we do not know of.
+    await options.lease?.check()
     for (const { code, message } of found.damages) options.logger.error('the change log is damaged', { code, error: message })
     for (const note of found.notes) options.logger.info('the change log ends in something unfinished', { note })
     const run = found.runs.find(({ endLsn }) => endLsn >= options.sourceFromLsn) ?? null
@@ -359,6 +362,7 @@ export class SegmentedLog implements ChangeLog {
     if (writer === null) return
     if (writer.unsyncedBytes > 0) {
       const end = await writer.sync()
+      await this.options.lease?.check()
       if (end !== null) this.end = end
       if (this.writtenLsn !== null) this.endLsn = this.writtenLsn
       this.writtenLsn = null
@@ -428,6 +432,7 @@ export class SegmentedLog implements ChangeLog {
     this.isSyncDue = false
     this.retryAtMs = this.options.clock.nowMs() + this.retryDelayMs
     this.retryDelayMs = Math.min(this.retryDelayMs * 2, RETRY_MAX_MS)
+    if (isMoonlinkError(error, 'fenced')) this.fenced = error
     if (isMoonlinkError(error) && error.code === 'LOG_SEGMENT_EXISTS') {
       const message = `another process writes the change log ${this.options.log}: ${error.message} This one stops.`
       this.fenced = new MoonlinkError('fenced', 'LOG_FENCED', message, { cause: error })
@@ -435,6 +440,17 @@ export class SegmentedLog implements ChangeLog {
     const text = error instanceof Error ? error.message : String(error)
     this.stop(`${text} The source keeps what comes until Iceberg has caught up.`)
     this.wakeDrained()
+  }
+
+  /** A successor may need what we do not. */
+  private async mayRemove(): Promise<boolean> {
+    try {
+      await this.options.lease?.check()
+      return true
+    } catch (error) {
+      this.options.logger.warn('segments of the change log were left, since it is not certain that it is ours', { error: String(error) })
+      return false
+    }
   }
 
   private tellDurable(): void {
@@ -454,6 +470,7 @@ export class SegmentedLog implements ChangeLog {
     const names = this.obsolete.splice(0)
     if (names.length === 0) return
     this.removing = this.removing.then(async () => {
+      if (!(await this.mayRemove())) return
       for (const name of names) {
         await this.options.disk.remove(name).catch((error: unknown) => {
           this.options.logger.warn('a segment of the change log could not be removed', {
@@ -464,5 +481,16 @@ export class SegmentedLog implements ChangeLog {
         })
       }
     })
+  }
+}
+
+/** Reads what is there. A predecessor may still be removing segments that it had found to be needed no more. */
+async function recover({ disk, log }: ResolvedOptions): Promise<RecoveredLog> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await recoverLog(disk, log)
+    } catch (error) {
+      if (!isMoonlinkError(error) || error.code !== 'OBJECT_NOT_FOUND' || attempt === RECOVER_ATTEMPTS) throw error
+    }
   }
 }

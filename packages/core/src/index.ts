@@ -69,3 +69,4 @@ export type {
   TakeCopied,
 } from './ports/change-source.ts'
 export type { ChangeLog, LogEntry, LogRange, LogStatus } from './ports/change-log.ts'
+export type { AcquireOptions, Lease, LeaseHolder, LeasePlace } from './ports/lease.ts'

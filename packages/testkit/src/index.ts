@@ -4,3 +4,4 @@ export { describeObjectStore, type ObjectStoreUnderTest } from './object-store-s
 export { describeKeyIndex, type HashesUnderTest, type KeyIndexUnderTest } from './key-index-suite.ts'
 export { describeCatalog, type CatalogUnderTest } from './catalog-suite.ts'
 export { describeChangeLog, type ChangeLogUnderTest } from './change-log-suite.ts'
+export { describeLease, type LeasesUnderTest } from './lease-suite.ts'
