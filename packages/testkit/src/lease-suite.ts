@@ -62,7 +62,8 @@ class Contender {
   }
 }
 
-const held = (name: string) => expect.objectContaining({ kind: 'retry', code: 'LEASE_HELD', message: expect.stringContaining(name) as string })
+const held = (name: string) =>
+  expect.objectContaining({ kind: 'retry', code: 'LEASE_HELD', message: expect.stringContaining(name) as string })
 const lost = expect.objectContaining({ kind: 'fenced', code: 'LEASE_LOST' })
 
 /** What core's `LeasePlace` port promises, as tests. `factory` gives an empty place for each test. */
