@@ -1,7 +1,7 @@
 import { formatLsn, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { LogDisk } from './log-disk.ts'
 import { readRecord, wasSynced } from './record-format.ts'
-import { parseHeader, segmentName, segmentSequence, type ParsedHeader } from './segment-format.ts'
+import { epochOf, parseHeader, segmentName, segmentSequence, type ParsedHeader } from './segment-format.ts'
 
 /** A place between two records. */
 export interface LogPlace {
@@ -125,7 +125,7 @@ class RunBuilder {
       this.runs = []
       this.current = [segment]
     } else if (!this.link(segment, continues)) {
-      this.dropUncontinued(continues)
+      this.leaveOutStale(segment)
       if (!this.isBreakKnown) this.damages.push(missing(this.disk.locate(segmentName(continues.sequence))))
       this.breakRun()
       if (!isCut) return
@@ -162,13 +162,15 @@ class RunBuilder {
   }
 
   /**
-   * What came after the place that a segment goes on from was not continued: such as what a holder of the lease wrote after it had lost it. Where nothing is left then,
-   * that place was removed as not needed any more.
+   * What an earlier holder of the lease wrote and no later one goes on from: it had lost the lease by then, and what the later ones went on from was
+   * removed as not needed any more.
    */
-  private dropUncontinued(continues: LogPlace): void {
-    if (this.current.length === 0) return
-    this.current = this.current.filter(({ sequence }) => sequence <= continues.sequence)
-    if (this.current.length === 0) this.isBreakKnown = true
+  private leaveOutStale({ sequence }: ScannedSegment): void {
+    const last = this.current.at(-1)
+    if (last === undefined || epochOf(last.sequence) === epochOf(sequence)) return
+    this.notes.push(`${this.disk.locate(last.name)} was written by a backend that another had taken over from; it is dropped`)
+    this.current = []
+    this.isBreakKnown = true
   }
 
   private breakRun(): void {

@@ -46,6 +46,10 @@ export function sequenceBefore(epoch: number): number {
   return epoch * SEQUENCES_PER_EPOCH
 }
 
+export function epochOf(sequence: number): number {
+  return Math.floor(sequence / SEQUENCES_PER_EPOCH)
+}
+
 /** Nine digits of its number within the epoch; before them the epoch, if there is one. */
 export function segmentName(sequence: number): string {
   return `${sequence.toString().padStart(12, '0')}.segment`
