@@ -61,7 +61,7 @@ const source = z
       .regex(/^postgres(ql)?:\/\//, 'must be a URL such as postgres://user:password@host:5432/database')
       .optional()
       .describe('Connection URL of the Postgres to mirror. Without one, an embedded Postgres with a demo shop is started.'),
-    publication: name.prefault('moonlink').describe('Publication to use; made if it is not there.'),
+    publication: name.prefault('moonlink').describe('Publication to use, as it is; made if it is not there (docs/PUBLICATIONS.md).'),
     slot: name
       .optional()
       .describe(

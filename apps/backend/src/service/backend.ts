@@ -106,6 +106,7 @@ export class MoonlinkBackend implements Operations {
       verifier: new Verifier({
         openSnapshot: () => source.snapshot(),
         fieldSources: (table) => source.fieldSources(table),
+        rowFilter: (table) => source.rowFilter(table),
         query: (sql, lsn, timeoutMs) => this.query({ sql, atLsn: lsn, timeoutMs }),
         clock,
         logger,

@@ -80,6 +80,10 @@ class PostgresHandle implements SourceHandle {
     return this.#source.fieldSources(table)
   }
 
+  rowFilter(table: TableName) {
+    return this.#source.rowFilter(table)
+  }
+
   waitUntilUnused(): Promise<void> {
     return this.#source.waitUntilUnused()
   }

@@ -66,6 +66,8 @@ export interface SourceHandle extends ChangeSource {
   unfitValues(table: TableName): readonly UnfitValues[]
   /** Where each field of a published table comes from, by its id. */
   fieldSources(table: TableName): ReadonlyMap<number, FieldSource>
+  /** The condition that rows of a published table fulfil to be published; null where all are. */
+  rowFilter(table: TableName): string | null
   /** The database at one LSN; waits for running transactions to end. */
   snapshot(): Promise<SourceSnapshot>
   /** Writes a few bytes to the log of a quiet database. False where the user may not. */

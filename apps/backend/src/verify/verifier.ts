@@ -27,6 +27,8 @@ export interface VerifierParts {
   readonly query: (sql: string, lsn: Lsn, timeoutMs: number) => Promise<RunningQuery>
   /** Where each field of a mirrored table comes from, by its id. */
   readonly fieldSources: (table: TableName) => ReadonlyMap<number, FieldSource>
+  /** The condition that the source's rows fulfil to be mirrored; null where all are. */
+  readonly rowFilter: (table: TableName) => string | null
   readonly clock: Clock
   readonly logger: Logger
 }
@@ -131,7 +133,7 @@ export class Verifier {
     const mirror: Sums = new Map()
     addSums(mirror, await this.mirrorRows(bucketSums(mirrorSide(target), buckets), snapshot.lsn))
     const source: Sums = new Map()
-    const parts = await sourceParts(snapshot, target, this.parts.fieldSources(target.table))
+    const parts = await this.sourceParts(snapshot, target)
     for (const [index, side] of parts.entries()) {
       signal?.throwIfAborted()
       onProgress({ table, phase: 'source', done: index / parts.length })
@@ -159,7 +161,7 @@ export class Verifier {
     onProgress({ table: formatTableName(target.table), phase: 'rows', done: 0 })
     const mirror = await this.mirrorRows(bucketRows(mirrorSide(target), sums.buckets, chosen), snapshot.lsn)
     const source: (readonly (string | null)[])[] = []
-    for (const side of await sourceParts(snapshot, target, this.parts.fieldSources(target.table))) {
+    for (const side of await this.sourceParts(snapshot, target)) {
       signal?.throwIfAborted()
       source.push(...(await snapshot.rows(bucketRows(side, sums.buckets, chosen))))
     }
@@ -168,6 +170,10 @@ export class Verifier {
       differences: differences.slice(0, MAX_DIFFERENCES),
       more: differences.length > MAX_DIFFERENCES || chosen.length < suspects.length,
     }
+  }
+
+  private sourceParts(snapshot: SourceSnapshot, target: VerifyTarget): Promise<TableSide[]> {
+    return sourceParts(snapshot, target, this.parts.fieldSources(target.table), this.parts.rowFilter(target.table))
   }
 
   private async mirrorRows(sql: string, lsn: Lsn): Promise<(string | null)[][]> {
@@ -196,6 +202,7 @@ async function sourceParts(
   snapshot: SourceSnapshot,
   target: VerifyTarget,
   sources: ReadonlyMap<number, FieldSource>,
+  filter: string | null,
 ): Promise<TableSide[]> {
   const name = qualified(target.table)
   const [facts] = await snapshot.rows(
@@ -216,13 +223,17 @@ async function sourceParts(
     return sourceFieldText(source)
   }
   const side = (from: string): TableSide => ({ dialect: sourceDialect, textOf, from, schema: target.schema })
-  if (kind !== 'r') return [side(name)]
+  const filtered = (from: string, conditions: readonly string[]) => {
+    const all = filter === null ? conditions : [...conditions, `(${filter})`]
+    return side(all.length === 0 ? from : `${from} WHERE ${all.join(' AND ')}`)
+  }
+  if (kind !== 'r') return [filtered(name, [])]
   const step = Math.ceil(Number(pages) / PARTS)
-  if (accessMethod !== 'heap' || step === 0) return [side(`ONLY ${name}`)]
+  if (accessMethod !== 'heap' || step === 0) return [filtered(`ONLY ${name}`, [])]
   const count = Math.ceil(Number(pages) / step)
   return Array.from({ length: count }, (_, index) => {
-    const end = index === count - 1 ? '' : ` AND ctid < '(${(index + 1) * step},0)'::tid`
-    return side(`ONLY ${name} WHERE ctid >= '(${index * step},0)'::tid${end}`)
+    const end = index === count - 1 ? [] : [`ctid < '(${(index + 1) * step},0)'::tid`]
+    return filtered(`ONLY ${name}`, [`ctid >= '(${index * step},0)'::tid`, ...end])
   })
 }
 

@@ -118,7 +118,7 @@ export class RowDecoder {
       throw new RowRefusal(
         'unmirrorable',
         'TOAST_VALUE_MISSING',
-        `the source sent a row without a large value that it did not change${this.describeKey(source)}; this happens where a row filter turns an update into an insert`,
+        `the source sent a row without a large value that it did not change${this.describeKey(source)}; it came into the publication's row filter by an update. Run ALTER TABLE ${this.tableName} REPLICA IDENTITY FULL, then moonlink tables resync ${this.tableName}`,
       )
     }
     buffers.complete(ChangeOp.insert, 1, 0)

@@ -12,6 +12,10 @@ export interface RelationRow {
   /** `relpersistence` */
   readonly persistence: string
   readonly isPartition: boolean
+  /** The partitioned table that it is a partition of, at the top; null for other tables. */
+  readonly root: TableName | null
+  /** What a partitioned table's rows are in, by object id. */
+  readonly partitions: readonly PartitionRow[]
   /** `relreplident`: d default, n nothing, f full, i index. */
   readonly replicaIdentity: string
   /** `reltuples`, -1 where unknown. */
@@ -37,6 +41,20 @@ export interface ColumnRow extends AttributeRow {
   readonly isNotNull: boolean
   /** `attgenerated`: empty, s stored, v virtual. */
   readonly generated: string
+}
+
+/** A leaf of a partitioned table. */
+export interface PartitionRow {
+  readonly oid: number
+  readonly schema: string
+  readonly name: string
+  readonly kind: string
+  readonly persistence: string
+  readonly replicaIdentity: string
+  /** `relfilenode`; another after a TRUNCATE or a rewrite. */
+  readonly fileNode: number
+  /** Names of the columns by which it names old rows, in order; null where whole rows do, or nothing does. */
+  readonly identity: readonly string[] | null
 }
 
 /** A unique index that could name rows. */
@@ -75,13 +93,28 @@ const TYPES = `
       WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped), '[]')))
   FROM used JOIN pg_type t ON t.oid = used.oid JOIN pg_namespace n ON n.oid = t.typnamespace`
 
+// The leaves of partitioned table c. One whose detaching is under way is none any more.
+const PARTITIONS = `
+  WITH RECURSIVE below(oid) AS (
+    SELECT i.inhrelid FROM pg_inherits i WHERE c.relkind = 'p' AND i.inhparent = c.oid AND NOT i.inhdetachpending
+    UNION ALL SELECT i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid AND NOT i.inhdetachpending)
+  SELECT jsonb_agg(jsonb_build_object('oid', l.oid::int8, 'schema', ln.nspname, 'name', l.relname, 'kind', l.relkind, 'persistence', l.relpersistence,
+    'replicaIdentity', l.relreplident, 'fileNode', l.relfilenode::int8,
+    'identity', (SELECT jsonb_agg(a.attname ORDER BY a.attname) FROM pg_index x JOIN pg_attribute a ON a.attrelid = l.oid
+      AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1]) WHERE x.indrelid = l.oid AND x.indisvalid AND x.indimmediate
+      AND CASE l.relreplident WHEN 'i' THEN x.indisreplident WHEN 'd' THEN x.indisprimary END)) ORDER BY l.oid)
+  FROM below JOIN pg_class l ON l.oid = below.oid JOIN pg_namespace ln ON ln.oid = l.relnamespace WHERE l.relkind <> 'p'`
+
 // One statement, so that relations, columns and keys are of one snapshot. Object ids exceed int4, so they travel as int8 in JSON.
 const TABLES = `
 SELECT jsonb_build_object(
   'oid', c.oid::int8, 'schema', n.nspname, 'name', c.relname, 'kind', c.relkind, 'persistence', c.relpersistence,
   'isPartition', c.relispartition, 'replicaIdentity', c.relreplident, 'estimatedRows', c.reltuples::float8,
   'accessMethod', coalesce(am.amname, ''), 'user', current_user,
-  'hasRowSecurity', c.relkind = 'r' AND row_security_active(c.oid),
+  'root', (SELECT jsonb_build_object('schema', rn.nspname, 'name', r.relname) FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
+    WHERE c.relispartition AND r.oid = pg_partition_root(c.oid)),
+  'partitions', coalesce((${PARTITIONS}), '[]'),
+  'hasRowSecurity', c.relkind IN ('r', 'p') AND row_security_active(c.oid),
   'maySelect', has_table_privilege(c.oid, 'SELECT'), 'mayUseSchema', has_schema_privilege(n.oid, 'USAGE'),
   'isOwned', pg_has_role(c.relowner, 'USAGE'),
   'columns', coalesce((

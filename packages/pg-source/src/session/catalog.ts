@@ -2,8 +2,10 @@ import { formatTableName, MoonlinkError, type TableName, type TableSchema } from
 import pg from 'pg'
 import type { MirroredTable } from '../decode/index.ts'
 import { isWhollySendable, joinTypes, mapColumn, type MappedColumn, type MappingOptions } from '../types/index.ts'
-import { readTables, type RelationRow } from './catalog-rows.ts'
+import { readTables, type PartitionRow, type RelationRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
+import type { Publications } from './publication-state.ts'
+import { publishedAs, type Published } from './published.ts'
 
 /** A table of the source and whether it can be mirrored. */
 export type TableListing =
@@ -25,6 +27,10 @@ export interface DescribedTable extends MirroredTable {
   readonly excluded: ReadonlySet<string>
   readonly relationOid: number
   readonly appendOnly: boolean
+  /** The publication's row filter, an SQL expression over the table's columns; null where all rows are published. */
+  readonly filter: string | null
+  /** The leaves of a partitioned table, by object id, as the catalog has them now; null for other tables. */
+  readonly partitions: readonly PartitionRow[] | null
   readonly estimatedRows: number | null
   readonly notes: readonly string[]
   /** Can be read by ranges of row addresses. */
@@ -45,6 +51,8 @@ export interface CatalogOptions {
   readonly excludeColumns: Readonly<Record<string, readonly string[]>>
   readonly appendOnly: readonly string[]
   readonly mapping: MappingOptions
+  readonly publications: Publications
+  readonly versionNumber: number
 }
 
 export type Described =
@@ -60,7 +68,7 @@ export async function describeTables(
   options: CatalogOptions,
   only?: readonly TableName[],
 ): Promise<Described[]> {
-  const rows = await readTables(connection, only)
+  const rows = (await readTables(connection, only)).filter((row) => only !== undefined || !row.isPartition || isPublished(row, options))
   const described = rows.map((row): Described => {
     const table = { schema: row.schema, name: row.name }
     try {
@@ -85,12 +93,20 @@ export function toListing(entry: Described): TableListing {
 function describe(table: TableName, row: RelationRow, options: CatalogOptions): DescribedTable {
   const name = formatTableName(table)
   refuseKind(name, row)
+  refusePartition(name, row, options)
   refuseAccess(name, row)
   const key = identityColumns(row)
-  const appendOnly = options.appendOnly.includes(name)
-  if (!appendOnly) refuseIdentity(name, row, key)
+  const published = publishedAs(row, options.appendOnly.includes(name), options.publications, options.versionNumber)
+  const { appendOnly, filter } = published
+  if (!appendOnly) {
+    refuseIdentity(name, row, key)
+    refuseUnsentIdentity(name, row, published, options.versionNumber)
+    refusePartitionIdentity(name, row, key)
+  }
   const wanted = new Set(options.excludeColumns[name] ?? [])
-  const { columns, excluded, notes, streamForms } = mapColumns(table, row, key, wanted, options.mapping)
+  const { columns, excluded, notes, streamForms } = mapColumns(table, row, key, { wanted, published }, options.mapping)
+  if (filter !== null) notes.push(`rows are filtered by the publication: only those with ${filter.replaceAll(/\s+/g, ' ')}`)
+  if (appendOnly && !options.appendOnly.includes(name)) notes.push('append-only: the publication publishes no updates and deletes')
   return {
     table,
     schema: { fields: columns.flatMap(({ field, textField }) => (textField ? [field, textField] : [field])), identifierFieldIds: key },
@@ -98,16 +114,17 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
     excluded,
     relationOid: row.oid,
     appendOnly,
+    filter,
+    partitions: row.kind === 'p' ? row.partitions : null,
     estimatedRows: row.estimatedRows < 0 ? null : row.estimatedRows,
     notes,
-    isHeap: row.accessMethod === 'heap',
+    isHeap: row.kind === 'p' || row.accessMethod === 'heap',
     isOwned: row.isOwned,
     streamForms,
   }
 }
 
 const kinds: Readonly<Record<string, string>> = {
-  p: 'is a partitioned table, which is not mirrored yet. Mirror other tables',
   f: 'is a foreign table, whose changes Postgres does not see. Mirror it where it lives',
   v: 'is a view. Mirror the tables beneath it',
   m: 'is a materialized view, whose changes Postgres does not publish. Mirror the tables beneath it',
@@ -117,11 +134,63 @@ const kinds: Readonly<Record<string, string>> = {
 function refuseKind(name: string, row: RelationRow): void {
   const kind = kinds[row.kind]
   if (kind !== undefined) throw refusal(name, kind)
-  if (row.kind !== 'r') throw refusal(name, 'is not a table')
-  if (row.isPartition) throw refusal(name, 'is a partition of another table, which is not mirrored yet. Mirror other tables')
+  if (row.kind !== 'r' && row.kind !== 'p') throw refusal(name, 'is not a table')
   if (row.persistence === 'u')
     throw refusal(name, `is unlogged, so its changes are not in the log. Run ALTER TABLE ${quoted(row)} SET LOGGED`)
   if (row.persistence === 't') throw refusal(name, 'is temporary, so its changes are not in the log')
+}
+
+function isPublished(row: RelationRow, { publications }: CatalogOptions): boolean {
+  const name = formatTableName(row)
+  return [publications.main, publications.append].some((state) => state?.tables.has(name) === true)
+}
+
+/** Of a partition by itself, unless a given publication publishes it so; and of partitions whose changes are not in the log. */
+function refusePartition(name: string, row: RelationRow, options: CatalogOptions): void {
+  const { main } = options.publications
+  const isOurs = main === null || main.isOurs
+  if (row.isPartition && isOurs && row.root !== null)
+    throw refusal(name, `is a partition of ${formatTableName(row.root)}. Mirror that: its partitions are one table`)
+  const foreign = row.partitions.find(({ kind }) => kind === 'f')
+  if (foreign) throw refusal(name, `has a partition that is a foreign table, ${formatTableName(foreign)}, whose changes Postgres does not see`)
+  const unlogged = row.partitions.find(({ persistence }) => persistence !== 'p')
+  if (unlogged) {
+    throw refusal(
+      name,
+      `has an unlogged partition, whose changes are not in the log. Run ALTER TABLE ${quoted(unlogged)} SET LOGGED`,
+    )
+  }
+}
+
+/**
+ * Postgres sends old rows as the partition's replica identity has them, under the name of that of the partitioned table (`logicalrep_write_update`,
+ * src/backend/replication/logical/proto.c): where the two differ, it could not be told which row changed.
+ */
+function refusePartitionIdentity(name: string, row: RelationRow, key: readonly number[]): void {
+  const columns = key.map((number) => row.columns.find((column) => column.number === number)!.name).sort()
+  const isSame = ({ replicaIdentity, identity }: PartitionRow) =>
+    replicaIdentity === 'f' || (row.replicaIdentity !== 'f' && identity !== null && [...identity].sort().join('\0') === columns.join('\0'))
+  const other = row.partitions.find((partition) => !isSame(partition))
+  if (other === undefined) return
+  throw new MoonlinkError(
+    'invalid',
+    'TABLE_NO_IDENTITY',
+    `${name}: its partition ${formatTableName(other)} has another replica identity than the table. Run ALTER TABLE ${quoted(other)} REPLICA IDENTITY FULL.`,
+    { context: { table: name, partition: formatTableName(other) } },
+  )
+}
+
+/** With whole rows as the identity, Postgres refuses updates and deletes of a table that publishes only a part of them. */
+function refuseUnsentIdentity(name: string, row: RelationRow, published: Published, versionNumber: number): void {
+  if (row.replicaIdentity !== 'f' || versionNumber < 150_000) return
+  const unsent = row.columns.find((column) => !published.sends(column) && (column.generated === '' || versionNumber >= 180_000))
+  if (unsent === undefined) return
+  throw new MoonlinkError(
+    'invalid',
+    'TABLE_NO_IDENTITY',
+    `${name} has REPLICA IDENTITY FULL, and its column "${unsent.name}" is not published: Postgres would refuse its updates and deletes. Run ALTER TABLE ${quoted(row)} REPLICA IDENTITY DEFAULT or USING INDEX, or publish the column where it can be.`,
+    { context: { table: name, column: unsent.name } },
+  )
 }
 
 function refuseAccess(name: string, row: RelationRow): void {
@@ -172,7 +241,7 @@ function mapColumns(
   table: TableName,
   row: RelationRow,
   key: readonly number[],
-  wanted: ReadonlySet<string>,
+  { wanted, published }: { readonly wanted: ReadonlySet<string>; readonly published: Published },
   mapping: MappingOptions,
 ): MappedColumns {
   const name = formatTableName(table)
@@ -184,10 +253,10 @@ function mapColumns(
   const notes: string[] = []
   const columns: MappedColumn[] = []
   for (const column of row.columns) {
-    const isGenerated = column.generated !== ''
+    const isSent = published.sends(column)
     const { typeName, typmod, dimensions, number } = column
     const type = typeOf(column.typeOid)
-    if (!wanted.has(column.name) && !isGenerated) {
+    if (!wanted.has(column.name) && isSent) {
       const isKey = key.includes(number)
       const required = column.isNotNull || isKey
       const source = { name: column.name, number, type, typmod, dimensions, typeName, required, isKey }
@@ -203,15 +272,15 @@ function mapColumns(
       throw new MoonlinkError(
         'invalid',
         'COLUMN_IN_KEY',
-        `${name}: column "${column.name}" is part of the key and can't be left out${isGenerated ? ', yet Postgres does not publish generated columns' : ''}. Choose another replica identity: ALTER TABLE ${quoted(row)} REPLICA IDENTITY FULL or USING INDEX.`,
+        `${name}: column "${column.name}" is part of the key and can't be left out${isSent ? '' : ', yet it is not published'}. Choose another replica identity: ALTER TABLE ${quoted(row)} REPLICA IDENTITY FULL or USING INDEX.`,
         { context: { table: name, column: column.name } },
       )
     }
     excluded.add(column.name)
     notes.push(
-      isGenerated
-        ? `column "${column.name}" is generated, which Postgres does not publish: left out`
-        : `column "${column.name}" is left out, as configured`,
+      isSent
+        ? `column "${column.name}" is left out, as configured`
+        : `column "${column.name}" is ${column.generated === '' ? 'not published' : 'generated, and not published'}: left out`,
     )
   }
   if (columns.length === 0) throw refusal(name, 'has no column to mirror')

@@ -13,7 +13,7 @@ export const pgSourceConfig = z.strictObject({
     .min(1)
     .max(55)
     .default('moonlink_pub')
-    .describe('Publication to use; made if it is not there. Append-only tables have their own, <name>_append.'),
+    .describe('Publication to use, as it is; made if it is not there. Append-only tables have their own, <name>_append.'),
   slot: z
     .string()
     .regex(/^[a-z0-9_]{1,40}$/, 'must be 1 to 40 of a-z, 0-9 and _')

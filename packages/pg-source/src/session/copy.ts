@@ -17,7 +17,8 @@ import type { MappedColumn } from '../types/index.ts'
 import { quoted, type DescribedTable } from './catalog.ts'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
-import { condition, joined, rangesLeft } from './copy-ranges.ts'
+import { fromClause, partitionParts, rangesOfParts, type CopyPart } from './copy-parts.ts'
+import { joined, rangesLeft } from './copy-ranges.ts'
 import { CopyThrottle } from './copy-throttle.ts'
 import { CopyWorker } from './copy-worker.ts'
 import { messageOf, sqlState } from './errors.ts'
@@ -92,6 +93,8 @@ export class SnapshotCopy implements TableCopy {
       opened.push(guard)
       await lock(guard, tables, settings.copyLockTimeoutMs)
       const described = await describe()
+      // Not its partitions yet, for want of knowing that it has some.
+      await lock(guard, described.filter(({ partitions }) => partitions !== null).map(({ table }) => table), settings.copyLockTimeoutMs, true)
       const exporter = await connector.connectReplication('copy snapshot')
       opened.push(exporter)
       const slot = `${settings.slot}_copy_${(await processId(guard)).toString(36)}`
@@ -122,22 +125,22 @@ export class SnapshotCopy implements TableCopy {
   }
 
   async read(table: TableName, take: TakeCopied, options: CopyReadOptions = {}): Promise<void> {
-    const { described, facts } = this.known(table)
+    const { described, facts, parts } = this.known(table)
     const step = Math.max(1, Math.floor(this.dependencies.settings.copyRangeBytes / facts.pageBytes))
     // Another access method may number its pages otherwise.
     const whole = described.isHeap ? step : Number.MAX_SAFE_INTEGER
-    await this.readRanges(described, rangesLeft(facts.pages, whole, options.done ?? []), take, options)
+    const ranges = parts === null ? rangesLeft(facts.pages, whole, options.done ?? []) : rangesOfParts(parts, step)
+    await this.readRanges(this.known(table), ranges, take, options)
   }
 
   async readChanged(table: TableName, ranges: readonly CopyRange[], horizon: string, take: TakeCopied): Promise<void> {
-    const { described } = this.known(table)
     // A row's transaction was visible to the earlier copy, or is none of those before its horizon.
     const isNew = `age(xmin) <= age('${BigInt.asUintN(32, BigInt(horizon))}'::xid)`
-    await this.readRanges(described, joined(ranges), take, {}, isNew)
+    await this.readRanges(this.known(table), joined(ranges), take, {}, isNew)
   }
 
   private async readRanges(
-    table: DescribedTable,
+    table: TableOfCopy,
     ranges: CopyRange[],
     take: TakeCopied,
     options: CopyReadOptions,
@@ -149,7 +152,7 @@ export class SnapshotCopy implements TableCopy {
     // All of them, so that none has a batch out when this ends; the first to fail leaves the others no range.
     const failed = (await Promise.allSettled(lanes)).find((lane) => lane.status === 'rejected')
     if (failed) throw failed.reason
-    if (ranges.length > 0) throw snapshotOld(table.table)
+    if (ranges.length > 0) throw snapshotOld(table.described.table)
   }
 
   private known(table: TableName): TableOfCopy {
@@ -169,13 +172,13 @@ export class SnapshotCopy implements TableCopy {
 
   /** Takes ranges one after the other, until none is left, or the next is for another snapshot. */
   private async lane(
-    table: DescribedTable,
+    table: TableOfCopy,
     ranges: CopyRange[],
     take: TakeCopied,
     options: CopyReadOptions,
     further: string | null,
   ): Promise<void> {
-    const batches = new LaneBatches(table, this.dependencies.settings, take)
+    const batches = new LaneBatches(table.described, this.dependencies.settings, take)
     try {
       for (;;) {
         const worker = await this.acquire()
@@ -251,6 +254,8 @@ export class SnapshotCopy implements TableCopy {
 interface TableOfCopy {
   readonly described: DescribedTable
   readonly facts: CopiedTable
+  /** Of a partitioned table. */
+  readonly parts: readonly CopyPart[] | null
 }
 
 /** Under the locks, in the snapshot. */
@@ -260,17 +265,22 @@ async function readFacts(client: pg.Client, described: readonly DescribedTable[]
     FROM unnest($1::oid[]) WITH ORDINALITY AS wanted (oid, position) ORDER BY position`
   const oids = described.map(({ relationOid }) => relationOid)
   const { rows } = await client.query<{ horizon: string; size: number; pages: number; node: string | null }>(sql, [oids])
-  return described.map((table, index) => {
-    const { horizon, size, pages, node } = rows[index]
-    const storage = table.isHeap && node !== null ? `${table.relationOid}/${node}` : null
-    return { described: table, facts: { estimatedRows: table.estimatedRows, pages, pageBytes: size, storage, horizon } }
-  })
+  const found: TableOfCopy[] = []
+  for (const [index, table] of described.entries()) {
+    const { horizon, size, node } = rows[index]
+    const parts = table.partitions === null ? null : await partitionParts(client, table)
+    const pages = parts?.reduce((sum, part) => sum + part.pages, 0) ?? rows[index].pages
+    // What another snapshot's rows were once is not known of rows that may have left a filter, or of partitions that may have come and gone.
+    const isLasting = table.isHeap && node !== null && parts === null && table.filter === null
+    const storage = isLasting ? `${table.relationOid}/${node}` : null
+    found.push({ described: table, facts: { estimatedRows: table.estimatedRows, pages, pageBytes: size, storage, horizon }, parts })
+  }
+  return found
 }
 
-function copyCommand(table: DescribedTable, range: CopyRange, further: string | null): string {
-  const conditions = [condition(range), further].filter((text) => text !== null)
-  const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
-  return `COPY (SELECT ${table.columns.map(copyExpression).join(', ')} FROM ONLY ${quoted(table.table)}${where}) TO STDOUT (FORMAT binary)`
+function copyCommand({ described, parts }: TableOfCopy, range: CopyRange, further: string | null): string {
+  const columns = described.columns.map(copyExpression).join(', ')
+  return `COPY (SELECT ${columns} ${fromClause(described, parts, range, further)}) TO STDOUT (FORMAT binary)`
 }
 
 /** `format` prints a value by its type's output function, as a stream does; a cast to text may print another text. */
@@ -279,11 +289,11 @@ function copyExpression({ name, copyForm }: MappedColumn): string {
   return copyForm === 'binary' ? column : `CASE WHEN ${column} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', ${column}) END`
 }
 
-async function lock(guard: pg.Client, tables: readonly TableName[], timeoutMs: number): Promise<void> {
-  await guard.query('BEGIN')
+async function lock(guard: pg.Client, tables: readonly TableName[], timeoutMs: number, withPartitions = false): Promise<void> {
+  if (!withPartitions) await guard.query('BEGIN')
   if (tables.length === 0) return
   await guard.query(`SET LOCAL lock_timeout = ${timeoutMs}`)
-  const list = tables.map((table) => `ONLY ${quoted(table)}`).join(', ')
+  const list = tables.map((table) => `${withPartitions ? '' : 'ONLY '}${quoted(table)}`).join(', ')
   await explained(
     'locking the tables to copy',
     () => guard.query(`LOCK TABLE ${list} IN ACCESS SHARE MODE`),

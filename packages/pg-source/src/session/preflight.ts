@@ -2,7 +2,8 @@ import { MoonlinkError } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
-import { checkExistingPublication } from './publication.ts'
+import { checkPublication } from './publication.ts'
+import { readPublications } from './publication-state.ts'
 import { checkSlot, readSlot, waitForSlot } from './slot.ts'
 
 /** The server, as it presented itself. */
@@ -94,8 +95,9 @@ async function checkReplication(connector: Connector): Promise<string> {
 }
 
 async function checkPublications(connection: CatalogConnection, settings: PgSourceSettings): Promise<void> {
-  await checkExistingPublication(connection, { name: settings.publication, publish: 'all' })
-  await checkExistingPublication(connection, { name: appendPublication(settings), publish: 'inserts' })
+  const { main, append } = await readPublications(connection, settings.publication, appendPublication(settings))
+  if (main) checkPublication({ name: main.name, publish: 'all' }, main)
+  if (append) checkPublication({ name: append.name, publish: 'inserts' }, append)
   const [found] = await connection.rows<{ may: boolean; has: boolean }>(
     `SELECT has_database_privilege(current_database(), 'CREATE') AS may, EXISTS (SELECT FROM pg_publication WHERE pubname = $1) AS has`,
     [settings.publication],

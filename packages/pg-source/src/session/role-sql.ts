@@ -37,7 +37,7 @@ export function roleSql({ role, database, publication, tables, service }: RoleSq
     ...schemas.map((schema) => `GRANT USAGE ON SCHEMA ${schema} TO ${user};`),
     ...(names.length === 0 ? [] : [`GRANT SELECT ON ${names.join(', ')} TO ${user};`]),
     `CREATE PUBLICATION ${pg.escapeIdentifier(publication)}${names.length === 0 ? '' : ` FOR TABLE ${names.map((name) => `ONLY ${name}`).join(', ')}`}`,
-    `  WITH (publish = 'insert, update, delete, truncate');`,
+    `  WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);`,
     '-- A table to be mirrored later needs GRANT SELECT and ALTER PUBLICATION … ADD TABLE, by the same administrator.',
     '-- Tables with row-level security: ALTER ROLE … BYPASSRLS, or their hidden rows would be missing.',
     '',

@@ -27,7 +27,8 @@ import { SnapshotCopy } from './copy.ts'
 import { LoggedStream } from './logged-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
-import { dropPublication, ensurePublication, publicationExists } from './publication.ts'
+import { dropPublication, ensurePublication } from './publication.ts'
+import { readPublications, type Publications } from './publication-state.ts'
 import { protocolOptions } from './protocol-options.ts'
 import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
@@ -120,7 +121,7 @@ export class PgSource implements ChangeSource {
    * schema that it is mirrored with, or the reason why it can't be.
    */
   async listTables(only?: readonly TableName[]): Promise<TableListing[]> {
-    return (await describeTables(this.connection, this.catalogOptions(), only)).map(toListing)
+    return (await describeTables(this.connection, await this.catalogOptions(), only)).map(toListing)
   }
 
   /**
@@ -133,12 +134,15 @@ export class PgSource implements ChangeSource {
       const columns = described.flatMap(({ table, streamForms }) => streamForms.map(({ column }) => `${formatTableName(table)}.${column}`))
       this.logger.warn('the whole stream comes as text, which takes longer: the binary form of some types is not known here', { columns })
     }
-    const database = this.facts.database
-    const appended = described.filter((table) => table.appendOnly)
-    const others = described.filter((table) => !table.appendOnly)
+    const { database } = this.facts
+    const { main, append } = await this.publications()
+    const isInAppend = ({ table, appendOnly }: DescribedTable) =>
+      appendOnly && (main === null || main.isOurs || !main.tables.has(formatTableName(table)))
+    const appended = described.filter(isInAppend)
+    const others = described.filter((table) => !isInAppend(table))
     // The publication first: a slot decodes with the catalog as it was, and one made earlier would not find it.
-    await ensurePublication(this.connection, { name: this.publicationName, publish: 'all', tables: others }, database)
-    await ensurePublication(this.connection, { name: appendPublication(this.settings), publish: 'inserts', tables: appended }, database)
+    await ensurePublication(this.connection, { name: this.publicationName, publish: 'all', tables: others }, main, this.facts)
+    await ensurePublication(this.connection, { name: appendPublication(this.settings), publish: 'inserts', tables: appended }, append, this.facts)
     this.prepared = new Map(described.map((table) => [formatTableName(table.table), table]))
     const slot = await this.slot()
     const { failover, replaceLostSlot } = this.settings
@@ -258,13 +262,19 @@ export class PgSource implements ChangeSource {
     return fieldSources(this.prepared.get(formatTableName(table))?.columns ?? [])
   }
 
-  /** Removes what `prepare` made: the slot, then the publications. */
+  /** The condition, in SQL over its columns, that rows of a prepared table fulfil to be published; null where all are. */
+  rowFilter(table: TableName): string | null {
+    return this.prepared.get(formatTableName(table))?.filter ?? null
+  }
+
+  /** Removes what `prepare` made: the slot, then the publications. One that somebody else made stays. */
   async uninstall(): Promise<void> {
     await this.stream?.close()
     await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
     await dropSlot(this.connection, this.slotName)
-    await dropPublication(this.connection, this.publicationName)
-    await dropPublication(this.connection, appendPublication(this.settings))
+    const { main, append } = await this.publications()
+    await dropPublication(this.connection, main)
+    await dropPublication(this.connection, append)
     this.prepared = new Map()
   }
 
@@ -277,7 +287,7 @@ export class PgSource implements ChangeSource {
   private async describe(tables: readonly TableName[]): Promise<DescribedTable[]> {
     if (tables.length === 0) return []
     const found = new Map(
-      (await describeTables(this.connection, this.catalogOptions(), tables)).map((entry) => [formatTableName(entry.table), entry]),
+      (await describeTables(this.connection, await this.catalogOptions(), tables)).map((entry) => [formatTableName(entry.table), entry]),
     )
     return tables.map((table) => {
       const entry = found.get(formatTableName(table))!
@@ -341,11 +351,17 @@ export class PgSource implements ChangeSource {
     return this.prepared.get(formatTableName(relation)) ?? null
   }
 
-  private catalogOptions(): CatalogOptions {
+  private publications(): Promise<Publications> {
+    return readPublications(this.connection, this.publicationName, appendPublication(this.settings))
+  }
+
+  private async catalogOptions(): Promise<CatalogOptions> {
     const { excludeColumns, appendOnly, types, columns, onUnfit } = this.settings
     return {
       excludeColumns,
       appendOnly,
+      publications: await this.publications(),
+      versionNumber: this.facts.versionNumber,
       mapping: { policy: { types, columns, onUnfit }, server: this.serverTypes, counters: this.unfitCounters },
     }
   }
@@ -370,8 +386,8 @@ export class PgSource implements ChangeSource {
   }
 
   private async startCommand(after: Lsn): Promise<string> {
-    const append = appendPublication(this.settings)
-    const publications = (await publicationExists(this.connection, append)) ? [this.publicationName, append] : [this.publicationName]
+    const { append } = await this.publications()
+    const publications = append === null ? [this.publicationName] : [this.publicationName, append.name]
     const names = publications.map((name) => pg.escapeIdentifier(name)).join(',')
     const options = [
       `publication_names ${pg.escapeLiteral(names)}`,

@@ -1,0 +1,51 @@
+import type { CopyRange } from '@moonlink/core'
+import type pg from 'pg'
+import { quoted, type DescribedTable } from './catalog.ts'
+import { condition, rangesLeft } from './copy-ranges.ts'
+
+/** A run of a table's pages that one name reaches: the whole of an ordinary table, a leaf of a partitioned one. */
+export interface CopyPart {
+  /** For a FROM clause. */
+  readonly relation: string
+  /** Where its pages begin among those of the table. */
+  readonly base: number
+  readonly pages: number
+}
+
+/** Where a partitioned table's rows lie, as the transaction of `client` sees it. */
+export async function partitionParts(client: pg.Client, described: DescribedTable): Promise<CopyPart[]> {
+  // What is read of the catalog here obeys the transaction's snapshot; pg_partition_tree would not.
+  const { rows } = await client.query<{ schema: string; name: string; pages: number; maySelect: boolean }>(
+    `WITH RECURSIVE below(oid) AS (
+       SELECT $1::oid UNION ALL SELECT i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid AND NOT i.inhdetachpending)
+     SELECT n.nspname AS schema, c.relname AS name, coalesce(pg_relation_size(c.oid) / current_setting('block_size')::int8, 0)::float8 AS pages,
+       has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS "maySelect"
+     FROM below JOIN pg_class c ON c.oid = below.oid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY c.oid`,
+    [described.relationOid],
+  )
+  // Who may read the partitioned table alone has to read it through that.
+  if (!rows.every(({ maySelect }) => maySelect)) return [{ relation: quoted(described.table), base: 0, pages: 0 }]
+  let base = 0
+  return rows.map(({ pages, ...name }) => {
+    const part = { relation: `ONLY ${quoted(name)}`, base, pages }
+    base += Math.max(1, pages)
+    return part
+  })
+}
+
+/** Ranges of `step` pages that cover all parts, none in two of them. */
+export function rangesOfParts(parts: readonly CopyPart[], step: number): CopyRange[] {
+  return parts.flatMap(({ base, pages }) =>
+    rangesLeft(pages, step, []).map(({ from, to }) => ({ from: base + from, to: base + (to ?? Math.max(1, pages)) })),
+  )
+}
+
+/** The FROM clause of a range, with the publication's filter. The last range of a part has no end, for pages that came since. */
+export function fromClause(described: DescribedTable, parts: readonly CopyPart[] | null, range: CopyRange, further: string | null): string {
+  const part = parts?.findLast(({ base }) => base <= range.from) ?? null
+  const isLast = part !== null && range.to !== null && range.to >= part.base + Math.max(1, part.pages)
+  const own = part === null ? range : { from: range.from - part.base, to: isLast || range.to === null ? null : range.to - part.base }
+  const conditions = [condition(own), further, described.filter === null ? null : `(${described.filter})`].filter((text) => text !== null)
+  const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
+  return `FROM ${part?.relation ?? `ONLY ${quoted(described.table)}`}${where}`
+}

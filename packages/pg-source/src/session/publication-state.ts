@@ -1,0 +1,103 @@
+import { formatTableName, type TableName } from '@moonlink/core'
+import type { CatalogConnection } from './connect.ts'
+
+/** How a publication of ours says so, as its comment; any other is somebody's, and is used as it is. */
+export const OUR_COMMENT = 'made by Moonlink, which adds and drops its tables'
+
+/** What a publication publishes of one table. */
+export interface PublishedTable {
+  readonly table: TableName
+  /** Names of the columns that are sent; null where the server does not say, before Postgres 15: all but generated ones. */
+  readonly columns: ReadonlySet<string> | null
+  /** The row filter, an SQL expression over the table's columns. */
+  readonly filter: string | null
+}
+
+/** A publication as the catalog has it. */
+export interface PublicationState {
+  readonly name: string
+  readonly isOurs: boolean
+  /** We may alter it. */
+  readonly isOwned: boolean
+  readonly insert: boolean
+  readonly update: boolean
+  readonly delete: boolean
+  readonly truncate: boolean
+  /** Partitions are published as the partitioned table. */
+  readonly viaRoot: boolean
+  /** Stored generated columns are published where no list of columns says otherwise. */
+  readonly generated: boolean
+  /** What it publishes, by `schema.name`: listed by itself or not. */
+  readonly tables: ReadonlyMap<string, PublishedTable>
+  /** Tables that are listed by themselves, so that they can be dropped by themselves. */
+  readonly listed: readonly TableName[]
+}
+
+/** The publication for whole changes, and the one for append-only tables; null where they are to be made. */
+export interface Publications {
+  readonly main: PublicationState | null
+  readonly append: PublicationState | null
+}
+
+interface PublicationRow {
+  readonly pubname: string
+  readonly pubinsert: boolean
+  readonly pubupdate: boolean
+  readonly pubdelete: boolean
+  readonly pubtruncate: boolean
+  readonly pubviaroot: boolean
+  /** Since Postgres 18: n none, s stored. */
+  readonly pubgencols?: string
+}
+
+interface Found {
+  readonly publication: PublicationRow
+  readonly isOwned: boolean
+  readonly comment: string | null
+  readonly tables: readonly {
+    readonly schemaname: string
+    readonly tablename: string
+    readonly attnames?: readonly string[] | null
+    readonly rowfilter?: string | null
+  }[]
+  readonly listed: readonly TableName[]
+}
+
+// One statement, so that all is of one snapshot. Rows travel as JSON, since each server version adds columns.
+const PUBLICATIONS = `
+  SELECT to_jsonb(p) AS publication, pg_has_role(p.pubowner, 'USAGE') AS "isOwned", obj_description(p.oid, 'pg_publication') AS comment,
+    coalesce((SELECT jsonb_agg(to_jsonb(t)) FROM pg_publication_tables t WHERE t.pubname = p.pubname), '[]') AS tables,
+    coalesce((SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname)) FROM pg_publication_rel r
+      JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), '[]') AS listed
+  FROM pg_publication p WHERE p.pubname = ANY ($1)`
+
+export async function readPublications(connection: CatalogConnection, main: string, append: string): Promise<Publications> {
+  const found = (await connection.rows<Found>(PUBLICATIONS, [[main, append]])).map(stateOf)
+  const named = (name: string) => found.find((state) => state.name === name) ?? null
+  return { main: named(main), append: named(append) }
+}
+
+function stateOf({ publication, isOwned, comment, tables, listed }: Found): PublicationState {
+  const published = tables.map(({ schemaname, tablename, attnames, rowfilter }): PublishedTable => {
+    const columns = attnames === undefined || attnames === null ? null : new Set(attnames)
+    return { table: { schema: schemaname, name: tablename }, columns, filter: rowfilter ?? null }
+  })
+  return {
+    name: publication.pubname,
+    isOurs: comment === OUR_COMMENT,
+    isOwned,
+    insert: publication.pubinsert,
+    update: publication.pubupdate,
+    delete: publication.pubdelete,
+    truncate: publication.pubtruncate,
+    viaRoot: publication.pubviaroot,
+    generated: publication.pubgencols === 's',
+    tables: new Map(published.map((entry) => [formatTableName(entry.table), entry])),
+    listed,
+  }
+}
+
+/** Publishes inserts and truncates, and nothing else: its tables are append-only. */
+export function publishesInsertsOnly(state: PublicationState): boolean {
+  return state.insert && !state.update && !state.delete
+}

@@ -1,0 +1,242 @@
+import type { TableName } from '@moonlink/core'
+import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import { beforeEach, expect, test } from 'vitest'
+import type { PgSourceConfig } from './config.ts'
+import { follow, sourceState, tableOf } from './harness.test.support.ts'
+import { Replica, sorted } from './replica.test.support.ts'
+import { openPgSource, type PgSource } from './source.ts'
+
+const postgres = withPostgres()
+let database: TestDatabase
+beforeEach(async () => {
+  database = await postgres.createDatabase()
+})
+
+const config = (more: Partial<PgSourceConfig> = {}): PgSourceConfig => ({
+  connection: database.connectionString,
+  slot: `pubs_${database.name}`,
+  ...more,
+})
+
+/** Copies the tables into a replica; ranges of one page, so that no part of a table is read twice or not at all. */
+async function copied(names: readonly string[], more: Partial<PgSourceConfig> = {}): Promise<{ replica: Replica; boundaryLsn: bigint }> {
+  const source = await openPgSource(config({ copyRangeBytes: 8192, ...more }))
+  try {
+    await source.prepare(names.map(tableOf))
+    const tables = (await source.listTables(names.map(tableOf))).map((listing) => {
+      if (!listing.mirrorable) throw new Error(listing.reason)
+      return { table: listing.table, schema: listing.schema }
+    })
+    const copy = await source.copy(tables, new AbortController().signal)
+    const replica = new Replica()
+    for (const name of names) await copy.read(tableOf(name), async (rows) => replica.addCopied(name, rows))
+    await copy.close()
+    return { replica, boundaryLsn: copy.boundaryLsn }
+  } finally {
+    await source.close()
+  }
+}
+
+/** Copies, plays the statements, follows to their end; the replica must then be what the query says, as it must be after the copy. */
+async function mirrors(name: string, query: string, statements: readonly string[], more: Partial<PgSourceConfig> = {}): Promise<Replica> {
+  const { client } = database
+  const { replica, boundaryLsn } = await copied([name], more)
+  expect(sorted(replica.rowsOf(name))).toEqual(await sourceState(client, query))
+  const following = await follow(config(more), [name], boundaryLsn, replica)
+  for (const statement of statements) {
+    await client.query(statement)
+    await following.catchUp()
+    expect(sorted(replica.rowsOf(name)), statement).toEqual(await sourceState(client, query))
+  }
+  expect([replica.missing, replica.otherEvents]).toEqual([[], []])
+  await following.close()
+  return replica
+}
+
+const listingOf = async (source: PgSource, table: TableName) => (await source.listTables([table]))[0]
+
+/** The listing of a table that is not mirrorable. */
+async function refusal(name: string, more: Partial<PgSourceConfig> = {}) {
+  const source = await openPgSource(config(more))
+  const listing = await listingOf(source, tableOf(name))
+  await source.close()
+  return listing
+}
+
+test('a row filter holds for the copy as for the stream: rows enter and leave it by updates, keys change across it', async (context) => {
+  if (postgres.major < 15) return context.skip()
+  const { client } = database
+  await client.query(`CREATE TABLE orders (id int PRIMARY KEY, region text NOT NULL, v text);
+    CREATE UNIQUE INDEX by_both ON orders (id, region); ALTER TABLE orders REPLICA IDENTITY USING INDEX by_both;
+    INSERT INTO orders SELECT n, CASE WHEN n % 3 = 0 THEN 'eu' ELSE 'us' END, repeat('x', 200) FROM generate_series(1, 300) n;
+    CREATE PUBLICATION given FOR TABLE orders WHERE (region = 'eu' AND id <> 7)`)
+  const more = { publication: 'given' }
+  await mirrors(
+    'public.orders',
+    `(SELECT * FROM orders WHERE region = 'eu' AND id <> 7)`,
+    [
+      `INSERT INTO orders VALUES (1001, 'eu', 'in'), (1002, 'us', 'out')`,
+      `UPDATE orders SET region = 'eu' WHERE id IN (1, 2)`,
+      `UPDATE orders SET region = 'us' WHERE id IN (3, 6)`,
+      `UPDATE orders SET v = 'new' WHERE id < 20`,
+      `DELETE FROM orders WHERE id IN (7, 9); UPDATE orders SET id = 7 WHERE id = 1`,
+      `UPDATE orders SET id = id + 5000 WHERE id > 200`,
+      `TRUNCATE orders`,
+      `INSERT INTO orders VALUES (7, 'eu', 'never'), (8, 'eu', 'in')`,
+    ],
+    more,
+  )
+  const source = await openPgSource(config(more))
+  expect(await listingOf(source, tableOf('public.orders'))).toMatchObject({
+    notes: [expect.stringContaining(`region = 'eu'`)],
+  })
+  await source.close()
+})
+
+test('a list of columns is what the table is', async (context) => {
+  if (postgres.major < 15) return context.skip()
+  await database.client.query(`CREATE TABLE people (id int PRIMARY KEY, secret text NOT NULL, name text);
+    INSERT INTO people SELECT n, 's', 'n' || n FROM generate_series(1, 100) n; CREATE PUBLICATION given FOR TABLE people (id, name)`)
+  const more = { publication: 'given' }
+  await mirrors(
+    'public.people',
+    '(SELECT id, name FROM people)',
+    [`INSERT INTO people VALUES (1001, 's', 'a')`, `UPDATE people SET secret = 't'`, `UPDATE people SET name = 'b' WHERE id < 5`, `DELETE FROM people WHERE id < 3`],
+    more,
+  )
+  const source = await openPgSource(config(more))
+  expect(await listingOf(source, tableOf('public.people'))).toMatchObject({ notes: ['column "secret" is not published: left out'] })
+  await source.close()
+
+  await database.client.query('ALTER PUBLICATION given SET TABLE people (name)')
+  expect(await refusal('public.people', more)).toMatchObject({ code: 'COLUMN_IN_KEY', reason: expect.stringContaining('not published') as string })
+  await database.client.query('ALTER PUBLICATION given SET TABLE people (id, name); ALTER TABLE people REPLICA IDENTITY FULL')
+  expect(await refusal('public.people', more)).toMatchObject({ code: 'TABLE_NO_IDENTITY', reason: expect.stringContaining('"secret"') as string })
+  // As we say, so it is.
+  await expect(database.client.query('UPDATE people SET name = name')).rejects.toThrow(/cannot update table/)
+})
+
+test('stored generated columns come where the server publishes them', async () => {
+  await database.client.query(`CREATE TABLE t (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED);
+    INSERT INTO t SELECT n, n FROM generate_series(1, 100) n; ALTER TABLE t REPLICA IDENTITY FULL`)
+  const columns = postgres.major >= 18 ? '*' : 'id, n'
+  await mirrors('public.t', `(SELECT ${columns} FROM t)`, ['UPDATE t SET n = n + 1 WHERE id < 10', 'INSERT INTO t VALUES (1001, 1)', 'DELETE FROM t WHERE id > 50'])
+  if (postgres.major < 18) return
+  await database.client.query(`CREATE TABLE v (id int PRIMARY KEY, w int GENERATED ALWAYS AS (id * 2) VIRTUAL)`)
+  const listing = await refusal('public.v')
+  expect(listing).toMatchObject({ mirrorable: true, notes: ['column "w" is generated, and not published: left out'] })
+  await database.client.query('ALTER TABLE v REPLICA IDENTITY FULL')
+  expect(await refusal('public.v')).toMatchObject({ code: 'TABLE_NO_IDENTITY', reason: expect.stringContaining('"w"') as string })
+})
+
+const partitioned = `
+  CREATE TABLE events (id int, at int, v text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+  CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (100);
+  CREATE TABLE events_2 (v text, dropped int, at int NOT NULL, id int NOT NULL, PRIMARY KEY (id, at)); ALTER TABLE events_2 DROP COLUMN dropped;
+  ALTER TABLE events ATTACH PARTITION events_2 FOR VALUES FROM (100) TO (200);
+  CREATE TABLE events_3 PARTITION OF events FOR VALUES FROM (200) TO (400) PARTITION BY LIST (id);
+  CREATE TABLE events_3_a PARTITION OF events_3 FOR VALUES IN (1, 2, 3); CREATE TABLE events_3_b PARTITION OF events_3 DEFAULT;
+  INSERT INTO events SELECT n, n % 400, repeat('v', 300) FROM generate_series(1, 1000) n`
+const moves = [
+  `INSERT INTO events VALUES (5001, 5, 'a'), (5001, 150, 'b'), (1, 205, 'c'), (5001, 305, 'd')`,
+  `UPDATE events SET at = at + 100 WHERE at < 250`,
+  `UPDATE events SET id = id + 10000 WHERE id < 300`,
+  `UPDATE events SET v = 'w' WHERE id % 2 = 0`,
+  `DELETE FROM events WHERE id % 5 = 0`,
+  `CREATE TABLE events_4 PARTITION OF events FOR VALUES FROM (400) TO (500); INSERT INTO events VALUES (1, 401, 'late')`,
+  `UPDATE events SET at = 450 WHERE at = 305`,
+  `TRUNCATE events`,
+  `INSERT INTO events VALUES (1, 1, 'again')`,
+]
+
+test('a partitioned table is one table, whatever its partitions are like, and rows move between them', async () => {
+  await database.client.query(partitioned)
+  await mirrors('public.events', 'events', moves)
+  expect(await refusal('public.events_1')).toMatchObject({ reason: expect.stringContaining('a partition of public.events. Mirror that') as string })
+  const source = await openPgSource(config())
+  expect((await source.listTables()).map(({ table }) => table.name)).toEqual(['events'])
+  await source.close()
+})
+
+test('who may read a partitioned table, and not its partitions, copies it all the same', async () => {
+  await database.client.query(`${partitioned}; CREATE PUBLICATION given FOR TABLE events WITH (publish_via_partition_root = true);
+    CREATE ROLE reader_${database.name} LOGIN REPLICATION PASSWORD 'secret'; GRANT SELECT ON events TO reader_${database.name}`)
+  const url = new URL(database.connectionString)
+  url.username = `reader_${database.name}`
+  url.password = 'secret'
+  await mirrors('public.events', 'events', moves.slice(0, 3), { publication: 'given', connection: url.href })
+})
+
+test('partitions that are published one by one are tables of their own', async () => {
+  await database.client.query(`${partitioned}; CREATE PUBLICATION given FOR TABLE events`)
+  const more = { publication: 'given' }
+  await mirrors('public.events_2', 'events_2', moves.slice(0, 5), more)
+  const root = await refusal('public.events', more)
+  expect(root).toMatchObject({ code: 'TABLE_UNPUBLISHED', reason: expect.stringContaining('publish_via_partition_root = true') as string })
+  const source = await openPgSource(config(more))
+  const listed = (await source.listTables()).filter((listing) => listing.mirrorable).map(({ table }) => table.name)
+  expect(listed).toEqual(['events_1', 'events_2', 'events_3_a', 'events_3_b'])
+  await source.close()
+})
+
+test('partitions that name their rows otherwise than the table does, and those without changes in the log, are refused', async () => {
+  const { client } = database
+  await client.query(partitioned)
+  await client.query('CREATE UNIQUE INDEX other ON events_1 (at, id); ALTER TABLE events_1 REPLICA IDENTITY USING INDEX other')
+  expect(await refusal('public.events')).toMatchObject({ mirrorable: true })
+  await client.query('ALTER TABLE events_1 ALTER v SET NOT NULL; CREATE UNIQUE INDEX third ON events_1 (at, id, v); ALTER TABLE events_1 REPLICA IDENTITY USING INDEX third')
+  expect(await refusal('public.events')).toMatchObject({
+    code: 'TABLE_NO_IDENTITY',
+    reason: expect.stringContaining('ALTER TABLE "public"."events_1" REPLICA IDENTITY FULL') as string,
+  })
+  await client.query('ALTER TABLE events_1 REPLICA IDENTITY FULL')
+  await mirrors('public.events', 'events', moves.slice(0, 5))
+  await client.query('ALTER TABLE events REPLICA IDENTITY FULL')
+  expect(await refusal('public.events')).toMatchObject({ code: 'TABLE_NO_IDENTITY' })
+  await client.query('CREATE UNLOGGED TABLE fast PARTITION OF events FOR VALUES FROM (900) TO (901)')
+  expect(await refusal('public.events')).toMatchObject({ reason: expect.stringContaining('SET LOGGED') as string })
+})
+
+test('what a given publication does not publish is refused with the statement that adds it; it is never changed, nor dropped', async () => {
+  const { client } = database
+  await client.query(`CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE PUBLICATION given FOR TABLE a, b`)
+  const more = { publication: 'given' }
+  const source = await openPgSource(config(more))
+  await source.prepare([tableOf('public.a')])
+  await client.query('CREATE TABLE c (id int PRIMARY KEY)')
+  expect(await listingOf(source, tableOf('public.c'))).toMatchObject({
+    code: 'TABLE_UNPUBLISHED',
+    reason: expect.stringContaining('ALTER PUBLICATION "given" ADD TABLE ONLY "public"."c"') as string,
+  })
+  await source.uninstall()
+  await source.close()
+  const { rows } = await client.query(`SELECT tablename FROM pg_publication_tables WHERE pubname = 'given' ORDER BY 1`)
+  expect(rows).toEqual([{ tablename: 'a' }, { tablename: 'b' }])
+})
+
+test.each([
+  ['all tables', 'FOR ALL TABLES', 14],
+  ['tables in a schema', 'FOR TABLES IN SCHEMA public', 15],
+])('a publication for %s is followed as it is, tables that came later too', async (_, of, since) => {
+  if (postgres.major < since) return
+  await database.client.query(`CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'x'); CREATE UNLOGGED TABLE u (id int PRIMARY KEY);
+    CREATE TABLE child (w int) INHERITS (a); ALTER TABLE child ADD PRIMARY KEY (id); INSERT INTO child VALUES (2, 'y', 3); CREATE PUBLICATION given ${of}`)
+  const more = { publication: 'given' }
+  await mirrors('public.a', '(SELECT * FROM ONLY a)', [`INSERT INTO child VALUES (4, 'z', 3)`, `UPDATE a SET v = 'q'`], more)
+  await database.client.query('CREATE TABLE later (id int PRIMARY KEY)')
+  await mirrors('public.later', 'later', ['INSERT INTO later VALUES (1)'], more)
+  await mirrors('public.child', 'child', ['DELETE FROM a WHERE id = 4'], more)
+})
+
+test('a given publication of inserts makes its tables append-only, and one that leaves out some changes is refused', async () => {
+  const { client } = database
+  await client.query(`CREATE TABLE log (line int); INSERT INTO log VALUES (1); CREATE PUBLICATION given FOR TABLE log WITH (publish = 'insert, truncate')`)
+  const more = { publication: 'given' }
+  const listing = await refusal('public.log', more)
+  expect(listing).toMatchObject({ mirrorable: true, appendOnly: true, notes: [expect.stringContaining('append-only')] })
+  await mirrors('public.log', 'log', ['INSERT INTO log VALUES (2)', 'TRUNCATE log', 'INSERT INTO log VALUES (3)'], more)
+  await client.query(`ALTER PUBLICATION given SET (publish = 'insert, update, truncate')`)
+  await expect(openPgSource(config(more))).rejects.toMatchObject({ code: 'PG_PUBLICATION_OPERATIONS', message: expect.stringContaining('delete') as string })
+  await client.query(`ALTER PUBLICATION given SET (publish = 'insert, update, delete, truncate'); ALTER TABLE log REPLICA IDENTITY FULL`)
+  expect(await refusal('public.log', { ...more, appendOnly: ['public.log'] })).toMatchObject({ code: 'PG_PUBLICATION_OPERATIONS' })
+})

@@ -1,0 +1,64 @@
+import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
+import pg from 'pg'
+import type { ColumnRow, RelationRow } from './catalog-rows.ts'
+import { publishesInsertsOnly, type PublicationState, type Publications } from './publication-state.ts'
+
+/** The statement that makes a publication publish a table. */
+function addStatement(publication: string, { schema, name }: TableName): string {
+  return `ALTER PUBLICATION ${pg.escapeIdentifier(publication)} ADD TABLE ONLY ${pg.escapeIdentifier(schema)}.${pg.escapeIdentifier(name)}`
+}
+
+/** How a table is published, or will be once our publication has it. */
+export interface Published {
+  readonly appendOnly: boolean
+  readonly filter: string | null
+  /** Whether the column's values are sent. */
+  sends(column: ColumnRow): boolean
+}
+
+/**
+ * How publications publish a table. Throws `invalid` where a given one does not: `TABLE_UNPUBLISHED`, or `PG_PUBLICATION_OPERATIONS` where it publishes changes
+ * of a table that is to be append-only.
+ */
+export function publishedAs(row: RelationRow, isAppendOnly: boolean, publications: Publications, versionNumber: number): Published {
+  const { main, append } = publications
+  const name = formatTableName(row)
+  if (isAppendOnly && main !== null && !main.isOurs && main.tables.has(name) && !publishesInsertsOnly(main)) {
+    throw new MoonlinkError(
+      'invalid',
+      'PG_PUBLICATION_OPERATIONS',
+      `${name} is append-only (source.appendOnly), yet publication "${main.name}" publishes its updates and deletes. Take it out of source.appendOnly, or out of that publication.`,
+      { context: { table: name, publication: main.name } },
+    )
+  }
+  const isOfMain = !isAppendOnly || main?.tables.has(name) === true
+  const state = isOfMain ? main : append
+  const entry = state?.tables.get(name) ?? null
+  if (state !== null && !state.isOurs && entry === null) throw unpublished(row, state)
+  const generated = entry === null && (state === null || state.isOurs) ? (state?.generated ?? versionNumber >= 180_000) : false
+  return {
+    appendOnly: isAppendOnly || (state !== null && !state.isOurs && publishesInsertsOnly(state)),
+    filter: entry?.filter ?? null,
+    sends: (column) => {
+      if (column.generated !== '' && versionNumber < 180_000) return false
+      const columns = entry?.columns ?? null
+      return columns === null ? column.generated === '' || (column.generated === 's' && generated) : columns.has(column.name)
+    },
+  }
+}
+
+function unpublished(row: RelationRow, state: PublicationState): MoonlinkError {
+  const name = formatTableName(row)
+  const context = { context: { table: name, publication: state.name } }
+  const refuse = (why: string) => new MoonlinkError('invalid', 'TABLE_UNPUBLISHED', `${name} ${why}.`, context)
+  const root = row.root === null ? null : formatTableName(row.root)
+  if (row.kind === 'p' && row.partitions.some((partition) => state.tables.has(formatTableName(partition)))) {
+    return refuse(
+      `is published by its partitions. Mirror those, or run ALTER PUBLICATION ${pg.escapeIdentifier(state.name)} SET (publish_via_partition_root = true)`,
+    )
+  }
+  if (row.isPartition && root !== null && state.tables.has(root)) return refuse(`is a partition, published as ${root}. Mirror that`)
+  return refuse(
+    `is not published by "${state.name}", which was not made here and so is not changed here. Let its owner run: ${addStatement(state.name, row)}`,
+  )
+}
