@@ -79,8 +79,7 @@ test('what is no ordinary table is refused with the reason; views only where the
   const all = await list()
   expect([...all.keys()].sort()).toEqual(['public.empty', 'public.intervals', 'public.part', 'public.quick'])
   const reasons = [...all.values()].map((listing) => (listing.mirrorable ? 'fine' : listing.reason))
-  for (const part of ['no column', '"span"', 'SET LOGGED'])
-    expect(reasons.some((reason) => reason.includes(part))).toBe(true)
+  for (const part of ['no column', '"span"', 'SET LOGGED']) expect(reasons.some((reason) => reason.includes(part))).toBe(true)
   const named = await list({}, ['public.seen', 'public.Intervals', 'nowhere.x'])
   expect(named.get('public.seen')).toMatchObject({ mirrorable: false, reason: 'public.seen is a view. Mirror the tables beneath it.' })
   expect(named.get('public.Intervals')).toMatchObject({

@@ -152,13 +152,11 @@ function refusePartition(name: string, row: RelationRow, options: CatalogOptions
   if (row.isPartition && isOurs && row.root !== null)
     throw refusal(name, `is a partition of ${formatTableName(row.root)}. Mirror that: its partitions are one table`)
   const foreign = row.partitions.find(({ kind }) => kind === 'f')
-  if (foreign) throw refusal(name, `has a partition that is a foreign table, ${formatTableName(foreign)}, whose changes Postgres does not see`)
+  if (foreign)
+    throw refusal(name, `has a partition that is a foreign table, ${formatTableName(foreign)}, whose changes Postgres does not see`)
   const unlogged = row.partitions.find(({ persistence }) => persistence !== 'p')
   if (unlogged) {
-    throw refusal(
-      name,
-      `has an unlogged partition, whose changes are not in the log. Run ALTER TABLE ${quoted(unlogged)} SET LOGGED`,
-    )
+    throw refusal(name, `has an unlogged partition, whose changes are not in the log. Run ALTER TABLE ${quoted(unlogged)} SET LOGGED`)
   }
 }
 

@@ -94,7 +94,12 @@ export class SnapshotCopy implements TableCopy {
       await lock(guard, tables, settings.copyLockTimeoutMs)
       const described = await describe()
       // Not its partitions yet, for want of knowing that it has some.
-      await lock(guard, described.filter(({ partitions }) => partitions !== null).map(({ table }) => table), settings.copyLockTimeoutMs, true)
+      await lock(
+        guard,
+        described.filter(({ partitions }) => partitions !== null).map(({ table }) => table),
+        settings.copyLockTimeoutMs,
+        true,
+      )
       const exporter = await connector.connectReplication('copy snapshot')
       opened.push(exporter)
       const slot = `${settings.slot}_copy_${(await processId(guard)).toString(36)}`

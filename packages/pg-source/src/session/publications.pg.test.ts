@@ -101,7 +101,12 @@ test('a list of columns is what the table is', async (context) => {
   await mirrors(
     'public.people',
     '(SELECT id, name FROM people)',
-    [`INSERT INTO people VALUES (1001, 's', 'a')`, `UPDATE people SET secret = 't'`, `UPDATE people SET name = 'b' WHERE id < 5`, `DELETE FROM people WHERE id < 3`],
+    [
+      `INSERT INTO people VALUES (1001, 's', 'a')`,
+      `UPDATE people SET secret = 't'`,
+      `UPDATE people SET name = 'b' WHERE id < 5`,
+      `DELETE FROM people WHERE id < 3`,
+    ],
     more,
   )
   const source = await openPgSource(config(more))
@@ -109,9 +114,15 @@ test('a list of columns is what the table is', async (context) => {
   await source.close()
 
   await database.client.query('ALTER PUBLICATION given SET TABLE people (name)')
-  expect(await refusal('public.people', more)).toMatchObject({ code: 'COLUMN_IN_KEY', reason: expect.stringContaining('not published') as string })
+  expect(await refusal('public.people', more)).toMatchObject({
+    code: 'COLUMN_IN_KEY',
+    reason: expect.stringContaining('not published') as string,
+  })
   await database.client.query('ALTER PUBLICATION given SET TABLE people (id, name); ALTER TABLE people REPLICA IDENTITY FULL')
-  expect(await refusal('public.people', more)).toMatchObject({ code: 'TABLE_NO_IDENTITY', reason: expect.stringContaining('"secret"') as string })
+  expect(await refusal('public.people', more)).toMatchObject({
+    code: 'TABLE_NO_IDENTITY',
+    reason: expect.stringContaining('"secret"') as string,
+  })
   // As we say, so it is.
   await expect(database.client.query('UPDATE people SET name = name')).rejects.toThrow(/cannot update table/)
 })
@@ -120,7 +131,11 @@ test('stored generated columns come where the server publishes them', async () =
   await database.client.query(`CREATE TABLE t (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED);
     INSERT INTO t SELECT n, n FROM generate_series(1, 100) n; ALTER TABLE t REPLICA IDENTITY FULL`)
   const columns = postgres.major >= 18 ? '*' : 'id, n'
-  await mirrors('public.t', `(SELECT ${columns} FROM t)`, ['UPDATE t SET n = n + 1 WHERE id < 10', 'INSERT INTO t VALUES (1001, 1)', 'DELETE FROM t WHERE id > 50'])
+  await mirrors('public.t', `(SELECT ${columns} FROM t)`, [
+    'UPDATE t SET n = n + 1 WHERE id < 10',
+    'INSERT INTO t VALUES (1001, 1)',
+    'DELETE FROM t WHERE id > 50',
+  ])
   if (postgres.major < 18) return
   await database.client.query(`CREATE TABLE v (id int PRIMARY KEY, w int GENERATED ALWAYS AS (id * 2) VIRTUAL)`)
   const listing = await refusal('public.v')
@@ -152,7 +167,9 @@ const moves = [
 test('a partitioned table is one table, whatever its partitions are like, and rows move between them', async () => {
   await database.client.query(partitioned)
   await mirrors('public.events', 'events', moves)
-  expect(await refusal('public.events_1')).toMatchObject({ reason: expect.stringContaining('a partition of public.events. Mirror that') as string })
+  expect(await refusal('public.events_1')).toMatchObject({
+    reason: expect.stringContaining('a partition of public.events. Mirror that') as string,
+  })
   const source = await openPgSource(config())
   expect((await source.listTables()).map(({ table }) => table.name)).toEqual(['events'])
   await source.close()
@@ -184,7 +201,9 @@ test('partitions that name their rows otherwise than the table does, and those w
   await client.query(partitioned)
   await client.query('CREATE UNIQUE INDEX other ON events_1 (at, id); ALTER TABLE events_1 REPLICA IDENTITY USING INDEX other')
   expect(await refusal('public.events')).toMatchObject({ mirrorable: true })
-  await client.query('ALTER TABLE events_1 ALTER v SET NOT NULL; CREATE UNIQUE INDEX third ON events_1 (at, id, v); ALTER TABLE events_1 REPLICA IDENTITY USING INDEX third')
+  await client.query(
+    'ALTER TABLE events_1 ALTER v SET NOT NULL; CREATE UNIQUE INDEX third ON events_1 (at, id, v); ALTER TABLE events_1 REPLICA IDENTITY USING INDEX third',
+  )
   expect(await refusal('public.events')).toMatchObject({
     code: 'TABLE_NO_IDENTITY',
     reason: expect.stringContaining('ALTER TABLE "public"."events_1" REPLICA IDENTITY FULL') as string,
@@ -219,7 +238,8 @@ test.each([
   ['tables in a schema', 'FOR TABLES IN SCHEMA public', 15],
 ])('a publication for %s is followed as it is, tables that came later too', async (_, of, since) => {
   if (postgres.major < since) return
-  await database.client.query(`CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'x'); CREATE UNLOGGED TABLE u (id int PRIMARY KEY);
+  await database.client
+    .query(`CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'x'); CREATE UNLOGGED TABLE u (id int PRIMARY KEY);
     CREATE TABLE child (w int) INHERITS (a); ALTER TABLE child ADD PRIMARY KEY (id); INSERT INTO child VALUES (2, 'y', 3); CREATE PUBLICATION given ${of}`)
   const more = { publication: 'given' }
   await mirrors('public.a', '(SELECT * FROM ONLY a)', [`INSERT INTO child VALUES (4, 'z', 3)`, `UPDATE a SET v = 'q'`], more)
@@ -230,13 +250,18 @@ test.each([
 
 test('a given publication of inserts makes its tables append-only, and one that leaves out some changes is refused', async () => {
   const { client } = database
-  await client.query(`CREATE TABLE log (line int); INSERT INTO log VALUES (1); CREATE PUBLICATION given FOR TABLE log WITH (publish = 'insert, truncate')`)
+  await client.query(
+    `CREATE TABLE log (line int); INSERT INTO log VALUES (1); CREATE PUBLICATION given FOR TABLE log WITH (publish = 'insert, truncate')`,
+  )
   const more = { publication: 'given' }
   const listing = await refusal('public.log', more)
   expect(listing).toMatchObject({ mirrorable: true, appendOnly: true, notes: [expect.stringContaining('append-only')] })
   await mirrors('public.log', 'log', ['INSERT INTO log VALUES (2)', 'TRUNCATE log', 'INSERT INTO log VALUES (3)'], more)
   await client.query(`ALTER PUBLICATION given SET (publish = 'insert, update, truncate')`)
-  await expect(openPgSource(config(more))).rejects.toMatchObject({ code: 'PG_PUBLICATION_OPERATIONS', message: expect.stringContaining('delete') as string })
+  await expect(openPgSource(config(more))).rejects.toMatchObject({
+    code: 'PG_PUBLICATION_OPERATIONS',
+    message: expect.stringContaining('delete') as string,
+  })
   await client.query(`ALTER PUBLICATION given SET (publish = 'insert, update, delete, truncate'); ALTER TABLE log REPLICA IDENTITY FULL`)
   expect(await refusal('public.log', { ...more, appendOnly: ['public.log'] })).toMatchObject({ code: 'PG_PUBLICATION_OPERATIONS' })
 })

@@ -142,7 +142,12 @@ export class PgSource implements ChangeSource {
     const others = described.filter((table) => !isInAppend(table))
     // The publication first: a slot decodes with the catalog as it was, and one made earlier would not find it.
     await ensurePublication(this.connection, { name: this.publicationName, publish: 'all', tables: others }, main, this.facts)
-    await ensurePublication(this.connection, { name: appendPublication(this.settings), publish: 'inserts', tables: appended }, append, this.facts)
+    await ensurePublication(
+      this.connection,
+      { name: appendPublication(this.settings), publish: 'inserts', tables: appended },
+      append,
+      this.facts,
+    )
     this.prepared = new Map(described.map((table) => [formatTableName(table.table), table]))
     const slot = await this.slot()
     const { failover, replaceLostSlot } = this.settings
