@@ -21,7 +21,7 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { defaultEngineLimits, type EngineLimits } from './limits.ts'
 import { Engine } from './engine.ts'
-import { SOURCE_STATE_PROPERTY } from './mirror.ts'
+import { SOURCE_STATE_PROPERTY } from './mirror-spec.ts'
 import { reshape, valueOf, type Reshape } from './testing/reshapes.ts'
 import { columnsText, readContent, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
 

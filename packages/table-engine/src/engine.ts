@@ -24,7 +24,8 @@ import { batchBytes } from './held-batches.ts'
 import type { EngineLimits } from './limits.ts'
 import { FilterMemory } from './filter-memory.ts'
 import { LsnWaiters } from './lsn-waiters.ts'
-import { Mirror, type MirrorSpec, type MirrorStatus } from './mirror.ts'
+import { Mirror } from './mirror.ts'
+import type { MirrorSpec, MirrorStatus } from './mirror-spec.ts'
 import { SealedFiles } from './sealed-files.ts'
 
 export interface EngineOptions {

@@ -8,7 +8,7 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
-import { RESYNC_PROPERTY } from './mirror.ts'
+import { RESYNC_PROPERTY } from './mirror-spec.ts'
 import { readPlan, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-resync-'))

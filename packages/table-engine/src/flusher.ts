@@ -1,0 +1,193 @@
+import { formatLsn, isMoonlinkError, type MoonlinkError } from '@moonlink/core'
+import { commitPhase } from './commit-phase.ts'
+import { indexesNow, letGoOf, openIndexes } from './committed-files.ts'
+import type { EarlyWriter } from './early-writer.ts'
+import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } from './flush.ts'
+import type { MirrorCore } from './mirror-core.ts'
+import { RetryDelay } from './retry-delay.ts'
+
+interface PendingFlush {
+  readonly flush: FrozenFlush
+  written: WrittenFlush | null
+}
+
+/** Commits what was applied. One flush at a time: it is frozen between two transactions, and stays so, with the same content, until it is committed. */
+export class Flusher {
+  private readonly core: MirrorCore
+  private readonly early: EarlyWriter
+  private pending: PendingFlush | null = null
+  /** A flush that an open transaction kept from starting; it starts where that ends. */
+  private isWanted = false
+  private readonly retry = new RetryDelay()
+  private dirtySinceMs: number | null = null
+
+  constructor(core: MirrorCore, early: EarlyWriter) {
+    this.core = core
+    this.early = early
+  }
+
+  /** True where a flush has begun and not ended: one that failed is tried again. */
+  get isPending(): boolean {
+    return this.pending !== null
+  }
+
+  /** True where nothing applied waits for a commit. */
+  get isClean(): boolean {
+    return this.core.state.isClean && this.pending === null
+  }
+
+  /** Flushes where the open transaction ends. */
+  flushSoon(): void {
+    this.isWanted = true
+  }
+
+  /** Where transactions follow each other so closely that one is always open, only here is a chance to freeze. Under the lock. */
+  freezeIfWanted(): void {
+    if (!this.isWanted && !this.isFull) return
+    const { jobs, state } = this.core
+    const isBusy = jobs.isBusy || this.early.isRunning || this.pending !== null
+    if (!isBusy && state.openChanges === 0 && !state.isClean) this.freeze()
+  }
+
+  /** Whether a flush should start at `nowMs`; call it regularly, since it also notes since when there is something to flush. */
+  checkDue(nowMs: number): boolean {
+    if (this.isClean) this.dirtySinceMs = null
+    else this.dirtySinceMs ??= nowMs
+    if (!this.retry.isOver(nowMs)) return false
+    if (this.pending !== null) return true
+    const { host, state } = this.core
+    if (state.isClean || state.openChanges > 0) return false
+    return this.isFull || nowMs - (this.dirtySinceMs ?? nowMs) >= host.limits.flushIntervalMs
+  }
+
+  /**
+   * Flushes once; false where an open transaction keeps it from starting. A failed flush stays frozen and is tried again. Throws what the
+   * storage throws. Among the jobs.
+   */
+  async run(): Promise<boolean> {
+    if (this.pending === null) {
+      const outcome = await this.begin()
+      if (outcome !== 'frozen') return outcome === 'clean'
+    }
+    const pending = this.pending!
+    const { core } = this
+    try {
+      const attributes = { table: core.name, lsn: formatLsn(pending.flush.lsn) }
+      await core.host.telemetry.span('flush', attributes, () => this.commit(pending))
+      core.reason = null
+      this.retry.succeeded()
+      this.dirtySinceMs = null
+      return true
+    } catch (error) {
+      // A restart before the next try would leave them behind.
+      await core.staged.add(this.pending?.written?.files.map(({ staged }) => staged.path) ?? [])
+      if (isMoonlinkError(error) && (error.kind === 'retry' || error.kind === 'invalid')) this.retryLater(error)
+      else core.fail(error)
+      throw error
+    }
+  }
+
+  /** Commits a flush that the caller froze, with table properties of its own. Among the jobs. */
+  async commitFrozen(flush: FrozenFlush, properties: Readonly<Record<string, string>>): Promise<void> {
+    this.pending = { flush, written: null }
+    await this.commit(this.pending, properties)
+  }
+
+  /** Lets go of files that no commit will take any more: of a transaction that does not come to its end here, or to a commit. */
+  async abandonFiles(): Promise<void> {
+    const { host, staged, state } = this.core
+    const { pending } = this
+    const tried = pending
+      ? [...pending.flush.early.map(({ file }) => file), ...(pending.written?.files ?? []).map((file) => file.staged)]
+      : []
+    staged.abandon(
+      tried.map(({ path }) => path),
+      true,
+    )
+    staged.abandon([...state.active.earlyFiles].map(({ file }) => file.path))
+    await staged.removeAbandoned(host.leasedPaths())
+  }
+
+  /** Gives the flush that has begun up: the state goes back to the last commit. */
+  forget(): void {
+    this.pending = null
+  }
+
+  private get isFull(): boolean {
+    const { limits } = this.core.host
+    const { active, fileDeletes } = this.core.state
+    return active.rowCount >= limits.flushRows || active.usedBytes >= limits.flushBytes || fileDeletes >= limits.flushDeletes
+  }
+
+  private freeze(): void {
+    this.isWanted = false
+    this.pending = { flush: freeze(this.core.state, this.core.takenThroughLsn), written: null }
+  }
+
+  private async begin(): Promise<'open' | 'clean' | 'frozen'> {
+    const { core, early } = this
+    // What is being written early belongs to the generation that would be frozen.
+    while (early.isRunning) await early.settled()
+    return core.lock.run(() => {
+      if (core.state.openChanges > 0 || early.isRunning) {
+        this.isWanted = true
+        return 'open'
+      }
+      this.isWanted = false
+      if (core.state.isClean) return 'clean'
+      // At once with the freeze: a mirror that looks clean and flushes nothing would let the source forget what is not committed.
+      this.freeze()
+      return 'frozen'
+    })
+  }
+
+  private async commit(pending: PendingFlush, properties: Readonly<Record<string, string>> = {}): Promise<void> {
+    const { core } = this
+    const { host, name, staged } = core
+    const { flush } = pending
+    pending.written ??= await commitPhase(host, name, 'write', () => writeFlush(core.state, flush, host.sealedFiles))
+    const { written } = pending
+    const snapshot = await commitPhase(host, name, 'commit', () =>
+      core.spec.storage.commit({
+        kind: 'append',
+        addFiles: [...flush.early.map((segment) => segment.staged!), ...written.files.map((file) => file.staged)],
+        removeFiles: flush.removed.map(({ file }) => file.path),
+        vectors: flush.vectors.map(({ vector }) => vector),
+        lsn: flush.lsn,
+        firstChangeLsn: flush.firstChangeLsn,
+        lastChangeLsn: flush.lastChangeLsn,
+        ...core.shapeToCommit(flush.shape, properties),
+      }),
+    )
+    this.countCommit(flush, written)
+    const paths = written.files.map((file) => file.staged.path)
+    const opened = await openIndexes(core, paths, snapshot.files)
+    await core.lock.run(async () => {
+      adoptFlush(core.state, flush, written, snapshot, await indexesNow(core, opened, paths, snapshot.files))
+      core.committed.lsn = flush.lsn
+      core.committed.shape = flush.shape
+      core.committed.exactFromLsn = flush.lastChangeLsn
+      this.pending = null
+    })
+    await staged.take([...flush.early.map(({ file }) => file.path), ...paths])
+    staged.settleDoubts()
+    staged.abandon(flush.useless.map(({ file }) => file.path))
+    await letGoOf(core, [...flush.removed, ...flush.useless])
+    await staged.removeAbandoned(host.leasedPaths())
+  }
+
+  private countCommit(flush: FrozenFlush, written: WrittenFlush): void {
+    const { name, host } = this.core
+    const files = [...flush.early.map(({ file }) => file), ...written.files.map(({ staged }) => staged)]
+    const rows = files.reduce((sum, { recordCount }) => sum + recordCount, 0)
+    host.telemetry.count('moonlink_commits_total', 1, { table: name, kind: 'flush' })
+    host.telemetry.count('moonlink_flushed_rows_total', rows, { table: name })
+  }
+
+  private retryLater(error: MoonlinkError): void {
+    const { host } = this.core
+    host.telemetry.count('moonlink_errors_total', 1, { where: 'commit', kind: error.kind, code: error.code })
+    this.core.reason = `${error.code} ${error.message}`
+    this.retry.failed(host.clock.nowMs())
+  }
+}

@@ -1,0 +1,135 @@
+import { formatTableName, isMoonlinkError, maxLsn, type Lsn, type TableCommit, type TableShape } from '@moonlink/core'
+import type { Difference } from './difference.ts'
+import { MirrorState } from './mirror-state.ts'
+import { SOURCE_STATE_PROPERTY, type MirrorHost, type MirrorPhase, type MirrorSpec } from './mirror-spec.ts'
+import { Mutex } from './mutex.ts'
+import { FileSegment } from './segment.ts'
+import { StagedFiles } from './staged-files.ts'
+
+/** Share of the memory limit for values that rows in the making take over from files. */
+const OLD_VALUE_SHARE = 1 / 8
+
+/** What Iceberg has of the table. */
+interface Committed {
+  /** Null before the initial copy is committed. */
+  lsn: Lsn | null
+  /** End LSN of the newest change. */
+  exactFromLsn: Lsn
+  shape: TableShape
+}
+
+/** While copied rows are compared with what is there, rather than taken for new. */
+interface Resync {
+  readonly difference: Difference
+  /** What was readable before stays so. */
+  readonly readableThroughLsn: Lsn
+}
+
+/** What the parts of one mirror share. Whoever changes `state`, `phase` or `committed` after a commit holds `lock`; whoever commits holds `jobs`. */
+export class MirrorCore {
+  readonly spec: MirrorSpec
+  readonly host: MirrorHost
+  readonly name: string
+  /** Orders everything that changes `state`. */
+  readonly lock = new Mutex()
+  /** Orders flushes, compactions and other commits. */
+  readonly jobs = new Mutex()
+  readonly staged: StagedFiles
+  readonly committed: Committed
+  state: MirrorState
+  phase: MirrorPhase = 'streaming'
+  /** Why it is in its phase, or what a commit failed by. */
+  reason: string | null = null
+  resync: Resync | null = null
+  /** True once a restart would find the table paused: only then may the source forget what the table did not take. */
+  isPauseRecorded = false
+  /** The table is another's, who may be told nothing by us. */
+  isFenced = false
+  /** Reads need the stream to have come this far (again). */
+  readableFromLsn: Lsn = 0n
+
+  constructor(spec: MirrorSpec, host: MirrorHost) {
+    const { schema, sourceState, storage } = spec
+    this.spec = spec
+    this.host = host
+    this.name = formatTableName(spec.table)
+    this.committed = {
+      lsn: storage.snapshot.committedLsn,
+      exactFromLsn: storage.snapshot.exactFromLsn ?? 0n,
+      shape: { schema, sourceState: sourceState ?? null },
+    }
+    this.staged = new StagedFiles(host.sealedFiles.directory, storage, host.logger)
+    this.state = this.newState()
+  }
+
+  /** Every change up to here has been applied. */
+  get takenThroughLsn(): Lsn {
+    return maxLsn(this.state.lastMarkLsn, this.host.streamedLsn())
+  }
+
+  /** Makes segments of the snapshot's files, with their vectors and key indexes (made again from the data where they are missing). */
+  async loadFiles(): Promise<void> {
+    const { host, state } = this
+    const { appendOnly, storage } = this.spec
+    const { files, vectors } = storage.snapshot
+    const bitmaps = new Map(vectors.map((vector) => [vector.dataFile, vector.bitmap]))
+    for (const file of files) {
+      const index = appendOnly ? null : await host.sealedFiles.openOrRebuild(file, state.identity, storage)
+      const segment = new FileSegment(state.newSegmentId(), file, index, bitmaps.get(file.path) ?? null)
+      state.segments.set(segment.id, segment)
+      state.liveRows += file.recordCount - segment.baseCount
+    }
+    state.lastMarkLsn = this.committed.lsn ?? 0n
+    await host.sealedFiles.removeOthers(
+      files.map((file) => file.path),
+      state.identity,
+    )
+  }
+
+  /** Begins anew as of the last commit, without its files. Under the lock. */
+  resetState(): void {
+    const { snapshot } = this.spec.storage
+    this.state = this.newState()
+    this.committed.lsn = snapshot.committedLsn
+    this.committed.exactFromLsn = snapshot.exactFromLsn!
+  }
+
+  closeIndexes(): void {
+    for (const file of this.state.files()) {
+      file.index?.close()
+      file.dead.dispose()
+    }
+  }
+
+  /** What a commit says of the shape that holds at its LSN, where that is not what Iceberg has. */
+  shapeToCommit(
+    shape: TableShape,
+    properties: Readonly<Record<string, string>> = {},
+  ): Required<Pick<TableCommit, 'properties'>> & Pick<TableCommit, 'schema'> {
+    const { schema, sourceState } = shape
+    const isKept = sourceState === null || this.spec.storage.snapshot.properties[SOURCE_STATE_PROPERTY] === sourceState
+    return {
+      ...(shape === this.committed.shape ? {} : { schema }),
+      properties: isKept ? properties : { ...properties, [SOURCE_STATE_PROPERTY]: sourceState },
+    }
+  }
+
+  /** Ends the mirror for good; other tables go on. It is recorded later, and holds the slot until then. */
+  fail(error: unknown): void {
+    this.phase = 'failed'
+    const known = isMoonlinkError(error) ? error : { kind: 'bug', code: 'BUG' }
+    this.host.telemetry.count('moonlink_errors_total', 1, { where: 'table', kind: known.kind, code: known.code })
+    this.reason = isMoonlinkError(error) ? `${error.code} ${error.message}` : String(error)
+    const stack = error instanceof Error ? error.stack : undefined
+    this.host.logger.error('table failed', { table: this.name, reason: this.reason, stack })
+    if (!isMoonlinkError(error, 'fenced')) return
+    this.isFenced = true
+    this.host.fenced(error)
+  }
+
+  private newState(): MirrorState {
+    const { appendOnly, storage, table } = this.spec
+    const oldValueBytes = this.host.limits.memoryLimitBytes * OLD_VALUE_SHARE
+    return new MirrorState(table, this.committed.shape, storage, appendOnly, this.host.newIncarnation(), oldValueBytes)
+  }
+}

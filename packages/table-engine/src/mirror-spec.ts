@@ -1,0 +1,61 @@
+import type { Clock, Logger, Lsn, MoonlinkError, TableName, TableSchema, TableStorage, Telemetry } from '@moonlink/core'
+import type { EngineLimits } from './limits.ts'
+import type { SealedFiles } from './sealed-files.ts'
+
+export interface MirrorSpec {
+  readonly table: TableName
+  readonly schema: TableSchema
+  /** What the source kept with the last commit (see `TableShape`); absent or null where it has to look at the table itself. */
+  readonly sourceState?: string | null
+  readonly storage: TableStorage
+  /** True for a table whose source only ever inserts: no key index is kept. */
+  readonly appendOnly: boolean
+}
+
+export type MirrorPhase = 'copying' | 'streaming' | 'paused' | 'failed'
+
+export interface MirrorStatus {
+  readonly table: TableName
+  readonly state: MirrorPhase
+  readonly reason: string | null
+  readonly rows: number
+  readonly copiedRows: number
+  readonly appliedLsn: Lsn
+  /** Every change up to here survives a crash of ours; null before the initial copy is committed. */
+  readonly durableLsn: Lsn | null
+  readonly committedLsn: Lsn | null
+  /** Commit time in the source of the last change applied, ms since 1970. */
+  readonly lastCommitTimeMs: number | null
+  readonly metadataLocation: string
+  readonly snapshotId: bigint | null
+  readonly dataFiles: number
+  readonly deletionVectors: number
+  readonly memoryRows: number
+  readonly memoryBytes: number
+}
+
+/** What a mirror needs of its engine. */
+export interface MirrorHost {
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly telemetry: Telemetry
+  readonly limits: EngineLimits
+  readonly sealedFiles: SealedFiles
+  appliedLsn(): Lsn
+  /** How far the present stream has come: every change up to here has been given to the mirrors. Less than what was applied before it. */
+  streamedLsn(): Lsn
+  newIncarnation(): string
+  /** Data files that running reads hold. */
+  leasedPaths(): ReadonlySet<string>
+  /** Another owner has taken the table over. */
+  fenced(error: MoonlinkError): void
+}
+
+/** Table property that says why a mirror is paused; empty or absent while it is not. */
+export const PAUSED_PROPERTY = 'moonlink.paused-reason'
+
+/** Table property that keeps the source's own state of the table at the last commit (see `TableShape`). */
+export const SOURCE_STATE_PROPERTY = 'moonlink.source-state'
+
+/** Table property that says why a mirror has to be made equal to its source again; empty or absent where it need not. */
+export const RESYNC_PROPERTY = 'moonlink.resync-reason'

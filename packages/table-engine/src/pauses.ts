@@ -1,0 +1,63 @@
+import type { Flusher } from './flusher.ts'
+import type { MirrorCore } from './mirror-core.ts'
+import { PAUSED_PROPERTY } from './mirror-spec.ts'
+import { RetryDelay } from './retry-delay.ts'
+
+/** Stops a mirror and has its table remember that, also where the mirror failed. */
+export class Pauses {
+  private readonly core: MirrorCore
+  private readonly flusher: Flusher
+  private readonly retry = new RetryDelay()
+
+  constructor(core: MirrorCore, flusher: Flusher) {
+    this.core = core
+    this.flusher = flusher
+  }
+
+  /** As the last process left it. */
+  restore(): void {
+    const pausedReason = this.core.spec.storage.snapshot.properties[PAUSED_PROPERTY]
+    if (!pausedReason) return
+    this.core.phase = 'paused'
+    this.core.reason = pausedReason
+    this.core.isPauseRecorded = true
+  }
+
+  /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
+  async pause(reason: string): Promise<void> {
+    const { core, flusher } = this
+    const { logger } = core.host
+    const wasStreaming = core.phase === 'streaming'
+    core.phase = 'paused'
+    core.reason = reason
+    logger.warn('table paused', { table: core.name, reason })
+    await core.jobs.run(async () => {
+      const error = wasStreaming ? await flusher.run().catch((cause: unknown) => cause) : null
+      if (error instanceof Error) logger.warn('the flush before a pause failed', { table: core.name, error: error.message })
+      core.reason = reason
+      await this.record()
+      await flusher.abandonFiles()
+    })
+  }
+
+  /** Where recording a pause failed, or is still to be done, tries now and then. Never waits for it. */
+  recordSoon(): void {
+    const { core } = this
+    const nowMs = core.host.clock.nowMs()
+    if (core.phase === 'copying' || core.isPauseRecorded || !this.retry.isOver(nowMs)) return
+    this.retry.failed(nowMs)
+    void core.jobs.run(() => this.record())
+  }
+
+  private async record(): Promise<void> {
+    const { core } = this
+    if (core.isPauseRecorded || core.isFenced) return
+    try {
+      await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: core.reason ?? 'unknown' })
+      core.isPauseRecorded = true
+      this.retry.succeeded()
+    } catch (error) {
+      core.host.logger.error('the pause could not be recorded', { table: core.name, error: String(error) })
+    }
+  }
+}
