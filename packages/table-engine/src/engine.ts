@@ -4,13 +4,11 @@ import { join } from 'node:path'
 import {
   formatLsn,
   formatTableName,
-  maxLsn,
   minLsn,
   MoonlinkError,
   randomUuid,
   silentTelemetry,
   type Clock,
-  type ExactRange,
   type Logger,
   type Lsn,
   type Random,
@@ -18,15 +16,16 @@ import {
   type Telemetry,
   type TableName,
 } from '@moonlink/core'
-import { BlockCache } from '@moonlink/pk-index'
-import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import type { AcquireRequest, Lease, LeaseSource } from '@moonlink/union-read'
 import { batchBytes } from './held-batches.ts'
+import { Leases } from './leases.ts'
 import type { EngineLimits } from './limits.ts'
-import { FilterMemory } from './filter-memory.ts'
-import { LsnWaiters } from './lsn-waiters.ts'
+import { MemoryGovernor } from './memory-governor.ts'
 import { Mirror } from './mirror.ts'
 import type { MirrorSpec, MirrorStatus } from './mirror-spec.ts'
+import { Reads } from './reads.ts'
 import { SealedFiles } from './sealed-files.ts'
+import { StreamPosition } from './stream-position.ts'
 
 export interface EngineOptions {
   readonly clock: Clock
@@ -38,21 +37,7 @@ export interface EngineOptions {
   readonly limits: EngineLimits
 }
 
-/** Share of the memory limit for blocks of sealed indexes read from disk. */
-const INDEX_CACHE_SHARE = 0.1
-/** Share of the memory limit for filters of sealed indexes. While less than `LOAD_SHARE` is in use, those let go of come back. */
-const FILTER_SHARE = 0.25
-const LOAD_SHARE = 0.4
-/** At this share of the memory limit the largest mirror is flushed; at the next the source waits for it. */
-const FLUSH_SHARE = 0.5
-const WAIT_SHARE = 0.8
-/** What is applied between two looks at the memory in use: rows, or this share of the limit. */
-const MEMORY_CHECK_ROWS = 20_000
-const MEMORY_CHECK_SHARE = 1 / 64
-const POLL_MS = 5
-const HOLD_POLL_MS = 100
-/** Of the ranges that older snapshots show, a message names so many. */
-const RANGES_SHOWN = 8
+const POLL_MS = 20
 
 /**
  * All mirrors of one source, on one LSN line. `apply` takes the stream's events in order; readers get leases over a consistent
@@ -62,42 +47,39 @@ export class Engine implements LeaseSource {
   private readonly options: EngineOptions
   private readonly telemetry: Telemetry
   private readonly mirrors = new Map<string, Mirror>()
-  private readonly leased = new Map<string, number>()
-  private readonly applied: LsnWaiters
-  private readonly blockCache: BlockCache
-  private readonly filters: FilterMemory
+  private readonly leases = new Leases()
+  private readonly position: StreamPosition
+  private readonly memory: MemoryGovernor
+  private readonly reads: Reads
   /** Called when another owner has taken a table over: this engine should stop. */
   onFenced: (error: MoonlinkError) => void = () => {}
-  private appliedTo: Lsn = 0n
-  /** How far the current stream has come; falls behind `appliedTo` when a lost stream had to start again earlier. */
-  private streamedTo: Lsn = 0n
-  private sourceTo: Lsn = 0n
-  private latestFrom: Lsn = 0n
-  private rowsSinceCheck = 0
-  private bytesSinceCheck = 0
-  private freeing: Promise<'done' | 'nothing' | 'failed'> | null = null
 
   constructor(options: EngineOptions) {
+    const { clock, limits, logger } = options
     this.options = options
     this.telemetry = options.telemetry ?? silentTelemetry
-    this.applied = new LsnWaiters(options.clock)
-    this.blockCache = new BlockCache(Math.floor(options.limits.memoryLimitBytes * INDEX_CACHE_SHARE))
-    this.filters = new FilterMemory(Math.floor(options.limits.memoryLimitBytes * FILTER_SHARE))
+    this.position = new StreamPosition(clock)
+    this.memory = new MemoryGovernor({
+      limitBytes: limits.memoryLimitBytes,
+      mirrors: this.mirrors,
+      clock,
+      logger,
+      telemetry: this.telemetry,
+    })
+    this.reads = new Reads(this.mirrors, this.position, this.leases)
   }
 
   get appliedLsn(): Lsn {
-    return this.appliedTo
+    return this.position.appliedLsn
   }
 
   get sourceLsn(): Lsn {
-    return maxLsn(this.sourceTo, this.appliedTo)
+    return this.position.sourceLsn
   }
 
   /** Bytes that rows, indexes and logs take in memory. */
   get memoryBytes(): number {
-    let bytes = this.blockCache.byteSize
-    for (const mirror of this.mirrors.values()) bytes += mirror.byteSize
-    return bytes
+    return this.memory.usedBytes
   }
 
   /** Opens the mirror at its last commit. Where its `committedLsn` is null, copy it: `appendCopied`, then `finishCopy`. */
@@ -110,11 +92,11 @@ export class Engine implements LeaseSource {
       logger,
       telemetry: this.telemetry,
       limits,
-      sealedFiles: new SealedFiles(this.indexDirectoryOf(name), this.blockCache, this.filters),
-      appliedLsn: () => this.appliedTo,
-      streamedLsn: () => this.streamedTo,
+      sealedFiles: new SealedFiles(this.indexDirectoryOf(name), this.memory.blockCache, this.memory.filters),
+      appliedLsn: () => this.position.appliedLsn,
+      streamedLsn: () => this.position.streamedLsn,
       newIncarnation: () => randomUuid(this.options.random),
-      leasedPaths: () => new Set(this.leased.keys()),
+      leasedPaths: () => this.leases.paths(),
       fenced: (error) => this.onFenced(error),
     })
     this.mirrors.set(name, mirror)
@@ -137,8 +119,7 @@ export class Engine implements LeaseSource {
 
   /** "Latest" answers only once `sourceLsn`, the source's position at the start, is applied: no reader sees time go back. */
   requireCatchUp(sourceLsn: Lsn): void {
-    this.latestFrom = maxLsn(this.latestFrom, sourceLsn)
-    this.sourceTo = maxLsn(this.sourceTo, sourceLsn)
+    this.position.requireCatchUp(sourceLsn)
   }
 
   /** Applies the stream's next event. Resolves when its memory may be reused; waits where memory nears its limit. */
@@ -148,17 +129,11 @@ export class Engine implements LeaseSource {
         const mirror = this.mirrors.get(formatTableName(event.batch.table))
         await mirror?.apply(event.batch)
         if (mirror) this.telemetry.count('moonlink_changes_total', event.batch.ops.length, { table: mirror.name })
-        this.rowsSinceCheck += event.batch.ops.length
-        this.bytesSinceCheck += batchBytes(event.batch)
-        const checkBytes = this.options.limits.memoryLimitBytes * MEMORY_CHECK_SHARE
-        if (this.rowsSinceCheck >= MEMORY_CHECK_ROWS || this.bytesSinceCheck >= checkBytes) await this.holdMemory()
+        await this.memory.applied(event.batch.ops.length, batchBytes(event.batch))
         return
       }
       case 'watermark':
-        this.streamedTo = event.lsn
-        this.appliedTo = maxLsn(this.appliedTo, event.lsn)
-        this.sourceTo = maxLsn(this.sourceTo, event.sourceLsn)
-        this.applied.reached(this.streamedTo)
+        this.position.reached(event.lsn, event.sourceLsn)
         if (event.commitTimeMs !== null) this.noteFreshness(event.commitTimeMs)
         return
       case 'truncate':
@@ -181,12 +156,14 @@ export class Engine implements LeaseSource {
     const open = [...this.mirrors.values()].filter((mirror) => mirror.hasOpenTransaction)
     if (open.length === 0) return true
     const kept = [...this.mirrors.values()].filter((mirror) => !open.includes(mirror))
-    for (const mirror of open) await mirror.reload(this.appliedTo)
-    for (const mirror of kept) mirror.skipTo(this.appliedTo)
-    this.streamedTo = [...this.mirrors.values()]
+    const { appliedLsn } = this.position
+    for (const mirror of open) await mirror.reload(appliedLsn)
+    for (const mirror of kept) mirror.skipTo(appliedLsn)
+    const restartLsn = [...this.mirrors.values()]
       .map((mirror) => (open.includes(mirror) && mirror.currentPhase === 'streaming' ? mirror.committedLsn : mirror.durableLsn()))
       .filter((lsn) => lsn !== null)
-      .reduce(minLsn, this.appliedTo)
+      .reduce(minLsn, appliedLsn)
+    this.position.restartAt(restartLsn)
     return false
   }
 
@@ -197,22 +174,17 @@ export class Engine implements LeaseSource {
       const needed = mirror.durableLsn()
       if (needed !== null) lsn = lsn === null ? needed : minLsn(lsn, needed)
     }
-    return lsn ?? this.appliedTo
+    return lsn ?? this.position.appliedLsn
   }
 
   /** What the source may forget. */
   acknowledgeableLsn(): Lsn {
-    return minLsn(this.restartLsn(), this.streamedTo)
+    return minLsn(this.restartLsn(), this.position.streamedLsn)
   }
 
   /** Throws `retry`/`TIMED_OUT`. */
   async waitApplied(lsn: Lsn, timeoutMs: number): Promise<void> {
-    if (this.streamedTo >= lsn && this.appliedTo >= lsn) return
-    await this.applied.wait(
-      lsn,
-      timeoutMs,
-      () => `${formatLsn(lsn)} is not applied after ${timeoutMs} ms (applied: ${formatLsn(this.streamedTo)})`,
-    )
+    await this.position.wait(lsn, timeoutMs)
   }
 
   /** Waits until Iceberg commits of the tables (default: all) cover `lsn`, flushing what is due to it. Throws `retry`/`TIMED_OUT`. */
@@ -233,7 +205,7 @@ export class Engine implements LeaseSource {
             mirror.flush(),
             () => `${mirror.name}: no Iceberg commit covers ${formatLsn(lsn)} after ${timeoutMs} ms`,
           )
-        else await clock.sleep(POLL_MS * 4)
+        else await clock.sleep(POLL_MS)
       }
     }
   }
@@ -250,93 +222,20 @@ export class Engine implements LeaseSource {
   /** Starts due flushes, compactions and expiries; call it every 100 ms or so. */
   async tick(): Promise<void> {
     for (const mirror of this.mirrors.values()) mirror.tick()
-    await this.filters.loadOne(this.options.limits.memoryLimitBytes * LOAD_SHARE - this.memoryBytes)
+    await this.memory.loadFilter()
   }
 
   readableTables(): readonly string[] {
-    return [...this.mirrors.keys()]
+    return this.reads.readableTables()
   }
 
-  async acquire(request: AcquireRequest): Promise<Lease> {
-    const mirrors = request.tables.map((name) => this.readable(name, request.lsn))
-    if (request.lsn === null) {
-      const needed = [this.latestFrom, ...mirrors.flatMap((mirror) => [mirror.readableFrom, mirror.floor])].reduce(maxLsn, 0n)
-      await this.waitApplied(needed, request.timeoutMs)
-      return this.lease(
-        this.appliedTo,
-        mirrors.map((mirror) => mirror.plan(this.appliedTo)),
-      )
-    }
-    const { lsn } = request
-    await this.waitApplied(mirrors.map((mirror) => mirror.readableFrom).reduce(maxLsn, lsn), request.timeoutMs)
-    const lease = await this.leasePast(mirrors, lsn)
-    // A commit may have raised a floor while snapshots were loaded.
-    return lease ?? this.acquire(request)
-  }
-
-  /** A lease at an LSN that may lie below floors; null where a floor rose meanwhile. */
-  private async leasePast(mirrors: readonly Mirror[], lsn: Lsn): Promise<Lease | null> {
-    const retained = new Map<Mirror, TablePlan>()
-    const holds: (() => void)[] = []
-    try {
-      for (const mirror of mirrors) {
-        if (lsn >= mirror.floor) continue
-        holds.push(await mirror.holdSnapshots())
-        const plan = await mirror.planRetained(lsn)
-        if (!plan) throw notHeld(mirror, lsn, this.appliedTo)
-        retained.set(mirror, plan)
-      }
-      if (mirrors.some((mirror) => lsn < mirror.floor && !retained.has(mirror))) return null
-      return this.lease(
-        lsn,
-        mirrors.map((mirror) => retained.get(mirror) ?? mirror.plan(lsn)),
-      )
-    } finally {
-      for (const release of holds) release()
-    }
+  acquire(request: AcquireRequest): Promise<Lease> {
+    return this.reads.acquire(request)
   }
 
   async close(): Promise<void> {
     for (const mirror of this.mirrors.values()) await mirror.close()
     this.mirrors.clear()
-  }
-
-  private lease(lsn: Lsn, plans: readonly TablePlan[]): Lease {
-    const paths = plans.flatMap((plan) => plan.files.map((file) => file.path))
-    for (const path of paths) this.leased.set(path, (this.leased.get(path) ?? 0) + 1)
-    let released = false
-    return {
-      lsn,
-      tables: new Map(plans.map((plan) => [formatTableName(plan.table), plan])),
-      release: () => {
-        if (released) return
-        released = true
-        for (const path of paths) {
-          const count = this.leased.get(path)! - 1
-          if (count === 0) this.leased.delete(path)
-          else this.leased.set(path, count)
-        }
-      },
-    }
-  }
-
-  private readable(name: string, lsn: Lsn | null): Mirror {
-    const mirror = this.mirrors.get(name)
-    if (!mirror) {
-      const known = [...this.mirrors.keys()].join(', ') || 'none'
-      throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored (mirrored: ${known})`)
-    }
-    const held = mirror.readableWhileResyncing
-    if (held !== null) {
-      if (lsn !== null && lsn <= held) return mirror
-      const until = `${name} is made equal to its source again: ${mirror.pauseReason ?? ''}. Until then it can be read at ${formatLsn(held)} (--at-lsn)`
-      throw new MoonlinkError('retry', 'TABLE_RESYNCING', until)
-    }
-    if (mirror.currentPhase === 'copying')
-      throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming`)
-    if (mirror.currentPhase !== 'streaming')
-      throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is ${mirror.currentPhase}: ${mirror.pauseReason ?? ''}`)
-    return mirror
   }
 
   private noteFreshness(commitTimeMs: number): void {
@@ -361,82 +260,9 @@ export class Engine implements LeaseSource {
     })
   }
 
-  /**
-   * Frees memory when it grows: flushes the largest mirror, or writes a part of its open transaction to a file. Near the limit the
-   * source waits: until memory is free, however often that has to be tried, and until tables being copied have taken the changes held
-   * for them.
-   */
-  private async holdMemory(): Promise<void> {
-    this.rowsSinceCheck = 0
-    this.bytesSinceCheck = 0
-    const { memoryLimitBytes } = this.options.limits
-    if (this.memoryBytes < memoryLimitBytes * FLUSH_SHARE) return
-    for (const mirror of this.mirrors.values()) mirror.releaseCaches()
-    const startedMs = this.options.clock.nowMs()
-    let freed = this.freeLargest()
-    while (this.memoryBytes >= memoryLimitBytes * WAIT_SHARE) {
-      const before = this.memoryBytes
-      const outcome = await freed
-      const mirrors = [...this.mirrors.values()]
-      const mustWait = outcome === 'failed' || mirrors.some((mirror) => mirror.isHoldingForCopy || mirror.isFlushing)
-      // Filters are read from disk then, a block at a time: slower, but it goes on.
-      this.filters.release(this.memoryBytes - memoryLimitBytes * WAIT_SHARE)
-      if (this.memoryBytes >= before) {
-        // What is left are indexes, or too little of an open transaction to write: waiting would not free it.
-        if (!mustWait && outcome === 'nothing') break
-        if (mustWait) await this.options.clock.sleep(HOLD_POLL_MS)
-      }
-      freed = this.freeLargest()
-    }
-    this.telemetry.count('moonlink_backpressure_seconds_total', (this.options.clock.nowMs() - startedMs) / 1000)
-  }
-
-  private freeLargest(): Promise<'done' | 'nothing' | 'failed'> {
-    this.freeing ??= this.freeOne().finally(() => {
-      this.freeing = null
-    })
-    return this.freeing
-  }
-
-  private async freeOne(): Promise<'done' | 'nothing' | 'failed'> {
-    const candidates = [...this.mirrors.values()]
-      .filter((mirror) => mirror.currentPhase === 'streaming' && mirror.freeableBytes > 0)
-      .sort((a, b) => b.freeableBytes - a.freeableBytes)
-    for (const mirror of candidates) {
-      try {
-        if (!mirror.hasOpenTransaction) {
-          await mirror.flush()
-          return 'done'
-        }
-        mirror.flushSoon()
-        if ((await mirror.writeEarly()) === 'done') return 'done'
-      } catch (error) {
-        this.options.logger.error('memory could not be freed', { table: mirror.name, error: String(error) })
-        return 'failed'
-      }
-    }
-    return 'nothing'
-  }
-
   private indexDirectoryOf(name: string): string {
     return join(this.options.indexDirectory, createHash('sha256').update(name).digest('hex').slice(0, 16))
   }
-}
-
-function notHeld(mirror: Mirror, lsn: Lsn, applied: Lsn): MoonlinkError {
-  const text = ({ fromLsn, throughLsn }: ExactRange) =>
-    fromLsn === throughLsn ? formatLsn(fromLsn) : `${formatLsn(fromLsn)} to ${formatLsn(throughLsn)}`
-  const retained = mirror.retainedRanges().map(text)
-  const also =
-    retained.length > 0
-      ? `, and in older snapshots ${retained.slice(0, RANGES_SHOWN).join(', ')}${retained.length > RANGES_SHOWN ? ', …' : ''}`
-      : ''
-  return new MoonlinkError(
-    'invalid',
-    'LSN_NOT_HELD',
-    `${mirror.name} can't be read at ${formatLsn(lsn)} any more: held are ${formatLsn(mirror.floor)} to ${formatLsn(applied)}${also}`,
-    { context: { table: mirror.name, lsn: formatLsn(lsn), floor: formatLsn(mirror.floor), applied: formatLsn(applied) } },
-  )
 }
 
 async function withDeadline<T>(clock: Clock, timeoutMs: number, work: Promise<T>, message: () => string): Promise<T> {

@@ -1,0 +1,117 @@
+import type { Clock, Logger, Telemetry } from '@moonlink/core'
+import { BlockCache } from '@moonlink/pk-index'
+import { FilterMemory } from './filter-memory.ts'
+import type { Mirror } from './mirror.ts'
+
+/** Share of the memory limit for blocks of sealed indexes read from disk. */
+const INDEX_CACHE_SHARE = 0.1
+/** Share of the memory limit for filters of sealed indexes. While less than `LOAD_SHARE` is in use, those let go of come back. */
+const FILTER_SHARE = 0.25
+const LOAD_SHARE = 0.4
+/** At this share of the memory limit the largest mirror is flushed; at the next the source waits for it. */
+const FLUSH_SHARE = 0.5
+const WAIT_SHARE = 0.8
+/** What is applied between two looks at the memory in use: rows, or this share of the limit. */
+const CHECK_ROWS = 20_000
+const CHECK_SHARE = 1 / 64
+const HOLD_POLL_MS = 100
+
+export interface MemoryGovernorParts {
+  readonly limitBytes: number
+  /** The engine's, by name; may change. */
+  readonly mirrors: ReadonlyMap<string, Mirror>
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly telemetry: Telemetry
+}
+
+/** Keeps all mirrors of an engine, and what they share, within one memory limit. */
+export class MemoryGovernor {
+  readonly blockCache: BlockCache
+  readonly filters: FilterMemory
+  private readonly parts: MemoryGovernorParts
+  private rowsSinceCheck = 0
+  private bytesSinceCheck = 0
+  private freeing: Promise<'done' | 'nothing' | 'failed'> | null = null
+
+  constructor(parts: MemoryGovernorParts) {
+    this.parts = parts
+    this.blockCache = new BlockCache(Math.floor(parts.limitBytes * INDEX_CACHE_SHARE))
+    this.filters = new FilterMemory(Math.floor(parts.limitBytes * FILTER_SHARE))
+  }
+
+  /** Bytes that rows, indexes and logs take. */
+  get usedBytes(): number {
+    let bytes = this.blockCache.byteSize
+    for (const mirror of this.parts.mirrors.values()) bytes += mirror.byteSize
+    return bytes
+  }
+
+  /** So much was applied: looks at the memory in use now and then, and waits where that nears the limit. */
+  async applied(rows: number, bytes: number): Promise<void> {
+    this.rowsSinceCheck += rows
+    this.bytesSinceCheck += bytes
+    if (this.rowsSinceCheck >= CHECK_ROWS || this.bytesSinceCheck >= this.parts.limitBytes * CHECK_SHARE) await this.hold()
+  }
+
+  /** Takes a filter that was let go of back, where there is room. */
+  async loadFilter(): Promise<void> {
+    await this.filters.loadOne(this.parts.limitBytes * LOAD_SHARE - this.usedBytes)
+  }
+
+  /**
+   * Frees memory when it grows: flushes the largest mirror, or writes a part of its open transaction to a file. Near the limit the
+   * source waits: until memory is free, however often that has to be tried, and until tables being copied have taken the changes held
+   * for them.
+   */
+  private async hold(): Promise<void> {
+    this.rowsSinceCheck = 0
+    this.bytesSinceCheck = 0
+    const { clock, limitBytes, mirrors, telemetry } = this.parts
+    if (this.usedBytes < limitBytes * FLUSH_SHARE) return
+    for (const mirror of mirrors.values()) mirror.releaseCaches()
+    const startedMs = clock.nowMs()
+    let freed = this.freeLargest()
+    while (this.usedBytes >= limitBytes * WAIT_SHARE) {
+      const before = this.usedBytes
+      const outcome = await freed
+      const mustWait = outcome === 'failed' || [...mirrors.values()].some((mirror) => mirror.isHoldingForCopy || mirror.isFlushing)
+      // Filters are read from disk then, a block at a time: slower, but it goes on.
+      this.filters.release(this.usedBytes - limitBytes * WAIT_SHARE)
+      if (this.usedBytes >= before) {
+        // What is left are indexes, or too little of an open transaction to write: waiting would not free it.
+        if (!mustWait && outcome === 'nothing') break
+        if (mustWait) await clock.sleep(HOLD_POLL_MS)
+      }
+      freed = this.freeLargest()
+    }
+    telemetry.count('moonlink_backpressure_seconds_total', (clock.nowMs() - startedMs) / 1000)
+  }
+
+  private freeLargest(): Promise<'done' | 'nothing' | 'failed'> {
+    this.freeing ??= this.freeOne().finally(() => {
+      this.freeing = null
+    })
+    return this.freeing
+  }
+
+  private async freeOne(): Promise<'done' | 'nothing' | 'failed'> {
+    const candidates = [...this.parts.mirrors.values()]
+      .filter((mirror) => mirror.currentPhase === 'streaming' && mirror.freeableBytes > 0)
+      .sort((a, b) => b.freeableBytes - a.freeableBytes)
+    for (const mirror of candidates) {
+      try {
+        if (!mirror.hasOpenTransaction) {
+          await mirror.flush()
+          return 'done'
+        }
+        mirror.flushSoon()
+        if ((await mirror.writeEarly()) === 'done') return 'done'
+      } catch (error) {
+        this.parts.logger.error('memory could not be freed', { table: mirror.name, error: String(error) })
+        return 'failed'
+      }
+    }
+    return 'nothing'
+  }
+}

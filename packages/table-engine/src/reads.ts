@@ -1,0 +1,100 @@
+import { formatLsn, maxLsn, MoonlinkError, type ExactRange, type Lsn } from '@moonlink/core'
+import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import type { Leases } from './leases.ts'
+import type { Mirror } from './mirror.ts'
+import type { StreamPosition } from './stream-position.ts'
+
+/** Of the ranges that older snapshots show, a message names so many. */
+const RANGES_SHOWN = 8
+
+/** Leases over a consistent cut of several mirrors: at the latest LSN, or at one that is held or that retained snapshots show. */
+export class Reads implements LeaseSource {
+  private readonly mirrors: ReadonlyMap<string, Mirror>
+  private readonly position: StreamPosition
+  private readonly leases: Leases
+
+  constructor(mirrors: ReadonlyMap<string, Mirror>, position: StreamPosition, leases: Leases) {
+    this.mirrors = mirrors
+    this.position = position
+    this.leases = leases
+  }
+
+  readableTables(): readonly string[] {
+    return [...this.mirrors.keys()]
+  }
+
+  async acquire(request: AcquireRequest): Promise<Lease> {
+    const { position } = this
+    const mirrors = request.tables.map((name) => this.readable(name, request.lsn))
+    if (request.lsn === null) {
+      const needed = mirrors.flatMap((mirror) => [mirror.readableFrom, mirror.floor]).reduce(maxLsn, position.latestFromLsn)
+      await position.wait(needed, request.timeoutMs)
+      const lsn = position.appliedLsn
+      return this.leases.grant(
+        lsn,
+        mirrors.map((mirror) => mirror.plan(lsn)),
+      )
+    }
+    await position.wait(mirrors.map((mirror) => mirror.readableFrom).reduce(maxLsn, request.lsn), request.timeoutMs)
+    const lease = await this.leasePast(mirrors, request.lsn)
+    // A commit may have raised a floor while snapshots were loaded.
+    return lease ?? this.acquire(request)
+  }
+
+  /** A lease at an LSN that may lie below floors; null where a floor rose meanwhile. */
+  private async leasePast(mirrors: readonly Mirror[], lsn: Lsn): Promise<Lease | null> {
+    const retained = new Map<Mirror, TablePlan>()
+    const holds: (() => void)[] = []
+    try {
+      for (const mirror of mirrors) {
+        if (lsn >= mirror.floor) continue
+        holds.push(await mirror.holdSnapshots())
+        const plan = await mirror.planRetained(lsn)
+        if (!plan) throw notHeld(mirror, lsn, this.position.appliedLsn)
+        retained.set(mirror, plan)
+      }
+      if (mirrors.some((mirror) => lsn < mirror.floor && !retained.has(mirror))) return null
+      return this.leases.grant(
+        lsn,
+        mirrors.map((mirror) => retained.get(mirror) ?? mirror.plan(lsn)),
+      )
+    } finally {
+      for (const release of holds) release()
+    }
+  }
+
+  private readable(name: string, lsn: Lsn | null): Mirror {
+    const mirror = this.mirrors.get(name)
+    if (!mirror) {
+      const known = [...this.mirrors.keys()].join(', ') || 'none'
+      throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored (mirrored: ${known})`)
+    }
+    const held = mirror.readableWhileResyncing
+    if (held !== null) {
+      if (lsn !== null && lsn <= held) return mirror
+      const until = `${name} is made equal to its source again: ${mirror.pauseReason ?? ''}. Until then it can be read at ${formatLsn(held)} (--at-lsn)`
+      throw new MoonlinkError('retry', 'TABLE_RESYNCING', until)
+    }
+    if (mirror.currentPhase === 'copying')
+      throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming`)
+    if (mirror.currentPhase !== 'streaming')
+      throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is ${mirror.currentPhase}: ${mirror.pauseReason ?? ''}`)
+    return mirror
+  }
+}
+
+function notHeld(mirror: Mirror, lsn: Lsn, applied: Lsn): MoonlinkError {
+  const text = ({ fromLsn, throughLsn }: ExactRange) =>
+    fromLsn === throughLsn ? formatLsn(fromLsn) : `${formatLsn(fromLsn)} to ${formatLsn(throughLsn)}`
+  const retained = mirror.retainedRanges().map(text)
+  const also =
+    retained.length > 0
+      ? `, and in older snapshots ${retained.slice(0, RANGES_SHOWN).join(', ')}${retained.length > RANGES_SHOWN ? ', …' : ''}`
+      : ''
+  return new MoonlinkError(
+    'invalid',
+    'LSN_NOT_HELD',
+    `${mirror.name} can't be read at ${formatLsn(lsn)} any more: held are ${formatLsn(mirror.floor)} to ${formatLsn(applied)}${also}`,
+    { context: { table: mirror.name, lsn: formatLsn(lsn), floor: formatLsn(mirror.floor), applied: formatLsn(applied) } },
+  )
+}
