@@ -75,7 +75,7 @@ async function writeEntries(
   let base = 0
   let count = 0
   for await (const { high, low, rows, length } of sortedRuns(hashes)) {
-    for (let index = 0; index < length; index++) {
+    for (let from = 0; from < length; ) {
       if (count === ENTRIES_PER_BLOCK) {
         count = 0
         block++
@@ -86,14 +86,18 @@ async function writeEntries(
           base = 0
         }
       }
-      const h = high[index]
-      const l = low[index]
-      if (count === 0) fences[blockWord(block, DATA_WORDS)] = h
-      buffer[base + count] = h
-      buffer[base + LOW_AT + count] = l
-      buffer[base + ROW_AT + count] = rows[index]!
-      buffer[base + COUNT_AT] = ++count
-      addToFilter(filter, filterWord(filterOf(h, layout.filterCount)), l)
+      if (count === 0) fences[blockWord(block, DATA_WORDS)] = high[from]
+      const to = Math.min(length, from + ENTRIES_PER_BLOCK - count)
+      const at = base + count
+      buffer.set(high.subarray(from, to), at)
+      buffer.set(low.subarray(from, to), at + LOW_AT)
+      buffer.set(rows.subarray(from, to), at + ROW_AT)
+      count += to - from
+      buffer[base + COUNT_AT] = count
+      from = to
+    }
+    for (let index = 0; index < length; index++) {
+      addToFilter(filter, filterWord(filterOf(high[index], layout.filterCount)), low[index])
     }
   }
   if (count > 0) await writeBlocks(file, buffer.subarray(0, base + BLOCK_WORDS), layout.entriesAt + block - base / BLOCK_WORDS)

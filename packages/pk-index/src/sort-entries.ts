@@ -6,6 +6,13 @@ const PART_ENTRIES = 16_384
 const ROWS_PER_TURN = 65_536
 const DIGIT_BITS = 11
 const DIGITS = 1 << DIGIT_BITS
+const SORTED_BITS = 2 * DIGIT_BITS
+
+type Digit = readonly [half: 'low' | 'high', shift: number]
+
+const EVERY_DIGIT: readonly Digit[] = (['low', 'high'] as const).flatMap((half) =>
+  Array.from({ length: Math.ceil(32 / DIGIT_BITS) }, (_, index): Digit => [half, index * DIGIT_BITS]),
+)
 
 /** Entries of a part; only the first `length` count. */
 export interface EntryRun {
@@ -39,7 +46,7 @@ export async function* sortedRuns(hashes: KeyHashes): AsyncGenerator<EntryRun> {
       spare = emptyRun(count)
     }
     gather(hashes, order, from, count, run)
-    const sorted = await sortRun(run, spare)
+    const sorted = await sortRun(run, spare, bits)
     if (sorted === spare) [run, spare] = [spare, run]
     yield sorted
     await nextTurn()
@@ -72,32 +79,68 @@ function emptyRun(capacity: number): EntryRun {
 }
 
 function gather(hashes: KeyHashes, order: Uint32Array, from: number, count: number, run: EntryRun): void {
+  const { high, low, rows } = run
+  const { high: fromHigh, low: fromLow } = hashes
   for (let index = 0; index < count; index++) {
     const row = order[from + index]
-    run.high[index] = hashes.high[row]!
-    run.low[index] = hashes.low[row]!
-    run.rows[index] = row
+    high[index] = fromHigh[row]
+    low[index] = fromLow[row]
+    rows[index] = row
   }
   run.length = count
 }
 
-/** Radix sort, least significant digit first; stable, so rows stay ascending. Returns the one of the two that ends up sorted. */
-async function sortRun(run: EntryRun, spare: EntryRun): Promise<EntryRun> {
+/**
+ * Sorts by the `SORTED_BITS` bits behind the leading `bits` bits of `high`, which are the same everywhere, least significant digit first; stable, so
+ * rows stay ascending. That leaves next to nothing out of place where hashes spread evenly; where they do not, the rest of the digits follow.
+ * Returns the one of the two that ends up sorted.
+ */
+async function sortRun(run: EntryRun, spare: EntryRun, bits: number): Promise<EntryRun> {
+  const shift = Math.max(0, 32 - bits - SORTED_BITS)
+  const nearly = await sortDigits(run, spare, [
+    ['high', shift],
+    ['high', shift + DIGIT_BITS],
+  ])
+  if (settle(nearly)) return nearly
+  return sortDigits(nearly, nearly === run ? spare : run, EVERY_DIGIT)
+}
+
+async function sortDigits(run: EntryRun, spare: EntryRun, digits: readonly Digit[]): Promise<EntryRun> {
   let from = run
   let to = spare
-  for (const half of ['low', 'high'] as const) {
-    for (let shift = 0; shift < 32; shift += DIGIT_BITS) {
-      if (!moveByDigit(from, to, half, shift)) continue
-      ;[from, to] = [to, from]
-      if (run.length > PART_ENTRIES * 2) await nextTurn()
-    }
+  for (const [half, shift] of digits) {
+    if (!moveByDigit(from, to, half, shift)) continue
+    ;[from, to] = [to, from]
+    if (run.length > PART_ENTRIES * 2) await nextTurn()
   }
   return from
 }
 
+/** Insertion sort, for entries of which few are out of place; stops and returns false where they are many. The order is stable at any time. */
+function settle({ high, low, rows, length }: EntryRun): boolean {
+  let moves = length
+  for (let index = 1; index < length; index++) {
+    const h = high[index]
+    const l = low[index]
+    let at = index
+    while (at > 0 && (high[at - 1] > h || (high[at - 1] === h && low[at - 1] > l))) at--
+    if (at === index) continue
+    moves -= index - at
+    if (moves < 0) return false
+    const row = rows[index]
+    high.copyWithin(at + 1, at, index)
+    low.copyWithin(at + 1, at, index)
+    rows.copyWithin(at + 1, at, index)
+    high[at] = h
+    low[at] = l
+    rows[at] = row
+  }
+  return true
+}
+
 /** One pass; returns false, having moved nothing, where all entries have the same digit. */
 function moveByDigit(from: EntryRun, to: EntryRun, half: 'low' | 'high', shift: number): boolean {
-  const { length } = from
+  const { length, high, low, rows } = from
   const keys = from[half]
   const next = new Uint32Array(DIGITS)
   for (let index = 0; index < length; index++) next[(keys[index] >>> shift) & (DIGITS - 1)]++
@@ -108,11 +151,12 @@ function moveByDigit(from: EntryRun, to: EntryRun, half: 'low' | 'high', shift: 
     next[digit] = start
     start += count
   }
+  const { high: toHigh, low: toLow, rows: toRows } = to
   for (let index = 0; index < length; index++) {
     const at = next[(keys[index] >>> shift) & (DIGITS - 1)]++
-    to.high[at] = from.high[index]!
-    to.low[at] = from.low[index]!
-    to.rows[at] = from.rows[index]!
+    toHigh[at] = high[index]
+    toLow[at] = low[index]
+    toRows[at] = rows[index]
   }
   to.length = length
   return true

@@ -3,6 +3,9 @@ import { CopyBinaryDecoder, identifierNames } from '../decode/index.ts'
 import type { DescribedTable } from './catalog.ts'
 import type { BatchLimits } from './copy-worker.ts'
 
+/** A batch is full once it has its rows, so what came with the last of them is in it as well. */
+const ROWS_BEYOND = 4096
+
 /** Bytes of a row at least: how many columns it has, and the length of each. */
 const rowBytes = (columns: number) => 2 + 4 * columns
 
@@ -14,9 +17,9 @@ export class LaneBatches {
 
   constructor(table: DescribedTable, { copyBatchRows, copyBatchBytes }: BatchLimits, take: TakeCopied) {
     const capacityRows = Math.min(
-      copyBatchRows,
+      copyBatchRows + ROWS_BEYOND,
       Math.ceil(copyBatchBytes / rowBytes(table.columns.length)),
-      table.estimatedRows ?? copyBatchRows,
+      table.estimatedRows ?? copyBatchRows + ROWS_BEYOND,
     )
     this.decoder = new CopyBinaryDecoder({ table: table.table, columns: table.columns, keyNames: identifierNames(table), capacityRows })
     this.take = take

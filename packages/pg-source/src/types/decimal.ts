@@ -1,6 +1,6 @@
 import type { ColumnBuilder } from '@moonlink/core'
 import { BadValueError, shownText } from './bad-value.ts'
-import type { DecodeValue } from './decoder.ts'
+import type { DecodeRun, DecodeValue } from './decoder.ts'
 import { registerRun } from './runs.ts'
 import { checkSize, int16At, int32At, malformedValue, uint16At } from './wire.ts'
 
@@ -48,12 +48,56 @@ export function binaryNumeric(precision: number, scale: number): DecodeValue {
     if (digits <= EXACT_DIGITS) appendSmall(smallFromGroups(source, at, count, exponent, precision, scale), sign === NEGATIVE, builder)
     else appendLarge(source, at, count, exponent, sign === NEGATIVE, precision, scale, builder)
   }
-  registerRun(decode, (source, cells, at, count, builder) => {
-    let done = 0
-    for (; done < count && cells[at + 2 * done + 1] >= 0; done++) decode(source, cells[at + 2 * done], cells[at + 2 * done + 1], builder)
-    return done
-  })
+  registerRun(decode, numericRun(precision, scale))
   return decode
+}
+
+/** Values of at most three groups whose unscaled integer a double holds. */
+function numericRun(precision: number, scale: number): DecodeRun {
+  const limit = POWERS[Math.min(precision, EXACT_DIGITS)]
+  return (source, cells, at, count, builder) => {
+    const { row, words } = builder.openRun(count)
+    let done = 0
+    for (let cell = at, to = row * 4; done < count; done++, cell += 2, to += 4) {
+      const start = cells[cell]
+      const end = cells[cell + 1]
+      const value = everydayValue(source, start, end, scale)
+      if (value < 0 || value >= limit) break
+      const sign = uint16At(source, start + 4) === NEGATIVE && value > 0 ? -1 : 0
+      const low = value | 0
+      const high = (value / TWO_32) | 0
+      // Two's complement: every bit flipped, and one added.
+      words[to] = sign === 0 ? low : -low
+      words[to + 1] = sign === 0 ? high : ~high + (low === 0 ? 1 : 0)
+      words[to + 2] = sign
+      words[to + 3] = sign
+    }
+    builder.commitRun(done)
+    return done
+  }
+}
+
+/** The unscaled integer without its sign, exact where it is below 10^15; -1 where the value is not an everyday one. */
+function everydayValue(source: Uint8Array, start: number, end: number, scale: number): number {
+  const size = end - start
+  if (size < 8 || size > 14) return -1
+  const count = (size - 8) >> 1
+  const sign = uint16At(source, start + 4)
+  if (size !== 8 + 2 * count || uint16At(source, start) !== count || (sign !== POSITIVE && sign !== NEGATIVE)) return -1
+  if (count === 0) return 0
+  const last = end - 2
+  let value = 0
+  for (let at = start + 8; at < last; at += 2) {
+    const group = uint16At(source, at)
+    if (group > 9999) return -1
+    value = value * 10000 + group
+  }
+  const group = uint16At(source, last)
+  const exponent = 4 * (int16At(source, start + 2) - count + 1) + scale
+  if (group > 9999 || exponent <= -4 || exponent > EXACT_DIGITS) return -1
+  if (exponent >= 0) return (value * 10000 + group) * POWERS[exponent]
+  const divisor = POWERS[-exponent]
+  return group % divisor === 0 ? value * POWERS[4 + exponent] + group / divisor : -1
 }
 
 function smallFromGroups(source: Uint8Array, at: number, count: number, exponent: number, precision: number, scale: number): number {
