@@ -41,7 +41,7 @@ export { systemClock, type Clock } from './ports/clock.ts'
 export { randomUuid, systemRandom, type Random } from './ports/random.ts'
 export { silentLogger, type Logger } from './ports/logger.ts'
 export { silentTelemetry, type Labels, type Telemetry } from './ports/telemetry.ts'
-export type { ByteRange, ObjectMeta, ObjectStore } from './ports/object-store.ts'
+export { byteLength, joinBytes, type ByteRange, type ObjectBytes, type ObjectMeta, type ObjectStore } from './ports/object-store.ts'
 export type { Catalog, CreateTable, JsonObject, JsonValue, LoadedTable, TableIdentifier } from './ports/catalog.ts'
 export type {
   DataFile,

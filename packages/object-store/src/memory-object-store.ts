@@ -1,4 +1,4 @@
-import { systemClock, type ByteRange, type Clock, type ObjectMeta, type ObjectStore } from '@moonlink/core'
+import { joinBytes, systemClock, type ByteRange, type Clock, type ObjectBytes, type ObjectMeta, type ObjectStore } from '@moonlink/core'
 import { resolveRange } from './byte-range.ts'
 import { objectNotFound } from './errors.ts'
 import { schemeOf } from './uri.ts'
@@ -34,9 +34,9 @@ export class MemoryObjectStore implements ObjectStore {
     return object ? { uri, size: object.bytes.length, modifiedMs: object.modifiedMs } : null
   }
 
-  async put(uri: string, bytes: Uint8Array): Promise<void> {
+  async put(uri: string, bytes: ObjectBytes): Promise<void> {
     schemeOf(uri)
-    this.#objects.set(uri, { bytes: Uint8Array.from(bytes), modifiedMs: this.#clock.nowMs() })
+    this.#objects.set(uri, { bytes: Uint8Array.from(joinBytes(bytes)), modifiedMs: this.#clock.nowMs() })
   }
 
   async putIfAbsent(uri: string, bytes: Uint8Array): Promise<'created' | 'exists'> {

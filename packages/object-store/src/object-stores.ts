@@ -1,4 +1,4 @@
-import { MoonlinkError, type ByteRange, type ObjectMeta, type ObjectStore } from '@moonlink/core'
+import { MoonlinkError, type ByteRange, type ObjectBytes, type ObjectMeta, type ObjectStore } from '@moonlink/core'
 import { schemeOf } from './uri.ts'
 
 /** Hands each URI to the store of its scheme. Throws `invalid`/`SCHEME_UNKNOWN` for one that has none. */
@@ -18,7 +18,7 @@ export class ObjectStores implements ObjectStore {
     return this.#of(uri).head(uri)
   }
 
-  async put(uri: string, bytes: Uint8Array): Promise<void> {
+  async put(uri: string, bytes: ObjectBytes): Promise<void> {
     await this.#of(uri).put(uri, bytes)
   }
 

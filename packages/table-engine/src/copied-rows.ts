@@ -7,7 +7,7 @@ import type { SealedFiles } from './sealed-files.ts'
 /** A file of copied rows is complete at this many encoded bytes, or this share of the memory limit, or this many rows. */
 const FILE_BYTES = 64 * 1024 * 1024
 const FILE_MEMORY_SHARE = 16
-const FILE_ROWS = 2_000_000
+const FILE_ROWS = 1_000_000
 
 export interface CopiedRowsSpec {
   readonly schema: TableSchema

@@ -77,6 +77,14 @@ function describeObjects(target: Target): void {
     expect(await store.head(uri)).toMatchObject({ size: 0 })
   })
 
+  test('an object may be given in pieces, empty ones too', async () => {
+    const { store, uri } = target('objects/pieces')
+    await store.put(uri, [text('one'), new Uint8Array(), text(' and '), text('another')])
+    expect(await store.get(uri)).toEqual(text('one and another'))
+    await store.put(uri, [])
+    expect(await store.get(uri)).toEqual(new Uint8Array())
+  })
+
   test('bytes survive, and belong to the caller', async () => {
     const { store, uri } = target('objects/bytes')
     const pool = Uint8Array.from({ length: 300_000 }, (_, index) => (index * 7919) >> 3)

@@ -11,6 +11,26 @@ export interface ObjectMeta {
   readonly modifiedMs: number
 }
 
+/** What an object holds: one run of bytes, or several one behind the other. */
+export type ObjectBytes = Uint8Array | readonly Uint8Array[]
+
+/** Of all pieces together. */
+export function byteLength(bytes: ObjectBytes): number {
+  return bytes instanceof Uint8Array ? bytes.length : bytes.reduce((size, part) => size + part.length, 0)
+}
+
+/** The bytes in one piece; shares memory where they are. */
+export function joinBytes(bytes: ObjectBytes): Uint8Array {
+  if (bytes instanceof Uint8Array) return bytes
+  const joined = new Uint8Array(byteLength(bytes))
+  let at = 0
+  for (const part of bytes) {
+    joined.set(part, at)
+    at += part.length
+  }
+  return joined
+}
+
 /**
  * Objects by absolute URI (`file:///…`, `s3://bucket/…`). A store serves the URIs of one scheme (and, for S3, one endpoint).
  *
@@ -25,7 +45,7 @@ export interface ObjectStore {
   /** Size and time, or null where there is no such object. */
   head(uri: string): Promise<ObjectMeta | null>
   /** Writes the object, replacing another; durable (on disk: fsynced, renamed into place) when it resolves. All or nothing. */
-  put(uri: string, bytes: Uint8Array): Promise<void>
+  put(uri: string, bytes: ObjectBytes): Promise<void>
   /** Like `put`, but only where no such object exists. Of several callers at once exactly one gets `created`. */
   putIfAbsent(uri: string, bytes: Uint8Array): Promise<'created' | 'exists'>
   /** Every object whose URI starts with `prefix` (a directory ends with `/`), recursively. */

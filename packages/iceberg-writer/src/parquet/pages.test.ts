@@ -1,4 +1,4 @@
-import type { Value } from '@moonlink/core'
+import { joinBytes, type Value } from '@moonlink/core'
 import { describe, expect, it } from 'vitest'
 import { withSource, readMetadata } from './byte-source.ts'
 import { fetchRows } from './decode.ts'
@@ -29,11 +29,12 @@ describe('pages', () => {
       `kind ${index % 3}`.repeat(50),
     ]
     const rows = Array.from({ length: 4000 }, (_, index) => row(index))
-    const { bytes } = encodeParquet(
+    const { bytes: parts } = encodeParquet(
       { rows: toBatch(fields, rows), rowIds: null, lastUpdated: null },
       { fields, identifierFieldIds: [] },
       { rowGroupRows: 2500 },
     )
+    const bytes = joinBytes(parts)
     for (const wanted of [[0], [3999], [7, 8, 2499, 2500], [100, 1700, 1701, 3000], Array.from({ length: 40 }, (_, at) => at * 97)]) {
       expect(toRows(fetchRows({ bytes }, Uint32Array.from(wanted), fields))).toEqual(wanted.map(row))
     }

@@ -1,4 +1,4 @@
-import type { Field, FieldType, Value } from '@moonlink/core'
+import { joinBytes, type Field, type FieldType, type Value } from '@moonlink/core'
 import fc from 'fast-check'
 import { execFileSync } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -84,7 +84,7 @@ beforeAll(async () => {
     { fields, identifierFieldIds: [1] },
     { rowGroupRows: 200 },
   )
-  await writeFile(path, file.bytes)
+  await writeFile(path, joinBytes(file.bytes))
 })
 afterAll(() => rm(directory, { recursive: true }))
 
@@ -153,7 +153,7 @@ print(json.dumps([[row(list(r.values())) for r in arrow], [row(r) for r in duck]
     ])
     const other = join(directory, 'many.parquet')
     const written = encodeParquet({ rows: toBatch(wide, many), rowIds: null, lastUpdated: null }, { fields: wide, identifierFieldIds: [1] })
-    await writeFile(other, written.bytes)
+    await writeFile(other, joinBytes(written.bytes))
     const script = `
 import pyarrow.parquet as pq, duckdb
 nested = lambda v: None if v is None else [None if v['parts'] is None else [None if p is None else [p['x']] for p in v['parts']], v['n']]

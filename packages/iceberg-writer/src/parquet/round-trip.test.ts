@@ -1,4 +1,4 @@
-import { isMoonlinkError, type ColumnBatch, type Field, type RowsToWrite, type ScannedBatch, type Value } from '@moonlink/core'
+import { isMoonlinkError, joinBytes, type ColumnBatch, type Field, type RowsToWrite, type ScannedBatch, type Value } from '@moonlink/core'
 import fc from 'fast-check'
 import { isDeepStrictEqual } from 'node:util'
 import { describe, expect, it } from 'vitest'
@@ -9,7 +9,7 @@ import { anyFields, anyRows, field, listOf, structOf, toBatch, toRows } from './
 import type { EncodeOptions, FileLineage } from './types.ts'
 
 function encode(rows: ColumnBatch, fields: readonly Field[], lineage: Partial<RowsToWrite> = {}, options: EncodeOptions = {}): Uint8Array {
-  return encodeParquet({ rows, rowIds: null, lastUpdated: null, ...lineage }, { fields, identifierFieldIds: [] }, options).bytes
+  return joinBytes(encodeParquet({ rows, rowIds: null, lastUpdated: null, ...lineage }, { fields, identifierFieldIds: [] }, options).bytes)
 }
 
 function scan(bytes: Uint8Array, fields: readonly Field[], lineage: FileLineage | null = null): ScannedBatch[] {

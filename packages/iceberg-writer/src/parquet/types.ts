@@ -1,4 +1,4 @@
-import type { ColumnBatch } from '@moonlink/core'
+import type { ColumnBatch, ObjectBytes } from '@moonlink/core'
 
 /** Field id of `_row_id` (Iceberg spec, reserved field ids). */
 export const ROW_ID_FIELD_ID = 2147483540
@@ -29,7 +29,7 @@ export interface FileMetrics {
 
 /** A whole Parquet file in memory. */
 export interface EncodedParquet {
-  readonly bytes: Uint8Array
+  readonly bytes: ObjectBytes
   readonly recordCount: number
   readonly metrics: FileMetrics
 }

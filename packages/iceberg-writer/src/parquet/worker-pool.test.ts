@@ -1,9 +1,10 @@
-import { isMoonlinkError, type ColumnBatch, type Field, type RowsToWrite } from '@moonlink/core'
+import { isMoonlinkError, joinBytes, type ColumnBatch, type Field, type RowsToWrite } from '@moonlink/core'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { field, listOf, toBatch, toRows } from './rows.test.support.ts'
+import type { EncodeOptions } from './types.ts'
 import { ParquetWorkerPool } from './worker-pool.ts'
 
 const fields: readonly Field[] = [field(1, { kind: 'long' }, true), field(3, { kind: 'string' }), field(5, listOf({ kind: 'int' }, 6))]
@@ -19,10 +20,15 @@ function open(options?: ConstructorParameters<typeof ParquetWorkerPool>[0]): Par
 }
 afterAll(() => Promise.all(pools.map((pool) => pool.close())))
 
+async function encode(pool: ParquetWorkerPool, options: EncodeOptions = {}): Promise<{ bytes: Uint8Array; recordCount: number }> {
+  const { bytes, recordCount } = await pool.encode(rows(), schema, options)
+  return { bytes: joinBytes(bytes), recordCount }
+}
+
 describe('ParquetWorkerPool', () => {
   it('writes, scans and fetches in threads, from memory and from disk', async () => {
     const pool = open({ workers: 2 })
-    const { bytes, recordCount } = await pool.encode(rows(), schema, { rowGroupRows: 30, compression: 'gzip' })
+    const { bytes, recordCount } = await encode(pool, { rowGroupRows: 30, compression: 'gzip' })
     expect(recordCount).toBe(100)
     const directory = await mkdtemp(join(tmpdir(), 'parquet-'))
     const path = join(directory, 'a.parquet')
@@ -50,7 +56,7 @@ describe('ParquetWorkerPool', () => {
 
   it('takes columns that share a buffer and memory that cannot be moved', async () => {
     const pool = open({ workers: 1 })
-    const { bytes } = await pool.encode(rows(), schema)
+    const { bytes } = await encode(pool)
     const batches: ColumnBatch[] = []
     for await (const { rows } of pool.scan({ bytes }, { fields, lineage: null })) batches.push(rows)
     expect(batches).toHaveLength(1)
@@ -63,13 +69,13 @@ describe('ParquetWorkerPool', () => {
     }
     const mixed = { fields, columns: [batches[0].columns[0], pooled, batches[0].columns[2]], length: 100 }
     const again = await pool.encode({ rows: mixed, rowIds: null, lastUpdated: null }, schema)
-    expect((await scanAll(pool, again))[0]).toEqual([0n, 'shared', [0]])
+    expect((await scanAll(pool, { bytes: joinBytes(again.bytes) }))[0]).toEqual([0n, 'shared', [0]])
     expect(text.toString()).toBe('shared')
   })
 
   it('works through more jobs than threads and replaces threads that grew too large', async () => {
     const pool = open({ workers: 2, maxWorkerBytes: 1 })
-    const files = await Promise.all(Array.from({ length: 6 }, () => pool.encode(rows(), schema)))
+    const files = await Promise.all(Array.from({ length: 6 }, () => encode(pool)))
     const scans = await Promise.all(files.map((file) => scanAll(pool, file)))
     for (const scan of scans) expect(scan).toEqual(values)
   })
@@ -79,7 +85,7 @@ describe('ParquetWorkerPool', () => {
     const missing = { rows: toBatch([], []), rowIds: null, lastUpdated: null }
     const wrong = pool.encode({ ...missing, rows: { ...missing.rows, length: 3 } }, schema)
     await expect(wrong).rejects.toSatisfy((error) => isMoonlinkError(error, 'invalid') && error.code === 'PARQUET_REQUIRED_FIELD_NULL')
-    const { bytes } = await pool.encode(rows(), schema)
+    const { bytes } = await encode(pool)
     const damaged = bytes.slice().fill(0xab, 4, bytes.length / 2)
     await expect(scanAll(pool, { bytes: damaged })).rejects.toSatisfy((error) => isMoonlinkError(error, 'corrupt'))
     expect(await scanAll(pool, { bytes })).toEqual(values)

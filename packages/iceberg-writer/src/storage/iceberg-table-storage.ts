@@ -1,5 +1,6 @@
 import {
   assert,
+  byteLength,
   exactRanges,
   isMoonlinkError,
   randomUuid,
@@ -110,7 +111,7 @@ export class IcebergTableStorage implements TableStorage {
 
   private async store(path: string, { bytes, recordCount, metrics }: EncodedParquet): Promise<StagedFile> {
     await this.parts.store.put(path, bytes)
-    return { path, recordCount, sizeBytes: bytes.length, metrics: encodeFileStats(metrics) }
+    return { path, recordCount, sizeBytes: byteLength(bytes), metrics: encodeFileStats(metrics) }
   }
 
   async commit(commit: TableCommit): Promise<TableSnapshot> {

@@ -1,4 +1,4 @@
-import { MoonlinkError, type ByteRange, type Clock, type ObjectMeta, type ObjectStore } from '@moonlink/core'
+import { joinBytes, MoonlinkError, type ByteRange, type Clock, type ObjectBytes, type ObjectMeta, type ObjectStore } from '@moonlink/core'
 import type { FaultPlan, StoreOperation } from './fault-plan.ts'
 
 export interface FaultyObjectStoreOptions {
@@ -35,8 +35,8 @@ export class FaultyObjectStore implements ObjectStore {
     return this.#read('head', uri, () => this.#inner.head(uri))
   }
 
-  async put(uri: string, bytes: Uint8Array): Promise<void> {
-    const copy = bytes.slice()
+  async put(uri: string, bytes: ObjectBytes): Promise<void> {
+    const copy = joinBytes(bytes).slice()
     await this.#write('put', uri, () => this.#inner.put(uri, copy))
   }
 

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { link, mkdir, open, rename, unlink, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { MoonlinkError, randomUuid, type Random } from '@moonlink/core'
+import { MoonlinkError, randomUuid, type ObjectBytes, type Random } from '@moonlink/core'
 import { errnoOf } from './local-errors.ts'
 
 /** Names that start like this are files in the making; no list shows them. Readers skip names with a leading dot as well. */
@@ -11,7 +11,7 @@ export const TEMPORARY_PREFIX = '.moonlink-tmp-'
 const DIRECTORY_ATTEMPTS = 3
 
 /** Replaces `path` by `bytes`: after a crash at any point the old or the new content is there, whole. */
-export async function replaceDurably(path: string, bytes: Uint8Array, random: Random): Promise<void> {
+export async function replaceDurably(path: string, bytes: ObjectBytes, random: Random): Promise<void> {
   const temporary = await writeTemporary(path, bytes, random)
   try {
     await rename(temporary, path)
@@ -50,11 +50,12 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
-async function writeTemporary(path: string, bytes: Uint8Array, random: Random): Promise<string> {
+async function writeTemporary(path: string, bytes: ObjectBytes, random: Random): Promise<string> {
   const temporary = join(dirname(path), `${TEMPORARY_PREFIX}${randomUuid(random)}`)
   const handle = await openMakingDirectories(temporary)
   try {
-    await handle.writeFile(bytes)
+    // Each goes on where the one before ended.
+    for (const part of bytes instanceof Uint8Array ? [bytes] : bytes) await handle.writeFile(part)
     await handle.sync()
   } catch (error) {
     await handle.close()

@@ -1,6 +1,6 @@
 import { open, rm, stat, unlink, type FileHandle } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { systemRandom, type ByteRange, type ObjectMeta, type ObjectStore, type Random } from '@moonlink/core'
+import { systemRandom, type ByteRange, type ObjectBytes, type ObjectMeta, type ObjectStore, type Random } from '@moonlink/core'
 import { resolveRange } from '../byte-range.ts'
 import { objectNotFound } from '../errors.ts'
 import { malformed, splitFileUri } from '../uri.ts'
@@ -59,7 +59,7 @@ export class LocalObjectStore implements ObjectStore {
     })
   }
 
-  async put(uri: string, bytes: Uint8Array): Promise<void> {
+  async put(uri: string, bytes: ObjectBytes): Promise<void> {
     const path = objectPath(uri)
     await this.#attempt('write', uri, path, () => replaceDurably(path, bytes, this.#random))
   }

@@ -1,5 +1,5 @@
 import type { GetObjectCommandOutput } from '@aws-sdk/client-s3'
-import { MoonlinkError, type ByteRange, type ObjectMeta, type ObjectStore } from '@moonlink/core'
+import { joinBytes, MoonlinkError, type ByteRange, type ObjectBytes, type ObjectMeta, type ObjectStore } from '@moonlink/core'
 import { assertRange } from '../byte-range.ts'
 import { objectNotFound } from '../errors.ts'
 import { isNotFound, readFailure } from './s3-errors.ts'
@@ -66,8 +66,8 @@ export class S3ObjectStore implements ObjectStore {
     })
   }
 
-  async put(uri: string, bytes: Uint8Array): Promise<void> {
-    await putObject(this.#requests, uri, splitS3Object(uri), bytes, false)
+  async put(uri: string, bytes: ObjectBytes): Promise<void> {
+    await putObject(this.#requests, uri, splitS3Object(uri), joinBytes(bytes), false)
   }
 
   async putIfAbsent(uri: string, bytes: Uint8Array): Promise<'created' | 'exists'> {

@@ -1,4 +1,4 @@
-import type { ByteRange, ObjectMeta, ObjectStore } from '@moonlink/core'
+import type { ByteRange, ObjectBytes, ObjectMeta, ObjectStore } from '@moonlink/core'
 
 const forEver = () => new Promise<never>(() => undefined)
 
@@ -36,7 +36,7 @@ export class CrashingStore implements ObjectStore {
     return this.call(() => this.inner.head(uri))
   }
 
-  put(uri: string, bytes: Uint8Array): Promise<void> {
+  put(uri: string, bytes: ObjectBytes): Promise<void> {
     return this.call(() => this.inner.put(uri, bytes))
   }
 

@@ -1,4 +1,4 @@
-import type { Field } from '@moonlink/core'
+import { joinBytes, type Field } from '@moonlink/core'
 import {
   ColumnChunk,
   ColumnIndex,
@@ -36,14 +36,15 @@ export function assembleFile(
   compression: ParquetCompression,
 ): EncodedParquet {
   const schema = fileSchema(fields)
-  const parts: Uint8Array[] = [MAGIC_BYTES]
   let size = MAGIC_BYTES.length
+  const starts = groups.map(({ bytes }) => (size += bytes.length) - bytes.length)
+  // Small pieces, which become one.
+  const tail: Uint8Array[] = []
   const append = (bytes: Uint8Array): number => {
-    parts.push(bytes)
+    tail.push(bytes)
     size += bytes.length
     return size - bytes.length
   }
-  const starts = groups.map(({ bytes }) => append(bytes))
   const chunks = groups.map((group, index) =>
     group.chunks.map((chunk, leaf) => columnChunk(chunk, schema.leaves[leaf], starts[index], compression)),
   )
@@ -67,17 +68,9 @@ export function assembleFile(
       schema.leaves.map(() => new ThriftStruct().setStruct(1, new ThriftStruct())),
     )
   append(encodeFooter(metadata))
-  return { bytes: concat(parts, size), recordCount: rows, metrics: fileMetrics(groups, starts, schema, fields) }
-}
-
-function concat(parts: readonly Uint8Array[], size: number): Uint8Array {
-  const result = new Uint8Array(size)
-  let at = 0
-  for (const part of parts) {
-    result.set(part, at)
-    at += part.length
-  }
-  return result
+  // The pieces may move to another thread, so none is shared.
+  const bytes = [MAGIC_BYTES.slice(), ...groups.map((group) => group.bytes), joinBytes(tail)]
+  return { bytes, recordCount: rows, metrics: fileMetrics(groups, starts, schema, fields) }
 }
 
 function rowGroup(
