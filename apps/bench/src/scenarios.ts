@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DuckDBInstance } from '@duckdb/node-api'
 import type { Lsn } from '@moonlink/core'
@@ -40,30 +40,54 @@ async function freshDatabase(context: BenchContext, name: string): Promise<{ url
   return { url: url.href, client }
 }
 
-/** Rows/s of the initial copy beside one raw COPY stream. */
+/** Rounds of a scenario whose contestants take turns; the best of each counts. */
+const ROUNDS = 3
+
+/** Rows/s of the initial copy beside one raw COPY stream: a gigabyte, so that it is not the warming-up that is measured. */
 export async function initialCopy(context: BenchContext): Promise<Measurement> {
-  const rows = Math.round(1_000_000 * context.scale)
+  const rows = Math.round(4_000_000 * context.scale)
   const { url, client } = await freshDatabase(context, 'bench_copy')
   await client.query(`CREATE TABLE t (${COLUMNS})`)
   await client.query(`INSERT INTO t SELECT ${ROW} FROM generate_series(1, ${rows}) i`)
   await client.query('VACUUM ANALYZE t')
   await copyToNowhere(url, 't')
-  const raw = await copyToNowhere(url, 't')
+  let raw = Number.POSITIVE_INFINITY
+  let best: CopyRound | null = null
+  for (let round = 0; round < ROUNDS; round++) {
+    raw = Math.min(raw, await copyToNowhere(url, 't'))
+    const copied = await copyRound(context, url, client)
+    if (best === null || copied.seconds < best.seconds) best = copied
+  }
+  await client.end()
+  const { seconds, startSeconds, usage } = best!
+  return measurement('initial copy', rows, seconds, { name: 'COPY binary to nowhere', seconds: raw }, '>= 0.7', {
+    cpuSecondsPerMillionRows: usage && (usage.cpuSeconds / rows) * 1e6,
+    peakRssMiB: usage && usage.peakRssMiB,
+    details: { 'process start s': startSeconds.toFixed(2) },
+  })
+}
+
+interface CopyRound {
+  readonly seconds: number
+  readonly startSeconds: number
+  readonly usage: ReturnType<MirrorProcess['usage']>
+}
+
+/** A mirror from its first start, which leaves nothing behind. */
+async function copyRound(context: BenchContext, url: string, client: pg.Client): Promise<CopyRound> {
+  const stateDir = mkdtempSync(join(context.directory, 'copy-'))
   const started = performance.now()
-  const mirror = await MirrorProcess.start({ source: url, stateDir: mkdtempSync(join(context.directory, 'copy-')), tables: ['public.t'] })
+  const mirror = await MirrorProcess.start({ source: url, stateDir, tables: ['public.t'], profileDir: context.profileDir })
   try {
     const healthy = performance.now()
     await mirror.ready()
-    const seconds = (performance.now() - healthy) / 1000
-    const usage = mirror.usage()
-    return measurement('initial copy', rows, seconds, { name: 'COPY binary to nowhere', seconds: raw }, '>= 0.7', {
-      cpuSecondsPerMillionRows: usage && (usage.cpuSeconds / rows) * 1e6,
-      peakRssMiB: usage && usage.peakRssMiB,
-      details: { 'process start s': ((healthy - started) / 1000).toFixed(2) },
-    })
+    return { seconds: (performance.now() - healthy) / 1000, startSeconds: (healthy - started) / 1000, usage: mirror.usage() }
   } finally {
     await mirror.stop()
-    await client.end()
+    await client.query(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()`)
+    const { rows } = await client.query<{ name: string }>('SELECT quote_ident(pubname) AS name FROM pg_publication')
+    for (const { name } of rows) await client.query(`DROP PUBLICATION ${name}`)
+    rmSync(stateDir, { recursive: true, force: true })
   }
 }
 
@@ -353,7 +377,7 @@ export async function unionRead(context: BenchContext): Promise<Measurement> {
     const files = `read_parquet('${join(stateDir, 'warehouse/public/t/data/*.parquet')}')`
     const aggregate = 'SELECT count(*), sum(n), sum(price) FROM'
     const [plain, union] = await withDuckDb((run) =>
-      bestOfEach(9, [
+      bestOfEach(15, [
         { run: () => run(`${aggregate} ${files}`), cpuSeconds: ownCpuSeconds },
         { run: () => mirror.query(`${aggregate} public.t`), cpuSeconds: () => mirror.usage()?.cpuSeconds ?? 0 },
       ]),

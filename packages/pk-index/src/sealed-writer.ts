@@ -75,7 +75,7 @@ async function writeEntries(
   let base = 0
   let count = 0
   for await (const { high, low, rows, length } of sortedRuns(hashes)) {
-    for (let from = 0; from < length; ) {
+    for (let from = 0; from < length;) {
       if (count === ENTRIES_PER_BLOCK) {
         count = 0
         block++

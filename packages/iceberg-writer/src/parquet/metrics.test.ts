@@ -98,7 +98,11 @@ describe('counts', () => {
         anyFields.chain((fields) => fc.tuple(fc.constant(fields), anyRows(fields, 30))),
         ([fields, rows]) => {
           const schema = { fields, identifierFieldIds: [] }
-          const { metrics, recordCount, bytes: parts } = encodeParquet({ rows: toBatch(fields, rows), rowIds: null, lastUpdated: null }, schema, {
+          const {
+            metrics,
+            recordCount,
+            bytes: parts,
+          } = encodeParquet({ rows: toBatch(fields, rows), rowIds: null, lastUpdated: null }, schema, {
             rowGroupRows: 8,
           })
           expect(recordCount).toBe(rows.length)
