@@ -70,7 +70,7 @@ async function writeEntries(
 ): Promise<{ fences: Int32Array; filter: Int32Array }> {
   const fences = new Int32Array((layout.filterAt - layout.fencesAt) * BLOCK_WORDS)
   const filter = new Int32Array((layout.entriesAt - layout.filterAt) * BLOCK_WORDS)
-  let buffer = new Int32Array(WRITE_BLOCKS * BLOCK_WORDS)
+  const buffer = new Int32Array(WRITE_BLOCKS * BLOCK_WORDS)
   let block = 0
   let base = 0
   let count = 0
@@ -82,7 +82,7 @@ async function writeEntries(
         base += BLOCK_WORDS
         if (base === buffer.length) {
           await writeBlocks(file, buffer, layout.entriesAt + block - WRITE_BLOCKS)
-          buffer = new Int32Array(WRITE_BLOCKS * BLOCK_WORDS)
+          buffer.fill(0)
           base = 0
         }
       }
