@@ -52,7 +52,8 @@ class ObjectLogFile implements LogFile {
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    this.parts.push(bytes.slice())
+    // A copy, which a buffer's own `slice` is not.
+    this.parts.push(Uint8Array.from(bytes))
   }
 
   async sync(): Promise<void> {

@@ -43,6 +43,22 @@ export function describeChangeLog(name: string, factory: () => Promise<ChangeLog
       await again.close()
     })
 
+    test('what comes between two syncs may be more than one buffer of the log', async () => {
+      const log = await place.open({ sourceFromLsn: 0n, segmentBytes: 2 ** 30, maxBytes: 2 ** 30 })
+      const source = new LoggedSource(100n)
+      await source.begin(log)
+      // Buffers are of a mebibyte; once it has drained, the log uses them again.
+      for (let part = 0; part < 60; part++) {
+        source.transaction(log, 4000)
+        if (part % 12 === 11) await new Promise((resolve) => setImmediate(resolve))
+      }
+      await log.sync()
+      await log.close()
+      const again = await open(source.endLsn)
+      await source.expectReplay(again, 100n)
+      await again.close()
+    })
+
     test('a transaction that had not ended is not replayed, and is continued by the next session alone', async () => {
       const log = await open()
       const source = new LoggedSource(100n)

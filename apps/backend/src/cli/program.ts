@@ -18,9 +18,10 @@ export function createProgram(environment: Environment, workingDirectory: string
   const program = new Command('moonlink').description('Mirrors Postgres tables into Apache Iceberg, moments behind.')
   program.version(packageVersion, '--version').exitOverride().showHelpAfterError('(--help tells more)').enablePositionalOptions()
 
-  withSettings(program.command('start').description('mirror until stopped')).action(async (flags: StartFlags) => {
-    const { start } = await import('./start.ts')
-    await start(await configOf(flags))
+  const start = withSettings(program.command('start').description('mirror until stopped'))
+  start.option('--standby', 'where another backend runs this mirror, wait and take over when it ends').action(async (flags: StartFlags) => {
+    const { start: run } = await import('./start.ts')
+    await run(await configOf(flags))
   })
 
   client('status', 'show the source and the tables')
@@ -142,6 +143,7 @@ function settingsOf(flags: StartFlags): Settings {
   if (flags.table !== undefined && flags.table.length > 0) setKey(settings, 'source.tables', flags.table)
   if (flags.warehouse !== undefined) setKey(settings, 'warehouse', flags.warehouse)
   if (flags.stateDir !== undefined) setKey(settings, 'stateDir', flags.stateDir)
+  if (flags.standby === true) setKey(settings, 'standby.enabled', true)
   if (flags.http !== undefined) setKey(settings, 'http.listen', flags.http)
   return settings
 }

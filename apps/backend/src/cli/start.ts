@@ -8,6 +8,7 @@ import { isLoopback } from '../config/load.ts'
 import { composeBackend, uninstallSource, type ComposedBackend } from '../service/compose.ts'
 import { createLogger, withTroubleLines } from '../service/logger.ts'
 import { LiveView, PlainView } from './live-view.ts'
+import { acquireLease, standbyStopped } from './standby.ts'
 
 export interface SourceFlags {
   readonly config?: string
@@ -20,6 +21,7 @@ export interface StartFlags extends SourceFlags {
   readonly table?: readonly string[]
   readonly warehouse?: string
   readonly http?: string
+  readonly standby?: boolean
 }
 
 const liveIntervalMs = 500
@@ -42,8 +44,14 @@ export async function start(config: Config): Promise<void> {
       return file === null ? logger : withTroubleLines(logger, output.trouble)
     },
     onStep: output.note,
+    acquire: (place, logger) =>
+      acquireLease(config, place, logger, { note: output.note, onSignal: (stop) => stopOnSignals(stop, output).release }),
+  }).catch((error: unknown) => {
+    if (error !== standbyStopped) throw error
+    return null
   })
-  const signals = stopOnSignals(composed, output)
+  if (composed === null) return output.note('stopped')
+  const signals = stopOnSignals(() => composed.backend.requestStop(), output)
   const running = await serve(config, composed, output).then(
     (server) => ({ server, error: null }),
     (error: unknown) => ({ server: null, error }),
@@ -141,7 +149,7 @@ function every(intervalMs: number, work: () => Promise<void>): { stop(): void } 
 }
 
 /** The first signal asks for a graceful stop; the next one ends the process. */
-function stopOnSignals(composed: ComposedBackend, output: Output): { release(): void } {
+function stopOnSignals(stop: () => void, output: Pick<Output, 'note'>): { release(): void } {
   let askedAtMs: number | null = null
   const onSignal = () => {
     const nowMs = systemClock.nowMs()
@@ -152,7 +160,7 @@ function stopOnSignals(composed: ComposedBackend, output: Output): { release(): 
     }
     askedAtMs = nowMs
     output.note('')
-    composed.backend.requestStop()
+    stop()
   }
   for (const signal of stopSignals) process.on(signal, onSignal)
   return {

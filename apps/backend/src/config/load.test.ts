@@ -100,3 +100,10 @@ test('a URL is shown without its password', () => {
   expect(redactUrl('postgres://al:s3cret@h:1/d?sslmode=require&password=s3cret')).toBe('postgres://al@h:1/d?sslmode=require')
   expect(redactUrl('postgres://al:s3cret@/d?host=/run')).toBe('postgres://al@/d?host=%2Frun')
 })
+
+test('a standby needs the log in the object store, and patience', () => {
+  const load = (environment: Record<string, string>) => () => loadConfig({ environment, flags: {}, workingDirectory: '/tmp' })
+  expect(load({ MOONLINK_STANDBY_ENABLED: 'true' })).toThrow(/^standby\.enabled: .*set changeLog\.kind to store/)
+  expect(load({ MOONLINK_STANDBY_TAKEOVER_MS: '2s' })).toThrow(/^standby\.takeoverMs: must be at least .*\(3000 ms\)/)
+  expect(load({ MOONLINK_STANDBY_ENABLED: 'true', MOONLINK_CHANGE_LOG_KIND: 'store' })().config.standby.enabled).toBe(true)
+})

@@ -57,11 +57,20 @@ function complete(parsed: z.output<typeof configSchema>, inputs: ConfigInputs): 
       `http.listen: "${parsed.http.listen}" can be reached from other machines, so http.token (or MOONLINK_HTTP_TOKEN) must be set; or listen on 127.0.0.1.`,
     )
   }
+  checkStandby(parsed)
   const stateDir = resolve(inputs.workingDirectory, parsed.stateDir)
   const chosen = parsed.warehouse ?? (parsed.catalog.kind === 'rest' ? null : join(stateDir, 'warehouse'))
   const warehouse = chosen === null ? null : storeUri('warehouse', chosen, inputs.workingDirectory)
   const changeLog = { ...parsed.changeLog, location: changeLogLocation(parsed.changeLog, warehouse, stateDir, inputs.workingDirectory) }
   return { ...parsed, stateDir, warehouse, changeLog }
+}
+
+function checkStandby({ changeLog, standby }: z.output<typeof configSchema>): void {
+  const refuse = (message: string) => new MoonlinkError('invalid', 'CONFIG_INVALID', message)
+  if (standby.enabled && (!changeLog.enabled || changeLog.kind === 'local'))
+    throw refuse('standby.enabled: a standby needs the change log in the object store; set changeLog.kind to store for both backends.')
+  if (standby.takeoverMs < 3 * standby.renewIntervalMs)
+    throw refuse(`standby.takeoverMs: must be at least three times standby.renewIntervalMs (${3 * standby.renewIntervalMs} ms).`)
 }
 
 function changeLogLocation(

@@ -252,6 +252,22 @@ const changeLog = z
   .prefault({})
   .describe('The durable log of what the source sends.')
 
+const standby = z
+  .strictObject({
+    enabled: truth(
+      false,
+      'Where another backend runs this mirror: wait, and take over when it ends, rather than stop. Needs changeLog.kind: store. The flag --standby of start.',
+    ),
+    renewIntervalMs: durationMs(
+      '1s',
+      'Time between two signs of life of the backend that runs the mirror, each an object put; a standby looks as often.',
+      100,
+    ),
+    takeoverMs: durationMs('6s', 'A backend that gave no sign of life for so long is taken over from. At least three times renewIntervalMs.', 300),
+  })
+  .prefault({})
+  .describe('Backends that take over from one another, with a change log in the object store.')
+
 const verify = z
   .strictObject({
     share: fraction(
@@ -338,6 +354,7 @@ export const configSchema = z.strictObject({
   compaction,
   expiry,
   changeLog,
+  standby,
   verify,
   copy,
   cache,

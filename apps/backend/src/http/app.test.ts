@@ -9,6 +9,7 @@ function fake(overrides: Partial<Operations> = {}): Operations {
     throw new Error('not expected here')
   }
   return {
+    health: () => ({ status: 'ok', role: 'active' }),
     status: unexpected,
     ready: () => ({ ready: false, waitingFor: ['the change stream'] }),
     query: unexpected,

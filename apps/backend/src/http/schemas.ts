@@ -116,7 +116,12 @@ export const statusSchema = z
   })
   .meta({ id: 'Status' })
 
-export const healthSchema = z.object({ status: z.literal('ok') }).meta({ id: 'Health' })
+export const healthSchema = z
+  .object({
+    status: z.literal('ok'),
+    role: z.enum(['active', 'standby']).meta({ description: 'standby: another backend runs the mirror; /ready names it.' }),
+  })
+  .meta({ id: 'Health' })
 export const readySchema = z
   .object({ ready: z.boolean(), waitingFor: z.array(z.string()).meta({ description: 'What is not there yet.' }) })
   .meta({ id: 'Ready' })
@@ -211,5 +216,6 @@ export type ListedTable = z.infer<typeof listedTableSchema>
 export type VerifyLine = z.infer<typeof verifyLineSchema>
 export type VerifiedReport = z.infer<typeof verifiedSchema>
 export type FlushReport = z.infer<typeof flushResponseSchema>
+export type HealthReport = z.infer<typeof healthSchema>
 export type ReadyReport = z.infer<typeof readySchema>
 export type ErrorBody = z.infer<typeof errorSchema>

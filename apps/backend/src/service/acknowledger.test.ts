@@ -20,50 +20,61 @@ function setUp(hasLog: boolean) {
     log: hasLog ? (log as unknown as ChangeLog) : null,
     floorLsn: 5n,
     slotLsn: 7n,
-    remember: (lsn) => steps.push(`remember ${lsn}`),
+    remember: async (lsn) => {
+      await Promise.resolve()
+      steps.push(`remember ${lsn}`)
+    },
   })
   const loop = { acknowledge: (lsn: Lsn) => told.push(lsn) }
   return { acknowledger, engine, log, loop, told, steps }
 }
 
-test('without a log, the source may forget what Iceberg has, once that is written down', () => {
+test('without a log, the source may forget what Iceberg has, once that is written down', async () => {
   const { acknowledger, engine, loop, steps, told } = setUp(false)
-  acknowledger.begin()
+  await acknowledger.begin()
   expect(acknowledger.coveredLsn).toBe(10n)
-  acknowledger.acknowledge(loop)
+  await acknowledger.acknowledge(loop)
   engine.safe = 20n
-  acknowledger.acknowledge(loop)
+  await acknowledger.acknowledge(loop)
   engine.safe = 15n
-  acknowledger.acknowledge(loop)
+  await acknowledger.acknowledge(loop)
   expect(told).toEqual([10n, 20n, 20n])
   expect(steps).toEqual(['remember 10', 'remember 20'])
 })
 
-test('with a log, it may forget what that has; the log lets go of what Iceberg has, after that is written down', () => {
+test('with a log, it may forget what that has; the log lets go of what Iceberg has, after that is written down', async () => {
   const { acknowledger, engine, log, loop, steps, told } = setUp(true)
-  acknowledger.begin()
+  await acknowledger.begin()
   log.durable = 100n
   acknowledger.acknowledgeDurable(loop)
   expect(told).toEqual([100n])
   log.start = 40n
   engine.safe = 30n
-  acknowledger.acknowledge(loop)
+  await acknowledger.acknowledge(loop)
   expect(steps).toEqual(['remember 10', 'prune 10'])
   engine.safe = 50n
-  acknowledger.acknowledge(loop)
+  await acknowledger.acknowledge(loop)
   expect(steps.slice(2)).toEqual(['remember 50', 'prune 50'])
   expect(told).toEqual([100n, 100n, 100n])
 })
 
-test('with a log that is of no use, what Iceberg has counts, as without one', () => {
+test('with a log that is of no use, what Iceberg has counts, as without one', async () => {
   const { acknowledger, engine, log, loop, told } = setUp(true)
-  acknowledger.begin()
+  await acknowledger.begin()
   log.start = 1000n
   engine.safe = 20n
-  acknowledger.acknowledge(loop)
+  await acknowledger.acknowledge(loop)
   log.durable = 15n
   engine.safe = 30n
-  acknowledger.acknowledge(loop)
+  await acknowledger.acknowledge(loop)
   expect(told).toEqual([20n, 30n])
   expect(acknowledger.coveredLsn).toBe(30n)
+})
+
+test('what else is remembered is written with what is known then, however slow an earlier writing is', async () => {
+  const { acknowledger, engine, loop, steps } = setUp(true)
+  await acknowledger.begin()
+  engine.safe = 50n
+  await Promise.all([acknowledger.acknowledge(loop), acknowledger.remember()])
+  expect(steps).toEqual(['remember 10', 'prune 10', 'remember 50', 'prune 50', 'remember 50'])
 })

@@ -9,8 +9,8 @@ export interface AcknowledgerOptions {
   readonly floorLsn: Lsn
   /** Where the slot is. */
   readonly slotLsn: Lsn
-  /** Writes down that every mirrored table has everything up to there in Iceberg. */
-  readonly remember: (coveredLsn: Lsn) => void
+  /** Writes down that every mirrored table has everything up to there in Iceberg, and what else is to be remembered. */
+  readonly remember: (coveredLsn: Lsn) => Promise<void>
 }
 
 /**
@@ -21,6 +21,7 @@ export class Acknowledger {
   readonly #options: AcknowledgerOptions
   #covered: Lsn
   #acknowledged: Lsn
+  #writing: Promise<unknown> = Promise.resolve()
 
   constructor(options: AcknowledgerOptions) {
     this.#options = options
@@ -38,23 +39,28 @@ export class Acknowledger {
   }
 
   /** All tables are open, and no stream yet. */
-  begin(): void {
-    this.#cover(maxLsn(this.#covered, this.#options.engine.restartLsn()))
+  async begin(): Promise<void> {
+    await this.#cover(maxLsn(this.#covered, this.#options.engine.restartLsn()))
   }
 
   /** The source has a new slot, which begins at `lsn`; every table is made equal to the source at a later place. */
-  beginAt(lsn: Lsn): void {
-    this.#cover(lsn)
+  async beginAt(lsn: Lsn): Promise<void> {
+    await this.#cover(lsn)
     this.#acknowledged = lsn
   }
 
-  /** Looks at what Iceberg has by now. Call it once a second or so. */
-  acknowledge(loop: Pick<StreamLoop, 'acknowledge'>): void {
+  /** Writes down again what is known, since something else that is remembered has changed. */
+  async remember(): Promise<void> {
+    await this.#alone(() => this.#options.remember(this.#covered))
+  }
+
+  /** Looks at what Iceberg has by now. Call it once a second or so, and again when it has resolved. */
+  async acknowledge(loop: Pick<StreamLoop, 'acknowledge'>): Promise<void> {
     const { engine, log } = this.#options
     const safe = engine.acknowledgeableLsn()
     // The log alone says what is durable while it works; to write that down each time would be a sync for nothing.
     const isNews = log === null || log.isPrunable(safe) || safe > (log.durableLsn ?? 0n)
-    if (safe > this.#covered && isNews) this.#cover(safe)
+    if (safe > this.#covered && isNews) await this.#cover(safe)
     this.acknowledgeDurable(loop)
   }
 
@@ -65,9 +71,18 @@ export class Acknowledger {
     loop.acknowledge(this.#acknowledged)
   }
 
-  #cover(lsn: Lsn): void {
-    this.#options.remember(lsn)
-    this.#covered = lsn
-    this.#options.log?.prune(lsn)
+  #cover(lsn: Lsn): Promise<void> {
+    return this.#alone(async () => {
+      await this.#options.remember(lsn)
+      this.#covered = lsn
+      this.#options.log?.prune(lsn)
+    })
+  }
+
+  /** One after another, so that what is written last is what is known last. */
+  #alone(work: () => Promise<void>): Promise<void> {
+    const mine = this.#writing.then(work)
+    this.#writing = mine.catch(() => undefined)
+    return mine
   }
 }

@@ -6,6 +6,7 @@ import {
   parseTableName,
   type ChangeLog,
   type Clock,
+  type Lease,
   type Logger,
   type Lsn,
   type Random,
@@ -13,14 +14,14 @@ import {
 } from '@moonlink/core'
 import type { Engine, Mirror } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
-import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
+import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 import { Acknowledger } from './acknowledger.ts'
 import { LogRelief } from './log-relief.ts'
 import { MirrorSet } from './mirror-set.ts'
 import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
 import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
 import { SlotWatch } from './slot-watch.ts'
-import { StateFile, type BackendState } from './state-file.ts'
+import type { BackendState, StateStore } from './state.ts'
 import { statusReport } from './status.ts'
 import { StreamLoop } from './stream-loop.ts'
 import { chooseTables, listWith, mirrorable } from './table-set.ts'
@@ -36,6 +37,9 @@ export interface BackendParts {
   readonly sql: QueryEngine
   /** Opens the change log, if there shall be one, as it is to be used by a source that can stream from `sourceFromLsn` on. */
   readonly openLog: (sourceFromLsn: Lsn) => Promise<ChangeLog | null>
+  readonly stateStore: StateStore
+  /** Our right to write the log and to use the slot, where others may want it; null where the state directory's lock is enough. */
+  readonly lease: Lease | null
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
@@ -55,7 +59,6 @@ export class MoonlinkBackend implements Operations {
   readonly #parts: BackendParts
   readonly #log: ChangeLog | null
   readonly #logRelief: LogRelief | null
-  readonly #stateFile: StateFile
   readonly #mirrors: MirrorSet
   readonly #ended = Promise.withResolvers<Error | null>()
   readonly #acknowledger: Acknowledger
@@ -70,14 +73,15 @@ export class MoonlinkBackend implements Operations {
   readonly #followed = new Map<string, string>()
   #caughtUpAtMs: number
   #closing = false
+  /** Another backend has taken over: nothing is committed or acknowledged any more. */
+  #isFenced = false
   #isMending = false
   #changing: Promise<unknown> = Promise.resolve()
 
-  private constructor(parts: BackendParts, log: ChangeLog | null, stateFile: StateFile, state: BackendState | null, slotLsn: Lsn) {
+  private constructor(parts: BackendParts, log: ChangeLog | null, state: BackendState | null, slotLsn: Lsn) {
     const { clock, engine, logger, random, source } = parts
     this.#parts = parts
     this.#log = log
-    this.#stateFile = stateFile
     this.#added = state?.added ?? []
     this.#dropped = state?.dropped ?? []
     this.#caughtUpAtMs = clock.nowMs()
@@ -99,6 +103,7 @@ export class MoonlinkBackend implements Operations {
       floorLsn: () => this.#acknowledger.coveredLsn,
       onFailure: (error) => {
         if (isMoonlinkError(error) && slotLossCodes.has(error.code)) this.#slotLost(error.message)
+        else if (isMoonlinkError(error, 'fenced')) this.#fenced(error)
         else this.#ended.resolve(error)
       },
     })
@@ -126,15 +131,15 @@ export class MoonlinkBackend implements Operations {
       appliedLsn: () => engine.appliedLsn,
       onLost: (reason) => this.#slotLost(reason),
     })
-    engine.onFenced = (error) => this.#ended.resolve(error)
+    engine.onFenced = (error) => this.#fenced(error)
+    parts.lease?.onLost((error) => this.#fenced(error))
     log?.onDurable(() => this.#acknowledger.acknowledgeDurable(this.#loop))
   }
 
   /** Opens every table and begins to mirror; copies go on after it resolves. */
   static async start(parts: BackendParts): Promise<MoonlinkBackend> {
     const { config, engine, source, warehouse } = parts
-    const stateFile = new StateFile(config.stateDir)
-    const state = stateOf(stateFile.read(), source)
+    const state = stateOf(await parts.stateStore.read(), source)
     await warehouse.checkWritable()
     const wanted = {
       configured: config.source.tables,
@@ -147,11 +152,11 @@ export class MoonlinkBackend implements Operations {
     // Who else mirrors from this slot is left alone: opening the tables would take them over.
     await source.waitUntilUnused()
     const log = await parts.openLog(slotLsn)
-    const backend = new MoonlinkBackend(parts, log, stateFile, state, slotLsn)
+    const backend = new MoonlinkBackend(parts, log, state, slotLsn)
     for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
     engine.requireCatchUp(await source.currentLsn())
     await backend.#mirrors.openAll(chosen)
-    backend.#begin()
+    await backend.#begin()
     return backend
   }
 
@@ -162,6 +167,10 @@ export class MoonlinkBackend implements Operations {
 
   requestStop(): void {
     this.#ended.resolve(null)
+  }
+
+  health(): HealthReport {
+    return { status: 'ok', role: 'active' }
   }
 
   async status(): Promise<StatusReport> {
@@ -267,7 +276,7 @@ export class MoonlinkBackend implements Operations {
       await this.#loop.pausedFor(() => this.#mirrors.add(chosen))
       this.#added = [...new Set([...this.#added, ...names])]
       this.#dropped = this.#dropped.filter((name) => !names.includes(name))
-      this.#remember(this.#acknowledger.coveredLsn)
+      await this.#acknowledger.remember()
       void this.#mirrors.copyOrPause(names)
     })
   }
@@ -282,7 +291,7 @@ export class MoonlinkBackend implements Operations {
       if (this.#known(table).currentPhase === 'copying')
         throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied already.`, { context: { table } })
       await this.#loop.pausedFor(() => this.#mirrors.beginResync([table], reason))
-      this.#remember(this.#acknowledger.coveredLsn)
+      await this.#acknowledger.remember()
       void this.#mirrors.copyOrPause([table])
     })
   }
@@ -301,7 +310,7 @@ export class MoonlinkBackend implements Operations {
         await this.#loop.pausedFor(() => this.#mirrors.remove(table, !purge))
         this.#added = this.#added.filter((name) => name !== table)
         this.#dropped = [...new Set([...this.#dropped, table])]
-        this.#remember(this.#acknowledger.coveredLsn)
+        await this.#acknowledger.remember()
       }
       const { schema, name } = parseTableName(table)
       if (purge) await this.#parts.warehouse.catalog.drop({ namespace: schema, name }, true)
@@ -323,8 +332,8 @@ export class MoonlinkBackend implements Operations {
   }
 
   /** Copies what is new and follows the stream. Where nothing streams yet, the stream waits for the copy: nobody needs it sooner. */
-  #begin(): void {
-    this.#acknowledger.begin()
+  async #begin(): Promise<void> {
+    await this.#acknowledger.begin()
     const copying = this.#mirrors.copying()
     const copied = this.#mirrors.copy(copying)
     copied.catch((error: Error) => this.#ended.resolve(error))
@@ -348,7 +357,7 @@ export class MoonlinkBackend implements Operations {
       this.#followSchemas()
       if (now - this.#lastAcknowledgeMs < acknowledgeMs) return
       this.#lastAcknowledgeMs = now
-      this.#acknowledger.acknowledge(this.#loop)
+      await this.#acknowledger.acknowledge(this.#loop)
       this.#logRelief?.look()
     } catch (error) {
       logger.error('housekeeping failed', { error: String(error) })
@@ -368,6 +377,11 @@ export class MoonlinkBackend implements Operations {
         (error: unknown) => logger.warn('the changed table was not taken on', { table: name, error: String(error) }),
       )
     }
+  }
+
+  #fenced(error: Error): void {
+    this.#isFenced = true
+    this.#ended.resolve(error)
   }
 
   #known(table: string): Mirror {
@@ -406,7 +420,7 @@ export class MoonlinkBackend implements Operations {
       try {
         const names = this.#mirrors.live()
         const slotLsn = await this.#mirrors.beginResync(names, `the slot was lost: ${reason}`)
-        this.#acknowledger.beginAt(slotLsn)
+        await this.#acknowledger.beginAt(slotLsn)
         this.#slotWatch.reset()
         this.#loop.start()
         void this.#mirrors.copyOrPause(names)
@@ -462,10 +476,10 @@ export class MoonlinkBackend implements Operations {
     await this.#loop.stop()
     await this.#mirrors.stopCopies()
     try {
-      await this.#flushFlushable()
+      if (!this.#isFenced) await this.#flushFlushable()
     } finally {
       await this.#log?.sync()
-      this.#acknowledger.acknowledge(this.#loop)
+      if (!this.#isFenced) await this.#acknowledger.acknowledge(this.#loop)
       await this.#loop.close()
       await this.#log?.close()
     }
@@ -483,9 +497,9 @@ export class MoonlinkBackend implements Operations {
     return this.#parts.engine.flush(this.#mirrors.flushable())
   }
 
-  #remember(coveredLsn: Lsn): void {
+  #remember(coveredLsn: Lsn): Promise<void> {
     const { systemIdentifier, database, slot } = this.#parts.source.identity
-    this.#stateFile.write({
+    return this.#parts.stateStore.write({
       source: { systemIdentifier, database, slot },
       coveredLsn,
       mirrored: this.#mirrors.live(),

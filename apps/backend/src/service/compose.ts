@@ -1,6 +1,19 @@
 import { join } from 'node:path'
-import { MoonlinkError, silentLogger, systemClock, systemRandom, type Logger, type Lsn, type Telemetry } from '@moonlink/core'
+import {
+  MoonlinkError,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  type Clock,
+  type Lease,
+  type LeasePlace,
+  type Logger,
+  type Lsn,
+  type Random,
+  type Telemetry,
+} from '@moonlink/core'
 import { startPostgres } from '@moonlink/embedded-pg'
+import { checkConditionalPut } from '@moonlink/object-store'
 import { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import { redactUrl } from '../config/source-url.ts'
@@ -13,16 +26,23 @@ import { MoonlinkBackend } from './backend.ts'
 import { CloseStack } from './close-stack.ts'
 import { engineLimits } from './limits.ts'
 import { openChangeLog } from './open-change-log.ts'
+import { leasePlace } from './open-lease.ts'
 import { openQueryEngine } from './open-query-engine.ts'
 import { openSource } from './open-source.ts'
+import { openObjectStores } from './open-stores.ts'
 import { openWarehouse } from './open-warehouse.ts'
+import { StateFile } from './state-file.ts'
+import { StateObject } from './state-object.ts'
 import { lockStateDir } from './state-lock.ts'
+import type { StateStore } from './state.ts'
 
 export interface ComposeOptions {
   /** Called once the state directory is ours. */
   readonly logger: () => Logger
   /** Told what takes a moment. */
   readonly onStep?: (line: string) => void
+  /** Takes the lease of a log in the store. Default: at once or not at all. */
+  readonly acquire?: (place: LeasePlace, logger: Logger) => Promise<Lease>
 }
 
 export interface ComposedBackend {
@@ -50,16 +70,18 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const release = lockStateDir(config.stateDir)
     stack.push(async () => release())
     const logger = options.logger()
-    const demo = config.source.url === undefined ? await startDemo(config, stack, options.onStep) : null
-    const url = demo ?? config.source.url!
     const clock = systemClock
     const random = systemRandom
-    const source = await openSource(config, url, logger)
+    const ports = { clock, random, logger }
+    const { lease, stateStore } = await openOwnership(config, ports, stack, options.acquire)
+    const demo = config.source.url === undefined ? await startDemo(config, stack, options.onStep) : null
+    const url = demo ?? config.source.url!
+    const source = await openSource(config, url, logger, lease?.predecessor != null)
     stack.push(() => source.close())
     const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion)
     stack.push(() => spans.close())
     const telemetry = new PrometheusTelemetry(spans)
-    const warehouse = await openWarehouse(config, { clock, random, logger })
+    const warehouse = await openWarehouse(config, ports)
     stack.push(() => warehouse.close())
     const engine = new Engine({
       clock,
@@ -72,8 +94,9 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const sql = await openQueryEngine(config, engine, warehouse.localFiles, logger)
     stack.push(() => sql.close())
     const openLog = (sourceFromLsn: Lsn) =>
-      openChangeLog(config, { clock, logger, store: warehouse.store, source: source.identity, sourceFromLsn })
-    const backend = await MoonlinkBackend.start({ config, source, warehouse, engine, sql, openLog, clock, random, logger, telemetry })
+      openChangeLog(config, { clock, logger, lease, store: warehouse.store, source: source.identity, sourceFromLsn })
+    const parts = { config, source, warehouse, engine, sql, openLog, stateStore, lease, telemetry, ...ports }
+    const backend = await MoonlinkBackend.start(parts)
     stack.push(() => backend.close())
     if (demo !== null) {
       const load = new ShopLoad(demo, clock, logger)
@@ -96,6 +119,28 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     await stack.close().catch(() => undefined)
     throw error
   }
+}
+
+interface Ownership {
+  readonly lease: Lease | null
+  readonly stateStore: StateStore
+}
+
+/** Whose turn it is, and what the one before left: in the store where the log is, so that it does not take this machine to go on. */
+async function openOwnership(
+  config: Config,
+  ports: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
+  stack: CloseStack,
+  acquire: ComposeOptions['acquire'] = (place) => place.acquire({ waits: false }),
+): Promise<Ownership> {
+  const { enabled, kind, location } = config.changeLog
+  if (!enabled || kind === 'local') return { lease: null, stateStore: new StateFile(config.stateDir) }
+  const { store, close } = openObjectStores(config, ports)
+  stack.push(close)
+  await checkConditionalPut(store, `${location}/`, ports.random)
+  const lease = await acquire(leasePlace(config, { ...ports, store }), ports.logger)
+  stack.push(() => lease.release())
+  return { lease, stateStore: new StateObject(store, `${location}/state/`, lease.epoch) }
 }
 
 /** An embedded Postgres with the demo shop, its data under the state directory. Returns its URL. */

@@ -1,5 +1,5 @@
 import { LocalLogDisk, ObjectLogDisk, SegmentedLog } from '@moonlink/change-log'
-import type { ChangeLog, Clock, Logger, Lsn, ObjectStore } from '@moonlink/core'
+import type { ChangeLog, Clock, Lease, Logger, Lsn, ObjectStore } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import type { SourceIdentity } from './parts.ts'
 
@@ -7,6 +7,8 @@ export interface ChangeLogParts {
   readonly clock: Clock
   readonly logger: Logger
   readonly store: ObjectStore
+  /** Of a log in the store; null for one on local disk. */
+  readonly lease: Lease | null
   readonly source: SourceIdentity
   /** The source can stream from here on. */
   readonly sourceFromLsn: Lsn
@@ -19,11 +21,12 @@ const storeSyncIntervalMs = 1000
 export async function openChangeLog(config: Config, parts: ChangeLogParts): Promise<ChangeLog | null> {
   const { enabled, kind, location, maxBytes, segmentBytes, syncBytes, syncIntervalMs } = config.changeLog
   if (!enabled) return null
-  const { clock, logger, source, sourceFromLsn, store } = parts
+  const { clock, lease, logger, source, sourceFromLsn, store } = parts
   return SegmentedLog.open({
     disk: kind === 'local' ? new LocalLogDisk(location) : new ObjectLogDisk(store, location),
     log: `${source.systemIdentifier}/${source.database}/${source.slot}`,
     sourceFromLsn,
+    lease,
     clock,
     logger,
     syncIntervalMs: kind === 'store' ? Math.max(syncIntervalMs, storeSyncIntervalMs) : syncIntervalMs,

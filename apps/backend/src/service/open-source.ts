@@ -9,9 +9,14 @@ import { defaultSlotName } from './slot-name.ts'
 const COPY_BATCH_SHARE = 32
 const MIN_COPY_BATCH_BYTES = 1024 * 1024
 const MAX_COPY_BATCH_BYTES = 32 * 1024 * 1024
+/** More than the wal_sender_timeout that is usual, for where we may not end a stale backend's connection. */
+const STALE_WAIT_MS = 90_000
 
-/** Connects to the source and checks everything that would keep a mirror from running. Makes nothing there yet. */
-export async function openSource(config: Config, url: string, logger: Logger): Promise<SourceHandle> {
+/**
+ * Connects to the source and checks everything that would keep a mirror from running. Makes nothing there yet. Where it `takesOver` from another backend, whoever still
+ * uses the slot is that one.
+ */
+export async function openSource(config: Config, url: string, logger: Logger, takesOver = false): Promise<SourceHandle> {
   const { failover, onSlotLoss, origin, publication, slot = defaultSlot(url), spoolBytes, streaming, twoPhase } = config.source
   const { excludeColumns, appendOnly, types, columns, onUnfit } = config.source
   const source = await openPgSource(
@@ -22,6 +27,7 @@ export async function openSource(config: Config, url: string, logger: Logger): P
       failover,
       streaming,
       spoolMemoryBytes: spoolBytes,
+      ...(takesOver ? { evictsStale: true, slotWaitMs: STALE_WAIT_MS } : {}),
       spoolDirectory: join(config.stateDir, 'spool'),
       twoPhase,
       origin,

@@ -9,11 +9,22 @@ export interface OpenedStores {
   close(): Promise<void>
 }
 
+interface Ports {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+}
+
 /** The object stores of the configuration, and their objects as local files. */
-export async function openStores(
-  config: Config,
-  ports: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
-): Promise<OpenedStores> {
+export async function openStores(config: Config, ports: Ports): Promise<OpenedStores> {
+  const { store, close } = openObjectStores(config, ports)
+  const directory = join(config.stateDir, 'cache')
+  const localFiles = await LocalFileCache.open({ ...ports, store, directory, maxBytes: config.cache.limitBytes })
+  return { store, localFiles, close }
+}
+
+/** The object stores of the configuration. */
+export function openObjectStores(config: Config, ports: Ports): Pick<OpenedStores, 'store' | 'close'> {
   const { region, endpoint, forcePathStyle, accessKeyId, secretAccessKey, sessionToken } = config.s3
   const session = sessionToken === undefined ? {} : { sessionToken }
   const s3 = new S3ObjectStore({
@@ -24,7 +35,5 @@ export async function openStores(
     ...(accessKeyId === undefined || secretAccessKey === undefined ? {} : { credentials: { accessKeyId, secretAccessKey, ...session } }),
   })
   const store = new ObjectStores({ file: new LocalObjectStore(), s3, s3a: s3, s3n: s3 })
-  const directory = join(config.stateDir, 'cache')
-  const localFiles = await LocalFileCache.open({ ...ports, store, directory, maxBytes: config.cache.limitBytes })
-  return { store, localFiles, close: () => s3.close() }
+  return { store, close: () => s3.close() }
 }

@@ -1,5 +1,5 @@
 import type { JsonValue, Lsn } from '@moonlink/core'
-import type { FlushReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
+import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 import type { VerifyEvent } from '../verify/verification.ts'
 
 export interface QueryRequest {
@@ -21,6 +21,7 @@ export interface RunningQuery {
 
 /** What a running backend does for those who ask. The HTTP API and the command line are made of this. */
 export interface Operations {
+  health(): HealthReport
   status(): Promise<StatusReport>
   ready(): ReadyReport
   query(request: QueryRequest): Promise<RunningQuery>

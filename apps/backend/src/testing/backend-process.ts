@@ -51,14 +51,27 @@ export class BackendProcess {
   }
 
   static async start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<BackendProcess> {
+    const backend = await BackendProcess.launch(args, env)
+    await backend.ready()
+    return backend
+  }
+
+  /** Starts the process, and waits for nothing. */
+  static async launch(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<BackendProcess> {
     const port = await freePort()
     const child = spawn(process.execPath, [main, 'start', '--http', `127.0.0.1:${port}`, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
     })
-    const backend = new BackendProcess(child, `http://127.0.0.1:${port}`)
-    await backend.until(async () => (await fetch(`${backend.url}/ready`)).ok, 120_000)
-    return backend
+    return new BackendProcess(child, `http://127.0.0.1:${port}`)
+  }
+
+  async ready(): Promise<void> {
+    await this.until(async () => (await fetch(`${this.url}/ready`)).ok, 120_000)
+  }
+
+  async isStandby(): Promise<void> {
+    await this.until(async () => ((await (await fetch(`${this.url}/health`)).json()) as { role: string }).role === 'standby', 120_000)
   }
 
   /** What it has written to its output. */

@@ -87,6 +87,10 @@ export const pgSourceConfig = z.strictObject({
   statusIntervalMs: z.int().min(10).default(500).describe('Longest time until Postgres learns how far we are.'),
   connectTimeoutMs: z.int().min(1).default(10_000),
   statementTimeoutMs: z.int().min(0).default(60_000).describe('For statements on the catalog; never for streams and copies. 0: none.'),
+  evictsStale: z
+    .boolean()
+    .default(false)
+    .describe('Whoever still uses the slot at the start is a stale mirror that we took over from: end its connection.'),
   slotWaitMs: z.int().min(0).default(5000).describe('How long to wait for a slot that another connection still uses.'),
 })
 export type PgSourceConfig = z.input<typeof pgSourceConfig>

@@ -1,10 +1,10 @@
-import { MoonlinkError } from '@moonlink/core'
+import { MoonlinkError, type Logger } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { checkPublication } from './publication.ts'
 import { readPublications } from './publication-state.ts'
-import { checkSlot, readSlot, waitForSlot } from './slot.ts'
+import { checkSlot, evictFromSlot, readSlot, waitForSlot } from './slot.ts'
 
 /** The server, as it presented itself. */
 export interface ServerFacts {
@@ -31,7 +31,12 @@ interface Facts {
 }
 
 /** Checks everything that would keep a mirror from running, before anything is made. Each failure is one `MoonlinkError` with its remedy. */
-export async function preflight(connector: Connector, connection: CatalogConnection, settings: PgSourceSettings): Promise<ServerFacts> {
+export async function preflight(
+  connector: Connector,
+  connection: CatalogConnection,
+  settings: PgSourceSettings,
+  logger: Logger,
+): Promise<ServerFacts> {
   const [facts] = await connection.rows<Facts>(
     `SELECT current_setting('server_version') AS version, current_setting('server_version_num') AS number, current_database() AS database,
        current_user AS user, current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_standby,
@@ -49,6 +54,7 @@ export async function preflight(connector: Connector, connection: CatalogConnect
   const slot = await readSlot(connection, settings.slot)
   if (slot) {
     checkSlot(settings.slot, slot, facts.database, settings.replaceLostSlot)
+    if (settings.evictsStale) await evictFromSlot(connection, settings.slot, logger)
     await waitForSlot(connection, settings.slot, settings.slotWaitMs)
   }
   // One for the stream, and one more while tables are copied.

@@ -34,7 +34,7 @@ import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream } from './replication-stream.ts'
 import { readServerTypes } from './server-types.ts'
-import { checkSlot, createSlot, dropSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
+import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
 
 export interface PgSourceOptions {
@@ -69,7 +69,7 @@ export async function openPgSource(config: PgSourceConfig, options: PgSourceOpti
   const connector = new Connector(settings)
   const connection = new CatalogConnection(connector)
   try {
-    const facts = await preflight(connector, connection, settings)
+    const facts = await preflight(connector, connection, settings, options.logger ?? silentLogger)
     const serverTypes = await readServerTypes(connection, settings)
     return new PgSource(settings, connector, connection, facts, serverTypes, options)
   } catch (error) {
@@ -167,6 +167,7 @@ export class PgSource implements ChangeSource {
 
   /** Waits up to `slotWaitMs` until nobody streams from the slot. Throws `retry`/`PG_SLOT_IN_USE`, naming who does. */
   async waitUntilUnused(): Promise<void> {
+    if (this.settings.evictsStale) await evictFromSlot(this.connection, this.slotName, this.logger)
     await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
   }
 

@@ -1,0 +1,78 @@
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { MemoryObjectStore } from '@moonlink/object-store'
+import { describe, expect, test } from 'vitest'
+import { StateFile } from './state-file.ts'
+import { StateObject } from './state-object.ts'
+import type { BackendState, StateStore } from './state.ts'
+
+const state = (coveredLsn: bigint): BackendState => ({
+  source: { systemIdentifier: '7', database: 'shop', slot: 'moonlink_shop' },
+  coveredLsn,
+  mirrored: ['public.a', 'public."b c"'],
+  added: ['public.a'],
+  dropped: [],
+})
+
+interface Place {
+  open(): StateStore
+  spoil(text: string): Promise<void>
+}
+
+const prefix = 'memory://lake/.moonlink/changelog/state/'
+const places: Record<string, () => Place> = {
+  'a file': () => {
+    const directory = mkdtempSync(join(tmpdir(), 'moonlink-state-'))
+    return {
+      open: () => new StateFile(directory),
+      spoil: async (text) => writeFileSync(join(directory, 'state.json'), text),
+    }
+  },
+  'an object': () => {
+    const store = new MemoryObjectStore()
+    let epoch = 0
+    return {
+      open: () => new StateObject(store, prefix, ++epoch),
+      spoil: async (text) => store.put(`${prefix}000000900.json`, new TextEncoder().encode(text)),
+    }
+  },
+}
+
+describe.each(Object.entries(places))('the state in %s', (_name, make) => {
+  test('what was written last is read by the next run', async () => {
+    const place = make()
+    expect(await place.open().read()).toBeNull()
+    const first = place.open()
+    await first.write(state(5n))
+    await first.write(state(2n ** 40n))
+    const second = place.open()
+    expect(await second.read()).toEqual(state(2n ** 40n))
+    await second.write(state(2n ** 41n))
+    expect(await place.open().read()).toEqual(state(2n ** 41n))
+  })
+
+  test('one of a later version is refused, and so is one that is none', async () => {
+    const place = make()
+    await place.spoil('{"version": 99}')
+    await expect(place.open().read()).rejects.toMatchObject({ kind: 'invalid', code: 'STATE_VERSION' })
+    await place.spoil('{"version": 2}')
+    await expect(place.open().read()).rejects.toMatchObject({ kind: 'corrupt', code: 'STATE_CORRUPT' })
+  })
+})
+
+test('what a stale holder of the lease writes does not count, and goes', async () => {
+  const store = new MemoryObjectStore()
+  const stale = new StateObject(store, prefix, 1)
+  await stale.write(state(5n))
+  const holder = new StateObject(store, prefix, 2)
+  expect(await holder.read()).toEqual(state(5n))
+  await holder.write(state(9n))
+  await stale.write(state(6n))
+  const next = new StateObject(store, prefix, 3)
+  expect(await next.read()).toEqual(state(9n))
+  await next.write(state(10n))
+  const left: string[] = []
+  for await (const { uri } of store.list(prefix)) left.push(uri)
+  expect(left).toEqual([`${prefix}000000003.json`])
+})

@@ -1,0 +1,81 @@
+import { formatLsn, MoonlinkError, parseLsn, type Lsn } from '@moonlink/core'
+import { z } from 'zod'
+
+/** Raised whenever an older Moonlink would misread the file. */
+const VERSION = 2
+
+const common = {
+  source: z.object({ systemIdentifier: z.string(), database: z.string(), slot: z.string() }),
+  /** Tables mirrored when this was written. */
+  mirrored: z.array(z.string()),
+  /** Tables that `tables add` and `tables drop` named, over those of the configuration. */
+  added: z.array(z.string()),
+  dropped: z.array(z.string()),
+}
+
+const stateSchema = z.object({
+  version: z.literal(VERSION),
+  /** Each of `mirrored` has everything up to here in Iceberg, or is not copied yet. */
+  coveredLsn: z.string(),
+  ...common,
+})
+
+/** Before there was a log: the slot was told what Iceberg has. */
+const firstSchema = z
+  .object({ version: z.literal(1), acknowledgedLsn: z.string(), ...common })
+  .transform(({ acknowledgedLsn, ...rest }) => ({ ...rest, version: VERSION, coveredLsn: acknowledgedLsn }))
+
+const anySchema = z.union([stateSchema, firstSchema])
+
+/** What a run leaves for the next, beside what the Iceberg tables say of themselves. */
+export interface BackendState {
+  readonly source: { readonly systemIdentifier: string; readonly database: string; readonly slot: string }
+  readonly coveredLsn: Lsn
+  readonly mirrored: readonly string[]
+  readonly added: readonly string[]
+  readonly dropped: readonly string[]
+}
+
+/** Where a run leaves its state. It is written before what it states takes effect, so that it never promises too little. */
+export interface StateStore {
+  /**
+   * The state of the last run, or null where there was none. Throws `corrupt`/`STATE_CORRUPT`, or `invalid`/`STATE_VERSION` where a later Moonlink
+   * wrote it.
+   */
+  read(): Promise<BackendState | null>
+  /** Survives a crash when it resolves. */
+  write(state: BackendState): Promise<void>
+}
+
+export function encodeState({ coveredLsn, ...rest }: BackendState): string {
+  const stored: z.output<typeof stateSchema> = {
+    version: VERSION,
+    coveredLsn: formatLsn(coveredLsn),
+    source: { ...rest.source },
+    mirrored: [...rest.mirrored],
+    added: [...rest.added],
+    dropped: [...rest.dropped],
+  }
+  return JSON.stringify(stored, null, 2)
+}
+
+/** `place` is for messages. */
+export function parseState(text: string, place: string): BackendState {
+  try {
+    const parsed: unknown = JSON.parse(text)
+    refuseLater(parsed, place)
+    const { coveredLsn, source, mirrored, added, dropped } = anySchema.parse(parsed)
+    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, added, dropped }
+  } catch (error) {
+    if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
+    const message = `${place} is no state of ours; remove it, and tables that may miss changes are made equal to the source again.`
+    throw new MoonlinkError('corrupt', 'STATE_CORRUPT', message, { cause: error })
+  }
+}
+
+function refuseLater(parsed: unknown, place: string): void {
+  const version = (parsed as { version?: unknown } | null)?.version
+  if (typeof version !== 'number' || version <= VERSION) return
+  const message = `${place} has version ${version}, and this Moonlink reads up to ${VERSION}; start the later Moonlink that wrote it.`
+  throw new MoonlinkError('invalid', 'STATE_VERSION', message, { context: { version } })
+}

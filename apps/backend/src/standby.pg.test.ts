@@ -1,0 +1,127 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
+import { BackendProcess } from './testing/backend-process.ts'
+import { moonlink } from './testing/command-line.ts'
+import { Load } from './testing/load.ts'
+
+const postgres = withPostgres()
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-standby-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+const env = {
+  MOONLINK_CHANGE_LOG_KIND: 'store',
+  MOONLINK_STANDBY_RENEW_INTERVAL_MS: '200ms',
+  MOONLINK_STANDBY_TAKEOVER_MS: '1200ms',
+  MOONLINK_FLUSH_INTERVAL_MS: '700ms',
+}
+let database: TestDatabase
+let running: BackendProcess[]
+beforeEach(async () => {
+  database = await postgres.createDatabase()
+  running = []
+  await Load.createTables(database.client)
+})
+afterEach(async () => {
+  for (const backend of running) {
+    backend.child.kill('SIGCONT')
+    await backend.stop('SIGKILL')
+  }
+})
+
+const stateDir = (name: string) => join(directory, database.name, name)
+const argsOf = (name: string) => [
+  ...['--source', database.connectionString, '--state-dir', stateDir(name), '--warehouse', join(directory, database.name, 'lake')],
+]
+async function launch(name: string): Promise<BackendProcess> {
+  const backend = await BackendProcess.launch([...argsOf(name), '--standby'], env)
+  running.push(backend)
+  return backend
+}
+
+async function expectEqual(backend: BackendProcess): Promise<void> {
+  await backend.wait({ iceberg: true })
+  const verified = await moonlink(['verify'], { MOONLINK_URL: backend.url }, directory)
+  expect(verified, backend.said).toMatchObject({ status: 0 })
+  expect(verified.stdout).toMatch(/public\.bag: equal.*\npublic\.items: equal.*\npublic\.still: equal/)
+}
+
+/** Nothing was missing that only comparing could make up for. */
+function expectNoResync(name: string): void {
+  expect(readFileSync(join(stateDir(name), 'moonlink.log'), 'utf8')).not.toMatch(/made equal|copied again|is damaged|is missing/)
+}
+
+const ended = (backend: BackendProcess) => new Promise<number | null>((resolve) => backend.child.once('exit', resolve))
+
+test('a standby says for whom it waits, and takes over under load when that one is killed', async () => {
+  const first = await launch('first')
+  await first.ready()
+  const second = await launch('second')
+  await second.isStandby()
+  const name = new RegExp(`\\(process ${first.child.pid}\\)`)
+  const ready = await fetch(`${second.url}/ready`)
+  expect(ready.status).toBe(503)
+  expect(await ready.json()).toEqual({ ready: false, waitingFor: [expect.stringMatching(name)] })
+  const status = await moonlink(['status'], { MOONLINK_URL: second.url }, directory)
+  expect(status).toMatchObject({ status: 1, stderr: expect.stringMatching(/^STANDBY this is a standby: the backend on .* runs the mirror/) as string })
+  const third = await moonlink(['start', ...argsOf('third'), '--http', '127.0.0.1:0'], env, directory)
+  expect(third).toMatchObject({ status: 1, stderr: expect.stringMatching(/^LEASE_HELD .*--standby/) as string })
+
+  const load = new Load(database.connectionString)
+  await load.until(60)
+  await first.stop('SIGKILL')
+  await load.until(40)
+  await second.ready()
+  await load.until(40)
+  await load.stop()
+  await expectEqual(second)
+  expectNoResync('second')
+  // The one that died comes back, as the standby now; and its turn comes when the other ends in order.
+  const again = await launch('first')
+  await again.isStandby()
+  expect(await second.stop('SIGTERM')).toBe(0)
+  await again.ready()
+  await expectEqual(again)
+  expectNoResync('first')
+})
+
+test('a backend that was paused and goes on after its successor began commits, logs and acknowledges nothing, and ends', async () => {
+  const first = await launch('first')
+  await first.ready()
+  const second = await launch('second')
+  await second.isStandby()
+  const load = new Load(database.connectionString)
+  await load.until(60)
+  first.child.kill('SIGSTOP')
+  await second.ready()
+  await load.until(60)
+  const exit = ended(first)
+  first.child.kill('SIGCONT')
+  expect(await exit).toBe(1)
+  expect(first.said).toMatch(/LEASE_LOST .* has taken over this mirror|OTHER_MIRROR/)
+  await load.until(40)
+  await load.stop()
+  await expectEqual(second)
+  // What it left in the store is nobody's: the next start reads the log once more.
+  await second.stop('SIGKILL')
+  const again = await launch('second')
+  await again.ready()
+  await expectEqual(again)
+  expectNoResync('second')
+})
+
+test('of two that start at once one runs the mirror, and the other waits until it is asked to stop', async () => {
+  const both = await Promise.all([launch('first'), launch('second')])
+  const [active, standby] = await Promise.any(
+    both.map(async (backend, index) => {
+      await backend.ready()
+      return [backend, both[1 - index]] as const
+    }),
+  )
+  await standby.isStandby()
+  expect(await standby.stop('SIGTERM')).toBe(0)
+  expect(standby.said).toMatch(/stopped\n$/)
+  await expectEqual(active)
+})
