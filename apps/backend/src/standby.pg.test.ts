@@ -65,7 +65,10 @@ test('a standby says for whom it waits, and takes over under load when that one 
   expect(ready.status).toBe(503)
   expect(await ready.json()).toEqual({ ready: false, waitingFor: [expect.stringMatching(name)] })
   const status = await moonlink(['status'], { MOONLINK_URL: second.url }, directory)
-  expect(status).toMatchObject({ status: 1, stderr: expect.stringMatching(/^STANDBY this is a standby: the backend on .* runs the mirror/) as string })
+  expect(status).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/^STANDBY this is a standby: the backend on .* runs the mirror/) as string,
+  })
   const third = await moonlink(['start', ...argsOf('third'), '--http', '127.0.0.1:0'], env, directory)
   expect(third).toMatchObject({ status: 1, stderr: expect.stringMatching(/^LEASE_HELD .*--standby/) as string })
 

@@ -51,4 +51,3 @@ async function serve(config: Config, operations: StandbyOperations, logger: Logg
   })
   return listen(api, config.http.listen)
 }
-

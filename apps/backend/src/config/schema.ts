@@ -263,7 +263,11 @@ const standby = z
       'Time between two signs of life of the backend that runs the mirror, each an object put; a standby looks as often.',
       100,
     ),
-    takeoverMs: durationMs('6s', 'A backend that gave no sign of life for so long is taken over from. At least three times renewIntervalMs.', 300),
+    takeoverMs: durationMs(
+      '6s',
+      'A backend that gave no sign of life for so long is taken over from. At least three times renewIntervalMs.',
+      300,
+    ),
   })
   .prefault({})
   .describe('Backends that take over from one another, with a change log in the object store.')

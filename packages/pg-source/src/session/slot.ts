@@ -95,9 +95,10 @@ export async function waitForSlot(connection: CatalogConnection, name: string, w
 /** Ends the connection of whoever streams from the slot, if anybody does. Where the user may not, that is logged, and the server ends it in time. */
 export async function evictFromSlot(connection: CatalogConnection, name: string, logger: Logger): Promise<void> {
   try {
-    await connection.rows('SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL', [
-      name,
-    ])
+    await connection.rows(
+      'SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL',
+      [name],
+    )
   } catch (error) {
     if (sqlState(error) !== '42501') throw error
     logger.warn('the user may not end the connection that still uses the slot; the server does after wal_sender_timeout', {
