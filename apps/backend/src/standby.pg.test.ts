@@ -32,9 +32,8 @@ afterEach(async () => {
 })
 
 const stateDir = (name: string) => join(directory, database.name, name)
-const argsOf = (name: string) => [
-  ...['--source', database.connectionString, '--state-dir', stateDir(name), '--warehouse', join(directory, database.name, 'lake')],
-]
+const argsOf = (name: string) =>
+  ['--source', database.connectionString, '--state-dir', stateDir(name)].concat('--warehouse', join(directory, database.name, 'lake'))
 async function launch(name: string): Promise<BackendProcess> {
   const backend = await BackendProcess.launch([...argsOf(name), '--standby'], env)
   running.push(backend)
