@@ -1,90 +1,131 @@
-import { maxLsn, type Lsn } from '@moonlink/core'
+import { join } from 'node:path'
+import type { Lsn } from '@moonlink/core'
 import { applyBatch } from './apply-batch.ts'
 import { changeShape } from './change-shape.ts'
+import { ChangeSpool } from './change-spool.ts'
 import { cutOpenSegment, type EarlyWriteSizes } from './early-write.ts'
-import { batchBytes, copyBatch, dropThrough, isBatch, isReshape, type HeldChange } from './held-batches.ts'
+import { isBatch, isReshape, type HeldChange } from './held-batches.ts'
 import type { MirrorCore } from './mirror-core.ts'
+import { SkipFilter } from './skip-filter.ts'
 
-/** Lets the stream's changes into a mirror, in order and each once: what Iceberg has is dropped, what is too soon waits. */
+/** Changes that wait for a copy take this share of the memory limit, or so many bytes, before they go to disk. */
+const SPOOL_MEMORY_SHARE = 1 / 256
+const SPOOL_MEMORY_BYTES = 4 * 1024 * 1024
+const SPOOL_FILE = 'waiting-changes'
+
+/**
+ * Lets the stream's changes into a mirror, in order and each once. What is too soon, since the table is being copied, waits in a spool; so does
+ * what comes until all of that is applied.
+ */
 export class ChangeIntake {
   private readonly core: MirrorCore
   private readonly earlySizes: EarlyWriteSizes
-  /** Changes of transactions that end at or before this are in Iceberg already. */
-  private skipThroughLsn: Lsn
-  private isCatchingUp = true
-  private held: HeldChange[] = []
-  private heldByteSize = 0
+  private readonly spool: ChangeSpool
+  /** Drops what was taken already. */
+  private readonly arriving: SkipFilter
+  /** Drops what Iceberg has. */
+  private readonly applying = new SkipFilter(0n)
+  private isSpooling = false
 
   constructor(core: MirrorCore, earlySizes: EarlyWriteSizes) {
+    const { limits, logger, sealedFiles } = core.host
     this.core = core
     this.earlySizes = earlySizes
-    this.skipThroughLsn = core.committed.lsn ?? 0n
+    this.arriving = new SkipFilter(core.committed.lsn ?? 0n)
+    this.spool = new ChangeSpool({
+      path: join(sealedFiles.directory, SPOOL_FILE),
+      memoryBytes: Math.min(SPOOL_MEMORY_BYTES, limits.memoryLimitBytes * SPOOL_MEMORY_SHARE),
+      logger,
+    })
   }
 
+  /** True where changes wait that the mirror has to apply. */
   get isHolding(): boolean {
-    return this.held.length > 0
+    return this.isWaiting || !this.spool.isEmpty
   }
 
-  /** Bytes of changes that wait. */
+  /** True where a part of an open transaction waits for its end to tell whether it counts. */
+  get isWaiting(): boolean {
+    return this.arriving.isWaiting || this.applying.isWaiting
+  }
+
+  /** True while what comes has to wait behind what came before. */
+  get isBehind(): boolean {
+    return this.isSpooling
+  }
+
+  /** True where changes that should wait on disk take memory. */
+  get isSpoolInTrouble(): boolean {
+    return this.spool.isInTrouble
+  }
+
+  /** Bytes in memory of changes that wait. */
   get byteSize(): number {
-    return this.heldByteSize
+    return this.spool.byteSize + this.arriving.byteSize + this.applying.byteSize
   }
 
-  /** Keeps a copy of the change until `startAt`. */
-  hold(change: HeldChange): void {
-    if (!isBatch(change)) return void this.held.push(change)
-    const copy = copyBatch(change)
-    this.held.push(copy)
-    this.heldByteSize += batchBytes(copy)
+  /** Bytes on disk of changes that wait. */
+  get spooledBytes(): number {
+    return this.spool.fileBytes
   }
 
-  /** Drops what Iceberg has already; an open transaction of which nothing tells that waits for its end. Under the lock. */
-  async apply(change: HeldChange): Promise<void> {
-    if (!this.isCatchingUp) return this.applyNow(change)
-    const firstEnd = isBatch(change) ? change.marks.endLsns[0] : undefined
-    if (!isBatch(change) || firstEnd === undefined) {
-      if (change.openLsn === undefined) return this.hold(change)
-      // Nothing committed lies within a transaction, so one that ends behind `skipThroughLsn` has no position before it.
-      if (change.openLsn < this.skipThroughLsn) return
-      this.isCatchingUp = false
-      return this.applyNow(change)
+  /** Takes a change of the stream. Under the lock. */
+  async take(change: HeldChange): Promise<void> {
+    for (const arrived of this.arriving.pass(change)) {
+      if (this.isSpooling) await this.spool.append(arrived)
+      else await this.apply(arrived)
     }
-    const waiting = this.takeHeld()
-    if (firstEnd > this.skipThroughLsn) {
-      this.isCatchingUp = false
-      for (const earlier of waiting) await this.applyNow(earlier)
-      return this.applyNow(change)
-    }
-    const rest = dropThrough(change, this.skipThroughLsn)
-    if (rest === null) return
-    if (rest.marks.endLsns.length === 0) return this.apply(rest)
-    this.isCatchingUp = false
-    return this.applyNow(rest)
   }
 
-  /** Everything up to `lsn` is in Iceberg: what was held is applied, and what comes. Under the lock. */
-  async startAt(lsn: Lsn): Promise<void> {
-    this.skipThroughLsn = lsn
-    this.isCatchingUp = true
-    for (const change of this.takeHeld()) await this.apply(change)
+  /** From here on, changes wait. */
+  holdBack(): void {
+    this.isSpooling = true
+  }
+
+  /** Everything up to `lsn` is in Iceberg; the rest of what waits is to be applied (`applyNext`). Under the lock. */
+  startAt(lsn: Lsn): void {
+    this.applying.raise(lsn)
+    this.isSpooling = !this.spool.isEmpty
+  }
+
+  /** Applies the first change that waits; null where none does, and what comes is applied at once from here on. Under the lock. */
+  async applyNext(): Promise<HeldChange | null> {
+    const change = await this.spool.shift()
+    if (change === null) this.isSpooling = false
+    else await this.apply(change)
+    return change
+  }
+
+  /** Every whole transaction that waits, which stays. */
+  waiting(): AsyncIterable<HeldChange> {
+    return this.spool.read()
   }
 
   /** Forgets what waits; the stream brings everything after `lsn` again. */
-  restartAt(lsn: Lsn): void {
-    this.takeHeld()
-    this.skipThroughLsn = lsn
-    this.isCatchingUp = true
+  async restartAt(lsn: Lsn): Promise<void> {
+    this.arriving.restartAt(lsn)
+    this.applying.restartAt(lsn)
+    this.isSpooling = false
+    await this.spool.clear()
   }
 
-  /** The stream starts again before `lsn`, which is applied: what comes up to there is skipped. */
+  /** The stream starts again before `lsn`, which was taken: what comes up to there is skipped. */
   skipTo(lsn: Lsn): void {
-    this.skipThroughLsn = maxLsn(this.skipThroughLsn, lsn)
-    this.isCatchingUp = true
+    this.arriving.raise(lsn)
   }
 
-  private takeHeld(): HeldChange[] {
-    this.heldByteSize = 0
-    return this.held.splice(0)
+  /** The stream was lost: forgets what waits of an open transaction, which comes again. Under the lock. */
+  rollBackWaiting(): void {
+    this.arriving.dropWaiting()
+    this.spool.rollBack()
+  }
+
+  async close(): Promise<void> {
+    await this.spool.close()
+  }
+
+  private async apply(change: HeldChange): Promise<void> {
+    for (const passed of this.applying.pass(change)) await this.applyNow(passed)
   }
 
   private async applyNow(change: HeldChange): Promise<void> {

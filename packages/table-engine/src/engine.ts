@@ -19,6 +19,7 @@ import {
 import type { AcquireRequest, Lease, LeaseSource } from '@moonlink/union-read'
 import { batchBytes } from './held-batches.ts'
 import { Leases } from './leases.ts'
+import { withDeadline } from './deadline.ts'
 import type { EngineLimits } from './limits.ts'
 import { MemoryGovernor } from './memory-governor.ts'
 import { Mirror } from './mirror.ts'
@@ -66,7 +67,7 @@ export class Engine implements LeaseSource {
       logger,
       telemetry: this.telemetry,
     })
-    this.reads = new Reads(this.mirrors, this.position, this.leases)
+    this.reads = new Reads(this.mirrors, this.position, this.leases, options.clock)
   }
 
   get appliedLsn(): Lsn {
@@ -95,6 +96,7 @@ export class Engine implements LeaseSource {
       sealedFiles: new SealedFiles(this.indexDirectoryOf(name), this.memory.blockCache, this.memory.filters),
       appliedLsn: () => this.position.appliedLsn,
       streamedLsn: () => this.position.streamedLsn,
+      appliedBeside: (changes, bytes) => this.memory.applied(changes, bytes),
       newIncarnation: () => randomUuid(this.options.random),
       leasedPaths: () => this.leases.paths(),
       fenced: (error) => this.onFenced(error),
@@ -154,6 +156,7 @@ export class Engine implements LeaseSource {
    */
   async resetOpenTransaction(): Promise<boolean> {
     const open = [...this.mirrors.values()].filter((mirror) => mirror.hasOpenTransaction)
+    for (const mirror of this.mirrors.values()) await mirror.rollBackWaiting()
     if (open.length === 0) return true
     const kept = [...this.mirrors.values()].filter((mirror) => !open.includes(mirror))
     const { appliedLsn } = this.position
@@ -198,7 +201,7 @@ export class Engine implements LeaseSource {
         if (durable === null || (mirror.currentPhase === 'streaming' && durable >= lsn)) break
         if (clock.nowMs() >= deadline)
           throw new MoonlinkError('retry', 'TIMED_OUT', `${mirror.name}: no Iceberg commit covers ${formatLsn(lsn)} after ${timeoutMs} ms`)
-        if (mirror.currentPhase === 'streaming')
+        if (mirror.currentPhase === 'streaming' && !mirror.isCatchingUp)
           await withDeadline(
             clock,
             deadline - clock.nowMs(),
@@ -262,20 +265,5 @@ export class Engine implements LeaseSource {
 
   private indexDirectoryOf(name: string): string {
     return join(this.options.indexDirectory, createHash('sha256').update(name).digest('hex').slice(0, 16))
-  }
-}
-
-async function withDeadline<T>(clock: Clock, timeoutMs: number, work: Promise<T>, message: () => string): Promise<T> {
-  const abort = new AbortController()
-  try {
-    return await Promise.race([
-      work,
-      clock.sleep(Math.max(0, timeoutMs), abort.signal).then(() => {
-        throw new MoonlinkError('retry', 'TIMED_OUT', message())
-      }),
-    ])
-  } finally {
-    work.catch(() => undefined)
-    abort.abort(new Error('done'))
   }
 }

@@ -70,6 +70,39 @@ export function dropThrough(batch: ChangeBatch, lsn: Lsn): ChangeBatch | null {
   }
 }
 
+/** The part of the batch that is of transactions which end at or before `lsn`; null where there is none. */
+export function takeThrough(batch: ChangeBatch, lsn: Lsn): ChangeBatch | null {
+  const { endLsns, changeCounts, commitTimesMs } = batch.marks
+  let taken = 0
+  while (taken < endLsns.length && endLsns[taken] <= lsn) taken++
+  if (taken === 0) return null
+  const count = changeCounts[taken - 1]
+  const { rows, old } = countTaken(batch.ops, count)
+  return {
+    table: batch.table,
+    ops: batch.ops.subarray(0, count),
+    rows: sliceBatch(batch.rows, 0, rows),
+    old: sliceBatch(batch.old, 0, old),
+    unchanged: batch.unchanged
+      .map((cells) => ({ column: cells.column, rows: cells.rows.filter((row) => row < rows) }))
+      .filter((cells) => cells.rows.length > 0),
+    marks: {
+      endLsns: endLsns.slice(0, taken),
+      changeCounts: changeCounts.slice(0, taken),
+      commitTimesMs: commitTimesMs.slice(0, taken),
+    },
+  }
+}
+
+/** The batch's whole transactions, and what it has of one that is still open; null where it has none. */
+export function splitOpen(batch: ChangeBatch): { readonly closed: ChangeBatch | null; readonly open: ChangeBatch | null } {
+  const { changeCounts, endLsns } = batch.marks
+  if (endLsns.length === 0) return { closed: null, open: batch }
+  if (changeCounts.at(-1) === batch.ops.length) return { closed: batch, open: null }
+  const last = endLsns.at(-1)!
+  return { closed: takeThrough(batch, last), open: dropThrough(batch, last) }
+}
+
 /** How many of `rows` and of `old` the first `count` changes take. */
 function countTaken(ops: Uint8Array, count: number): { rows: number; old: number } {
   let rows = 0

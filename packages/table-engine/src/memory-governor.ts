@@ -61,8 +61,8 @@ export class MemoryGovernor {
 
   /**
    * Frees memory when it grows: flushes the largest mirror, or writes a part of its open transaction to a file. Near the limit the
-   * source waits: until memory is free, however often that has to be tried, and until tables being copied have taken the changes held
-   * for them.
+   * source waits: until memory is free, however often that has to be tried, and until changes that wait for a copy
+   * are on disk.
    */
   private async hold(): Promise<void> {
     this.rowsSinceCheck = 0
@@ -75,7 +75,7 @@ export class MemoryGovernor {
     while (this.usedBytes >= limitBytes * WAIT_SHARE) {
       const before = this.usedBytes
       const outcome = await freed
-      const mustWait = outcome === 'failed' || [...mirrors.values()].some((mirror) => mirror.isHoldingForCopy || mirror.isFlushing)
+      const mustWait = outcome === 'failed' || [...mirrors.values()].some((mirror) => mirror.isHoldingInMemory || mirror.isFlushing)
       // Filters are read from disk then, a block at a time: slower, but it goes on.
       this.filters.release(this.usedBytes - limitBytes * WAIT_SHARE)
       if (this.usedBytes >= before) {

@@ -45,6 +45,8 @@ export class MirrorCore {
   isPauseRecorded = false
   /** The table is another's, who may be told nothing by us. */
   isFenced = false
+  /** Changes that came during a copy wait yet: less is applied than the stream has brought. */
+  isBehind = (): boolean => false
   /** Reads need the stream to have come this far (again). */
   readableFromLsn: Lsn = 0n
 
@@ -64,7 +66,7 @@ export class MirrorCore {
 
   /** Every change up to here has been applied. */
   get takenThroughLsn(): Lsn {
-    return maxLsn(this.state.lastMarkLsn, this.host.streamedLsn())
+    return this.isBehind() ? this.state.lastMarkLsn : maxLsn(this.state.lastMarkLsn, this.host.streamedLsn())
   }
 
   /** Makes segments of the snapshot's files, with their vectors and key indexes (made again from the data where they are missing). */

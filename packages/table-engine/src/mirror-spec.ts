@@ -45,6 +45,8 @@ export interface MirrorHost {
   /** How far the present stream has come: every change up to here has been given to the mirrors. Less than what was applied before it. */
   streamedLsn(): Lsn
   newIncarnation(): string
+  /** Changes were applied that are not of the stream's present event; waits where memory nears its limit. */
+  appliedBeside(changes: number, bytes: number): Promise<void>
   /** Data files that running reads hold. */
   leasedPaths(): ReadonlySet<string>
   /** Another owner has taken the table over. */

@@ -10,6 +10,7 @@ import {
   type TableShape,
 } from '@moonlink/core'
 import type { TablePlan } from '@moonlink/union-read'
+import { CatchUp } from './catch-up.ts'
 import { ChangeIntake } from './change-intake.ts'
 import { earlyWriteSizes } from './early-write.ts'
 import { EarlyWriter, type EarlyOutcome } from './early-writer.ts'
@@ -33,6 +34,7 @@ export class Mirror {
   private readonly early: EarlyWriter
   private readonly flusher: Flusher
   private readonly copy: TableCopy
+  private readonly catchUp: CatchUp
   private readonly pauses: Pauses
   private readonly maintenance: Maintenance
   /** While copying: the stream must be able to start again here. */
@@ -58,6 +60,8 @@ export class Mirror {
     })
     this.flusher = new Flusher(core, this.early)
     this.copy = new TableCopy(core, this.intake, this.flusher)
+    this.catchUp = new CatchUp(core, this.intake, this.flusher, () => this.wakeAtBoundary())
+    core.isBehind = () => this.intake.isBehind
     this.pauses = new Pauses(core, this.flusher)
     this.maintenance = new Maintenance(core)
   }
@@ -68,8 +72,10 @@ export class Mirror {
     const { core } = mirror
     await host.sealedFiles.prepare()
     await core.staged.open(spec.storage.snapshot.files.map((file) => file.path))
-    if (core.committed.lsn === null) core.phase = 'copying'
-    else await core.loadFiles()
+    if (core.committed.lsn === null) {
+      core.phase = 'copying'
+      mirror.intake.holdBack()
+    } else await core.loadFiles()
     mirror.pauses.restore()
     return mirror
   }
@@ -111,7 +117,7 @@ export class Mirror {
   }
 
   get hasOpenTransaction(): boolean {
-    return this.core.state.openChanges > 0 || (this.intake.isHolding && this.isStreaming)
+    return this.core.state.openChanges > 0 || (this.intake.isWaiting && this.isStreaming)
   }
 
   /** True where a flush has begun and not ended: one that failed is tried again. */
@@ -129,9 +135,19 @@ export class Mirror {
     this.flusher.flushSoon()
   }
 
-  /** True while changes wait in memory for the table's copy to end. */
-  get isHoldingForCopy(): boolean {
-    return this.core.phase === 'copying' && this.intake.isHolding
+  /** True while changes that came during the copy are being applied: what is applied of the stream is not the whole yet. */
+  get isCatchingUp(): boolean {
+    return this.isStreaming && this.intake.isBehind
+  }
+
+  /** Resolves once `isCatchingUp` is over. */
+  async caughtUp(): Promise<void> {
+    await this.catchUp.settled()
+  }
+
+  /** True while changes wait in memory, since they can't be written to disk. */
+  get isHoldingInMemory(): boolean {
+    return this.intake.isSpoolInTrouble
   }
 
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
@@ -146,7 +162,7 @@ export class Mirror {
 
   async apply(batch: ChangeBatch): Promise<void> {
     await this.take(batch)
-    if (this.core.state.openChanges === 0 || !this.isStreaming) this.wakeBoundaryWaiters()
+    this.wakeAtBoundary()
   }
 
   /** Within the open transaction the table loses every row it has so far; a batch with the transaction's mark follows. */
@@ -181,7 +197,7 @@ export class Mirror {
     this.copy.requireComparable()
     if (this.isStreaming && !this.hasOpenTransaction) await this.flush()
     const committedLsn = this.core.committed.lsn!
-    const readableThroughLsn = this.isStreaming ? maxLsn(committedLsn, this.core.host.appliedLsn()) : committedLsn
+    const readableThroughLsn = this.isStreaming && !this.isCatchingUp ? maxLsn(committedLsn, this.core.host.appliedLsn()) : committedLsn
     await this.early.settled()
     await this.copy.beginResync(reason, schema, readableThroughLsn)
     this.wakeBoundaryWaiters()
@@ -203,6 +219,7 @@ export class Mirror {
   /** Commits the copied rows at `boundaryLsn` and lets the changes that came meanwhile in. */
   async finishCopy(boundaryLsn: Lsn): Promise<void> {
     await this.copy.finish(boundaryLsn)
+    this.catchUp.start()
   }
 
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
@@ -290,6 +307,11 @@ export class Mirror {
     this.intake.skipTo(lsn)
   }
 
+  /** The stream was lost: what waits of an open transaction is forgotten, for it comes again. */
+  async rollBackWaiting(): Promise<void> {
+    await this.core.lock.run(() => this.intake.rollBackWaiting())
+  }
+
   status(): MirrorStatus {
     const { committed, host, phase, reason, state } = this.core
     const { snapshot } = this.core.spec.storage
@@ -297,7 +319,7 @@ export class Mirror {
     const durableLsn = this.durableLsn()
     return {
       table: this.table,
-      state: phase,
+      state: this.isCatchingUp ? 'copying' : phase,
       reason,
       rows: phase === 'copying' ? this.copy.rowCount : state.liveRows,
       copiedRows: this.copy.rowCount,
@@ -317,8 +339,10 @@ export class Mirror {
   /** Lets go of files and memory. Waits for a commit under way; flushes nothing. */
   async close(): Promise<void> {
     const { core } = this
+    await this.catchUp.stop()
     await this.early.settled()
     await core.jobs.run(() => core.lock.run(() => core.closeIndexes()))
+    await this.intake.close()
   }
 
   /** Lets go of files that no commit will take any more: of a transaction that does not come to its end here, or to a commit. */
@@ -333,16 +357,19 @@ export class Mirror {
   private async take(change: HeldChange): Promise<void> {
     const { core, flusher, intake } = this
     await core.lock.run(async () => {
-      if (core.phase === 'copying') return intake.hold(change)
-      if (core.phase !== 'streaming') return
+      if (core.phase !== 'copying' && core.phase !== 'streaming') return
       try {
-        await intake.apply(change)
-        flusher.freezeIfWanted()
+        await intake.take(change)
+        if (core.phase === 'streaming') flusher.freezeIfWanted()
       } catch (error) {
         core.fail(error)
       }
     })
     if (flusher.isPending && !this.isJobRunning) this.tick()
+  }
+
+  private wakeAtBoundary(): void {
+    if (this.core.state.openChanges === 0 || !this.isStreaming) this.wakeBoundaryWaiters()
   }
 
   private wakeBoundaryWaiters(): void {

@@ -1,5 +1,6 @@
-import { formatLsn, maxLsn, MoonlinkError, type ExactRange, type Lsn } from '@moonlink/core'
+import { formatLsn, maxLsn, MoonlinkError, type Clock, type ExactRange, type Lsn } from '@moonlink/core'
 import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import { withDeadline } from './deadline.ts'
 import type { Leases } from './leases.ts'
 import type { Mirror } from './mirror.ts'
 import type { StreamPosition } from './stream-position.ts'
@@ -13,7 +14,10 @@ export class Reads implements LeaseSource {
   private readonly position: StreamPosition
   private readonly leases: Leases
 
-  constructor(mirrors: ReadonlyMap<string, Mirror>, position: StreamPosition, leases: Leases) {
+  private readonly clock: Clock
+
+  constructor(mirrors: ReadonlyMap<string, Mirror>, position: StreamPosition, leases: Leases, clock: Clock) {
+    this.clock = clock
     this.mirrors = mirrors
     this.position = position
     this.leases = leases
@@ -26,6 +30,7 @@ export class Reads implements LeaseSource {
   async acquire(request: AcquireRequest): Promise<Lease> {
     const { position } = this
     const mirrors = request.tables.map((name) => this.readable(name, request.lsn))
+    for (const mirror of mirrors) if (mirror.isCatchingUp) await this.waitCaughtUp(mirror, request.timeoutMs)
     if (request.lsn === null) {
       const needed = mirrors.flatMap((mirror) => [mirror.readableFrom, mirror.floor]).reduce(maxLsn, position.latestFromLsn)
       await position.wait(needed, request.timeoutMs)
@@ -39,6 +44,11 @@ export class Reads implements LeaseSource {
     const lease = await this.leasePast(mirrors, request.lsn)
     // A commit may have raised a floor while snapshots were loaded.
     return lease ?? this.acquire(request)
+  }
+
+  private async waitCaughtUp(mirror: Mirror, timeoutMs: number): Promise<void> {
+    const message = () => `${mirror.name} has been copied, but what changed meanwhile is not applied after ${timeoutMs} ms; try again`
+    await withDeadline(this.clock, timeoutMs, mirror.caughtUp(), message)
   }
 
   /** A lease at an LSN that may lie below floors; null where a floor rose meanwhile. */

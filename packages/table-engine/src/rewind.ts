@@ -8,6 +8,6 @@ export async function rewind(core: MirrorCore, intake: ChangeIntake, flusher: Fl
   core.closeIndexes()
   flusher.forget()
   core.resetState()
-  intake.restartAt(core.committed.lsn!)
+  await intake.restartAt(core.committed.lsn!)
   await core.loadFiles()
 }

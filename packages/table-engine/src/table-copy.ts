@@ -60,6 +60,7 @@ export class TableCopy {
       await core.lock.run(async () => {
         await rewind(core, this.intake, this.flusher)
         core.phase = 'copying'
+        this.intake.holdBack()
         core.isPauseRecorded = false
         core.reason = `RESYNC ${reason}`
         if (schema !== null) await changeShape(core.state, { schema, sourceState: null }, host.sealedFiles)
@@ -100,7 +101,7 @@ export class TableCopy {
       })
       await core.lock.run(async () => {
         await core.loadFiles()
-        await this.streamFrom(boundaryLsn)
+        this.streamFrom(boundaryLsn)
       })
     })
     this.copied.release()
@@ -116,21 +117,21 @@ export class TableCopy {
       })
       // What was missed changed at LSNs that nobody knows: the snapshots before are exact no longer than they are known to be.
       await this.flusher.commitFrozen({ ...flush, firstChangeLsn: core.committed.lsn! + 1n }, { [RESYNC_PROPERTY]: '' })
-      await core.lock.run(async () => {
+      await core.lock.run(() => {
         core.resync = null
         core.reason = null
-        await this.streamFrom(boundaryLsn)
+        this.streamFrom(boundaryLsn)
       })
     })
     logger.info('the table is equal to its source again', { table: core.name, lsn: formatLsn(boundaryLsn), ...difference.counts })
   }
 
   /** Everything up to `lsn` is in Iceberg. Under the lock. */
-  private async streamFrom(lsn: Lsn): Promise<void> {
+  private streamFrom(lsn: Lsn): void {
     const { committed } = this.core
     committed.lsn = committed.exactFromLsn = lsn
     this.core.readableFromLsn = maxLsn(this.core.readableFromLsn, lsn)
     this.core.phase = 'streaming'
-    await this.intake.startAt(lsn)
+    this.intake.startAt(lsn)
   }
 }

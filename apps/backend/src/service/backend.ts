@@ -331,18 +331,13 @@ export class MoonlinkBackend implements Operations {
     await this.#parts.engine.close()
   }
 
-  /** Copies what is new and follows the stream. Where nothing streams yet, the stream waits for the copy: nobody needs it sooner. */
+  /** Copies what is new and follows the stream, so that the source need not keep what changes meanwhile. */
   async #begin(): Promise<void> {
     await this.#acknowledger.begin()
     const copying = this.#mirrors.copying()
     const copied = this.#mirrors.copy(copying)
     copied.catch((error: Error) => this.#ended.resolve(error))
-    if (copying.length < this.#mirrors.live().length || copying.length === 0) this.#loop.start()
-    else
-      void copied.then(
-        () => this.#closing || this.#loop.start(),
-        () => undefined,
-      )
+    this.#loop.start()
     this.#timer = setInterval(() => void this.#tick(), tickMs)
     this.#verification.start()
     this.#slotWatch.start()

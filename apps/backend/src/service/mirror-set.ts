@@ -28,8 +28,8 @@ export class MirrorSet {
   /** What streams now, with the schema it is mirrored with. */
   comparable(): { readonly table: TableName; readonly schema: TableSchema }[] {
     return [...this.#listed.values()].flatMap(({ table, schema }) => {
-      const phase = this.#parts.engine.mirror(formatTableName(table))?.currentPhase
-      return phase === 'streaming' && schema !== null ? [{ table, schema }] : []
+      const mirror = this.#parts.engine.mirror(formatTableName(table))
+      return mirror?.currentPhase === 'streaming' && !mirror.isCatchingUp && schema !== null ? [{ table, schema }] : []
     })
   }
 
@@ -48,8 +48,12 @@ export class MirrorSet {
     return [...this.#listed.keys()].filter((name) => ['copying', 'streaming'].includes(engine.mirror(name)?.currentPhase ?? ''))
   }
 
+  /** Names of the tables that are copied, or apply what changed meanwhile. */
   copying(): string[] {
-    return [...this.#listed.keys()].filter((name) => this.#parts.engine.mirror(name)?.currentPhase === 'copying')
+    return [...this.#listed.keys()].filter((name) => {
+      const mirror = this.#parts.engine.mirror(name)
+      return mirror?.currentPhase === 'copying' || mirror?.isCatchingUp === true
+    })
   }
 
   /** Names of the tables that can be flushed as they are: no transaction is open in them. */

@@ -1,0 +1,216 @@
+import { open, rm, type FileHandle } from 'node:fs/promises'
+import { deserialize, serialize } from 'node:v8'
+import type { ChangeBatch, Column, ColumnBatch, Field, Logger } from '@moonlink/core'
+import { batchBytes, copyBatch, isBatch, splitOpen, type HeldChange } from './held-batches.ts'
+
+const LENGTH_BYTES = 4
+
+interface SpooledRows extends Omit<ColumnBatch, 'fields'> {
+  /** Which of the fields that this spool has seen. */
+  readonly fields: number
+}
+
+type SpooledBatch = Omit<ChangeBatch, 'rows' | 'old'> & { readonly rows: SpooledRows; readonly old: SpooledRows }
+
+export interface ChangeSpoolOptions {
+  /** Of a file of its own; whatever is there is of no use to anybody any more. */
+  readonly path: string
+  /** Changes beyond this many bytes go to the file. */
+  readonly memoryBytes: number
+  readonly logger: Logger
+}
+
+/**
+ * Changes that wait, in order: in memory while they are few, else in a local file, which means nothing to another process. Where the file can't be
+ * written they stay in memory, and it is tried again.
+ */
+export class ChangeSpool {
+  private readonly options: ChangeSpoolOptions
+  private file: FileHandle | null = null
+  /** In the file: what was taken ends at `readAt`, what is there at `writtenTo`, and the last whole transaction at `closedTo`. */
+  private readAt = 0
+  private writtenTo = 0
+  private closedTo = 0
+  /** What comes behind the file, and how much of it is of whole transactions. */
+  private recent: HeldChange[] = []
+  private closedRecent = 0
+  private recentBytes = 0
+  private spillAtBytes: number
+  private readonly fieldSets: (readonly Field[])[] = []
+
+  constructor(options: ChangeSpoolOptions) {
+    this.options = options
+    this.spillAtBytes = options.memoryBytes
+  }
+
+  get isEmpty(): boolean {
+    return this.recent.length === 0 && this.readAt === this.writtenTo
+  }
+
+  /** Bytes in memory. */
+  get byteSize(): number {
+    return this.recentBytes
+  }
+
+  /** Bytes in the file. */
+  get fileBytes(): number {
+    return this.writtenTo - this.readAt
+  }
+
+  /** True where the file could not be written, so that memory grows. */
+  get isInTrouble(): boolean {
+    return this.spillAtBytes > this.options.memoryBytes
+  }
+
+  /** Takes a copy of the change. */
+  async append(change: HeldChange): Promise<void> {
+    if (isBatch(change)) {
+      const { closed, open } = splitOpen(change)
+      if (closed !== null) {
+        this.push(closed)
+        this.closedRecent = this.recent.length
+        this.closedTo = this.writtenTo
+      }
+      if (open !== null) this.push(open)
+    } else this.recent.push(change)
+    if (this.recentBytes >= this.spillAtBytes) await this.spill()
+  }
+
+  /** Takes the first change out; null where there is none. */
+  async shift(): Promise<HeldChange | null> {
+    if (this.readAt < this.writtenTo) {
+      const { change, next } = await this.readEntry(this.readAt)
+      this.readAt = next
+      this.closedTo = Math.max(this.closedTo, next)
+      if (this.readAt === this.writtenTo) await this.emptyFile()
+      return change
+    }
+    const change = this.recent.shift() ?? null
+    if (change === null) return null
+    this.closedRecent = Math.max(0, this.closedRecent - 1)
+    if (isBatch(change)) this.recentBytes -= batchBytes(change)
+    return change
+  }
+
+  /** Reads every whole transaction there is now, and leaves it where it is. Nothing may be taken meanwhile. */
+  async *read(): AsyncGenerator<HeldChange> {
+    const end = this.closedRecent > 0 ? this.writtenTo : this.closedTo
+    const inMemory = this.recent.slice(0, this.closedRecent)
+    for (let at = this.readAt; at < end;) {
+      const { change, next } = await this.readEntry(at)
+      yield change
+      at = next
+    }
+    yield* inMemory
+  }
+
+  /** Forgets the transaction whose end has not come: it comes again. */
+  rollBack(): void {
+    if (this.closedRecent > 0) this.recent.length = this.closedRecent
+    else {
+      this.recent = []
+      this.writtenTo = Math.max(this.readAt, this.closedTo)
+    }
+    this.recentBytes = this.recent.reduce((sum, change) => sum + (isBatch(change) ? batchBytes(change) : 0), 0)
+  }
+
+  /** Forgets everything. */
+  async clear(): Promise<void> {
+    this.recent = []
+    this.closedRecent = 0
+    this.recentBytes = 0
+    await this.emptyFile()
+  }
+
+  /** Lets go of the file. */
+  async close(): Promise<void> {
+    await this.clear()
+    const { file } = this
+    this.file = null
+    await file?.close()
+    await rm(this.options.path, { force: true })
+  }
+
+  private push(batch: ChangeBatch): void {
+    const copy = copyBatch(batch)
+    this.recent.push(copy)
+    this.recentBytes += batchBytes(copy)
+  }
+
+  private async spill(): Promise<void> {
+    const { logger, memoryBytes, path } = this.options
+    const entries = this.recent.map((change) => this.encoded(change))
+    try {
+      this.file ??= await open(path, 'w+')
+      await writeAll(this.file, Buffer.concat(entries), this.writtenTo)
+    } catch (error) {
+      this.spillAtBytes = this.recentBytes * 2
+      return logger.warn('changes that wait for a copy stay in memory, for they could not be written', { path, error: String(error) })
+    }
+    this.spillAtBytes = memoryBytes
+    const closedBytes = entries.slice(0, this.closedRecent).reduce((sum, entry) => sum + entry.length, 0)
+    if (this.closedRecent > 0) this.closedTo = this.writtenTo + closedBytes
+    this.writtenTo += entries.reduce((sum, entry) => sum + entry.length, 0)
+    this.recent = []
+    this.closedRecent = 0
+    this.recentBytes = 0
+  }
+
+  private async emptyFile(): Promise<void> {
+    this.readAt = this.writtenTo = this.closedTo = 0
+    await this.file?.truncate(0)
+  }
+
+  private async readEntry(at: number): Promise<{ change: HeldChange; next: number }> {
+    const length = (await this.bytesAt(at, LENGTH_BYTES)).readUInt32LE(0)
+    const start = at + LENGTH_BYTES
+    return { change: this.decoded(await this.bytesAt(start, length)), next: start + length }
+  }
+
+  private async bytesAt(at: number, length: number): Promise<Buffer> {
+    const bytes = Buffer.alloc(length)
+    for (let done = 0; done < length;) {
+      const { bytesRead } = await this.file!.read(bytes, done, length - done, at + done)
+      if (bytesRead === 0) throw new Error(`${this.options.path} ends before what was written to it`)
+      done += bytesRead
+    }
+    return bytes
+  }
+
+  private encoded(change: HeldChange): Buffer {
+    const payload = serialize(isBatch(change) ? { ...change, rows: this.encodedRows(change.rows), old: this.encodedRows(change.old) } : change)
+    const length = Buffer.alloc(LENGTH_BYTES)
+    length.writeUInt32LE(payload.length)
+    return Buffer.concat([length, payload])
+  }
+
+  private decoded(payload: Buffer): HeldChange {
+    const change = deserialize(payload) as SpooledBatch | Exclude<HeldChange, ChangeBatch>
+    if (!('marks' in change)) return change
+    return { ...change, rows: this.decodedRows(change.rows), old: this.decodedRows(change.old) }
+  }
+
+  private encodedRows({ columns, fields, length }: ColumnBatch): SpooledRows {
+    let index = this.fieldSets.indexOf(fields)
+    if (index < 0) index = this.fieldSets.findIndex((known) => areSame(known, fields))
+    if (index < 0) index = this.fieldSets.push(fields) - 1
+    return { fields: index, columns, length }
+  }
+
+  private decodedRows({ columns, fields, length }: SpooledRows): ColumnBatch {
+    return { fields: this.fieldSets[fields], columns: columns.map(aligned), length }
+  }
+}
+
+function areSame(a: readonly Field[], b: readonly Field[]): boolean {
+  return a.length === b.length && a.every((field, index) => field === b[index])
+}
+
+/** In memory of its own: what `deserialize` gives lies anywhere. */
+function aligned(column: Column): Column {
+  return { ...column, values: column.values.slice(), children: column.children.map(aligned) }
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten
+}
