@@ -48,11 +48,16 @@ function flat(change: HeldChange): string[] {
   return texts
 }
 
-type Step = { readonly kind: 'add'; readonly count: number; readonly isClosed: boolean } | { readonly kind: 'take' | 'read' | 'rollBack' | 'truncate' }
+type Step =
+  | { readonly kind: 'add'; readonly count: number; readonly isClosed: boolean }
+  | { readonly kind: 'take' | 'read' | 'rollBack' | 'truncate' }
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('add' as const), count: fc.integer({ min: 1, max: 9 }), isClosed: fc.boolean() }) },
-  { weight: 4, arbitrary: fc.record({ kind: fc.constantFrom('take' as const, 'read' as const, 'rollBack' as const, 'truncate' as const) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ kind: fc.constantFrom('take' as const, 'read' as const, 'rollBack' as const, 'truncate' as const) }),
+  },
 )
 
 test('what waits comes out in order, each once, whether it went to the file or not; an open transaction can be taken back', async () => {

@@ -178,7 +178,9 @@ export class ChangeSpool {
   }
 
   private encoded(change: HeldChange): Buffer {
-    const payload = serialize(isBatch(change) ? { ...change, rows: this.encodedRows(change.rows), old: this.encodedRows(change.old) } : change)
+    const payload = serialize(
+      isBatch(change) ? { ...change, rows: this.encodedRows(change.rows), old: this.encodedRows(change.old) } : change,
+    )
     const length = Buffer.alloc(LENGTH_BYTES)
     length.writeUInt32LE(payload.length)
     return Buffer.concat([length, payload])
