@@ -8,6 +8,8 @@ import { isTableError, openMirror, type Coverage } from './mirrors.ts'
 import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
 
+const copyPollMs = 50
+
 /** The mirrored tables of a backend: opens and publishes them, copies those that are new. */
 export class MirrorSet {
   /** Tables that could not be opened, and why. */
@@ -54,6 +56,18 @@ export class MirrorSet {
       const mirror = this.#parts.engine.mirror(name)
       return mirror?.currentPhase === 'copying' || mirror?.isCatchingUp === true
     })
+  }
+
+  /** Waits until no table is being copied. Throws `retry`/`TIMED_OUT`. */
+  async waitCopied(deadlineMs: number): Promise<void> {
+    const { clock } = this.#parts
+    for (;;) {
+      const [copying] = this.copying()
+      if (copying === undefined) return
+      if (clock.nowMs() >= deadlineMs)
+        throw new MoonlinkError('retry', 'TIMED_OUT', `${copying} is still being copied; wait longer with --timeout.`)
+      await clock.sleep(copyPollMs)
+    }
   }
 
   /** Names of the tables that can be flushed as they are: no transaction is open in them. */

@@ -1,0 +1,52 @@
+import type { Lsn } from '@moonlink/core'
+import type { SourceIdentity } from './parts.ts'
+import type { BackendState, StateStore } from './state.ts'
+
+export interface RememberedTablesOptions {
+  readonly store: Pick<StateStore, 'write'>
+  readonly source: SourceIdentity
+  /** What the last run left; null where there was none of this source. */
+  readonly state: BackendState | null
+  /** Names of the tables that take changes. */
+  readonly live: () => readonly string[]
+}
+
+/** Which tables were added and dropped over those of the configuration, and what all of them have in Iceberg: kept across restarts. */
+export class RememberedTables {
+  readonly #options: RememberedTablesOptions
+  #added: readonly string[]
+  #dropped: readonly string[]
+
+  constructor(options: RememberedTablesOptions) {
+    this.#options = options
+    this.#added = options.state?.added ?? []
+    this.#dropped = options.state?.dropped ?? []
+  }
+
+  wasDropped(name: string): boolean {
+    return this.#dropped.includes(name)
+  }
+
+  add(names: readonly string[]): void {
+    this.#added = [...new Set([...this.#added, ...names])]
+    this.#dropped = this.#dropped.filter((name) => !names.includes(name))
+  }
+
+  drop(name: string): void {
+    this.#added = this.#added.filter((added) => added !== name)
+    this.#dropped = [...new Set([...this.#dropped, name])]
+  }
+
+  /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
+  async write(coveredLsn: Lsn): Promise<void> {
+    const { live, source, store } = this.#options
+    const { systemIdentifier, database, slot } = source
+    await store.write({
+      source: { systemIdentifier, database, slot },
+      coveredLsn,
+      mirrored: live(),
+      added: this.#added,
+      dropped: this.#dropped,
+    })
+  }
+}
