@@ -1,4 +1,4 @@
-import { MoonlinkError, type JsonObject, type JsonValue } from '@moonlink/core'
+import { isJsonObject, MoonlinkError, type JsonObject, type JsonValue } from '@moonlink/core'
 import type { Long } from './avro-writer.ts'
 
 /** A decoded Avro datum. Records are keyed as `compileDecoder` says; `long` is a number where that is exact, else a bigint. */
@@ -11,11 +11,15 @@ export type Decoder = (reader: AvroReader) => Datum
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
+/** How deep a schema, and a datum of records in records, may nest. */
+const MAX_DEPTH = 64
+
 /** Reads Avro's binary encoding. Throws `corrupt`/`AVRO_MALFORMED` where the bytes end early or a length makes no sense. */
 export class AvroReader {
   readonly bytes: Uint8Array
   private readonly view: DataView
   at: number
+  private depth = 0
 
   constructor(bytes: Uint8Array, at = 0) {
     this.bytes = bytes
@@ -49,7 +53,12 @@ export class AvroReader {
   }
 
   string(): string {
-    return utf8.decode(this.bytesValue())
+    const bytes = this.bytesValue()
+    try {
+      return utf8.decode(bytes)
+    } catch {
+      throw malformed('a string is not UTF-8')
+    }
   }
 
   raw(count: number): Uint8Array {
@@ -74,7 +83,10 @@ export class AvroReader {
     return this.bytes[this.at++]
   }
 
-  /** Items of an array or map: blocks of a count (negative: a byte size follows) until a count of 0. */
+  /**
+   * Items of an array or map: blocks of a count (negative: a byte size follows) until a count of 0. An item has at least a byte here, so that no
+   * count asks for more than the bytes can tell.
+   */
   blocks(item: () => void): void {
     for (;;) {
       let count = this.long()
@@ -83,8 +95,23 @@ export class AvroReader {
         count = -count
         this.long()
       }
-      for (let index = 0; index < count; index++) item()
+      for (let index = 0; index < count; index++) this.advancing(item)
     }
+  }
+
+  /** Reads something that must take at least a byte. */
+  advancing(read: () => void): void {
+    const before = this.at
+    read()
+    if (this.at === before) throw malformed('items that take no bytes')
+  }
+
+  /** Reads a part of a datum that may hold others like it. */
+  nested<T>(read: () => T): T {
+    if (++this.depth > MAX_DEPTH) throw malformed('records nest too deeply')
+    const value = read()
+    this.depth--
+    return value
   }
 
   private longTail(low: bigint): Long {
@@ -108,79 +135,88 @@ export class AvroReader {
  * A record's fields are keyed by `names(field-id)` where the field has an id the map knows, else by their own name.
  */
 export function compileDecoder(schema: JsonValue, names: ReadonlyMap<number, string>): Decoder {
-  return compile(schema, names, new Map())
+  return new Compiler(names).compile(schema, 0)
 }
 
-function compile(schema: JsonValue, names: ReadonlyMap<number, string>, named: Map<string, Decoder>): Decoder {
-  if (typeof schema === 'string') return PRIMITIVES[schema] ?? reference(schema, named)
-  if (Array.isArray(schema)) return union(schema.map((branch: JsonValue) => compile(branch, names, named)))
-  if (schema === null || typeof schema !== 'object') throw malformed(`schema ${String(schema)}`)
-  const node = schema as JsonObject
-  const kind = typeof node['type'] === 'string' ? node['type'] : 'nested'
-  switch (kind) {
-    case 'record':
-      return record(node, names, named)
-    case 'array':
-      return array(compile(node['items'] ?? null, names, named))
-    case 'map':
-      return map(compile(node['values'] ?? null, names, named))
-    case 'fixed': {
-      const size = Number(node['size'])
-      return remember(node, named, (reader) => reader.raw(size))
+class Compiler {
+  private readonly names: ReadonlyMap<number, string>
+  /** Named types met so far. */
+  private readonly named = new Map<string, Decoder>()
+
+  constructor(names: ReadonlyMap<number, string>) {
+    this.names = names
+  }
+
+  compile(schema: JsonValue | undefined, depth: number): Decoder {
+    if (depth > MAX_DEPTH) throw malformed('the schema nests too deeply')
+    if (typeof schema === 'string') return PRIMITIVES.get(schema) ?? this.reference(schema)
+    if (Array.isArray(schema)) return union(schema.map((branch: JsonValue) => this.compile(branch, depth + 1)))
+    if (!isJsonObject(schema)) throw malformed(`schema ${String(schema)}`)
+    switch (typeof schema['type'] === 'string' ? schema['type'] : 'nested') {
+      case 'record':
+        return this.record(schema, depth + 1)
+      case 'array':
+        return array(this.compile(schema['items'], depth + 1))
+      case 'map':
+        return map(this.compile(schema['values'], depth + 1))
+      case 'fixed':
+        return this.remember(schema, fixed(schema['size']))
+      case 'enum':
+        return this.remember(schema, enumeration(schema['symbols']))
+      default:
+        return this.compile(schema['type'], depth + 1)
     }
-    case 'enum': {
-      const symbols = (node['symbols'] ?? []) as readonly string[]
-      return remember(node, named, (reader) => symbols[reader.size()] ?? null)
+  }
+
+  private reference(name: string): Decoder {
+    const decoder = this.named.get(name)
+    if (!decoder) throw malformed(`schema names an unknown type "${name}"`)
+    return decoder
+  }
+
+  private remember({ name, namespace }: JsonObject, decoder: Decoder): Decoder {
+    if (typeof name !== 'string') return decoder
+    this.named.set(name, decoder)
+    if (typeof namespace === 'string') this.named.set(`${namespace}.${name}`, decoder)
+    return decoder
+  }
+
+  private record(node: JsonObject, depth: number): Decoder {
+    const fields: { key: string; decode: Decoder }[] = []
+    const decoder = this.remember(node, (reader) =>
+      reader.nested(() => {
+        const value: Record<string, Datum> = {}
+        for (const field of fields) value[field.key] = field.decode(reader)
+        return value
+      }),
+    )
+    for (const field of listOf(node['fields'])) {
+      if (!isJsonObject(field)) throw malformed('a field of a record is no object')
+      const key = this.names.get(Number(field['field-id'])) ?? field['name']
+      if (typeof key !== 'string') throw malformed('a field of a record has no name')
+      fields.push({ key, decode: this.compile(field['type'], depth) })
     }
-    default:
-      return compile(node['type'] ?? null, names, named)
+    return decoder
   }
 }
 
-const PRIMITIVES: Readonly<Record<string, Decoder>> = {
-  null: () => null,
-  boolean: (reader) => reader.byte() === 1,
-  int: (reader) => reader.long(),
-  long: (reader) => reader.long(),
-  float: (reader) => reader.float(),
-  double: (reader) => reader.double(),
-  bytes: (reader) => reader.bytesValue(),
-  string: (reader) => reader.string(),
-}
-
-function reference(name: string, named: Map<string, Decoder>): Decoder {
-  const decoder = named.get(name)
-  if (!decoder) throw malformed(`schema names an unknown type "${name}"`)
-  return decoder
-}
-
-function remember(node: JsonObject, named: Map<string, Decoder>, decoder: Decoder): Decoder {
-  const name = node['name'] as string
-  named.set(name, decoder)
-  if (typeof node['namespace'] === 'string') named.set(`${node['namespace']}.${name}`, decoder)
-  return decoder
-}
-
-function record(node: JsonObject, names: ReadonlyMap<number, string>, named: Map<string, Decoder>): Decoder {
-  const fields: { key: string; decode: Decoder }[] = []
-  const decoder = remember(node, named, (reader) => {
-    const value: Record<string, Datum> = {}
-    for (const field of fields) value[field.key] = field.decode(reader)
-    return value
-  })
-  for (const field of (node['fields'] ?? []) as readonly JsonObject[]) {
-    const key = names.get(Number(field['field-id'])) ?? (field['name'] as string)
-    fields.push({ key, decode: compile(field['type'] ?? null, names, named) })
-  }
-  return decoder
-}
+const PRIMITIVES: ReadonlyMap<string, Decoder> = new Map<string, Decoder>([
+  ['null', () => null],
+  ['boolean', (reader) => reader.byte() === 1],
+  ['int', (reader) => reader.long()],
+  ['long', (reader) => reader.long()],
+  ['float', (reader) => reader.float()],
+  ['double', (reader) => reader.double()],
+  ['bytes', (reader) => reader.bytesValue()],
+  ['string', (reader) => reader.string()],
+])
 
 function union(branches: readonly Decoder[]): Decoder {
   return (reader) => {
     const index = reader.size()
     const branch = branches[index]
     if (!branch) throw malformed(`union branch ${index} of ${branches.length}`)
-    return branch(reader)
+    return reader.nested(() => branch(reader))
   }
 }
 
@@ -194,12 +230,28 @@ function array(item: Decoder): Decoder {
 
 function map(value: Decoder): Decoder {
   return (reader) => {
-    const entries: Record<string, Datum> = {}
-    reader.blocks(() => {
-      entries[reader.string()] = value(reader)
-    })
-    return entries
+    const entries: [string, Datum][] = []
+    reader.blocks(() => entries.push([reader.string(), value(reader)]))
+    return Object.fromEntries(entries)
   }
+}
+
+function fixed(size: JsonValue | undefined): Decoder {
+  if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) throw malformed('a fixed type without a size')
+  return (reader) => reader.raw(size)
+}
+
+function enumeration(symbols: JsonValue | undefined): Decoder {
+  const names = listOf(symbols)
+  return (reader) => {
+    const symbol = names[reader.size()]
+    return typeof symbol === 'string' ? symbol : null
+  }
+}
+
+function listOf(json: JsonValue | undefined): readonly JsonValue[] {
+  if (!Array.isArray(json)) throw malformed('the schema lacks a list')
+  return json as readonly JsonValue[]
 }
 
 export function malformed(what: string): MoonlinkError {

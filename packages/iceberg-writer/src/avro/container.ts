@@ -3,6 +3,7 @@ import { deflateRaw, inflateRaw, zstdDecompress } from 'node:zlib'
 import { MoonlinkError, parseJsonLossless, stringifyJsonLossless, type JsonObject } from '@moonlink/core'
 import { AvroReader, compileDecoder, malformed, type DatumRecord } from './avro-reader.ts'
 import { AvroWriter } from './avro-writer.ts'
+import { recordOf } from './records.ts'
 
 const deflate = promisify(deflateRaw)
 const inflate = promisify(inflateRaw)
@@ -12,6 +13,8 @@ const MAGIC = new Uint8Array([0x4f, 0x62, 0x6a, 0x01])
 const SYNC_BYTES = 16
 /** Uncompressed bytes after which a block ends. */
 const BLOCK_BYTES = 1 << 20
+/** A block that unpacks to more is refused: it would take the memory of everything else. */
+const MAX_BLOCK_BYTES = 256 << 20
 
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
@@ -81,17 +84,16 @@ export interface Container {
 export async function readContainer(bytes: Uint8Array, names: ReadonlyMap<number, string>): Promise<Container> {
   const reader = new AvroReader(bytes)
   if (!reader.raw(4).every((byte, index) => byte === MAGIC[index])) throw malformed('not an object container file')
-  const metadata: Record<string, string> = {}
-  reader.blocks(() => {
-    metadata[reader.string()] = decoder.decode(reader.bytesValue())
-  })
+  const header: [string, string][] = []
+  reader.blocks(() => header.push([reader.string(), decoder.decode(reader.bytesValue())]))
+  const metadata: Readonly<Record<string, string>> = Object.fromEntries(header)
   const sync = reader.raw(SYNC_BYTES)
-  const decode = compileDecoder(parseJsonLossless(metadata['avro.schema'] ?? 'null'), names)
+  const decode = compileDecoder(parseJsonLossless(metadata['avro.schema'] ?? 'null', 'the schema of an Avro file'), names)
   const records: DatumRecord[] = []
   while (!reader.atEnd) {
     const count = reader.size()
     const block = new AvroReader(await decompress(reader.bytesValue(), metadata['avro.codec'] ?? 'null'))
-    for (let index = 0; index < count; index++) records.push(decode(block) as DatumRecord)
+    for (let index = 0; index < count; index++) block.advancing(() => records.push(recordOf(decode(block))))
     if (!block.atEnd) throw malformed('a block holds more than its count says')
     if (!reader.raw(SYNC_BYTES).every((byte, index) => byte === sync[index])) throw malformed('sync marker does not match')
   }
@@ -100,10 +102,10 @@ export async function readContainer(bytes: Uint8Array, names: ReadonlyMap<number
 
 async function decompress(body: Uint8Array, codec: string): Promise<Uint8Array> {
   try {
-    if (codec === 'deflate') return await inflate(body)
-    if (codec === 'zstandard') return await unzstd(body)
+    if (codec === 'deflate') return await inflate(body, { maxOutputLength: MAX_BLOCK_BYTES })
+    if (codec === 'zstandard') return await unzstd(body, { maxOutputLength: MAX_BLOCK_BYTES })
   } catch (cause) {
-    throw new MoonlinkError('corrupt', 'AVRO_MALFORMED', `malformed Avro: a ${codec} block does not decompress`, { cause })
+    throw new MoonlinkError('corrupt', 'AVRO_MALFORMED', `malformed Avro: a ${codec} block does not decompress to at most ${MAX_BLOCK_BYTES} bytes`, { cause })
   }
   if (codec === 'null') return body
   throw new MoonlinkError('invalid', 'AVRO_CODEC', `Avro codec "${codec}" is not supported; rewrite the manifests with deflate.`, {

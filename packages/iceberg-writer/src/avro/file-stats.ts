@@ -1,6 +1,7 @@
 import type { FileMetrics } from '../parquet/types.ts'
 import { malformed, type Datum, type DatumRecord } from './avro-reader.ts'
 import { AvroWriter, type Long } from './avro-writer.ts'
+import { recordOf, requireNumber } from './records.ts'
 
 /**
  * The fields `column_sizes` to `sort_order_id` of a `data_file` in their Avro encoding.
@@ -30,16 +31,16 @@ export function encodeFileStats(metrics: FileMetrics): EncodedStats {
 export function decodeFileStats(record: DatumRecord): EncodedStats {
   const avro = new AvroWriter(512)
   for (const key of ['column_sizes', 'value_counts', 'null_value_counts', 'nan_value_counts']) {
-    writeMap(avro, pairsOf(record[key] ?? null), (value) => avro.long(value as Long))
+    writeMap(avro, pairsOf(record[key] ?? null), (value) => avro.long(longOf(value)))
   }
   for (const key of ['lower_bounds', 'upper_bounds']) {
-    writeMap(avro, pairsOf(record[key] ?? null), (value) => avro.bytesValue(value as Uint8Array))
+    writeMap(avro, pairsOf(record[key] ?? null), (value) => avro.bytesValue(bytesOf(value)))
   }
-  const keyMetadata = (record['key_metadata'] ?? null) as Uint8Array | null
+  const keyMetadata = optional(record['key_metadata'], bytesOf)
   if (avro.optional(keyMetadata)) avro.bytesValue(keyMetadata)
-  writeList(avro, (record['split_offsets'] ?? null) as readonly Long[] | null)
-  writeList(avro, (record['equality_ids'] ?? null) as readonly Long[] | null)
-  writeInt(avro, (record['sort_order_id'] ?? null) as Long | null)
+  writeList(avro, optional(record['split_offsets'], longsOf))
+  writeList(avro, optional(record['equality_ids'], longsOf))
+  writeInt(avro, optional(record['sort_order_id'], longOf))
   return avro.take()
 }
 
@@ -72,6 +73,32 @@ function entriesOf<T>(values: Readonly<Record<number, T>>): (readonly [number, T
 
 function pairsOf(datum: Datum): (readonly [number, Datum])[] {
   if (datum === null) return []
-  if (!Array.isArray(datum)) throw malformed('a metrics map is not an array of pairs')
-  return (datum as readonly DatumRecord[]).map((pair) => [Number(pair['key']), pair['value'] ?? null] as const)
+  return listOf(datum).map((item) => {
+    const pair = recordOf(item)
+    return [requireNumber(pair, 'key'), pair['value'] ?? null]
+  })
+}
+
+function optional<T>(datum: Datum | undefined, read: (datum: Datum) => T): T | null {
+  return datum === undefined || datum === null ? null : read(datum)
+}
+
+function listOf(datum: Datum): readonly Datum[] {
+  if (!Array.isArray(datum)) throw malformed('a list of a file is none')
+  return datum as readonly Datum[]
+}
+
+function longsOf(datum: Datum): readonly Long[] {
+  return listOf(datum).map(longOf)
+}
+
+function longOf(datum: Datum): Long {
+  if (typeof datum !== 'number' && typeof datum !== 'bigint') throw malformed('a metric that is no long')
+  if (typeof datum === 'number' && !Number.isSafeInteger(datum)) throw malformed('a metric that is no long')
+  return datum
+}
+
+function bytesOf(datum: Datum): Uint8Array {
+  if (!(datum instanceof Uint8Array)) throw malformed('a metric that is no bytes')
+  return datum
 }

@@ -4,7 +4,7 @@ import type { AvroWriter } from './avro-writer.ts'
 import { ContainerWriter, readContainer } from './container.ts'
 import type { ManifestContent } from './manifest.ts'
 import { icebergSchema, MANIFEST_FILE_NAMES, MANIFEST_FILE_SCHEMA } from './manifest-schemas.ts'
-import { optionalNumber, requireBigInt, requireNumber, requireString } from './records.ts'
+import { optionalCount, optionalNumber, requireBigInt, requireNumber, requireString } from './records.ts'
 
 const ICEBERG_SCHEMA = stringifyJsonLossless(icebergSchema(MANIFEST_FILE_SCHEMA))
 
@@ -99,6 +99,6 @@ function readManifestFile(record: DatumRecord): ManifestFile {
     addedRowsCount: optionalNumber(record, 'added_rows_count') ?? 0,
     existingRowsCount: optionalNumber(record, 'existing_rows_count') ?? 0,
     deletedRowsCount: optionalNumber(record, 'deleted_rows_count') ?? 0,
-    firstRowId: optionalNumber(record, 'first_row_id'),
+    firstRowId: optionalCount(record, 'first_row_id'),
   }
 }

@@ -5,7 +5,7 @@ import { numberOf } from '../metadata/fields.ts'
 import { ContainerWriter, readContainer } from './container.ts'
 import { icebergSchema, MANIFEST_ENTRY_NAMES, MANIFEST_ENTRY_SCHEMA } from './manifest-schemas.ts'
 import { decodeFileStats, type EncodedStats } from './file-stats.ts'
-import { optionalBigInt, optionalNumber, optionalString, requireNumber, requireString } from './records.ts'
+import { optionalBigInt, optionalCount, optionalNumber, optionalString, recordOf, requireCount, requireNumber, requireString } from './records.ts'
 
 const ICEBERG_SCHEMA = stringifyJsonLossless(icebergSchema(MANIFEST_ENTRY_SCHEMA))
 
@@ -106,7 +106,7 @@ function readEntry(record: DatumRecord): ManifestEntry {
     snapshotId: optionalBigInt(record, 'snapshot_id'),
     sequenceNumber: optionalNumber(record, 'sequence_number'),
     fileSequenceNumber: optionalNumber(record, 'file_sequence_number'),
-    file: readContentFile(record['data_file'] as DatumRecord),
+    file: readContentFile(recordOf(record['data_file'])),
   }
 }
 
@@ -117,12 +117,12 @@ function readContentFile(record: DatumRecord): ContentFile {
     content,
     path: requireString(record, 'file_path'),
     format: requireString(record, 'file_format'),
-    recordCount: requireNumber(record, 'record_count'),
-    sizeBytes: requireNumber(record, 'file_size_in_bytes'),
+    recordCount: requireCount(record, 'record_count'),
+    sizeBytes: requireCount(record, 'file_size_in_bytes'),
     stats: decodeFileStats(record),
-    firstRowId: optionalNumber(record, 'first_row_id'),
+    firstRowId: optionalCount(record, 'first_row_id'),
     referencedDataFile: optionalString(record, 'referenced_data_file'),
-    contentOffset: optionalNumber(record, 'content_offset'),
-    contentSizeBytes: optionalNumber(record, 'content_size_in_bytes'),
+    contentOffset: optionalCount(record, 'content_offset'),
+    contentSizeBytes: optionalCount(record, 'content_size_in_bytes'),
   }
 }

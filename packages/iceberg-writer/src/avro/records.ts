@@ -1,6 +1,24 @@
-import { malformed, type DatumRecord } from './avro-reader.ts'
+import { malformed, type Datum, type DatumRecord } from './avro-reader.ts'
 
 /** Typed access to decoded records. Each throws `corrupt`/`AVRO_MALFORMED` for a value of another type. */
+
+export function recordOf(datum: Datum | undefined): DatumRecord {
+  if (typeof datum !== 'object' || datum === null || Array.isArray(datum) || datum instanceof Uint8Array) throw malformed('not a record')
+  return datum as DatumRecord
+}
+
+/** A number of bytes, rows or files, or a place: not negative. */
+export function requireCount(record: DatumRecord, key: string): number {
+  const value = optionalCount(record, key)
+  if (value === null) throw malformed(`field "${key}" is missing`)
+  return value
+}
+
+export function optionalCount(record: DatumRecord, key: string): number | null {
+  const value = optionalNumber(record, key)
+  if (value !== null && value < 0) throw malformed(`field "${key}" is negative`)
+  return value
+}
 
 export function requireNumber(record: DatumRecord, key: string): number {
   const value = optionalNumber(record, key)
