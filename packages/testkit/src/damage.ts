@@ -13,7 +13,16 @@ type Damage =
 const at = fc.nat()
 /** Lengths and counts that ask for a lot, as varints and as fixed integers of either end. */
 const large = fc
-  .constantFrom('ffffff7f', '7fffffff', 'ffffffff', '00000080', 'ffffffffffffff7f', 'feffffffffffffff01', 'ffffffffffffffff7f', 'feffffff0f')
+  .constantFrom(
+    'ffffff7f',
+    '7fffffff',
+    'ffffffff',
+    '00000080',
+    'ffffffffffffff7f',
+    'feffffffffffffff01',
+    'ffffffffffffffff7f',
+    'feffffff0f',
+  )
   .map((hex) => Uint8Array.from(Buffer.from(hex, 'hex')))
 const bytes = fc.oneof(large, fc.uint8Array({ minLength: 1, maxLength: 12 }))
 

@@ -1,4 +1,16 @@
-import { formatTableName, isMoonlinkError, maxLsn, MoonlinkError, type ChangeLog, type Clock, type Lease, type Logger, type Lsn, type Random, type Telemetry } from '@moonlink/core'
+import {
+  formatTableName,
+  isMoonlinkError,
+  maxLsn,
+  MoonlinkError,
+  type ChangeLog,
+  type Clock,
+  type Lease,
+  type Logger,
+  type Lsn,
+  type Random,
+  type Telemetry,
+} from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'

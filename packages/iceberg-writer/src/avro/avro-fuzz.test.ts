@@ -60,7 +60,11 @@ async function stored(file: Uint8Array): Promise<Uint8Array> {
 function container(schema: unknown, count: number | bigint, body: Uint8Array, codec = 'null', more: Readonly<Record<string, string>> = {}) {
   const avro = new AvroWriter()
   avro.raw(Buffer.from('Obj\u0001'))
-  const entries = Object.entries({ 'avro.schema': typeof schema === 'string' ? schema : JSON.stringify(schema), 'avro.codec': codec, ...more })
+  const entries = Object.entries({
+    'avro.schema': typeof schema === 'string' ? schema : JSON.stringify(schema),
+    'avro.codec': codec,
+    ...more,
+  })
   avro.long(entries.length)
   for (const [key, value] of entries) {
     avro.string(key)
@@ -82,11 +86,7 @@ function blockOf(file: Uint8Array): { count: number; bytes: Uint8Array } {
 }
 
 const manifest = await encodeManifest({ content: 'deletes', schema: SCHEMA, partitionSpecId: 0 }, [entry, entry, entry], SYNC)
-const list = await encodeManifestList(
-  { snapshotId: 5n, parentSnapshotId: null, sequenceNumber: 4, firstRowId: 30 },
-  [listed, listed],
-  SYNC,
-)
+const list = await encodeManifestList({ snapshotId: 5n, parentSnapshotId: null, sequenceNumber: 4, firstRowId: 30 }, [listed, listed], SYNC)
 
 test('what is damaged below reads undamaged', async () => {
   expect((await decodeManifest(await stored(manifest))).entries).toEqual([entry, entry, entry])
@@ -143,9 +143,9 @@ test('counts of what takes no bytes, sizes that make no sense and schemas withou
   let deep: unknown = 'long'
   for (let depth = 0; depth < 50_000; depth++) deep = [deep]
   await expect(readContainer(container(record('null'), many, new Uint8Array(0)), new Map())).rejects.toMatchObject(refused)
-  await expect(
-    readContainer(container(record({ type: 'array', items: 'null' }), 1, array.take()), new Map()),
-  ).rejects.toMatchObject(refused)
+  await expect(readContainer(container(record({ type: 'array', items: 'null' }), 1, array.take()), new Map())).rejects.toMatchObject(
+    refused,
+  )
   await expect(
     readContainer(container(record({ type: 'fixed', name: 'f', size: 'x' }), 1, new Uint8Array(9)), new Map()),
   ).rejects.toMatchObject(refused)

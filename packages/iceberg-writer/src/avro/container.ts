@@ -105,7 +105,12 @@ async function decompress(body: Uint8Array, codec: string): Promise<Uint8Array> 
     if (codec === 'deflate') return await inflate(body, { maxOutputLength: MAX_BLOCK_BYTES })
     if (codec === 'zstandard') return await unzstd(body, { maxOutputLength: MAX_BLOCK_BYTES })
   } catch (cause) {
-    throw new MoonlinkError('corrupt', 'AVRO_MALFORMED', `malformed Avro: a ${codec} block does not decompress to at most ${MAX_BLOCK_BYTES} bytes`, { cause })
+    throw new MoonlinkError(
+      'corrupt',
+      'AVRO_MALFORMED',
+      `malformed Avro: a ${codec} block does not decompress to at most ${MAX_BLOCK_BYTES} bytes`,
+      { cause },
+    )
   }
   if (codec === 'null') return body
   throw new MoonlinkError('invalid', 'AVRO_CODEC', `Avro codec "${codec}" is not supported; rewrite the manifests with deflate.`, {

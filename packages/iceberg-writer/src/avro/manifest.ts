@@ -5,7 +5,16 @@ import { numberOf } from '../metadata/fields.ts'
 import { ContainerWriter, readContainer } from './container.ts'
 import { icebergSchema, MANIFEST_ENTRY_NAMES, MANIFEST_ENTRY_SCHEMA } from './manifest-schemas.ts'
 import { decodeFileStats, type EncodedStats } from './file-stats.ts'
-import { optionalBigInt, optionalCount, optionalNumber, optionalString, recordOf, requireCount, requireNumber, requireString } from './records.ts'
+import {
+  optionalBigInt,
+  optionalCount,
+  optionalNumber,
+  optionalString,
+  recordOf,
+  requireCount,
+  requireNumber,
+  requireString,
+} from './records.ts'
 
 const ICEBERG_SCHEMA = stringifyJsonLossless(icebergSchema(MANIFEST_ENTRY_SCHEMA))
 
