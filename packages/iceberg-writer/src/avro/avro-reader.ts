@@ -151,7 +151,7 @@ class Compiler {
     if (depth > MAX_DEPTH) throw malformed('the schema nests too deeply')
     if (typeof schema === 'string') return PRIMITIVES.get(schema) ?? this.reference(schema)
     if (Array.isArray(schema)) return union(schema.map((branch: JsonValue) => this.compile(branch, depth + 1)))
-    if (!isJsonObject(schema)) throw malformed(`schema ${String(schema)}`)
+    if (!isJsonObject(schema)) throw malformed(`a schema that is a ${typeof schema}`)
     switch (typeof schema['type'] === 'string' ? schema['type'] : 'nested') {
       case 'record':
         return this.record(schema, depth + 1)
