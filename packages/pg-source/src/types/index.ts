@@ -1,4 +1,5 @@
 export { BadValueError } from './bad-value.ts'
+export { FieldIds, type FieldIdMap } from './field-ids.ts'
 export { fieldSources, type FieldSource } from './field-source.ts'
 export type { DecodeRun, DecodeValue } from './decoder.ts'
 export { mapColumn, type MappedColumn, type MappingOptions } from './mapping.ts'

@@ -4,7 +4,7 @@ import * as binary from './binary.ts'
 import { binaryStruct, renderRecord } from './binary-record.ts'
 import { binaryNumeric, textNumeric } from './decimal.ts'
 import type { DecodeValue, ValueDecoder } from './decoder.ts'
-import { FieldIds } from './field-ids.ts'
+import { FieldIds, type ColumnFieldIds } from './field-ids.ts'
 import { numericTypmod, Oid } from './oids.ts'
 import { renderedText, type RenderText } from './render.ts'
 import { renderMultirange, renderRange } from './render-range.ts'
@@ -21,7 +21,7 @@ import { nullOnUnfit, type UnfitCounter } from './unfit.ts'
 /** A column as the catalog describes it. */
 export interface SourceColumn extends TypeUse {
   readonly name: string
-  /** `attnum`; becomes the Iceberg field id. */
+  /** `attnum`, which the Iceberg field ids follow. */
   readonly number: number
   /** `format_type(atttypid, atttypmod)`, for messages. */
   readonly typeName: string
@@ -78,8 +78,13 @@ const ONLY_TEXT = new Set(['r', 'm', 'p'])
  * Maps one column. Throws `invalid`/`TABLE_UNSUPPORTED`, naming the table, the column, its type and the way on, where it can't be mirrored as
  * it is or as a rule asks.
  */
-export function mapColumn(table: TableName, column: SourceColumn, options: MappingOptions = defaultMapping): MappedColumn {
-  return new ColumnMapper(table, column, options).map()
+export function mapColumn(
+  table: TableName,
+  column: SourceColumn,
+  options: MappingOptions = defaultMapping,
+  ids: ColumnFieldIds = new FieldIds().of(column.number),
+): MappedColumn {
+  return new ColumnMapper(table, column, options, ids).map()
 }
 
 class ColumnMapper {
@@ -88,40 +93,40 @@ class ColumnMapper {
   private readonly options: MappingOptions
   private readonly rule: TypeRule
   private readonly onUnfit: OnUnfit
-  private readonly ids: FieldIds
+  private readonly ids: ColumnFieldIds
   private readonly counter: UnfitCounter
 
-  constructor(table: TableName, column: SourceColumn, options: MappingOptions) {
+  constructor(table: TableName, column: SourceColumn, options: MappingOptions, ids: ColumnFieldIds) {
     this.table = table
     this.column = column
     this.options = options
     this.rule = options.policy.columns[formatTableName(table)]?.[column.name] ?? {}
     this.onUnfit = this.chooseOnUnfit()
-    this.ids = new FieldIds(column.number)
+    this.ids = ids
     this.counter = counterOf(options, `${formatTableName(table)}.${column.name}`)
   }
 
   map(): MappedColumn {
     const { column, ids, counter } = this
     const target = this.rule.as === undefined ? null : this.parse(this.rule.as)
-    const node = this.node(column, target, true)
+    const node = this.node(column, target, '')
     const asText = this.asText(column.type)
     if (node.binary === null && node.text === null) {
       this.refuse('holds parts that can be read in binary only, and others as text only', this.asString())
     }
     const action = node.mayNotFit && this.onUnfit !== 'error' ? this.onUnfit : null
-    const { name, number, required, typmod } = column
+    const { name, required, typmod } = column
     if (action === 'text' && asText === null && node.text === null) {
       this.refuse('its text can be had from a stream of text only, which does not tell all of its value', this.asString())
     }
     const textField: Field | null =
-      action === 'text' ? { id: ids.text, name: `${name}_text`, type: { kind: 'string' }, required: false } : null
+      action === 'text' ? { id: ids.text(), name: `${name}_text`, type: { kind: 'string' }, required: false } : null
     return {
       name,
       typeOid: column.type.oid,
       typmod,
       type: column.type,
-      field: { id: number, name, type: node.type, required: required && action === null },
+      field: { id: ids.column, name, type: node.type, required: required && action === null },
       textField,
       decoder: { binary: node.binary ?? unknownBinary, text: node.text ?? unknownText },
       textDecoder: { binary: asText ?? unknownBinary, text: binary.rawBytes },
@@ -165,25 +170,26 @@ class ColumnMapper {
     return (this.rule.lowerBounds ?? this.ruleOf(type).lowerBounds) === 'drop'
   }
 
-  private node(use: TypeUse, asked: TargetType | null, isColumn = false): Node {
+  /** `path`: where the type lies within the column's; empty for that itself. */
+  private node(use: TypeUse, asked: TargetType | null, path: string): Node {
     const rule = this.ruleOf(use.type)
     const target = asked ?? (rule.as === undefined ? null : this.parse(rule.as))
-    const node = this.nodeOf(resolveDomain(use), target, isColumn)
+    const node = this.nodeOf(resolveDomain(use), target, path)
     if (!node.mayNotFit || this.onUnfit !== 'null') return node
     const guard = (decode: DecodeValue | null) => decode && nullOnUnfit(decode, this.counter)
     return { ...node, binary: guard(node.binary), text: guard(node.text) }
   }
 
-  private nodeOf(use: TypeUse, target: TargetType | null, isColumn: boolean): Node {
+  private nodeOf(use: TypeUse, target: TargetType | null, path: string): Node {
     const { type } = use
     if (target?.kind === 'string') return this.textNode(type)
-    if (type.element !== null) return this.listNode(use, type.element, target, isColumn)
-    if (type.kind === 'c' && type.attributes.length > 0) return this.structNode(type, target)
+    if (type.element !== null) return this.listNode(use, type.element, target, path)
+    if (type.kind === 'c' && type.attributes.length > 0) return this.structNode(type, target, path)
     if (ONLY_TEXT.has(type.kind) || type.kind === 'c') return target === null ? this.textNode(type) : this.refuseTarget(target, ['string'])
     if (type.oid === Oid.numeric) return this.numericNode(use, target)
-    if (type.oid === Oid.int2vector) return this.plainList(target, { kind: 'int' }, binary.binaryInt2, textInt2, Oid.int2, isColumn)
-    if (type.oid === Oid.oidvector) return this.plainList(target, { kind: 'long' }, binary.binaryOid, textOid, Oid.oid, isColumn)
-    return this.vectorNode(type, target, isColumn) ?? this.scalarNode(type, target)
+    if (type.oid === Oid.int2vector) return this.plainList(target, { kind: 'int' }, binary.binaryInt2, textInt2, Oid.int2, path)
+    if (type.oid === Oid.oidvector) return this.plainList(target, { kind: 'long' }, binary.binaryOid, textOid, Oid.oid, path)
+    return this.vectorNode(type, target, path) ?? this.scalarNode(type, target)
   }
 
   private scalarNode(type: SourceType, target: TargetType | null): Node {
@@ -216,14 +222,15 @@ class ColumnMapper {
   }
 
   /** As many lists within each other as the column was declared with dimensions, or as a rule says. */
-  private listNode(use: TypeUse, elementType: SourceType, target: TargetType | null, isColumn: boolean): Node {
+  private listNode(use: TypeUse, elementType: SourceType, target: TargetType | null, path: string): Node {
     if (target !== null && target.kind !== 'list') return this.refuseTarget(target, ['list', 'list<list>', 'string'])
     let depth = target === null ? Math.max(1, use.dimensions) : 1
     let asked: TargetType | null = target?.element ?? null
     // Lists of a rule beyond those of the element's own type are dimensions.
     for (; asked?.kind === 'list' && !isList(elementType); asked = asked.element) depth++
-    const elementIds = Array.from({ length: depth }, (_, level) => (isColumn && level === 0 ? this.ids.element : this.ids.next()))
-    const element = this.node({ type: elementType, typmod: use.typmod, dimensions: 0 }, asked)
+    const paths = Array.from({ length: depth }, (_, level) => `${path}${'[]'.repeat(level + 1)}`)
+    const elementIds = paths.map((element) => this.elementId(element))
+    const element = this.node({ type: elementType, typmod: use.typmod, dimensions: 0 }, asked, paths[depth - 1])
     const shape: ListShape = { depth, dropsLowerBounds: this.dropsLowerBounds(this.column.type) }
     return {
       type: elementIds.reduceRight<FieldType>(
@@ -243,22 +250,22 @@ class ColumnMapper {
     binaryElement: DecodeValue,
     textElement: DecodeValue,
     elementOid: number,
-    isColumn: boolean,
+    path: string,
   ): Node {
     if (target !== null && (target.kind !== 'list' || target.element !== null)) return this.refuseTarget(target, ['list', 'string'])
     return {
-      type: { kind: 'list', elementId: isColumn ? this.ids.element : this.ids.next(), element, elementRequired: false },
+      type: { kind: 'list', elementId: this.elementId(`${path}[]`), element, elementRequired: false },
       binary: binaryList(elementOid, binaryElement, { depth: 1, dropsLowerBounds: true }),
       text: textVectorList(textElement),
       mayNotFit: false,
     }
   }
 
-  private vectorNode(type: SourceType, target: TargetType | null, isColumn: boolean): Node | null {
+  private vectorNode(type: SourceType, target: TargetType | null, path: string): Node | null {
     const vector = vectorTypes[`${type.extension}.${type.name}`]
     if (vector === undefined) return null
     if (target !== null && (target.kind !== 'list' || target.element !== null)) return this.refuseTarget(target, ['list', 'string'])
-    const elementId = isColumn ? this.ids.element : this.ids.next()
+    const elementId = this.elementId(`${path}[]`)
     return {
       type: { kind: 'list', elementId, element: { kind: 'float' }, elementRequired: false },
       binary: vector.binary,
@@ -267,15 +274,16 @@ class ColumnMapper {
     }
   }
 
-  private structNode(type: SourceType, target: TargetType | null): Node {
+  private structNode(type: SourceType, target: TargetType | null, path: string): Node {
     if (target !== null && target.kind !== 'struct') return this.refuseTarget(target, ['struct', 'string'])
     const names = new Set(type.attributes.map(({ name }) => name.toLowerCase()))
     if (names.size < type.attributes.length) {
       this.refuse(`holds type ${type.name}, whose attributes differ only by case, which readers do not tell apart`, this.asString())
     }
     const parts = type.attributes.map((attribute) => {
-      const id = this.ids.next()
-      return { attribute, id, node: this.node(attribute, null) }
+      const place = `${path}.${attribute.number}`
+      const id = this.ids.nested(place)
+      return { attribute, id, node: this.node(attribute, null, place) }
     })
     const fields = parts.map(({ attribute, id, node }): Field => ({ id, name: attribute.name, type: node.type, required: false }))
     const binaries = parts.flatMap(({ attribute, node }) => (node.binary ? [{ typeOid: attribute.type.oid, decode: node.binary }] : []))
@@ -287,6 +295,10 @@ class ColumnMapper {
       text: texts.length < parts.length ? null : textStruct(name, texts),
       mayNotFit: parts.some(({ node }) => node.mayNotFit),
     }
+  }
+
+  private elementId(path: string): number {
+    return path === '[]' ? this.ids.element() : this.ids.nested(path)
   }
 
   /** Appends the binary form as text; null where it is not known. */
