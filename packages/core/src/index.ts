@@ -64,6 +64,7 @@ export type {
   CopiedTable,
   CopyRange,
   CopyReadOptions,
+  ResumePoint,
   SourceTable,
   TableCopy,
   TakeCopied,

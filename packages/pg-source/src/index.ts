@@ -3,6 +3,8 @@ export { connectionParts, parseConnectionString, type ConnectionParts, type SslM
 export type { TableListing } from './session/catalog.ts'
 export type { SlotHealth, SourcePosition } from './session/position.ts'
 export type { ServerFacts } from './session/preflight.ts'
+export { ddlInstallSql, ddlUninstallSql } from './session/ddl-sql.ts'
+export { changeDdlTriggers } from './session/ddl-triggers.ts'
 export { hostedServices, roleSql, type HostedService, type RoleSqlOptions } from './session/role-sql.ts'
 export type { SlotState } from './session/slot.ts'
 export type { SourceSnapshot } from './session/source-snapshot.ts'

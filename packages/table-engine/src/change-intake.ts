@@ -1,10 +1,10 @@
 import { join } from 'node:path'
-import type { Lsn } from '@moonlink/core'
+import { maxLsn, type Lsn, type TableShape } from '@moonlink/core'
 import { applyBatch } from './apply-batch.ts'
 import { changeShape } from './change-shape.ts'
 import { ChangeSpool } from './change-spool.ts'
 import { cutOpenSegment, type EarlyWriteSizes } from './early-write.ts'
-import { isBatch, isReshape, type HeldChange } from './held-batches.ts'
+import { isBatch, isRecopy, isReshape, type HeldChange } from './held-batches.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { SkipFilter } from './skip-filter.ts'
 
@@ -26,12 +26,20 @@ export class ChangeIntake {
   /** Drops what Iceberg has. */
   private readonly applying = new SkipFilter(0n)
   private isSpooling = false
+  /** The shape that the spool ends with, after the open transaction and before it; null where nothing in it changes the shape. */
+  private spooledShape: TableShape | null = null
+  private closedShape: TableShape | null = null
+  private lastTakenLsn: Lsn
+  private readonly pause: (code: string, reason: string) => void
 
-  constructor(core: MirrorCore, earlySizes: EarlyWriteSizes) {
+  /** `pause`: called, without waiting, where the table has to be copied again. */
+  constructor(core: MirrorCore, earlySizes: EarlyWriteSizes, pause: (code: string, reason: string) => void) {
     const { limits, logger, sealedFiles } = core.host
     this.core = core
     this.earlySizes = earlySizes
-    this.arriving = new SkipFilter(core.committed.lsn ?? 0n)
+    this.pause = pause
+    this.lastTakenLsn = core.committed.lsn ?? core.spec.asOfLsn ?? 0n
+    this.arriving = new SkipFilter(this.lastTakenLsn)
     this.spool = new ChangeSpool({
       path: join(sealedFiles.directory, SPOOL_FILE),
       memoryBytes: Math.min(SPOOL_MEMORY_BYTES, limits.memoryLimitBytes * SPOOL_MEMORY_SHARE),
@@ -69,11 +77,23 @@ export class ChangeIntake {
     return this.spool.fileBytes
   }
 
+  /** The shape of the rows that come next. */
+  get shape(): TableShape {
+    return (this.isSpooling ? this.spooledShape : null) ?? this.core.state.shape
+  }
+
+  /** No change of a transaction that ends here or before is wanted any more. */
+  get takenThroughLsn(): Lsn {
+    return maxLsn(this.arriving.throughLsn, this.lastTakenLsn)
+  }
+
   /** Takes a change of the stream. Under the lock. */
   async take(change: HeldChange): Promise<void> {
     for (const arrived of this.arriving.pass(change)) {
-      if (this.isSpooling) await this.spool.append(arrived)
+      if (this.isSpooling) await this.spoolChange(arrived)
       else await this.apply(arrived)
+      const lastEnd = isBatch(arrived) ? arrived.marks.endLsns.at(-1) : undefined
+      if (lastEnd !== undefined) this.lastTakenLsn = maxLsn(this.lastTakenLsn, lastEnd)
     }
   }
 
@@ -91,8 +111,10 @@ export class ChangeIntake {
   /** Applies the first change that waits; null where none does, and what comes is applied at once from here on. Under the lock. */
   async applyNext(): Promise<HeldChange | null> {
     const change = await this.spool.shift()
-    if (change === null) this.isSpooling = false
-    else await this.apply(change)
+    if (change === null) {
+      this.isSpooling = false
+      this.spooledShape = this.closedShape = null
+    } else await this.apply(change)
     return change
   }
 
@@ -106,6 +128,8 @@ export class ChangeIntake {
     this.arriving.restartAt(lsn)
     this.applying.restartAt(lsn)
     this.isSpooling = false
+    this.spooledShape = this.closedShape = null
+    this.lastTakenLsn = lsn
     await this.spool.clear()
   }
 
@@ -118,10 +142,17 @@ export class ChangeIntake {
   rollBackWaiting(): void {
     this.arriving.dropWaiting()
     this.spool.rollBack()
+    this.spooledShape = this.closedShape
   }
 
   async close(): Promise<void> {
     await this.spool.close()
+  }
+
+  private async spoolChange(change: HeldChange): Promise<void> {
+    if (isReshape(change)) this.spooledShape = change.shape
+    else if (isBatch(change) && change.marks.endLsns.length > 0) this.closedShape = this.spooledShape
+    await this.spool.append(change)
   }
 
   private async apply(change: HeldChange): Promise<void> {
@@ -129,7 +160,9 @@ export class ChangeIntake {
   }
 
   private async applyNow(change: HeldChange): Promise<void> {
-    const { host, state } = this.core
+    const { host, phase, state } = this.core
+    if (phase !== 'streaming') return
+    if (isRecopy(change)) return this.pause(change.code, change.reason)
     if (isReshape(change)) return changeShape(state, change.shape, host.sealedFiles)
     if (!isBatch(change)) return state.truncate()
     cutOpenSegment(state, this.earlySizes)

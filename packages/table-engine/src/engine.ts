@@ -12,6 +12,7 @@ import {
   type Logger,
   type Lsn,
   type Random,
+  type ResumePoint,
   type SourceEvent,
   type Telemetry,
   type TableName,
@@ -144,7 +145,7 @@ export class Engine implements LeaseSource {
       case 'schema':
         return this.mirrors.get(formatTableName(event.table))?.reshape(event.shape, event.openLsn)
       case 'recopy':
-        return this.pause(event.table, event.code, `${event.reason}; drop and add the table to copy it again`)
+        return this.mirrors.get(formatTableName(event.table))?.recopy(event.code, event.reason, event.openLsn)
       case 'unmirrorable':
         return this.pause(event.table, event.code, event.reason)
     }
@@ -178,6 +179,11 @@ export class Engine implements LeaseSource {
       if (needed !== null) lsn = lsn === null ? needed : minLsn(lsn, needed)
     }
     return lsn ?? this.position.appliedLsn
+  }
+
+  /** Where each mirror goes on in a stream that begins now. */
+  resumePoints(): readonly ResumePoint[] {
+    return [...this.mirrors.values()].map((mirror) => mirror.resumePoint)
   }
 
   /** What the source may forget. */
@@ -248,10 +254,7 @@ export class Engine implements LeaseSource {
 
   /** The other tables do not wait for what the pause commits. */
   private pause(table: TableName, code: string, reason: string): void {
-    const mirror = this.mirrors.get(formatTableName(table))
-    mirror
-      ?.pause(code, reason)
-      .catch((error: unknown) => this.options.logger.error('a pause failed', { table: mirror.name, error: String(error) }))
+    this.mirrors.get(formatTableName(table))?.pauseBeside(code, reason)
   }
 
   private chosen(tables?: readonly string[]): Mirror[] {

@@ -13,8 +13,20 @@ export interface Reshape {
   readonly openLsn?: Lsn | undefined
 }
 
+/** Within the open transaction the table's rows change in a way that the source does not send. */
+export interface Recopy {
+  readonly isRecopy: true
+  readonly code: string
+  readonly reason: string
+  readonly openLsn?: Lsn | undefined
+}
+
 /** What may have to wait until it is known whether it counts. */
-export type HeldChange = ChangeBatch | Truncation | Reshape
+export type HeldChange = ChangeBatch | Truncation | Reshape | Recopy
+
+export function isRecopy(change: HeldChange): change is Recopy {
+  return 'isRecopy' in change
+}
 
 export function isReshape(change: HeldChange): change is Reshape {
   return 'isReshape' in change

@@ -1,4 +1,12 @@
 export { Engine, type EngineOptions } from './engine.ts'
 export { Mirror } from './mirror.ts'
-export { PAUSED_PROPERTY, RESYNC_PROPERTY, type MirrorPhase, type MirrorSpec, type MirrorStatus } from './mirror-spec.ts'
+export {
+  PAUSED_PROPERTY,
+  RESYNC_PROPERTY,
+  SOURCE_STATE_PROPERTY,
+  type MirrorPhase,
+  type MirrorSpec,
+  type MirrorStatus,
+  type ResyncSource,
+} from './mirror-spec.ts'
 export { defaultEngineLimits, type CompactionLimits, type EngineLimits } from './limits.ts'

@@ -1,4 +1,4 @@
-import type { Clock, Logger, Lsn, MoonlinkError, TableName, TableSchema, TableStorage, Telemetry } from '@moonlink/core'
+import type { Clock, Logger, Lsn, MoonlinkError, TableName, TableSchema, TableShape, TableStorage, Telemetry } from '@moonlink/core'
 import type { EngineLimits } from './limits.ts'
 import type { SealedFiles } from './sealed-files.ts'
 
@@ -10,6 +10,17 @@ export interface MirrorSpec {
   readonly storage: TableStorage
   /** True for a table whose source only ever inserts: no key index is kept. */
   readonly appendOnly: boolean
+  /** Of a table that is to be copied: the schema is the source's of this LSN or later, and no change from before is wanted. */
+  readonly asOfLsn?: Lsn
+}
+
+/** How the source's table is while a mirror begins to be made equal to it. */
+export interface ResyncSource {
+  readonly shape: TableShape
+  /** The shape is the source's of this LSN or later, and so is the copy: the mirror wants no change from before. */
+  readonly asOfLsn: Lsn
+  /** The table is another one under the same name: no row of the one before is left. */
+  readonly isAnew: boolean
 }
 
 export type MirrorPhase = 'copying' | 'streaming' | 'paused' | 'failed'

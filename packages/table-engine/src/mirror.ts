@@ -5,8 +5,8 @@ import {
   type ColumnBatch,
   type ExactRange,
   type Lsn,
+  type ResumePoint,
   type TableName,
-  type TableSchema,
   type TableShape,
 } from '@moonlink/core'
 import type { TablePlan } from '@moonlink/union-read'
@@ -18,7 +18,7 @@ import { Flusher } from './flusher.ts'
 import type { HeldChange } from './held-batches.ts'
 import { Maintenance } from './maintenance.ts'
 import { MirrorCore } from './mirror-core.ts'
-import type { MirrorHost, MirrorPhase, MirrorSpec, MirrorStatus } from './mirror-spec.ts'
+import type { MirrorHost, MirrorPhase, MirrorSpec, MirrorStatus, ResyncSource } from './mirror-spec.ts'
 import { Pauses } from './pauses.ts'
 import { planMirror, planSnapshot } from './plan.ts'
 import { rangesBelow } from './ranges-below.ts'
@@ -50,7 +50,7 @@ export class Mirror {
     this.table = spec.table
     this.name = core.name
     this.copyHoldLsn = host.appliedLsn()
-    this.intake = new ChangeIntake(core, sizes)
+    this.intake = new ChangeIntake(core, sizes, (code, reason) => this.pauseBeside(code, reason))
     this.early = new EarlyWriter({
       lock: core.lock,
       state: () => (core.phase === 'streaming' || core.resync !== null ? core.state : null),
@@ -88,9 +88,14 @@ export class Mirror {
     return this.core.phase
   }
 
-  /** The schema of the rows that come next. */
-  get schema(): TableSchema {
-    return this.core.state.schema
+  /** The shape of the rows that come next. */
+  get shape(): TableShape {
+    return this.intake.shape
+  }
+
+  /** Where a stream that begins now goes on for this table. */
+  get resumePoint(): ResumePoint {
+    return { table: this.table, shape: this.shape, throughLsn: this.intake.takenThroughLsn }
   }
 
   get pauseReason(): string | null {
@@ -175,6 +180,11 @@ export class Mirror {
     await this.take({ isReshape: true, shape, openLsn })
   }
 
+  /** Within the open transaction the table's rows change unseen: it is paused for `code`, unless a copy under way is later. */
+  async recopy(code: string, reason: string, openLsn: Lsn | undefined): Promise<void> {
+    await this.take({ isRecopy: true, code, reason, openLsn })
+  }
+
   /**
    * Writes a part of the open transaction as a data file, in no snapshot yet, so that its memory is free. Throws where the storage does
    * not take it; nothing is lost then.
@@ -191,15 +201,15 @@ export class Mirror {
   /**
    * Goes back to the last commit and takes no change from here on, until copied rows (`appendCopied`, `finishCopy`) have made it equal to its source
    * again; what was readable so far stays so. For a table that may have missed changes, whatever its state. No stream may be open.
-   * It is remembered across restarts until it is done. `schema`: what the source's rows have now, where that is not what the mirror has.
+   * It is remembered across restarts until it is done. `source`: how the source's table is now; absent: as the mirror has it.
    */
-  async beginResync(reason: string, schema: TableSchema | null = null): Promise<void> {
+  async beginResync(reason: string, source: ResyncSource | null = null): Promise<void> {
     this.copy.requireComparable()
     if (this.isStreaming && !this.hasOpenTransaction) await this.flush()
     const committedLsn = this.core.committed.lsn!
     const readableThroughLsn = this.isStreaming && !this.isCatchingUp ? maxLsn(committedLsn, this.core.host.appliedLsn()) : committedLsn
     await this.early.settled()
-    await this.copy.beginResync(reason, schema, readableThroughLsn)
+    await this.copy.beginResync(reason, source, readableThroughLsn)
     this.wakeBoundaryWaiters()
   }
 
@@ -228,6 +238,13 @@ export class Mirror {
     const paused = this.pauses.pause(`${code} ${reason}`)
     this.wakeBoundaryWaiters()
     await paused
+  }
+
+  /** Pauses without waiting for what that commits. */
+  pauseBeside(code: string, reason: string): void {
+    this.pause(code, reason).catch((error: unknown) =>
+      this.core.host.logger.error('a pause failed', { table: this.name, error: String(error) }),
+    )
   }
 
   /** Makes what has been applied durable in Iceberg. Waits for an open transaction to end first. */

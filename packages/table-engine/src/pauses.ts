@@ -51,7 +51,8 @@ export class Pauses {
 
   private async record(): Promise<void> {
     const { core } = this
-    if (core.isPauseRecorded || core.isFenced) return
+    // It may have begun to be made equal to its source meanwhile.
+    if (core.isPauseRecorded || core.isFenced || (core.phase !== 'paused' && core.phase !== 'failed')) return
     try {
       await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: core.reason ?? 'unknown' })
       core.isPauseRecorded = true

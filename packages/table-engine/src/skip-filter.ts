@@ -3,7 +3,8 @@ import { batchBytes, copyBatch, dropThrough, isBatch, type HeldChange } from './
 
 /** Lets changes through but for those of transactions that end at or before an LSN. */
 export class SkipFilter {
-  private throughLsn: Lsn
+  /** Transactions that end here or before do not pass. */
+  throughLsn: Lsn
   /** False once a change behind `throughLsn` was seen: none before it follows. */
   private isSkipping = true
   /** Of an open transaction of which nothing tells whether it counts. */

@@ -1,4 +1,4 @@
-import { formatLsn, maxLsn, MoonlinkError, type ColumnBatch, type Lsn, type TableSchema } from '@moonlink/core'
+import { formatLsn, maxLsn, MoonlinkError, type ColumnBatch, type Lsn } from '@moonlink/core'
 import type { ChangeIntake } from './change-intake.ts'
 import { changeShape } from './change-shape.ts'
 import { CopiedRows } from './copied-rows.ts'
@@ -6,7 +6,7 @@ import { Difference } from './difference.ts'
 import { freeze } from './flush.ts'
 import type { Flusher } from './flusher.ts'
 import type { MirrorCore } from './mirror-core.ts'
-import { PAUSED_PROPERTY, RESYNC_PROPERTY } from './mirror-spec.ts'
+import { PAUSED_PROPERTY, RESYNC_PROPERTY, type ResyncSource } from './mirror-spec.ts'
 import { rewind } from './rewind.ts'
 
 /** Share of the memory limit for digests of rows while a mirror is made equal to its source. */
@@ -52,7 +52,7 @@ export class TableCopy {
   }
 
   /** Goes back to the last commit and takes no change from here on; `readableThroughLsn` is what stays readable. */
-  async beginResync(reason: string, schema: TableSchema | null, readableThroughLsn: Lsn): Promise<void> {
+  async beginResync(reason: string, source: ResyncSource | null, readableThroughLsn: Lsn): Promise<void> {
     const { core } = this
     const { host } = core
     await core.jobs.run(async () => {
@@ -63,7 +63,12 @@ export class TableCopy {
         this.intake.holdBack()
         core.isPauseRecorded = false
         core.reason = `RESYNC ${reason}`
-        if (schema !== null) await changeShape(core.state, { schema, sourceState: null }, host.sealedFiles)
+        if (source !== null) {
+          if (source.isAnew) core.state.truncate()
+          await changeShape(core.state, source.shape, host.sealedFiles)
+          // What changed before comes in shapes that do not matter any more: the copy is later.
+          this.intake.skipTo(source.asOfLsn)
+        }
         const difference = new Difference(core.state, host.limits.memoryLimitBytes * DIGEST_SHARE)
         core.resync = { difference, readableThroughLsn }
       })

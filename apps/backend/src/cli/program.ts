@@ -72,6 +72,22 @@ export function createProgram(environment: Environment, workingDirectory: string
     .option('--service <name>', `who runs the server: ${hostedServices.join(', ')}`, 'postgres')
     .action(async (options: RoleSqlFlags) => commands.print(roleSqlOf(options)))
 
+  const ddl = program
+    .command('ddl')
+    .description('have the source tell where schemas change, by event triggers; without them that is inferred')
+    .exitOverride()
+  for (const change of ['install', 'uninstall'] as const) {
+    withSource(ddl.command(change).description(`${change} the event triggers (as a superuser, once a database)`)).action(async (flags: SourceFlags) => {
+      const { changeDdl } = await import('./ddl.ts')
+      await changeDdl(await configOf(flags), change)
+    })
+  }
+  ddl
+    .command('sql')
+    .description('print the SQL, for an administrator to run')
+    .option('--uninstall', 'the SQL that removes them')
+    .action(async (options: { uninstall?: boolean }) => commands.print((await import('./ddl.ts')).ddlSql(options.uninstall === true)))
+
   client('stop', 'flush, commit and stop the backend').action(async (options) => commands.stop(backend(options)))
 
   withSource(

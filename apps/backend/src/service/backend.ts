@@ -117,7 +117,7 @@ export class MoonlinkBackend implements Operations {
     this.#verification = new Verification({
       verifier: new Verifier({
         openSnapshot: () => source.snapshot(),
-        fieldSources: (table) => source.fieldSources(table),
+        fieldSources: (table) => source.fieldSources(table, engine.mirror(formatTableName(table))?.shape),
         rowFilter: (table) => source.rowFilter(table),
         query: (sql, lsn, timeoutMs) => this.query({ sql, atLsn: lsn, timeoutMs }),
         clock,

@@ -1,5 +1,5 @@
-import { evolveSchema, formatTableName, MoonlinkError, typesEqual, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
-import type { Mirror } from '@moonlink/table-engine'
+import { formatTableName, formatType, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
@@ -29,9 +29,9 @@ export class MirrorSet {
 
   /** What streams now, with the schema it is mirrored with. */
   comparable(): { readonly table: TableName; readonly schema: TableSchema }[] {
-    return [...this.#listed.values()].flatMap(({ table, schema }) => {
+    return [...this.#listed.values()].flatMap(({ table }) => {
       const mirror = this.#parts.engine.mirror(formatTableName(table))
-      return mirror?.currentPhase === 'streaming' && !mirror.isCatchingUp && schema !== null ? [{ table, schema }] : []
+      return mirror?.currentPhase === 'streaming' && !mirror.isCatchingUp ? [{ table, schema: mirror.shape.schema }] : []
     })
   }
 
@@ -125,11 +125,11 @@ export class MirrorSet {
   async beginResync(names: readonly string[], reason: string): Promise<Lsn> {
     for (const name of names) {
       const mirror = this.#parts.engine.mirror(name)!
-      const schema = await this.#newSchema(name, mirror)
+      const source = await this.#sourceNow(name, mirror)
       const { appendOnly } = this.#listed.get(name)!
       // What was copied only in part begins anew.
       if (mirror.committedLsn === null) await this.#openAnew(name)
-      else if (!appendOnly) await mirror.beginResync(reason, schema)
+      else if (!appendOnly) await mirror.beginResync(reason, source)
       else {
         await this.#parts.engine.removeMirror(name)
         await this.#open(this.#listed.get(name)!, true)
@@ -138,29 +138,29 @@ export class MirrorSet {
     return this.#publish()
   }
 
-  /** The schema that a mirror has to take on, since the source's table changed; null where it has it. Throws where it can't. */
-  async #newSchema(name: string, mirror: Mirror): Promise<TableSchema | null> {
+  /** The source's table as it is now, as its mirror has to be. Throws where it can't. */
+  async #sourceNow(name: string, mirror: Mirror): Promise<ResyncSource> {
+    const { source } = this.#parts
     const known = this.#listed.get(name)!
-    const listed = mirrorable(await this.#parts.source.listTables([known.table]), name)
+    const listed = mirrorable(await source.listTables([known.table]), name)
     this.#listed.set(name, listed)
-    const { schema } = mirror
-    if (isSameShape(schema, listed.schema!)) return null
-    const evolved = evolveSchema(schema, listed.schema!)
-    if (evolved !== null && !listed.appendOnly) return evolved
-    const why = listed.appendOnly ? 'it is append-only' : 'a column has a type now that its old values are none of'
-    throw new MoonlinkError(
-      'invalid',
-      'SCHEMA_INCOMPATIBLE',
-      `${name} can't take on the source's columns: ${why}. Drop it with --purge and add it again.`,
-      { context: { table: name } },
-    )
+    const now = await source.evolved(listed.table, mirror.shape)
+    if (listed.appendOnly && describe(now.shape.schema) !== describe(mirror.shape.schema)) {
+      throw new MoonlinkError(
+        'invalid',
+        'SCHEMA_INCOMPATIBLE',
+        `${name} can't take on the source's columns: it is append-only, and has no key to compare rows by. Drop it with --purge and add it again.`,
+        { context: { table: name } },
+      )
+    }
+    return { ...now, asOfLsn: (await source.position()).sourceLsn }
   }
 
   /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */
   copy(names: readonly string[]): Promise<void> {
     if (names.length === 0) return Promise.resolve()
     const { clock, config, engine, logger, source } = this.#parts
-    const tables = names.map((name) => ({ mirror: engine.mirror(name)!, from: sourceTable(this.#listed.get(name)!) }))
+    const tables = names.map((name) => ({ mirror: engine.mirror(name)!, from: sourceTable(engine.mirror(name)!) }))
     const options = {
       source,
       clock,
@@ -219,14 +219,10 @@ export class MirrorSet {
   }
 }
 
-function sourceTable(listed: ListedSourceTable) {
-  return { table: listed.table, schema: listed.schema ?? { fields: [], identifierFieldIds: [] } }
+function sourceTable({ shape, table }: Mirror) {
+  return { table, ...shape }
 }
 
-function isSameShape(a: TableSchema, b: TableSchema): boolean {
-  if (a.fields.length !== b.fields.length || a.identifierFieldIds.join() !== b.identifierFieldIds.join()) return false
-  return a.fields.every(({ id, name, type }, index) => {
-    const other = b.fields[index]
-    return other.id === id && other.name === name && typesEqual(other.type, type)
-  })
+function describe({ fields, identifierFieldIds }: TableSchema): string {
+  return `${fields.map(({ id, name, type }) => `${id} ${name} ${formatType(type)}`).join()} ${identifierFieldIds.join()}`
 }

@@ -1,5 +1,14 @@
-import { evolveSchema, formatLsn, formatTableName, isMoonlinkError, type Logger, type Lsn, type TableStorage } from '@moonlink/core'
-import { PAUSED_PROPERTY, RESYNC_PROPERTY, type Engine, type Mirror } from '@moonlink/table-engine'
+import {
+  formatLsn,
+  formatTableName,
+  isJsonObject,
+  isMoonlinkError,
+  type Logger,
+  type Lsn,
+  type TableShape,
+  type TableStorage,
+} from '@moonlink/core'
+import { PAUSED_PROPERTY, RESYNC_PROPERTY, SOURCE_STATE_PROPERTY, type Engine, type Mirror } from '@moonlink/table-engine'
 import type { ListedSourceTable, SourceHandle, Warehouse } from './parts.ts'
 import { COPY_PENDING_PROPERTY, RecopiedStorage } from './recopied-storage.ts'
 import { checkOwner, ownerProperties } from './table-owner.ts'
@@ -28,45 +37,64 @@ export interface OpenMirrorOptions {
 
 /**
  * Opens one mirror at its last commit. One that misses changes is to be made equal to its source again by a copy that is compared with it (one that is
- * append-only, by a copy that replaces it); one whose
- * source changed its shape while we were away is paused.
+ * append-only, by a copy that replaces it). One whose
+ * source changed its shape while we were away goes on in the shape that it had, and follows the change in its place; where it kept no shape, it is paused.
  */
 export async function openMirror(listed: ListedSourceTable, options: OpenMirrorOptions): Promise<Mirror> {
   const { engine, logger, warehouse } = options
   const name = formatTableName(listed.table)
-  const { storage, mismatch } = await openStorage(listed, options)
+  const { kept, mismatch, storage } = await openStorage(listed, options)
   checkOwner(options.source.identity, warehouse.uri, listed.table, storage.snapshot)
   const reason = recopyReason(name, storage, options)
   const isRecopied = reason !== null && mismatch === null && listed.appendOnly
   if (isRecopied) logger.warn('the table is copied again', { table: name, reason })
+  const sourceState = mismatch === null ? (kept ?? listed).sourceState : null
+  const asOfLsn = (await options.source.position()).sourceLsn
   const mirror = await engine.addMirror({
     table: listed.table,
     schema: storage.snapshot.schema,
+    sourceState,
+    asOfLsn,
     storage: isRecopied ? await RecopiedStorage.begin(storage) : storage,
     appendOnly: listed.appendOnly,
   })
-  const evolved = mismatch === null ? null : evolveSchema(storage.snapshot.schema, listed.schema!)
-  if (mismatch !== null && (reason === null || evolved === null)) await mirror.pause('SCHEMA_CHANGED', mismatch)
-  else if (reason !== null && !isRecopied) await mirror.beginResync(reason, evolved)
+  if (mismatch !== null && (reason === null || listed.appendOnly)) await mirror.pause('SCHEMA_CHANGED', mismatch)
+  else if (reason !== null && !isRecopied) {
+    await mirror.beginResync(reason, { ...(await options.source.evolved(listed.table, mirror.shape)), asOfLsn })
+  }
   return mirror
 }
 
-async function openStorage(
-  listed: ListedSourceTable,
-  options: OpenMirrorOptions,
-): Promise<{ storage: TableStorage; mismatch: string | null }> {
+interface OpenedStorage {
+  readonly storage: TableStorage
+  /** The shape that the mirror had at its last commit. */
+  readonly kept: TableShape | null
+  /** Why the table's rows can't go on in any shape known. */
+  readonly mismatch: string | null
+}
+
+async function openStorage(listed: ListedSourceTable, options: OpenMirrorOptions): Promise<OpenedStorage> {
   const { warehouse, source } = options
   const properties = ownerProperties(source.identity, listed.table)
+  const kept = await keptShape(listed, options)
   try {
-    return { storage: await warehouse.openTable(listed.table, listed.schema, properties), mismatch: null }
+    return { storage: await warehouse.openTable(listed.table, (kept ?? listed).schema, properties), kept, mismatch: null }
   } catch (error) {
     if (!isMoonlinkError(error) || error.code !== 'SCHEMA_MISMATCH') throw error
     const storage = await warehouse.openTable(listed.table, null, properties)
     return {
       storage,
+      kept: null,
       mismatch: `${error.message.replace(/;.*$/, '')}; moonlink tables resync ${formatTableName(listed.table)} takes it on`,
     }
   }
+}
+
+async function keptShape({ table }: ListedSourceTable, { source, warehouse }: OpenMirrorOptions): Promise<TableShape | null> {
+  const loaded = await warehouse.catalog.load({ namespace: table.schema, name: table.name })
+  const properties = loaded?.metadata['properties']
+  const state = properties !== undefined && isJsonObject(properties) ? properties[SOURCE_STATE_PROPERTY] : undefined
+  return typeof state === 'string' && state !== '' ? await source.restore(table, state) : null
 }
 
 /** Why a table that has a commit must be copied again, or null where it may go on. */

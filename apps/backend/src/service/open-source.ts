@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { ChangeLog, Logger, Lsn, SourceTable, TableName } from '@moonlink/core'
+import type { ChangeLog, Logger, Lsn, ResumePoint, SourceTable, TableName, TableShape } from '@moonlink/core'
 import { openPgSource, parseConnectionString, type PgSource } from '@moonlink/pg-source'
 import type { Config } from '../config/schema.ts'
 import type { ListedSourceTable, SourceHandle } from './parts.ts'
@@ -69,8 +69,15 @@ class PostgresHandle implements SourceHandle {
     const listed = await this.#source.listTables(only)
     return listed.map((table) => {
       if (!table.mirrorable)
-        return { table: table.table, schema: null, appendOnly: false, refusal: { code: table.code, reason: table.reason }, notes: [] }
-      return { table: table.table, schema: table.schema, appendOnly: table.appendOnly, refusal: null, notes: table.notes }
+        return {
+          table: table.table,
+          schema: null,
+          sourceState: null,
+          appendOnly: false,
+          refusal: { code: table.code, reason: table.reason },
+          notes: [],
+        }
+      return { table: table.table, schema: table.schema, sourceState: table.sourceState, appendOnly: table.appendOnly, refusal: null, notes: table.notes }
     })
   }
 
@@ -82,8 +89,16 @@ class PostgresHandle implements SourceHandle {
     return this.#source.unfitValues(table)
   }
 
-  fieldSources(table: TableName) {
-    return this.#source.fieldSources(table)
+  fieldSources(table: TableName, shape?: TableShape) {
+    return this.#source.fieldSources(table, shape)
+  }
+
+  restore(table: TableName, sourceState: string) {
+    return this.#source.restore(table, sourceState)
+  }
+
+  evolved(table: TableName, known: TableShape) {
+    return this.#source.evolved(table, known)
   }
 
   rowFilter(table: TableName) {
@@ -110,8 +125,8 @@ class PostgresHandle implements SourceHandle {
     return this.#source.currentLsn()
   }
 
-  open(after: Lsn, signal: AbortSignal, log?: ChangeLog) {
-    return this.#source.open(after, signal, log)
+  open(after: Lsn, signal: AbortSignal, log?: ChangeLog, resume?: readonly ResumePoint[]) {
+    return this.#source.open(after, signal, log, resume)
   }
 
   copy(tables: readonly SourceTable[], signal: AbortSignal) {

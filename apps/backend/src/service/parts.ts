@@ -1,4 +1,4 @@
-import type { Catalog, ChangeSource, Lsn, TableName, TableSchema, TableStorage } from '@moonlink/core'
+import type { Catalog, ChangeSource, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
 import type { FieldSource } from '@moonlink/pg-source'
 import type { RunningQuery } from './operations.ts'
 
@@ -14,6 +14,8 @@ export interface SourceIdentity {
 export interface ListedSourceTable {
   readonly table: TableName
   readonly schema: TableSchema | null
+  /** What a mirror keeps to come back to that shape. */
+  readonly sourceState: string | null
   readonly appendOnly: boolean
   readonly refusal: { readonly code: string; readonly reason: string } | null
   /** What its mirror lacks, one line each: columns left out. */
@@ -64,10 +66,14 @@ export interface SourceHandle extends ChangeSource {
   waitUntilUnused(): Promise<void>
   /** What of a published table did not fit the columns that mirror it, where the policy lets the table go on. */
   unfitValues(table: TableName): readonly UnfitValues[]
-  /** Where each field of a published table comes from, by its id. */
-  fieldSources(table: TableName): ReadonlyMap<number, FieldSource>
   /** The condition that rows of a published table fulfil to be published; null where all are. */
   rowFilter(table: TableName): string | null
+  /** Where each field of a published table comes from, by its id. */
+  fieldSources(table: TableName, shape?: TableShape): ReadonlyMap<number, FieldSource>
+  /** The shape that a mirror had, from what it kept; null where that leads nowhere. */
+  restore(table: TableName, sourceState: string): Promise<TableShape | null>
+  /** The shape that a mirror has to take on to be like its table now, and whether that is another table under the same name. */
+  evolved(table: TableName, known: TableShape): Promise<{ readonly shape: TableShape; readonly isAnew: boolean }>
   /** The database at one LSN; waits for running transactions to end. */
   snapshot(): Promise<SourceSnapshot>
   /** Writes a few bytes to the log of a quiet database. False where the user may not. */

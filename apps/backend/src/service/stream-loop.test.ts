@@ -44,6 +44,7 @@ function setUp(openStream: (attempt: number) => FakeStream, rollsBack = false) {
   const failures: Error[] = []
   const engine = {
     appliedLsn: 0n,
+    resumePoints: () => [],
     restartLsn: () => 5n,
     resetOpenTransaction: async () => !rollsBack,
     apply: async (event: SourceEvent) => {

@@ -16,7 +16,7 @@ import { toMoonlinkError } from '../http/errors.ts'
 
 export interface StreamLoopOptions {
   readonly source: Pick<ChangeSource, 'open'>
-  readonly engine: Pick<Engine, 'apply' | 'appliedLsn' | 'restartLsn' | 'resetOpenTransaction'>
+  readonly engine: Pick<Engine, 'apply' | 'appliedLsn' | 'restartLsn' | 'resetOpenTransaction' | 'resumePoints'>
   /** Takes what the source sends, and gives again what the source has let go of. */
   readonly log: ChangeLog | null
   /** Every mirror is known to cover what lies before this, and nobody has it any more. */
@@ -155,8 +155,8 @@ export class StreamLoop {
   }
 
   async #follow(after: Lsn): Promise<void> {
-    const { log, logger, source } = this.#options
-    const stream = await source.open(after, this.#lifetime.signal, log ?? undefined)
+    const { engine, log, logger, source } = this.#options
+    const stream = await source.open(after, this.#lifetime.signal, log ?? undefined, engine.resumePoints())
     this.#stream = stream
     this.#opened = true
     this.#trouble = null

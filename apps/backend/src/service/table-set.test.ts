@@ -6,6 +6,7 @@ import { chooseTables, listWith } from './table-set.ts'
 const listed: ListedSourceTable[] = ['a', 'b', 'c'].map((name) => ({
   table: { schema: 'public', name },
   schema: { fields: [], identifierFieldIds: [] },
+  sourceState: null,
   appendOnly: false,
   notes: [],
   refusal: name === 'c' ? { code: 'COLUMN_TYPE', reason: 'column "x" has type point' } : null,

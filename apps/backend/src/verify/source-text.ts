@@ -172,6 +172,7 @@ const unknownType: SourceType = {
   base: null,
   part: null,
   attributes: [],
+  labels: [],
 }
 
 function resolved(type: SourceType): SourceType {

@@ -1,4 +1,4 @@
-import type { SourceEvent } from '../change.ts'
+import type { SourceEvent, TableShape } from '../change.ts'
 import type { ColumnBatch } from '../columns/column.ts'
 import type { Lsn } from '../lsn.ts'
 import type { ChangeLog } from './change-log.ts'
@@ -8,9 +8,9 @@ import type { TableName, TableSchema } from '../types.ts'
 export interface ChangeSource {
   /**
    * Streams every change whose transaction ends after `after`. One stream at a time. With a log, what that has comes from there, and what the source
-   * sends is appended to it before it is yielded.
+   * sends is appended to it before it is yielded. `resume`: where tables stand; the source takes others as they are now.
    */
-  open(after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ChangeStream>
+  open(after: Lsn, signal: AbortSignal, log?: ChangeLog, resume?: readonly ResumePoint[]): Promise<ChangeStream>
   /** How far the source has committed, right now. */
   currentLsn(): Promise<Lsn>
   /** Copies tables as they are at one LSN. */
@@ -28,10 +28,21 @@ export interface ChangeStream extends AsyncIterable<SourceEvent> {
   close(): Promise<void>
 }
 
+/** Where a table goes on in a stream. */
+export interface ResumePoint {
+  readonly table: TableName
+  /** The shape of the rows that come next. */
+  readonly shape: TableShape
+  /** The table has every transaction that ends here or before: it wants nothing of those. */
+  readonly throughLsn: Lsn
+}
+
 /** A table of the source and the schema it is mirrored with. */
 export interface SourceTable {
   readonly table: TableName
   readonly schema: TableSchema
+  /** What the source keeps of that shape (see `TableShape`); absent or null where it keeps nothing. */
+  readonly sourceState?: string | null
 }
 
 /** Pages of a table in the source, from `from` up to but without `to`; null: up to the end, pages that come meanwhile included. */

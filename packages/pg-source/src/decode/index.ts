@@ -1,4 +1,5 @@
 export { CopyBinaryDecoder } from './copy-binary-decoder.ts'
 export type { MirroredTable, Relation } from './mirrored-table.ts'
 export { identifierNames } from './relation.ts'
+export type { AlterationReader, TableAlteration } from './table-alteration.ts'
 export { StreamDecoder } from './stream-decoder.ts'

@@ -11,6 +11,8 @@ export interface MirroredTable {
   readonly excluded?: ReadonlySet<string>
   /** `pg_class.oid`; where given, another table under the same name is taken for a change of schema. */
   readonly relationOid?: number
+  /** What has to be kept to come back to this shape (see `TableShape`). */
+  readonly sourceState?: string
 }
 
 /** A column as a Relation message describes it. */

@@ -2,16 +2,20 @@ import { formatTableName, maxLsn, type Lsn, type SourceEvent, type TableName } f
 import { BadValueError, TypeChangedError } from '../types/index.ts'
 import { int32At, uint64At } from '../types/wire.ts'
 import { EventQueue } from './event-queue.ts'
+import { readLogicalMessage } from './logical-message.ts'
 import { malformedMessage, MessageReader, timestampMsAt } from './message-reader.ts'
 import { decodeState, encodeState } from './decoder-state.ts'
 import type { MirroredTable, Relation } from './mirrored-table.ts'
 import { describeMismatch, readRelation } from './relation.ts'
 import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
+import type { AlterationReader, TableAlteration } from './table-alteration.ts'
 import { TableChanges } from './table-changes.ts'
 
 export interface PgoutputDecoderOptions {
   /** What mirrors a relation of the source, or null where nothing does. Asked at each Relation message. */
   resolve(relation: Relation): MirroredTable | null
+  /** Reads messages about schema changes. Default: they are ignored, and changes are noticed at the next row. */
+  readonly alterations?: AlterationReader
   /** The table has every transaction that ends at or before this LSN already: its changes in them are dropped. Default: none. */
   skipThrough?(table: TableName): Lsn
   /**
@@ -33,8 +37,8 @@ export interface Keepalive {
 
 /** The state of one mirrored table. */
 interface TableState {
-  readonly mirrored: MirroredTable
-  readonly changes: TableChanges
+  mirrored: MirroredTable
+  changes: TableChanges
   /** Set when an event said that no more changes follow. */
   isClosed: boolean
   /** The transaction that last met this table, and whether the table skips it. */
@@ -50,6 +54,10 @@ interface RelationState {
   readonly mismatch: string | null
 }
 
+/** Behind the prefix of a message about schema changes: the transaction may have taken the change back. */
+export const DOUBTFUL_SUFFIX = '?'
+const RESYNC_REMEDY = 'moonlink tables resync takes the table on as it is now'
+const decodeText = new TextDecoder()
 const DEFAULT_OPEN_TRANSACTION_BYTES = 1024 * 1024
 const WAL_HEADER_BYTES = 25
 const UNCHANGED_BYTES = 2048
@@ -224,9 +232,10 @@ export class PgoutputDecoder {
         return this.relation(readRelation(new MessageReader(payload, WAL_HEADER_BYTES + 1)))
       case 0x54: // T
         return this.truncate(new MessageReader(payload, WAL_HEADER_BYTES + 1))
+      case 0x4d: // M
+        return this.logicalMessage(payload)
       case 0x4f: // O
       case 0x59: // Y
-      case 0x4d: // M
         return
       default:
         malformedMessage(`a message of type ${payload[WAL_HEADER_BYTES]}, which proto_version 1 does not have`)
@@ -293,10 +302,13 @@ export class PgoutputDecoder {
       this.closeSchema(before.table, mismatch)
     }
     if (mirrored === null) return void this.relations.set(relation.oid, null)
-    const table = this.tableState(mirrored)
+    this.relations.set(relation.oid, this.relationState(relation, this.tableState(mirrored)))
+  }
+
+  private relationState(relation: Relation, table: TableState): RelationState {
     const mismatch = describeMismatch(relation, table.mirrored)
     const rows = mismatch === null ? new RowDecoder(relation, table.mirrored, table.changes) : null
-    this.relations.set(relation.oid, { table, rows, mismatch })
+    return { table, rows, mismatch }
   }
 
   private tableState(mirrored: MirroredTable): TableState {
@@ -343,17 +355,61 @@ export class PgoutputDecoder {
   private enter(relation: RelationState): boolean {
     const { table } = relation
     if (table.isClosed) return false
-    if (table.transaction !== this.transaction) {
-      table.transaction = this.transaction
-      // The end LSN is not known yet, but it lies behind the commit's LSN, and no transaction's record spans a consistent point.
-      const through = this.options.skipThrough?.(table.mirrored.table)
-      table.skips = this.isRepeat || (through !== undefined && this.commitLsn < through)
-      if (!table.skips) this.touched.push(table)
-    }
+    this.touch(table)
     if (table.skips) return false
     if (relation.mismatch === null) return true
     this.closeSchema(table, relation.mismatch)
     return false
+  }
+
+  /** The open transaction changes the table. */
+  private touch(table: TableState): void {
+    if (table.transaction === this.transaction) return
+    table.transaction = this.transaction
+    table.skips = this.skipsOpenTransaction(table.mirrored.table)
+    if (!table.skips) this.touched.push(table)
+  }
+
+  /** The end LSN is not known yet, but it lies behind the commit's LSN, and no transaction's record spans a consistent point. */
+  private skipsOpenTransaction(table: TableName): boolean {
+    const through = this.options.skipThrough?.(table)
+    return this.isRepeat || (through !== undefined && this.commitLsn < through)
+  }
+
+  private logicalMessage(payload: Uint8Array): void {
+    const { alterations } = this.options
+    if (alterations === undefined) return
+    const { content, isTransactional, prefix } = readLogicalMessage(payload, WAL_HEADER_BYTES + 1)
+    const isDoubtful = prefix === `${alterations.prefix}${DOUBTFUL_SUFFIX}`
+    if (!isTransactional || !this.isOpen || (!isDoubtful && prefix !== alterations.prefix)) return
+    const skips = (table: TableName) => this.skipsOpenTransaction(table)
+    for (const alteration of alterations.read(decodeText.decode(content), skips, isDoubtful)) this.alter(alteration)
+  }
+
+  private alter(alteration: TableAlteration): void {
+    if (alteration.kind === 'refuse') {
+      const { code, reason, table } = alteration
+      const state = this.tables.get(formatTableName(table))
+      if (state !== undefined) return this.close(state, { kind: 'unmirrorable', table, code, reason })
+      return this.events.push({ kind: 'unmirrorable', table, code, reason })
+    }
+    const { mirrored, stale } = alteration
+    const { schema, sourceState = null, table } = mirrored
+    const state = this.tableState(mirrored)
+    if (state.isClosed) return
+    this.touch(state)
+    this.flush(state)
+    if (stale !== null) {
+      this.events.push({ kind: 'recopy', table, code: 'SCHEMA_CHANGED', reason: `${stale}; ${RESYNC_REMEDY}`, openLsn: this.commitLsn })
+    }
+    this.events.push({ kind: 'schema', table, shape: { schema, sourceState }, openLsn: this.commitLsn })
+    state.mirrored = mirrored
+    state.changes = new TableChanges(table, schema.fields, oldFields(mirrored))
+    // The next Relation message fits; until it comes, what the last one said may do.
+    for (const [oid, relation] of this.relations) {
+      if (relation?.table === state) this.relations.set(oid, this.relationState(this.descriptions.get(oid)!, state))
+    }
+    this.lastOid = -1
   }
 
   private refuse(relation: RelationState, rows: RowDecoder, payload: Uint8Array, error: unknown): void {
@@ -377,8 +433,7 @@ export class PgoutputDecoder {
   }
 
   private closeSchema(table: TableState, reason: string): void {
-    const remedy = 'moonlink tables resync takes the table on as it is now'
-    this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code: 'SCHEMA_CHANGED', reason: `${reason}; ${remedy}` })
+    this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code: 'SCHEMA_CHANGED', reason: `${reason}; ${RESYNC_REMEDY}` })
   }
 
   private close(table: TableState, event: SourceEvent): void {

@@ -1,8 +1,9 @@
 import { minLsn, MoonlinkError, type Lsn, type SourceEvent, type TableName } from '@moonlink/core'
 import { LEAD_BYTES, Spool, type SpooledTransaction, type SpoolFiles, type SpoolReader } from '../spool/index.ts'
 import { int32At } from '../types/wire.ts'
+import { readLogicalMessage } from './logical-message.ts'
 import { malformedMessage, MessageReader } from './message-reader.ts'
-import { PgoutputDecoder, type Keepalive, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'
+import { DOUBTFUL_SUFFIX, PgoutputDecoder, type Keepalive, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'
 import { readRelation } from './relation.ts'
 import {
   readBeginPrepare,
@@ -73,6 +74,8 @@ export class StreamDecoder {
   private readonly inner: PgoutputDecoder
   private readonly spool: Spool<string>
   private readonly wanted = new Map<number, Map<number, boolean>>()
+  /** Bodies of messages about schema changes in transactions in progress. */
+  private readonly alterations = new Map<number, Uint8Array[]>()
   /** Prepared transactions whose changes are not known to be safe, by their global id and where they were prepared. */
   private readonly prepared = new Map<string, { readonly prepareLsn: Lsn; endLsn: Lsn | null }>()
   private current: Current | null = null
@@ -151,6 +154,7 @@ export class StreamDecoder {
     if (this.replay !== null) return void this.backlog.push(SESSION)
     for (const xid of this.wanted.keys()) this.spool.drop(streamKey(xid))
     this.wanted.clear()
+    this.alterations.clear()
     this.current = null
     this.inner.repeatsThrough = this.inner.position
   }
@@ -249,7 +253,8 @@ export class StreamDecoder {
   private spoolStreamed({ spooled, wanted }: Current, payload: Uint8Array): void {
     const type = payload[WAL_HEADER_BYTES]
     const at = WAL_HEADER_BYTES + 5
-    if (type === Message.type || type === Message.origin || type === Message.logical) return
+    if (type === Message.type || type === Message.origin) return
+    if (type === Message.logical) return this.spoolLogical(spooled, payload, at)
     if (payload.length < at + 4) malformedMessage('a message of a transaction in progress is cut off')
     const subxid = int32At(payload, WAL_HEADER_BYTES + 1) >>> 0
     if (type === Message.relation) {
@@ -261,9 +266,34 @@ export class StreamDecoder {
     this.spool.append(spooled, subxid, type, payload.subarray(at))
   }
 
+  /** Of the logical messages, those about schema changes are kept. */
+  private spoolLogical(spooled: SpooledTransaction, payload: Uint8Array, at: number): void {
+    if (readLogicalMessage(payload, at).prefix !== this.options.alterations?.prefix) return
+    const body = payload.slice(at)
+    this.alterations.set(spooled.xid, [...(this.alterations.get(spooled.xid) ?? []), body])
+    this.spool.append(spooled, spooled.xid, Message.logical, body)
+  }
+
+  /**
+   * The server names the top-level transaction for such messages, whichever subtransaction wrote them. So where one was rolled back after the first of
+   * them, it is not known which of them count.
+   */
+  private doubtAlterations(spooled: SpooledTransaction): void {
+    const { alterations } = this.options
+    for (const body of this.alterations.get(spooled.xid) ?? []) {
+      const { content } = readLogicalMessage(body, 0)
+      const doubtful = Buffer.alloc(9 + alterations!.prefix.length + DOUBTFUL_SUFFIX.length + 1 + 4 + content.length)
+      doubtful[0] = 1
+      const end = 9 + doubtful.write(`${alterations!.prefix}${DOUBTFUL_SUFFIX}\0`, 9)
+      doubtful.writeInt32BE(content.length, end)
+      doubtful.set(content, end + 4)
+      this.spool.append(spooled, spooled.xid, Message.logical, doubtful)
+    }
+  }
+
   private streamCommit(commit: CommitPoint): void {
     this.refuseWithin('a Stream Commit')
-    this.wanted.delete(commit.xid)
+    this.forget(commit.xid)
     const spooled = this.spool.take(streamKey(commit.xid))
     if (spooled === undefined) malformedMessage(`a Stream Commit of transaction ${commit.xid}, which was never streamed`)
     this.begin(spooled, commit)
@@ -272,11 +302,13 @@ export class StreamDecoder {
   private streamAbort({ xid, subxid }: { readonly xid: number; readonly subxid: number }): void {
     this.refuseWithin('a Stream Abort')
     if (xid === subxid) {
-      this.wanted.delete(xid)
+      this.forget(xid)
       return this.spool.drop(streamKey(xid))
     }
     const spooled = this.spool.get(streamKey(xid))
-    if (spooled !== undefined) this.spool.abortSubtransaction(spooled, subxid)
+    if (spooled === undefined) return
+    this.spool.abortSubtransaction(spooled, subxid)
+    this.doubtAlterations(spooled)
   }
 
   private beginPrepare(prepare: PreparePoint): void {
@@ -287,7 +319,11 @@ export class StreamDecoder {
 
   private spoolPrepared({ spooled }: Current, { xid }: PreparePoint, payload: Uint8Array): void {
     const type = payload[WAL_HEADER_BYTES]
-    if (type === Message.type || type === Message.origin || type === Message.logical) return
+    if (type === Message.type || type === Message.origin) return
+    if (type === Message.logical) {
+      if (readLogicalMessage(payload, WAL_HEADER_BYTES + 1).prefix !== this.options.alterations?.prefix) return
+      return this.spool.append(spooled, xid, type, payload.subarray(WAL_HEADER_BYTES + 1))
+    }
     // The server does not send it again for the transactions after this one, which may commit before it. Locks keep them from any
     // table that this one has altered.
     if (type === Message.relation) return this.inner.feed(payload)
@@ -305,7 +341,7 @@ export class StreamDecoder {
   private streamPrepare(prepare: PreparePoint): void {
     const { gid, prepareLsn, xid } = prepare
     this.refuseWithin('a Stream Prepare')
-    this.wanted.delete(xid)
+    this.forget(xid)
     if (!this.spool.rename(streamKey(xid), preparedKey(gid))) {
       malformedMessage(`a Stream Prepare of transaction ${xid}, which was never streamed`)
     }
@@ -335,6 +371,11 @@ export class StreamDecoder {
     this.refuseWithin('a Rollback Prepared')
     this.prepared.delete(holdKey({ gid, xid }))
     this.spool.drop(preparedKey(gid))
+  }
+
+  private forget(xid: number): void {
+    this.wanted.delete(xid)
+    this.alterations.delete(xid)
   }
 
   private refuseWithin(what: string): void {

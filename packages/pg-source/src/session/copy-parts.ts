@@ -1,6 +1,7 @@
 import type { CopyRange } from '@moonlink/core'
 import type pg from 'pg'
-import { quoted, type DescribedTable } from './catalog.ts'
+import type { DescribedTable } from './catalog.ts'
+import { quoted } from './describe-shape.ts'
 import { condition, rangesLeft } from './copy-ranges.ts'
 
 /** A run of a table's pages that one name reaches: the whole of an ordinary table, a leaf of a partitioned one. */

@@ -1,4 +1,12 @@
-import { formatTableName, type ChangeLog, type ChangeStream, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import {
+  formatTableName,
+  type ChangeLog,
+  type ChangeStream,
+  type Lsn,
+  type ResumePoint,
+  type TableName,
+  type TableSchema,
+} from '@moonlink/core'
 import type pg from 'pg'
 import type { PgSourceConfig } from './config.ts'
 import { openPgSource, type PgSource } from './source.ts'
@@ -26,10 +34,12 @@ export async function follow(
   after?: Lsn,
   replica = new Replica(),
   log?: ChangeLog,
+  resume: readonly ResumePoint[] = [],
 ): Promise<Following> {
   const source = await openPgSource({ statusIntervalMs: 50, ...config })
   const prepared = await source.prepare(tables.map(tableOf))
-  const stream = await source.open(after ?? prepared.slotLsn, new AbortController().signal, log)
+  for (const name of tables) if (!replica.schemas.has(name)) replica.schemas.set(name, await schemaOf(source, name))
+  const stream = await source.open(after ?? prepared.slotLsn, new AbortController().signal, log, resume)
   const events = stream[Symbol.asyncIterator]()
   return {
     source,

@@ -16,7 +16,7 @@ export function protocolOptions(
   }
   if (twoPhase) needs(15, 'source.twoPhase')
   if (origin !== 'any') needs(16, `source.origin ${origin}`)
-  const options = [`proto_version '${has(16) ? 4 : has(15) ? 3 : 2}'`]
+  const options = [`proto_version '${has(16) ? 4 : has(15) ? 3 : 2}'`, `messages 'true'`]
   // Parallel only adds where an abort was; a subscriber that applies in parallel needs that.
   if (streaming) options.push(`streaming '${has(16) ? 'parallel' : 'on'}'`)
   if (twoPhase) options.push(`two_phase 'on'`)

@@ -7,8 +7,8 @@ export const OUR_COMMENT = 'made by Moonlink, which adds and drops its tables'
 /** What a publication publishes of one table. */
 export interface PublishedTable {
   readonly table: TableName
-  /** Names of the columns that are sent; null where the server does not say, before Postgres 15: all but generated ones. */
-  readonly columns: ReadonlySet<string> | null
+  /** Attribute numbers of the columns that it lists; null where it lists none: all, as far as they are not generated. */
+  readonly columns: ReadonlySet<number> | null
   /** The row filter, an SQL expression over the table's columns. */
   readonly filter: string | null
 }
@@ -57,17 +57,16 @@ interface Found {
   readonly tables: readonly {
     readonly schemaname: string
     readonly tablename: string
-    readonly attnames?: readonly string[] | null
     readonly rowfilter?: string | null
   }[]
-  readonly listed: readonly TableName[]
+  readonly listed: readonly (TableName & { readonly columns?: readonly number[] | string | null })[]
 }
 
 // One statement, so that all is of one snapshot. Rows travel as JSON, since each server version adds columns.
 const PUBLICATIONS = `
   SELECT to_jsonb(p) AS publication, pg_has_role(p.pubowner, 'USAGE') AS "isOwned", obj_description(p.oid, 'pg_publication') AS comment,
     coalesce((SELECT jsonb_agg(to_jsonb(t)) FROM pg_publication_tables t WHERE t.pubname = p.pubname), '[]') AS tables,
-    coalesce((SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname)) FROM pg_publication_rel r
+    coalesce((SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'columns', to_jsonb(r) -> 'prattrs')) FROM pg_publication_rel r
       JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), '[]') AS listed
   FROM pg_publication p WHERE p.pubname = ANY ($1)`
 
@@ -78,9 +77,13 @@ export async function readPublications(connection: CatalogConnection, main: stri
 }
 
 function stateOf({ publication, isOwned, comment, tables, listed }: Found): PublicationState {
-  const published = tables.map(({ schemaname, tablename, attnames, rowfilter }): PublishedTable => {
-    const columns = attnames === undefined || attnames === null ? null : new Set(attnames)
-    return { table: { schema: schemaname, name: tablename }, columns, filter: rowfilter ?? null }
+  const lists = new Map(listed.map(({ columns, ...table }) => [formatTableName(table), columns ?? null]))
+  const published = tables.map(({ schemaname, tablename, rowfilter }): PublishedTable => {
+    const table = { schema: schemaname, name: tablename }
+    const list = lists.get(formatTableName(table)) ?? null
+    // An int2vector, which servers turn into JSON one way or the other.
+    const columns = list === null ? null : new Set(typeof list === 'string' ? list.split(' ').map(Number) : list)
+    return { table, columns, filter: rowfilter ?? null }
   })
   return {
     name: publication.pubname,
@@ -93,7 +96,7 @@ function stateOf({ publication, isOwned, comment, tables, listed }: Found): Publ
     viaRoot: publication.pubviaroot,
     generated: publication.pubgencols === 's',
     tables: new Map(published.map((entry) => [formatTableName(entry.table), entry])),
-    listed,
+    listed: listed.map(({ schema, name }) => ({ schema, name })),
   }
 }
 

@@ -1,6 +1,7 @@
 import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
 import pg from 'pg'
-import { quoted, type DescribedTable } from './catalog.ts'
+import type { DescribedTable } from './catalog.ts'
+import { quoted } from './describe-shape.ts'
 import { explained, type CatalogConnection } from './connect.ts'
 import { messageOf, sqlState } from './errors.ts'
 import { OUR_COMMENT, publishesInsertsOnly, type PublicationState } from './publication-state.ts'

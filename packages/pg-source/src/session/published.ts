@@ -1,7 +1,8 @@
 import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
 import pg from 'pg'
-import type { ColumnRow, RelationRow } from './catalog-rows.ts'
+import type { RelationRow } from './catalog-rows.ts'
 import { publishesInsertsOnly, type PublicationState, type Publications } from './publication-state.ts'
+import type { ShapeColumn } from './relation-shape.ts'
 
 /** The statement that makes a publication publish a table. */
 function addStatement(publication: string, { schema, name }: TableName): string {
@@ -13,7 +14,7 @@ export interface Published {
   readonly appendOnly: boolean
   readonly filter: string | null
   /** Whether the column's values are sent. */
-  sends(column: ColumnRow): boolean
+  sends(column: ShapeColumn): boolean
 }
 
 /**
@@ -21,7 +22,7 @@ export interface Published {
  * of a table that is to be append-only.
  */
 export function publishedAs(row: RelationRow, isAppendOnly: boolean, publications: Publications, versionNumber: number): Published {
-  const { main, append } = publications
+  const { main } = publications
   const name = formatTableName(row)
   if (isAppendOnly && main !== null && !main.isOurs && main.tables.has(name) && !publishesInsertsOnly(main)) {
     throw new MoonlinkError(
@@ -31,20 +32,34 @@ export function publishedAs(row: RelationRow, isAppendOnly: boolean, publication
       { context: { table: name, publication: main.name } },
     )
   }
-  const isOfMain = !isAppendOnly || main?.tables.has(name) === true
-  const state = isOfMain ? main : append
+  const state = publicationOf(name, isAppendOnly, publications)
   const entry = state?.tables.get(name) ?? null
   if (state !== null && !state.isOurs && entry === null) throw unpublished(row, state)
-  const generated = entry === null && (state === null || state.isOurs) ? (state?.generated ?? versionNumber >= 180_000) : false
   return {
     appendOnly: isAppendOnly || (state !== null && !state.isOurs && publishesInsertsOnly(state)),
     filter: entry?.filter ?? null,
-    sends: (column) => {
-      if (column.generated !== '' && versionNumber < 180_000) return false
-      const columns = entry?.columns ?? null
-      return columns === null ? column.generated === '' || (column.generated === 's' && generated) : columns.has(column.name)
-    },
+    sends: sentColumns(name, isAppendOnly, publications, versionNumber),
   }
+}
+
+/** Tells the columns whose values are sent, those that a table gets later among them. */
+export function sentColumns(
+  name: string,
+  isAppendOnly: boolean,
+  publications: Publications,
+  versionNumber: number,
+): (column: ShapeColumn) => boolean {
+  const state = publicationOf(name, isAppendOnly, publications)
+  const columns = state?.tables.get(name)?.columns ?? null
+  const sendsGenerated = state?.generated ?? versionNumber >= 180_000
+  return ({ generated, number }) => {
+    if (generated !== '' && versionNumber < 180_000) return false
+    return columns === null ? generated === '' || (generated === 's' && sendsGenerated) : columns.has(number)
+  }
+}
+
+function publicationOf(name: string, isAppendOnly: boolean, { main, append }: Publications): PublicationState | null {
+  return !isAppendOnly || main?.tables.has(name) === true ? main : append
 }
 
 function unpublished(row: RelationRow, state: PublicationState): MoonlinkError {

@@ -7,6 +7,7 @@ import {
   type ColumnBatch,
   type Lsn,
   type SourceEvent,
+  type TableSchema,
   type Value,
 } from '@moonlink/core'
 
@@ -20,6 +21,8 @@ export class Replica {
   /** Rows that the stream named as old and that are not there. */
   readonly missing: string[] = []
   readonly otherEvents: SourceEvent[] = []
+  /** The shapes that tables have, of which a change of shape can be followed. */
+  readonly schemas = new Map<string, TableSchema>()
   appliedLsn: Lsn = 0n
   watermarkLsn: Lsn = 0n
   transactions = 0
@@ -43,7 +46,23 @@ export class Replica {
       assert(event.lsn >= this.watermarkLsn, 'watermarks do not go back')
       this.watermarkLsn = event.lsn
     } else if (event.kind === 'truncate') for (const table of event.tables) this.tables.set(formatTableName(table), [])
+    else if (event.kind === 'schema') this.reshape(formatTableName(event.table), event.shape.schema)
     else this.otherEvents.push(event)
+  }
+
+  /** Rows that are there have the values that they had under the same field id, or the initial default. */
+  private reshape(name: string, schema: TableSchema): void {
+    const before = this.schemas.get(name)
+    this.schemas.set(name, schema)
+    if (before === undefined) return
+    const cell = (row: TextRow, id: number, missing: Value) => {
+      const known = before.fields.find((field) => field.id === id)
+      return known === undefined ? toText(missing) : (row[known.name] ?? null)
+    }
+    const rows = this.rowsOf(name).map((row) =>
+      Object.fromEntries(schema.fields.map(({ id, initialDefault = null, name: column }) => [column, cell(row, id, initialDefault)])),
+    )
+    this.tables.set(name, rows)
   }
 
   private applyBatch(batch: ChangeBatch, skipThrough: Lsn): void {

@@ -39,6 +39,7 @@ export function roleSql({ role, database, publication, tables, service }: RoleSq
     `CREATE PUBLICATION ${pg.escapeIdentifier(publication)}${names.length === 0 ? '' : ` FOR TABLE ${names.map((name) => `ONLY ${name}`).join(', ')}`}`,
     `  WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);`,
     '-- A table to be mirrored later needs GRANT SELECT and ALTER PUBLICATION … ADD TABLE, by the same administrator.',
+    '-- Schema changes are followed exactly where their place is told: moonlink ddl sql prints what a superuser installs for that.',
     '-- Tables with row-level security: ALTER ROLE … BYPASSRLS, or their hidden rows would be missing.',
     '',
   ].join('\n')

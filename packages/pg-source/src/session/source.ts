@@ -2,6 +2,7 @@ import {
   formatLsn,
   formatTableName,
   formatType,
+  isMoonlinkError,
   maxLsn,
   MoonlinkError,
   parseLsn,
@@ -12,14 +13,16 @@ import {
   type Clock,
   type Logger,
   type Lsn,
+  type ResumePoint,
   type SourceTable,
   type TableName,
   type TableSchema,
+  type TableShape,
 } from '@moonlink/core'
 import pg from 'pg'
-import { StreamDecoder, type Relation } from '../decode/index.ts'
+import { StreamDecoder } from '../decode/index.ts'
 import { LocalSpoolFiles } from '../spool/index.ts'
-import { fieldSources, type FieldSource, type ServerTypes } from '../types/index.ts'
+import { FieldIds, fieldSources, type FieldSource, type ServerTypes } from '../types/index.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
 import { CatalogConnection, Connector } from './connect.ts'
@@ -34,8 +37,12 @@ import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream } from './replication-stream.ts'
 import { readServerTypes } from './server-types.ts'
+import { describeShape } from './describe-shape.ts'
+import { evolveShape, isSameShape, restoreShape } from './evolve-shape.ts'
 import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
+import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
+import { StreamShapes } from './stream-shapes.ts'
 
 export interface PgSourceOptions {
   readonly logger?: Logger
@@ -95,6 +102,7 @@ export class PgSource implements ChangeSource {
   private readonly serverTypes: ServerTypes
   private readonly unfitCounters = new Map<string, { count: number }>()
   private prepared: ReadonlyMap<string, DescribedTable> = new Map()
+  private lastOptions: CatalogOptions | null = null
   private stream: ReplicationStream | LoggedStream | null = null
 
   constructor(
@@ -198,8 +206,13 @@ export class PgSource implements ChangeSource {
    * has let go of what comes next. Aborting ends the stream as `close` does.
    */
   open(after: Lsn, signal: AbortSignal): Promise<ReplicationStream>
-  open(after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ReplicationStream | LoggedStream>
-  async open(after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ReplicationStream | LoggedStream> {
+  open(after: Lsn, signal: AbortSignal, log?: ChangeLog, resume?: readonly ResumePoint[]): Promise<ReplicationStream | LoggedStream>
+  async open(
+    after: Lsn,
+    signal: AbortSignal,
+    log?: ChangeLog,
+    resume: readonly ResumePoint[] = [],
+  ): Promise<ReplicationStream | LoggedStream> {
     if (this.stream) await this.stream.close()
     const slot = await this.slot()
     if (!slot) {
@@ -211,14 +224,16 @@ export class PgSource implements ChangeSource {
       )
     }
     checkSlot(this.slotName, slot, this.facts.database)
-    const decoder = this.decoder(after)
-    if (log === undefined) return (this.stream = await this.connect(decoder, after, signal))
+    const shapes = new StreamShapes(this.prepared.values(), resume, await this.catalogOptions())
+    shapes.form = streamForm(shapes.all())
+    const decoder = this.decoder(after, shapes)
+    if (log === undefined) return (this.stream = await this.connect(decoder, shapes.form, after, signal))
     await log.sync()
     const { range } = log.status
     const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
     const from = isReplayed ? range.endLsn : after
     this.checkNothingLost(slot, from)
-    const connect = () => this.connect(decoder, from, signal, log)
+    const connect = () => this.connect(decoder, shapes.form, from, signal, log)
     this.stream = isReplayed ? new LoggedStream({ log, decoder, after, batchBytes: this.settings.batchBytes, connect }) : await connect()
     return this.stream
   }
@@ -244,8 +259,8 @@ export class PgSource implements ChangeSource {
     const { clock, connector, connection, settings, logger } = this
     const describe = async () => {
       const described = await this.describe(names)
-      for (const [index, { schema }] of described.entries()) checkSchema(names[index], schema, tables[index].schema)
-      return described
+      const options = await this.catalogOptions()
+      return described.map((now, index) => asExpected(now, tables[index], options))
     }
     return SnapshotCopy.open({ connector, connection, settings, logger, clock }, names, describe, signal)
   }
@@ -263,9 +278,34 @@ export class PgSource implements ChangeSource {
     )
   }
 
-  /** Where each field of a prepared table comes from, by its id. */
-  fieldSources(table: TableName): ReadonlyMap<number, FieldSource> {
-    return fieldSources(this.prepared.get(formatTableName(table))?.columns ?? [])
+  /** Where each field of a prepared table comes from, by its id: as it is mirrored in that shape, or as the catalog has it. */
+  fieldSources(table: TableName, shape?: TableShape): ReadonlyMap<number, FieldSource> {
+    const restored = shape && this.lastOptions && restoreShape(table, shape, this.lastOptions)
+    return fieldSources((restored ?? this.prepared.get(formatTableName(table)))?.columns ?? [])
+  }
+
+  /** The shape that a mirror had, from what it kept of it; null where that leads nowhere, as after a change of type rules. */
+  async restore(table: TableName, sourceState: string): Promise<TableShape | null> {
+    const state = decodeSourceState(sourceState)
+    if (state === null) return null
+    try {
+      const { schema } = describeShape(table, state.relation, await this.catalogOptions(), new FieldIds(state.ids))
+      return { schema, sourceState }
+    } catch (error) {
+      if (isMoonlinkError(error, 'invalid')) return null
+      throw error
+    }
+  }
+
+  /**
+   * The shape that a mirror has to take on to be like the table as the catalog has it now, and whether that is another table under the same name. Throws the
+   * reason where the table can't be mirrored.
+   */
+  async evolved(table: TableName, known: TableShape): Promise<{ readonly shape: TableShape; readonly isAnew: boolean }> {
+    const [{ relation }] = await this.describe([table])
+    const { schema, sourceState } = evolveShape(table, known, relation, await this.catalogOptions()).mapped
+    const before = decodeSourceState(known.sourceState)
+    return { shape: { schema, sourceState }, isAnew: before !== null && before.relation.oid !== relation.oid }
   }
 
   /** The condition, in SQL over its columns, that rows of a prepared table fulfil to be published; null where all are. */
@@ -302,11 +342,17 @@ export class PgSource implements ChangeSource {
     })
   }
 
-  private async connect(decoder: StreamDecoder, after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ReplicationStream> {
+  private async connect(
+    decoder: StreamDecoder,
+    form: 'binary' | 'text',
+    after: Lsn,
+    signal: AbortSignal,
+    log?: ChangeLog,
+  ): Promise<ReplicationStream> {
     await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
     await this.checkServer(after)
     const keepaliveMs = await this.keepaliveMs()
-    const command = await this.startCommand(after)
+    const command = await this.startCommand(after, form)
     signal.throwIfAborted()
     const client = await this.connector.connectReplication('stream')
     const connection = new RawConnection(client, { isPaced: this.connector.isRemote, clock: this.clock })
@@ -342,19 +388,16 @@ export class PgSource implements ChangeSource {
     )
   }
 
-  private decoder(after: Lsn): StreamDecoder {
+  private decoder(after: Lsn, shapes: StreamShapes): StreamDecoder {
     const { spoolDirectory, spoolMemoryBytes } = this.settings
     return new StreamDecoder({
-      resolve: (relation) => this.resolve(relation),
+      resolve: (relation) => shapes.resolve(relation),
+      alterations: shapes,
       startLsn: after,
-      skipThrough: () => after,
+      skipThrough: (table) => maxLsn(after, shapes.throughOf(table)),
       spoolMemoryBytes,
       ...(spoolDirectory === undefined ? {} : { spoolFiles: new LocalSpoolFiles(spoolDirectory) }),
     })
-  }
-
-  private resolve(relation: Relation): DescribedTable | null {
-    return this.prepared.get(formatTableName(relation)) ?? null
   }
 
   private publications(): Promise<Publications> {
@@ -363,13 +406,13 @@ export class PgSource implements ChangeSource {
 
   private async catalogOptions(): Promise<CatalogOptions> {
     const { excludeColumns, appendOnly, types, columns, onUnfit } = this.settings
-    return {
+    return (this.lastOptions = {
       excludeColumns,
       appendOnly,
       publications: await this.publications(),
       versionNumber: this.facts.versionNumber,
       mapping: { policy: { types, columns, onUnfit }, server: this.serverTypes, counters: this.unfitCounters },
-    }
+    })
   }
 
   /** The same cluster as at the start, with at least the log that is mirrored already: a failover may have led to another. */
@@ -391,13 +434,13 @@ export class PgSource implements ChangeSource {
     )
   }
 
-  private async startCommand(after: Lsn): Promise<string> {
+  private async startCommand(after: Lsn, form: 'binary' | 'text'): Promise<string> {
     const { append } = await this.publications()
     const publications = append === null ? [this.publicationName] : [this.publicationName, append.name]
     const names = publications.map((name) => pg.escapeIdentifier(name)).join(',')
     const options = [
       `publication_names ${pg.escapeLiteral(names)}`,
-      `binary '${streamForm([...this.prepared.values()]) === 'binary'}'`,
+      `binary '${form === 'binary'}'`,
       ...protocolOptions(this.facts.versionNumber, this.settings),
     ]
     // A prepared transaction of which the server was not told comes again only from where the slot is.
@@ -413,19 +456,19 @@ export class PgSource implements ChangeSource {
   }
 }
 
-function checkSchema(table: TableName, now: TableSchema, expected: TableSchema): void {
-  if (describeSchema(now) === describeSchema(expected)) return
+/** The table as the catalog has it, with the fields that are expected of it. Throws `conflict`/`PG_SCHEMA_CHANGED` where it has others. */
+function asExpected(now: DescribedTable, { schema, sourceState = null, table }: SourceTable, options: CatalogOptions): DescribedTable {
+  const { mapped } = sourceState === null ? { mapped: now } : evolveShape(table, { schema, sourceState }, now.relation, options)
+  if (isSameShape(mapped.schema, schema)) return { ...now, ...mapped }
   throw new MoonlinkError(
     'conflict',
     'PG_SCHEMA_CHANGED',
     `${formatTableName(table)} has changed its columns or key since it was listed. List it again before it is copied.`,
-    {
-      context: { table: formatTableName(table), now: describeSchema(now), expected: describeSchema(expected) },
-    },
+    { context: { table: formatTableName(table), now: describeSchema(mapped.schema), expected: describeSchema(schema) } },
   )
 }
 
 function describeSchema(schema: TableSchema): string {
-  const fields = schema.fields.map((field) => `${field.id} ${field.name} ${formatType(field.type)}${field.required ? ' required' : ''}`)
+  const fields = schema.fields.map((field) => `${field.id} ${field.name} ${formatType(field.type)}`)
   return `${fields.join(', ')}; key ${schema.identifierFieldIds.join(' ')}`
 }

@@ -1,5 +1,5 @@
 import { formatTableName, MoonlinkError } from '@moonlink/core'
-import type { DescribedTable, StreamForm } from './catalog.ts'
+import type { MappedShape, StreamForm } from './describe-shape.ts'
 
 interface TableForm extends StreamForm {
   readonly table: string
@@ -9,7 +9,7 @@ interface TableForm extends StreamForm {
  * The form in which the values of all these tables can be streamed: binary unless a column needs text. Throws
  * `invalid`/`STREAM_FORM_CONFLICT` where one needs the one form, and another the other.
  */
-export function streamForm(tables: readonly DescribedTable[]): 'binary' | 'text' {
+export function streamForm(tables: readonly Pick<MappedShape, 'table' | 'streamForms'>[]): 'binary' | 'text' {
   const forms = tables.flatMap((table) => table.streamForms.map((form): TableForm => ({ ...form, table: formatTableName(table.table) })))
   const text = forms.find(({ form }) => form === 'text')
   const binary = forms.find(({ form }) => form === 'binary')

@@ -20,7 +20,11 @@ export interface SourceType {
   readonly part: SourceType | null
   /** Of a composite, in order. */
   readonly attributes: readonly SourceAttribute[]
+  /** Of an enum: each value's own oid, which a rename leaves alone, and its label. */
+  readonly labels: readonly EnumLabel[]
 }
+
+export type EnumLabel = readonly [oid: number, label: string]
 
 /** A type as a column, an attribute or a domain uses it. */
 export interface TypeUse {
@@ -52,6 +56,7 @@ export interface TypeRow {
   readonly baseDimensions: number
   readonly partOid: number
   readonly attributes: readonly AttributeRow[]
+  readonly labels?: readonly EnumLabel[] | null
 }
 
 export interface AttributeRow {
@@ -84,6 +89,7 @@ export function joinTypes(rows: readonly TypeRow[]): (oid: number) => SourceType
       base: row.baseOid === 0 ? null : { type: typeOf(row.baseOid), typmod: row.baseTypmod, dimensions: row.baseDimensions },
       part: row.partOid === 0 ? null : typeOf(row.partOid),
       attributes: row.attributes.map(({ typeOid, ...attribute }) => ({ ...attribute, type: typeOf(typeOid) })),
+      labels: row.labels ?? [],
     }
     joined.set(oid, type)
     return type

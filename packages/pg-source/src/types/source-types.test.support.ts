@@ -24,6 +24,7 @@ export function ownType(type: Partial<SourceType>): SourceType {
     base: null,
     part: null,
     attributes: [],
+    labels: [],
     ...type,
   }
 }

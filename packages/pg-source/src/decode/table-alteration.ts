@@ -1,0 +1,22 @@
+import type { TableName } from '@moonlink/core'
+import type { MirroredTable } from './mirrored-table.ts'
+
+/**
+ * What a message about schema changes does to one mirrored table, from its place within the transaction on.
+ * - `reshape`: its rows are as `mirrored` says. `stale`: why rows from before do not show what the source shows, or null where they do.
+ * - `refuse`: it can't be followed any more.
+ */
+export type TableAlteration =
+  | { readonly kind: 'reshape'; readonly mirrored: MirroredTable; readonly stale: string | null }
+  | { readonly kind: 'refuse'; readonly table: TableName; readonly code: string; readonly reason: string }
+
+/** Reads messages about schema changes, which Moonlink's event triggers write. */
+export interface AlterationReader {
+  /** Of the logical messages that are about schema changes. */
+  readonly prefix: string
+  /**
+   * What a message does to mirrored tables, save those that `skips` names: they have it already. `isDoubtful`: the transaction may have taken the
+   * change back, which the server does not tell.
+   */
+  read(content: string, skips: (table: TableName) => boolean, isDoubtful: boolean): readonly TableAlteration[]
+}

@@ -1,0 +1,129 @@
+import { RELATION_SHAPE } from './relation-shape.ts'
+
+/** Prefix of the logical messages that say how tables changed. */
+export const DDL_PREFIX = 'moonlink.ddl'
+
+/** Schema of the functions behind the event triggers. */
+export const DDL_SCHEMA = 'moonlink'
+
+/** Raised whenever installed triggers write what earlier readers would misread, or lack what later ones need. */
+export const DDL_VERSION = 1
+
+const VALUES_AS_TEXT = `SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET bytea_output = 'hex'
+  SET extra_float_digits = 3 SET timezone = 'UTC'`
+
+/** What changes tables, their columns and their types. Indexes by themselves change no row. */
+const TAGS = [
+  'ALTER TABLE',
+  'CREATE TABLE',
+  'CREATE TABLE AS',
+  'SELECT INTO',
+  'ALTER TYPE',
+  'ALTER DOMAIN',
+  'ALTER SCHEMA',
+  'ALTER EXTENSION',
+  'CREATE EXTENSION',
+]
+
+/**
+ * A message is given the place of what follows it in the log, which another subtransaction may have too, and then they come in any order
+ * (`logicalmsg_decode` takes the record's end). So each is followed by one that says nothing.
+ */
+const SEAL = `PERFORM pg_logical_emit_message(true, 'moonlink', '');`
+
+/** How a function whose own work fails still says that something happened: the reader then compares the tables. */
+const OR_SAY_SO = `EXCEPTION WHEN OTHERS THEN
+  RAISE WARNING 'moonlink: a change of tables is not described: %', SQLERRM;
+  PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object('version', ${DDL_VERSION}, 'kind', 'unknown', 'reason', SQLERRM)::text);
+  ${SEAL}
+END`
+
+/**
+ * SQL that makes the event triggers which write each change of a table's shape into the stream, in its place within its transaction. For a superuser,
+ * or whoever may make event triggers. Running it again brings older ones up to date. It changes nothing else.
+ */
+export const ddlInstallSql = `CREATE SCHEMA IF NOT EXISTS ${DDL_SCHEMA};
+COMMENT ON SCHEMA ${DDL_SCHEMA} IS 'moonlink.ddl ${DDL_VERSION}: tells mirrors of schema changes. Removed by: moonlink ddl uninstall';
+
+-- Tables as they are now, in the place of the transaction where this is called.
+CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.write_shapes(tables oid[]) RETURNS void LANGUAGE plpgsql ${VALUES_AS_TEXT} AS $moonlink$
+DECLARE
+  rewrites jsonb := coalesce(nullif(current_setting('moonlink.rewrites', true), ''), '{}')::jsonb;
+BEGIN
+  PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object('version', ${DDL_VERSION}, 'kind', 'shape', 'rewrite', rewrites -> c.oid::text,
+    'relation', ${RELATION_SHAPE})::text)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.oid = ANY (tables) AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname <> '${DDL_SCHEMA}'
+  ORDER BY c.oid;
+  ${SEAL}
+  IF rewrites <> '{}' THEN
+    PERFORM set_config('moonlink.rewrites', (rewrites - array(SELECT t::text FROM unnest(tables) t))::text, true);
+  END IF;
+END $moonlink$;
+
+CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.on_ddl_command_end() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER ${VALUES_AS_TEXT} AS $moonlink$
+DECLARE
+  tables oid[];
+BEGIN
+  WITH RECURSIVE command AS (
+    SELECT classid, objid FROM pg_event_trigger_ddl_commands() WHERE coalesce(schema_name, '') !~ '^pg_'),
+  used_type(oid) AS (
+    SELECT objid FROM command WHERE classid = 'pg_type'::regclass
+    UNION SELECT t.oid FROM command JOIN pg_type t ON t.typrelid = command.objid WHERE classid = 'pg_class'::regclass
+    UNION SELECT whole.oid FROM used_type part CROSS JOIN LATERAL (
+      SELECT t.oid FROM pg_type t WHERE t.typelem = part.oid OR t.typbasetype = part.oid
+      UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngsubtype = part.oid
+      UNION ALL SELECT r.rngmultitypid FROM pg_range r WHERE r.rngtypid = part.oid
+      UNION ALL SELECT c.reltype FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        WHERE a.atttypid = part.oid AND NOT a.attisdropped AND c.relkind IN ('c', 'r', 'p') AND c.reltype <> 0) whole),
+  changed(oid) AS (
+    SELECT objid FROM command WHERE classid = 'pg_class'::regclass
+    UNION SELECT a.attrelid FROM used_type JOIN pg_attribute a ON a.atttypid = used_type.oid AND NOT a.attisdropped
+    UNION SELECT c.oid FROM command JOIN pg_class c ON c.relnamespace = command.objid WHERE classid = 'pg_namespace'::regclass
+    UNION SELECT i.inhrelid FROM changed JOIN pg_inherits i ON i.inhparent = changed.oid)
+  SELECT array_agg(oid) INTO tables FROM changed;
+  PERFORM ${DDL_SCHEMA}.write_shapes(tables);
+${OR_SAY_SO} $moonlink$;
+
+CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.on_sql_drop() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER ${VALUES_AS_TEXT} AS $moonlink$
+DECLARE
+  tables oid[];
+BEGIN
+  PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object('version', ${DDL_VERSION}, 'kind', 'dropped', 'oid', objid::int8)::text)
+  FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table' AND NOT is_temporary AND schema_name !~ '^pg_';
+  -- Columns that went with their type.
+  SELECT array_agg(DISTINCT objid) INTO tables FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table column' AND NOT is_temporary;
+  PERFORM ${DDL_SCHEMA}.write_shapes(tables);
+${OR_SAY_SO} $moonlink$;
+
+-- Before the rewrite; what ends the command tells of it. Where it was called from, and with what words, tells whether values were computed anew.
+CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.on_table_rewrite() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER ${VALUES_AS_TEXT} AS $moonlink$
+DECLARE
+  calls text;
+BEGIN
+  GET DIAGNOSTICS calls = PG_CONTEXT;
+  PERFORM set_config('moonlink.rewrites', (coalesce(nullif(current_setting('moonlink.rewrites', true), ''), '{}')::jsonb || jsonb_build_object(
+    pg_event_trigger_table_rewrite_oid()::text, jsonb_build_object('reason', pg_event_trigger_table_rewrite_reason(),
+      'isPlain', strpos(calls, E'\\n') = 0 AND current_query() ~* 'alter' AND current_query() !~* 'using')))::text, true);
+${OR_SAY_SO} $moonlink$;
+
+REVOKE ALL ON FUNCTION ${DDL_SCHEMA}.write_shapes(oid[]), ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite() FROM PUBLIC;
+
+DROP EVENT TRIGGER IF EXISTS moonlink_ddl_command_end;
+DROP EVENT TRIGGER IF EXISTS moonlink_sql_drop;
+DROP EVENT TRIGGER IF EXISTS moonlink_table_rewrite;
+CREATE EVENT TRIGGER moonlink_ddl_command_end ON ddl_command_end WHEN TAG IN (${TAGS.map((tag) => `'${tag}'`).join(', ')})
+  EXECUTE FUNCTION ${DDL_SCHEMA}.on_ddl_command_end();
+CREATE EVENT TRIGGER moonlink_sql_drop ON sql_drop EXECUTE FUNCTION ${DDL_SCHEMA}.on_sql_drop();
+CREATE EVENT TRIGGER moonlink_table_rewrite ON table_rewrite EXECUTE FUNCTION ${DDL_SCHEMA}.on_table_rewrite();
+`
+
+/** SQL that takes back what `ddlInstallSql` made. */
+export const ddlUninstallSql = `DROP EVENT TRIGGER IF EXISTS moonlink_ddl_command_end;
+DROP EVENT TRIGGER IF EXISTS moonlink_sql_drop;
+DROP EVENT TRIGGER IF EXISTS moonlink_table_rewrite;
+DROP FUNCTION IF EXISTS ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite(), ${DDL_SCHEMA}.write_shapes(oid[]);
+-- Restricted: objects of others in it stay.
+DROP SCHEMA IF EXISTS ${DDL_SCHEMA} RESTRICT;
+`

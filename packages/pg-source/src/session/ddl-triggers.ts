@@ -1,0 +1,26 @@
+import { MoonlinkError } from '@moonlink/core'
+import { parseConfig } from './config.ts'
+import { Connector, disconnect } from './connect.ts'
+import { ddlInstallSql, ddlUninstallSql } from './ddl-sql.ts'
+import { messageOf, sqlState } from './errors.ts'
+
+/**
+ * Installs or removes the event triggers that write changes of tables into the stream, in one transaction. Throws `invalid`/`PG_DDL_PRIVILEGE` where the
+ * user may not, and what connecting throws.
+ */
+export async function changeDdlTriggers(connection: string, change: 'install' | 'uninstall'): Promise<void> {
+  const client = await new Connector(parseConfig({ connection })).connect('ddl triggers')
+  try {
+    await client.query(change === 'install' ? ddlInstallSql : ddlUninstallSql)
+  } catch (error) {
+    if (sqlState(error) !== '42501') throw error
+    throw new MoonlinkError(
+      'invalid',
+      'PG_DDL_PRIVILEGE',
+      `${messageOf(error)}: event triggers need a superuser, or the role that the service has for it. Let one run what moonlink ddl sql prints.`,
+      { cause: error },
+    )
+  } finally {
+    await disconnect(client)
+  }
+}

@@ -1,0 +1,199 @@
+import { withPostgres } from '@moonlink/testkit'
+import { expect, test } from 'vitest'
+import { ddlInstallSql, ddlUninstallSql } from './ddl-sql.ts'
+import { follow, sourceState, type Following } from './harness.test.support.ts'
+import { sorted } from './replica.test.support.ts'
+
+/** Changes of shape, told by event triggers, within the transactions that make them. */
+const postgres = withPostgres({ settings: { logical_decoding_work_mem: '64kB', max_prepared_transactions: '10' } })
+
+async function database(sql: string) {
+  const { client, connectionString } = await postgres.createDatabase()
+  await client.query(sql)
+  await client.query(ddlInstallSql)
+  const following = await follow({ connection: connectionString, slot: await slotName(client) }, ['public.t'])
+  return { client, connectionString, following }
+}
+
+async function slotName(client: { query: (sql: string) => Promise<{ rows: { name: string }[] }> }): Promise<string> {
+  return (await client.query(`SELECT 'ddl_' || oid AS name FROM pg_database WHERE datname = current_database()`)).rows[0].name
+}
+
+async function expectEqual(client: Parameters<typeof sourceState>[0], { catchUp, replica }: Following): Promise<void> {
+  await catchUp()
+  expect(replica.otherEvents).toEqual([])
+  expect(replica.missing).toEqual([])
+  const [found, expected] = [sorted(replica.rowsOf('public.t')), await sourceState(client, 't')]
+  if (found.join() !== expected.join()) expect(found.slice(0, 9)).toEqual(expected.slice(0, 9))
+}
+
+async function leave({ source }: Following): Promise<void> {
+  await source.uninstall()
+  await source.close()
+}
+
+const KEPT = [
+  ['a column', `ALTER TABLE t ADD c int`],
+  ['a column with a default', `ALTER TABLE t ADD c int DEFAULT 7, ADD d text DEFAULT 'it''s, {1}' NOT NULL, ADD e boolean DEFAULT true`],
+  ['a column gone', `ALTER TABLE t DROP a`],
+  ['a column renamed', `ALTER TABLE t RENAME a TO x`],
+  ['two columns that swap their names', `ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b`],
+  ['a column dropped and added again', `ALTER TABLE t DROP a; ALTER TABLE t ADD a text`],
+  ['an integer widened', `ALTER TABLE t ALTER n TYPE bigint`],
+  ['no digits lost', `ALTER TABLE t ALTER p TYPE numeric(20,2)`],
+  ['a longer varchar', `ALTER TABLE t ALTER v TYPE varchar(99)`],
+  ['a varchar as text', `ALTER TABLE t ALTER v TYPE text`],
+  ['not null, and null again', `ALTER TABLE t ALTER b SET NOT NULL; ALTER TABLE t ALTER n DROP NOT NULL`],
+  ['another key', `ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (n)`],
+  ['a replica identity', `ALTER TABLE t REPLICA IDENTITY FULL`],
+  ['a composite that grows', `ALTER TYPE pair ADD ATTRIBUTE z int`],
+  ['a value of an enum', `ALTER TYPE mood ADD VALUE 'new'`],
+] as const
+
+const TABLE = `CREATE TYPE pair AS (x int, y text); CREATE TYPE mood AS ENUM ('sad', 'ok');
+  CREATE TABLE t (id int PRIMARY KEY, a text, b text, n int NOT NULL, p numeric(10,2), v varchar(9), m mood)`
+const insert = (id: number) => `INSERT INTO t (id, b, n) VALUES (${id}, 'b${id}', ${id})`
+
+test.each(KEPT)('%s is followed where it is made', async (_, ddl) => {
+  const { client, following } = await database(TABLE)
+  const rows = (from: number) => `${insert(from)}; UPDATE t SET b = b || '!' WHERE id = ${from}; ${insert(from + 1)}; DELETE FROM t WHERE id = ${from - 1}`
+  try {
+    await client.query(rows(1))
+    for (const statement of ddl.split('; ')) await client.query(statement)
+    await expectEqual(client, following)
+    await client.query(rows(10))
+    await expectEqual(client, following)
+  } finally {
+    await leave(following)
+  }
+})
+
+test('several changes and rows between them in one transaction, part of it rolled back', async () => {
+  const { client, following } = await database(TABLE)
+  try {
+    await client.query(`BEGIN; ${insert(1)}; ALTER TABLE t ADD c int DEFAULT 5; ${insert(2)}; SAVEPOINT s; ALTER TABLE t RENAME c TO d; UPDATE t SET d = 6;
+      ROLLBACK TO s; ALTER TABLE t RENAME b TO bb; INSERT INTO t (id, bb, n, c) VALUES (3, 'x', 3, 4); DELETE FROM t WHERE id = 1; COMMIT`)
+    await expectEqual(client, following)
+    expect(following.replica.schemas.get('public.t')!.fields.map(({ name }) => name)).toEqual(['id', 'a', 'bb', 'n', 'p', 'v', 'm', 'c'])
+  } finally {
+    await leave(following)
+  }
+})
+
+const bulk = (from: number) => `INSERT INTO t (id, b, n) SELECT g, repeat(md5(g::text), 40), g FROM generate_series(${from}, ${from} + 500) g`
+
+test('a change amid a transaction that is streamed in parts', async () => {
+  const { client, following } = await database(TABLE)
+  try {
+    await client.query(`BEGIN; ${bulk(1000)}; ALTER TABLE t ADD c int DEFAULT 5; ${bulk(2000)}; ALTER TABLE t DROP a; ${bulk(3000)}; COMMIT`)
+    await expectEqual(client, following)
+    // Which subtransaction made a change is not told.
+    await client.query(`BEGIN; ${bulk(5000)}; SAVEPOINT s; ALTER TABLE t ADD d int; ${bulk(6000)}; ROLLBACK TO s; ${bulk(7000)}; COMMIT`)
+    await following.catchUp()
+    expect(following.replica.otherEvents).toMatchObject([{ kind: 'unmirrorable', code: 'SCHEMA_CHANGED' }])
+  } finally {
+    await leave(following)
+  }
+})
+
+test('a change in a prepared transaction', async () => {
+  const { client, following } = await database(TABLE)
+  try {
+    await client.query(`BEGIN; ALTER TABLE t ADD c int DEFAULT 5; INSERT INTO t (id, n, c) VALUES (1, 1, 1); PREPARE TRANSACTION 'p'`)
+    await following.catchUp()
+    await client.query(`COMMIT PREPARED 'p'`)
+    await expectEqual(client, following)
+  } finally {
+    await leave(following)
+  }
+})
+
+const STALE = [
+  ['a volatile default', `ALTER TABLE t ADD c float8 DEFAULT random()`, 'a value of its own'],
+  ['a serial', `ALTER TABLE t ADD c serial`, 'a value of its own'],
+  ['a USING clause', `ALTER TABLE t ALTER n TYPE bigint USING n + 1`, 'rewritten'],
+  ['a USING clause that keeps the type', `ALTER TABLE t ALTER n TYPE int USING n + 1`, 'rewritten'],
+  ['a USING clause in a function', `DO $$ BEGIN EXECUTE 'ALTER TABLE t ALTER n TYPE bigint US' || 'ING n + 1'; END $$`, 'rewritten'],
+  ['another type', `ALTER TABLE t ALTER n TYPE text`, 'none of'],
+  ['another scale', `ALTER TABLE t ALTER p TYPE numeric(12,3)`, 'none of'],
+  ['a shorter varchar', `ALTER TABLE t ALTER v TYPE varchar(3)`, 'converted'],
+  ['a renamed value of an enum', `ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'`, 'renamed'],
+  ['a default of an array', `ALTER TABLE t ADD c int[] DEFAULT '{1,2}'`, "can't hold"],
+] as const
+
+test.each(STALE)('%s starts a new copy, and later rows have the new shape', async (_, ddl, reason) => {
+  const { client, following } = await database(TABLE)
+  const { replica } = following
+  try {
+    await client.query(insert(1))
+    await client.query(ddl)
+    await client.query(insert(2))
+    await following.catchUp()
+    expect(replica.otherEvents).toMatchObject([{ kind: 'recopy', code: 'SCHEMA_CHANGED' }])
+    expect((replica.otherEvents[0] as { reason: string }).reason).toContain(reason)
+    expect(sorted(replica.rowsOf('public.t'))).toHaveLength(2)
+  } finally {
+    await leave(following)
+  }
+})
+
+test.each([
+  ['dropped', `DROP TABLE t`, 'TABLE_DROPPED'],
+  ['dropped with its schema’s owner', `DROP OWNED BY CURRENT_USER CASCADE`, 'TABLE_DROPPED'],
+  ['renamed', `ALTER TABLE t RENAME TO other`, 'TABLE_RENAMED'],
+  ['moved', `CREATE SCHEMA s; ALTER TABLE t SET SCHEMA s`, 'TABLE_RENAMED'],
+  ['in a schema that is renamed', `ALTER SCHEMA public RENAME TO s`, 'TABLE_RENAMED'],
+])('a table that is %s says so at once', async (how, ddl, code) => {
+  const { client, following } = await database(TABLE)
+  if (how.startsWith('dropped with')) ddl = `CREATE ROLE gone_owner; ALTER TABLE t OWNER TO gone_owner; DROP OWNED BY gone_owner CASCADE; DROP ROLE gone_owner`
+  try {
+    await client.query(ddl)
+    await following.catchUp()
+    expect(following.replica.otherEvents).toMatchObject([{ kind: 'unmirrorable', code }])
+  } finally {
+    await leave(following)
+  }
+})
+
+test('a stream goes on in the shape that was kept, and takes no change twice', async () => {
+  const { client, connectionString, following } = await database(TABLE)
+  const { replica } = following
+  const shapes: { schema: unknown; sourceState: string | null }[] = []
+  const apply = replica.apply.bind(replica)
+  replica.apply = (event) => {
+    if (event.kind === 'schema') shapes.push(event.shape)
+    apply(event)
+  }
+  await client.query(`ALTER TABLE t ADD c int DEFAULT 5`)
+  await client.query(insert(1))
+  const throughLsn = await following.catchUp()
+  await following.close()
+  await client.query(`ALTER TABLE t DROP c; ALTER TABLE t ADD c text DEFAULT 'new'; ALTER TABLE t RENAME b TO x`)
+  await client.query(`INSERT INTO t (id, x, n, c) VALUES (2, 'x', 2, 'own')`)
+  const shape = shapes.at(-1) as { schema: NonNullable<ReturnType<typeof replica.schemas.get>>; sourceState: string | null }
+  replica.watermarkLsn = 0n
+  const resume = [{ table: { schema: 'public', name: 't' }, shape, throughLsn }]
+  const again = await follow({ connection: connectionString, slot: await slotName(client) }, ['public.t'], undefined, replica, undefined, resume)
+  try {
+    await expectEqual(client, again)
+    expect(replica.schemas.get('public.t')!.fields.map(({ id }) => id)).toEqual([1, 2, 3, 4, 5, 6, 7, 9])
+  } finally {
+    await leave(again)
+  }
+})
+
+test('the triggers are installed twice, and removed without a trace', async () => {
+  const { client } = await postgres.createDatabase()
+  const made = async () =>
+    (
+      await client.query<{ made: string }>(`SELECT (SELECT count(*) FROM pg_event_trigger) || ' ' || (SELECT count(*) FROM pg_namespace WHERE nspname = 'moonlink') AS made`)
+    ).rows[0].made
+  await client.query(ddlInstallSql)
+  await client.query(ddlInstallSql)
+  expect(await made()).toBe('3 1')
+  await client.query(`CREATE TEMP TABLE own (x int); CREATE ROLE nobody_else_ddl; GRANT CREATE ON SCHEMA public TO nobody_else_ddl; SET ROLE nobody_else_ddl;
+    CREATE TABLE theirs (x int); ALTER TABLE theirs ADD y int; DROP TABLE theirs; RESET ROLE; DROP OWNED BY nobody_else_ddl; DROP ROLE nobody_else_ddl`)
+  await client.query(ddlUninstallSql)
+  await client.query(ddlUninstallSql)
+  expect(await made()).toBe('0 0')
+})

@@ -1,0 +1,111 @@
+import {
+  ColumnBuilder,
+  evolveSchema,
+  isDefaultable,
+  isPromotion,
+  typesEqual,
+  valueAt,
+  type Field,
+  type TableName,
+  type TableSchema,
+  type TableShape,
+  type Value,
+} from '@moonlink/core'
+import { FieldIds, type MappedColumn } from '../types/index.ts'
+import { describeShape, type MappedShape, type ShapeOptions } from './describe-shape.ts'
+import type { RelationShape } from './relation-shape.ts'
+import { decodeSourceState } from './source-state.ts'
+
+/** The shape that a mirror takes on. */
+export interface EvolvedShape {
+  readonly mapped: MappedShape
+  /** Why rows that the mirror has would not show what the source shows, be it only in new columns; null where they would. */
+  readonly stale: string | null
+}
+
+/**
+ * How a mirror of shape `known` shows the relation, which may be another than before: columns keep their fields by attribute number, unless
+ * old values are none of the new type. Throws as `describeShape` does.
+ */
+export function evolveShape(table: TableName, known: TableShape, relation: RelationShape, options: ShapeOptions): EvolvedShape {
+  const state = decodeSourceState(known.sourceState)
+  const ids = new FieldIds(state?.ids)
+  if (state !== null && state.relation.oid !== relation.oid) for (const { number } of relation.columns) ids.renew(number)
+  let mapped = describeShape(table, relation, options, ids)
+  const renewed = mapped.columns.filter(({ field }) => !fits(known.schema, field))
+  for (const column of renewed) ids.renew(numberOf(relation, column))
+  if (renewed.length > 0) mapped = describeShape(table, relation, options, ids)
+  const withDefaults = mapped.columns.map((column) => withInitialDefault(column, known.schema, relation))
+  const fields = withDefaults.flatMap(({ column: { field, textField } }) => (textField ? [field, textField] : [field]))
+  const schema = evolveSchema(known.schema, { ...mapped.schema, fields })!
+  const [lost] = withDefaults.filter(({ isLost }) => isLost)
+  return { mapped: withSchema(mapped, schema), stale: staleness(known, renewed, lost?.column) }
+}
+
+/** The shape that a mirror has, from what it kept of it. Null where it kept nothing that leads to the fields it has. */
+export function restoreShape(table: TableName, shape: TableShape, options: ShapeOptions): MappedShape | null {
+  const state = decodeSourceState(shape.sourceState)
+  if (state === null) return null
+  const mapped = describeShape(table, state.relation, options, new FieldIds(state.ids))
+  return isSameShape(mapped.schema, shape.schema) ? withSchema(mapped, shape.schema) : null
+}
+
+/** Whether both have the same fields in the same order, whatever they say of nulls and defaults, and the same key. */
+export function isSameShape(a: TableSchema, b: TableSchema): boolean {
+  if (a.fields.length !== b.fields.length || a.identifierFieldIds.join() !== b.identifierFieldIds.join()) return false
+  return a.fields.every(({ id, name, type }, index) => {
+    const other = b.fields[index]
+    return other.id === id && other.name === name && typesEqual(other.type, type)
+  })
+}
+
+function withSchema(mapped: MappedShape, schema: TableSchema): MappedShape {
+  const byId = new Map(schema.fields.map((field) => [field.id, field]))
+  const columns = mapped.columns.map((column): MappedColumn => ({
+    ...column,
+    field: byId.get(column.field.id)!,
+    textField: column.textField && byId.get(column.textField.id)!,
+  }))
+  return { ...mapped, columns, schema }
+}
+
+function fits(before: TableSchema, field: Field): boolean {
+  const known = before.fields.find(({ id }) => id === field.id)
+  return known === undefined || typesEqual(known.type, field.type) || isPromotion(known.type, field.type)
+}
+
+function numberOf(relation: RelationShape, { name }: MappedColumn): number {
+  return relation.columns.find((column) => column.name === name)!.number
+}
+
+function staleness(known: TableShape, renewed: readonly MappedColumn[], lost: MappedColumn | undefined): string | null {
+  const [first] = renewed
+  if (first !== undefined) return `column "${first.name}" has a type now that its old values are none of`
+  if (lost !== undefined) return `column "${lost.name}" was added with a default that Iceberg can't hold for older rows`
+  return known.sourceState === null ? 'what its rows were before is not known' : null
+}
+
+/** A new column shows in older rows what the source keeps for them. */
+function withInitialDefault(
+  column: MappedColumn,
+  before: TableSchema,
+  relation: RelationShape,
+): { readonly column: MappedColumn; readonly isLost: boolean } {
+  const missing = relation.columns.find(({ name }) => name === column.name)?.missing ?? null
+  if (missing === null || before.fields.some(({ id }) => id === column.field.id)) return { column, isLost: false }
+  const value = readText(column, missing)
+  if (value === null || !isDefaultable(column.field.type, value)) return { column, isLost: true }
+  return { column: { ...column, field: { ...column.field, initialDefault: value, writeDefault: value } }, isLost: false }
+}
+
+/** Null where the column's field does not hold the value, or its text does not tell it. */
+function readText(column: MappedColumn, text: string): Value {
+  const bytes = Buffer.from(text)
+  const builder = new ColumnBuilder(column.field.type, 1)
+  try {
+    column.decoder.text(bytes, 0, bytes.length, builder)
+  } catch {
+    return null
+  }
+  return valueAt(builder.view(), 0)
+}

@@ -1,0 +1,116 @@
+import { z } from 'zod'
+
+const attribute = {
+  name: z.string(),
+  number: z.number(),
+  typeOid: z.number(),
+  typmod: z.number(),
+  dimensions: z.number(),
+}
+
+const column = z.object({
+  ...attribute,
+  /** `format_type(atttypid, atttypmod)` */
+  typeName: z.string(),
+  isNotNull: z.boolean(),
+  /** `attgenerated`: empty, s stored, v virtual. */
+  generated: z.string(),
+  /** Text of what rows hold that were stored before the column was added (`attmissingval`); null where they hold null, or the table was rewritten since. */
+  missing: z.string().nullable().default(null),
+})
+
+const type = z.object({
+  oid: z.number(),
+  name: z.string(),
+  schema: z.string(),
+  extension: z.string().nullable(),
+  kind: z.string(),
+  isSendable: z.boolean(),
+  delimiter: z.string(),
+  elementOid: z.number(),
+  baseOid: z.number(),
+  baseTypmod: z.number(),
+  baseDimensions: z.number(),
+  partOid: z.number(),
+  attributes: z.array(z.object(attribute)),
+  /** Of an enum: each value's own oid, which a rename leaves alone, and its label. */
+  labels: z.array(z.tuple([z.number(), z.string()])).nullable().default(null),
+})
+
+const key = z.object({
+  isPrimary: z.boolean(),
+  isReplicaIdentity: z.boolean(),
+  /** Checked at once, not at the end of the transaction. */
+  isImmediate: z.boolean(),
+  /** Attribute numbers, in key order. */
+  columns: z.array(z.number()),
+})
+
+export const relationShape = z.object({
+  oid: z.number(),
+  schema: z.string(),
+  name: z.string(),
+  /** `relreplident`: d default, n nothing, f full, i index. */
+  replicaIdentity: z.string(),
+  /** `pg_relation_filenode`: another one where the table was rewritten, or truncated. 0 where not known. */
+  filenode: z.number().nullable().default(0),
+  /** Attribute numbers given so far, those of dropped columns included. */
+  attributeCount: z.number().default(0),
+  columns: z.array(column),
+  /** Every type that a column has, and those it is made of. */
+  types: z.array(type),
+  /** Unique indexes that could name rows. */
+  keys: z.array(key),
+})
+
+/** All that a mirror of a relation depends on, as the catalog has it. */
+export type RelationShape = z.output<typeof relationShape>
+export type ShapeColumn = RelationShape['columns'][number]
+export type ShapeType = RelationShape['types'][number]
+
+const ATTRIBUTE = `'name', a.attname, 'number', a.attnum, 'typeOid', a.atttypid::int8, 'typmod', a.atttypmod, 'dimensions', a.attndims`
+const IS_ARRAY = `t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc`
+const LIVE = `a.attnum > 0 AND NOT a.attisdropped`
+
+// The types of the columns of table c, with all that they are made of.
+const TYPES = `
+  WITH RECURSIVE used(oid) AS (
+    SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND ${LIVE}
+    UNION
+    SELECT part.oid FROM used JOIN pg_type t ON t.oid = used.oid CROSS JOIN LATERAL (
+      SELECT t.typelem WHERE ${IS_ARRAY}
+      UNION ALL SELECT t.typbasetype WHERE t.typbasetype <> 0
+      UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND ${LIVE}
+      UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid
+      UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid) part(oid))
+  SELECT jsonb_agg(jsonb_build_object(
+    'oid', t.oid::int8, 'name', t.typname, 'schema', n.nspname, 'kind', t.typtype, 'isSendable', t.typsend <> 0, 'delimiter', t.typdelim,
+    'extension', (SELECT x.extname FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid WHERE d.classid = 'pg_catalog.pg_type'::regclass
+      AND d.objid = t.oid AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'),
+    'elementOid', CASE WHEN ${IS_ARRAY} THEN t.typelem::int8 ELSE 0 END,
+    'baseOid', t.typbasetype::int8, 'baseTypmod', t.typtypmod, 'baseDimensions', t.typndims,
+    'partOid', coalesce((SELECT CASE WHEN r.rngtypid = t.oid THEN r.rngsubtype ELSE r.rngtypid END::int8 FROM pg_range r
+      WHERE t.typtype IN ('r', 'm') AND t.oid IN (r.rngtypid, r.rngmultitypid)), 0),
+    'attributes', coalesce((SELECT jsonb_agg(jsonb_build_object(${ATTRIBUTE}) ORDER BY a.attnum) FROM pg_attribute a
+      WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND ${LIVE}), '[]'),
+    'labels', (SELECT jsonb_agg(jsonb_build_array(e.oid::int8, e.enumlabel) ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid)))
+  FROM used JOIN pg_type t ON t.oid = used.oid JOIN pg_namespace n ON n.oid = t.typnamespace`
+
+/**
+ * SQL for the `RelationShape` of `pg_class c`, in `pg_namespace n`, as jsonb. Object ids exceed int4, so they travel as int8. It is the same for
+ * whoever runs it; values in it look as the session's settings say.
+ */
+export const RELATION_SHAPE = `jsonb_build_object(
+  'oid', c.oid::int8, 'schema', n.nspname, 'name', c.relname, 'replicaIdentity', c.relreplident,
+  'filenode', pg_relation_filenode(c.oid)::int8, 'attributeCount', c.relnatts,
+  'columns', coalesce((
+    SELECT jsonb_agg(jsonb_build_object(
+      ${ATTRIBUTE}, 'typeName', format_type(a.atttypid, a.atttypmod), 'isNotNull', a.attnotnull, 'generated', a.attgenerated,
+      'missing', CASE WHEN a.atthasmissing THEN array_to_string(a.attmissingval, '') END) ORDER BY a.attnum)
+    FROM pg_attribute a WHERE a.attrelid = c.oid AND ${LIVE}), '[]'),
+  'types', coalesce((${TYPES}), '[]'),
+  'keys', coalesce((
+    SELECT jsonb_agg(jsonb_build_object(
+      'isPrimary', i.indisprimary, 'isReplicaIdentity', i.indisreplident, 'isImmediate', i.indimmediate,
+      'columns', to_jsonb((i.indkey::int2[])[0:i.indnkeyatts - 1])))
+    FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND (i.indisprimary OR i.indisreplident)), '[]'))`

@@ -1,0 +1,96 @@
+import { formatTableName, isMoonlinkError, type Lsn, type ResumePoint, type TableName } from '@moonlink/core'
+import type { AlterationReader, Relation, TableAlteration } from '../decode/index.ts'
+import { parseDdlMessage, type DdlMessage } from './ddl-message.ts'
+import { DDL_PREFIX } from './ddl-sql.ts'
+import type { MappedShape, ShapeOptions } from './describe-shape.ts'
+import { evolveShape, restoreShape } from './evolve-shape.ts'
+import { describeStaleRows } from './stale-rows.ts'
+
+type ShapeMessage = Extract<DdlMessage, { kind: 'shape' }>
+
+/** The shapes that the rows of a stream have, table by table, at the place where its decoder is. */
+export class StreamShapes implements AlterationReader {
+  readonly prefix = DDL_PREFIX
+  private readonly options: ShapeOptions
+  private readonly shapes: Map<string, MappedShape>
+  private readonly through = new Map<string, Lsn>()
+  /** The form that the stream's values come in. */
+  form: 'binary' | 'text' = 'binary'
+
+  /** `prepared`: tables as the catalog has them, where nothing says how they were where the stream begins. */
+  constructor(prepared: Iterable<MappedShape>, resume: readonly ResumePoint[], options: ShapeOptions) {
+    this.options = options
+    this.shapes = new Map(Array.from(prepared, (shape) => [formatTableName(shape.table), shape]))
+    for (const { shape, table, throughLsn } of resume) {
+      const name = formatTableName(table)
+      this.through.set(name, throughLsn)
+      if (!this.shapes.has(name)) continue
+      const restored = restoreShape(table, shape, options)
+      if (restored !== null) this.shapes.set(name, restored)
+    }
+  }
+
+  all(): readonly MappedShape[] {
+    return [...this.shapes.values()]
+  }
+
+  resolve(relation: Relation): MappedShape | null {
+    return this.shapes.get(formatTableName(relation)) ?? null
+  }
+
+  /** The table has every transaction that ends here or before. */
+  throughOf(table: TableName): Lsn {
+    return this.through.get(formatTableName(table)) ?? 0n
+  }
+
+  read(content: string, skips: (table: TableName) => boolean, isDoubtful: boolean): readonly TableAlteration[] {
+    const message = parseDdlMessage(content)
+    if (message === null) return []
+    const wanted = this.all().filter(({ table }) => !skips(table))
+    if (message.kind === 'unknown') return wanted.map(({ table }) => changed(table, `a schema change was not described: ${message.reason}`))
+    if (message.kind === 'dropped') {
+      return wanted.filter(({ relationOid }) => relationOid === message.oid).map(({ table }) => dropped(table))
+    }
+    const { oid, schema, name } = message.relation
+    const known = wanted.find(({ relationOid }) => relationOid === oid)
+    if (known !== undefined) return this.altered(known, message, isDoubtful)
+    const replaced = wanted.find(({ table }) => table.schema === schema && table.name === name)
+    return replaced === undefined ? [] : [changed(replaced.table, 'the table was made anew')]
+  }
+
+  private altered(known: MappedShape, message: ShapeMessage, isDoubtful: boolean): readonly TableAlteration[] {
+    const { table } = known
+    const { relation, rewrite } = message
+    if (isDoubtful) return [changed(table, 'it is not known whether a schema change was rolled back')]
+    if (relation.schema !== table.schema || relation.name !== table.name) return [renamed(table, formatTableName(relation))]
+    try {
+      const { sourceState } = known
+      const { mapped, stale } = evolveShape(table, { schema: known.schema, sourceState }, relation, this.options)
+      if (mapped.sourceState === sourceState && rewrite === null) return []
+      const misfit = mapped.streamForms.find(({ form }) => form !== this.form)
+      if (misfit !== undefined) return [changed(table, `column "${misfit.column}" can't be read from a stream in ${this.form}`)]
+      this.shapes.set(formatTableName(table), mapped)
+      return [{ kind: 'reshape', mirrored: mapped, stale: stale ?? describeStaleRows(known.relation, mapped, rewrite) }]
+    } catch (error) {
+      if (!isMoonlinkError(error, 'invalid')) throw error
+      return [{ kind: 'refuse', table, code: error.code, reason: error.message }]
+    }
+  }
+}
+
+function changed(table: TableName, reason: string): TableAlteration {
+  const name = formatTableName(table)
+  return { kind: 'refuse', table, code: 'SCHEMA_CHANGED', reason: `${reason}; moonlink tables resync ${name} takes the table on as it is now` }
+}
+
+function dropped(table: TableName): TableAlteration {
+  const name = formatTableName(table)
+  const remedy = `moonlink tables drop ${name} ends its mirroring; one that is made anew under its name is taken on by moonlink tables resync ${name}`
+  return { kind: 'refuse', table, code: 'TABLE_DROPPED', reason: `the source dropped the table; ${remedy}` }
+}
+
+function renamed(table: TableName, now: string): TableAlteration {
+  const name = formatTableName(table)
+  const remedy = `moonlink tables drop ${name} and moonlink tables add ${now} go on under the new name`
+  return { kind: 'refuse', table, code: 'TABLE_RENAMED', reason: `the source calls the table ${now} now; ${remedy}` }
+}
