@@ -80,7 +80,10 @@ function canonical(row: Row): string {
 }
 
 test('each LSN shows the schema of its time, before and after flushes, a kill and a stop', async () => {
-  const told = await Told.create('kept', `CREATE TABLE t (id int PRIMARY KEY, a text, b int NOT NULL); INSERT INTO t SELECT g, 'a' || g, g FROM generate_series(1, 20) g`)
+  const told = await Told.create(
+    'kept',
+    `CREATE TABLE t (id int PRIMARY KEY, a text, b int NOT NULL); INSERT INTO t SELECT g, 'a' || g, g FROM generate_series(1, 20) g`,
+  )
   try {
     await told.backend.wait({ iceberg: true })
     await told.run(
@@ -100,7 +103,13 @@ test('each LSN shows the schema of its time, before and after flushes, a kill an
     await told.check(8)
     await told.backend.stop('SIGKILL')
     // While it is down, too.
-    await told.run(`ALTER TABLE t RENAME d TO e`, `INSERT INTO t (id, e) VALUES (30, NULL)`, `ALTER TABLE t DROP CONSTRAINT t_pkey`, `ALTER TABLE t ADD PRIMARY KEY (id, e)`.replace('(id, e)', '(id)'), `DELETE FROM t WHERE id = 1`)
+    await told.run(
+      `ALTER TABLE t RENAME d TO e`,
+      `INSERT INTO t (id, e) VALUES (30, NULL)`,
+      `ALTER TABLE t DROP CONSTRAINT t_pkey`,
+      `ALTER TABLE t ADD PRIMARY KEY (id, e)`.replace('(id, e)', '(id)'),
+      `DELETE FROM t WHERE id = 1`,
+    )
     await told.start()
     await told.check(8)
     expect(await told.backend.stop()).toBe(0)
@@ -118,17 +127,29 @@ test.each([
   ['values computed anew', `ALTER TABLE t ALTER b TYPE bigint USING b + 1`],
   ['a type that old values are none of', `ALTER TABLE t ALTER b TYPE text`],
   ['a renamed value of an enum', `ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'`],
-  ['another key', `ALTER TABLE t ADD k int DEFAULT (random() * 1000)::int; UPDATE t SET k = id; ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (k)`],
+  [
+    'another key',
+    `ALTER TABLE t ADD k int DEFAULT (random() * 1000)::int; UPDATE t SET k = id; ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (k)`,
+  ],
 ])('%s: the table is compared, and rows from before stay readable', async (name, ddl) => {
-  const told = await Told.create(name.replaceAll(' ', '-'), `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, a text, b int, m mood)`)
+  const told = await Told.create(
+    name.replaceAll(' ', '-'),
+    `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, a text, b int, m mood)`,
+  )
   try {
     await told.run(`INSERT INTO t SELECT g, 'a' || g, g, 'sad' FROM generate_series(1, 50) g`, `UPDATE t SET a = 'new' WHERE id = 3`)
     await told.backend.wait()
     await told.client.query(ddl)
     const before = told.moments.at(-1)!
-    await told.run(`INSERT INTO t (id, a, m) VALUES (51, 'later', 'ok')`.replace('(id, a, m)', ddl.includes('(k)') ? '(k, id, a, m)' : '(id, a, m)').replace('(51,', ddl.includes('(k)') ? '(51, 51,' : '(51,'))
+    await told.run(
+      `INSERT INTO t (id, a, m) VALUES (51, 'later', 'ok')`
+        .replace('(id, a, m)', ddl.includes('(k)') ? '(k, id, a, m)' : '(id, a, m)')
+        .replace('(51,', ddl.includes('(k)') ? '(51, 51,' : '(51,'),
+    )
     await expect
-      .poll(async () => (await told.backend.table('public.t')).state + ((await told.read(null).catch(() => [])).length === 51), { timeout: 30_000 })
+      .poll(async () => (await told.backend.table('public.t')).state + ((await told.read(null).catch(() => [])).length === 51), {
+        timeout: 30_000,
+      })
       .toBe('streamingtrue')
     await told.run(`DELETE FROM t WHERE id = 1`)
     await told.check(told.moments.length - 1)

@@ -77,10 +77,12 @@ export function createProgram(environment: Environment, workingDirectory: string
     .description('have the source tell where schemas change, by event triggers; without them that is inferred')
     .exitOverride()
   for (const change of ['install', 'uninstall'] as const) {
-    withSource(ddl.command(change).description(`${change} the event triggers (as a superuser, once a database)`)).action(async (flags: SourceFlags) => {
-      const { changeDdl } = await import('./ddl.ts')
-      await changeDdl(await configOf(flags), change)
-    })
+    withSource(ddl.command(change).description(`${change} the event triggers (as a superuser, once a database)`)).action(
+      async (flags: SourceFlags) => {
+        const { changeDdl } = await import('./ddl.ts')
+        await changeDdl(await configOf(flags), change)
+      },
+    )
   }
   ddl
     .command('sql')

@@ -77,7 +77,7 @@ const source = z
       .enum(['resync', 'pause'])
       .prefault('resync')
       .describe(
-        "When a table changed in a way that the stream does not tell all of: take it on as it is now, comparing it with the source (the old data stays readable), or pause it until moonlink tables resync.",
+        'When a table changed in a way that the stream does not tell all of: take it on as it is now, comparing it with the source (the old data stays readable), or pause it until moonlink tables resync.',
       ),
     onSlotLoss: z
       .enum(['resync', 'stop'])

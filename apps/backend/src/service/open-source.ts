@@ -77,7 +77,14 @@ class PostgresHandle implements SourceHandle {
           refusal: { code: table.code, reason: table.reason },
           notes: [],
         }
-      return { table: table.table, schema: table.schema, sourceState: table.sourceState, appendOnly: table.appendOnly, refusal: null, notes: table.notes }
+      return {
+        table: table.table,
+        schema: table.schema,
+        sourceState: table.sourceState,
+        appendOnly: table.appendOnly,
+        refusal: null,
+        notes: table.notes,
+      }
     })
   }
 

@@ -56,7 +56,8 @@ const insert = (id: number) => `INSERT INTO t (id, b, n) VALUES (${id}, 'b${id}'
 
 test.each(KEPT)('%s is followed where it is made', async (_, ddl) => {
   const { client, following } = await database(TABLE)
-  const rows = (from: number) => `${insert(from)}; UPDATE t SET b = b || '!' WHERE id = ${from}; ${insert(from + 1)}; DELETE FROM t WHERE id = ${from - 1}`
+  const rows = (from: number) =>
+    `${insert(from)}; UPDATE t SET b = b || '!' WHERE id = ${from}; ${insert(from + 1)}; DELETE FROM t WHERE id = ${from - 1}`
   try {
     await client.query(rows(1))
     for (const statement of ddl.split('; ')) await client.query(statement)
@@ -80,12 +81,15 @@ test('several changes and rows between them in one transaction, part of it rolle
   }
 })
 
-const bulk = (from: number) => `INSERT INTO t (id, b, n) SELECT g, repeat(md5(g::text), 40), g FROM generate_series(${from}, ${from} + 500) g`
+const bulk = (from: number) =>
+  `INSERT INTO t (id, b, n) SELECT g, repeat(md5(g::text), 40), g FROM generate_series(${from}, ${from} + 500) g`
 
 test('a change amid a transaction that is streamed in parts', async () => {
   const { client, following } = await database(TABLE)
   try {
-    await client.query(`BEGIN; ${bulk(1000)}; ALTER TABLE t ADD c int DEFAULT 5; ${bulk(2000)}; ALTER TABLE t DROP a; ${bulk(3000)}; COMMIT`)
+    await client.query(
+      `BEGIN; ${bulk(1000)}; ALTER TABLE t ADD c int DEFAULT 5; ${bulk(2000)}; ALTER TABLE t DROP a; ${bulk(3000)}; COMMIT`,
+    )
     await expectEqual(client, following)
     // Which subtransaction made a change is not told.
     await client.query(`BEGIN; ${bulk(5000)}; SAVEPOINT s; ALTER TABLE t ADD d int; ${bulk(6000)}; ROLLBACK TO s; ${bulk(7000)}; COMMIT`)
@@ -145,7 +149,8 @@ test.each([
   ['in a schema that is renamed', `ALTER SCHEMA public RENAME TO s`, 'TABLE_RENAMED'],
 ])('a table that is %s says so at once', async (how, ddl, code) => {
   const { client, following } = await database(TABLE)
-  if (how.startsWith('dropped with')) ddl = `CREATE ROLE gone_owner; ALTER TABLE t OWNER TO gone_owner; DROP OWNED BY gone_owner CASCADE; DROP ROLE gone_owner`
+  if (how.startsWith('dropped with'))
+    ddl = `CREATE ROLE gone_owner; ALTER TABLE t OWNER TO gone_owner; DROP OWNED BY gone_owner CASCADE; DROP ROLE gone_owner`
   try {
     await client.query(ddl)
     await following.catchUp()
@@ -173,7 +178,14 @@ test('a stream goes on in the shape that was kept, and takes no change twice', a
   const shape = shapes.at(-1) as { schema: NonNullable<ReturnType<typeof replica.schemas.get>>; sourceState: string | null }
   replica.watermarkLsn = 0n
   const resume = [{ table: { schema: 'public', name: 't' }, shape, throughLsn }]
-  const again = await follow({ connection: connectionString, slot: await slotName(client) }, ['public.t'], undefined, replica, undefined, resume)
+  const again = await follow(
+    { connection: connectionString, slot: await slotName(client) },
+    ['public.t'],
+    undefined,
+    replica,
+    undefined,
+    resume,
+  )
   try {
     await expectEqual(client, again)
     expect(replica.schemas.get('public.t')!.fields.map(({ id }) => id)).toEqual([1, 2, 3, 4, 5, 6, 7, 9])
@@ -186,7 +198,9 @@ test('the triggers are installed twice, and removed without a trace', async () =
   const { client } = await postgres.createDatabase()
   const made = async () =>
     (
-      await client.query<{ made: string }>(`SELECT (SELECT count(*) FROM pg_event_trigger) || ' ' || (SELECT count(*) FROM pg_namespace WHERE nspname = 'moonlink') AS made`)
+      await client.query<{ made: string }>(
+        `SELECT (SELECT count(*) FROM pg_event_trigger) || ' ' || (SELECT count(*) FROM pg_namespace WHERE nspname = 'moonlink') AS made`,
+      )
     ).rows[0].made
   await client.query(ddlInstallSql)
   await client.query(ddlInstallSql)

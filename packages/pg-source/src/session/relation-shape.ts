@@ -34,7 +34,10 @@ const type = z.object({
   partOid: z.number(),
   attributes: z.array(z.object(attribute)),
   /** Of an enum: each value's own oid, which a rename leaves alone, and its label. */
-  labels: z.array(z.tuple([z.number(), z.string()])).nullable().default(null),
+  labels: z
+    .array(z.tuple([z.number(), z.string()]))
+    .nullable()
+    .default(null),
 })
 
 const key = z.object({

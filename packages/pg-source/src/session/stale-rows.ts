@@ -41,7 +41,8 @@ export function describeStaleRows(before: RelationShape, after: MappedShape, rew
     if (then === undefined) continue
     // As text, a float of more bits shows more digits.
     const isWidenedText = then.typeOid === Oid.float4 && now.typeOid === Oid.float8 && column.field.type.kind === 'string'
-    if (isWidenedText || !keepsValues(then, now, isRecast)) return `column "${now.name}" was converted from ${then.typeName} to ${now.typeName}`
+    if (isWidenedText || !keepsValues(then, now, isRecast))
+      return `column "${now.name}" was converted from ${then.typeName} to ${now.typeName}`
     const altered = alteredText(column.type, column.field.type, before)
     if (altered !== null) return altered
   }

@@ -80,7 +80,12 @@ export class StreamShapes implements AlterationReader {
 
 function changed(table: TableName, reason: string): TableAlteration {
   const name = formatTableName(table)
-  return { kind: 'refuse', table, code: 'SCHEMA_CHANGED', reason: `${reason}; moonlink tables resync ${name} takes the table on as it is now` }
+  return {
+    kind: 'refuse',
+    table,
+    code: 'SCHEMA_CHANGED',
+    reason: `${reason}; moonlink tables resync ${name} takes the table on as it is now`,
+  }
 }
 
 function dropped(table: TableName): TableAlteration {
