@@ -33,7 +33,7 @@ export class FieldIds {
   /** The column is another one from here on: it, and all it is made of, gets ids that nothing had. */
   renew(column: number): void {
     const id = this.nextLater()
-    for (const path of [...this.ids.keys()]) if (path.startsWith(`${column}:`)) this.ids.delete(path)
+    for (const path of this.ids.keys()) if (path.startsWith(`${column}:`)) this.ids.delete(path)
     this.ids.set(`${column}`, id)
     // What was given stays given.
     this.ids.set(LAST, Math.max(id, this.ids.get(LAST) ?? 0))
