@@ -69,7 +69,6 @@ export const relationShape = z.object({
 /** All that a mirror of a relation depends on, as the catalog has it. */
 export type RelationShape = z.output<typeof relationShape>
 export type ShapeColumn = RelationShape['columns'][number]
-export type ShapeType = RelationShape['types'][number]
 
 const ATTRIBUTE = `'name', a.attname, 'number', a.attnum, 'typeOid', a.atttypid::int8, 'typmod', a.atttypmod, 'dimensions', a.attndims`
 const IS_ARRAY = `t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc`
