@@ -7,7 +7,7 @@ import type { SealedFiles } from './sealed-files.ts'
 /** A file of copied rows is complete at this many encoded bytes, or this share of the memory limit, or this many rows. */
 const FILE_BYTES = 64 * 1024 * 1024
 const FILE_MEMORY_SHARE = 16
-const FILE_ROWS = 1_000_000
+const FILE_ROWS = 8 * 122_880
 
 export interface CopiedRowsSpec {
   readonly schema: TableSchema
@@ -60,10 +60,13 @@ export class CopiedRows {
     this.rowCount += batch.length
     const bytes = batchByteSize(batch)
     this.batchBytes += bytes
-    await file.append(batch).finally(() => {
+    const appended = file.append(batch).finally(() => {
       this.batchBytes -= bytes
     })
-    if (file === this.current && (file.byteSize >= this.fileBytes || file.rowCount >= FILE_ROWS)) await this.complete(file)
+    // Others who append meanwhile begin the next one.
+    const completed = file.rowCount >= FILE_ROWS ? this.complete(file) : null
+    await Promise.all([appended, completed])
+    if (file === this.current && file.byteSize >= this.fileBytes) await this.complete(file)
   }
 
   /** Writes what is left. Resolves with every file, to be committed. */

@@ -43,9 +43,10 @@ function feedChunks(decoder: CopyBinaryDecoder, stream: Buffer, sizes: readonly 
   }
 }
 
-function takeRows(decoder: CopyBinaryDecoder): unknown[] {
-  const taken = decoder.take()
+function takeRows(decoder: CopyBinaryDecoder, maxRows?: number): unknown[] {
+  const taken = decoder.take(maxRows)
   if (taken === null) return []
+  expect(taken.rows.length).toBeLessThanOrEqual(maxRows ?? Number.POSITIVE_INFINITY)
   const rows = rowsOf(taken.rows)
   taken.release()
   return rows
@@ -58,11 +59,12 @@ describe('CopyBinaryDecoder', () => {
         fc.array(rowArbitrary, { maxLength: 30 }),
         fc.array(fc.integer({ min: 1, max: 200 }), { minLength: 1 }),
         fc.nat(20),
-        (rows, sizes, limit) => {
+        fc.option(fc.integer({ min: 1, max: 20 }), { nil: undefined }),
+        (rows, sizes, limit, maxRows) => {
           const decoder = decoderOf()
           const read: unknown[] = []
           feedChunks(decoder, copyStream(rows.map(encode)), sizes, () => {
-            if (decoder.rowsBuffered > limit) read.push(...takeRows(decoder))
+            if (decoder.rowsBuffered > limit) read.push(...takeRows(decoder, maxRows))
           })
           decoder.finish()
           read.push(...takeRows(decoder))

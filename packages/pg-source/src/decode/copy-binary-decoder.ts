@@ -58,9 +58,9 @@ export class CopyBinaryDecoder {
     this.phase = 'header'
   }
 
-  /** The rows so far, or null where there are none. They are valid until they are released. */
-  take(): DecodedRows | null {
-    return this.rows.take()
+  /** The first `maxRows` of the rows so far, or null where there are none. They are valid until they are released. */
+  take(maxRows = Number.POSITIVE_INFINITY): DecodedRows | null {
+    return this.rows.take(maxRows)
   }
 
   private feedBehindCarry(chunk: Uint8Array): void {

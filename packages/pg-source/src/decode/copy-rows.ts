@@ -131,14 +131,19 @@ export class CopyRows {
     this.decoded += noted
   }
 
-  /** The rows so far, or null where there are none. */
-  take(): DecodedRows | null {
+  /** The first `maxRows` of the rows so far, or null where there are none. */
+  take(maxRows: number): DecodedRows | null {
     this.flush()
     if (this.decoded === 0) return null
     const { builder } = this
     this.builder = this.free.pop() ?? this.newBuilder()
-    this.decoded = 0
-    this.bytes = 0
+    const left = Math.max(0, this.decoded - maxRows)
+    if (left > 0) {
+      this.builder.appendRange(builder.view(), maxRows, this.decoded)
+      builder.truncate(maxRows)
+    }
+    this.bytes = Math.round((this.bytes * left) / this.decoded)
+    this.decoded = left
     const release = () => {
       builder.clear()
       this.free.push(builder)

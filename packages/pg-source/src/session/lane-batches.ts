@@ -13,6 +13,7 @@ const rowBytes = (columns: number) => 2 + 4 * columns
 export class LaneBatches {
   readonly decoder: CopyBinaryDecoder
   private readonly take: TakeCopied
+  private readonly maxRows: number
   private out: Promise<void> = Promise.resolve()
 
   constructor(table: DescribedTable, { copyBatchRows, copyBatchBytes }: BatchLimits, take: TakeCopied) {
@@ -23,11 +24,12 @@ export class LaneBatches {
     )
     this.decoder = new CopyBinaryDecoder({ table: table.table, columns: table.columns, keyNames: identifierNames(table), capacityRows })
     this.take = take
+    this.maxRows = copyBatchRows
   }
 
-  /** Hands out the rows decoded so far, which are of that range, then waits for the batch before. Throws what that one met. */
+  /** Hands out the rows decoded so far, one batch at most, which are of that range, then waits for the batch before. Throws what that one met. */
   async handOut(range: CopyRange): Promise<void> {
-    const batch = this.decoder.take()
+    const batch = this.decoder.take(this.maxRows)
     if (batch === null) return
     const before = this.out
     this.follow(Promise.all([before, this.take(batch.rows, range).finally(batch.release)]))
