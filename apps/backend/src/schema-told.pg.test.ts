@@ -162,3 +162,24 @@ test.each([
     await told.backend.stop('SIGKILL').catch(() => undefined)
   }
 })
+
+test('a table that is dropped and made again under its name is taken on, with fields of its own', async () => {
+  const told = await Told.create('again', `CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'old'), (2, 'old')`)
+  try {
+    await told.run(`UPDATE t SET a = 'older' WHERE id = 1`)
+    await told.backend.wait({ iceberg: true })
+    await told.client.query(`DROP TABLE t`)
+    await expect.poll(async () => (await told.backend.table('public.t')).reason, { timeout: 30_000 }).toMatch(/^TABLE_DROPPED /)
+    await told.client.query(`CREATE TABLE t (a int, id int PRIMARY KEY); INSERT INTO t VALUES (10, 1)`)
+    await expect.poll(async () => (await told.read(null).catch(() => [])).length, { timeout: 60_000 }).toBe(1)
+    await told.run(`INSERT INTO t VALUES (20, 3)`, `ALTER TABLE t ADD b text DEFAULT 'x'`, `DELETE FROM t WHERE id = 1`)
+    await told.check(told.moments.length - 3)
+    expect(await told.read(told.moments[0].lsn)).toEqual(told.moments[0].rows)
+    await told.backend.wait({ iceberg: true })
+    expect(await told.backend.stop()).toBe(0)
+    await told.start()
+    await told.check(told.moments.length - 1)
+  } finally {
+    await told.backend.stop('SIGKILL').catch(() => undefined)
+  }
+})

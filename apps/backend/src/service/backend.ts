@@ -106,7 +106,13 @@ export class MoonlinkBackend implements Operations {
     })
     const shared = { mirrors: this.#mirrors, loop: this.#loop, acknowledger: this.#acknowledger, changes: this.#changes }
     this.#tables = new TableCommands({ ...parts, ...shared, remembered })
-    this.#follower = new SchemaFollower(engine, logger, (table, reason) => this.resyncTable(table, reason))
+    this.#follower = new SchemaFollower({
+      engine,
+      clock,
+      logger,
+      resync: (table, reason) => this.resyncTable(table, reason),
+      isThere: async (table) => (await source.listTables([table])).some(({ refusal }) => refusal === null),
+    })
     this.#mender = new SlotMender({
       ...parts,
       ...shared,

@@ -183,7 +183,8 @@ export class MirrorSet {
       for (const name of names) {
         await this.#parts.engine
           .mirror(name)
-          ?.pause(code, message)
+          // It changed while it was listed: it is taken on as it is by then.
+          ?.pause(code === 'PG_SCHEMA_CHANGED' ? 'SCHEMA_CHANGED' : code, message)
           .catch((error: unknown) => this.#parts.logger.error('a failed copy could not be recorded', { table: name, error: String(error) }))
       }
     }

@@ -1,30 +1,65 @@
-import { formatTableName, type Logger } from '@moonlink/core'
+import { formatTableName, type Clock, type Logger, type TableName } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 
-/** Takes on tables that were paused because their shape changed, each once for each reason: one that can't be stays paused. */
+export interface SchemaFollowerOptions {
+  readonly engine: Pick<Engine, 'status'>
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly resync: (table: string, reason: string) => Promise<void>
+  /** Whether the source has a table of that name that can be mirrored. */
+  readonly isThere: (table: TableName) => Promise<boolean>
+}
+
+const absentLookMs = 2000
+
+/**
+ * Takes on tables that were paused because their shape changed, each once for each reason: one that can't be stays paused. One that was dropped is taken
+ * on once there is another of its name.
+ */
 export class SchemaFollower {
-  readonly #engine: Pick<Engine, 'status'>
-  readonly #logger: Logger
-  readonly #resync: (table: string, reason: string) => Promise<void>
+  readonly #options: SchemaFollowerOptions
   /** Tables whose change was followed, or can't be, by the reason of their pause. */
   readonly #followed = new Map<string, string>()
+  #lookedForAbsentMs = -Infinity
+  #isLooking = false
 
-  constructor(engine: Pick<Engine, 'status'>, logger: Logger, resync: (table: string, reason: string) => Promise<void>) {
-    this.#engine = engine
-    this.#logger = logger
-    this.#resync = resync
+  constructor(options: SchemaFollowerOptions) {
+    this.#options = options
   }
 
   /** Starts what is due. Never waits for it. */
   look(): void {
-    for (const { table, state, reason } of this.#engine.status()) {
-      const name = formatTableName(table)
-      if (state !== 'paused' || !reason?.startsWith('SCHEMA_CHANGED ') || this.#followed.get(name) === reason) continue
-      this.#followed.set(name, reason)
-      void this.#resync(name, 'its columns or key changed').then(
-        () => this.#followed.delete(name),
-        (error: unknown) => this.#logger.warn('the changed table was not taken on', { table: name, error: String(error) }),
-      )
+    const { clock, engine } = this.#options
+    const paused = engine.status().filter(({ state }) => state === 'paused')
+    for (const { reason, table } of paused) {
+      if (reason?.startsWith('SCHEMA_CHANGED ')) this.#follow(table, reason, 'its columns or key changed')
     }
+    const nowMs = clock.nowMs()
+    if (this.#isLooking || nowMs - this.#lookedForAbsentMs < absentLookMs) return
+    this.#lookedForAbsentMs = nowMs
+    this.#isLooking = true
+    void this.#lookForDropped(paused.filter(({ reason }) => reason?.startsWith('TABLE_DROPPED ')))
+  }
+
+  async #lookForDropped(dropped: readonly { readonly table: TableName; readonly reason: string | null }[]): Promise<void> {
+    const { isThere, logger } = this.#options
+    try {
+      for (const { reason, table } of dropped)
+        if (await isThere(table)) this.#follow(table, reason!, 'it was made anew')
+    } catch (error) {
+      logger.warn('a dropped table could not be looked for', { error: String(error) })
+    } finally {
+      this.#isLooking = false
+    }
+  }
+
+  #follow(table: TableName, pauseReason: string, reason: string): void {
+    const name = formatTableName(table)
+    if (this.#followed.get(name) === pauseReason) return
+    this.#followed.set(name, pauseReason)
+    void this.#options.resync(name, reason).then(
+      () => this.#followed.delete(name),
+      (error: unknown) => this.#options.logger.warn('the changed table was not taken on', { table: name, error: String(error) }),
+    )
   }
 }
