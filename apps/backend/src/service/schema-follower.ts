@@ -44,8 +44,7 @@ export class SchemaFollower {
   async #lookForDropped(dropped: readonly { readonly table: TableName; readonly reason: string | null }[]): Promise<void> {
     const { isThere, logger } = this.#options
     try {
-      for (const { reason, table } of dropped)
-        if (await isThere(table)) this.#follow(table, reason!, 'it was made anew')
+      for (const { reason, table } of dropped) if (await isThere(table)) this.#follow(table, reason!, 'it was made anew')
     } catch (error) {
       logger.warn('a dropped table could not be looked for', { error: String(error) })
     } finally {
