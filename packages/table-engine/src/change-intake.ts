@@ -138,9 +138,13 @@ export class ChangeIntake {
     this.arriving.raise(lsn)
   }
 
-  /** The stream was lost: forgets what waits of an open transaction, which comes again. Under the lock. */
+  /**
+   * The stream was lost: forgets what waits of an open transaction, which comes again. So do whole transactions that were taken, where the stream
+   * ended before it told its position: those are skipped. Under the lock.
+   */
   rollBackWaiting(): void {
     this.arriving.dropWaiting()
+    this.arriving.raise(this.lastTakenLsn)
     this.spool.rollBack()
     this.spooledShape = this.closedShape
   }

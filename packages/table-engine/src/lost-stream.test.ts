@@ -1,0 +1,60 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { silentLogger, systemClock, systemRandom, type Lsn, type SourceEvent, type TableSchema } from '@moonlink/core'
+import { loadRoaring } from '@moonlink/deletion-log'
+import { MemoryTableStorage } from '@moonlink/testkit'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Engine } from './engine.ts'
+import { defaultEngineLimits } from './limits.ts'
+import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-lost-stream-'))
+beforeAll(() => loadRoaring())
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+const schema: TableSchema = {
+  fields: [
+    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
+    { id: 2, name: 'name', type: { kind: 'string' }, required: true },
+  ],
+  identifierFieldIds: [1],
+}
+
+const watermark = (lsn: Lsn): SourceEvent => ({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+
+/** A stream may end between a table's changes and the position that closes them: the next begins before changes that the table has. */
+test.each(['while it streams', 'while it is copied'])('what a lost stream brought of a table %s counts once', async (when) => {
+  const source = new ScriptedTable(schema)
+  const storage = new MemoryTableStorage(source.table, schema)
+  const indexDirectory = mkdtempSync(join(directory, 'run-'))
+  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
+  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory, limits })
+  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  if (when === 'while it streams') await mirror.finishCopy(0n)
+  source.insert([1n, 'a'])
+  source.insert([2n, 'b'])
+  source.endTransaction(100n)
+  for (const event of [...source.take(), watermark(100n)]) await engine.apply(event)
+
+  source.update(0, [1n, 'changed'])
+  source.delete(1)
+  source.insert([3n, 'c'])
+  source.endTransaction(110n)
+  const changes = source.take()
+  for (const event of changes) await engine.apply(event)
+  expect(await engine.resetOpenTransaction()).toBe(true)
+  expect(engine.appliedLsn).toBe(100n)
+  for (const event of [...changes, watermark(110n)]) await engine.apply(event)
+  source.insert([4n, 'd'])
+  source.endTransaction(120n)
+  for (const event of [...source.take(), watermark(120n)]) await engine.apply(event)
+  if (when === 'while it is copied') await mirror.finishCopy(50n)
+  await engine.flush()
+
+  expect(mirror.status()).toMatchObject({ state: 'streaming', rows: 3 })
+  const lease = await engine.acquire({ tables: ['public.t'], lsn: null, timeoutMs: 1000 })
+  expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(source.rows.map(rowText).sort())
+  lease.release()
+  await engine.close()
+})
