@@ -6,6 +6,7 @@ import { createApi } from '../http/app.ts'
 import { listen } from '../http/server.ts'
 import { isLoopback } from '../config/load.ts'
 import { composeBackend, uninstallSource, type ComposedBackend } from '../service/compose.ts'
+import { asItIs, type WrapPort } from '../service/wrap-port.ts'
 import { createLogger, withTroubleLines } from '../service/logger.ts'
 import { LiveView, PlainView } from './live-view.ts'
 import { acquireLease, standbyStopped } from './standby.ts'
@@ -31,8 +32,8 @@ const sameSignalMs = 500
 /** A terminal that is closed stops the mirror too. */
 const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
-/** Mirrors until a signal, a request or an error ends it; returns when everything is committed. */
-export async function start(config: Config): Promise<void> {
+/** Mirrors until a signal, a request or an error ends it; returns when everything is committed. `wrap` is for tests. */
+export async function start(config: Config, wrap: WrapPort = asItIs): Promise<void> {
   // Nobody may be looking any more: a mirror goes on, or ends in order.
   process.stdout.removeAllListeners('error').on('error', () => undefined)
   process.stderr.on('error', () => undefined)
@@ -44,6 +45,7 @@ export async function start(config: Config): Promise<void> {
       return file === null ? logger : withTroubleLines(logger, output.trouble)
     },
     onStep: output.note,
+    wrap,
     acquire: (place, logger) =>
       acquireLease(config, place, logger, { note: output.note, onSignal: (stop) => stopOnSignals(stop, output).release }),
   }).catch((error: unknown) => {

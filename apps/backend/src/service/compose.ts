@@ -35,6 +35,7 @@ import { StateFile } from './state-file.ts'
 import { StateObject } from './state-object.ts'
 import { lockStateDir } from './state-lock.ts'
 import type { StateStore } from './state.ts'
+import { asItIs, type WrapPort } from './wrap-port.ts'
 
 export interface ComposeOptions {
   /** Called once the state directory is ours. */
@@ -43,6 +44,8 @@ export interface ComposeOptions {
   readonly onStep?: (line: string) => void
   /** Takes the lease of a log in the store. Default: at once or not at all. */
   readonly acquire?: (place: LeasePlace, logger: Logger) => Promise<Lease>
+  /** Default: ports are used as they are. */
+  readonly wrap?: WrapPort
 }
 
 export interface ComposedBackend {
@@ -72,11 +75,12 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const logger = options.logger()
     const clock = systemClock
     const random = systemRandom
-    const ports = { clock, random, logger }
+    const { wrap = asItIs } = options
+    const ports = { clock, random, logger, wrap }
     const { lease, stateStore } = await openOwnership(config, ports, stack, options.acquire)
     const demo = config.source.url === undefined ? await startDemo(config, stack, options.onStep) : null
     const url = demo ?? config.source.url!
-    const source = await openSource(config, url, logger, lease?.predecessor != null)
+    const source = wrap('source', await openSource(config, url, logger, lease?.predecessor != null))
     stack.push(() => source.close())
     const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion)
     stack.push(() => spans.close())
@@ -94,8 +98,8 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const sql = await openQueryEngine(config, engine, warehouse.localFiles, logger)
     stack.push(() => sql.close())
     const openLog = (sourceFromLsn: Lsn) =>
-      openChangeLog(config, { clock, logger, lease, store: warehouse.store, source: source.identity, sourceFromLsn })
-    const parts = { config, source, warehouse, engine, sql, openLog, stateStore, lease, telemetry, ...ports }
+      openChangeLog(config, { ...ports, lease, store: warehouse.store, source: source.identity, sourceFromLsn })
+    const parts = { config, source, warehouse, engine, sql, openLog, stateStore: wrap('state', stateStore), lease, telemetry, ...ports }
     const backend = await MoonlinkBackend.start(parts)
     stack.push(() => backend.close())
     if (demo !== null) {
@@ -129,7 +133,7 @@ interface Ownership {
 /** Whose turn it is, and what the one before left: in the store where the log is, so that it does not take this machine to go on. */
 async function openOwnership(
   config: Config,
-  ports: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
+  ports: { readonly clock: Clock; readonly random: Random; readonly logger: Logger; readonly wrap: WrapPort },
   stack: CloseStack,
   acquire: ComposeOptions['acquire'] = (place) => place.acquire({ waits: false }),
 ): Promise<Ownership> {

@@ -2,11 +2,13 @@ import { LocalLogDisk, ObjectLogDisk, SegmentedLog } from '@moonlink/change-log'
 import type { ChangeLog, Clock, Lease, Logger, Lsn, ObjectStore } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import type { SourceIdentity } from './parts.ts'
+import type { WrapPort } from './wrap-port.ts'
 
 export interface ChangeLogParts {
   readonly clock: Clock
   readonly logger: Logger
   readonly store: ObjectStore
+  readonly wrap: WrapPort
   /** Of a log in the store; null for one on local disk. */
   readonly lease: Lease | null
   readonly source: SourceIdentity
@@ -21,9 +23,9 @@ const storeSyncIntervalMs = 1000
 export async function openChangeLog(config: Config, parts: ChangeLogParts): Promise<ChangeLog | null> {
   const { enabled, kind, location, maxBytes, segmentBytes, syncBytes, syncIntervalMs } = config.changeLog
   if (!enabled) return null
-  const { clock, lease, logger, source, sourceFromLsn, store } = parts
+  const { clock, lease, logger, source, sourceFromLsn, store, wrap } = parts
   return SegmentedLog.open({
-    disk: kind === 'local' ? new LocalLogDisk(location) : new ObjectLogDisk(store, location),
+    disk: wrap('logDisk', kind === 'local' ? new LocalLogDisk(location) : new ObjectLogDisk(store, location)),
     log: `${source.systemIdentifier}/${source.database}/${source.slot}`,
     sourceFromLsn,
     lease,

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import type { Clock, LocalFiles, Logger, ObjectStore, Random } from '@moonlink/core'
 import { LocalFileCache, LocalObjectStore, ObjectStores, S3ObjectStore } from '@moonlink/object-store'
 import type { Config } from '../config/schema.ts'
+import type { WrapPort } from './wrap-port.ts'
 
 export interface OpenedStores {
   readonly store: ObjectStore
@@ -9,14 +10,15 @@ export interface OpenedStores {
   close(): Promise<void>
 }
 
-interface Ports {
+export interface StorePorts {
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
+  readonly wrap: WrapPort
 }
 
 /** The object stores of the configuration, and their objects as local files. */
-export async function openStores(config: Config, ports: Ports): Promise<OpenedStores> {
+export async function openStores(config: Config, ports: StorePorts): Promise<OpenedStores> {
   const { store, close } = openObjectStores(config, ports)
   const directory = join(config.stateDir, 'cache')
   const localFiles = await LocalFileCache.open({ ...ports, store, directory, maxBytes: config.cache.limitBytes })
@@ -24,7 +26,7 @@ export async function openStores(config: Config, ports: Ports): Promise<OpenedSt
 }
 
 /** The object stores of the configuration. */
-export function openObjectStores(config: Config, ports: Ports): Pick<OpenedStores, 'store' | 'close'> {
+export function openObjectStores(config: Config, ports: StorePorts): Pick<OpenedStores, 'store' | 'close'> {
   const { region, endpoint, forcePathStyle, accessKeyId, secretAccessKey, sessionToken } = config.s3
   const session = sessionToken === undefined ? {} : { sessionToken }
   const s3 = new S3ObjectStore({
@@ -34,6 +36,6 @@ export function openObjectStores(config: Config, ports: Ports): Pick<OpenedStore
     ...(forcePathStyle === undefined ? {} : { forcePathStyle }),
     ...(accessKeyId === undefined || secretAccessKey === undefined ? {} : { credentials: { accessKeyId, secretAccessKey, ...session } }),
   })
-  const store = new ObjectStores({ file: new LocalObjectStore(), s3, s3a: s3, s3n: s3 })
+  const store: ObjectStore = ports.wrap('store', new ObjectStores({ file: new LocalObjectStore(), s3, s3a: s3, s3n: s3 }))
   return { store, close: () => s3.close() }
 }

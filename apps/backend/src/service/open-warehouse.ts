@@ -18,17 +18,19 @@ import type { Config } from '../config/schema.ts'
 import { openCatalog } from './open-catalog.ts'
 import { openStores, type OpenedStores } from './open-stores.ts'
 import type { Warehouse } from './parts.ts'
+import type { WrapPort } from './wrap-port.ts'
 
 export interface WarehousePorts {
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
+  readonly wrap: WrapPort
 }
 
 /** Opens stores, catalog and Parquet workers of the configured warehouse. */
 export async function openWarehouse(config: Config, ports: WarehousePorts): Promise<OpenedWarehouse> {
   const stores = await openStores(config, ports)
-  const catalog = openCatalog(config, stores.store, ports)
+  const catalog = ports.wrap('catalog', openCatalog(config, stores.store, ports))
   return new OpenedWarehouse(config, ports, {
     ...stores,
     catalog,

@@ -2,8 +2,10 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { parseJsonLossless } from '@moonlink/core'
+import type { Failpoint } from './failpoints/failpoint.ts'
 
 const main = join(import.meta.dirname, '../../dist/main.js')
+const dyingMain = join(import.meta.dirname, '../../dist/testing/failpoints/main.js')
 
 export interface TableReport {
   readonly name: string
@@ -58,11 +60,26 @@ export class BackendProcess {
 
   /** Starts the process, and waits for nothing. */
   static async launch(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<BackendProcess> {
+    return BackendProcess.spawn((listen) => [main, 'start', '--http', listen, ...args], () => env)
+  }
+
+  /** A backend of the environment's configuration that kills itself (`testing/failpoints`). */
+  static async dying(failpoint: Failpoint, env: Readonly<Record<string, string>>): Promise<BackendProcess> {
+    const backend = await BackendProcess.spawn(
+      () => [dyingMain],
+      (listen) => ({ ...env, MOONLINK_HTTP_LISTEN: listen, MOONLINK_FAILPOINT: JSON.stringify(failpoint) }),
+    )
+    await backend.ready()
+    return backend
+  }
+
+  private static async spawn(
+    argsOf: (listen: string) => readonly string[],
+    envOf: (listen: string) => Readonly<Record<string, string>>,
+  ): Promise<BackendProcess> {
     const port = await freePort()
-    const child = spawn(process.execPath, [main, 'start', '--http', `127.0.0.1:${port}`, ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...env },
-    })
+    const listen = `127.0.0.1:${port}`
+    const child = spawn(process.execPath, argsOf(listen), { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...envOf(listen) } })
     return new BackendProcess(child, `http://127.0.0.1:${port}`)
   }
 
