@@ -6,6 +6,7 @@ import { keysOf } from './identity.ts'
 import type { CompactionLimits } from './limits.ts'
 import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
+import type { StagedFiles } from './staged-files.ts'
 import { FileSegment, type MovedDeletes } from './segment.ts'
 
 /** The files worth rewriting now: many small ones, or ones mostly dead. Empty where nothing is due. */
@@ -47,6 +48,7 @@ export async function writeCompaction(
   schema: TableSchema,
   sources: readonly FileSegment[],
   sealedFiles: SealedFiles,
+  stagedFiles: StagedFiles,
 ): Promise<WrittenCompaction> {
   const builder = new BatchBuilder(schema.fields)
   const rowIds: number[] = []
@@ -75,7 +77,8 @@ export async function writeCompaction(
   const { identity } = state
   const hashes = state.appendOnly ? null : identity.hasher.hash(keysOf(identity, rows), 0, rows.length)
   const indexRowIds = Float64Array.from(rowIds)
-  const staged = await state.storage.writeFile({ rows, rowIds: Float64Array.from(rowIds), lastUpdated: Float64Array.from(lastUpdated) })
+  const lineage = { rowIds: Float64Array.from(rowIds), lastUpdated: Float64Array.from(lastUpdated) }
+  const staged = await stagedFiles.write((onPath) => state.storage.writeFile({ rows, ...lineage }, onPath))
   if (hashes) await sealedFiles.write(staged.path, identity, hashes, indexRowIds)
   return { sources, staged, newRows }
 }

@@ -4,6 +4,7 @@ import { livePart, movedDeletes, writeParts, type WrittenFile } from './flush.ts
 import type { Identity } from './identity.ts'
 import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
+import type { StagedFiles } from './staged-files.ts'
 import { FileSegment, type MemorySegment, type RowBits, type TransactionEnd } from './segment.ts'
 
 /** A segment of the open transaction that is written before that ends, so that the transaction need not fit into memory. */
@@ -56,8 +57,13 @@ export function beginEarlyWrite(state: MirrorState, sizes: EarlyWriteSizes): Ear
 }
 
 /** Writes the segment's live rows as a data file and its sealed index. Runs beside applying. */
-export async function writeEarly(state: MirrorState, early: EarlyWrite, sealedFiles: SealedFiles): Promise<WrittenFile> {
-  return writeParts(state, early.schema, [livePart(early.segment, early.deadAtStart)], sealedFiles)
+export async function writeEarly(
+  state: MirrorState,
+  early: EarlyWrite,
+  sealedFiles: SealedFiles,
+  stagedFiles: StagedFiles,
+): Promise<WrittenFile> {
+  return writeParts(state, early.schema, [livePart(early.segment, early.deadAtStart)], sealedFiles, stagedFiles)
 }
 
 /**

@@ -52,9 +52,8 @@ export class EarlyWriter {
     })
     if (begun === null) return 'nothing'
     const { state, early } = begun
-    const written = await writeEarly(state, early, sealedFiles)
+    const written = await writeEarly(state, early, sealedFiles, stagedFiles)
     const { path, recordCount } = written.staged
-    await stagedFiles.add([path])
     const index = state.appendOnly ? null : await sealedFiles.open({ path, recordCount }, early.identity)
     if (index === null && !state.appendOnly) throw new Error(`the index of ${path} does not open after it was written`)
     const isAdopted = await lock.run(() => this.parts.state() === state && adoptEarly(state, early, written, index))

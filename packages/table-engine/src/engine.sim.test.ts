@@ -393,10 +393,10 @@ test('deaths that no commit has yet move along with compactions', async () => {
   const writing = Promise.withResolvers<void>()
   const mayWrite = Promise.withResolvers<void>()
   const write = run.storage.writeFile.bind(run.storage)
-  run.storage.writeFile = async (rows) => {
+  run.storage.writeFile = async (rows, onPath) => {
     writing.resolve()
     await mayWrite.promise
-    return write(rows)
+    return write(rows, onPath)
   }
   await run.do({ kind: 'flush beside' })
   await writing.promise

@@ -17,6 +17,7 @@ import type { Generation } from './generation.ts'
 import { keysOf, type Identity } from './identity.ts'
 import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
+import type { StagedFiles } from './staged-files.ts'
 import { FileSegment, NOTHING_MOVED, type MemorySegment, type MovedDeletes, type RowBits } from './segment.ts'
 
 /** Rows gathered at a time before other work gets a turn. */
@@ -91,9 +92,14 @@ export function freeze(state: MirrorState, lsn: Lsn): FrozenFlush {
 }
 
 /** Writes the live rows of the frozen segments as a data file and its sealed index. Runs beside applying. */
-export async function writeFlush(state: MirrorState, flush: FrozenFlush, sealedFiles: SealedFiles): Promise<WrittenFlush> {
+export async function writeFlush(
+  state: MirrorState,
+  flush: FrozenFlush,
+  sealedFiles: SealedFiles,
+  stagedFiles: StagedFiles,
+): Promise<WrittenFlush> {
   const parts = [...flush.deadAtFreeze].map(([segment, dead]) => livePart(segment, dead)).filter((part) => part.live.length > 0)
-  return { files: parts.length === 0 ? [] : [await writeParts(state, flush.shape.schema, parts, sealedFiles)] }
+  return { files: parts.length === 0 ? [] : [await writeParts(state, flush.shape.schema, parts, sealedFiles, stagedFiles)] }
 }
 
 /** Writes rows of segments as one data file of `schema`, theirs or a later one, and its sealed index by the present key. */
@@ -102,6 +108,7 @@ export async function writeParts(
   schema: TableSchema,
   parts: readonly LivePart[],
   sealedFiles: SealedFiles,
+  stagedFiles: StagedFiles,
 ): Promise<WrittenFile> {
   const { identity } = state
   const total = parts.reduce((sum, part) => sum + part.live.length, 0)
@@ -119,7 +126,7 @@ export async function writeParts(
   const rowIds = keptRowIds(parts, total)
   const hashes = state.appendOnly ? null : await hashKeys(identity, rows, total)
   const indexRowIds = rowIdsForIndex(rowIds)
-  const staged = await state.storage.writeFile({ rows, rowIds, lastUpdated: null })
+  const staged = await stagedFiles.write((onPath) => state.storage.writeFile({ rows, rowIds, lastUpdated: null }, onPath))
   if (hashes) await sealedFiles.write(staged.path, identity, hashes, indexRowIds)
   return { staged, newRows }
 }

@@ -79,8 +79,6 @@ export class Flusher {
       this.dirtySinceMs = null
       return true
     } catch (error) {
-      // A restart before the next try would leave them behind.
-      await core.staged.add(this.pending?.written?.files.map(({ staged }) => staged.path) ?? [])
       if (isMoonlinkError(error) && (error.kind === 'retry' || error.kind === 'invalid')) this.retryLater(error)
       else core.fail(error)
       throw error
@@ -145,7 +143,7 @@ export class Flusher {
     const { core } = this
     const { host, name, staged } = core
     const { flush } = pending
-    pending.written ??= await commitPhase(host, name, 'write', () => writeFlush(core.state, flush, host.sealedFiles))
+    pending.written ??= await commitPhase(host, name, 'write', () => writeFlush(core.state, flush, host.sealedFiles, staged))
     const { written } = pending
     const snapshot = await commitPhase(host, name, 'commit', () =>
       core.spec.storage.commit({

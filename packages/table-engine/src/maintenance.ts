@@ -56,7 +56,7 @@ export class Maintenance {
   private async compact(sources: readonly FileSegment[]): Promise<void> {
     const { core } = this
     const { committed, host, name, spec, staged } = core
-    const written = await writeCompaction(core.state, committed.shape.schema, sources, host.sealedFiles)
+    const written = await writeCompaction(core.state, committed.shape.schema, sources, host.sealedFiles, staged)
     const addFiles = written.staged ? [written.staged] : []
     const paths = addFiles.map(({ path }) => path)
     const commit: TableCommit = {
@@ -69,10 +69,10 @@ export class Maintenance {
     }
     const snapshot = await spec.storage.commit(commit).catch(async (error: unknown) => {
       // The next compaction chooses anew.
-      await staged.add(paths)
       staged.abandon(paths, true)
       throw error
     })
+    await staged.take(paths)
     const opened = await openIndexes(core, paths, snapshot.files)
     await core.lock.run(async () => {
       const [index] = await indexesNow(core, opened, paths, snapshot.files)

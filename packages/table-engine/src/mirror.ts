@@ -71,7 +71,7 @@ export class Mirror {
     const mirror = new Mirror(spec, host)
     const { core } = mirror
     await host.sealedFiles.prepare()
-    await core.staged.open(spec.storage.snapshot.files.map((file) => file.path))
+    await core.staged.open(spec.storage)
     if (core.committed.lsn === null) {
       core.phase = 'copying'
       mirror.intake.holdBack()

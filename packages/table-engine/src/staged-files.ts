@@ -1,9 +1,9 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Logger, TableStorage } from '@moonlink/core'
+import type { Logger, StagedFile, TableStorage } from '@moonlink/core'
 
 /**
- * The data files of one mirror that were written and that no commit has taken yet. Their paths are kept on local disk, so that what a
+ * The data files of one mirror that are written, or about to be, and that no commit has taken yet. Their paths are kept on local disk, so that what a
  * crash leaves behind is removed by the next process. A lost list costs space in the warehouse, nothing else.
  */
 export class StagedFiles {
@@ -15,6 +15,7 @@ export class StagedFiles {
   private readonly abandoned = new Set<string>()
   /** The same, but a commit that named them was tried, and its outcome may be unknown. */
   private readonly doubtful = new Set<string>()
+  private saving: Promise<void> = Promise.resolve()
 
   constructor(directory: string, storage: Pick<TableStorage, 'discard'>, logger: Logger) {
     this.directory = directory
@@ -22,23 +23,39 @@ export class StagedFiles {
     this.logger = logger
   }
 
-  /** Finds what an earlier process left; `committed` are the files that a snapshot has. */
-  async open(committed: readonly string[]): Promise<void> {
-    const taken = new Set(committed)
-    this.listed = new Set((await this.read()).filter((path) => !taken.has(path)))
+  /** Finds what an earlier process left and no snapshot has, be it an older one. */
+  async open(storage: Pick<TableStorage, 'snapshot' | 'retained' | 'loadSnapshot'>): Promise<void> {
+    this.listed = new Set(await this.read())
+    const found = this.listed.size
+    for (const { path } of storage.snapshot.files) this.listed.delete(path)
+    for (const { snapshotId } of storage.retained()) {
+      if (this.listed.size === 0) break
+      for (const { path } of (await storage.loadSnapshot(snapshotId)).files) this.listed.delete(path)
+    }
     for (const path of this.listed) this.doubtful.add(path)
+    // At once: later a snapshot that has one may have gone, with the file, or only the snapshot.
+    if (this.listed.size < found) await this.save()
   }
 
-  async add(paths: readonly string[]): Promise<void> {
-    const known = this.listed.size
-    for (const path of paths) this.listed.add(path)
-    if (this.listed.size > known) await this.write()
+  /** Writes a data file, listed before there is anything of it; one that could not be written is abandoned. */
+  async write(writeFile: (onPath: (path: string) => Promise<void>) => Promise<StagedFile>): Promise<StagedFile> {
+    let begun: string | null = null
+    try {
+      return await writeFile(async (path) => {
+        begun = path
+        this.listed.add(path)
+        await this.save()
+      })
+    } catch (error) {
+      if (begun !== null) this.abandon([begun])
+      throw error
+    }
   }
 
   /** A commit has taken them. */
   async take(paths: readonly string[]): Promise<void> {
     const had = paths.filter((path) => this.listed.delete(path))
-    if (had.length > 0) await this.write()
+    if (had.length > 0) await this.save()
   }
 
   /** No commit will take them. They stay until `removeAbandoned`; where one was tried, until another has succeeded. */
@@ -81,7 +98,13 @@ export class StagedFiles {
     }
   }
 
-  private async write(): Promise<void> {
+  /** One after another: the last one has all. */
+  private save(): Promise<void> {
+    this.saving = this.saving.then(() => this.writeList())
+    return this.saving
+  }
+
+  private async writeList(): Promise<void> {
     try {
       if (this.listed.size === 0) return await rm(this.path, { force: true })
       await mkdir(this.directory, { recursive: true })

@@ -63,8 +63,10 @@ export class MemoryTableStorage implements TableStorage {
     }
   }
 
-  writeFile(rows: RowsToWrite): Promise<StagedFile> {
-    return this.store(this.newPath(), rows)
+  async writeFile(rows: RowsToWrite, onPath?: (path: string) => Promise<void>): Promise<StagedFile> {
+    const path = this.newPath()
+    await onPath?.(path)
+    return this.store(path, rows)
   }
 
   private newPath(): string {

@@ -47,8 +47,8 @@ export class RecopiedStorage implements TableStorage {
     return this.#pending ? { ...this.#inner.snapshot, committedLsn: null } : this.#inner.snapshot
   }
 
-  writeFile(rows: RowsToWrite): Promise<StagedFile> {
-    return this.#inner.writeFile(rows)
+  writeFile(rows: RowsToWrite, onPath?: (path: string) => Promise<void>): Promise<StagedFile> {
+    return this.#inner.writeFile(rows, onPath)
   }
 
   createFile(fields: readonly Field[]): DataFileWriter {

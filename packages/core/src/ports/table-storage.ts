@@ -116,9 +116,9 @@ export interface TableStorage {
   readonly snapshot: TableSnapshot
   /**
    * Writes one data file of the batch's fields, which may be those of an earlier schema. May run beside `commit`. Nothing is visible yet.
-   * Takes over the memory of `rows` (it may be transferred).
+   * Takes over the memory of `rows` (it may be transferred). `onPath` is told where the file will be, and waited for, before anything is there.
    */
-  writeFile(rows: RowsToWrite): Promise<StagedFile>
+  writeFile(rows: RowsToWrite, onPath?: (path: string) => Promise<void>): Promise<StagedFile>
   /** Begins a data file of these fields that is written in parts. Several may be written beside each other, and beside `commit`. */
   createFile(fields: readonly Field[]): DataFileWriter
   /**

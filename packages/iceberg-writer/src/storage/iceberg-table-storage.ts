@@ -83,10 +83,12 @@ export class IcebergTableStorage implements TableStorage {
     return this.current
   }
 
-  async writeFile(rows: RowsToWrite): Promise<StagedFile> {
+  async writeFile(rows: RowsToWrite, onPath?: (path: string) => Promise<void>): Promise<StagedFile> {
     const { fields } = rows.rows
     const file = await this.parts.parquet.encode(rows, { fields, identifierFieldIds: [] })
-    return this.store(this.newDataPath(), file)
+    const path = this.newDataPath()
+    await onPath?.(path)
+    return this.store(path, file)
   }
 
   createFile(fields: readonly Field[]): DataFileWriter {
