@@ -24,9 +24,9 @@ afterAll(async () => {
 const isAll = process.env['MOONLINK_FAILPOINTS'] === 'all'
 const before: readonly Point[] = ['log create', 'log remove', 'state write', 'vector put', 'manifest put']
 const failpoints = (of: readonly Point[]): Failpoint[] =>
-  of.flatMap((point) => (['before', 'after'] as const).map((side) => ({ point, side }))).filter(
-    ({ point, side }) => isAll || (side === 'before') === before.includes(point),
-  )
+  of
+    .flatMap((point) => (['before', 'after'] as const).map((side) => ({ point, side })))
+    .filter(({ point, side }) => isAll || (side === 'before') === before.includes(point))
 const tables = ['items', 'bag', 'still']
 
 /** One state directory through all of its deaths: each process begins with what the one before left, and is compared before it dies itself. */
@@ -87,7 +87,9 @@ class Lives {
       let left = await this.leftOver(table)
       while (left.length > 0 && Date.now() < deadline) {
         // A later commit makes it certain that no earlier one can land.
-        await this.database.client.query(`UPDATE still SET note = note; INSERT INTO bag VALUES (9, 'c'); INSERT INTO items (name) VALUES ('c')`)
+        await this.database.client.query(
+          `UPDATE still SET note = note; INSERT INTO bag VALUES (9, 'c'); INSERT INTO items (name) VALUES ('c')`,
+        )
         await running.wait({ iceberg: true })
         left = await this.leftOver(table)
       }
@@ -103,11 +105,11 @@ class Lives {
     const catalog = new FileCatalog({ ...ports, warehouse })
     // Listed first: what is written meanwhile is not left over.
     const there: string[] = []
-    for await (const { uri } of store.list(`${catalog.locationOf({ namespace: 'public', name })}/data/`)) if (uri.endsWith('.parquet')) there.push(uri)
+    for await (const { uri } of store.list(`${catalog.locationOf({ namespace: 'public', name })}/data/`))
+      if (uri.endsWith('.parquet')) there.push(uri)
     const storage = await openTableStorage({ ...ports, table: { schema: 'public', name }, catalog, parquet: simParquet })
     const taken = new Set(storage.snapshot.files.map(({ path }) => path))
-    for (const { snapshotId } of storage.retained())
-      for (const { path } of (await storage.loadSnapshot(snapshotId)).files) taken.add(path)
+    for (const { snapshotId } of storage.retained()) for (const { path } of (await storage.loadSnapshot(snapshotId)).files) taken.add(path)
     return there.filter((uri) => !taken.has(uri))
   }
 }
@@ -124,6 +126,4 @@ test('a process killed at any call by which state leaves it loses and repeats no
   through(failpoints(points), 'local'),
 )
 
-test('and with the change log in the object store', { timeout: 300_000 }, () =>
-  through(failpoints(['log sync', 'state write']), 'store'),
-)
+test('and with the change log in the object store', { timeout: 300_000 }, () => through(failpoints(['log sync', 'state write']), 'store'))

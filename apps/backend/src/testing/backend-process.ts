@@ -60,7 +60,10 @@ export class BackendProcess {
 
   /** Starts the process, and waits for nothing. */
   static async launch(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<BackendProcess> {
-    return BackendProcess.spawn((listen) => [main, 'start', '--http', listen, ...args], () => env)
+    return BackendProcess.spawn(
+      (listen) => [main, 'start', '--http', listen, ...args],
+      () => env,
+    )
   }
 
   /** A backend of the environment's configuration that kills itself (`testing/failpoints`). */

@@ -49,7 +49,8 @@ export function dyingAt({ point, side }: Failpoint, isArmed: () => boolean): Wra
         if (typeof method !== 'function') return method
         const call = (...args: unknown[]) => Reflect.apply(method, target, args) as unknown
         const id = `${name} ${String(key)}`
-        if (inner[id] !== undefined) return async (...args: unknown[]) => wrap(inner[id] as 'stream', (await atPoint(id, args, call)) as object)
+        if (inner[id] !== undefined)
+          return async (...args: unknown[]) => wrap(inner[id] as 'stream', (await atPoint(id, args, call)) as object)
         return (...args: unknown[]) => atPoint(id, args, call)
       },
     })

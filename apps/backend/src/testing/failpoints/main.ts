@@ -9,7 +9,10 @@ let isArmed = false
 process.on('SIGUSR2', () => (isArmed = true))
 try {
   const { config } = loadConfig({ environment, flags: {}, workingDirectory: process.cwd() })
-  await start(config, dyingAt(JSON.parse(spec!) as Failpoint, () => isArmed))
+  await start(
+    config,
+    dyingAt(JSON.parse(spec!) as Failpoint, () => isArmed),
+  )
 } catch (error) {
   const { status, line } = exitOf(error)
   process.stderr.write(`${line}\n`)
