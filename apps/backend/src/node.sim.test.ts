@@ -62,7 +62,7 @@ class World {
   /** Starts a node on what the one before it left. */
   async restart(isGentle = false): Promise<void> {
     if (this.node !== null) this.crashes++
-    if (this.losesDisk && this.next() < 0.3) rmSync(join(this.directory, 'index'), { recursive: true, force: true })
+    if (this.losesDisk && this.next() < 0.3) rmSync(join(this.directory, 'index'), { recursive: true, force: true, maxRetries: 5 })
     this.node = new SimNode({
       source: this.source,
       store: this.store,
@@ -189,7 +189,8 @@ class World {
 
   dispose(): void {
     this.clock.stop()
-    rmSync(this.directory, { recursive: true, force: true })
+    // A dead node may still be writing there.
+    rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 })
   }
 }
 
