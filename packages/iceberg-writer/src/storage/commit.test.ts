@@ -206,6 +206,22 @@ describe('taking a table over', () => {
     await expect(append(old, 10, 3n)).rejects.toMatchObject({ kind: 'fenced' })
   })
 
+  test('whoever had it sets no properties any more, not even by a request under way; others may append meanwhile', async () => {
+    const h = harness()
+    const old = await h.open()
+    await append(old, 10, 1n)
+    const foreign = await h.openForeign()
+    h.catalog.interfere = async () => append(foreign, 3, 2n)
+    expect((await old.setProperties({ a: '1' })).properties['a']).toBe('1')
+    let taken: TableStorage | null = null
+    h.catalog.interfere = async () => {
+      taken = await h.open({ takesOver: true })
+    }
+    await expect(old.setProperties({ a: '2' })).rejects.toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR' })
+    await expect(old.setProperties({ a: '3' })).rejects.toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR' })
+    expect((await taken!.setProperties({ b: '4' })).properties).toMatchObject({ a: '1', b: '4' })
+  })
+
   test('what the owner before commits just in time is part of the table', async () => {
     const h = harness()
     const old = await h.open()

@@ -1,6 +1,7 @@
 import { MoonlinkError, type JsonObject, type LoadedTable } from '@moonlink/core'
 import { longOf, numberOf, textMapOf, textOf } from '../metadata/fields.ts'
 import { SUMMARY_EPOCH, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
+import { refSnapshotId } from '../metadata/requirements.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import { blobKey } from './load-state.ts'
 import type { TableState } from './table-state.ts'
@@ -40,6 +41,15 @@ export function checkRebase(base: Head, head: Head, writerId: string, name: stri
   }
 }
 
+/** Throws `fenced`/`OTHER_MIRROR` where another mirror committed since `base`. */
+export function checkNotFenced(base: LoadedTable, head: LoadedTable, writerId: string, name: string): void {
+  const known = refSnapshotId(base.metadata, 'main')
+  for (const snapshot of ancestors(head.metadata, refSnapshotId(head.metadata, 'main'))) {
+    if (longOf(snapshot, 'snapshot-id') === known) return
+    checkOwner(snapshot, writerId, name)
+  }
+}
+
 function snapshotsSince(base: Head, head: Head, name: string): readonly JsonObject[] {
   const chain = ancestors(head.table.metadata, head.state.snapshotId)
   if (base.state.snapshotId === null) return chain
@@ -48,14 +58,18 @@ function snapshotsSince(base: Head, head: Head, name: string): readonly JsonObje
   return chain.slice(0, at)
 }
 
-function checkWriter(snapshot: JsonObject, writerId: string, name: string): void {
+/** Returns whether the snapshot is ours. */
+function checkOwner(snapshot: JsonObject, writerId: string, name: string): boolean {
   const summary = textMapOf(snapshot, 'summary')
   // A mirror's; one without an LSN took the table over before its first copy.
-  if (summary[SUMMARY_WRITER] === undefined) return
-  if (summary[SUMMARY_WRITER] !== writerId) {
-    const message = `another backend has taken over Iceberg table ${name} and commits to it; this one stops. Run one backend for a table.`
-    throw new MoonlinkError('fenced', 'OTHER_MIRROR', message, { context: { table: name, epoch: summary[SUMMARY_EPOCH] ?? null } })
-  }
+  if (summary[SUMMARY_WRITER] === undefined) return false
+  if (summary[SUMMARY_WRITER] === writerId) return true
+  const message = `another backend has taken over Iceberg table ${name} and commits to it; this one stops. Run one backend for a table.`
+  throw new MoonlinkError('fenced', 'OTHER_MIRROR', message, { context: { table: name, epoch: summary[SUMMARY_EPOCH] ?? null } })
+}
+
+function checkWriter(snapshot: JsonObject, writerId: string, name: string): void {
+  if (!checkOwner(snapshot, writerId, name)) return
   // A commit of ours that was given up as unknown: what it held must not be committed twice.
   throw conflict('EARLIER_COMMIT_LANDED', `an earlier commit to Iceberg table ${name}, whose outcome was unknown, has landed`)
 }

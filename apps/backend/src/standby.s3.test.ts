@@ -1,0 +1,74 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { withPostgres } from '@moonlink/testkit'
+import { afterAll, expect, test } from 'vitest'
+import { BackendProcess } from './testing/backend-process.ts'
+import { moonlink } from './testing/command-line.ts'
+import { Load } from './testing/load.ts'
+
+/** As `standby.pg.test.ts`, with everything that a machine's death must not take in S3. */
+const postgres = withPostgres()
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-standby-s3-'))
+const running: BackendProcess[] = []
+afterAll(async () => {
+  for (const backend of running) {
+    backend.child.kill('SIGCONT')
+    await backend.stop('SIGKILL')
+  }
+  rmSync(directory, { recursive: true, force: true })
+})
+
+function setting(name: string): string {
+  const value = process.env[name]
+  if (!value) throw new Error(`set ${name}: these tests need an S3 server`)
+  return value
+}
+
+const env = {
+  AWS_ENDPOINT_URL: setting('MOONLINK_TEST_S3_ENDPOINT'),
+  AWS_ACCESS_KEY_ID: setting('MOONLINK_TEST_S3_ACCESS_KEY'),
+  AWS_SECRET_ACCESS_KEY: setting('MOONLINK_TEST_S3_SECRET_KEY'),
+  AWS_REGION: 'us-east-1',
+  MOONLINK_CHANGE_LOG_KIND: 'store',
+  MOONLINK_STANDBY_RENEW_INTERVAL_MS: '500ms',
+  MOONLINK_STANDBY_TAKEOVER_MS: '3s',
+}
+
+test('one machine dies and the next is paused: what each has in S3 is enough for its successor', async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  await Load.createTables(client)
+  const warehouse = `s3://${setting('MOONLINK_TEST_S3_BUCKET')}/moonlink-standby-${randomBytes(4).toString('hex')}`
+  const launch = async (name: string) => {
+    const args = ['--source', connectionString, '--state-dir', join(directory, name), '--warehouse', warehouse, '--standby']
+    const backend = await BackendProcess.launch(args, env)
+    running.push(backend)
+    return backend
+  }
+  const first = await launch('first')
+  await first.ready()
+  const second = await launch('second')
+  await second.isStandby()
+  const load = new Load(connectionString)
+  await load.until(60)
+  await first.stop('SIGKILL')
+  await second.ready()
+  const third = await launch('third')
+  await third.isStandby()
+  await load.until(60)
+  second.child.kill('SIGSTOP')
+  await third.ready()
+  const exit = new Promise<number | null>((resolve) => second.child.once('exit', resolve))
+  second.child.kill('SIGCONT')
+  await load.until(60)
+  expect(await exit).toBe(1)
+  await load.stop()
+  await third.wait({ iceberg: true })
+  const verified = await moonlink(['verify'], { MOONLINK_URL: third.url }, directory)
+  expect(verified, third.said).toMatchObject({ status: 0 })
+  expect(verified.stdout).toMatch(/public\.bag: equal.*\npublic\.items: equal.*\npublic\.still: equal/)
+  for (const name of ['second', 'third'])
+    expect(readFileSync(join(directory, name, 'moonlink.log'), 'utf8')).not.toMatch(/made equal|copied again|is damaged|is missing/)
+  expect(await third.stop()).toBe(0)
+})
