@@ -67,7 +67,7 @@ export function dyingAt({ point, side }: Failpoint, isArmed: () => boolean): Wra
 
 function pointOf(id: string, [first]: unknown[]): Point | null {
   if (byMethod[id] !== undefined) return byMethod[id]
-  if (!/^store put/.test(id) || typeof first !== 'string') return null
+  if (!id.startsWith('store put') || typeof first !== 'string') return null
   return byEnding.find(([ending]) => ending.test(first))?.[1] ?? null
 }
 
