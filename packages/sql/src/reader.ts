@@ -24,6 +24,7 @@ export class Reader {
   private readonly views = new Map<string, string>()
   private readonly schemas = new Set<string>()
   private readonly variables = new Map<string, number>()
+  private isReading = false
 
   private constructor(connection: DuckDBConnection, catalog: string) {
     this.connection = connection
@@ -37,7 +38,12 @@ export class Reader {
     return new Reader(connection, catalog)
   }
 
-  /** Makes each place a view of that text, and sets the variables that the texts refer to. */
+  /**
+   * Makes each place a view of that text, sets the variables that the texts refer to, and begins a transaction, which holds until `end`.
+   *
+   * The statement must be planned and run in one transaction: DuckDB leaves out conditions that by a table's statistics hold for all of its rows, and
+   * those that are appended between planning and running would be read without them.
+   */
   async prepare(
     views: readonly { readonly place: ViewPlace; readonly text: string }[],
     variables: ReadonlyMap<string, number>,
@@ -49,9 +55,10 @@ export class Reader {
       if (this.variables.get(name) !== value) statements.push(`SET VARIABLE ${name} = ${value}`)
     }
     for (const { place, text } of views) statements.push(...this.viewStatements(place, text))
-    if (statements.length === 0) return
+    statements.push('BEGIN TRANSACTION READ ONLY')
     try {
       await this.connection.run(statements.join('; '))
+      this.isReading = true
     } catch (error) {
       this.views.clear()
       this.variables.clear()
@@ -59,6 +66,13 @@ export class Reader {
     }
     for (const [name, value] of variables) this.variables.set(name, value)
     for (const { place, text } of views) this.views.set(keyOf(place), text)
+  }
+
+  /** Ends the transaction, and a result that was not read to its end, which would go on filling its buffer. */
+  async end(): Promise<void> {
+    if (!this.isReading) return
+    this.isReading = false
+    await this.connection.run('ROLLBACK')
   }
 
   close(): void {

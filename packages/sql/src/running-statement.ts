@@ -48,8 +48,7 @@ export class RunningStatement {
     if (!this.drained) await this.interruptUntilSettled()
     this.prepared?.destroySync()
     this.prepared = null
-    // A stream that was not read to its end keeps running into its buffer until the connection's next statement replaces it.
-    if (!this.drained && this.result !== null) await this.gate.run(() => this.reader.connection.run('SELECT 1'))
+    await this.gate.run(() => this.reader.end())
     this.result = null
   }
 

@@ -479,7 +479,8 @@ describe('plans', () => {
     table.insert(numbered(10, 20))
     expect(await fixture.rows('SELECT count(*) FROM people')).toEqual([[20]])
     expect(await fixture.rows('SELECT count(*) FROM people')).toEqual([[20]])
-    expect(statements).toEqual(['SET VARIABLE rows_t1 = 20'])
+    const begin = 'BEGIN TRANSACTION READ ONLY'
+    expect(statements).toEqual([`SET VARIABLE rows_t1 = 20; ${begin}`, 'ROLLBACK', begin, 'ROLLBACK'])
   })
 })
 
