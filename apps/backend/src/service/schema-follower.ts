@@ -1,4 +1,4 @@
-import { formatTableName, type Clock, type Logger, type TableName } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, type Clock, type Logger, type TableName } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 
 export interface SchemaFollowerOptions {
@@ -11,15 +11,18 @@ export interface SchemaFollowerOptions {
 }
 
 const absentLookMs = 2000
+const retryMs = 1000
 
 /**
- * Takes on tables that were paused because their shape changed, each once for each reason: one that can't be stays paused. One that was dropped is taken
+ * Takes on tables that were paused because their shape changed, each once for each reason: one that can't be stays paused, and what may pass is tried again. One that was dropped is taken
  * on once there is another of its name.
  */
 export class SchemaFollower {
   readonly #options: SchemaFollowerOptions
   /** Tables whose change was followed, or can't be, by the reason of their pause. */
   readonly #followed = new Map<string, string>()
+  /** Tables for which it failed in a way that may pass, by when to try again. */
+  readonly #notBeforeMs = new Map<string, number>()
   #lookedForAbsentMs = -Infinity
   #isLooking = false
 
@@ -54,11 +57,18 @@ export class SchemaFollower {
 
   #follow(table: TableName, pauseReason: string, reason: string): void {
     const name = formatTableName(table)
-    if (this.#followed.get(name) === pauseReason) return
+    const { clock, logger, resync } = this.#options
+    if (this.#followed.get(name) === pauseReason || clock.nowMs() < (this.#notBeforeMs.get(name) ?? 0)) return
     this.#followed.set(name, pauseReason)
-    void this.#options.resync(name, reason).then(
+    void resync(name, reason).then(
       () => this.#followed.delete(name),
-      (error: unknown) => this.#options.logger.warn('the changed table was not taken on', { table: name, error: String(error) }),
+      (error: unknown) => {
+        logger.warn('the changed table was not taken on', { table: name, error: String(error) })
+        if (!isMoonlinkError(error, 'retry')) return
+        // The server may be away just now.
+        this.#followed.delete(name)
+        this.#notBeforeMs.set(name, clock.nowMs() + retryMs)
+      },
     )
   }
 }

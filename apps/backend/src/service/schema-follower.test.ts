@@ -1,0 +1,40 @@
+import { MoonlinkError, silentLogger } from '@moonlink/core'
+import { expect, test } from 'vitest'
+import { SchemaFollower } from './schema-follower.ts'
+
+function followerThat(fails: () => Error | null) {
+  let nowMs = 0
+  let tries = 0
+  const table = { schema: 'public', name: 'orders' }
+  const status = () => [{ table, state: 'paused', reason: 'SCHEMA_CHANGED column "a" was added' }]
+  const follower = new SchemaFollower({
+    engine: { status } as never,
+    clock: { nowMs: () => nowMs, sleep: () => Promise.resolve() },
+    logger: silentLogger,
+    resync: async () => {
+      tries++
+      const error = fails()
+      if (error !== null) throw error
+    },
+    isThere: () => Promise.resolve(false),
+  })
+  const look = async (atMs: number) => {
+    nowMs = atMs
+    follower.look()
+    await new Promise((resolve) => setImmediate(resolve))
+    return tries
+  }
+  return look
+}
+
+test('a table that could not be taken on since the source was away is tried again after a while', async () => {
+  const look = followerThat(() => new MoonlinkError('retry', 'PG_UNREACHABLE', 'away'))
+  expect([await look(0), await look(100), await look(999), await look(1000), await look(1100), await look(2000)]).toEqual([
+    1, 1, 1, 2, 2, 3,
+  ])
+})
+
+test("a table that can't be taken on is tried once", async () => {
+  const look = followerThat(() => new MoonlinkError('invalid', 'SCHEMA_INCOMPATIBLE', 'no'))
+  expect([await look(0), await look(5000)]).toEqual([1, 1])
+})
