@@ -1,5 +1,6 @@
 export { pgSourceConfig, type PgSourceConfig, type PgSourceSettings } from './session/config.ts'
 export { connectionParts, parseConnectionString, type ConnectionParts, type SslMode } from './session/connection-config.ts'
+export type { PublicationChange } from './session/publication-changes.ts'
 export type { TableListing } from './session/catalog.ts'
 export type { SlotHealth, SourcePosition } from './session/position.ts'
 export type { ServerFacts } from './session/preflight.ts'

@@ -22,7 +22,8 @@ import { MirrorSet } from './mirror-set.ts'
 import { nudging } from './nudging.ts'
 import { OneAtATime } from './one-at-a-time.ts'
 import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
-import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
+import type { ListedSourceTable, QueryEngine, SourceHandle, Warehouse } from './parts.ts'
+import { PublicationWatch } from './publication-watch.ts'
 import { RememberedTables } from './remembered-tables.ts'
 import { SchemaFollower } from './schema-follower.ts'
 import { isSlotLoss, SlotMender } from './slot-mender.ts'
@@ -65,6 +66,7 @@ export class MoonlinkBackend implements Operations {
   readonly #loop: StreamLoop
   readonly #verification: Verification
   readonly #slotWatch: SlotWatch
+  readonly #publicationWatch: PublicationWatch
   readonly #mender: SlotMender
   readonly #tables: TableCommands
   readonly #follower: SchemaFollower
@@ -76,14 +78,25 @@ export class MoonlinkBackend implements Operations {
   /** Another backend has taken over: nothing is committed or acknowledged any more. */
   #isFenced = false
 
-  private constructor(parts: BackendParts, log: ChangeLog | null, state: BackendState | null, slotLsn: Lsn) {
+  private constructor(
+    parts: BackendParts,
+    log: ChangeLog | null,
+    state: BackendState | null,
+    slotLsn: Lsn,
+    republished: ReadonlySet<string>,
+  ) {
     const { clock, engine, logger, random, source } = parts
     this.#parts = parts
     this.#log = log
     this.#caughtUpAtMs = clock.nowMs()
     const floorLsn = floorOf(log, slotLsn)
-    this.#mirrors = new MirrorSet(parts, { floorLsn, coveredLsn: state?.coveredLsn ?? 0n, covered: new Set(state?.mirrored) })
-    const remembered = new RememberedTables({ store: parts.stateStore, source: source.identity, state, live: () => this.#mirrors.live() })
+    this.#mirrors = new MirrorSet(parts, {
+      floorLsn,
+      coveredLsn: state?.coveredLsn ?? 0n,
+      covered: new Set(state?.mirrored),
+      republished,
+    })
+    const remembered = new RememberedTables({ store: parts.stateStore, source, state, live: () => this.#mirrors.live() })
     this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember: (lsn) => remembered.write(lsn) })
     this.#logRelief =
       log === null
@@ -144,6 +157,15 @@ export class MoonlinkBackend implements Operations {
       appliedLsn: () => engine.appliedLsn,
       onLost: (reason) => this.#mender.lost(reason),
     })
+    this.#publicationWatch = new PublicationWatch({
+      source,
+      clock,
+      logger,
+      intervalMs: parts.config.source.slotCheckMs,
+      resync: (table, reason) => this.#tables.republished(table, reason),
+      pause: async (table, code, reason) => engine.mirror(table)?.pause(code, reason),
+      added: (table) => this.#tables.published(table),
+    })
     engine.onFenced = (error) => this.#fenced(error)
     parts.lease?.onLost((error) => this.#fenced(error))
     log?.onDurable(() => this.#acknowledger.acknowledgeDurable(this.#loop))
@@ -165,7 +187,12 @@ export class MoonlinkBackend implements Operations {
     // Who else mirrors from this slot is left alone: opening the tables would take them over.
     await source.waitUntilUnused()
     const log = await parts.openLog(slotLsn)
-    const backend = new MoonlinkBackend(parts, log, state, slotLsn)
+    const isRepublished = ({ table }: ListedSourceTable) => {
+      const before = state?.published[formatTableName(table)]
+      return before !== undefined && before !== source.publicationMark(table)
+    }
+    const republished = new Set(chosen.filter(isRepublished).map(({ table }) => formatTableName(table)))
+    const backend = new MoonlinkBackend(parts, log, state, slotLsn, republished)
     for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
     engine.requireCatchUp(await source.currentLsn())
     await backend.#mirrors.openAll(chosen)
@@ -304,6 +331,7 @@ export class MoonlinkBackend implements Operations {
     this.#timer = setInterval(() => void this.#tick(), tickMs)
     this.#verification.start()
     this.#slotWatch.start()
+    this.#publicationWatch.start()
   }
 
   async #tick(): Promise<void> {
@@ -335,6 +363,7 @@ export class MoonlinkBackend implements Operations {
     if (this.#closing) return
     this.#closing = true
     await this.#slotWatch.stop()
+    await this.#publicationWatch.stop()
     await this.#verification.stop()
     if (this.#timer !== null) clearInterval(this.#timer)
     await this.#loop.stop()

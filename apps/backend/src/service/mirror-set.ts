@@ -213,10 +213,15 @@ export class MirrorSet {
     this.#listed.delete(name)
   }
 
-  /** Publishes what takes changes, and `more`. */
+  /** Publishes what takes changes, and `more`. A table that can't be mirrored any more is paused, and keeps no other from going on. */
   async #publish(more: readonly ListedSourceTable[] = []): Promise<Lsn> {
+    const { engine, source } = this.#parts
+    const found = await source.listTables(this.live().map((name) => this.#listed.get(name)!.table))
+    for (const { table, refusal } of found) {
+      if (refusal !== null) await engine.mirror(formatTableName(table))?.pause(refusal.code, refusal.reason)
+    }
     const live = this.live().map((name) => this.#listed.get(name)!)
-    return this.#parts.source.prepare([...live, ...more].map(({ table }) => table))
+    return source.prepare([...live, ...more].map(({ table }) => table))
   }
 }
 

@@ -20,6 +20,8 @@ export interface Coverage {
   /** Tables known to have everything up to `coveredLsn` in Iceberg. */
   readonly covered: ReadonlySet<string>
   readonly coveredLsn: Lsn
+  /** Tables of which the source publishes other rows, or in other partitions, than when they were last mirrored. */
+  readonly republished: ReadonlySet<string>
 }
 
 /** Errors of one Iceberg table that no other table shares: it alone is out of service. */
@@ -105,7 +107,8 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
   if (properties[RESYNC_PROPERTY]) return properties[RESYNC_PROPERTY]
   if (properties[COPY_PENDING_PROPERTY] === 'true') return 'its last copy did not end'
   if (properties[PAUSED_PROPERTY]) return null
-  const { floorLsn, covered, coveredLsn } = options.coverage
+  const { floorLsn, covered, coveredLsn, republished } = options.coverage
+  if (republished.has(name)) return 'its publication filters its rows otherwise, or its partitions are others'
   if (committedLsn >= floorLsn || (covered.has(name) && coveredLsn >= floorLsn)) return null
   return `neither the slot nor the change log has the changes from ${formatLsn(committedLsn)} to ${formatLsn(floorLsn)} any more`
 }

@@ -112,6 +112,14 @@ class PostgresHandle implements SourceHandle {
     return this.#source.rowFilter(table)
   }
 
+  publicationChanges() {
+    return this.#source.publicationChanges()
+  }
+
+  publicationMark(table: TableName) {
+    return this.#source.publicationMark(table)
+  }
+
   waitUntilUnused(): Promise<void> {
     return this.#source.waitUntilUnused()
   }

@@ -1,6 +1,8 @@
 import type { Catalog, ChangeSource, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
-import type { FieldSource } from '@moonlink/pg-source'
+import type { FieldSource, PublicationChange } from '@moonlink/pg-source'
 import type { RunningQuery } from './operations.ts'
+
+export type { PublicationChange }
 
 export interface SourceIdentity {
   readonly systemIdentifier: string
@@ -74,6 +76,10 @@ export interface SourceHandle extends ChangeSource {
   restore(table: TableName, sourceState: string): Promise<TableShape | null>
   /** The shape that a mirror has to take on to be like its table now, and whether that is another table under the same name. */
   evolved(table: TableName, known: TableShape): Promise<{ readonly shape: TableShape; readonly isAnew: boolean }>
+  /** What became of published tables' publication since, of which the stream says nothing. */
+  publicationChanges(): Promise<readonly PublicationChange[]>
+  /** A text that is another once a published table's rows are filtered otherwise or lie in other partitions. */
+  publicationMark(table: TableName): string
   /** The database at one LSN; waits for running transactions to end. */
   snapshot(): Promise<SourceSnapshot>
   /** Writes a few bytes to the log of a quiet database. False where the user may not. */

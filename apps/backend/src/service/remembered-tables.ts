@@ -1,10 +1,10 @@
-import type { Lsn } from '@moonlink/core'
-import type { SourceIdentity } from './parts.ts'
+import { parseTableName, type Lsn } from '@moonlink/core'
+import type { SourceHandle } from './parts.ts'
 import type { BackendState, StateStore } from './state.ts'
 
 export interface RememberedTablesOptions {
   readonly store: Pick<StateStore, 'write'>
-  readonly source: SourceIdentity
+  readonly source: Pick<SourceHandle, 'identity' | 'publicationMark'>
   /** What the last run left; null where there was none of this source. */
   readonly state: BackendState | null
   /** Names of the tables that take changes. */
@@ -40,11 +40,14 @@ export class RememberedTables {
   /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
   async write(coveredLsn: Lsn): Promise<void> {
     const { live, source, store } = this.#options
-    const { systemIdentifier, database, slot } = source
+    const { systemIdentifier, database, slot } = source.identity
+    const mirrored = live()
+    const marks = mirrored.map((name) => [name, source.publicationMark(parseTableName(name))] as const)
     await store.write({
       source: { systemIdentifier, database, slot },
       coveredLsn,
-      mirrored: live(),
+      mirrored,
+      published: Object.fromEntries(marks.filter(([, mark]) => mark !== '')),
       added: this.#added,
       dropped: this.#dropped,
     })

@@ -11,6 +11,8 @@ const common = {
   /** Tables that `tables add` and `tables drop` named, over those of the configuration. */
   added: z.array(z.string()),
   dropped: z.array(z.string()),
+  /** How the source published a table, where that was noted. */
+  published: z.record(z.string(), z.string()).default({}),
 }
 
 const stateSchema = z.object({
@@ -34,6 +36,7 @@ export interface BackendState {
   readonly mirrored: readonly string[]
   readonly added: readonly string[]
   readonly dropped: readonly string[]
+  readonly published: Readonly<Record<string, string>>
 }
 
 /** Where a run leaves its state. It is written before what it states takes effect, so that it never promises too little. */
@@ -55,6 +58,7 @@ export function encodeState({ coveredLsn, ...rest }: BackendState): string {
     mirrored: [...rest.mirrored],
     added: [...rest.added],
     dropped: [...rest.dropped],
+    published: { ...rest.published },
   }
   return JSON.stringify(stored, null, 2)
 }
@@ -64,8 +68,8 @@ export function parseState(text: string, place: string): BackendState {
   try {
     const parsed: unknown = JSON.parse(text)
     refuseLater(parsed, place)
-    const { coveredLsn, source, mirrored, added, dropped } = anySchema.parse(parsed)
-    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, added, dropped }
+    const { coveredLsn, source, mirrored, added, dropped, published } = anySchema.parse(parsed)
+    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, added, dropped, published }
   } catch (error) {
     if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
     const message = `${place} is no state of ours; remove it, and tables that may miss changes are made equal to the source again.`

@@ -9,7 +9,7 @@ import type { RememberedTables } from './remembered-tables.ts'
 import type { StreamLoop } from './stream-loop.ts'
 import { listWith, mirrorable } from './table-set.ts'
 
-export interface TableCommandsOptions extends Pick<BackendParts, 'engine' | 'source' | 'warehouse'> {
+export interface TableCommandsOptions extends Pick<BackendParts, 'config' | 'engine' | 'logger' | 'source' | 'warehouse'> {
   readonly mirrors: MirrorSet
   readonly loop: StreamLoop
   readonly acknowledger: Acknowledger
@@ -58,6 +58,19 @@ export class TableCommands {
       await acknowledger.remember()
       void mirrors.copyOrPause(names)
     })
+  }
+
+  /** Makes a table equal to its source whose publication is another; one that is not streaming is made so anyway. */
+  async republished(table: string, reason: string): Promise<void> {
+    if (this.#options.engine.mirror(table)?.currentPhase === 'streaming') await this.resync(table, reason)
+  }
+
+  /** A given publication has a table that it did not have: it is mirrored too, unless the configuration names tables. */
+  async published(table: string): Promise<void> {
+    const { config, logger, mirrors, remembered } = this.#options
+    if (mirrors.has(table) || remembered.wasDropped(table)) return
+    if (config.source.tables.length > 0) logger.info('the publication has another table; moonlink tables add mirrors it', { table })
+    else await this.add([table])
   }
 
   async pause(table: string): Promise<void> {

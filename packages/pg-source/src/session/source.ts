@@ -31,6 +31,7 @@ import { LoggedStream } from './logged-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication } from './publication.ts'
+import { preparedChanges, publicationMark, type PublicationChange } from './publication-changes.ts'
 import { readPublications, type Publications } from './publication-state.ts'
 import { protocolOptions } from './protocol-options.ts'
 import { streamForm } from './stream-form.ts'
@@ -103,6 +104,10 @@ export class PgSource implements ChangeSource {
   private readonly unfitCounters = new Map<string, { count: number }>()
   private prepared: ReadonlyMap<string, DescribedTable> = new Map()
   private lastOptions: CatalogOptions | null = null
+  /** Prepared tables as they were published when they were prepared first, or last copied. */
+  private readonly baselines = new Map<string, DescribedTable>()
+  /** What a given publication published when it was last looked at. */
+  private seenPublished: ReadonlySet<string> | null = null
   private stream: ReplicationStream | LoggedStream | null = null
 
   constructor(
@@ -157,6 +162,10 @@ export class PgSource implements ChangeSource {
       this.facts,
     )
     this.prepared = new Map(described.map((table) => [formatTableName(table.table), table]))
+    for (const name of this.baselines.keys()) if (!this.prepared.has(name)) this.baselines.delete(name)
+    for (const [name, table] of this.prepared) {
+      if (this.baselines.get(name)?.relationOid !== table.relationOid) this.baselines.set(name, table)
+    }
     const slot = await this.slot()
     const { failover, replaceLostSlot } = this.settings
     if (slot) {
@@ -259,6 +268,7 @@ export class PgSource implements ChangeSource {
     const { clock, connector, connection, settings, logger } = this
     const describe = async () => {
       const described = await this.describe(names)
+      for (const table of described) this.baselines.set(formatTableName(table.table), table)
       const options = await this.catalogOptions()
       return described.map((now, index) => asExpected(now, tables[index], options))
     }
@@ -311,6 +321,25 @@ export class PgSource implements ChangeSource {
   /** The condition, in SQL over its columns, that rows of a prepared table fulfil to be published; null where all are. */
   rowFilter(table: TableName): string | null {
     return this.prepared.get(formatTableName(table))?.filter ?? null
+  }
+
+  /** What became of the prepared tables' publication since they were prepared, or last copied, and which tables came into a given one since the last call. */
+  async publicationChanges(): Promise<PublicationChange[]> {
+    const options = await this.catalogOptions()
+    const { main } = options.publications
+    const changes = await preparedChanges(this.connection, options, this.baselines)
+    if (main === null || main.isOurs) return changes
+    const before = this.seenPublished
+    this.seenPublished = new Set(main.tables.keys())
+    if (before === null) return changes
+    const added = [...main.tables].filter(([name]) => !before.has(name) && !this.prepared.has(name))
+    return [...changes, ...added.map(([, { table }]): PublicationChange => ({ kind: 'added', table }))]
+  }
+
+  /** A text that is another once a prepared table's rows are filtered otherwise or lie in other partitions. */
+  publicationMark(table: TableName): string {
+    const described = this.baselines.get(formatTableName(table))
+    return described === undefined ? '' : publicationMark(described)
   }
 
   /** Removes what `prepare` made: the slot, then the publications. One that somebody else made stays. */

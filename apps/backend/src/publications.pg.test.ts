@@ -1,0 +1,83 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
+import { BackendProcess } from './testing/backend-process.ts'
+import { moonlink } from './testing/command-line.ts'
+
+const postgres = withPostgres()
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-publications-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+let database: TestDatabase
+let backend: BackendProcess
+beforeEach(async () => {
+  database = await postgres.createDatabase()
+})
+afterEach(() => backend?.stop('SIGKILL'))
+
+async function start(publication = 'given'): Promise<void> {
+  const settings = [`source.publication=${publication}`, 'source.slotCheckMs=200']
+  const args = ['--source', database.connectionString, '--state-dir', join(directory, database.name)]
+  backend = await BackendProcess.start([...args, ...settings.flatMap((setting) => ['--set', setting])])
+}
+
+/** Runs the statement; the mirror must come to show what the source does, by itself. */
+async function followed(sql: string, query: string): Promise<void> {
+  await database.client.query(sql)
+  const { rows } = await database.client.query<{ sum: number | null; count: number }>(`SELECT count(*)::int AS count, sum(id)::int AS sum FROM ${query}`)
+  const shown = () => backend.query(`SELECT count(*)::INT, sum(id)::INT FROM ${query.replace(/ WHERE .*/, '')}`).catch((error: Error) => error.message)
+  await expect.poll(shown, { timeout: 60_000, message: sql }).toEqual([[rows[0].count, rows[0].sum]])
+}
+
+const verified = async () => {
+  const { status, stdout, stderr } = await moonlink(['verify'], { MOONLINK_URL: backend.url }, directory)
+  expect(`${status} ${stdout}${stderr}`).toMatch(/^0 /)
+}
+
+test('partitions that come with rows, are truncated by themselves, detached or dropped are noticed, while it runs and after', async () => {
+  const { client } = database
+  await client.query(`CREATE TABLE events (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+    CREATE TABLE e1 PARTITION OF events FOR VALUES FROM (0) TO (100); CREATE TABLE e2 PARTITION OF events FOR VALUES FROM (100) TO (200);
+    INSERT INTO events SELECT n, n % 200 FROM generate_series(1, 1000) n; CREATE TABLE e3 (id int, at int, PRIMARY KEY (id, at));
+    INSERT INTO e3 SELECT n, 250 FROM generate_series(2001, 2100) n`)
+  await start('moonlink')
+  await followed('INSERT INTO events VALUES (1500, 5)', 'events')
+  await followed('ALTER TABLE events ATTACH PARTITION e3 FOR VALUES FROM (200) TO (300); INSERT INTO events VALUES (1501, 250)', 'events')
+  await followed('TRUNCATE e1', 'events')
+  await followed('ALTER TABLE events DETACH PARTITION e2; INSERT INTO e2 VALUES (3000, 150)', 'events')
+  await followed('CREATE TABLE e4 PARTITION OF events FOR VALUES FROM (300) TO (400); INSERT INTO events VALUES (4000, 300)', 'events')
+  await verified()
+  await backend.stop()
+  await client.query('DROP TABLE e3; INSERT INTO events VALUES (4001, 1)')
+  await start('moonlink')
+  await followed('INSERT INTO events VALUES (4002, 2)', 'events')
+  await verified()
+})
+
+test('a filter that changes, and tables that come into a given publication and leave it, are followed', async (context) => {
+  if (postgres.major < 15) return context.skip()
+  const { client } = database
+  await client.query(`CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY);
+    INSERT INTO a SELECT n, 'v' FROM generate_series(1, 100) n; INSERT INTO b VALUES (1); INSERT INTO c VALUES (7);
+    CREATE PUBLICATION given FOR TABLE a WHERE (id > 50), b`)
+  await start()
+  await followed('INSERT INTO a VALUES (0, $$out$$), (101, $$in$$)', 'a WHERE id > 50')
+  await verified()
+  await followed('ALTER PUBLICATION given SET TABLE a WHERE (id > 90), b', 'a WHERE id > 90')
+  await followed('ALTER PUBLICATION given ADD TABLE c', 'c')
+  await client.query('ALTER PUBLICATION given DROP TABLE b')
+  await expect.poll(async () => (await backend.table('public.b')).state, { timeout: 30_000 }).toBe('paused')
+  expect((await backend.table('public.b')).reason).toMatch(/TABLE_UNPUBLISHED.*ALTER PUBLICATION "given" ADD TABLE ONLY "public"."b"/)
+  await followed('INSERT INTO c VALUES (8); UPDATE a SET id = 1000 WHERE id = 91', 'c')
+  await verified()
+  await client.query('INSERT INTO b VALUES (2); ALTER PUBLICATION given ADD TABLE b')
+  await backend.post('/tables/public.b/resync', {})
+  await followed('INSERT INTO b VALUES (3)', 'b')
+  await backend.stop()
+  await client.query('ALTER PUBLICATION given SET TABLE a WHERE (id < 20), b, c')
+  await start()
+  await followed('INSERT INTO a VALUES (-5, $$in$$)', 'a WHERE id < 20')
+  await verified()
+})
