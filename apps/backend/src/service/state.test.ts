@@ -13,6 +13,7 @@ const state = (coveredLsn: bigint): BackendState => ({
   mirrored: ['public.a', 'public."b c"'],
   added: ['public.a'],
   dropped: [],
+  published: { 'public.a': '[null,null]' },
 })
 
 interface Place {
