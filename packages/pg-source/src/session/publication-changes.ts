@@ -1,7 +1,8 @@
 import { formatTableName, type TableName } from '@moonlink/core'
-import { describeTables, quoted, type CatalogOptions, type DescribedTable } from './catalog.ts'
+import { describeTables, type CatalogOptions, type DescribedTable } from './catalog.ts'
 import type { PartitionRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
+import { quoted } from './describe-shape.ts'
 
 /** What became of a table's publication since it was prepared, of which the stream itself says nothing. */
 export type PublicationChange =
