@@ -26,8 +26,11 @@ async function start(publication = 'given'): Promise<void> {
 /** Runs the statement; the mirror must come to show what the source does, by itself. */
 async function followed(sql: string, query: string): Promise<void> {
   await database.client.query(sql)
-  const { rows } = await database.client.query<{ sum: number | null; count: number }>(`SELECT count(*)::int AS count, sum(id)::int AS sum FROM ${query}`)
-  const shown = () => backend.query(`SELECT count(*)::INT, sum(id)::INT FROM ${query.replace(/ WHERE .*/, '')}`).catch((error: Error) => error.message)
+  const { rows } = await database.client.query<{ sum: number | null; count: number }>(
+    `SELECT count(*)::int AS count, sum(id)::int AS sum FROM ${query}`,
+  )
+  const shown = () =>
+    backend.query(`SELECT count(*)::INT, sum(id)::INT FROM ${query.replace(/ WHERE .*/, '')}`).catch((error: Error) => error.message)
   await expect.poll(shown, { timeout: 60_000, message: sql }).toEqual([[rows[0].count, rows[0].sum]])
 }
 

@@ -26,7 +26,9 @@ test('each change is followed in its way, and one that fails keeps no other from
       done.push(`added ${name}`)
     },
   })
-  await (await watch.look()).followed
+  await (
+    await watch.look()
+  ).followed
   expect(done).toEqual(['pause public.b: TABLE_UNPUBLISHED gone', 'resync public.a: why', 'added public.d'])
   expect(warned).toMatchObject([{ table: 'public.c', change: 'added' }])
 })

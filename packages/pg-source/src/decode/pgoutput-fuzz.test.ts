@@ -225,7 +225,11 @@ describe.each(vectorVersions)('what Postgres %i sent, damaged', (version) => {
     fc.assert(
       fc.property(fc.array(damage, { minLength: 1, maxLength: 3 }), fc.integer({ min: 20, max: 60 }), (damages, takeEvery) => {
         const frames = [...sent]
-        for (const { kind, place: [index, at], value } of damages) {
+        for (const {
+          kind,
+          place: [index, at],
+          value,
+        } of damages) {
           const frame = Buffer.from(frames[index])
           if (kind === 'flip') frame[at % frame.length] = value
           frames[index] = kind === 'cut' ? frame.subarray(0, at % frame.length) : kind === 'swap' ? frames[value] : frame

@@ -65,7 +65,15 @@ export function reading(event: SourceEvent): unknown {
   if (event.kind === 'batch') {
     const { ops, rows, old, unchanged, endLsns, changeCounts } = plain(event.batch)
     const table = formatTableName(event.batch.table)
-    return { table, ops, rows: rows.map(cells), old: old.map(cells), unchanged, ends: endLsns.map(formatLsn), changeCounts: [...changeCounts] }
+    return {
+      table,
+      ops,
+      rows: rows.map(cells),
+      old: old.map(cells),
+      unchanged,
+      ends: endLsns.map(formatLsn),
+      changeCounts: [...changeCounts],
+    }
   }
   if (event.kind === 'truncate') return { truncate: event.tables.map(formatTableName) }
   return event.kind === 'watermark' ? { watermark: formatLsn(event.lsn) } : { kind: event.kind }

@@ -38,7 +38,8 @@ export async function preparedChanges(
     const now = entry.described
     // Another table of that name shows in the stream.
     if (now.relationOid !== before.relationOid) continue
-    const reason = now.filter === before.filter ? await partitionsChanged(connection, before, now) : 'the publication filters its rows otherwise'
+    const reason =
+      now.filter === before.filter ? await partitionsChanged(connection, before, now) : 'the publication filters its rows otherwise'
     if (reason !== null) changes.push({ kind: 'changed', table, reason })
     else if (now.partitions !== null) baselines.set(formatTableName(table), { ...before, partitions: now.partitions })
   }
