@@ -1,9 +1,10 @@
 import { writeFileSync } from 'node:fs'
+import { gzipSync } from 'node:zlib'
 import { parseLsn } from '@moonlink/core'
 import { startPostgres } from '@moonlink/embedded-pg'
 import pg from 'pg'
 import { StreamDecoder } from '../src/decode/index.ts'
-import { kindsOf, packFrames, reading, vectorPath, vectorTable } from '../src/decode/vectors.test.support.ts'
+import { kindsOf, reading, vectorPath, vectorTable } from '../src/decode/vectors.test.support.ts'
 import { Replica, sorted } from '../src/session/replica.test.support.ts'
 import { sourceState } from '../src/session/harness.test.support.ts'
 
@@ -140,14 +141,26 @@ while (decoder.isReplaying) take()
 const held = { keyed: '(SELECT id, note, (amount * 100)::int AS amount FROM keyed)', whole: 'whole', indexed: 'indexed' }
 for (const [name, query] of Object.entries(held)) {
   // Arrays have another text here.
-  const rows = replica.rowsOf(`public.${name}`).map(({ tags: _, ...row }) => row)
+  const rows = replica
+    .rowsOf(`public.${name}`)
+    .map((row) => Object.fromEntries(Object.entries(row).filter(([column]) => column !== 'tags')))
   if (sorted(rows).join('\n') !== (await sourceState(one, query)).join('\n')) throw new Error(`${name} is not what the server has`)
 }
 if (replica.missing.length > 0) throw new Error(replica.missing.join('\n'))
 writeFileSync(vectorPath(major, 'gz'), packFrames(recorded))
-writeFileSync(vectorPath(major, 'json'), `${readings.map((line) => JSON.stringify(line)).join('\n')}\n`)
+writeFileSync(vectorPath(major, 'jsonl'), `${readings.map((line) => JSON.stringify(line)).join('\n')}\n`)
 console.log(`Postgres ${server.version}: ${recorded.length} frames of kinds ${kindsOf(recorded).join(' ')}`)
 await one.end()
 await other.end()
 await server.stop()
 process.exit(0)
+
+/** Payloads as one file: each behind its length. */
+function packFrames(frames: readonly Uint8Array[]): Buffer {
+  const parts = frames.flatMap((frame) => {
+    const size = Buffer.alloc(4)
+    size.writeUInt32BE(frame.length)
+    return [size, frame]
+  })
+  return gzipSync(Buffer.concat(parts), { level: 9 })
+}

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { gunzipSync, gzipSync } from 'node:zlib'
+import { gunzipSync } from 'node:zlib'
 import { formatLsn, formatTableName, type SourceEvent, type Value } from '@moonlink/core'
 import type { MirroredTable } from './mirrored-table.ts'
 import { mirror, plain } from './test-tables.test.support.ts'
@@ -9,7 +9,7 @@ import { mirror, plain } from './test-tables.test.support.ts'
 
 export const vectorVersions = [14, 15, 16, 17, 18] as const
 const directory = join(import.meta.dirname, '../testing/vectors')
-export const vectorPath = (version: number, kind: 'gz' | 'json') => join(directory, `postgres-${version}.${kind}`)
+export const vectorPath = (version: number, kind: 'gz' | 'jsonl') => join(directory, `postgres-${version}.${kind}`)
 
 const TYPMOD_10_2 = ((10 << 16) | 2) + 4
 
@@ -34,16 +34,7 @@ export const vectorTables: readonly MirroredTable[] = [
 
 export const vectorTable = ({ name }: { readonly name: string }) => vectorTables.find(({ table }) => table.name === name) ?? null
 
-/** Payloads as one file: each behind its length. */
-export function packFrames(frames: readonly Uint8Array[]): Buffer {
-  const parts = frames.flatMap((frame) => {
-    const size = Buffer.alloc(4)
-    size.writeUInt32BE(frame.length)
-    return [size, frame]
-  })
-  return gzipSync(Buffer.concat(parts), { level: 9 })
-}
-
+/** Payloads of one file, which is compressed; each lies behind its length. */
 export function vectorFrames(version: number): Buffer[] {
   const bytes = gunzipSync(readFileSync(vectorPath(version, 'gz')))
   const frames: Buffer[] = []

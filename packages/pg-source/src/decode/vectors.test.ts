@@ -4,8 +4,8 @@ import { MemorySpoolFiles } from '../spool/memory-spool-files.test.support.ts'
 import { StreamDecoder } from './stream-decoder.ts'
 import { kindsOf, reading, vectorFrames, vectorPath, vectorTable, vectorVersions } from './vectors.test.support.ts'
 
-const kinds = [...'ABCDEIMORSTUYck']
-const twoPhaseKinds = [...'KPbpr']
+const kinds = 'ABCDEIMORSTUYck'.split('')
+const twoPhaseKinds = 'KPbpr'.split('')
 
 describe.each(vectorVersions)('what Postgres %i sent', (version) => {
   const frames = vectorFrames(version)
@@ -27,7 +27,7 @@ describe.each(vectorVersions)('what Postgres %i sent', (version) => {
       take()
     }
     while (decoder.isReplaying) take()
-    const recorded = readFileSync(vectorPath(version, 'json'), 'utf8').trimEnd().split('\n')
+    const recorded = readFileSync(vectorPath(version, 'jsonl'), 'utf8').trimEnd().split('\n')
     expect(read.map((line) => JSON.stringify(line))).toEqual(recorded)
     expect(spoolFiles.count).toBe(0)
   })
