@@ -1,4 +1,4 @@
-import { MoonlinkError, parseJsonLossless, stringifyJsonLossless, type JsonObject } from '@moonlink/core'
+import { isJsonObject, MoonlinkError, parseJsonLossless, stringifyJsonLossless, type JsonObject } from '@moonlink/core'
 import { decodeDeletionVector, encodeDeletionVector } from './deletion-vector.ts'
 import { readRoaringFrame } from './roaring-portable.ts'
 
@@ -69,9 +69,10 @@ function footer(vectors: readonly WrittenVector[], createdBy: string): JsonObjec
 /** Decodes a whole Puffin file and verifies every deletion vector in it. Throws `corrupt`/`PUFFIN_MALFORMED` and the vector's errors. */
 export function decodePuffin(bytes: Uint8Array): readonly VectorToWrite[] {
   const payload = footerPayload(bytes)
-  const { blobs } = parseJsonLossless(new TextDecoder().decode(payload), 'a Puffin footer') as JsonObject
-  if (!Array.isArray(blobs)) throw malformed('the footer lists no blobs')
-  return (blobs as readonly JsonObject[]).filter((blob) => blob['type'] === BLOB_TYPE).map((blob) => readBlob(bytes, blob))
+  const footerJson = parseJsonLossless(new TextDecoder().decode(payload), 'a Puffin footer')
+  const blobs = isJsonObject(footerJson) ? footerJson['blobs'] : null
+  if (!Array.isArray(blobs) || !blobs.every(isJsonObject)) throw malformed('the footer lists no blobs')
+  return blobs.filter((blob) => blob['type'] === BLOB_TYPE).map((blob) => readBlob(bytes, blob))
 }
 
 function footerPayload(bytes: Uint8Array): Uint8Array {
@@ -87,12 +88,13 @@ function footerPayload(bytes: Uint8Array): Uint8Array {
 }
 
 function readBlob(bytes: Uint8Array, blob: JsonObject): VectorToWrite {
-  const properties = (blob['properties'] ?? {}) as Readonly<Record<string, string>>
+  const properties = isJsonObject(blob['properties']) ? blob['properties'] : {}
   const dataFile = properties['referenced-data-file']
   const offset = Number(blob['offset'])
   const length = Number(blob['length'])
-  if (dataFile === undefined || !(offset >= MAGIC.length) || !(offset + length <= bytes.length))
-    throw malformed('a blob is described wrongly')
+  const isInside =
+    Number.isSafeInteger(offset) && Number.isSafeInteger(length) && length >= 0 && offset >= MAGIC.length && offset + length <= bytes.length
+  if (typeof dataFile !== 'string' || !isInside) throw malformed('a blob is described wrongly')
   const stated = properties['cardinality'] === undefined ? null : Number(properties['cardinality'])
   const bitmap = decodeDeletionVector(bytes.subarray(offset, offset + length), stated, `deletion vector of ${dataFile}`)
   return { dataFile, bitmap, cardinality: stated ?? readRoaringFrame(bitmap).cardinality }

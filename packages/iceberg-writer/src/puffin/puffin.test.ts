@@ -2,6 +2,7 @@ import { EMPTY_ROARING, readRoaringFrame } from './roaring-portable.ts'
 import { decodeDeletionVector, encodeDeletionVector } from './deletion-vector.ts'
 import { decodePuffin, encodePuffin } from './puffin-file.ts'
 import { roaringOf } from './roaring.test.support.ts'
+import { damaged, damages, readOrRefuse } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 
@@ -70,4 +71,21 @@ test('damaged Puffin files are refused', () => {
     damaged[at] ^= 0xff
     expect(() => decodePuffin(damaged)).toThrow(expect.objectContaining({ code: 'PUFFIN_MALFORMED' }))
   }
+})
+
+test('Puffin files damaged anywhere are refused, or hold what was written', async () => {
+  const vectors = [
+    { dataFile: 'file:///a', bitmap: roaringOf([1, 5, 70_000]), cardinality: 3 },
+    { dataFile: 'file:///b', bitmap: roaringOf([2]), cardinality: 1 },
+  ]
+  const { bytes } = encodePuffin(vectors, 'test')
+  const written = vectors.map(({ bitmap }) => hex(bitmap))
+  await fc.assert(
+    fc.asyncProperty(damages, async (what) => {
+      const read = await readOrRefuse(() => decodePuffin(damaged(bytes, what)))
+      // Each blob has a checksum.
+      for (const { bitmap } of read ?? []) expect(written).toContain(hex(bitmap))
+    }),
+    { numRuns: 5000 },
+  )
 })
