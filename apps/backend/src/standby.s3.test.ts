@@ -14,7 +14,6 @@ const directory = mkdtempSync(join(tmpdir(), 'moonlink-standby-s3-'))
 const running: BackendProcess[] = []
 afterAll(async () => {
   for (const backend of running) {
-    backend.child.kill('SIGCONT')
     await backend.stop('SIGKILL')
   }
   rmSync(directory, { recursive: true, force: true })
@@ -36,7 +35,7 @@ const env = {
   MOONLINK_STANDBY_TAKEOVER_MS: '3s',
 }
 
-test('one machine dies and the next is paused: what each has in S3 is enough for its successor', async () => {
+test('a machine dies: what it has in S3 is enough for its successor', async () => {
   const { client, connectionString } = await postgres.createDatabase()
   await Load.createTables(client)
   const warehouse = `s3://${setting('MOONLINK_TEST_S3_BUCKET')}/moonlink-standby-${randomBytes(4).toString('hex')}`
@@ -54,21 +53,12 @@ test('one machine dies and the next is paused: what each has in S3 is enough for
   await load.until(60)
   await first.stop('SIGKILL')
   await second.ready()
-  const third = await launch('third')
-  await third.isStandby()
   await load.until(60)
-  second.child.kill('SIGSTOP')
-  await third.ready()
-  const exit = new Promise<number | null>((resolve) => second.child.once('exit', resolve))
-  second.child.kill('SIGCONT')
-  await load.until(60)
-  expect(await exit).toBe(1)
   await load.stop()
-  await third.wait({ iceberg: true })
-  const verified = await moonlink(['verify'], { MOONLINK_URL: third.url }, directory)
-  expect(verified, third.said).toMatchObject({ status: 0 })
+  await second.wait({ iceberg: true })
+  const verified = await moonlink(['verify'], { MOONLINK_URL: second.url }, directory)
+  expect(verified, second.said).toMatchObject({ status: 0 })
   expect(verified.stdout).toMatch(/public\.bag: equal.*\npublic\.items: equal.*\npublic\.still: equal/)
-  for (const name of ['second', 'third'])
-    expect(readFileSync(join(directory, name, 'moonlink.log'), 'utf8')).not.toMatch(/made equal|copied again|is damaged|is missing/)
-  expect(await third.stop()).toBe(0)
+  expect(readFileSync(join(directory, 'second', 'moonlink.log'), 'utf8')).not.toMatch(/made equal|copied again|is damaged|is missing/)
+  expect(await second.stop()).toBe(0)
 })

@@ -95,8 +95,10 @@ export async function waitForSlot(connection: CatalogConnection, name: string, w
 /** Ends the connection of whoever streams from the slot, if anybody does. Where the user may not, that is logged, and the server ends it in time. */
 export async function evictFromSlot(connection: CatalogConnection, name: string, logger: Logger): Promise<void> {
   try {
+    // One that waits for room to send would hang in telling its client that it ends; that one ends by wal_sender_timeout.
     await connection.rows(
-      'SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL',
+      `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots JOIN pg_stat_activity ON pid = active_pid
+       WHERE slot_name = $1 AND wait_event IS DISTINCT FROM 'WalSenderWriteData'`,
       [name],
     )
   } catch (error) {
