@@ -34,6 +34,8 @@ class World {
   node: SimNode | null = null
   crashes = 0
   readonly reads = { latest: 0, past: 0 }
+  /** Ranges that a copy read after an earlier node had read others. */
+  rangesResumed = 0
   private nextId = 1
   private lastReadLsn: Lsn = 0n
   private readonly losesDisk: boolean
@@ -73,6 +75,9 @@ class World {
       failing: isGentle || this.next() < 0.5 ? 0 : 0.05,
       crashAt: isGentle ? Number.POSITIVE_INFINITY : 5 + this.int(150),
       crashesAfterEffect: this.next() < 0.5,
+      onRangeRead: (_table, done) => {
+        if (done > 0) this.rangesResumed++
+      },
     })
     await this.node.start()
   }

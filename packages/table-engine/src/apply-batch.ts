@@ -8,13 +8,19 @@ import type { SealedPlaces } from './sealed-places.ts'
 import { SealedRequests } from './sealed-requests.ts'
 import type { MemorySegment, Segment } from './segment.ts'
 
+/** Of a batch whose rows the mirror has only in part: a change of a row that it does not have is one of nothing, or adds it. */
+export interface Leniency {
+  /** Set where a row could not be added, since cells of it were left out (unchanged TOAST). */
+  lacksRows: boolean
+}
+
 /**
  * Applies one batch to the mirror: new rows to the growing segment, their keys to its index, replaced and deleted rows to the
  * deletion log, commit marks to both. Changes take effect in order. Runs under the mirror's lock.
  *
- * Throws `corrupt`/`DIVERGED` where a change names a row that the mirror does not have; nothing of the batch may be used then.
+ * Throws `corrupt`/`DIVERGED` where a change names a row that the mirror does not have and there is no leniency; nothing of the batch may be used then.
  */
-export async function applyBatch(state: MirrorState, batch: ChangeBatch): Promise<void> {
+export async function applyBatch(state: MirrorState, batch: ChangeBatch, leniency: Leniency | null = null): Promise<void> {
   const { fieldIds, hasher } = state.identity
   assert(
     batch.unchanged.every(({ column }) => !fieldIds.includes(batch.rows.fields[column].id)),
@@ -27,8 +33,9 @@ export async function applyBatch(state: MirrorState, batch: ChangeBatch): Promis
   assert(newHashes !== null || isInsertsOnly(batch), 'an append-only table only gets inserts')
   if (newHashes === null) return appendInserts(state, batch, null)
   const oldHashes = hasher.hash(oldKeys, 0, oldKeys.length)
-  const sealed = await lookUpSealed(state, sealedRequests(state, batch, newHashes, newKeys, oldHashes, oldKeys), batch.ops.length)
-  await new ChangeApplier(state, batch, newHashes, newKeys, oldHashes, oldKeys, sealed).run()
+  const requests = sealedRequests(state, batch, newHashes, newKeys, oldHashes, oldKeys)
+  const sealed = await lookUpSealed(state, requests, batch.ops.length, leniency !== null)
+  await new ChangeApplier(state, batch, newHashes, newKeys, oldHashes, oldKeys, sealed, leniency).run()
 }
 
 function isInsertsOnly(batch: ChangeBatch): boolean {
@@ -102,6 +109,9 @@ class ChangeApplier {
   private readonly segment: MemorySegment
   private readonly memory: MemoryLookup
   private readonly predecessors: Predecessors | null
+  private readonly leniency: Leniency | null
+  /** Rows of the batch with cells left out, where some may never be found. */
+  private readonly incomplete: ReadonlySet<number>
   private victim: Segment | null = null
   private victimRow = 0
 
@@ -113,8 +123,11 @@ class ChangeApplier {
     oldHashes: KeyHashes,
     oldKeys: ColumnBatch,
     sealed: SealedPlaces,
+    leniency: Leniency | null,
   ) {
     this.state = state
+    this.leniency = leniency
+    this.incomplete = new Set(leniency === null ? [] : batch.unchanged.flatMap(({ rows }) => [...rows]))
     this.batch = batch
     this.newHashes = newHashes
     this.newKeys = newKeys
@@ -187,6 +200,7 @@ class ChangeApplier {
   /** Inserts the row that replaces the one just killed, which hands on its `_row_id`. */
   private replaceWith(row: number): void {
     const { state, victim, victimRow } = this
+    if (victim === null && this.incomplete.has(row)) return this.leaveOut(row)
     this.insert(row)
     if (this.predecessors) {
       this.predecessors.segments[row] = victim
@@ -205,12 +219,22 @@ class ChangeApplier {
     if (pending !== undefined) this.segment.pendingRowIds.set(place, pending)
   }
 
+  /** A row whose cells are not all known never lives. */
+  private leaveOut(row: number): void {
+    this.leniency!.lacksRows = true
+    this.state.log.append(this.segment.id, this.first + row)
+    this.segment.kill(this.first + row)
+    if (this.predecessors) this.predecessors.segments[row] = null
+  }
+
   /** Finds the live row with that key and records its death. */
   private kill(change: number, hashes: KeyHashes, keys: ColumnBatch, keyRow: number): void {
     const low = hashes.low[keyRow]
     const high = hashes.high[keyRow]
     const { state } = this
     if (!this.killInMemory(low, high, keys, keyRow) && !this.killInFiles(change)) {
+      this.victim = null
+      if (this.leniency !== null) return
       const table = formatTableName(state.table)
       throw new MoonlinkError(
         'corrupt',

@@ -1,11 +1,11 @@
-import { batchByteSize, type ColumnBatch, type DataFileWriter, type StagedFile, type TableSchema, type TableStorage } from '@moonlink/core'
+import { batchByteSize, type ColumnBatch, type CopyRange, type DataFileWriter, type StagedFile, type TableSchema, type TableStorage } from '@moonlink/core'
 import type { KeyHashes } from '@moonlink/pk-index'
+import type { CopiedFile, CopyRun } from './copy-record.ts'
 import type { EngineLimits } from './limits.ts'
 import { keysOf, type Identity } from './identity.ts'
 import type { SealedFiles } from './sealed-files.ts'
 
-/** A file of copied rows is complete at this many encoded bytes, or this share of the memory limit, or this many rows. */
-const FILE_BYTES = 64 * 1024 * 1024
+/** A file of copied rows is complete at this share of the memory limit, or this many rows, if not before. */
 const FILE_MEMORY_SHARE = 16
 const FILE_ROWS = 8 * 122_880
 
@@ -16,6 +16,12 @@ export interface CopiedRowsSpec {
   readonly identity: Identity | null
   readonly limits: EngineLimits
   readonly sealedFiles: SealedFiles
+  /** Puts a file once its path is known to be. */
+  readonly write: (path: string, put: () => Promise<StagedFile>) => Promise<StagedFile>
+  /** Called once a file and its index are written. */
+  readonly onFile: (file: CopiedFile) => Promise<void>
+  /** Called once every row of a finished range is in a written file, after `onFile` of that. */
+  readonly onDone: (range: CopyRange) => Promise<void>
 }
 
 /**
@@ -25,10 +31,11 @@ export interface CopiedRowsSpec {
 export class CopiedRows {
   private readonly spec: CopiedRowsSpec
   private readonly fileBytes: number
-  private current: CopiedFile | null = null
+  private current: FileInMaking | null = null
   /** Files that hold memory. */
-  private readonly open = new Set<CopiedFile>()
-  private files: StagedFile[] = []
+  private readonly open = new Set<FileInMaking>()
+  /** Ranges that were read to the end. */
+  private readonly finished = new Set<CopyRange>()
   private writing: Promise<void> = Promise.resolve()
   /** Bytes of batches that are being encoded. */
   private batchBytes = 0
@@ -37,7 +44,7 @@ export class CopiedRows {
 
   constructor(spec: CopiedRowsSpec) {
     this.spec = spec
-    this.fileBytes = Math.min(FILE_BYTES, spec.limits.memoryLimitBytes / FILE_MEMORY_SHARE)
+    this.fileBytes = Math.min(spec.limits.copyFileBytes, spec.limits.memoryLimitBytes / FILE_MEMORY_SHARE)
   }
 
   /** Rows whose file is not written yet. */
@@ -53,14 +60,14 @@ export class CopiedRows {
     return size
   }
 
-  /** Encodes the rows, which are not needed any more once this resolves; waits while one file is being written and another is complete. */
-  async append(batch: ColumnBatch): Promise<void> {
+  /** Encodes rows of a range, which are not needed any more once this resolves; waits while one file is being written and another is complete. */
+  async append(batch: ColumnBatch, range: CopyRange): Promise<void> {
     if (batch.length === 0) return
     const file = (this.current ??= this.newFile())
     this.rowCount += batch.length
     const bytes = batchByteSize(batch)
     this.batchBytes += bytes
-    const appended = file.append(batch).finally(() => {
+    const appended = file.append(batch, range).finally(() => {
       this.batchBytes -= bytes
     })
     // Others who append meanwhile begin the next one.
@@ -69,32 +76,40 @@ export class CopiedRows {
     if (file === this.current && file.byteSize >= this.fileBytes) await this.complete(file)
   }
 
-  /** Writes what is left. Resolves with every file, to be committed. */
-  async finish(): Promise<readonly StagedFile[]> {
+  /** Every row of the range was appended. */
+  async finishRange(range: CopyRange): Promise<void> {
+    this.finished.add(range)
+    await this.reportDone()
+  }
+
+  /** Writes what is left. */
+  async finish(): Promise<void> {
     if (this.current !== null) await this.complete(this.current)
     await this.writing
-    return this.files
   }
 
-  /** Lets go of memory; what was written stays. */
-  release(): void {
-    this.open.clear()
-    this.files = []
+  private async reportDone(): Promise<void> {
+    for (const range of [...this.finished]) {
+      if ([...this.open].some((file) => file.has(range))) continue
+      if (this.finished.delete(range)) await this.spec.onDone(range)
+    }
   }
 
-  private newFile(): CopiedFile {
-    const file = new CopiedFile(this.spec)
+  private newFile(): FileInMaking {
+    const file = new FileInMaking(this.spec)
     this.open.add(file)
     return file
   }
 
   /** Writes a file that gets no more rows, behind the one before it. */
-  private async complete(file: CopiedFile): Promise<void> {
+  private async complete(file: FileInMaking): Promise<void> {
     this.current = null
     const before = this.writing
     const write = async () => {
-      this.files.push(await file.finish())
+      const written = await file.finish()
+      await this.spec.onFile(written)
       this.open.delete(file)
+      await this.reportDone()
     }
     this.writing = Promise.all([before, write()]).then(() => undefined)
     this.writing.catch(() => undefined)
@@ -103,11 +118,12 @@ export class CopiedRows {
 }
 
 /** One file in the making, and the hashes of its keys. */
-class CopiedFile {
+class FileInMaking {
   private readonly spec: CopiedRowsSpec
   private readonly writer: DataFileWriter
   private hashes: KeyHashes[] = []
   private appends: Promise<void>[] = []
+  private readonly runs: { range: CopyRange; count: number }[] = []
 
   constructor(spec: CopiedRowsSpec) {
     this.spec = spec
@@ -122,23 +138,31 @@ class CopiedFile {
     return this.writer.byteSize + (this.spec.identity ? this.rowCount * 8 : 0)
   }
 
-  append(batch: ColumnBatch): Promise<void> {
+  has(range: CopyRange): boolean {
+    return this.runs.some((run) => run.range === range)
+  }
+
+  append(batch: ColumnBatch, range: CopyRange): Promise<void> {
     const { identity } = this.spec
+    const last = this.runs.at(-1)
+    if (last?.range === range) last.count += batch.length
+    else this.runs.push({ range, count: batch.length })
     if (identity) this.hashes.push(identity.hasher.hash(keysOf(identity, batch), 0, batch.length))
     const append = this.writer.append(batch)
     this.appends.push(append)
     return append
   }
 
-  async finish(): Promise<StagedFile> {
+  async finish(): Promise<CopiedFile> {
     await Promise.all(this.appends)
-    const { identity, sealedFiles } = this.spec
+    const { identity, sealedFiles, write } = this.spec
     const sealing = identity ? sealedFiles.write(this.writer.path, identity, joined(this.hashes, this.rowCount), null) : null
     // Both, so that neither works on behind our back.
-    const [staged, sealed] = await Promise.allSettled([this.writer.finish(), sealing])
+    const [staged, sealed] = await Promise.allSettled([write(this.writer.path, () => this.writer.finish()), sealing])
     if (staged.status === 'rejected') throw staged.reason
     if (sealed.status === 'rejected') throw sealed.reason
-    return staged.value
+    const runs: readonly CopyRun[] = this.runs
+    return { staged: staged.value, runs }
   }
 }
 

@@ -4,7 +4,7 @@ import type { MirrorState } from './mirror-state.ts'
 import type { StoredRows } from './old-values.ts'
 import type { FileSegment, MemorySegment, Segment } from './segment.ts'
 
-/** For each new row of a batch the place of the row it replaced; a null segment for an insert. */
+/** For each new row of a batch the place of the row it replaced; a null segment for an insert, and for a row that never lives. */
 export interface Predecessors {
   readonly segments: (Segment | null)[]
   readonly rows: number[]
@@ -31,7 +31,8 @@ export async function findUnchanged(
   return batch.unchanged.map(({ column, rows }, index) => {
     const sources: (Column | null)[] = []
     const sourceRows: number[] = []
-    for (const row of rows) {
+    const filled = rows.filter((row) => predecessors.segments[row] !== null)
+    for (const row of filled) {
       const segment = predecessors.segments[row] ?? null
       const place = predecessors.rows[row]
       assert(segment !== null, 'a row with cells left out replaces another', { row })
@@ -44,7 +45,7 @@ export async function findUnchanged(
         sourceRows.push(place)
       }
     }
-    return { column, rows, sources, sourceRows }
+    return { column, rows: filled, sources, sourceRows }
   })
 }
 

@@ -91,18 +91,18 @@ export class Flusher {
     await this.commit(this.pending, properties)
   }
 
-  /** Lets go of files that no commit will take any more: of a transaction that does not come to its end here, or to a commit. */
-  async abandonFiles(): Promise<void> {
+  /** Lets go of files that no commit will take any more: of a transaction that does not come to its end here, or to a commit. Not of those to keep. */
+  async abandonFiles(keep: ReadonlySet<string> = new Set()): Promise<void> {
     const { host, staged, state } = this.core
     const { pending } = this
     const tried = pending
       ? [...pending.flush.early.map(({ file }) => file), ...(pending.written?.files ?? []).map((file) => file.staged)]
       : []
     staged.abandon(
-      tried.map(({ path }) => path),
+      tried.map(({ path }) => path).filter((path) => !keep.has(path)),
       true,
     )
-    staged.abandon([...state.active.earlyFiles].map(({ file }) => file.path))
+    staged.abandon(state.active.earlyFiles.map(({ file }) => file.path).filter((path) => !keep.has(path)))
     await staged.removeAbandoned(host.leasedPaths())
   }
 

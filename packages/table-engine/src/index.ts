@@ -9,4 +9,6 @@ export {
   type MirrorStatus,
   type ResyncSource,
 } from './mirror-spec.ts'
+export type { CopySession } from './copy-record.ts'
+export type { ReadChanged } from './table-copy.ts'
 export { defaultEngineLimits, type CompactionLimits, type EngineLimits } from './limits.ts'

@@ -13,6 +13,8 @@ export interface EngineLimits {
    * of `memoryLimitBytes` at most, or the last one may not fit.
    */
   readonly earlyFileBytes: number
+  /** A data file of an initial copy is complete at this many encoded bytes, or a sixteenth of `memoryLimitBytes`. */
+  readonly copyFileBytes: number
   /** All mirrors together, indexes included, stay below this: the source waits before it is passed. */
   readonly memoryLimitBytes: number
   readonly compaction: CompactionLimits
@@ -37,6 +39,7 @@ export const defaultEngineLimits: EngineLimits = {
   flushIntervalMs: 5_000,
   flushDeletes: 500_000,
   earlyFileBytes: 64 * 1024 * 1024,
+  copyFileBytes: 64 * 1024 * 1024,
   memoryLimitBytes: 1024 * 1024 * 1024,
   compaction: { enabled: true, smallFileBytes: 32 * 1024 * 1024, minFiles: 8, maxDeadRatio: 0.5, maxBytes: 256 * 1024 * 1024 },
   expiry: { minSnapshots: 5, maxAgeMs: 3_600_000, intervalMs: 60_000 },

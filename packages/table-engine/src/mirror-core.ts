@@ -41,6 +41,8 @@ export class MirrorCore {
   /** Why it is in its phase, or what a commit failed by. */
   reason: string | null = null
   resync: Resync | null = null
+  /** While what several snapshots of a copy brought becomes one state. */
+  isMerging = false
   /** True once a restart would find the table paused: only then may the source forget what the table did not take. */
   isPauseRecorded = false
   /** The table is another's, who may be told nothing by us. */
@@ -93,7 +95,7 @@ export class MirrorCore {
     const { snapshot } = this.spec.storage
     this.state = this.newState()
     this.committed.lsn = snapshot.committedLsn
-    this.committed.exactFromLsn = snapshot.exactFromLsn!
+    this.committed.exactFromLsn = snapshot.exactFromLsn ?? 0n
   }
 
   closeIndexes(): void {

@@ -10,6 +10,8 @@ export interface MirrorSpec {
   readonly storage: TableStorage
   /** True for a table whose source only ever inserts: no key index is kept. */
   readonly appendOnly: boolean
+  /** The stream can bring every change after this; a copy that began before begins anew. Default: every change there was. */
+  readonly changesFromLsn?: Lsn
   /** Of a table that is to be copied: the schema is the source's of this LSN or later, and no change from before is wanted. */
   readonly asOfLsn?: Lsn
 }

@@ -1,8 +1,10 @@
 import {
   isMoonlinkError,
   maxLsn,
+  MoonlinkError,
   type ChangeBatch,
   type ColumnBatch,
+  type CopyRange,
   type ExactRange,
   type Lsn,
   type ResumePoint,
@@ -12,6 +14,7 @@ import {
 import type { TablePlan } from '@moonlink/union-read'
 import { CatchUp } from './catch-up.ts'
 import { ChangeIntake } from './change-intake.ts'
+import type { CopySession } from './copy-record.ts'
 import { earlyWriteSizes } from './early-write.ts'
 import { EarlyWriter, type EarlyOutcome } from './early-writer.ts'
 import { Flusher } from './flusher.ts'
@@ -23,7 +26,11 @@ import { Pauses } from './pauses.ts'
 import { planMirror, planSnapshot } from './plan.ts'
 import { rangesBelow } from './ranges-below.ts'
 import { rewind } from './rewind.ts'
-import { TableCopy } from './table-copy.ts'
+import { TableCopy, type ReadChanged } from './table-copy.ts'
+
+const noneChanged: ReadChanged = async () => {
+  throw new MoonlinkError('bug', 'COPY_INCOMPLETE', 'a copy in several snapshots needs its last one to be finished')
+}
 
 /** The mirror of one table: owns its segments, index, log and commits. */
 export class Mirror {
@@ -37,8 +44,6 @@ export class Mirror {
   private readonly catchUp: CatchUp
   private readonly pauses: Pauses
   private readonly maintenance: Maintenance
-  /** While copying: the stream must be able to start again here. */
-  private readonly copyHoldLsn: Lsn
   private isJobRunning = false
   /** Flushes that wait for the open transaction to end. */
   private boundaryWaiters: (() => void)[] = []
@@ -49,17 +54,16 @@ export class Mirror {
     this.core = core
     this.table = spec.table
     this.name = core.name
-    this.copyHoldLsn = host.appliedLsn()
     this.intake = new ChangeIntake(core, sizes, (code, reason) => this.pauseBeside(code, reason))
     this.early = new EarlyWriter({
       lock: core.lock,
-      state: () => (core.phase === 'streaming' || core.resync !== null ? core.state : null),
+      state: () => (core.phase === 'streaming' || core.resync !== null || core.isMerging ? core.state : null),
       sizes,
       sealedFiles: host.sealedFiles,
       stagedFiles: core.staged,
     })
     this.flusher = new Flusher(core, this.early)
-    this.copy = new TableCopy(core, this.intake, this.flusher)
+    this.copy = new TableCopy(core, this.intake, this.flusher, this.early, sizes)
     this.catchUp = new CatchUp(core, this.intake, this.flusher, () => this.wakeAtBoundary())
     core.isBehind = () => this.intake.isBehind
     this.pauses = new Pauses(core, this.flusher)
@@ -71,7 +75,7 @@ export class Mirror {
     const mirror = new Mirror(spec, host)
     const { core } = mirror
     await host.sealedFiles.prepare()
-    await core.staged.open(spec.storage)
+    await core.staged.open(spec.storage, await mirror.copy.open())
     if (core.committed.lsn === null) {
       core.phase = 'copying'
       mirror.intake.holdBack()
@@ -158,9 +162,9 @@ export class Mirror {
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
   durableLsn(): Lsn | null {
     const { committed, host, isPauseRecorded, phase, resync } = this.core
-    if (phase === 'paused' || phase === 'failed') return isPauseRecorded ? null : (committed.lsn ?? this.copyHoldLsn)
+    if (phase === 'paused' || phase === 'failed') return isPauseRecorded ? null : (committed.lsn ?? this.copy.holdLsn)
     // A crash amid a re-synchronisation begins it anew, at a later LSN.
-    if (phase === 'copying') return resync === null ? this.copyHoldLsn : null
+    if (phase === 'copying') return resync === null ? this.copy.holdLsn : null
     const isIdle = this.flusher.isClean && !this.intake.isHolding
     return isIdle ? maxLsn(committed.lsn!, host.streamedLsn()) : committed.lsn!
   }
@@ -218,26 +222,56 @@ export class Mirror {
     return this.core.resync?.readableThroughLsn ?? null
   }
 
+  /** True where a copy that is cut off can go on in another snapshot. */
+  get canGoOn(): boolean {
+    return this.copy.canGoOn
+  }
+
+  /** True while copied rows are compared with what is there. */
+  get isResyncing(): boolean {
+    return this.core.resync !== null
+  }
+
+  /** A snapshot of the source begins to be read; gives the ranges of it that are not to be, since earlier ones have read them. */
+  async beginCopy(session: CopySession): Promise<readonly CopyRange[]> {
+    return this.copy.begin(session)
+  }
+
   /** Copied rows, before `finishCopy`; waits while files are being written. */
-  async appendCopied(batch: ColumnBatch): Promise<void> {
-    await this.copy.append(batch)
+  async appendCopied(batch: ColumnBatch, range?: CopyRange): Promise<void> {
+    await this.copy.append(batch, range)
     const { host, resync, state } = this.core
     // Much may differ; what does is one transaction until the end.
     if (resync !== null && state.changeBytes > host.limits.flushBytes) await this.writeEarly()
   }
 
-  /** Commits the copied rows at `boundaryLsn` and lets the changes that came meanwhile in. */
-  async finishCopy(boundaryLsn: Lsn): Promise<void> {
-    await this.copy.finish(boundaryLsn)
+  /** Every row of the range was given to `appendCopied`. */
+  async finishCopiedRange(range: CopyRange): Promise<void> {
+    await this.copy.finishRange(range)
+  }
+
+  /** True where `finishCopy` has to wait until the stream has come to the last snapshot. */
+  lacksChangesTo(boundaryLsn: Lsn): boolean {
+    return this.copy.needsChanges && this.core.host.streamedLsn() < boundaryLsn
+  }
+
+  /**
+   * Commits the copied rows at `boundaryLsn`, the last snapshot's LSN, and lets the changes that came meanwhile in. `readChanged` reads in that
+   * snapshot; needed where there were several.
+   */
+  async finishCopy(boundaryLsn: Lsn, readChanged: ReadChanged = noneChanged): Promise<void> {
+    await this.copy.finish(boundaryLsn, readChanged)
     this.catchUp.start()
   }
 
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
   async pause(code: string, reason: string): Promise<void> {
     if (this.core.phase === 'paused' || this.core.phase === 'failed') return
+    const wasCopying = this.core.phase === 'copying' && !this.isResyncing
     const paused = this.pauses.pause(`${code} ${reason}`)
     this.wakeBoundaryWaiters()
     await paused
+    if (wasCopying) await this.copy.abandon()
   }
 
   /** Pauses without waiting for what that commits. */
@@ -359,12 +393,14 @@ export class Mirror {
     await this.catchUp.stop()
     await this.early.settled()
     await core.jobs.run(() => core.lock.run(() => core.closeIndexes()))
+    await this.copy.close()
     await this.intake.close()
   }
 
   /** Lets go of files that no commit will take any more: of a transaction that does not come to its end here, or to a commit. */
   async abandonEarlyFiles(): Promise<void> {
     await this.flusher.abandonFiles()
+    if (this.core.phase === 'copying') await this.copy.abandon()
   }
 
   private get isStreaming(): boolean {

@@ -75,11 +75,13 @@ export class SealedFiles {
     const high = new Uint32Array(file.recordCount)
     const rowIds = new Float64Array(file.recordCount)
     let storesRowIds = false
-    for await (const scanned of storage.scanFile(file, identity.fields, { lineage: true })) {
+    // Iceberg numbers the rows of a file once that is committed.
+    const isCommitted = file.firstRowId >= 0
+    for await (const scanned of storage.scanFile(file, identity.fields, { lineage: isCommitted })) {
       const hashes = identity.hasher.hash(selectFields(scanned.rows, identity.fieldIds), 0, scanned.rows.length)
       low.set(hashes.low.subarray(0, hashes.length), scanned.firstRow)
       high.set(hashes.high.subarray(0, hashes.length), scanned.firstRow)
-      for (let row = 0; row < scanned.rows.length; row++) {
+      for (let row = 0; isCommitted && row < scanned.rows.length; row++) {
         const rowId = scanned.rowIds![row]
         rowIds[scanned.firstRow + row] = rowId
         if (rowId !== file.firstRowId + scanned.firstRow + row) storesRowIds = true

@@ -10,9 +10,14 @@ import type { FileSegment } from './segment.ts'
  * without as many as there are requests for that row. Takes time in proportion to keys × files, at some tens of nanoseconds each, and to what
  * is found; it does not matter how many rows are equal. Of those, the first in the order of files and rows are given (`Difference` counts on it).
  */
-export async function lookUpSealed(state: MirrorState, requests: SealedRequests, changeCount: number): Promise<SealedPlaces> {
+export async function lookUpSealed(
+  state: MirrorState,
+  requests: SealedRequests,
+  changeCount: number,
+  mayBeMissing = false,
+): Promise<SealedPlaces> {
   const { keyless, hasher } = state.identity
-  const places = new SealedPlaces(requests, changeCount, keyless, hasher.exact)
+  const places = new SealedPlaces(requests, changeCount, keyless, hasher.exact, mayBeMissing)
   const files = [...state.files()].filter((segment) => segment.index !== null && segment.deadFrom === null)
   // Rows changed lately are likely to change again, so the newest file comes first.
   if (!keyless) files.reverse()
@@ -25,8 +30,8 @@ export async function lookUpSealed(state: MirrorState, requests: SealedRequests,
 }
 
 /**
- * Drops places whose hash is that of the key but whose key is another. A single live candidate must be the row, since the source only names rows
- * that exist; several are read, file by file, and compared. True where more places should be looked for.
+ * Drops places whose hash is that of the key but whose key is another. A single live candidate must be the row where the mirror has every row that the
+ * source names; others are read, file by file, and compared. True where more places should be looked for.
  */
 async function dropCollisions(state: MirrorState, places: SealedPlaces): Promise<boolean> {
   const doubtful = places.doubtful()

@@ -18,6 +18,8 @@ export class SealedPlaces {
   segment: FileSegment | null = null
   row = 0
   private readonly requests: SealedRequests
+  /** A group with at least so many places is doubtful. */
+  private readonly doubtfulCount: number
   /** Change → group, or -1. */
   private readonly groupOf: Int32Array
   private groupCount = 0
@@ -33,7 +35,9 @@ export class SealedPlaces {
   private rows: number[] = []
   private next: number[] = []
 
-  constructor(requests: SealedRequests, changeCount: number, keyless: boolean, exact: boolean) {
+  /** `mayBeMissing`: a single place may be of another key with the same hash. */
+  constructor(requests: SealedRequests, changeCount: number, keyless: boolean, exact: boolean, mayBeMissing: boolean) {
+    this.doubtfulCount = mayBeMissing ? 1 : 2
     const { length } = requests
     this.requests = requests
     this.groupOf = new Int32Array(changeCount).fill(NONE)
@@ -72,11 +76,11 @@ export class SealedPlaces {
     }
   }
 
-  /** The places of groups that have several, by file. */
+  /** The places of doubtful groups, by file. */
   doubtful(): ReadonlyMap<FileSegment, ReadonlySet<number>> {
     const places = new Map<FileSegment, Set<number>>()
     for (let group = 0; group < this.groupCount; group++) {
-      if (this.found[group] < 2) continue
+      if (this.found[group] < this.doubtfulCount) continue
       for (let at = this.first[group]; at !== NONE; at = this.next[at]) {
         const rows = places.get(this.segments[at])
         if (rows) rows.add(this.rows[at])
@@ -86,12 +90,12 @@ export class SealedPlaces {
     return places
   }
 
-  /** Keeps, of groups that have several places, those that pass. True where some did not, and their group may lack places now. */
+  /** Keeps, of doubtful groups' places, those that pass. True where some did not, and their group may lack places now. */
   keep(passes: (keys: ColumnBatch, keyRow: number, segment: FileSegment, row: number) => boolean): boolean {
     let lacks = false
     for (let group = 0; group < this.groupCount; group++) {
       const before = this.found[group]
-      if (before < 2) continue
+      if (before < this.doubtfulCount) continue
       const request = this.leaders[group]
       let at = this.first[group]
       this.forget(group)

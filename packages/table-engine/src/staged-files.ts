@@ -23,8 +23,8 @@ export class StagedFiles {
     this.logger = logger
   }
 
-  /** Finds what an earlier process left and no snapshot has, be it an older one. */
-  async open(storage: Pick<TableStorage, 'snapshot' | 'retained' | 'loadSnapshot'>): Promise<void> {
+  /** Finds what an earlier process left and no snapshot has, be it an older one; `wanted` are files that a commit may still take. */
+  async open(storage: Pick<TableStorage, 'snapshot' | 'retained' | 'loadSnapshot'>, wanted: readonly string[] = []): Promise<void> {
     this.listed = new Set(await this.read())
     const found = this.listed.size
     for (const { path } of storage.snapshot.files) this.listed.delete(path)
@@ -32,7 +32,8 @@ export class StagedFiles {
       if (this.listed.size === 0) break
       for (const { path } of (await storage.loadSnapshot(snapshotId)).files) this.listed.delete(path)
     }
-    for (const path of this.listed) this.doubtful.add(path)
+    const kept = new Set(wanted)
+    for (const path of this.listed) if (!kept.has(path)) this.doubtful.add(path)
     // At once: later a snapshot that has one may have gone, with the file, or only the snapshot.
     if (this.listed.size < found) await this.save()
   }

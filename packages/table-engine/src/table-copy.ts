@@ -1,8 +1,23 @@
-import { formatLsn, maxLsn, MoonlinkError, type ColumnBatch, type Lsn } from '@moonlink/core'
+import { join } from 'node:path'
+import {
+  formatLsn,
+  isMoonlinkError,
+  maxLsn,
+  MoonlinkError,
+  type ColumnBatch,
+  type CopyRange,
+  type Lsn,
+  type TakeCopied,
+} from '@moonlink/core'
 import type { ChangeIntake } from './change-intake.ts'
 import { changeShape } from './change-shape.ts'
+import { ChangeReplay } from './change-replay.ts'
 import { CopiedRows } from './copied-rows.ts'
+import { CopyMerge } from './copy-merge.ts'
+import { CopyRecord, type CopySession } from './copy-record.ts'
 import { Difference } from './difference.ts'
+import type { EarlyWriteSizes } from './early-write.ts'
+import type { EarlyWriter } from './early-writer.ts'
 import { freeze } from './flush.ts'
 import type { Flusher } from './flusher.ts'
 import type { MirrorCore } from './mirror-core.ts'
@@ -12,21 +27,52 @@ import { rewind } from './rewind.ts'
 /** Share of the memory limit for digests of rows while a mirror is made equal to its source. */
 const DIGEST_SHARE = 0.1
 
+const RECORD_FILE = 'copy-record'
+/** Of rows that nobody says a range of. */
+const WHOLE: CopyRange = { from: 0, to: null }
+
+/** Reads rows of ranges that came or changed since the copy of that horizon. */
+export type ReadChanged = (ranges: readonly CopyRange[], horizon: string, take: TakeCopied) => Promise<void>
+
 /** A mirror takes the rows of its source as of one LSN: as new ones (the initial copy), or to be compared with what it has (a re-synchronisation). */
 export class TableCopy {
   private readonly core: MirrorCore
   private readonly intake: ChangeIntake
   private readonly flusher: Flusher
-  private readonly copied: CopiedRows
+  private readonly early: EarlyWriter
+  private readonly earlySizes: EarlyWriteSizes
+  private readonly record: CopyRecord
+  private copied: CopiedRows
+  /** Rows that earlier snapshots brought. */
+  private rowsBefore = 0
+  /** While copying: the stream must be able to start again here. */
+  holdLsn: Lsn
 
-  constructor(core: MirrorCore, intake: ChangeIntake, flusher: Flusher) {
+  constructor(core: MirrorCore, intake: ChangeIntake, flusher: Flusher, early: EarlyWriter, earlySizes: EarlyWriteSizes) {
     const { host, spec, state } = core
-    const { appendOnly, schema, storage } = spec
     this.core = core
     this.intake = intake
     this.flusher = flusher
-    const identity = appendOnly ? null : state.identity
-    this.copied = new CopiedRows({ schema, storage, identity, limits: host.limits, sealedFiles: host.sealedFiles })
+    this.early = early
+    this.earlySizes = earlySizes
+    const fingerprint = JSON.stringify([spec.schema.fields, state.identity.fingerprint])
+    this.record = new CopyRecord(join(host.sealedFiles.directory, RECORD_FILE), fingerprint, host.logger)
+    this.copied = this.newCopiedRows()
+    this.holdLsn = host.appliedLsn()
+  }
+
+  /** Finds what an earlier process copied; the changes after that have to be there. Returns the files that are wanted. */
+  async open(): Promise<readonly string[]> {
+    const { committed, spec } = this.core
+    await this.record.load()
+    const [first] = this.record.sessions
+    if (committed.lsn !== null || first === undefined || first.boundaryLsn < (spec.changesFromLsn ?? 0n)) {
+      await this.record.clear()
+      return []
+    }
+    this.holdLsn = first.boundaryLsn
+    this.rowsBefore = this.recordedRows()
+    return this.record.files.map(({ staged }) => staged.path)
   }
 
   get byteSize(): number {
@@ -35,7 +81,7 @@ export class TableCopy {
 
   /** Rows of the source taken so far. */
   get rowCount(): number {
-    return this.core.resync?.difference.counts.rows ?? this.copied.rowCount
+    return this.core.resync?.difference.counts.rows ?? this.rowsBefore + this.copied.rowCount
   }
 
   /** Rows whose file is not written yet. */
@@ -76,24 +122,72 @@ export class TableCopy {
     host.logger.warn('the table is made equal to its source again', { table: core.name, reason })
   }
 
-  /** Takes rows; waits while files are being written. */
-  async append(batch: ColumnBatch): Promise<void> {
+  /** True where another snapshot can go on with what one has left. */
+  get canGoOn(): boolean {
+    const { resync, spec, state } = this.core
+    return resync === null && !spec.appendOnly && !state.identity.keyless
+  }
+
+  /**
+   * A snapshot of the source begins to be read. Returns the ranges that earlier ones have read, which are not to be read again; none where what
+   * they brought can't be joined with it.
+   */
+  async begin(session: CopySession): Promise<readonly CopyRange[]> {
+    if (this.core.resync !== null) return []
+    const { record } = this
+    await this.copied.finish()
+    const first = record.sessions[0]
+    const isSame = first === undefined || (first.storage !== null && first.storage === session.storage)
+    if (!this.canGoOn || !isSame) await this.beginAnew()
+    if (record.sessions.length === 0) this.holdLsn = session.boundaryLsn
+    this.rowsBefore = this.recordedRows()
+    this.copied = this.newCopiedRows()
+    await record.begin(session)
+    return record.done
+  }
+
+  /** Takes rows of a range; waits while files are being written. */
+  async append(batch: ColumnBatch, range: CopyRange = WHOLE): Promise<void> {
     const { host, lock, name, resync } = this.core
     host.telemetry.count('moonlink_copied_rows_total', batch.length, { table: name })
-    if (resync === null) await this.copied.append(batch)
+    if (resync === null) await this.copied.append(batch, range)
     else await lock.run(() => resync.difference.add(batch))
   }
 
+  /** Every row of the range was taken: it is not read again, once its rows are written. */
+  async finishRange(range: CopyRange): Promise<void> {
+    if (this.core.resync === null) await this.copied.finishRange(range)
+  }
+
+  /** True where `finish` needs the stream to have come to the last snapshot's LSN. */
+  get needsChanges(): boolean {
+    return this.core.resync === null && this.record.sessions.length > 1
+  }
+
   /** Commits at `boundaryLsn` and lets the changes that came meanwhile in. */
-  async finish(boundaryLsn: Lsn): Promise<void> {
+  async finish(boundaryLsn: Lsn, readChanged: ReadChanged): Promise<void> {
     const { resync } = this.core
-    if (resync === null) await this.finishCopy(boundaryLsn)
-    else await this.finishResync(resync.difference, boundaryLsn)
+    if (resync !== null) return this.finishResync(resync.difference, boundaryLsn)
+    await this.copied.finish()
+    if (this.record.sessions.length > 1) await this.finishMerge(boundaryLsn, readChanged)
+    else await this.finishCopy(boundaryLsn)
+    await this.record.clear()
+  }
+
+  /** Lets go of what was copied, for good. */
+  async abandon(): Promise<void> {
+    await this.copied.finish().catch(() => undefined)
+    await this.beginAnew()
+  }
+
+  async close(): Promise<void> {
+    await this.copied.finish().catch(() => undefined)
+    await this.record.close()
   }
 
   private async finishCopy(boundaryLsn: Lsn): Promise<void> {
     const { core } = this
-    const addFiles = await this.copied.finish()
+    const addFiles = this.record.files.map(({ staged }) => staged)
     await core.jobs.run(async () => {
       const { storage } = core.spec
       await storage.commit({
@@ -104,12 +198,61 @@ export class TableCopy {
         lsn: boundaryLsn,
         ...core.shapeToCommit(core.committed.shape),
       })
+      await core.staged.take(addFiles.map(({ path }) => path))
+      core.staged.settleDoubts()
       await core.lock.run(async () => {
         await core.loadFiles()
         this.streamFrom(boundaryLsn)
       })
+      await core.staged.removeAbandoned(core.host.leasedPaths())
     })
-    this.copied.release()
+  }
+
+  /** Joins what several snapshots brought, and commits it as of the last one. */
+  private async finishMerge(boundaryLsn: Lsn, readChanged: ReadChanged): Promise<void> {
+    const { core, early, earlySizes, flusher, intake, record } = this
+    const { clock, logger } = core.host
+    const { sessions } = record
+    await core.jobs.run(async () => {
+      await core.lock.run(() => core.resetState())
+      core.isMerging = true
+      try {
+        const replay = new ChangeReplay(intake.waiting(), sessions[0].boundaryLsn)
+        const merge = new CopyMerge({ core, early, earlySizes, replay })
+        await merge.run(sessions)
+        if (merge.lacksRows) {
+          const before = sessions.slice(0, -1).flatMap(({ done }) => done)
+          logger.info('rows of ranges that were read are read again where they changed, for the stream leaves out unchanged values', { table: core.name })
+          await readChanged(before, sessions[0].horizon, (rows) => merge.put(rows))
+        }
+        await early.settled()
+        const flush = await core.lock.run(async () => {
+          await merge.finish(boundaryLsn, clock.nowMs())
+          return freeze(core.state, boundaryLsn)
+        })
+        await flusher.commitFrozen(flush, {})
+      } catch (error) {
+        await this.undoMerge()
+        if (isMoonlinkError(error) && error.code === 'COPY_CHANGED') await this.beginAnew()
+        throw error
+      } finally {
+        core.isMerging = false
+      }
+      await core.lock.run(() => this.streamFrom(boundaryLsn))
+    })
+    logger.info('the copy was joined from several snapshots', { table: core.name, snapshots: sessions.length, lsn: formatLsn(boundaryLsn) })
+  }
+
+  /** What was copied stays for another attempt; what else was written goes. */
+  private async undoMerge(): Promise<void> {
+    const { core, early, flusher } = this
+    await early.settled()
+    await flusher.abandonFiles(new Set(this.record.files.map(({ staged }) => staged.path)))
+    await core.lock.run(() => {
+      core.closeIndexes()
+      flusher.forget()
+      core.resetState()
+    })
   }
 
   private async finishResync(difference: Difference, boundaryLsn: Lsn): Promise<void> {
@@ -129,6 +272,47 @@ export class TableCopy {
       })
     })
     logger.info('the table is equal to its source again', { table: core.name, lsn: formatLsn(boundaryLsn), ...difference.counts })
+  }
+
+  private async beginAnew(): Promise<void> {
+    const { host, name, staged, state } = this.core
+    const files = this.record.files.map((file) => file.staged.path)
+    if (files.length > 0) host.logger.warn('what was copied of the table is of no use any more: its copy begins anew', { table: name })
+    await this.record.clear()
+    this.rowsBefore = 0
+    this.copied = this.newCopiedRows()
+    for (const path of files) await host.sealedFiles.remove(path, state.identity)
+    staged.abandon(files)
+    await staged.removeAbandoned(host.leasedPaths())
+  }
+
+  private newCopiedRows(): CopiedRows {
+    const { host, spec, staged, state } = this.core
+    const { appendOnly, schema, storage } = spec
+    return new CopiedRows({
+      schema,
+      storage,
+      identity: appendOnly ? null : state.identity,
+      limits: host.limits,
+      sealedFiles: host.sealedFiles,
+      write: (path, put) =>
+        staged.write(async (onPath) => {
+          await onPath(path)
+          return put()
+        }),
+      onFile: (file) => this.record.addFile(file),
+      onDone: (range) => this.record.addDone(range),
+    })
+  }
+
+  /** Rows of ranges that are done. */
+  private recordedRows(): number {
+    let rows = 0
+    for (const { done, files } of this.record.sessions) {
+      const ranges = new Set(done.map(({ from }) => from))
+      for (const { runs } of files) for (const { count, range } of runs) if (ranges.has(range.from)) rows += count
+    }
+    return rows
   }
 
   /** Everything up to `lsn` is in Iceberg. Under the lock. */

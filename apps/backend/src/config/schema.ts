@@ -293,6 +293,10 @@ const copy = z
       'How long a copy waits for its ACCESS SHARE lock, which only ALTER TABLE, VACUUM FULL and the like hold up, before it is tried again.',
       1,
     ),
+    maxSnapshotMs: durationMs(
+      '0',
+      'After this time a copy goes on in a new snapshot, so that it does not keep vacuum from removing dead rows for longer; 0: never. Tables without a key are always read in one.',
+    ),
   })
   .prefault({})
   .describe('The initial copy.')

@@ -1,24 +1,25 @@
-import { isMoonlinkError, type Clock, type ColumnBatch, type Logger, type SourceTable, type TableCopy } from '@moonlink/core'
+import { isMoonlinkError, type Clock, type CopyRange, type Logger, type SourceTable, type TableCopy } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import { CopyProgress } from './copy-progress.ts'
 import type { SourceHandle } from './parts.ts'
 
 export interface CopyOptions {
-  readonly source: Pick<SourceHandle, 'copy'>
+  readonly source: Pick<SourceHandle, 'copy' | 'currentLsn'>
   readonly parallelTables: number
   readonly clock: Clock
   readonly logger: Logger
   /** By table, while it is read: kept here. */
   readonly progress: Map<string, CopyProgress>
-  /** Gives the mirror anew, as if nothing had been copied: for another attempt. */
+  /** Gives a mirror anew that was being made equal to its source again: for another attempt. */
   readonly reset: (table: string) => Promise<Mirror>
 }
 
 const retryPauseMs = 2000
+const streamPollMs = 50
 
 /**
- * Copies tables, several at a time, all as of one LSN. A lost connection begins the tables that were not through anew; a value that
+ * Copies tables, several at a time, all as of one LSN. After a lost connection another snapshot is taken, in which tables with a key go on where they were; a value that
  * can't be mirrored pauses its table alone. Resolves when every table is copied or paused, or the signal ends it; throws what the
  * warehouse says where it takes no files.
  */
@@ -38,10 +39,15 @@ export async function copyTables(
       const error = toMoonlinkError(thrown)
       if (error.kind !== 'retry') throw error
       left = left.filter(({ mirror }) => !copied.has(mirror.name))
-      options.logger.warn('the copy was cut off and begins anew', { tables: left.length, code: error.code, error: error.message })
-      await options.clock.sleep(retryPauseMs, signal).catch(() => undefined)
+      const isPlanned = error.code === 'COPY_SNAPSHOT_OLD'
+      const details = { tables: left.length, code: error.code, error: error.message }
+      if (isPlanned) options.logger.info('the copy goes on in another snapshot', details)
+      else options.logger.warn('the copy was cut off and goes on in another snapshot', details)
+      if (!isPlanned) await options.clock.sleep(retryPauseMs, signal).catch(() => undefined)
       if (signal.aborted) return
-      left = await Promise.all(left.map(async ({ mirror, from }) => ({ mirror: await options.reset(mirror.name), from })))
+      left = await Promise.all(
+        left.map(async ({ mirror, from }) => ({ mirror: mirror.isResyncing ? await options.reset(mirror.name) : mirror, from })),
+      )
     }
   }
 }
@@ -60,7 +66,7 @@ async function copyOnce(
     const waiting = [...tables]
     const lane = async () => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-        await copyTable(next.mirror, next.from, copy, options)
+        await copyTable(next.mirror, next.from, copy, options, signal)
         copied.add(next.mirror.name)
       }
     }
@@ -70,24 +76,37 @@ async function copyOnce(
   }
 }
 
-async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, options: CopyOptions): Promise<void> {
-  const progress = new CopyProgress(copy.table(from.table), [], options.clock.nowMs())
+async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
+  const { boundaryLsn } = copy
+  const { horizon, storage } = copy.table(from.table)
+  const done = await mirror.beginCopy({ boundaryLsn, horizon, storage })
+  const progress = new CopyProgress(copy.table(from.table), done, options.clock.nowMs())
   options.progress.set(mirror.name, progress)
   const ofMirror = new Set<unknown>()
-  const take = (rows: ColumnBatch) =>
-    mirror.appendCopied(rows).catch((error: unknown) => {
+  const ofTable = async (work: Promise<void>) =>
+    work.catch((error: unknown) => {
       ofMirror.add(error)
       throw error
     })
+  const finished = async (range: CopyRange) => {
+    await ofTable(mirror.finishCopiedRange(range))
+    progress.finished(range)
+  }
   try {
-    await copy.read(from.table, take, { finished: async (range) => progress.finished(range) })
+    await copy.read(from.table, (rows, range) => ofTable(mirror.appendCopied(rows, range)), { done, finished, mayGoOn: mirror.canGoOn })
   } catch (error) {
     if (ofMirror.has(error) || !isMoonlinkError(error) || error.kind === 'retry') throw error
     return mirror.pause(error.code, error.message)
   } finally {
     options.progress.delete(mirror.name)
   }
-  await mirror.finishCopy(copy.boundaryLsn)
+  while (mirror.lacksChangesTo(boundaryLsn)) {
+    signal.throwIfAborted()
+    // An idle source says where it is only when asked.
+    await options.source.currentLsn().catch(() => undefined)
+    await options.clock.sleep(streamPollMs, signal)
+  }
+  await mirror.finishCopy(boundaryLsn, (ranges, since, take) => copy.readChanged(from.table, ranges, since, take))
   options.logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
 }
 

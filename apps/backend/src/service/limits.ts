@@ -2,6 +2,7 @@ import type { EngineLimits } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 
 const EARLY_FILE_BYTES = 64 * 1024 * 1024
+const COPY_FILE_BYTES = 64 * 1024 * 1024
 
 /** The engine's thresholds from the configuration. */
 export function engineLimits({ flush, memory, compaction, expiry }: Config): EngineLimits {
@@ -11,6 +12,7 @@ export function engineLimits({ flush, memory, compaction, expiry }: Config): Eng
     flushIntervalMs: flush.intervalMs,
     flushDeletes: flush.deletes,
     earlyFileBytes: Math.min(EARLY_FILE_BYTES, memory.limitBytes / 8),
+    copyFileBytes: COPY_FILE_BYTES,
     memoryLimitBytes: memory.limitBytes,
     compaction: {
       enabled: compaction.enabled,

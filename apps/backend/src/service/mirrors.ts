@@ -59,6 +59,7 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
     asOfLsn,
     storage: isRecopied ? await RecopiedStorage.begin(storage) : storage,
     appendOnly: listed.appendOnly,
+    changesFromLsn: options.coverage.floorLsn,
   })
   if (mismatch !== null && (reason === null || listed.appendOnly)) await mirror.pause('SCHEMA_CHANGED', mismatch)
   else if (reason !== null && !isRecopied) {

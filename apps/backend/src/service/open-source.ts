@@ -40,6 +40,7 @@ export async function openSource(config: Config, url: string, logger: Logger, ta
       copyWorkers: config.copy.connections,
       copyBytesPerSecond: config.copy.maxBytesPerSecond,
       copyLockTimeoutMs: config.copy.lockTimeoutMs,
+      copySnapshotMaxMs: config.copy.maxSnapshotMs,
       copyBatchBytes: Math.min(
         MAX_COPY_BATCH_BYTES,
         Math.max(MIN_COPY_BATCH_BYTES, Math.floor(config.memory.limitBytes / COPY_BATCH_SHARE)),

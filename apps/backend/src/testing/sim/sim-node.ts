@@ -1,4 +1,4 @@
-import { isMoonlinkError, silentLogger, type ChangeStream, type Clock, type Lsn, type ObjectStore, type Random } from '@moonlink/core'
+import { isMoonlinkError, silentLogger, type ChangeStream, type Clock, type CopyRange, type Lsn, type ObjectStore, type Random } from '@moonlink/core'
 import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
 import { FaultyObjectStore, seededFaults } from '@moonlink/object-store'
 import { defaultEngineLimits, Engine, type EngineLimits } from '@moonlink/table-engine'
@@ -29,6 +29,8 @@ export interface SimNodeOptions {
   /** The call of the store at which the node dies, and whether that call still has its effect. */
   readonly crashAt: number
   readonly crashesAfterEffect: boolean
+  /** Told of each range that a copy reads, and how many it need not read any more. */
+  readonly onRangeRead: (table: string, done: number) => void
 }
 
 /** One life of a node: engine, Iceberg tables, stream and acknowledgements, on a store that fails and at last kills it. */
@@ -40,6 +42,8 @@ export class SimNode {
   private readonly stopped = new AbortController()
   private stream: ChangeStream | null = null
   private failure: unknown = null
+  /** The copy of what was never copied; resolves when it is over. */
+  copying: Promise<void> = Promise.resolve()
 
   constructor(options: SimNodeOptions) {
     const { clock, failing, random, seed } = options
@@ -64,12 +68,11 @@ export class SimNode {
         if (mirror.committedLsn === null) missing.push(name)
       }
       if (missing.length > 0) {
-        const copy = await source.copy()
-        for (const name of missing) {
-          const mirror = this.engine.mirror(name)!
-          await copy.read(tableNameOf(name), (rows) => mirror.appendCopied(rows))
-          await mirror.finishCopy(copy.boundaryLsn)
-        }
+        this.copying = this.copy(missing).catch((error: unknown) => {
+          if (!isMoonlinkError(error, 'retry')) this.failure ??= error
+          // As after any failure that may pass, another attempt is made; here by another node.
+          this.kill()
+        })
       }
       this.stream = await source.open(this.engine.restartLsn(), this.stopped.signal)
       void this.follow(this.stream).catch((error: unknown) => {
@@ -115,6 +118,26 @@ export class SimNode {
     if (this.failure !== null && this.isAlive) throw this.failure
     for (const { state, reason, table } of this.engine.status())
       if (state === 'failed' && this.isAlive) throw new Error(`${table.name} failed: ${reason}`)
+  }
+
+  private async copy(names: readonly string[]): Promise<void> {
+    const { clock, onRangeRead, source } = this.options
+    const copy = await source.copy()
+    const { boundaryLsn } = copy
+    for (const name of names) {
+      const mirror = this.engine.mirror(name)!
+      const table = tableNameOf(name)
+      const { horizon, storage } = copy.table(table)
+      const done = await mirror.beginCopy({ boundaryLsn, horizon, storage })
+      const finished = async (range: CopyRange) => {
+        await mirror.finishCopiedRange(range)
+        onRangeRead(name, done.length)
+      }
+      await copy.read(table, (rows, range) => mirror.appendCopied(rows, range), { done, finished })
+      while (mirror.lacksChangesTo(boundaryLsn) && this.isAlive) await clock.sleep(1)
+      if (!this.isAlive) return
+      await mirror.finishCopy(boundaryLsn, (ranges, since, take) => copy.readChanged(table, ranges, since, take))
+    }
   }
 
   private async openStorage(name: string) {
