@@ -38,6 +38,7 @@ export async function openSource(config: Config, url: string, logger: Logger, ta
       columns,
       onUnfit,
       copyWorkers: config.copy.connections,
+      copyRangeBytes: config.copy.rangeBytes,
       copyBytesPerSecond: config.copy.maxBytesPerSecond,
       copyLockTimeoutMs: config.copy.lockTimeoutMs,
       copySnapshotMaxMs: config.copy.maxSnapshotMs,
