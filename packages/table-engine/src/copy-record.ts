@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rm, type FileHandle } from 'node:fs/promises'
+import { mkdir, open, readFile, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
 import { crc32 } from 'node:zlib'
@@ -48,8 +48,8 @@ export class CopyRecord {
   private readonly fingerprint: string
   private readonly logger: Logger
   private recorded: RecordedSession[] = []
-  private file: FileHandle | null = null
   private size = 0
+  private isTrimmed = false
   private writing: Promise<void> = Promise.resolve()
 
   constructor(path: string, fingerprint: string, logger: Logger) {
@@ -97,16 +97,9 @@ export class CopyRecord {
   /** The copy is over, or begins anew. */
   async clear(): Promise<void> {
     await this.writing
-    await this.close()
     this.recorded = []
     this.size = 0
     await rm(this.path, { force: true })
-  }
-
-  async close(): Promise<void> {
-    const { file } = this
-    this.file = null
-    await file?.close()
   }
 
   private take(entry: Entry): void {
@@ -124,11 +117,16 @@ export class CopyRecord {
     this.size += bytes.length
     this.writing = this.writing.then(async () => {
       try {
-        if (this.file === null) {
-          await mkdir(dirname(this.path), { recursive: true })
-          this.file = await open(this.path, at === 0 ? 'w' : 'r+')
+        await mkdir(dirname(this.path), { recursive: true })
+        const file = await open(this.path, at === 0 ? 'w' : 'r+')
+        try {
+          // Behind a damaged entry there may be whole ones.
+          if (!this.isTrimmed) await file.truncate(at)
+          this.isTrimmed = true
+          await file.write(bytes, 0, bytes.length, at)
+        } finally {
+          await file.close()
         }
-        await this.file.write(bytes, 0, bytes.length, at)
       } catch (error) {
         this.logger.warn('what a copy has could not be written down; after a crash more of it is read again', {
           path: this.path,

@@ -182,7 +182,6 @@ export class TableCopy {
 
   async close(): Promise<void> {
     await this.copied.finish().catch(() => undefined)
-    await this.record.close()
   }
 
   private async finishCopy(boundaryLsn: Lsn): Promise<void> {

@@ -114,7 +114,7 @@ export class SnapshotCopy implements TableCopy {
         await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
         await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
       }
-      const facts = await readFacts(clients[0], described)
+      const facts = await readFacts(clients[0], described, settings)
       // The workers hold the snapshot now; the slot would only keep log.
       await disconnect(exporter)
       const throttle = settings.copyBytesPerSecond === 0 ? null : new CopyThrottle(settings.copyBytesPerSecond, clock)
@@ -265,7 +265,7 @@ interface TableOfCopy {
 }
 
 /** Under the locks, in the snapshot. */
-async function readFacts(client: pg.Client, described: readonly DescribedTable[]): Promise<TableOfCopy[]> {
+async function readFacts(client: pg.Client, described: readonly DescribedTable[], { origin }: PgSourceSettings): Promise<TableOfCopy[]> {
   const sql = `SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon, current_setting('block_size')::int AS size,
     coalesce(pg_relation_size(oid::regclass) / current_setting('block_size')::int8, 0)::float8 AS pages, pg_relation_filenode(oid::regclass)::text AS node
     FROM unnest($1::oid[]) WITH ORDINALITY AS wanted (oid, position) ORDER BY position`
@@ -276,8 +276,9 @@ async function readFacts(client: pg.Client, described: readonly DescribedTable[]
     const { horizon, size, node } = rows[index]
     const parts = table.partitions === null ? null : await partitionParts(client, table)
     const pages = parts?.reduce((sum, part) => sum + part.pages, 0) ?? rows[index].pages
-    // What another snapshot's rows were once is not known of rows that may have left a filter, or of partitions that may have come and gone.
-    const isLasting = table.isHeap && node !== null && parts === null && table.filter === null
+    // What another snapshot's rows were once is not known of rows that may have left a filter, or of partitions that may have come and gone; nor
+    // where the stream leaves out what moved rows to other pages.
+    const isLasting = origin === 'any' && table.isHeap && node !== null && parts === null && table.filter === null
     const storage = isLasting ? `${table.relationOid}/${node}` : null
     found.push({ described: table, facts: { estimatedRows: table.estimatedRows, pages, pageBytes: size, storage, horizon }, parts })
   }

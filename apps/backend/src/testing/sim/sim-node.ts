@@ -11,6 +11,7 @@ export const WAREHOUSE = 'file:///warehouse'
 export const simLimits: EngineLimits = {
   ...defaultEngineLimits,
   flushRows: 40,
+  copyFileBytes: 64,
   flushIntervalMs: 400,
   compaction: { ...defaultEngineLimits.compaction, minFiles: 3 },
   expiry: { minSnapshots: 2, maxAgeMs: 2000, intervalMs: 700 },

@@ -1,0 +1,68 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { silentLogger } from '@moonlink/core'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { CopyRecord } from './copy-record.ts'
+
+let directory: string
+let path: string
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'moonlink-record-'))
+  path = join(directory, 'deep', 'record')
+})
+afterEach(() => rmSync(directory, { recursive: true, force: true }))
+
+const fileOf = (name: string) => ({
+  staged: { path: name, recordCount: 3, sizeBytes: 10, metrics: { bounds: Uint8Array.of(1, 2) } },
+  runs: [{ range: { from: 0, to: 2 }, count: 3 }],
+})
+
+async function written(): Promise<CopyRecord> {
+  const record = new CopyRecord(path, 'rows', silentLogger)
+  await record.begin({ boundaryLsn: 5n, storage: '1/1', horizon: '7' })
+  await record.addFile(fileOf('a'))
+  await record.addDone({ from: 0, to: 2 })
+  await record.begin({ boundaryLsn: 9n, storage: '1/1', horizon: '8' })
+  await record.addFile(fileOf('b'))
+  return record
+}
+
+const loaded = async (fingerprint = 'rows') => {
+  const record = new CopyRecord(path, fingerprint, silentLogger)
+  await record.load()
+  return record
+}
+
+test('another process finds what was recorded and goes on with it; a record of other rows is none', async () => {
+  const record = await written()
+  const next = await loaded()
+  expect(next.sessions).toEqual(record.sessions)
+  expect(next.done).toEqual([{ from: 0, to: 2 }])
+  await next.addDone({ from: 2, to: null })
+  expect((await loaded()).sessions).toEqual(next.sessions)
+  expect((await loaded('other rows')).sessions).toEqual([])
+  await next.clear()
+  expect((await loaded()).sessions).toEqual([])
+})
+
+test('wherever the record is cut off or damaged, what stands before that counts, and goes on', async () => {
+  const whole = await written()
+  const bytes = readFileSync(path)
+  let counts = 0
+  for (let at = 0; at < bytes.length; at += 3) {
+    for (const damaged of [bytes.subarray(0, at), Buffer.from(bytes.map((byte, index) => (index === at ? byte ^ 0x41 : byte)))]) {
+      writeFileSync(path, damaged)
+      const record = await loaded()
+      const { files, sessions } = record
+      expect(files).toEqual(whole.files.slice(0, files.length))
+      if (sessions.length === 0) continue
+      counts++
+      await record.addDone({ from: 4, to: 6 })
+      const again = await loaded()
+      expect(again.done.at(-1)).toEqual({ from: 4, to: 6 })
+      expect(again.files).toEqual(files)
+    }
+  }
+  expect(counts).toBeGreaterThan(20)
+})
