@@ -78,6 +78,8 @@ export class Mirror {
     await core.staged.open(spec.storage, await mirror.copy.open())
     if (core.committed.lsn === null) {
       core.phase = 'copying'
+      // What changed since it began counts.
+      if (mirror.copy.isBegun) await mirror.intake.restartAt(mirror.copy.holdLsn)
       mirror.intake.holdBack()
     } else await core.loadFiles()
     mirror.pauses.restore()

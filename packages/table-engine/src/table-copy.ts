@@ -122,6 +122,11 @@ export class TableCopy {
     host.logger.warn('the table is made equal to its source again', { table: core.name, reason })
   }
 
+  /** True where a snapshot has begun to be read, by an earlier process too. */
+  get isBegun(): boolean {
+    return this.record.sessions.length > 0
+  }
+
   /** True where another snapshot can go on with what one has left. */
   get canGoOn(): boolean {
     const { resync, spec, state } = this.core
