@@ -1,4 +1,12 @@
-import { batchByteSize, type ColumnBatch, type CopyRange, type DataFileWriter, type StagedFile, type TableSchema, type TableStorage } from '@moonlink/core'
+import {
+  batchByteSize,
+  type ColumnBatch,
+  type CopyRange,
+  type DataFileWriter,
+  type StagedFile,
+  type TableSchema,
+  type TableStorage,
+} from '@moonlink/core'
 import type { KeyHashes } from '@moonlink/pk-index'
 import type { CopiedFile, CopyRun } from './copy-record.ts'
 import type { EngineLimits } from './limits.ts'

@@ -1,13 +1,4 @@
-import {
-  assert,
-  BatchBuilder,
-  ChangeOp,
-  MoonlinkError,
-  selectFields,
-  type ChangeBatch,
-  type ColumnBatch,
-  type Lsn,
-} from '@moonlink/core'
+import { assert, BatchBuilder, ChangeOp, MoonlinkError, selectFields, type ChangeBatch, type ColumnBatch, type Lsn } from '@moonlink/core'
 import { MatchBuffer, sortByHash, type KeyHashes } from '@moonlink/pk-index'
 import { applyBatch, type Leniency } from './apply-batch.ts'
 import type { ChangeReplay } from './change-replay.ts'
@@ -106,7 +97,12 @@ export class CopyMerge {
     }
     const { path, recordCount, sizeBytes } = staged
     const file = { path, recordCount, sizeBytes, firstRowId: -1, dataSequenceNumber: -1 }
-    const segment = new FileSegment(state.newSegmentId(), file, await core.host.sealedFiles.openOrRebuild(file, state.identity, state.storage), null)
+    const segment = new FileSegment(
+      state.newSegmentId(),
+      file,
+      await core.host.sealedFiles.openOrRebuild(file, state.identity, state.storage),
+      null,
+    )
     segment.staged = staged
     let row = 0
     for (const [at, { count }] of runs.entries()) {

@@ -176,7 +176,10 @@ class Run {
   }
 
   /** One snapshot: so many ranges of those left, then it ends; or all, and the copy is over. */
-  async session({ during, isPartial, ranges }: { ranges: number; isPartial: boolean; during: readonly Change[] }, isLast: boolean): Promise<void> {
+  async session(
+    { during, isPartial, ranges }: { ranges: number; isPartial: boolean; during: readonly Change[] },
+    isLast: boolean,
+  ): Promise<void> {
     const { mirror, table } = this
     table.commit()
     const boundaryLsn = table.lsn
@@ -229,49 +232,53 @@ class Run {
 }
 
 describe.each(Object.entries(schemas))('%s', (name, schema) => {
-  test('a copy that is cut off, by a crash or not, goes on and has what the source has, whatever changed and moved meanwhile', { timeout: 120_000 }, async () => {
-    const totals = { resumed: 0, reread: 0 }
-    const arbitrary = fc.record({
-      before: fc.array(change, { minLength: 10, maxLength: 60 }),
-      attempts: fc.array(attempt, { maxLength: 3 }),
-      last: fc.array(change, { maxLength: 8 }),
-      later: fc.array(change, { maxLength: 8 }),
-    })
-    await fc.assert(
-      fc.asyncProperty(arbitrary, async ({ attempts, before, last, later }) => {
-        const run = new Run(schema, totals)
-        for (const each of before) run.table.apply(each)
-        run.table.commit()
-        await run.start()
-        for (const { after, isCrash, ...rest } of attempts) {
-          await run.session(rest, false)
-          for (const each of after) run.table.apply(each)
-          if (isCrash) {
-            crashed.push(run.engine)
-            await run.start()
+  test(
+    'a copy that is cut off, by a crash or not, goes on and has what the source has, whatever changed and moved meanwhile',
+    { timeout: 120_000 },
+    async () => {
+      const totals = { resumed: 0, reread: 0 }
+      const arbitrary = fc.record({
+        before: fc.array(change, { minLength: 10, maxLength: 60 }),
+        attempts: fc.array(attempt, { maxLength: 3 }),
+        last: fc.array(change, { maxLength: 8 }),
+        later: fc.array(change, { maxLength: 8 }),
+      })
+      await fc.assert(
+        fc.asyncProperty(arbitrary, async ({ attempts, before, last, later }) => {
+          const run = new Run(schema, totals)
+          for (const each of before) run.table.apply(each)
+          run.table.commit()
+          await run.start()
+          for (const { after, isCrash, ...rest } of attempts) {
+            await run.session(rest, false)
+            for (const each of after) run.table.apply(each)
+            if (isCrash) {
+              crashed.push(run.engine)
+              await run.start()
+            }
+            await run.pump()
           }
+          await run.session({ ranges: 0, isPartial: false, during: last }, true)
+          for (const each of later) run.table.apply(each)
+          run.table.commit()
           await run.pump()
-        }
-        await run.session({ ranges: 0, isPartial: false, during: last }, true)
-        for (const each of later) run.table.apply(each)
-        run.table.commit()
-        await run.pump()
-        const { lsn, source } = run.table
-        await run.check(lsn, run.textsOf(source.rows))
-        await run.mirror.flush()
-        await run.check(lsn, run.textsOf(source.rows))
-        await run.engine.close()
-        await run.start()
-        await run.pump()
-        await run.check(null, run.textsOf(source.rows))
-        await run.engine.flush()
-        await run.engine.close()
-        expect(run.storage.unreferenced).toEqual([])
-      }),
-      { numRuns: Number(process.env['MOONLINK_SIM_RUNS'] ?? 60) },
-    )
-    if (name === 'no key') return expect(totals.resumed).toBe(0)
-    expect(totals.resumed).toBeGreaterThan(10)
-    expect(totals.reread).toBeGreaterThan(2)
-  })
+          const { lsn, source } = run.table
+          await run.check(lsn, run.textsOf(source.rows))
+          await run.mirror.flush()
+          await run.check(lsn, run.textsOf(source.rows))
+          await run.engine.close()
+          await run.start()
+          await run.pump()
+          await run.check(null, run.textsOf(source.rows))
+          await run.engine.flush()
+          await run.engine.close()
+          expect(run.storage.unreferenced).toEqual([])
+        }),
+        { numRuns: Number(process.env['MOONLINK_SIM_RUNS'] ?? 60) },
+      )
+      if (name === 'no key') return expect(totals.resumed).toBe(0)
+      expect(totals.resumed).toBeGreaterThan(10)
+      expect(totals.reread).toBeGreaterThan(2)
+    },
+  )
 })

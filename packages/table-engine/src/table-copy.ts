@@ -226,7 +226,9 @@ export class TableCopy {
         await merge.run(sessions)
         if (merge.lacksRows) {
           const before = sessions.slice(0, -1).flatMap(({ done }) => done)
-          logger.info('rows of ranges that were read are read again where they changed, for the stream leaves out unchanged values', { table: core.name })
+          logger.info('rows of ranges that were read are read again where they changed, for the stream leaves out unchanged values', {
+            table: core.name,
+          })
           await readChanged(before, sessions[0].horizon, (rows) => merge.put(rows))
         }
         await early.settled()

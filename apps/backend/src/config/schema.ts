@@ -287,7 +287,11 @@ const copy = z
   .strictObject({
     parallelTables: count(2, 'Tables copied at the same time while they are first read.'),
     connections: count(2, 'Connections to the source that read them.'),
-    rangeBytes: bytes('64MiB', 'Part of a table that is read as a whole: about what a copy that is cut off reads again, for each connection.', 8192),
+    rangeBytes: bytes(
+      '64MiB',
+      'Part of a table that is read as a whole: about what a copy that is cut off reads again, for each connection.',
+      8192,
+    ),
     maxBytesPerSecond: bytes('0', 'What these connections together read a second at most, to spare the source; 0: no limit.', 0),
     lockTimeoutMs: durationMs(
       '30s',

@@ -93,7 +93,11 @@ async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, opt
     progress.finished(range)
   }
   try {
-    await copy.read(from.table, (rows, range) => ofTable(mirror.appendCopied(rows, range)), { done, finished, mayGoOn: mirror.canGoOn && storage !== null })
+    await copy.read(from.table, (rows, range) => ofTable(mirror.appendCopied(rows, range)), {
+      done,
+      finished,
+      mayGoOn: mirror.canGoOn && storage !== null,
+    })
   } catch (error) {
     if (ofMirror.has(error) || !isMoonlinkError(error) || error.kind === 'retry') throw error
     return mirror.pause(error.code, error.message)

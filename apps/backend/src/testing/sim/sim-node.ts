@@ -1,4 +1,13 @@
-import { isMoonlinkError, silentLogger, type ChangeStream, type Clock, type CopyRange, type Lsn, type ObjectStore, type Random } from '@moonlink/core'
+import {
+  isMoonlinkError,
+  silentLogger,
+  type ChangeStream,
+  type Clock,
+  type CopyRange,
+  type Lsn,
+  type ObjectStore,
+  type Random,
+} from '@moonlink/core'
 import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
 import { FaultyObjectStore, seededFaults } from '@moonlink/object-store'
 import { defaultEngineLimits, Engine, type EngineLimits } from '@moonlink/table-engine'
