@@ -97,7 +97,7 @@ export class CopiedRows {
   }
 
   private async reportDone(): Promise<void> {
-    for (const range of [...this.finished]) {
+    for (const range of this.finished) {
       if ([...this.open].some((file) => file.has(range))) continue
       if (this.finished.delete(range)) await this.spec.onDone(range)
     }
