@@ -1,14 +1,17 @@
 import { withPostgres } from '@moonlink/testkit'
 import { expect, test } from 'vitest'
-import { playScenarios } from './testing/oracle/play.ts'
+import { oracleServerSettings, playScenarios } from './testing/oracle/play.ts'
 
 /**
  * The invariant: at any LSN that is held, a union read equals what Postgres had at that LSN, and each Iceberg snapshot equals what
- * Postgres had at the LSN it carries. Random tables over every type, several sessions, big values, flushes, compaction, kills.
+ * Postgres had at the LSN it carries. Random tables over every type, several sessions, streamed and prepared
+ * transactions, big values, flushes, compaction, kills of the mirror and of Postgres.
  */
-const postgres = withPostgres()
+const postgres = withPostgres({ settings: oracleServerSettings })
 
 test('reads at held LSNs and Iceberg at rest equal Postgres, across flushes, kills and restarts', { timeout: 36_000_000 }, async () => {
   const total = await playScenarios(5, () => postgres.createDatabase())
   expect(total.reads).toBeGreaterThan(0)
+  expect(total.streamed).toBeGreaterThan(0)
+  for (const name of ['truncate', 'prepare', 'touch notes again and again']) expect(total.played.get(name), name).toBeGreaterThan(0)
 })

@@ -1,5 +1,6 @@
 import { formatTableName, type TableName } from '@moonlink/core'
-import type { CatalogConnection } from './connect.ts'
+import pg from 'pg'
+import { explained, type CatalogConnection } from './connect.ts'
 
 /** How a publication of ours says so, as its comment; any other is somebody's, and is used as it is. */
 export const OUR_COMMENT = 'made by Moonlink, which adds and drops its tables'
@@ -62,16 +63,33 @@ interface Found {
   readonly listed: readonly (TableName & { readonly columns?: readonly number[] | string | null })[]
 }
 
+// Without column lists and filters, a publication of ours can be told from the catalog alone. The server's own view locks each table from Postgres 16
+// on (pg_get_publication_tables, pg_publication.c), so it waits for whoever truncates or rewrites one.
+const IS_PLAIN = `obj_description(p.oid, 'pg_publication') = ${pg.escapeLiteral(OUR_COMMENT)} AND p.pubviaroot AND NOT p.puballtables
+  AND NOT EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid
+    AND (to_jsonb(r) ->> 'prattrs' IS NOT NULL OR to_jsonb(r) ->> 'prqual' IS NOT NULL))`
+const PLAIN_TABLES = `
+  SELECT jsonb_agg(jsonb_build_object('schemaname', n.nspname, 'tablename', c.relname))
+  FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE r.prpubid = p.oid AND NOT EXISTS (SELECT FROM pg_partition_ancestors(c.oid) above(oid)
+    JOIN pg_publication_rel o ON o.prrelid = above.oid::oid AND o.prpubid = p.oid WHERE above.oid <> c.oid)`
+
 // One statement, so that all is of one snapshot. Rows travel as JSON, since each server version adds columns.
 const PUBLICATIONS = `
   SELECT to_jsonb(p) AS publication, pg_has_role(p.pubowner, 'USAGE') AS "isOwned", obj_description(p.oid, 'pg_publication') AS comment,
-    coalesce((SELECT jsonb_agg(to_jsonb(t)) FROM pg_publication_tables t WHERE t.pubname = p.pubname), '[]') AS tables,
+    coalesce(CASE WHEN ${IS_PLAIN} THEN (${PLAIN_TABLES})
+      ELSE (SELECT jsonb_agg(to_jsonb(t)) FROM pg_publication_tables t WHERE t.pubname = p.pubname) END, '[]') AS tables,
     coalesce((SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'columns', to_jsonb(r) -> 'prattrs')) FROM pg_publication_rel r
       JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), '[]') AS listed
   FROM pg_publication p WHERE p.pubname = ANY ($1)`
 
 export async function readPublications(connection: CatalogConnection, main: string, append: string): Promise<Publications> {
-  const found = (await connection.rows<Found>(PUBLICATIONS, [[main, append]])).map(stateOf)
+  const rows = await explained(
+    'reading the publications',
+    () => connection.rows<Found>(PUBLICATIONS, [[main, append]]),
+    () => null,
+  )
+  const found = rows.map(stateOf)
   const named = (name: string) => found.find((state) => state.name === name) ?? null
   return { main: named(main), append: named(append) }
 }

@@ -216,6 +216,28 @@ test('partitions that name their rows otherwise than the table does, and those w
   expect(await refusal('public.events')).toMatchObject({ reason: expect.stringContaining('SET LOGGED') as string })
 })
 
+test('a table that somebody rewrites holds nobody up: what is published is told without its lock', async () => {
+  const { client } = database
+  await client.query(`CREATE TABLE a (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED); CREATE TABLE b (id int PRIMARY KEY);
+    CREATE TABLE p (id int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9); ALTER TABLE p REPLICA IDENTITY FULL;
+    ALTER TABLE p1 REPLICA IDENTITY FULL`)
+  const tables = ['public.a', 'public.b', 'public.p'].map(tableOf)
+  const before = await openPgSource(config())
+  await before.prepare(tables)
+  const known = await before.listTables(tables)
+  await before.close()
+  await client.query('BEGIN; TRUNCATE a; TRUNCATE p')
+  const source = await openPgSource(config({ connection: `${database.connectionString}?options=-c%20lock_timeout%3D100ms` }))
+  try {
+    await source.prepare(tables)
+    expect(await source.listTables(tables)).toEqual(known)
+  } finally {
+    await client.query('ROLLBACK')
+    await source.uninstall()
+    await source.close()
+  }
+})
+
 test('what a given publication does not publish is refused with the statement that adds it; it is never changed, nor dropped', async () => {
   const { client } = database
   await client.query(`CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE PUBLICATION given FOR TABLE a, b`)

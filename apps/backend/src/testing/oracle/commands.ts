@@ -1,15 +1,21 @@
 import fc from 'fast-check'
 import { tableShapes, type TableShape } from './tables.ts'
 
+export type SessionStep = 'savepoint' | 'back to savepoint' | 'commit' | 'roll back' | 'prepare'
+
 /** One step of a run. Steps that name a session or a table do so by a number, so that any of them can be left out. */
 export type Command =
   | { readonly kind: 'statement'; readonly session: number; readonly table: number; readonly seed: number; readonly begins: boolean }
-  | { readonly kind: 'savepoint' | 'back to savepoint' | 'commit' | 'roll back'; readonly session: number; readonly seed: number }
+  | { readonly kind: SessionStep; readonly session: number; readonly seed: number }
+  /** What was prepared ends, in whatever order. */
+  | { readonly kind: 'commit prepared' | 'roll back prepared'; readonly seed: number }
   /** Every session changes tables at the same time; only what they show after the last commit is compared. */
   | { readonly kind: 'burst'; readonly seed: number }
   /** Reads of a sample of what is held. */
   | { readonly kind: 'check'; readonly seed: number }
   | { readonly kind: 'flush' | 'flush beside' | 'pass time' | 'cut stream' }
+  /** Postgres crashes and recovers: open transactions are gone, prepared ones are not. */
+  | { readonly kind: 'crash Postgres' }
   | { readonly kind: 'stop'; readonly signal: 'SIGTERM' | 'SIGKILL'; readonly seed: number }
 
 export interface Settings {
@@ -19,6 +25,8 @@ export interface Settings {
   readonly expiryMinSnapshots: number
   readonly expiryMaxAgeMs: number
   readonly timeAs: 'string' | 'time'
+  /** Prepared transactions come when they are prepared; from Postgres 15 on. */
+  readonly twoPhase: boolean
 }
 
 export interface Scenario {
@@ -32,7 +40,7 @@ export const SESSIONS = 3
 const session = fc.nat(SESSIONS - 1)
 const seed = fc.integer()
 const begins = fc.nat(2).map((drawn) => drawn === 0)
-const sessionStep = (kind: 'savepoint' | 'back to savepoint' | 'commit' | 'roll back') =>
+const sessionStep = (kind: SessionStep) =>
   fc.record({ kind: fc.constant(kind), session, seed })
 
 const command: fc.Arbitrary<Command> = fc.oneof(
@@ -41,6 +49,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 4, arbitrary: sessionStep('back to savepoint') },
   { weight: 18, arbitrary: sessionStep('commit') },
   { weight: 2, arbitrary: sessionStep('roll back') },
+  { weight: 4, arbitrary: sessionStep('prepare') },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('commit prepared' as const), seed }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('roll back prepared' as const), seed }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('crash Postgres' as const) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('burst' as const), seed }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('check' as const), seed }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constantFrom('flush' as const, 'flush beside' as const) }) },
@@ -58,6 +70,7 @@ const settings: fc.Arbitrary<Settings> = fc.record({
   expiryMinSnapshots: fc.integer({ min: 1, max: 6 }),
   expiryMaxAgeMs: fc.constantFrom(1, 3_600_000),
   timeAs: fc.constantFrom('string', 'time'),
+  twoPhase: fc.boolean(),
 })
 
 export const scenarioArbitrary: fc.Arbitrary<Scenario> = fc.record({

@@ -35,6 +35,7 @@ export class OracleMirror {
       MOONLINK_EXPIRY_INTERVAL_MS: '300',
       MOONLINK_SOURCE_TYPES: JSON.stringify({ time: settings.timeAs }),
       MOONLINK_SOURCE_APPEND_ONLY: appendOnly.join(','),
+      MOONLINK_SOURCE_TWO_PHASE: String(settings.twoPhase && source.major >= 15),
     }
   }
 

@@ -7,6 +7,9 @@ import { playScenario, type RunOptions, type RunReport } from './run.ts'
 
 const setting = (name: string) => process.env[`MOONLINK_ORACLE_${name}`]
 
+/** A server that streams transactions as early as one can, and lets them be prepared. */
+export const oracleServerSettings = { logical_decoding_work_mem: '64kB', max_prepared_transactions: '20' }
+
 const CI_SEED = 20_261_125
 
 /**
@@ -16,12 +19,14 @@ const CI_SEED = 20_261_125
 export async function playScenarios(runs: number, prepare: () => Promise<Omit<RunOptions, 'directory'>>): Promise<RunReport> {
   const directory = mkdtempSync(join(tmpdir(), 'moonlink-oracle-'))
   let played = 0
-  const total = { commits: 0, reads: 0, snapshots: 0 }
+  const total = { commits: 0, reads: 0, snapshots: 0, streamed: 0 }
+  const counts = new Map<string, number>()
   const [seed, path] = [setting('SEED'), setting('PATH')]
   await fc.assert(
     fc.asyncProperty(scenarioArbitrary, async (scenario) => {
       const report = await playScenario(scenario, { ...(await prepare()), directory: join(directory, `run-${played++}`) })
-      for (const key of ['commits', 'reads', 'snapshots'] as const) total[key] += report[key]
+      for (const key of ['commits', 'reads', 'snapshots', 'streamed'] as const) total[key] += report[key]
+      for (const [name, count] of report.played) counts.set(name, (counts.get(name) ?? 0) + count)
     }),
     {
       numRuns: Number(setting('RUNS') ?? runs),
@@ -32,6 +37,9 @@ export async function playScenarios(runs: number, prepare: () => Promise<Omit<Ru
     },
   )
   rmSync(directory, { recursive: true, force: true })
-  console.log(`oracle: ${played} scenarios, ${total.commits} commits, ${total.reads} reads and ${total.snapshots} snapshots compared`)
-  return total
+  console.log(
+    `oracle: ${played} scenarios, ${total.commits} commits (${total.streamed} streamed), ${total.reads} reads and ${total.snapshots} snapshots compared`,
+  )
+  console.log(`oracle: ${Array.from(counts, ([name, count]) => `${name} ${count}`).join(', ')}`)
+  return { ...total, played: counts }
 }

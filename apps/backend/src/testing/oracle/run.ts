@@ -2,12 +2,12 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { TablesAtRest } from './at-rest.ts'
-import { SESSIONS, type Command, type Scenario } from './commands.ts'
+import { SESSIONS, type Command, type Scenario, type SessionStep } from './commands.ts'
 import { Dice } from './dice.ts'
 import { OracleMirror } from './mirror.ts'
 import { chooseOperation } from './operations.ts'
 import { OracleSource, type Session } from './source.ts'
-import { bulkTable, makeTable, type OracleTable } from './tables.ts'
+import { bulkTable, makeTable, notesTable, type OracleTable } from './tables.ts'
 
 export interface RunOptions {
   /** An empty database of its own. */
@@ -22,6 +22,10 @@ export interface RunReport {
   readonly commits: number
   readonly reads: number
   readonly snapshots: number
+  /** Transactions that Postgres sent before they ended. */
+  readonly streamed: number
+  /** How often each operation and each command was played, by name. */
+  readonly played: ReadonlyMap<string, number>
 }
 
 /** Plays a scenario on a real Postgres and a real backend, and compares. What it threw names a file with every statement. */
@@ -33,6 +37,7 @@ export async function playScenario(scenario: Scenario, options: RunOptions): Pro
     for (const command of scenario.commands) {
       trace.push(`-- ${JSON.stringify(command)}`)
       await run.do(command)
+      run.count(command.kind)
     }
     return await run.finish()
   } catch (error) {
@@ -49,6 +54,7 @@ class OracleRun {
   readonly #source: OracleSource
   readonly #mirror: OracleMirror
   readonly #atRest: TablesAtRest
+  readonly #played = new Map<string, number>()
 
   private constructor(scenario: Scenario, options: RunOptions, source: OracleSource) {
     this.#options = options
@@ -58,7 +64,7 @@ class OracleRun {
   }
 
   static async create(scenario: Scenario, options: RunOptions, trace: (line: string) => void): Promise<OracleRun> {
-    const tables = [...scenario.tables.map(makeTable), bulkTable]
+    const tables = [...scenario.tables.map(makeTable), bulkTable, notesTable]
     const source = await OracleSource.create(options.connectionString, tables, SESSIONS, trace)
     const run = new OracleRun(scenario, options, source)
     // Rows to copy, of every table.
@@ -79,8 +85,15 @@ class OracleRun {
       case 'back to savepoint':
       case 'commit':
       case 'roll back':
+      case 'prepare':
         if (sessions[command.session].isOpen) await this.#control(sessions[command.session], command.kind, new Dice(command.seed))
         return
+      case 'commit prepared':
+        return this.#endPrepared('COMMIT', new Dice(command.seed))
+      case 'roll back prepared':
+        return this.#endPrepared('ROLLBACK', new Dice(command.seed))
+      case 'crash Postgres':
+        return this.#source.crash()
       case 'burst':
         return this.#burst(new Dice(command.seed))
       case 'check':
@@ -100,6 +113,7 @@ class OracleRun {
 
   async finish(): Promise<RunReport> {
     for (const session of this.#source.sessions) if (session.isOpen) await this.#control(session, 'commit', new Dice(0))
+    while (this.#source.prepared.length > 0) await this.#source.endPrepared(0, 'COMMIT')
     for (const table of this.#source.tables) {
       if ((await this.#source.read(table)).join() !== this.#source.latest.rows.get(table)!.join())
         throw new Error('the oracle missed a commit')
@@ -107,10 +121,21 @@ class OracleRun {
     await this.#mirror.check(new Dice(1), 'all')
     await this.#mirror.flush()
     await this.#mirror.check(new Dice(2), 'all')
+    const streamed = await this.#source.streamedTransactions()
     const status = await this.#mirror.stop('SIGTERM')
     if (status !== 0) throw new Error(`the backend ended with status ${status}`)
     await this.#rest()
-    return { commits: this.#source.moments.length, reads: this.#mirror.compared, snapshots: this.#atRest.compared }
+    return {
+      commits: this.#source.moments.length,
+      reads: this.#mirror.compared,
+      snapshots: this.#atRest.compared,
+      streamed,
+      played: this.#played,
+    }
+  }
+
+  count(name: string): void {
+    this.#played.set(name, (this.#played.get(name) ?? 0) + 1)
   }
 
   async close(): Promise<void> {
@@ -121,12 +146,22 @@ class OracleRun {
 
   async #statement(session: Session, table: OracleTable, seed: number): Promise<void> {
     const dice = new Dice(seed)
-    const statement = chooseOperation(table, dice).statement(table, dice)
-    if (session.isOpen) await session.statement(statement, table)
-    else await this.#source.committing([table], () => session.statement(statement, table))
+    const operation = chooseOperation(table, dice)
+    const statement = operation.statement(table, dice, this.#source.tables)
+    const play = async () => {
+      if (await session.statement(statement)) this.count(operation.name)
+    }
+    if (session.isOpen) await play()
+    else await this.#source.committing(statement.tables, play)
   }
 
-  async #control(session: Session, kind: 'savepoint' | 'back to savepoint' | 'commit' | 'roll back', dice: Dice): Promise<void> {
+  async #endPrepared(how: 'COMMIT' | 'ROLLBACK', dice: Dice): Promise<void> {
+    const { prepared } = this.#source
+    if (prepared.length > 0) await this.#source.endPrepared(dice.below(prepared.length), how)
+  }
+
+  async #control(session: Session, kind: SessionStep, dice: Dice): Promise<void> {
+    if (kind === 'prepare') return this.#source.prepare(session)
     if (kind === 'savepoint') return session.savepoint()
     if (kind === 'back to savepoint') {
       if (session.savepoints > 0) await session.rollbackToSavepoint(dice.between(1, session.savepoints))
@@ -149,7 +184,7 @@ class OracleRun {
               await session.begin()
               for (let left = own.between(1, 4); left > 0; left--) {
                 const table = own.pick(tables)
-                await session.statement(chooseOperation(table, own).statement(table, own), table)
+                await session.statement(chooseOperation(table, own).statement(table, own, tables))
               }
               await session.end(own.chance(0.8) ? 'COMMIT' : 'ROLLBACK')
             }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { formatLsn, parseLsn, type Lsn } from '@moonlink/core'
 import { typeDefinitions } from './types.ts'
@@ -23,25 +24,41 @@ const asText = { getTypeParser: () => (text: string | Buffer) => text.toString()
 /** No two sessions wait for each other: the driver does one thing at a time, so a lock that is taken stays so. */
 const SESSION_SETTINGS = `SET lock_timeout = '10ms'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET bytea_output = 'hex'; SET extra_float_digits = 1`
 
+const RECOVERY_TIMEOUT_MS = 60_000
+const MAX_PREPARED = 4
+
 /** A client's session with at most one open transaction. */
 export class Session {
   readonly touched = new Set<OracleTable>()
   isOpen = false
   savepoints = 0
-  readonly #client: pg.Client
+  #client: pg.Client
+  readonly #url: string
   readonly #trace: (line: string) => void
 
-  private constructor(client: pg.Client, trace: (line: string) => void) {
+  private constructor(client: pg.Client, url: string, trace: (line: string) => void) {
     this.#client = client
+    this.#url = url
     this.#trace = trace
   }
 
   static async connect(url: string, trace: (line: string) => void): Promise<Session> {
-    const client = new pg.Client({ connectionString: url })
-    client.on('error', () => undefined)
-    await client.connect()
-    await client.query(SESSION_SETTINGS)
-    return new Session(client, trace)
+    return new Session(await connected(url), url, trace)
+  }
+
+  /** After a crash of the server, whose recovery it waits for. */
+  async reconnect(): Promise<void> {
+    await this.close()
+    const deadline = Date.now() + RECOVERY_TIMEOUT_MS
+    for (;;) {
+      try {
+        this.#client = await connected(this.#url)
+        return this.#ended()
+      } catch (error) {
+        if (Date.now() > deadline) throw error
+        await sleep(20)
+      }
+    }
   }
 
   async query(sql: string, values: readonly (string | null)[] = []): Promise<string[][]> {
@@ -54,12 +71,13 @@ export class Session {
     this.isOpen = true
   }
 
-  /** A statement that fails leaves the transaction as it was. */
-  async statement({ sql, values }: Statement, table: OracleTable): Promise<void> {
-    if (!this.isOpen) return this.run(sql, values).catch(() => undefined)
-    this.touched.add(table)
+  /** Whether it succeeded; one that fails leaves the transaction as it was. */
+  async statement({ sql, values, tables }: Statement): Promise<boolean> {
+    const succeeded = () => true
+    if (!this.isOpen) return this.run(sql, values).then(succeeded, () => false)
+    for (const table of tables) this.touched.add(table)
     await this.run('SAVEPOINT one')
-    await this.run(sql, values).catch(() => this.run('ROLLBACK TO one'))
+    return this.run(sql, values).then(succeeded, () => this.run('ROLLBACK TO one').then(() => false))
   }
 
   async savepoint(): Promise<void> {
@@ -71,8 +89,12 @@ export class Session {
     await this.run(`ROLLBACK TO s${number}`)
   }
 
-  async end(how: 'COMMIT' | 'ROLLBACK'): Promise<void> {
+  async end(how: 'COMMIT' | 'ROLLBACK' | `PREPARE TRANSACTION '${string}'`): Promise<void> {
     await this.run(how)
+    this.#ended()
+  }
+
+  #ended(): void {
     this.isOpen = false
     this.savepoints = 0
     this.touched.clear()
@@ -93,19 +115,46 @@ export class Session {
   }
 }
 
+async function connected(url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url })
+  client.on('error', () => undefined)
+  await client.connect()
+  await client.query(SESSION_SETTINGS)
+  return client
+}
+
+/** A transaction that no session holds any more. */
+interface PreparedTransaction {
+  readonly id: string
+  readonly touched: ReadonlySet<OracleTable>
+}
+
 /** The tables of one run in Postgres, several sessions that change them, and what they showed after every commit. */
 export class OracleSource {
   readonly tables: readonly OracleTable[]
   readonly sessions: readonly Session[]
   readonly moments: Moment[] = []
+  readonly prepared: PreparedTransaction[] = []
+  /** Of the server. */
+  readonly major: number
   /** For looking on; it commits nothing that the tables show. */
   readonly observer: Session
+  readonly #database: string
   readonly #trace: (line: string) => void
+  #preparedSoFar = 0
 
-  private constructor(tables: readonly OracleTable[], sessions: readonly Session[], observer: Session, trace: (line: string) => void) {
+  private constructor(
+    tables: readonly OracleTable[],
+    sessions: readonly Session[],
+    observer: Session,
+    { major, database }: { major: number; database: string },
+    trace: (line: string) => void,
+  ) {
     this.tables = tables
     this.sessions = sessions
     this.observer = observer
+    this.major = major
+    this.#database = database
     this.#trace = trace
   }
 
@@ -120,7 +169,9 @@ export class OracleSource {
     const sessions = await Promise.all(
       Array.from({ length: sessionCount }, (_, index) => Session.connect(url, (line) => trace(`${'\t'.repeat(index)}${index}: ${line}`))),
     )
-    const source = new OracleSource(tables, sessions, observer, trace)
+    const [[version, database]] = await observer.query(`SELECT current_setting('server_version_num'), current_database()`)
+    const major = Math.floor(Number(version) / 10_000)
+    const source = new OracleSource(tables, sessions, observer, { major, database }, trace)
     await source.#note(await source.lsn(), new Set(tables), false)
     return source
   }
@@ -141,6 +192,38 @@ export class OracleSource {
     const before = await this.lsn()
     await work()
     await this.#note(before, touched, isBurst)
+  }
+
+  /** Takes a session's transaction from it, unless too many are prepared already. */
+  async prepare(session: Session): Promise<void> {
+    if (this.prepared.length >= MAX_PREPARED) return
+    // Names are the server's, not the database's.
+    const id = `${this.#database} ${++this.#preparedSoFar}`
+    const touched = new Set(session.touched)
+    await session.end(`PREPARE TRANSACTION '${id}'`)
+    this.prepared.push({ id, touched })
+  }
+
+  async endPrepared(index: number, how: 'COMMIT' | 'ROLLBACK'): Promise<void> {
+    const [{ id, touched }] = this.prepared.splice(index, 1)
+    await this.committing(touched, () => this.observer.run(`${how} PREPARED '${id}'`))
+  }
+
+  /** Kills a process of the server's, which then ends all the others and recovers. */
+  async crash(): Promise<void> {
+    // A transaction that is waited for, so that no position noted so far lies in what the crash loses.
+    await this.observer.query(`SELECT pg_logical_emit_message(true, 'oracle', 'before the crash')`)
+    const [[pid]] = await this.observer.query('SELECT pg_backend_pid()')
+    this.#trace('-- crash')
+    process.kill(Number(pid), 'SIGKILL')
+    for (const session of [this.observer, ...this.sessions]) await session.reconnect()
+  }
+
+  /** Transactions that the server has sent before they ended, as far as it counts them. */
+  async streamedTransactions(): Promise<number> {
+    const [[count]] = await this.observer.query(`SELECT coalesce(sum(stream_txns), 0) FROM pg_stat_replication_slots
+      JOIN pg_replication_slots USING (slot_name) WHERE database = current_database()`)
+    return Number(count)
   }
 
   /** What a table shows now. */
@@ -164,6 +247,7 @@ export class OracleSource {
 
   /** The backend must be gone. */
   async close(): Promise<void> {
+    for (const { id } of this.prepared) await this.observer.query(`ROLLBACK PREPARED '${id}'`).catch(() => undefined)
     const dropSlots = 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()'
     await this.observer.query(dropSlots).catch(() => undefined)
     for (const session of [...this.sessions, this.observer]) await session.close()
@@ -172,10 +256,22 @@ export class OracleSource {
   async #note(before: Lsn, touched: ReadonlySet<OracleTable>, isBurst: boolean): Promise<void> {
     const after = await this.lsn()
     const rows = new Map<OracleTable, TableRows>()
-    for (const table of this.tables) rows.set(table, touched.has(table) ? await this.read(table) : this.latest.rows.get(table)!)
+    for (const table of this.tables) rows.set(table, touched.has(table) ? await this.#readOrLatest(table) : this.latest.rows.get(table)!)
     this.#trace(`-- from ${formatLsn(before)} to ${formatLsn(after)}`)
     this.moments.push({ before, after, rows, isBurst })
   }
+
+  /** A transaction that is open and has truncated the table locks it: so nobody has changed it since that began. */
+  async #readOrLatest(table: OracleTable): Promise<TableRows> {
+    return this.read(table).catch((error: unknown) => {
+      if (!isLocked(error) || this.moments.length === 0) throw error
+      return this.latest.rows.get(table)!
+    })
+  }
+}
+
+function isLocked(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '55P03'
 }
 
 function shortened(text: string): string {

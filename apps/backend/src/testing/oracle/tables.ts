@@ -21,6 +21,8 @@ export interface OracleTable {
   readonly columns: readonly OracleColumn[]
   /** The columns of the key; empty where there is none. */
   readonly key: readonly OracleColumn[]
+  /** Statements that finish its definition. */
+  readonly finish?: readonly string[]
 }
 
 const NAMES = ['plain', 'Order Items', 'select', 'ünï', "it's", 'a_rather_long_name_for_a_table']
@@ -71,17 +73,25 @@ function keyColumn(name: string, type: OracleType, dice: Dice): OracleColumn {
   return { name, type, isNotNull: true, pool: Array.from({ length: dice.between(4, 40) }, () => type.value(dice, true)) }
 }
 
+function fixedTable(name: string, columns: Readonly<Record<string, string>>, finish: readonly string[]): OracleTable {
+  const all = Object.entries(columns).map(([column, sql]) => {
+    return { name: column, type: columnTypes.find((type) => type.sql === sql)!, isNotNull: column === 'id', pool: null }
+  })
+  return { name, identity: 'primary key', key: all.slice(0, 1), columns: all, finish }
+}
+
 /** A table for transactions that are too large to be handed on in one piece. */
-export const bulkTable: OracleTable = (() => {
-  const type = (sql: string) => columnTypes.find((candidate) => candidate.sql === sql)!
-  const key = [{ name: 'id', type: type('int8'), isNotNull: true, pool: null }]
-  return {
-    name: 'bulk',
-    identity: 'primary key',
-    key,
-    columns: [...key, { name: 'pad', type: type('text'), isNotNull: false, pool: null }],
-  }
-})()
+export const bulkTable = fixedTable('bulk', { id: 'int8', pad: 'text' }, [])
+
+/** Values out of line that most changes leave alone; rows go and move with those of `bulkTable`. */
+export const notesTable = fixedTable('notes', { id: 'int8', about: 'int8', body: 'text', n: 'int4' }, [
+  'ALTER TABLE public.notes ALTER body SET STORAGE EXTERNAL',
+  'ALTER TABLE public.notes ADD FOREIGN KEY (about) REFERENCES public.bulk ON DELETE CASCADE ON UPDATE CASCADE',
+  'CREATE INDEX ON public.notes (about)',
+])
+
+/** The tables that a change of `table` may change. */
+export const touchedBy = (table: OracleTable): readonly OracleTable[] => (table === bulkTable ? [bulkTable, notesTable] : [table])
 
 export const quote = (name: string) => pg.escapeIdentifier(name)
 
@@ -93,6 +103,10 @@ export const mirrorName = (table: OracleTable) => `public.${table.name}`
 
 /** The statements that make the table. */
 export function tableDefinition(table: OracleTable): string[] {
+  return [...declaration(table), ...(table.finish ?? [])]
+}
+
+function declaration(table: OracleTable): string[] {
   const name = quotedTable(table)
   const columns = table.columns.map((column) => `${quote(column.name)} ${column.type.sql}${column.isNotNull ? ' NOT NULL' : ''}`)
   const key = table.key.map((column) => quote(column.name)).join(', ')
