@@ -51,17 +51,24 @@ interface Kind {
   readonly changes: readonly string[]
 }
 
+/** The shortest digits that name a float, as the float. */
+function asFloats(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(asFloats)
+  return typeof value === 'number' ? Math.fround(value) : value
+}
+
 /** Mirrors a table, changes it, and compares what SQL and the readers show with what Postgres prints. */
-async function mirrors({ client, connectionString, name }: TestDatabase, kind: Kind): Promise<void> {
+async function mirrors({ client, connectionString }: TestDatabase, kind: Kind): Promise<void> {
   const declared = Object.entries(kind.columns).map(([column, { type }]) => `${column} ${type}`)
   await client.query(`SET extra_float_digits = 3; CREATE EXTENSION ${kind.extension}`)
   await client.query(`CREATE TABLE things (id int PRIMARY KEY, ${declared.join(', ')})`)
   for (const row of kind.copied) await client.query(`INSERT INTO things VALUES ${row}`)
-  const backend = await BackendProcess.start(['--source', connectionString, '--state-dir', join(directory, name)])
+  const backend = await BackendProcess.start(['--source', connectionString, '--state-dir', join(directory, kind.extension)])
   const expected = async () => {
     const shown = Object.values(kind.columns).map((column) => column.shown)
     const sql = `SELECT jsonb_build_array(id, ${shown.join(', ')}) FROM things ORDER BY id`
-    return (await client.query<[unknown]>({ text: sql, rowMode: 'array' })).rows.map(([row]) => row)
+    const { rows } = await client.query<[unknown]>({ text: sql, rowMode: 'array' })
+    return rows.map(([row]) => asFloats(row))
   }
   const bySql = async () => (await backend.query('SELECT * FROM public.things ORDER BY id')).map((row) => row.map(kind.plain))
   try {

@@ -6,6 +6,7 @@ import { expectRows, rowTexts } from './compare.ts'
 import { Dice } from './dice.ts'
 import type { OracleSource } from './source.ts'
 import { mirrorName, quotedTable, type OracleTable } from './tables.ts'
+import { typeRules } from './types.ts'
 
 const SAMPLED_MOMENTS = 6
 
@@ -33,7 +34,7 @@ export class OracleMirror {
       MOONLINK_EXPIRY_MIN_SNAPSHOTS: String(settings.expiryMinSnapshots),
       MOONLINK_EXPIRY_MAX_AGE_MS: String(settings.expiryMaxAgeMs),
       MOONLINK_EXPIRY_INTERVAL_MS: '300',
-      MOONLINK_SOURCE_TYPES: JSON.stringify({ time: settings.timeAs }),
+      MOONLINK_SOURCE_TYPES: JSON.stringify({ time: settings.timeAs, ...typeRules }),
       MOONLINK_SOURCE_APPEND_ONLY: appendOnly.join(','),
       MOONLINK_SOURCE_TWO_PHASE: String(settings.twoPhase && source.major >= 15),
     }

@@ -62,9 +62,31 @@ function floatText(value: number, exponential: string, limit: number): string {
   return whole.length > exponent + 1 ? `${sign}${whole.slice(0, exponent + 1)}.${whole.slice(exponent + 1)}` : sign + whole
 }
 
-/** `array_out` of one dimension that begins at 1. */
-export function arrayText(elements: readonly (string | null)[]): string {
-  return `{${elements.map((element) => (element === null ? 'NULL' : quotedElement(element))).join(',')}}`
+/** Elements of an array; those of an array with more dimensions are arrays themselves. */
+export type ArrayElements = readonly (string | null | ArrayElements)[]
+
+/** `array_out`; every dimension begins at 1. */
+export function arrayText(elements: ArrayElements): string {
+  const texts = elements.map((element) => {
+    if (element === null) return 'NULL'
+    return typeof element === 'string' ? quotedElement(element) : arrayText(element)
+  })
+  return `{${texts.join(',')}}`
+}
+
+/** `record_out`. */
+export function recordText(parts: readonly (string | null)[]): string {
+  const texts = parts.map((part) => {
+    if (part === null) return ''
+    return part === '' || /["\\(),\t\n\v\f\r ]/.test(part) ? `"${part.replace(/["\\]/g, '$&$&')}"` : part
+  })
+  return `(${texts.join(',')})`
+}
+
+/** `cash_out` in the C locale, of a decimal's text. */
+export function moneyText(decimal: string): string {
+  const [whole, fraction] = decimal.replace('-', '').split('.') as [string, string]
+  return `${decimal.startsWith('-') ? '-' : ''}$${whole.replace(/\B(?=(\d{3})+$)/g, ',')}.${fraction}`
 }
 
 function quotedElement(text: string): string {

@@ -101,8 +101,11 @@ export class ForeignReaders {
 
   async #makePast(session: Session, table: OracleTable, rows: TableRows): Promise<string> {
     const name = `past.p${this.#pasts++}`
-    const columns = table.columns.map((column) => `${quote(column.name)} ${column.type.sql}`)
-    const cells = table.columns.map((column, index) => `(j ->> ${index})::${column.type.sql}`)
+    const columns = table.columns.map(({ name: column, type }) => `${quote(column)} ${type.reference ?? type.sql}`)
+    const cells = table.columns.map(({ type }, index) => {
+      const cell = `(j ->> ${index})::${type.sql}`
+      return type.reference === undefined ? cell : `${cell}::${type.reference}`
+    })
     await session.run(`CREATE TABLE ${name} (${columns.join(', ')})`)
     await session.run(`INSERT INTO ${name} SELECT ${cells.join(', ')} FROM json_array_elements($1::json) j`, [`[${rows.join(',')}]`])
     return name

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { formatLsn, parseLsn, type Lsn } from '@moonlink/core'
-import { typeDefinitions } from './types.ts'
+import { typeDefinitions, type OracleType } from './types.ts'
 import { quote, quotedTable, tableDefinition, type OracleTable } from './tables.ts'
 import type { Statement } from './operations.ts'
 
@@ -230,7 +230,7 @@ export class OracleSource {
   async read(table: OracleTable): Promise<TableRows> {
     const columns = table.columns.map(({ name }) => quote(name)).join(', ')
     const rows = await this.observer.query(`SELECT ${columns} FROM ${quotedTable(table)}`)
-    return rows.map((row) => JSON.stringify(row)).sort()
+    return rows.map((row) => JSON.stringify(row.map((cell, index) => shown(table.columns[index].type, cell)))).sort()
   }
 
   /** What the tables showed at `lsn`; two answers where it lies within a commit, whose end only Postgres knows; none within a burst. */
@@ -268,6 +268,11 @@ export class OracleSource {
       return this.latest.rows.get(table)!
     })
   }
+}
+
+/** What the mirror shows of a value that Postgres prints like this. */
+function shown({ mirrored }: OracleType, cell: string | null): string | null {
+  return cell === null || mirrored === undefined ? cell : mirrored(cell)
 }
 
 function isLocked(error: unknown): boolean {

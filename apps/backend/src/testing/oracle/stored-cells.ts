@@ -26,6 +26,8 @@ export function storedCell(type: FieldType, value: Value): unknown {
         .replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
     case 'list':
       return (value as readonly Value[]).map((element) => storedCell(type.element, element))
+    case 'struct':
+      return Object.fromEntries(type.fields.map((field, index) => [field.name, storedCell(field.type, (value as readonly Value[])[index])]))
     case 'boolean':
     case 'int':
     case 'long':

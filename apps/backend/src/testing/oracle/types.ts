@@ -1,5 +1,5 @@
 import { Dice } from './dice.ts'
-import { arrayText, boolText, float4Text, float8Text } from './pg-text.ts'
+import { arrayText, boolText, float4Text, float8Text, moneyText, recordText, type ArrayElements } from './pg-text.ts'
 
 /** A column type of the source: how it is declared, what values it takes, and how Postgres prints what the mirror shows. */
 export interface OracleType {
@@ -11,12 +11,34 @@ export interface OracleType {
   readonly isKeyable: boolean
   /** Postgres' own text for a cell of a query's result, which is never null here. */
   readonly text: (cell: unknown) => string
+  /** What the mirror shows of a value that Postgres prints so; null where it does not fit. The same where absent. */
+  readonly mirrored?: (text: string) => string | null
+  /** The type of the same value that the reference reader of Postgres takes, where it does not take this one. */
+  readonly reference?: string
 }
 
 const MOODS = ['sad', 'ok', 'happy', 'very "happy"', '']
 
 /** Statements that a database needs before tables of these types. */
-export const typeDefinitions: readonly string[] = [`CREATE TYPE oracle_mood AS ENUM (${MOODS.map((mood) => `'${mood}'`).join(', ')})`]
+export const typeDefinitions: readonly string[] = [
+  'CREATE EXTENSION hstore',
+  'CREATE EXTENSION citext',
+  'CREATE EXTENSION ltree',
+  `CREATE TYPE oracle_mood AS ENUM (${MOODS.map((mood) => `'${mood}'`).join(', ')})`,
+  'CREATE DOMAIN oracle_price AS numeric(12, 3)',
+  'CREATE DOMAIN oracle_date AS date',
+  'CREATE DOMAIN oracle_moment AS timestamptz',
+  'CREATE DOMAIN oracle_rate AS numeric(7, 3)',
+  'CREATE TYPE oracle_range AS RANGE (subtype = text, collation = "C")',
+  'CREATE TYPE oracle_place AS (street text, zip numeric(10, 2), tags int4[], since date)',
+]
+
+/** `source.types` of the mirror: values that do not fit are kept as text, or become null. */
+export const typeRules = {
+  'public.oracle_date': 'string',
+  'public.oracle_moment': { onUnfit: 'null' },
+  'public.oracle_rate': { onUnfit: 'null' },
+} as const
 
 const integer = (sql: string, bits: number): OracleType => ({
   sql,
@@ -142,6 +164,33 @@ const jsonType = (sql: string, isKeyable: boolean): OracleType => ({
 })
 
 const plain = (sql: string, value: OracleType['value']): OracleType => ({ sql, isKeyable: true, text: String, value })
+const notForKeys = (sql: string, value: OracleType['value']): OracleType => ({ ...plain(sql, value), isKeyable: false })
+
+function decimal(dice: Dice, digits: number, scale: number): string {
+  return `${dice.chance(0.5) ? '-' : ''}${Array.from({ length: digits }, () => dice.below(10)).join('')}e${-scale}`
+}
+
+function interval(dice: Dice): string {
+  if (dice.chance(0.2)) return dice.pick(['0', '178000000 years', '-178000000 years', '1 year -1 day', '-1 us'])
+  const signed = (limit: number) => dice.between(-limit, limit)
+  return `${signed(5)} years ${signed(13)} mons ${signed(40)} days ${signed(30)} hours ${signed(99)}.${pad(dice.below(1_000_000), 6)} secs`
+}
+
+const bits = (dice: Dice, length: number) => Array.from({ length }, () => dice.below(2)).join('')
+
+function address(dice: Dice): string {
+  return dice.chance(0.3) ? dice.pick(['fe80::1', '::ffff:1.2.3.4', '::']) : Array.from({ length: 4 }, () => dice.below(256)).join('.')
+}
+
+const compareNumbers = (a: string, b: string) => Number(a) - Number(b)
+const compareTexts = (a: string, b: string) => (a < b ? -1 : 1)
+const compareBytes = (a: string, b: string) => Buffer.compare(Buffer.from(unquoted(a)), Buffer.from(unquoted(b)))
+
+function range(dice: Dice, bound: () => string, compare: (a: string, b: string) => number): string {
+  if (dice.chance(0.15)) return dice.pick(['empty', '(,)'])
+  const [low, high] = [bound(), bound()].sort(compare)
+  return `${dice.pick(['[', '('])}${dice.chance(0.15) ? '' : low},${dice.chance(0.15) ? '' : high}${dice.pick([']', ')'])}`
+}
 
 const scalars: readonly OracleType[] = [
   { sql: 'boolean', isKeyable: true, text: boolText, value: (dice) => dice.pick(['t', 'f']) },
@@ -173,7 +222,106 @@ const scalars: readonly OracleType[] = [
   jsonType('jsonb', true),
   plain('oid', (dice) => String(dice.chance(0.2) ? dice.pick([0, 4_294_967_295]) : dice.next())),
   plain('oracle_mood', (dice) => dice.pick(MOODS)),
+  plain('numeric', (dice) => {
+    if (dice.chance(0.25)) return dice.pick(['NaN', 'Infinity', '-Infinity', '0', '0.00', '1e100', '-1e-60', '1.10', '1.1'])
+    return decimal(dice, dice.between(1, 60), dice.between(0, 30))
+  }),
+  plain('oracle_price', (dice) => decimal(dice, dice.between(1, 12), 3)),
+  plain('numeric(50,3)', (dice) => decimal(dice, dice.between(1, 50), 3)),
+  plain('xid8', (dice) => String(dice.chance(0.2) ? (1n << 64n) - 1n : dice.bits(64))),
+  plain('pg_lsn', (dice) => `${dice.hex(dice.between(1, 8))}/${dice.hex(dice.between(1, 8))}`),
+  plain('interval', interval),
+  plain('timetz', (dice) => `${dice.chance(0.1) ? '24:00:00' : clock(dice)}${dice.pick(['+', '-'])}${pad(dice.below(16), 2)}:${pad(dice.below(60), 2)}`),
+  plain('bit(11)', (dice) => bits(dice, 11)),
+  plain('varbit', (dice) => bits(dice, dice.below(20))),
+  plain('inet', (dice) => `${address(dice)}${dice.chance(0.5) ? '' : `/${dice.below(33)}`}`),
+  plain('cidr', (dice) => dice.pick([`${dice.below(256)}.${dice.below(256)}.0.0/16`, '10.1.2.3/32', '2001:db8::/32', '::/0'])),
+  plain('macaddr', (dice) => dice.hex(12)),
+  plain('macaddr8', (dice) => dice.hex(16)),
+  plain('int4range', (dice) => range(dice, () => String(dice.between(-20, 20)), compareNumbers)),
+  plain('numrange', (dice) => range(dice, () => `${dice.between(-20, 20)}.${dice.pick(['5', '50', '00'])}`, compareNumbers)),
+  plain('daterange', (dice) => range(dice, () => `20${pad(dice.below(100), 2)}-02-03`, compareTexts)),
+  plain('tstzrange', (dice) => range(dice, () => `"20${pad(dice.below(100), 2)}-02-03 ${clock(dice)}+00"`, compareTexts)),
+  plain('oracle_range', (dice) => range(dice, () => quoted(string(dice, 6).replaceAll('\n', '')), compareBytes)),
+  plain('int4multirange', (dice) => {
+    const from = dice.between(-50, 50)
+    return dice.pick(['{}', `{[${from},${from + 3})}`, `{[${from},${from + 3}),(${from + 5},${from + 9}],[${from + 20},)}`])
+  }),
+  plain('nummultirange', (dice) => `{[1.5,2.50),(${dice.between(3, 9)}.0,]}`),
+  plain('tsvector', (dice) => dice.pick(['', 'a:1A fat:2B,4C cat:5D', "'two words':3 b", `w${dice.below(50)}:${dice.between(1, 9)}`])),
+  plain('tsquery', (dice) => dice.pick(['fat:*A & !(cat | rat) <-> dog', `w${dice.below(50)} <3> b`, "'two words'"])),
+  plain('citext', (dice) => string(dice, 12)),
+  plain('ltree', (dice) => dice.pick(['', 'a.b.c', `top.x${dice.below(50)}`])),
+  notForKeys('hstore', (dice, small) => {
+    const pairs = Array.from({ length: dice.below(4) }, () => `${quoted(string(dice, 6))}=>${dice.chance(0.2) ? 'NULL' : quoted(string(dice, 12))}`)
+    return !small && dice.chance(0.1) ? `large=>${large(dice)}` : pairs.join(', ')
+  }),
+  notForKeys('xml', (dice, small) => `<a b="${dice.below(9)}">${!small && dice.chance(0.1) ? large(dice) : dice.pick(['ü', '<c/>', '&lt;', ' '])}</a>`),
+  notForKeys('jsonpath', (dice) => dice.pick(['$.a[*] ? (@ > 1)', `strict $[${dice.below(9)}]."b c"`])),
+  notForKeys('point', (dice) => `(${dice.between(-9, 9)}.5,${dice.next()}e-7)`),
+  notForKeys('polygon', (dice) => `((0,0),(${dice.between(1, 9)},2.25),(3,1e20))`),
+  plain('oracle_date', (dice) => dice.pick(['infinity', '-infinity', '0044-03-15 BC', day(dice, ['5874897-12-31'])])),
+  {
+    sql: 'oracle_place',
+    isKeyable: false,
+    text: (cell) => {
+      const { street, zip, tags, since } = cell as { street: string | null; zip: string | null; tags: ArrayElements | null; since: string | null }
+      return recordText([street, zip, tags === null ? null : arrayText(textsOf(tags)), since])
+    },
+    value: (dice, small) =>
+      recordText(
+        [
+          !small && dice.chance(0.1) ? large(dice) : string(dice, 12),
+          decimal(dice, 10, 2),
+          dice.pick(['{}', '{1,NULL,-3}', '{7}']),
+          day(dice, ['0001-12-31 BC', '5874897-12-31']),
+        ].map((part) => (dice.chance(0.2) ? null : part)),
+      ),
+  },
 ]
+
+/** What has no arrays here. */
+const alone: readonly OracleType[] = [
+  {
+    sql: 'money',
+    isKeyable: true,
+    reference: 'numeric(19,2)',
+    text: (cell) => moneyText(cell as string),
+    value: (dice) => (dice.chance(0.1) ? '-92233720368547758.08' : decimal(dice, dice.between(3, 16), 2)),
+  },
+  {
+    ...notForKeys('oracle_moment', (dice) => (dice.chance(0.4) ? dice.pick(['infinity', '-infinity', '294276-12-31 00:00:00+00']) : `${timestamp(dice)}`)),
+    mirrored: (text) => (/infinity|^294276/.test(text) ? null : text),
+  },
+  {
+    ...notForKeys('oracle_rate', (dice) => (dice.chance(0.4) ? 'NaN' : decimal(dice, 7, 3))),
+    mirrored: (text) => (text === 'NaN' ? null : text),
+  },
+  grid('int4', 2, (dice) => String(dice.between(-9, 9))),
+  grid('text', 2, (dice) => quoted(string(dice, 6))),
+  grid('int8', 3, (dice) => String(dice.bits(60))),
+]
+
+/** Arrays of as many dimensions as they were declared with. */
+function grid(element: string, dimensions: number, value: (dice: Dice) => string): OracleType {
+  const level = (dice: Dice, sizes: readonly number[]): string => {
+    if (sizes.length === 0) return dice.chance(0.2) ? 'NULL' : value(dice)
+    return `{${Array.from({ length: sizes[0] }, () => level(dice, sizes.slice(1))).join(',')}}`
+  }
+  return {
+    sql: `${element}${'[]'.repeat(dimensions)}`,
+    isKeyable: false,
+    text: (cell) => arrayText(textsOf(cell as ArrayElements)),
+    value: (dice) => {
+      const sizes = Array.from({ length: dimensions }, () => dice.between(1, 3))
+      return dice.chance(0.2) ? '{}' : level(dice, sizes)
+    },
+  }
+}
+
+function textsOf(cells: readonly unknown[]): ArrayElements {
+  return cells.map((cell) => (cell === null ? null : Array.isArray(cell) ? textsOf(cell) : String(cell)))
+}
 
 const arrayOf = (element: OracleType): OracleType => ({
   sql: `${element.sql}[]`,
@@ -189,6 +337,10 @@ function quoted(value: string): string {
   return `"${value.replace(/["\\]/g, '\\$&')}"`
 }
 
+function unquoted(value: string): string {
+  return value.slice(1, -1).replace(/\\(.)/g, '$1')
+}
+
 /** Every type that a mirrored column may have. */
-export const columnTypes: readonly OracleType[] = [...scalars, ...scalars.map(arrayOf)]
+export const columnTypes: readonly OracleType[] = [...scalars, ...scalars.map(arrayOf), ...alone]
 export const keyTypes: readonly OracleType[] = columnTypes.filter((type) => type.isKeyable)
