@@ -40,8 +40,7 @@ export const SESSIONS = 3
 const session = fc.nat(SESSIONS - 1)
 const seed = fc.integer()
 const begins = fc.nat(2).map((drawn) => drawn === 0)
-const sessionStep = (kind: SessionStep) =>
-  fc.record({ kind: fc.constant(kind), session, seed })
+const sessionStep = (kind: SessionStep) => fc.record({ kind: fc.constant(kind), session, seed })
 
 const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 60, arbitrary: fc.record({ kind: fc.constant('statement' as const), session, table: fc.nat(7), seed, begins }) },

@@ -135,8 +135,7 @@ export const operations: readonly Operation[] = [
     name: 'move many',
     weight: 1,
     fits: isBulk,
-    statement: (_, dice) =>
-      plain(`UPDATE public.bulk SET id = -id - 1 WHERE ${inSlice(dice)} AND id % 20 = ${dice.below(20)}`, bulkTable),
+    statement: (_, dice) => plain(`UPDATE public.bulk SET id = -id - 1 WHERE ${inSlice(dice)} AND id % 20 = ${dice.below(20)}`, bulkTable),
   },
   {
     name: 'delete many',

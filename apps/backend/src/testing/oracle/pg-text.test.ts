@@ -44,7 +44,12 @@ test('dates, numbers and arrays as Postgres prints them', () => {
   ])
   expect(timestampText(-1n, '+00')).toBe('1969-12-31 23:59:59.999999+00')
   expect([decimalText(-5n, 2), decimalText(0n, 0), decimalText(12345n, 2)]).toEqual(['-0.05', '0', '123.45'])
-  expect(arrayText([['1', null], ['2', 'b c']])).toBe('{{1,NULL},{2,"b c"}}')
+  expect(
+    arrayText([
+      ['1', null],
+      ['2', 'b c'],
+    ]),
+  ).toBe('{{1,NULL},{2,"b c"}}')
   expect(recordText(['a "street", \\', null, '', '{1,NULL}', '2'])).toBe('("a ""street"", \\\\",,"","{1,NULL}",2)')
   expect(['-92233720368547758.08', '0.05', '-123.00', '1000.00'].map(moneyText)).toEqual([
     '-$92,233,720,368,547,758.08',

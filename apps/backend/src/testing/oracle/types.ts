@@ -231,7 +231,10 @@ const scalars: readonly OracleType[] = [
   plain('xid8', (dice) => String(dice.chance(0.2) ? (1n << 64n) - 1n : dice.bits(64))),
   plain('pg_lsn', (dice) => `${dice.hex(dice.between(1, 8))}/${dice.hex(dice.between(1, 8))}`),
   plain('interval', interval),
-  plain('timetz', (dice) => `${dice.chance(0.1) ? '24:00:00' : clock(dice)}${dice.pick(['+', '-'])}${pad(dice.below(16), 2)}:${pad(dice.below(60), 2)}`),
+  plain(
+    'timetz',
+    (dice) => `${dice.chance(0.1) ? '24:00:00' : clock(dice)}${dice.pick(['+', '-'])}${pad(dice.below(16), 2)}:${pad(dice.below(60), 2)}`,
+  ),
   plain('bit(11)', (dice) => bits(dice, 11)),
   plain('varbit', (dice) => bits(dice, dice.below(20))),
   plain('inet', (dice) => `${address(dice)}${dice.chance(0.5) ? '' : `/${dice.below(33)}`}`),
@@ -253,10 +256,16 @@ const scalars: readonly OracleType[] = [
   plain('citext', (dice) => string(dice, 12)),
   plain('ltree', (dice) => dice.pick(['', 'a.b.c', `top.x${dice.below(50)}`])),
   notForKeys('hstore', (dice, small) => {
-    const pairs = Array.from({ length: dice.below(4) }, () => `${quoted(string(dice, 6))}=>${dice.chance(0.2) ? 'NULL' : quoted(string(dice, 12))}`)
+    const pairs = Array.from(
+      { length: dice.below(4) },
+      () => `${quoted(string(dice, 6))}=>${dice.chance(0.2) ? 'NULL' : quoted(string(dice, 12))}`,
+    )
     return !small && dice.chance(0.1) ? `large=>${large(dice)}` : pairs.join(', ')
   }),
-  notForKeys('xml', (dice, small) => `<a b="${dice.below(9)}">${!small && dice.chance(0.1) ? large(dice) : dice.pick(['ü', '<c/>', '&lt;', ' '])}</a>`),
+  notForKeys(
+    'xml',
+    (dice, small) => `<a b="${dice.below(9)}">${!small && dice.chance(0.1) ? large(dice) : dice.pick(['ü', '<c/>', '&lt;', ' '])}</a>`,
+  ),
   notForKeys('jsonpath', (dice) => dice.pick(['$.a[*] ? (@ > 1)', `strict $[${dice.below(9)}]."b c"`])),
   notForKeys('point', (dice) => `(${dice.between(-9, 9)}.5,${dice.next()}e-7)`),
   notForKeys('polygon', (dice) => `((0,0),(${dice.between(1, 9)},2.25),(3,1e20))`),
@@ -265,7 +274,12 @@ const scalars: readonly OracleType[] = [
     sql: 'oracle_place',
     isKeyable: false,
     text: (cell) => {
-      const { street, zip, tags, since } = cell as { street: string | null; zip: string | null; tags: ArrayElements | null; since: string | null }
+      const { street, zip, tags, since } = cell as {
+        street: string | null
+        zip: string | null
+        tags: ArrayElements | null
+        since: string | null
+      }
       return recordText([street, zip, tags === null ? null : arrayText(textsOf(tags)), since])
     },
     value: (dice, small) =>
@@ -290,7 +304,9 @@ const alone: readonly OracleType[] = [
     value: (dice) => (dice.chance(0.1) ? '-92233720368547758.08' : decimal(dice, dice.between(3, 16), 2)),
   },
   {
-    ...notForKeys('oracle_moment', (dice) => (dice.chance(0.4) ? dice.pick(['infinity', '-infinity', '294276-12-31 00:00:00+00']) : `${timestamp(dice)}`)),
+    ...notForKeys('oracle_moment', (dice) =>
+      dice.chance(0.4) ? dice.pick(['infinity', '-infinity', '294276-12-31 00:00:00+00']) : `${timestamp(dice)}`,
+    ),
     mirrored: (text) => (/infinity|^294276/.test(text) ? null : text),
   },
   {
