@@ -305,7 +305,7 @@ const alone: readonly OracleType[] = [
   },
   {
     ...notForKeys('oracle_moment', (dice) =>
-      dice.chance(0.4) ? dice.pick(['infinity', '-infinity', '294276-12-31 00:00:00+00']) : `${timestamp(dice)}`,
+      dice.chance(0.4) ? dice.pick(['infinity', '-infinity', '294276-12-31 00:00:00+00']) : timestamp(dice),
     ),
     mirrored: (text) => (/infinity|^294276/.test(text) ? null : text),
   },
@@ -336,7 +336,7 @@ function grid(element: string, dimensions: number, value: (dice: Dice) => string
 }
 
 function textsOf(cells: readonly unknown[]): ArrayElements {
-  return cells.map((cell) => (cell === null ? null : Array.isArray(cell) ? textsOf(cell) : String(cell)))
+  return cells.map((cell) => (cell === null ? null : Array.isArray(cell) ? textsOf(cell) : String(cell as string | number | bigint)))
 }
 
 const arrayOf = (element: OracleType): OracleType => ({
