@@ -233,7 +233,7 @@ export class PgSource implements ChangeSource {
       )
     }
     checkSlot(this.slotName, slot, this.facts.database)
-    const shapes = new StreamShapes(this.prepared.values(), resume, await this.catalogOptions())
+    const shapes = new StreamShapes(this.prepared.values(), resume, await this.catalogOptions(), (name) => this.prepared.get(name))
     shapes.form = streamForm(shapes.all())
     const decoder = this.decoder(after, shapes)
     if (log === undefined) return (this.stream = await this.connect(decoder, shapes.form, after, signal))

@@ -14,11 +14,21 @@ export class StreamShapes implements AlterationReader {
   private readonly options: ShapeOptions
   private readonly shapes: Map<string, MappedShape>
   private readonly through = new Map<string, Lsn>()
+  private readonly preparedSince: (name: string) => MappedShape | undefined
   /** The form that the stream's values come in. */
   form: 'binary' | 'text' = 'binary'
 
-  /** `prepared`: tables as the catalog has them, where nothing says how they were where the stream begins. */
-  constructor(prepared: Iterable<MappedShape>, resume: readonly ResumePoint[], options: ShapeOptions) {
+  /**
+   * `prepared`: tables as the catalog has them, where nothing says how they were where the stream begins. `preparedSince`: one of those that were
+   * prepared after the stream began.
+   */
+  constructor(
+    prepared: Iterable<MappedShape>,
+    resume: readonly ResumePoint[],
+    options: ShapeOptions,
+    preparedSince: (name: string) => MappedShape | undefined,
+  ) {
+    this.preparedSince = preparedSince
     this.options = options
     this.shapes = new Map(Array.from(prepared, (shape) => [formatTableName(shape.table), shape]))
     for (const { shape, table, throughLsn } of resume) {
@@ -35,7 +45,10 @@ export class StreamShapes implements AlterationReader {
   }
 
   resolve(relation: Relation): MappedShape | null {
-    return this.shapes.get(formatTableName(relation)) ?? null
+    const name = formatTableName(relation)
+    const shape = this.shapes.get(name) ?? this.preparedSince(name)
+    if (shape !== undefined) this.shapes.set(name, shape)
+    return shape ?? null
   }
 
   /** The table has every transaction that ends here or before. */
