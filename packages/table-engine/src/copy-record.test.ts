@@ -46,6 +46,12 @@ test('another process finds what was recorded and goes on with it; a record of o
   expect((await loaded()).sessions).toEqual([])
 })
 
+test('zeros behind the record are no entries', async () => {
+  const record = await written()
+  writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.alloc(100)]))
+  expect((await loaded()).sessions).toEqual(record.sessions)
+})
+
 test('wherever the record is cut off or damaged, what stands before that counts, and goes on', async () => {
   const whole = await written()
   const bytes = readFileSync(path)

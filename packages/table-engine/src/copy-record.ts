@@ -151,9 +151,11 @@ function decode(bytes: Buffer): { readonly entries: readonly Entry[]; readonly s
   const entries: Entry[] = []
   let at = 0
   while (at + HEADER_BYTES <= bytes.length) {
-    const end = at + HEADER_BYTES + bytes.readUInt32LE(at)
+    const length = bytes.readUInt32LE(at)
+    const end = at + HEADER_BYTES + length
     const payload = bytes.subarray(at + HEADER_BYTES, end)
-    if (end > bytes.length || crc32(payload) !== bytes.readUInt32LE(at + 4)) break
+    // Zeros, which a file that was cut short has where it was written beyond, pass their checksum.
+    if (length === 0 || end > bytes.length || crc32(payload) !== bytes.readUInt32LE(at + 4)) break
     entries.push(deserialize(payload) as Entry)
     at = end
   }

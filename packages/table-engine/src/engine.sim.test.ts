@@ -360,6 +360,18 @@ describe.each(Object.entries(schemas))('a mirror with %s', (_, schema) => {
   })
 })
 
+test('a table opens again whose columns have defaults of any type', async () => {
+  const run = new Run(schemas['a long key'])
+  await run.start()
+  for (let at = 0; at < 12; at++) await run.do({ kind: 'add column', at })
+  await run.do({ kind: 'insert', key: 1, text: 'a' })
+  await run.do({ kind: 'commit' })
+  await run.do({ kind: 'flush' })
+  expect(run.storage.snapshot.schema.fields.some(({ initialDefault }) => typeof initialDefault === 'bigint')).toBe(true)
+  await run.do({ kind: 'restart' })
+  await run.finish()
+})
+
 test('updates of one row through many flushes keep its row id', async () => {
   const run = new Run(schemas['a long key'])
   await run.start()

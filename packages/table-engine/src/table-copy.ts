@@ -55,7 +55,7 @@ export class TableCopy {
     this.flusher = flusher
     this.early = early
     this.earlySizes = earlySizes
-    const fingerprint = JSON.stringify([spec.schema.fields, state.identity.fingerprint])
+    const fingerprint = JSON.stringify([spec.schema.fields, state.identity.fingerprint], withBigints)
     this.record = new CopyRecord(join(host.sealedFiles.directory, RECORD_FILE), fingerprint, host.logger)
     this.copied = this.newCopiedRows()
     this.holdLsn = host.appliedLsn()
@@ -329,4 +329,9 @@ export class TableCopy {
     this.core.phase = 'streaming'
     this.intake.startAt(lsn)
   }
+}
+
+/** JSON has no bigint, which a field's default may be. */
+function withBigints(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? `${value}n` : value
 }

@@ -17,6 +17,9 @@ import { simTables, tableNameOf, type SimSource } from './sim-source.ts'
 
 export const WAREHOUSE = 'file:///warehouse'
 
+/** Turns of the event loop that changes on their way take at most. */
+const MAX_TURNS = 100_000
+
 export const simLimits: EngineLimits = {
   ...defaultEngineLimits,
   flushRows: 40,
@@ -144,7 +147,11 @@ export class SimNode {
         onRangeRead(name, done.length)
       }
       await copy.read(table, (rows, range) => mirror.appendCopied(rows, range), { done, finished })
-      while (mirror.lacksChangesTo(boundaryLsn) && this.isAlive) await clock.sleep(1)
+      for (let turns = 0; mirror.lacksChangesTo(boundaryLsn) && this.isAlive; turns++) {
+        if (this.failure !== null) throw this.failure
+        if (turns > MAX_TURNS) throw new Error(`${name} lacks changes to ${boundaryLsn} for good; applied ${this.engine.appliedLsn}`)
+        await clock.sleep(1)
+      }
       if (!this.isAlive) return
       await mirror.finishCopy(boundaryLsn, (ranges, since, take) => copy.readChanged(table, ranges, since, take))
     }
