@@ -1,6 +1,6 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { isMoonlinkError, systemClock, valueAt, type Lsn, type Random } from '@moonlink/core'
 import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
 import { loadRoaring, PositionSet } from '@moonlink/deletion-log'
@@ -39,6 +39,8 @@ class World {
   private nextId = 1
   private lastReadLsn: Lsn = 0n
   private readonly losesDisk: boolean
+  /** Of the node's life now. */
+  private disk = join(this.directory, 'disk')
 
   constructor(seed: number) {
     this.next = mulberry32(seed)
@@ -66,11 +68,14 @@ class World {
   /** Starts a node on what the one before it left. */
   async restart(isGentle = false): Promise<void> {
     if (this.node !== null) this.crashes++
-    if (this.losesDisk && this.next() < 0.3) rmSync(join(this.directory, 'index'), { recursive: true, force: true, maxRetries: 5 })
+    const before = this.disk
+    this.disk = join(this.directory, `disk-${this.crashes}`)
+    // A node that died writes nothing any more; ours may, so the next gets a copy.
+    if (!(this.losesDisk && this.next() < 0.3)) copyDisk(before, this.disk)
     this.node = new SimNode({
       source: this.source,
       store: this.store,
-      indexDirectory: join(this.directory, 'index'),
+      indexDirectory: this.disk,
       clock: this.clock,
       random: this.random,
       seed: this.int(2 ** 31),
@@ -201,6 +206,20 @@ class World {
     this.clock.stop()
     // A dead node may still be writing there.
     rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
+
+/** What is on a disk at this moment; files that go meanwhile are not. */
+function copyDisk(from: string, to: string): void {
+  if (!existsSync(from)) return
+  for (const name of readdirSync(from, { recursive: true, encoding: 'utf8' })) {
+    try {
+      if (statSync(join(from, name)).isDirectory()) continue
+      mkdirSync(dirname(join(to, name)), { recursive: true })
+      copyFileSync(join(from, name), join(to, name))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
   }
 }
 
