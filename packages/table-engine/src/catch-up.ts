@@ -30,6 +30,16 @@ export class CatchUp {
     })
   }
 
+  /** Resolves once nothing waits any more, or this was stopped. */
+  async finished(): Promise<void> {
+    for (;;) {
+      // A mirror is behind a moment before its copy is over.
+      this.start()
+      if (this.running === null) return
+      await this.running
+    }
+  }
+
   /** Resolves once nothing runs. */
   async settled(): Promise<void> {
     while (this.running !== null) await this.running

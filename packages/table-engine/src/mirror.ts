@@ -153,7 +153,7 @@ export class Mirror {
 
   /** Resolves once `isCatchingUp` is over. */
   async caughtUp(): Promise<void> {
-    await this.catchUp.settled()
+    await this.catchUp.finished()
   }
 
   /** True while changes wait in memory, since they can't be written to disk. */
@@ -262,8 +262,12 @@ export class Mirror {
    * snapshot; needed where there were several.
    */
   async finishCopy(boundaryLsn: Lsn, readChanged: ReadChanged = noneChanged): Promise<void> {
-    await this.copy.finish(boundaryLsn, readChanged)
-    this.catchUp.start()
+    try {
+      await this.copy.finish(boundaryLsn, readChanged)
+    } finally {
+      // It may have failed behind its commit.
+      this.catchUp.start()
+    }
   }
 
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */

@@ -34,6 +34,7 @@ export class Reads implements LeaseSource {
     if (request.lsn === null) {
       const needed = mirrors.flatMap((mirror) => [mirror.readableFrom, mirror.floor]).reduce(maxLsn, position.latestFromLsn)
       await position.wait(needed, request.timeoutMs)
+      if (this.hasChanged(request)) return this.acquire(request)
       const lsn = position.appliedLsn
       return this.leases.grant(
         lsn,
@@ -41,9 +42,15 @@ export class Reads implements LeaseSource {
       )
     }
     await position.wait(mirrors.map((mirror) => mirror.readableFrom).reduce(maxLsn, request.lsn), request.timeoutMs)
+    if (this.hasChanged(request)) return this.acquire(request)
     const lease = await this.leasePast(mirrors, request.lsn)
     // A commit may have raised a floor while snapshots were loaded.
     return lease ?? this.acquire(request)
+  }
+
+  /** True where a table has begun to be copied while the read waited. Throws where it can't be read any more. */
+  private hasChanged({ lsn, tables }: AcquireRequest): boolean {
+    return tables.some((name) => this.readable(name, lsn).isCatchingUp)
   }
 
   private async waitCaughtUp(mirror: Mirror, timeoutMs: number): Promise<void> {
