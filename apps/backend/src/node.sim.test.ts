@@ -89,7 +89,7 @@ class World {
     const { node } = this
     const isUp = await node.start()
     // Else everything goes on beside the copy, if there is one.
-    if (isUp && this.next() < 0.8) await node.orDead(() => node.copying)
+    if (isUp && this.next() < 0.3) await node.orDead(() => node.copying)
   }
 
   /** Lets the node work for a moment. */
