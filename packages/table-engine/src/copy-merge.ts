@@ -1,10 +1,11 @@
-import { assert, BatchBuilder, ChangeOp, MoonlinkError, selectFields, type ChangeBatch, type ColumnBatch, type Lsn } from '@moonlink/core'
+import { assert, ChangeOp, MoonlinkError, selectFields, type ColumnBatch, type Lsn } from '@moonlink/core'
 import { MatchBuffer, sortByHash, type KeyHashes } from '@moonlink/pk-index'
 import { applyBatch, type Leniency } from './apply-batch.ts'
 import type { ChangeReplay } from './change-replay.ts'
 import type { CopiedFile, RecordedSession } from './copy-record.ts'
 import { cutOpenSegment, type EarlyWriteSizes } from './early-write.ts'
 import type { EarlyWriter } from './early-writer.ts'
+import { emptyBatch } from './empty-batch.ts'
 import { isBatch, isReshape, type HeldChange } from './held-batches.ts'
 import { keysOf } from './identity.ts'
 import type { MirrorCore } from './mirror-core.ts'
@@ -63,13 +64,13 @@ export class CopyMerge {
   /** Adds rows as the last snapshot shows them, in place of those that the state has of their keys. */
   async put(rows: ColumnBatch): Promise<void> {
     const ops = new Uint8Array(rows.length).fill(ChangeOp.update)
-    await this.apply({ ...this.emptyBatch(), ops, rows })
+    await this.apply({ ...emptyBatch(this.parts.core.state), ops, rows })
   }
 
   /** Ends the transaction. Under the lock. */
   async finish(endLsn: Lsn, commitTimeMs: number): Promise<void> {
     const marks = { endLsns: [endLsn], changeCounts: [0], commitTimesMs: [commitTimeMs] }
-    await applyBatch(this.parts.core.state, { ...this.emptyBatch(), marks })
+    await applyBatch(this.parts.core.state, { ...emptyBatch(this.parts.core.state), marks })
   }
 
   private async apply(change: HeldChange): Promise<void> {
@@ -178,17 +179,5 @@ export class CopyMerge {
     state.log.append(segment.id, row)
     segment.kill(row)
     state.liveRows--
-  }
-
-  private emptyBatch(): ChangeBatch {
-    const { table, schema, identity } = this.parts.core.state
-    return {
-      table,
-      ops: new Uint8Array(0),
-      rows: new BatchBuilder(schema.fields).view(),
-      old: new BatchBuilder(identity.fields).view(),
-      unchanged: [],
-      marks: NO_MARKS,
-    }
   }
 }

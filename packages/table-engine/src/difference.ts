@@ -1,16 +1,7 @@
-import {
-  assert,
-  BatchBuilder,
-  ChangeOp,
-  gatherBatch,
-  selectFields,
-  type ChangeBatch,
-  type ColumnBatch,
-  type Lsn,
-  type SegmentId,
-} from '@moonlink/core'
+import { assert, ChangeOp, gatherBatch, selectFields, type ColumnBatch, type Lsn, type SegmentId } from '@moonlink/core'
 import { createKeyHasher, MatchBuffer, sortByHash, type KeyHasher, type KeyHashes } from '@moonlink/pk-index'
 import { applyBatch } from './apply-batch.ts'
+import { emptyBatch } from './empty-batch.ts'
 import type { MirrorState } from './mirror-state.ts'
 import { RowDigests } from './row-digests.ts'
 import { RowBits, type FileSegment } from './segment.ts'
@@ -103,7 +94,7 @@ export class Difference {
       if (positions.length > 0) await this.delete(file, positions)
     }
     const marks = { endLsns: [endLsn], changeCounts: [0], commitTimesMs: [commitTimeMs] }
-    await applyBatch(this.state, { ...this.openBatch(), marks })
+    await applyBatch(this.state, { ...emptyBatch(this.state), marks })
   }
 
   /** Live rows that nobody took yet, by the key's hash: a chain for each row of the batch. */
@@ -164,24 +155,12 @@ export class Difference {
     if (changed.length + missing.length === 0) return
     const ops = new Uint8Array(changed.length + missing.length).fill(ChangeOp.update, 0, changed.length)
     const rows = gatherBatch(batch, Uint32Array.from([...changed, ...missing]))
-    await applyBatch(this.state, { ...this.openBatch(), ops, rows })
+    await applyBatch(this.state, { ...emptyBatch(this.state), ops, rows })
   }
 
   private async delete(file: FileSegment, positions: readonly number[]): Promise<void> {
     const old = await this.state.storage.fetchRows(file.file, Uint32Array.from(positions), this.state.identity.fields)
-    await applyBatch(this.state, { ...this.openBatch(), ops: new Uint8Array(positions.length).fill(ChangeOp.delete), old })
+    await applyBatch(this.state, { ...emptyBatch(this.state), ops: new Uint8Array(positions.length).fill(ChangeOp.delete), old })
     this.counts.extra += positions.length
-  }
-
-  private openBatch(): ChangeBatch {
-    const { table, schema, identity } = this.state
-    return {
-      table,
-      ops: new Uint8Array(0),
-      rows: new BatchBuilder(schema.fields).view(),
-      old: new BatchBuilder(identity.fields).view(),
-      unchanged: [],
-      marks: { endLsns: [], changeCounts: [], commitTimesMs: [] },
-    }
   }
 }

@@ -1,5 +1,6 @@
 import { formatTableName, type Clock, type Logger } from '@moonlink/core'
 import type { PublicationChange, SourceHandle } from './parts.ts'
+import { Repeating } from './repeating.ts'
 
 export interface PublicationWatchOptions {
   readonly source: Pick<SourceHandle, 'publicationChanges'>
@@ -16,31 +17,22 @@ export interface PublicationWatchOptions {
 /** Notices what becomes of tables' publication, which the stream does not say: filters that change, partitions that come and go, tables that are added and dropped. */
 export class PublicationWatch {
   readonly #options: PublicationWatchOptions
-  readonly #stopped = new AbortController()
+  readonly #repeating: Repeating
   /** Tables of which a change is being followed. */
   readonly #busy = new Set<string>()
-  #running: Promise<void> = Promise.resolve()
 
   constructor(options: PublicationWatchOptions) {
     this.#options = options
+    this.#repeating = new Repeating(options.clock, options.intervalMs, () => this.look())
   }
 
   start(): void {
-    this.#running = this.#run()
+    this.#repeating.start()
   }
 
   /** Looks no more. What is being followed is left to whoever follows it. */
   async stop(): Promise<void> {
-    this.#stopped.abort(new Error('stopped'))
-    await this.#running
-  }
-
-  async #run(): Promise<void> {
-    const { clock, intervalMs } = this.#options
-    while (!this.#stopped.signal.aborted) {
-      await clock.sleep(intervalMs, this.#stopped.signal).catch(() => undefined)
-      if (!this.#stopped.signal.aborted) await this.look()
-    }
+    await this.#repeating.stop()
   }
 
   /** Looks once; each change's promise resolves when it has been followed. What can't be is said, and most of it is met again at the next look. */

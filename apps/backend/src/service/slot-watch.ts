@@ -1,6 +1,7 @@
 import { formatLsn, type Clock, type Logger, type Lsn } from '@moonlink/core'
 import { formatBytes } from '../config/units.ts'
 import type { SourceHandle, SourcePosition } from './parts.ts'
+import { Repeating } from './repeating.ts'
 
 export interface SlotWatchOptions {
   readonly source: Pick<SourceHandle, 'position' | 'heartbeat'>
@@ -24,24 +25,23 @@ type Level = 'fine' | 'low' | 'unreserved'
 /** Looks after the slot: warns before the server drops what it needs, keeps a quiet database's slot moving, and notices at once where it is lost. */
 export class SlotWatch {
   readonly #options: SlotWatchOptions
-  readonly #stopped = new AbortController()
+  readonly #repeating: Repeating
   #level: Level = 'fine'
   #seenLsn: Lsn = -1n
   #quietSinceMs = 0
   #isLost = false
-  #running: Promise<void> = Promise.resolve()
 
   constructor(options: SlotWatchOptions) {
     this.#options = options
+    this.#repeating = new Repeating(options.clock, options.intervalMs, () => this.#look())
   }
 
   start(): void {
-    this.#running = this.#run()
+    this.#repeating.start()
   }
 
   async stop(): Promise<void> {
-    this.#stopped.abort(new Error('stopped'))
-    await this.#running
+    await this.#repeating.stop()
   }
 
   /** After a new slot took the place of a lost one. */
@@ -50,17 +50,12 @@ export class SlotWatch {
     this.#level = 'fine'
   }
 
-  async #run(): Promise<void> {
-    const { clock, intervalMs, source } = this.#options
-    while (!this.#stopped.signal.aborted) {
-      await clock.sleep(intervalMs, this.#stopped.signal).catch(() => undefined)
-      if (this.#stopped.signal.aborted) return
-      // A server that does not answer is the stream's trouble, which says so.
-      const position = await source.position().catch(() => null)
-      if (position === null) continue
-      this.#judge(position)
-      await this.#beat().catch(() => undefined)
-    }
+  async #look(): Promise<void> {
+    // A server that does not answer is the stream's trouble, which says so.
+    const position = await this.#options.source.position().catch(() => null)
+    if (position === null) return
+    this.#judge(position)
+    await this.#beat().catch(() => undefined)
   }
 
   #judge(position: SourcePosition): void {

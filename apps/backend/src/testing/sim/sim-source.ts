@@ -173,6 +173,8 @@ class SimStream implements ChangeStream {
   private readonly source: SimSource
   private readonly signal: AbortSignal
   private position: Lsn
+  /** The last position that was told. */
+  private told: Lsn | null = null
   private isClosed = false
 
   constructor(source: SimSource, after: Lsn, signal: AbortSignal) {
@@ -199,7 +201,11 @@ class SimStream implements ChangeStream {
       const next = this.source.after(this.position)
       if (next === undefined) {
         await nextTurn()
-        if (this.source.after(this.position) === undefined && this.position < this.source.endLsn) this.position = this.source.endLsn
+        // Keepalives say where a source is that has nothing to send; a stream that begins at its end hears nothing else.
+        const { endLsn } = this.source
+        if (this.source.after(this.position) !== undefined || this.told === endLsn) continue
+        this.position = this.told = endLsn
+        yield { kind: 'watermark', lsn: endLsn, sourceLsn: endLsn, commitTimeMs: null }
         continue
       }
       for (const [name, schema] of Object.entries(simTables)) {
@@ -210,7 +216,7 @@ class SimStream implements ChangeStream {
         if (cut < changes.length) yield { kind: 'batch', batch: changeBatch(name, schema, changes.slice(0, cut), null) }
         yield { kind: 'batch', batch: changeBatch(name, schema, cut < changes.length ? changes.slice(cut) : changes, next.endLsn) }
       }
-      this.position = next.endLsn
+      this.position = this.told = next.endLsn
       yield { kind: 'watermark', lsn: next.endLsn, sourceLsn: this.source.endLsn, commitTimeMs: null }
     }
   }
