@@ -171,7 +171,9 @@ async function expectSame(following: Following, client: pg.Client, among: readon
 }
 
 async function countStreamed(client: pg.Client, slot: string): Promise<number> {
-  const { rows } = await client.query<{ n: number }>('SELECT stream_txns::int AS n FROM pg_stat_replication_slots WHERE slot_name = $1', [slot])
+  const { rows } = await client.query<{ n: number }>('SELECT stream_txns::int AS n FROM pg_stat_replication_slots WHERE slot_name = $1', [
+    slot,
+  ])
   return rows[0]?.n ?? 0
 }
 
