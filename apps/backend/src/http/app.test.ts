@@ -1,5 +1,6 @@
 import { MoonlinkError, parseJsonLossless, silentLogger, silentTelemetry } from '@moonlink/core'
 import { describe, expect, test } from 'vitest'
+import { z } from 'zod'
 import type { Operations } from '../service/operations.ts'
 import { createApi } from './app.ts'
 import { endpoints } from './endpoints.ts'
@@ -150,15 +151,46 @@ describe('query', () => {
   })
 })
 
-test('the OpenAPI document has every endpoint, and all its references lead somewhere', async () => {
-  const document = (await (await api()('/openapi.json')).json()) as {
-    openapi: string
-    paths: Record<string, object>
-    components: { schemas: object }
-  }
-  expect(document.openapi).toBe('3.1.0')
-  for (const endpoint of endpoints) expect(document.paths[endpoint.path.replace(/:(\w+)/, '{$1}')]).toHaveProperty(endpoint.method)
-  const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map((match) => match[1])
-  expect(references.length).toBeGreaterThan(10)
-  for (const reference of references) expect(document.components.schemas).toHaveProperty(reference.replace('#/components/schemas/', ''))
+describe('the OpenAPI document', () => {
+  const read = async () => (await (await api()('/openapi.json')).json()) as OpenApiDocument
+
+  test('has every endpoint, and all its references lead to a schema that says something', async () => {
+    const document = await read()
+    expect(document.openapi).toBe('3.1.0')
+    for (const endpoint of endpoints) expect(document.paths[endpoint.path.replace(/:(\w+)/, '{$1}')]).toHaveProperty(endpoint.method)
+    const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map((match) => match[1])
+    expect(references.length).toBeGreaterThan(10)
+    for (const reference of references) expect(document.components.schemas).toHaveProperty(reference.replace('#/components/schemas/', ''))
+    for (const schema of Object.values(document.components.schemas)) expect(schema).not.toHaveProperty('$ref')
+  })
+
+  test('tells of the answers what they are: documents, lines, errors, and which bodies may be left out', async () => {
+    const { paths, components } = await read()
+    const wait = paths['/wait']['post']
+    expect(wait.requestBody).toMatchObject({ required: false })
+    expect(paths['/query']['post'].requestBody).toMatchObject({ required: true })
+    expect(Object.keys(paths['/query']['post'].responses['200'].content)).toEqual(['application/json', 'application/x-ndjson'])
+    expect(Object.keys(paths['/verify']['post'].responses['200'].content)).toEqual(['application/x-ndjson'])
+    const body = await (await api({ ready: () => ({ ready: false, waitingFor: ['it'] }) })('/ready')).json()
+    expect(described(paths['/ready']['get'].responses['503'], components).parse(body)).toEqual(body)
+    const failed = await (await api()('/wait', post({ timeoutMs: -1 }))).json()
+    expect(described(wait.responses['default'], components).parse(failed)).toEqual(failed)
+    expect(described(wait.responses['200'], components).safeParse(failed).success).toBe(false)
+  })
 })
+
+interface OpenApiDocument {
+  readonly openapi: string
+  readonly paths: Record<string, Record<string, { readonly requestBody: object; readonly responses: Record<string, OpenApiAnswer> }>>
+  readonly components: { readonly schemas: Record<string, object> }
+}
+
+interface OpenApiAnswer {
+  readonly content: Record<string, { readonly schema: object }>
+}
+
+/** A check made of what the document says of an answer. */
+function described(answer: OpenApiAnswer, components: OpenApiDocument['components']): z.ZodType {
+  const local = (node: object) => JSON.parse(JSON.stringify(node).replaceAll('#/components/schemas/', '#/$defs/')) as object
+  return z.fromJSONSchema({ ...local(answer.content['application/json'].schema), $defs: local(components.schemas) } as never)
+}

@@ -14,9 +14,13 @@ export interface Endpoint {
   readonly summary: string
   readonly body?: z.ZodType
   readonly query?: z.ZodType
-  readonly response: z.ZodType
+  /** The JSON document that it answers, if it does. */
+  readonly response?: z.ZodType
+  /** A line of the NDJSON that it answers, if it does. */
+  readonly lines?: z.ZodType
   readonly successStatus?: number
-  readonly otherResponses?: Readonly<Record<string, unknown>>
+  /** Further statuses with the same answer, and what they say. */
+  readonly otherStatuses?: Readonly<Record<string, string>>
   /** Answered without a token: it tells nothing. */
   readonly open?: boolean
   handle(operations: Operations, input: EndpointInput): Promise<Response>
@@ -46,7 +50,7 @@ export const endpoints: readonly Endpoint[] = [
     path: '/ready',
     summary: 'Whether the stream is connected and every table is streaming or paused; 503 where not, as of a standby.',
     response: schemas.readySchema,
-    otherResponses: { 503: { description: 'Not yet.' } },
+    otherStatuses: { 503: 'Not yet.' },
     open: true,
     handle: async (operations) => {
       const report = operations.ready()
@@ -68,6 +72,7 @@ export const endpoints: readonly Endpoint[] = [
     summary: 'Runs one SQL query over the tables as of one LSN. Large results stream.',
     body: schemas.queryRequestSchema,
     response: schemas.queryResponseSchema,
+    lines: schemas.queryLineSchema,
     handle: async (operations, input) => {
       const { sql, atLsn, timeoutMs, format } = input.body as z.output<typeof schemas.queryRequestSchema>
       const query = await operations.query({ sql, atLsn: lsnOrNull(atLsn), timeoutMs })
@@ -108,7 +113,7 @@ export const endpoints: readonly Endpoint[] = [
     path: '/verify',
     summary: 'Compares tables with the source, row for row, at one exact LSN each. Answers with NDJSON: progress, and a line a table.',
     body: schemas.verifyRequestSchema,
-    response: schemas.verifyLineSchema,
+    lines: schemas.verifyLineSchema,
     handle: async (operations, input) => {
       const events = operations.verify((input.body as z.output<typeof schemas.verifyRequestSchema>).tables)
       return new Response(

@@ -38,12 +38,30 @@ function describe(endpoint: Endpoint, schemas: Json): Json {
     summary: endpoint.summary,
     ...(endpoint.open ? { security: [] } : {}),
     ...parametersOf(endpoint),
-    ...(endpoint.body ? { requestBody: { required: true, content: jsonContent(endpoint.body, schemas, 'input') } } : {}),
+    ...(endpoint.body ? { requestBody: requestBody(endpoint.body, schemas) } : {}),
     responses: {
-      [String(endpoint.successStatus ?? 200)]: { description: 'Done.', content: jsonContent(endpoint.response, schemas, 'output') },
-      ...endpoint.otherResponses,
+      [String(endpoint.successStatus ?? 200)]: { description: 'Done.', content: answers(endpoint, schemas) },
+      ...Object.fromEntries(
+        Object.entries(endpoint.otherStatuses ?? {}).map(([status, description]) => [
+          status,
+          { description, content: answers(endpoint, schemas) },
+        ]),
+      ),
       default: failure,
     },
+  }
+}
+
+/** Required where an empty object would not do. */
+function requestBody(body: z.ZodType, schemas: Json): Json {
+  return { required: !body.safeParse({}).success, content: jsonContent(body, schemas, 'input') }
+}
+
+/** By content type; of lines the schema says what one line is, as OpenAPI 3.2 has it. */
+function answers(endpoint: Endpoint, schemas: Json): Json {
+  return {
+    ...(endpoint.response === undefined ? {} : jsonContent(endpoint.response, schemas, 'output')),
+    ...(endpoint.lines === undefined ? {} : { 'application/x-ndjson': { schema: reference(endpoint.lines, schemas, 'output') } }),
   }
 }
 
@@ -69,10 +87,8 @@ function jsonContent(schema: z.ZodType, schemas: Json, io: 'input' | 'output'): 
 function reference(schema: z.ZodType, schemas: Json, io: 'input' | 'output'): Json {
   const { $schema: _, $defs, ...body } = z.toJSONSchema(schema, { io, target: 'draft-2020-12' }) as Json & { $defs?: Json }
   for (const [name, definition] of Object.entries($defs ?? {})) schemas[name] = rewriteReferences(definition)
-  const id = schema.meta()?.id
-  if (id === undefined) return rewriteReferences(body) as Json
-  schemas[id] = rewriteReferences(body)
-  return { $ref: `#/components/schemas/${id}` }
+  // A schema that has an id is among the definitions itself, and the body is the reference to it.
+  return rewriteReferences(body) as Json
 }
 
 function rewriteReferences(node: unknown): unknown {

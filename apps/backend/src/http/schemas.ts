@@ -150,6 +150,15 @@ export const queryResponseSchema = z
   })
   .meta({ id: 'QueryResponse' })
 
+export const queryLineSchema = z
+  .union([
+    queryResponseSchema.pick({ lsn: true, columns: true }),
+    queryResponseSchema.shape.rows.element,
+    queryResponseSchema.pick({ rowCount: true }),
+    errorSchema,
+  ])
+  .meta({ id: 'QueryLine', description: 'The first line, then one a row, and the last; an error takes the place of the last.' })
+
 export const waitRequestSchema = z
   .strictObject({
     lsn: lsn.nullable().default(null).meta({ description: 'What to wait for; null: all that is committed in the source now.' }),
