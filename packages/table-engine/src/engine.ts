@@ -53,6 +53,7 @@ export class Engine implements LeaseSource {
   private readonly position: StreamPosition
   private readonly memory: MemoryGovernor
   private readonly reads: Reads
+  private lastFreshnessMs: number | null = null
   /** Called when another owner has taken a table over: this engine should stop. */
   onFenced: (error: MoonlinkError) => void = () => {}
 
@@ -77,6 +78,11 @@ export class Engine implements LeaseSource {
 
   get sourceLsn(): Lsn {
     return this.position.sourceLsn
+  }
+
+  /** From the newest transaction's commit in the source to when reads showed it, in ms of two clocks; null before the first. */
+  get freshnessMs(): number | null {
+    return this.lastFreshnessMs
   }
 
   /** Bytes that rows, indexes and logs take in memory. */
@@ -248,8 +254,8 @@ export class Engine implements LeaseSource {
   }
 
   private noteFreshness(commitTimeMs: number): void {
-    const seconds = (this.options.clock.nowMs() - commitTimeMs) / 1000
-    this.telemetry.observe('moonlink_freshness_seconds', Math.max(0, seconds))
+    this.lastFreshnessMs = Math.max(0, this.options.clock.nowMs() - commitTimeMs)
+    this.telemetry.observe('moonlink_freshness_seconds', this.lastFreshnessMs / 1000)
   }
 
   /** The other tables do not wait for what the pause commits. */

@@ -5,6 +5,9 @@ import { text } from 'node:stream/consumers'
 import { MoonlinkError, parseJsonLossless, type JsonValue } from '@moonlink/core'
 import { errorSchema } from '../http/schemas.ts'
 
+/** Where a client command looks by itself. */
+export const defaultUrl = 'http://127.0.0.1:3030'
+
 /** Talks to a running backend. Requests have no time-out of their own: the backend's answer has. */
 export class BackendClient {
   readonly url: string

@@ -37,6 +37,7 @@ const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
     sourceLsn: '0/20',
     confirmedFlushLsn: '0/10',
     lagBytes: 16,
+    freshnessMs: 4,
   },
   log: null,
   warehouse: 'file:///w',
@@ -46,16 +47,18 @@ const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
 test('the view redraws in place and never passes the screen', () => {
   let written = ''
   const view = new LiveView({ columns: 40, rows: 6, write: (text) => (written += text) })
-  view.draw(status(), ['try this'])
+  view.draw(status())
   const first = written
   expect(first).not.toContain('\u001b[5A')
   expect(first.split('\n')).toHaveLength(6)
+  expect(first).toContain('… and 3 more; moonlink status')
   written = ''
   const copy = { estimatedRows: 24_690, bytes: 5 * 2 ** 30, totalBytes: 10 * 2 ** 30, share: 0.5, leftMs: 180_000 }
-  view.draw(status({ state: 'copying', copy }), ['try this'])
+  view.draw(status({ state: 'copying', copy }))
   expect(written.startsWith('\u001b[5A\r')).toBe(true)
   const lines = statusLines(status({ state: 'copying', copy }))
   expect(lines.join('\n')).toContain('copying █████░░░░░ 50 %')
+  expect(lines.join('\n')).toContain('newest change readable 4 ms after its commit')
   expect(lines.at(-1)).toBe('shop.orders: 5.0 GiB of 10.0 GiB copied, 3 min left')
 })
 

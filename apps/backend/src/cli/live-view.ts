@@ -17,9 +17,9 @@ export class LiveView {
     this.#screen = screen
   }
 
-  draw(status: StatusReport, footer: readonly string[]): void {
+  draw(status: StatusReport): void {
     const room = Math.max(3, this.#screen.rows - 1)
-    const lines = [...statusLines(status), '', ...footer].slice(0, room).map((line) => clip(line, this.#screen.columns))
+    const lines = fit(statusLines(status), room).map((line) => clip(line, this.#screen.columns))
     this.#screen.write(`${this.#rewind()}${lines.map((line) => `${line}\u001b[K\n`).join('')}\u001b[J`)
     this.#drawn = lines.length
   }
@@ -33,6 +33,11 @@ export class LiveView {
   #rewind(): string {
     return this.#drawn === 0 ? '' : `\u001b[${this.#drawn}A\r`
   }
+}
+
+function fit(lines: readonly string[], room: number): string[] {
+  if (lines.length <= room) return [...lines]
+  return [...lines.slice(0, room - 1), `… and ${lines.length - room + 1} more; moonlink status shows all`]
 }
 
 function clip(line: string, columns: number): string {

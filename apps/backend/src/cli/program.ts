@@ -2,7 +2,7 @@ import { Command } from 'commander'
 import type { Environment } from '../config/environment.ts'
 import { loadConfig } from '../config/load.ts'
 import { setKey, type Settings } from '../config/layers.ts'
-import { BackendClient } from './client.ts'
+import { BackendClient, defaultUrl } from './client.ts'
 import * as commands from './commands.ts'
 import { packageVersion } from '../version.ts'
 import { hostedServices, roleSqlOf, type RoleSqlFlags } from './role-sql.ts'
@@ -11,7 +11,6 @@ import { usageError } from './exit.ts'
 import type { SourceFlags, StartFlags } from './start.ts'
 
 const collect = (value: string, before: string[]) => [...before, value]
-const defaultUrl = 'http://127.0.0.1:3030'
 
 /** The command line. `start` and `uninstall` are loaded when they are run, so that the client commands stay quick. */
 export function createProgram(environment: Environment, workingDirectory: string): Command {

@@ -30,6 +30,16 @@ test('json keeps every digit', () => {
   expect(JSON.parse(print('json', []))).toEqual([])
 })
 
+test('a plan is shown as it is drawn', () => {
+  const printer = resultPrinter('table')
+  const begun = printer.begin([
+    { name: 'explain_key', type: 'VARCHAR' },
+    { name: 'explain_value', type: 'VARCHAR' },
+  ])
+  const row = printer.row(['physical_plan', '┌───┐\n│ \u001b │\n└───┘\n'])
+  expect(begun + row + printer.end()).toBe('┌───┐\n│ · │\n└───┘\n')
+})
+
 test('a table aligns numbers to the right and shows no control characters', () => {
   const lines = print('table', [...rows, [5, '\u001b[2J日本']]).split('\n')
   expect(lines[2]).toBe('               1  plain')

@@ -65,16 +65,20 @@ const controlCharacters: Readonly<Record<string, string>> = { '\n': '\\n', '\r':
 function tablePrinter(): ResultPrinter {
   let columns: readonly ResultColumn[] = []
   const rows: string[][] = []
+  /** What EXPLAIN answers are drawings of many lines, and no table. */
+  const plans: string[] = []
   return {
     begin: (given) => {
       columns = given
       return ''
     },
     row: (cells) => {
+      if (columns.length === 2 && columns[1].name === 'explain_value') plans.push(`${(cellText(cells[1]) ?? '').split('\n').map(visible).join('\n').trimEnd()}\n`)
       rows.push(cells.map((cell) => visible(cellText(cell) ?? '∅')))
       return ''
     },
     end: () => {
+      if (columns.length === 2 && columns[1].name === 'explain_value') return plans.join('')
       const right = new Set(columns.flatMap((column, index) => (numericType.test(column.type) ? [index] : [])))
       const lines = textTable(
         columns.map((column) => column.name),

@@ -1,6 +1,5 @@
 import { join } from 'node:path'
-import { fileUriToPath } from '@moonlink/object-store'
-import { parseTableName, systemClock } from '@moonlink/core'
+import { systemClock } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import { createApi } from '../http/app.ts'
 import { listen } from '../http/server.ts'
@@ -9,6 +8,7 @@ import { composeBackend, uninstallSource, type ComposedBackend } from '../servic
 import { asItIs, type WrapPort } from '../service/wrap-port.ts'
 import { createLogger, withTroubleLines } from '../service/logger.ts'
 import { LiveView, PlainView } from './live-view.ts'
+import { whatToTry } from './hints.ts'
 import { acquireLease, standbyStopped } from './standby.ts'
 
 export interface SourceFlags {
@@ -87,8 +87,9 @@ async function serve(config: Config, composed: ComposedBackend, output: Output):
     metrics: () => composed.metrics(),
   })
   const server = await listen(api, config.http.listen)
-  for (const line of welcome(config, composed, server.url)) output.note(line)
-  return { view: output.follow(composed, hints(config, composed)), close: () => server.close() }
+  const hints = whatToTry({ config, tables: composed.tables, url: server.url, environment: process.env })
+  for (const line of [...welcome(config, composed, server.url), ...hints]) output.note(line)
+  return { view: output.follow(composed), close: () => server.close() }
 }
 
 /** Removes slot and publication of the configured source; nothing may be running on them. */
@@ -101,7 +102,7 @@ interface Output {
   /** Prints a line that stays. */
   readonly note: (line: string) => void
   readonly trouble: (line: string) => void
-  follow(composed: ComposedBackend, hints: readonly string[]): { stop(): void }
+  follow(composed: ComposedBackend): { stop(): void }
 }
 
 function terminalOutput(): Output {
@@ -119,7 +120,7 @@ function terminalOutput(): Output {
   return {
     note,
     trouble: note,
-    follow: (composed, footer) => every(liveIntervalMs, async () => view.draw(await composed.backend.status(), footer)),
+    follow: (composed) => every(liveIntervalMs, async () => view.draw(await composed.backend.status())),
   }
 }
 
@@ -129,12 +130,10 @@ function plainOutput(): Output {
   return {
     note,
     trouble: (line) => void process.stderr.write(`${line}\n`),
-    follow: (composed, hintLines) => {
-      for (const line of hintLines) note(line)
-      return every(plainIntervalMs, async () => {
+    follow: (composed) =>
+      every(plainIntervalMs, async () => {
         for (const line of view.lines(await composed.backend.status())) note(line)
-      })
-    },
+      }),
   }
 }
 
@@ -179,24 +178,4 @@ function welcome(config: Config, composed: ComposedBackend, url: string): string
     ...left,
     ...composed.notes,
   ]
-}
-
-function hints(config: Config, composed: ComposedBackend): string[] {
-  const isDemo = config.source.url === undefined
-  const table = isDemo ? 'shop.orders' : composed.tables[0]
-  if (table === undefined) return ['no table is mirrored yet; see them with: pnpm moonlink tables list']
-  const { schema, name } = parseTableName(table)
-  const sql = isDemo ? 'SELECT status, count(*) FROM shop.orders GROUP BY ALL' : `SELECT count(*) FROM ${sqlName(schema, name)}`
-  const query = `try in another terminal:  pnpm moonlink query "${sql}"`
-  if (config.catalog.kind === 'rest' || config.warehouse === null) return [query, `read it elsewhere:        ${table} in the catalog`]
-  const place = config.warehouse.startsWith('file://')
-    ? join(fileUriToPath(config.warehouse), schema, name)
-    : `${config.warehouse}/${schema}/${name}`
-  return [query, `read it elsewhere:        DuckDB: SELECT count(*) FROM iceberg_scan('${place}')`]
-}
-
-/** A table as a statement names it. */
-function sqlName(schema: string, name: string): string {
-  const quote = (text: string) => (/^[a-z_][a-z0-9_]*$/.test(text) ? text : `\\"${text}\\"`)
-  return `${quote(schema)}.${quote(name)}`
 }

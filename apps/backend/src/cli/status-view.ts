@@ -13,6 +13,7 @@ export function statusLines(status: StatusReport): string[] {
   const reasons = tables.flatMap((table) => (table.reason === null ? [] : [`${table.name} is ${table.state}: ${table.reason}`]))
   return [
     `Postgres ${source.serverVersion}, database ${source.database}, slot ${source.slot}, publication ${source.publication}: ${link}`,
+    ...(source.freshnessMs === null ? [] : [`newest change readable ${formatDuration(source.freshnessMs)} after its commit`]),
     `source at ${source.sourceLsn}, slot confirmed ${source.confirmedFlushLsn ?? '–'}, ${formatBytes(source.lagBytes)} held by the slot${slotText(source)}`,
     ...logText(status.log),
     '',

@@ -223,6 +223,7 @@ export class MoonlinkBackend implements Operations {
       trouble: this.#loop.trouble,
       position: { ...position, sourceLsn: maxLsn(position.sourceLsn, engine.sourceLsn) },
       behindMs: this.#isCaughtUp() ? 0 : Math.max(0, clock.nowMs() - this.#caughtUpAtMs),
+      freshnessMs: engine.freshnessMs,
       mirrors: engine.status(),
       copy: (table, rows) => this.#mirrors.copyReport(table, rows),
       unopened: this.#mirrors.unopened,

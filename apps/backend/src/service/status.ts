@@ -14,6 +14,7 @@ export interface StatusInputs {
   readonly position: SourcePosition
   /** For how long what is applied has been behind the source. */
   readonly behindMs: number
+  readonly freshnessMs: number | null
   readonly mirrors: readonly MirrorStatus[]
   /** How far a table's copy is, with the rows it has; null where none runs. */
   readonly copy: (table: string, rows: number) => CopyReport | null
@@ -41,6 +42,7 @@ export function statusReport(inputs: StatusInputs): StatusReport {
       sourceLsn: formatLsn(position.sourceLsn),
       confirmedFlushLsn: position.confirmedFlushLsn === null ? null : formatLsn(position.confirmedFlushLsn),
       lagBytes: position.retainedBytes,
+      freshnessMs: inputs.freshnessMs === null ? null : Math.round(inputs.freshnessMs),
       slotStatus: position.slot?.walStatus ?? null,
       slotHeadroomBytes: position.slot?.headroomBytes ?? null,
     },

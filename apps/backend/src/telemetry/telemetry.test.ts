@@ -22,6 +22,7 @@ const status: StatusReport = {
     sourceLsn: '1/10',
     confirmedFlushLsn: null,
     lagBytes: 7,
+    freshnessMs: null,
     slotStatus: 'reserved',
     slotHeadroomBytes: null,
   },
