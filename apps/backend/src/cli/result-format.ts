@@ -73,7 +73,8 @@ function tablePrinter(): ResultPrinter {
       return ''
     },
     row: (cells) => {
-      if (columns.length === 2 && columns[1].name === 'explain_value') plans.push(`${(cellText(cells[1]) ?? '').split('\n').map(visible).join('\n').trimEnd()}\n`)
+      if (columns.length === 2 && columns[1].name === 'explain_value')
+        plans.push(`${(cellText(cells[1]) ?? '').split('\n').map(visible).join('\n').trimEnd()}\n`)
       rows.push(cells.map((cell) => visible(cellText(cell) ?? '∅')))
       return ''
     },
