@@ -29,6 +29,9 @@ export interface LocalFileCacheOptions {
   readonly random?: Random
 }
 
+/** Own files whose presence is remembered. */
+const MAX_OWN_FILES = 100_000
+
 interface Entry {
   readonly key: string
   readonly path: string
@@ -54,6 +57,8 @@ export class LocalFileCache implements LocalFiles {
   readonly #waitMs: number
   readonly #clock: Clock
   readonly #random: Random
+  /** Own files that were there, the most recently met last: objects are immutable, and what is pinned is not deleted. */
+  readonly #ownFiles = new Set<string>()
   /** In order of use, the least recent first. */
   readonly #entries = new Map<string, Entry>()
   readonly #waiting = new Set<() => void>()
@@ -104,7 +109,11 @@ export class LocalFileCache implements LocalFiles {
   }
 
   async #pinOwnFile(uri: string): Promise<PinnedFile> {
-    if ((await this.#store.head(uri)) === null) throw objectNotFound(uri)
+    if (!this.#ownFiles.has(uri)) {
+      if ((await this.#store.head(uri)) === null) throw objectNotFound(uri)
+      this.#ownFiles.add(uri)
+      if (this.#ownFiles.size > MAX_OWN_FILES) this.#ownFiles.delete(this.#ownFiles.values().next().value!)
+    }
     return pinnedFile(fileUriToPath(uri), () => {})
   }
 
