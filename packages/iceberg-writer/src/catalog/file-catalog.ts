@@ -1,4 +1,5 @@
 import {
+  isJsonObject,
   isMoonlinkError,
   MoonlinkError,
   parseJsonLossless,
@@ -155,7 +156,9 @@ export class FileCatalog implements Catalog {
 }
 
 function parseMetadata(bytes: Uint8Array, uri: string): JsonObject {
-  return parseJsonLossless(new TextDecoder().decode(bytes), uri) as JsonObject
+  const metadata = parseJsonLossless(new TextDecoder().decode(bytes), uri)
+  if (!isJsonObject(metadata)) throw new MoonlinkError('corrupt', 'METADATA_MALFORMED', `${uri} is not an object.`, { context: { uri } })
+  return metadata
 }
 
 function nameOf(table: TableIdentifier): string {

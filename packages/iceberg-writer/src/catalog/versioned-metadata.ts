@@ -10,10 +10,14 @@ export interface MetadataVersion {
   readonly bytes: Uint8Array
 }
 
-/** `vN.metadata.json` → N; null for any other name. */
+/** `vN.metadata.json` → N; null for any other name, and for numbers that can't be counted on from. */
 export function versionOf(fileName: string): number | null {
   const match = /^v(\d+)\.metadata\.json$/.exec(fileName)
-  return match ? Number(match[1]) : null
+  return match ? countable(match[1]) : null
+}
+
+function countable(digits: string): number | null {
+  return Number(digits) < Number.MAX_SAFE_INTEGER ? Number(digits) : null
 }
 
 /** The numbered metadata files of one table and the hint at the newest. */
@@ -90,7 +94,7 @@ export class VersionedMetadata {
   private async readHint(): Promise<number | null> {
     const bytes = await this.readIfThere(`${this.directory}/${HINT}`)
     const text = bytes === null ? '' : decoder.decode(bytes).trim()
-    return /^\d+$/.test(text) ? Number(text) : null
+    return /^\d+$/.test(text) ? countable(text) : null
   }
 
   private async writeHint(version: number): Promise<void> {

@@ -1,4 +1,4 @@
-import { MoonlinkError, stringifyJsonLossless, type JsonObject, type JsonValue } from '@moonlink/core'
+import { isJsonObject, MoonlinkError, stringifyJsonLossless, type JsonObject, type JsonValue } from '@moonlink/core'
 
 /** Typed access to table metadata JSON. Each throws `corrupt`/`METADATA_MALFORMED` for a value that is missing or of another type. */
 
@@ -8,9 +8,16 @@ export function textOf(json: JsonObject, key: string): string {
   return value
 }
 
+/** A whole number that is exact as a number: ids of schemas and fields, sequence numbers, times. */
 export function numberOf(json: JsonObject, key: string): number {
   const value = json[key]
-  if (typeof value !== 'number') throw malformed(key, 'a number')
+  if (typeof value !== 'number' || !Number.isSafeInteger(value)) throw malformed(key, 'a whole number below 2^53')
+  return value
+}
+
+export function countOf(json: JsonObject, key: string): number {
+  const value = numberOf(json, key)
+  if (value < 0) throw malformed(key, 'a count')
   return value
 }
 
@@ -33,15 +40,31 @@ export function optionalLongOf(json: JsonObject, key: string): bigint | null {
 /** An array of objects; empty where the key is absent. */
 export function objectsOf(json: JsonObject, key: string): readonly JsonObject[] {
   const value = json[key] ?? []
-  if (!Array.isArray(value)) throw malformed(key, 'an array')
+  if (!Array.isArray(value) || !(value as readonly JsonValue[]).every(isJsonObject)) throw malformed(key, 'an array of objects')
   return value as readonly JsonObject[]
+}
+
+/** An array of whole numbers; empty where the key is absent. */
+export function numbersOf(json: JsonObject, key: string): readonly number[] {
+  const value = json[key] ?? []
+  if (!Array.isArray(value) || !value.every((item) => Number.isSafeInteger(item))) throw malformed(key, 'an array of whole numbers')
+  return value as readonly number[]
 }
 
 /** An object; empty where the key is absent. */
 export function objectOf(json: JsonObject, key: string): JsonObject {
   const value = json[key] ?? {}
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw malformed(key, 'an object')
-  return value as JsonObject
+  if (!isJsonObject(value)) throw malformed(key, 'an object')
+  return value
+}
+
+/** Objects by their names; empty where the key is absent. */
+export function objectMapOf(json: JsonObject, key: string): readonly (readonly [string, JsonObject])[] {
+  const entries = Object.entries(objectOf(json, key))
+  return entries.map(([name, value]) => {
+    if (!isJsonObject(value)) throw malformed(`${key}.${name}`, 'an object')
+    return [name, value]
+  })
 }
 
 export function textMapOf(json: JsonObject, key: string): Readonly<Record<string, string>> {

@@ -49,7 +49,7 @@ function conflict(type: string, why: string): MoonlinkError {
 
 /** Snapshot that a branch or tag points at, or null where there is no such ref. */
 export function refSnapshotId(metadata: JsonObject, name: string): bigint | null {
-  const ref = objectOf(metadata, 'refs')[name]
-  if (ref !== undefined && ref !== null) return optionalLongOf(ref as JsonObject, 'snapshot-id')
+  const refs = objectOf(metadata, 'refs')
+  if (refs[name] != null) return optionalLongOf(objectOf(refs, name), 'snapshot-id')
   return name === MAIN ? optionalLongOf(metadata, 'current-snapshot-id') : null
 }

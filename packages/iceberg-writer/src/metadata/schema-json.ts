@@ -1,5 +1,6 @@
 import {
   formatType,
+  isJsonObject,
   MoonlinkError,
   stringifyJsonLossless,
   type Field,
@@ -9,7 +10,7 @@ import {
   type TableSchema,
 } from '@moonlink/core'
 import { defaultFromJson, defaultToJson } from './default-json.ts'
-import { numberOf, objectsOf, textOf } from './fields.ts'
+import { numberOf, numbersOf, objectsOf, textOf } from './fields.ts'
 
 const PLAIN_KINDS = [
   'boolean',
@@ -25,6 +26,8 @@ const PLAIN_KINDS = [
   'uuid',
   'binary',
 ] as const
+/** Deeper than any type of Postgres, and than other readers go. */
+const MAX_DEPTH = 64
 
 /**
  * A schema as Iceberg JSON (spec, appendix C), with the field ids as they are.
@@ -61,16 +64,15 @@ function typeToJson(type: FieldType): JsonValue {
 
 /** Reads a schema of Iceberg JSON. Throws `invalid`/`TYPE_UNSUPPORTED` naming a column whose type a mirror cannot hold. */
 export function schemaFromJson(json: JsonObject): TableSchema {
-  const fields = fieldsFromJson(json, null)
-  const identifiers = (json['identifier-field-ids'] ?? []) as readonly number[]
-  return { fields, identifierFieldIds: [...identifiers] }
+  const fields = fieldsFromJson(json, null, 0)
+  return { fields, identifierFieldIds: numbersOf(json, 'identifier-field-ids') }
 }
 
 /** `column` is the table's column that they are parts of, null for the columns themselves. */
-function fieldsFromJson(json: JsonObject, column: string | null): Field[] {
+function fieldsFromJson(json: JsonObject, column: string | null, depth: number): Field[] {
   return objectsOf(json, 'fields').map((field): Field => {
     const name = textOf(field, 'name')
-    const type = typeFromJson(field['type'] ?? null, column ?? name)
+    const type = typeFromJson(field['type'] ?? null, column ?? name, depth + 1)
     const initialDefault = defaultFromJson(type, field['initial-default'] ?? null, column ?? name)
     const writeDefault = defaultFromJson(type, field['write-default'] ?? null, column ?? name)
     return {
@@ -84,11 +86,12 @@ function fieldsFromJson(json: JsonObject, column: string | null): Field[] {
   })
 }
 
-function typeFromJson(json: JsonValue, column: string): FieldType {
+function typeFromJson(json: JsonValue, column: string, depth: number): FieldType {
   if (typeof json === 'string') return primitiveFromText(json, column)
-  const node = json as JsonObject | null
+  const node = isJsonObject(json) ? json : null
+  if (depth > MAX_DEPTH) throw unsupported(column, `nested more than ${MAX_DEPTH} deep`)
   if (node?.['type'] === 'struct') {
-    const fields = fieldsFromJson(node, column)
+    const fields = fieldsFromJson(node, column, depth)
     if (fields.length === 0) throw unsupported(column, 'struct<>')
     return { kind: 'struct', fields }
   }
@@ -96,7 +99,7 @@ function typeFromJson(json: JsonValue, column: string): FieldType {
   return {
     kind: 'list',
     elementId: numberOf(node, 'element-id'),
-    element: typeFromJson(node['element'] ?? null, column),
+    element: typeFromJson(node['element'] ?? null, column, depth + 1),
     elementRequired: node['element-required'] === true,
   }
 }
@@ -105,7 +108,8 @@ function primitiveFromText(text: string, column: string): FieldType {
   const plain = PLAIN_KINDS.find((kind) => kind === text)
   if (plain) return { kind: plain }
   const decimal = /^decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)$/.exec(text)
-  if (decimal) return { kind: 'decimal', precision: Number(decimal[1]), scale: Number(decimal[2]) }
+  const [precision, scale] = [Number(decimal?.[1]), Number(decimal?.[2])]
+  if (precision >= 1 && precision <= 38 && scale <= precision) return { kind: 'decimal', precision, scale }
   const fixed = /^fixed\[\s*(\d+)\s*\]$/.exec(text)
   if (fixed) return { kind: 'fixed', length: Number(fixed[1]) }
   throw unsupported(column, text)

@@ -1,5 +1,5 @@
 import { MoonlinkError, type JsonObject, type JsonValue } from '@moonlink/core'
-import { longOf, longToJson, numberOf, objectOf, objectsOf, optionalLongOf, textOf } from './fields.ts'
+import { longOf, longToJson, numberOf, objectMapOf, objectOf, objectsOf, optionalLongOf, textOf } from './fields.ts'
 import { refSnapshotId } from './requirements.ts'
 import { invalidUpdate, type UpdateContext } from './update-context.ts'
 
@@ -71,7 +71,7 @@ export function removeSnapshots(metadata: JsonObject, update: JsonObject): JsonO
   const keeps = (item: JsonObject) => !removed.has(longOf(item, 'snapshot-id'))
   const log = objectsOf(metadata, 'snapshot-log')
   const lastGap = log.findLastIndex((entry) => !keeps(entry))
-  const refs = Object.entries(objectOf(metadata, 'refs')).filter(([, ref]) => keeps(ref as JsonObject))
+  const refs = objectMapOf(metadata, 'refs').filter(([, ref]) => keeps(ref))
   return {
     ...metadata,
     snapshots: objectsOf(metadata, 'snapshots').filter(keeps),

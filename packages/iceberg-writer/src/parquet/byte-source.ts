@@ -43,16 +43,18 @@ function memorySource(bytes: Uint8Array): ByteSource {
   return {
     size: bytes.length,
     readInto(target, offset) {
-      if (offset < 0 || offset + target.length > bytes.length) throw malformed('a range lies outside the file')
+      checkRange(offset, target, bytes.length)
       target.set(bytes.subarray(offset, offset + target.length))
     },
   }
 }
 
 function fileSource(fd: number, path: string): ByteSource {
+  const { size } = fstatSync(fd)
   return {
-    size: fstatSync(fd).size,
+    size,
     readInto(target, offset) {
+      checkRange(offset, target, size)
       let done = 0
       while (done < target.length) {
         const count = readSync(fd, target, done, target.length - done, offset + done)
@@ -61,4 +63,9 @@ function fileSource(fd: number, path: string): ByteSource {
       }
     },
   }
+}
+
+/** Files name their own ranges; Node would take a negative one as something else. */
+function checkRange(offset: number, target: Uint8Array, size: number): void {
+  if (offset < 0 || offset + target.length > size) throw malformed('a range lies outside the file')
 }

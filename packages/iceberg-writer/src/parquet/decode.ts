@@ -169,11 +169,20 @@ function decodeRows({ fields, stored, file }: OpenRowGroup, offset: number, leng
 }
 
 function decodeArrow(file: Uint8Array, offset: number, length: number): arrow.RecordBatch {
-  // `intoIPCStream` frees the table's WebAssembly memory.
-  const table = arrow.tableFromIPC(readParquet(file, { offset, limit: length, batchSize: length }).intoIPCStream())
+  const table = unpack(file, offset, length)
   const batch = table.batches[0]
   if (table.batches.length !== 1 || batch === undefined || batch.numRows !== length) {
     throw malformed(`rows ${offset} to ${offset + length} of a row group are missing`)
   }
   return batch
+}
+
+/** The library fails in many ways on pages that are none; each means these bytes, and that the library's memory is in doubt. */
+function unpack(file: Uint8Array, offset: number, length: number): arrow.Table {
+  try {
+    // `intoIPCStream` frees the table's WebAssembly memory.
+    return arrow.tableFromIPC(readParquet(file, { offset, limit: length, batchSize: length }).intoIPCStream())
+  } catch (error) {
+    throw new MoonlinkError('corrupt', 'PARQUET_FAILED', `pages of a Parquet file can't be unpacked: ${String(error)}`, { cause: error })
+  }
 }

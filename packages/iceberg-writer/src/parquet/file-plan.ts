@@ -1,5 +1,5 @@
 import { MoonlinkError, type Field } from '@moonlink/core'
-import { chunkMetaData, ColumnMetaData, FileMetaData, RowGroup, schemaTree, type SchemaNode } from './footer.ts'
+import { chunkMetaData, ColumnMetaData, FileMetaData, malformed, RowGroup, schemaTree, type SchemaNode } from './footer.ts'
 import { LINEAGE_FIELDS } from './lineage.ts'
 import type { ThriftStruct } from './thrift-compact.ts'
 
@@ -14,6 +14,8 @@ export interface ReadWindow {
 /** Limits of one window; a row group beyond them is read in several. */
 const MAX_WINDOW_ROWS = 262_144
 const MAX_WINDOW_BYTES = 256 * 1024 * 1024
+/** Places within a file are 32-bit. */
+const MAX_ROWS = 2 ** 32
 
 /** The file's nodes of the wanted fields, by field id; null for one that the file does not have. Throws `invalid` for a file without ids. */
 export function nodesOf(metadata: ThriftStruct, fields: readonly Field[]): (SchemaNode | null)[] {
@@ -32,13 +34,14 @@ export function fieldsToRead(fields: readonly Field[], isLineage: boolean): read
   return isLineage ? [...fields, ...LINEAGE_FIELDS] : fields
 }
 
-/** All rows of the file in order, in windows of bounded size. */
+/** All rows of the file in order, in windows of bounded size. Throws `corrupt` for a count of rows that can't be. */
 export function readWindows(metadata: ThriftStruct, fields: readonly Field[]): ReadWindow[] {
   const nodes = nodesOf(metadata, fields).filter((node) => node !== null)
   const windows: ReadWindow[] = []
   let firstRow = 0
   metadata.structs(FileMetaData.ROW_GROUPS).forEach((group, rowGroup) => {
     const rows = group.i64(RowGroup.NUM_ROWS) ?? 0
+    if (rows < 0 || firstRow + rows > MAX_ROWS) throw malformed(`row group ${rowGroup} claims ${rows} rows`)
     const size = windowRows(group, nodes, rows)
     for (let offset = 0; offset < rows; offset += size) {
       windows.push({ rowGroup, firstRow: firstRow + offset, offset, length: Math.min(size, rows - offset) })

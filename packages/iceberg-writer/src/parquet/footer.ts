@@ -38,7 +38,7 @@ export const ColumnMetaData = {
   BLOOM_FILTER_LENGTH: 15,
 } as const
 export const Statistics = { NULL_COUNT: 3, MAX_VALUE: 5, MIN_VALUE: 6, IS_MAX_EXACT: 7, IS_MIN_EXACT: 8 } as const
-export const PageHeader = { TYPE: 1, UNCOMPRESSED_SIZE: 2, COMPRESSED_SIZE: 3, DATA_PAGE: 5, DICTIONARY_PAGE: 7 } as const
+export const PageHeader = { TYPE: 1, UNCOMPRESSED_SIZE: 2, COMPRESSED_SIZE: 3, DATA_PAGE: 5, DICTIONARY_PAGE: 7, DATA_PAGE_V2: 8 } as const
 export const DataPageHeader = { NUM_VALUES: 1, ENCODING: 2, DEFINITION_ENCODING: 3, REPETITION_ENCODING: 4 } as const
 export const DictionaryPageHeader = { NUM_VALUES: 1, ENCODING: 2 } as const
 export const PageEncodingStats = { PAGE_TYPE: 1, ENCODING: 2, COUNT: 3 } as const
@@ -148,14 +148,16 @@ export function chunkMetaData(chunk: ThriftStruct): ThriftStruct {
   return metadata
 }
 
-/** Where a column chunk's pages lie: its first page is the dictionary's where there is one. */
-export function chunkRange(chunk: ThriftStruct): { readonly start: number; readonly size: number } {
+/** Where in a file of `fileSize` bytes a column chunk's pages lie: its first page is the dictionary's where there is one. Throws `corrupt`. */
+export function chunkRange(chunk: ThriftStruct, fileSize: number): { readonly start: number; readonly size: number } {
   const metadata = chunkMetaData(chunk)
   const dataPage = metadata.i64(ColumnMetaData.DATA_PAGE_OFFSET)
   const size = metadata.i64(ColumnMetaData.COMPRESSED_SIZE)
   if (dataPage === undefined || size === undefined) throw malformed('a column chunk lacks its offset or size')
   const dictionary = metadata.i64(ColumnMetaData.DICTIONARY_PAGE_OFFSET) ?? 0
-  return { start: dictionary > 0 ? Math.min(dictionary, dataPage) : dataPage, size }
+  const start = dictionary > 0 ? Math.min(dictionary, dataPage) : dataPage
+  if (start < 0 || size < 0 || start + size > fileSize) throw malformed('a column chunk lies outside the file')
+  return { start, size }
 }
 
 /** The chunk with the offsets of its pages moved by `delta` bytes; those of page indexes stay as they are. */

@@ -26,7 +26,7 @@ export function pagesOf(source: ByteSource, metadata: ThriftStruct, rowGroup: nu
   const chunk = chunkOf(metadata, rowGroup, node)
   const offset = chunk.i64(ColumnChunk.OFFSET_INDEX_OFFSET)
   const length = chunk.i32(ColumnChunk.OFFSET_INDEX_LENGTH)
-  if (offset === undefined || length === undefined || length <= 0 || offset + length > source.size) return null
+  if (offset === undefined || length === undefined || offset < 0 || length <= 0 || offset + length > source.size) return null
   const bytes = new Uint8Array(length)
   source.readInto(bytes, offset)
   const pages = readThrift(bytes)
@@ -36,7 +36,7 @@ export function pagesOf(source: ByteSource, metadata: ThriftStruct, rowGroup: nu
       size: location.i32(PageLocation.COMPRESSED_SIZE) ?? -1,
       firstRow: location.i64(PageLocation.FIRST_ROW) ?? -1,
     }))
-  const range = chunkRange(chunk)
+  const range = chunkRange(chunk, source.size)
   pages.forEach((page, index) => {
     const isInside = page.offset >= range.start && page.size > 0 && page.offset + page.size <= range.start + range.size
     const follows = index === 0 ? page.firstRow === 0 : page.firstRow > pages[index - 1].firstRow
@@ -75,7 +75,7 @@ export function runFile(source: ByteSource, metadata: ThriftStruct, rowGroup: nu
   const chunk = chunkOf(metadata, rowGroup, node)
   const last = pages[pages.length - 1]
   return pageFile(source, metadata, rowGroup, node, chunk, {
-    dictionary: { start: chunkRange(chunk).start, end: dataStart },
+    dictionary: { start: chunkRange(chunk, source.size).start, end: dataStart },
     data: { start: pages[0].offset, end: last.offset + last.size },
     rows: endRow - firstRow,
   })

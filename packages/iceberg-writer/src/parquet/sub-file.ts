@@ -13,6 +13,7 @@ import {
   SchemaElement,
 } from './footer.ts'
 import type { SchemaNode } from './footer.ts'
+import { checkPages } from './page-sizes.ts'
 import { plainElements } from './physical-type.ts'
 import { ThriftStruct } from './thrift-compact.ts'
 
@@ -33,7 +34,7 @@ export function subFile(source: ByteSource, metadata: ThriftStruct, rowGroup: nu
   const root = metadata.structs(FileMetaData.SCHEMA)[0]
   if (group === undefined || root === undefined) throw malformed(`row group ${rowGroup} is missing`)
   const chunks = nodes.flatMap(({ firstLeaf, endLeaf }) => group.structs(RowGroup.COLUMNS).slice(firstLeaf, endLeaf))
-  const ranges = chunks.map(chunkRange)
+  const ranges = chunks.map((chunk) => chunkRange(chunk, source.size))
   const starts: number[] = []
   let end = MAGIC_BYTES.length
   for (const { size } of ranges) {
@@ -46,18 +47,19 @@ export function subFile(source: ByteSource, metadata: ThriftStruct, rowGroup: nu
       root,
       group,
       nodes,
-      chunks.map((chunk, index) => movedTo(chunk, starts[index])),
+      chunks.map((chunk, index) => movedBy(chunk, starts[index] - ranges[index].start)),
     ),
   )
   const file = new Uint8Array(end + footer.length)
   file.set(MAGIC_BYTES)
   ranges.forEach(({ start, size }, index) => source.readInto(file.subarray(starts[index], starts[index] + size), start))
+  chunks.forEach((chunk, index) => checkPages(file.subarray(starts[index], starts[index] + ranges[index].size), chunkMetaData(chunk)))
   file.set(footer, end)
   return file
 }
 
-function movedTo(chunk: ThriftStruct, start: number): ThriftStruct {
-  const moved = moveChunk(chunk, start - chunkRange(chunk).start).delete(...PAGE_INDEX_FIELDS)
+function movedBy(chunk: ThriftStruct, delta: number): ThriftStruct {
+  const moved = moveChunk(chunk, delta).delete(...PAGE_INDEX_FIELDS)
   chunkMetaData(moved).delete(...UNUSED_FIELDS)
   return moved
 }
@@ -122,6 +124,7 @@ export function pageFile(
   file.set(MAGIC_BYTES)
   source.readInto(file.subarray(dictionaryAt, dataAt), dictionary.start)
   source.readInto(file.subarray(dataAt, end), data.start)
+  checkPages(file.subarray(dictionaryAt, end), pages)
   file.set(footer, end)
   return file
 }

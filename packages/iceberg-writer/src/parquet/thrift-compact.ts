@@ -138,6 +138,13 @@ export function readThrift(bytes: Uint8Array): ThriftStruct {
   return new Reader(bytes).struct(0)
 }
 
+/** As `readThrift`, for a struct that something follows: how many bytes it takes, too. */
+export function readThriftPrefix(bytes: Uint8Array): { readonly struct: ThriftStruct; readonly size: number } {
+  const reader = new Reader(bytes)
+  const struct = reader.struct(0)
+  return { struct, size: reader.at }
+}
+
 export function writeThrift(struct: ThriftStruct): Uint8Array {
   const writer = new Writer()
   writer.struct(struct)
@@ -146,7 +153,7 @@ export function writeThrift(struct: ThriftStruct): Uint8Array {
 
 class Reader {
   private readonly bytes: Uint8Array
-  private at = 0
+  at = 0
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes

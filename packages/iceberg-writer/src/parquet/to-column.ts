@@ -1,6 +1,6 @@
-import { assert, defaultColumn, fixedWidth, formatType, MoonlinkError, type Column, type Field, type FieldType } from '@moonlink/core'
+import { assert, defaultColumn, fixedWidth, MoonlinkError, type Column, type Field, type FieldType } from '@moonlink/core'
 import type * as arrow from 'apache-arrow'
-import { PhysicalType } from './footer.ts'
+import { malformed, PhysicalType } from './footer.ts'
 import { MICROS, type PhysicalColumn } from './physical-type.ts'
 
 const MICROS_PER_DAY = 86_400_000_000n
@@ -122,7 +122,7 @@ function reverseInto(target: Uint8Array, at: number, source: Uint8Array, start: 
 function offsetsOf(data: arrow.Data): Int32Array {
   const offsets = data.valueOffsets as unknown
   if (!(offsets instanceof Int32Array)) {
-    throw new MoonlinkError('bug', 'PARQUET_OFFSETS', `the decoder gave 64-bit offsets for ${formatType({ kind: 'binary' })} values`)
+    throw malformed('a column is not what its schema says')
   }
   return offsets.length > data.length ? offsets : new Int32Array(data.length + 1)
 }

@@ -1,5 +1,5 @@
 import { isMoonlinkError, type ExpirePolicy, type ExpireResult, type JsonObject, type JsonValue, type LoadedTable } from '@moonlink/core'
-import { longOf, longToJson, numberOf, objectOf, objectsOf, textMapOf, textOf } from '../metadata/fields.ts'
+import { longOf, longToJson, numberOf, objectMapOf, objectsOf, textMapOf, textOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import type { Head } from './foreign-changes.ts'
@@ -53,11 +53,10 @@ function expiredSnapshots(metadata: JsonObject, policy: ExpirePolicy, nowMs: num
   main.forEach((snapshot, index) => {
     if (index < keepCount || isYoung(snapshot)) kept.add(longOf(snapshot, 'snapshot-id'))
   })
-  for (const [name, ref] of Object.entries(objectOf(metadata, 'refs'))) {
+  for (const [name, ref] of objectMapOf(metadata, 'refs')) {
     if (name === 'main') continue
-    const { type, 'snapshot-id': _id } = ref as JsonObject
-    const chain = ancestors(metadata, longOf(ref as JsonObject, 'snapshot-id'))
-    for (const snapshot of type === 'tag' ? chain.slice(0, 1) : chain) kept.add(longOf(snapshot, 'snapshot-id'))
+    const chain = ancestors(metadata, longOf(ref, 'snapshot-id'))
+    for (const snapshot of ref['type'] === 'tag' ? chain.slice(0, 1) : chain) kept.add(longOf(snapshot, 'snapshot-id'))
   }
   const onMain = new Set(main)
   return objectsOf(metadata, 'snapshots').filter((snapshot) => {

@@ -35,6 +35,7 @@ import { expireSnapshots } from './expire.ts'
 import { checkSameTable, type Head } from './foreign-changes.ts'
 import { findSnapshot, loadState } from './load-state.ts'
 import { mapConcurrent } from './map-concurrent.ts'
+import { namingFile } from './naming-file.ts'
 import type { Committer, StorageParts } from './storage-parts.ts'
 import { checkWritable, currentSchemaJson, directoriesOf, EMPTY_STATE, snapshotSchemaJson, type TableState } from './table-state.ts'
 
@@ -154,6 +155,8 @@ export class IcebergTableStorage implements TableStorage {
     const { source, release } = await this.source(file)
     try {
       yield* this.parts.parquet.scan(source, { fields, lineage })
+    } catch (error) {
+      throw namingFile(file.path, error)
     } finally {
       release()
     }
@@ -163,6 +166,8 @@ export class IcebergTableStorage implements TableStorage {
     const { source, release } = await this.source(file)
     try {
       return await this.parts.parquet.fetch(source, positions, fields)
+    } catch (error) {
+      throw namingFile(file.path, error)
     } finally {
       release()
     }

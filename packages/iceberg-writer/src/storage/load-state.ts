@@ -4,6 +4,7 @@ import { decodeManifestList, type ManifestFile } from '../avro/manifest-list.ts'
 import { longOf, objectsOf, textOf } from '../metadata/fields.ts'
 import { decodeDeletionVector } from '../puffin/deletion-vector.ts'
 import { mapConcurrent } from './map-concurrent.ts'
+import { namingFile } from './naming-file.ts'
 import { EMPTY_STATE, referencedFile, stateOf, type LiveManifest, type TableState } from './table-state.ts'
 
 const CONCURRENT_READS = 16
@@ -33,7 +34,11 @@ export function findSnapshot(metadata: JsonObject, snapshotId: bigint): JsonObje
 }
 
 export async function readManifestList(store: ObjectStore, snapshot: JsonObject): Promise<readonly ManifestFile[]> {
-  return decodeManifestList(await store.get(textOf(snapshot, 'manifest-list')))
+  const path = textOf(snapshot, 'manifest-list')
+  const bytes = await store.get(path)
+  return decodeManifestList(bytes).catch((error: unknown) => {
+    throw namingFile(path, error)
+  })
 }
 
 /** The live entries of each manifest, read only where `known` does not have it. */
@@ -42,7 +47,10 @@ export async function readManifests(store: ObjectStore, list: readonly ManifestF
   return mapConcurrent(list, CONCURRENT_READS, async (file) => {
     const shared = knownByPath.get(file.path)
     if (shared) return shared
-    const { entries } = await decodeManifest(await store.get(file.path))
+    const bytes = await store.get(file.path)
+    const { entries } = await decodeManifest(bytes).catch((error: unknown) => {
+      throw namingFile(file.path, error)
+    })
     return { file, entries: resolveEntries(file, entries) }
   })
 }
@@ -97,13 +105,14 @@ async function readVectors(
 async function readBlobs(store: ObjectStore, entries: readonly ManifestEntry[]): Promise<{ key: string; vector: DeletionVector }[]> {
   const start = Math.min(...entries.map((entry) => entry.file.contentOffset!))
   const end = Math.max(...entries.map((entry) => entry.file.contentOffset! + (entry.file.contentSizeBytes ?? 0)))
-  const bytes = await store.get(entries[0].file.path, { offset: start, length: end - start })
+  const { path } = entries[0].file
+  const bytes = await store.get(path, { offset: start, length: end - start })
   return entries.map((entry) => {
     const at = entry.file.contentOffset! - start
     const blob = bytes.subarray(at, at + (entry.file.contentSizeBytes ?? 0))
     const dataFile = referencedFile(entry)
     const cardinality = entry.file.recordCount
-    const bitmap = decodeDeletionVector(blob, cardinality, `deletion vector of ${dataFile}`)
+    const bitmap = decodeDeletionVector(blob, cardinality, `${path}: deletion vector of ${dataFile}`)
     return { key: blobKey(entry), vector: { dataFile, bitmap, cardinality } }
   })
 }

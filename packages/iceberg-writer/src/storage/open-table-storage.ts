@@ -20,6 +20,7 @@ import {
 import { schemaFromJson, schemaToJson } from '../metadata/schema-json.ts'
 import { acceptingBarePaths } from './bare-paths.ts'
 import { IcebergTableStorage } from './iceberg-table-storage.ts'
+import { namingFile } from './naming-file.ts'
 import type { ParquetPort } from './parquet-port.ts'
 import { DEFAULT_MANIFEST_LIMITS, type ManifestLimits } from './plan-commit.ts'
 import { currentSchemaJson } from './table-state.ts'
@@ -63,12 +64,25 @@ const DEFAULT_PROPERTIES: Readonly<Record<string, string>> = {
  * Opens a mirror's Iceberg table, creating it where there is none and `schema` is given.
  *
  * Throws `invalid`: `TABLE_NOT_FOUND`, `SCHEMA_MISMATCH`, `FORMAT_VERSION`, `TABLE_PARTITIONED`, `DELETES_UNSUPPORTED` (position or
- * equality delete files of another engine), `TYPE_UNSUPPORTED`; and what the catalog and the store throw.
+ * equality delete files of another engine), `TYPE_UNSUPPORTED`; `corrupt` naming a damaged file; and what the catalog and the store throw.
  */
 export async function openTableStorage(options: OpenTableStorageOptions): Promise<TableStorage> {
   const identifier = options.identifier ?? { namespace: options.table.schema, name: options.table.name }
   const existing = await options.catalog.load(identifier)
   const { loaded, isNew } = existing === null ? await createTable(options, identifier) : { loaded: existing, isNew: false }
+  try {
+    return await openLoaded(options, identifier, loaded, options.takesOver === true && !isNew)
+  } catch (error) {
+    throw namingFile(loaded.metadataLocation, error)
+  }
+}
+
+async function openLoaded(
+  options: OpenTableStorageOptions,
+  identifier: TableIdentifier,
+  loaded: LoadedTable,
+  takesOver: boolean,
+): Promise<TableStorage> {
   const found = schemaFromJson(currentSchemaJson(loaded.metadata))
   if (options.schema) checkSameFields(options.schema, found, identifier)
   const parts = {
@@ -84,7 +98,7 @@ export async function openTableStorage(options: OpenTableStorageOptions): Promis
     localFiles: options.localFiles ?? null,
     manifestLimits: options.manifestLimits ?? DEFAULT_MANIFEST_LIMITS,
   }
-  return IcebergTableStorage.open(parts, loaded, options.takesOver === true && !isNew)
+  return IcebergTableStorage.open(parts, loaded, takesOver)
 }
 
 async function createTable(

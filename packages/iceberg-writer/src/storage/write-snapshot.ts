@@ -14,7 +14,7 @@ import type { CommitRequest } from './storage-parts.ts'
 import { encodeManifest, EntryStatus, type ManifestEntry } from '../avro/manifest.ts'
 import { encodeManifestList, type ManifestFile } from '../avro/manifest-list.ts'
 import { SUMMARY_EPOCH, SUMMARY_FIRST_CHANGE, SUMMARY_LAST_CHANGE, SUMMARY_LSN, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
-import { longToJson, numberOf } from '../metadata/fields.ts'
+import { countOf, longToJson, numberOf } from '../metadata/fields.ts'
 import { resolveEntries } from './load-state.ts'
 import type { CommitPlan, NewManifest, StagedVector } from './plan-commit.ts'
 import { summarize } from './summary.ts'
@@ -64,7 +64,7 @@ export async function writeSnapshot(context: SnapshotContext, request: SnapshotR
     written.push(path)
     manifests.push({ file, entries: manifest.entries })
   }
-  const firstRowId = numberOf(metadata, 'next-row-id')
+  const firstRowId = countOf(metadata, 'next-row-id')
   const ordered = [...manifests, ...request.plan.kept]
   const assigned = assignRowIds(ordered, firstRowId)
   const listed = ordered.map((manifest, index) => liveManifest(assigned.files[index], manifest, request.plan.kept))
