@@ -26,7 +26,8 @@ export function checkPages(pages: Uint8Array, chunk: ThriftStruct): void {
     const unpacked = header.i32(PageHeader.UNCOMPRESSED_SIZE) ?? -1
     at += size
     if (packed < 0 || at + packed > pages.length) throw malformed('a page is longer than its column')
-    if (unpacked < 0 || unpacked > packed * ratio + SLACK_BYTES) throw malformed(`a page of ${packed} bytes claims to unpack to ${unpacked}`)
+    if (unpacked < 0 || unpacked > packed * ratio + SLACK_BYTES)
+      throw malformed(`a page of ${packed} bytes claims to unpack to ${unpacked}`)
     at += packed
     const data = header.struct(PageHeader.DATA_PAGE) ?? header.struct(PageHeader.DATA_PAGE_V2)
     const count = data?.i32(DataPageHeader.NUM_VALUES) ?? 0

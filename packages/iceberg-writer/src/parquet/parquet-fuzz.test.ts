@@ -8,7 +8,12 @@ import { chunkRange, ColumnChunk, encodeFooter, FileMetaData, readFooter, RowGro
 import { field, listOf, toBatch } from './rows.test.support.ts'
 import { readThrift, ThriftStruct, ThriftType, writeThrift, type ThriftList } from './thrift-compact.ts'
 
-const fields = [field(1, { kind: 'long' }, true), field(2, { kind: 'string' }), field(3, listOf({ kind: 'int' }, 4)), field(5, { kind: 'uuid' })]
+const fields = [
+  field(1, { kind: 'long' }, true),
+  field(2, { kind: 'string' }),
+  field(3, listOf({ kind: 'int' }, 4)),
+  field(5, { kind: 'uuid' }),
+]
 const rows: Value[][] = Array.from({ length: 200 }, (_, row) => [
   BigInt(row),
   row % 3 === 0 ? null : `row ${row % 11}`,
@@ -37,7 +42,10 @@ function scan(bytes: Uint8Array): number {
 
 /** Reads the whole file, and some rows by their places. */
 async function readBoth(bytes: Uint8Array): Promise<(number | null)[]> {
-  const read = [await readOrRefuse(() => scan(bytes)), await readOrRefuse(() => fetchRows({ bytes }, Uint32Array.of(3, 150), fields).length)]
+  const read = [
+    await readOrRefuse(() => scan(bytes)),
+    await readOrRefuse(() => fetchRows({ bytes }, Uint32Array.of(3, 150), fields).length),
+  ]
   // Sizes that are made up must not be believed: this memory never shrinks.
   expect(wasmMemoryBytes()).toBeLessThan(64 << 20)
   return read

@@ -1,4 +1,11 @@
-import { isMoonlinkError, parseJsonLossless, stringifyJsonLossless, type JsonObject, type JsonValue, type TableStorage } from '@moonlink/core'
+import {
+  isMoonlinkError,
+  parseJsonLossless,
+  stringifyJsonLossless,
+  type JsonObject,
+  type JsonValue,
+  type TableStorage,
+} from '@moonlink/core'
 import { damaged, damagedJson, damages, readOrRefuse } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
@@ -13,7 +20,15 @@ async function written(): Promise<{ h: Harness; metadataPath: string; metadata: 
   const storage = await h.open()
   const first = await storage.writeFile(rowsOf(20))
   const second = await storage.writeFile(rowsOf(9))
-  await storage.commit({ kind: 'append', addFiles: [first], removeFiles: [], vectors: [], lsn: 10n, firstChangeLsn: 5n, lastChangeLsn: 10n })
+  await storage.commit({
+    kind: 'append',
+    addFiles: [first],
+    removeFiles: [],
+    vectors: [],
+    lsn: 10n,
+    firstChangeLsn: 5n,
+    lastChangeLsn: 10n,
+  })
   const vector = { dataFile: first.path, bitmap: roaringOf([3, 5]), cardinality: 2 }
   await storage.commit({ kind: 'append', addFiles: [second], removeFiles: [], vectors: [vector], lsn: 20n, lastChangeLsn: 18n })
   const { metadataLocation } = await storage.commit({ kind: 'append', addFiles: [], removeFiles: [], vectors: [], lsn: 30n })

@@ -4,5 +4,8 @@ import { isMoonlinkError, MoonlinkError } from '@moonlink/core'
 export function namingFile(path: string, error: unknown): unknown {
   if (!isMoonlinkError(error, 'corrupt') || 'path' in error.context) return error
   const remedy = 'restore it from a backup, or drop the table from the mirror and add it again'
-  return new MoonlinkError('corrupt', error.code, `${path}: ${error.message}; ${remedy}`, { context: { ...error.context, path }, cause: error })
+  return new MoonlinkError('corrupt', error.code, `${path}: ${error.message}; ${remedy}`, {
+    context: { ...error.context, path },
+    cause: error,
+  })
 }
