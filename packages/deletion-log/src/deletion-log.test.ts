@@ -1,99 +1,91 @@
-import type { Place } from '@moonlink/core'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { DeletionLog, NO_SEGMENT, type DeadPlaces } from './deletion-log.ts'
+import { DeletionLog, type Deaths } from './deletion-log.ts'
+import type { DeathChunk } from './folded-deaths.ts'
 
-const pairs = ({ segments, rows }: DeadPlaces) => Array.from(segments, (segment, index) => [segment, rows[index]] as const)
+type Death = readonly [segment: number, row: number]
 
-/** The log as arrays that are copied at every change. */
+function deathsOf(chunks: Iterable<DeathChunk>): { readonly seq: number; readonly death: Death }[] {
+  return [...chunks].flatMap(({ firstSeq, segments, rows }) =>
+    Array.from(segments, (segment, index) => ({ seq: firstSeq + index, death: [segment, rows[index]] as const })),
+  )
+}
+
+const sorted = (deaths: readonly Death[]) => deaths.toSorted(([a, b], [c, d]) => a - c || b - d)
+
+/** The transactions that the log has, whole ones and the open one. */
 class Model {
   first = 0
-  entries: (readonly [segment: number, row: number])[] = []
-  marks: { readonly lsn: bigint; readonly seq: number }[] = []
+  end = 0
   lsn = 0n
-
-  get end(): number {
-    return this.first + this.entries.length
-  }
-
-  get lastMark(): number {
-    return Math.max(this.first, ...this.marks.map(({ seq }) => seq))
-  }
+  ended: { readonly lsn: bigint; readonly from: number; readonly deaths: readonly Death[] }[] = []
+  open: Death[] = []
 
   endSeqAt(lsn: bigint): number {
-    return Math.max(this.first, ...this.marks.filter((mark) => mark.lsn <= lsn).map(({ seq }) => seq))
+    return Math.max(this.first, ...this.ended.filter((one) => one.lsn <= lsn).map(({ deaths, from }) => from + deaths.length))
   }
 }
 
 type Action =
-  | { readonly kind: 'append'; readonly segment: number; readonly row: number; readonly times: number }
+  | { readonly kind: 'append'; readonly segment: number; readonly times: number }
   | { readonly kind: 'mark'; readonly lsnStep: number }
-  | { readonly kind: 'view' | 'prune' | 'truncate'; readonly a: number; readonly b: number }
-  | { readonly kind: 'remap'; readonly segment: number; readonly a: number }
+  | { readonly kind: 'view' | 'prune'; readonly at: number }
+  | { readonly kind: 'fold' }
 
-const fraction = fc.double({ min: 0, max: 1, noNaN: true })
 const segment = fc.constantFrom(1, 2, 3, 0xffff_fffd)
+const at = fc.double({ min: 0, max: 1, noNaN: true })
 const action: fc.Arbitrary<Action> = fc.oneof(
-  fc.record({ kind: fc.constant('append' as const), segment, row: fc.nat({ max: 0xffff_ffff }), times: fc.constantFrom(1, 2, 3, 900) }),
+  fc.record({ kind: fc.constant('append' as const), segment, times: fc.constantFrom(1, 2, 3, 900) }),
   fc.record({ kind: fc.constant('mark' as const), lsnStep: fc.nat({ max: 3 }) }),
-  fc.record({ kind: fc.constantFrom('view' as const, 'prune' as const, 'truncate' as const), a: fraction, b: fraction }),
-  fc.record({ kind: fc.constant('remap' as const), segment, a: fraction }),
+  fc.record({ kind: fc.constantFrom('view' as const, 'prune' as const), at }),
+  fc.record({ kind: fc.constant('fold' as const) }),
 )
 
-/** Where the rows of a remapped segment go: some of them nowhere. */
-const moved = (row: number): Place | -1 => (row % 3 === 0 ? -1 : { segment: 9, row: row >>> 1 })
+interface Held {
+  readonly deaths: Deaths
+  readonly transactions: Model['ended']
+}
 
-function perform(
-  log: DeletionLog,
-  model: Model,
-  held: { view: DeadPlaces; contents: (readonly [number, number])[] }[],
-  step: Action,
-): void {
-  const within = (from: number, share: number) => from + Math.round((model.end - from) * share)
+function checkHeld({ deaths, transactions }: Held): void {
+  for (const { from, deaths: own } of transactions) {
+    const found = deathsOf(deaths.chunks(from, from + own.length))
+    expect(found.map(({ seq }) => seq)).toEqual(own.map((_, index) => from + index))
+    expect(sorted(found.map(({ death }) => death))).toEqual(sorted(own))
+  }
+}
+
+function perform(log: DeletionLog, model: Model, held: Held[], step: Action): void {
   switch (step.kind) {
     case 'append':
       for (let time = 0; time < step.times; time++) {
-        const row = (step.row + time) >>> 0
-        expect(log.append(step.segment, row)).toBe(model.end)
-        model.entries = [...model.entries, [step.segment, row]]
+        // A place dies once.
+        const row = (model.end * 7919) % 0x1_0000_0000
+        log.append(step.segment, row)
+        model.open.push([step.segment, row])
+        model.end++
       }
       return
     case 'mark':
       model.lsn += BigInt(step.lsnStep)
       log.mark(model.lsn)
-      model.marks.push({ lsn: model.lsn, seq: model.end })
+      model.ended = [...model.ended, { lsn: model.lsn, from: model.end - model.open.length, deaths: model.open }]
+      model.open = []
       return
     case 'view': {
-      const from = within(model.first, step.a)
-      const to = within(from, step.b)
-      const view = log.entries(from, to)
-      const contents = model.entries.slice(from - model.first, to - model.first)
-      expect(pairs(view)).toEqual(contents)
-      held.push({ view, contents })
-      return
+      const lsn = BigInt(Math.round(Number(model.lsn) * step.at))
+      held.push({ deaths: log.deathsAt(lsn), transactions: model.ended.filter((one) => one.lsn <= lsn) })
+      return checkHeld(held.at(-1)!)
     }
     case 'prune': {
-      const seq = within(model.first, step.a * 0.9)
-      log.prune(seq)
-      model.entries = model.entries.slice(seq - model.first)
-      model.first = seq
-      return
+      const pruned = Math.floor(model.ended.length * step.at)
+      if (pruned === 0) return
+      const last = model.ended[pruned - 1]
+      model.ended = model.ended.slice(pruned)
+      model.first = last.from + last.deaths.length
+      return log.prune(model.first)
     }
-    case 'truncate': {
-      const seq = within(model.lastMark, step.a)
-      log.truncateTo(seq)
-      model.entries = model.entries.slice(0, seq - model.first)
-      return
-    }
-    case 'remap': {
-      const from = within(model.first, step.a)
-      log.remapSegment(step.segment, moved, from)
-      model.entries = model.entries.map((entry, index) => {
-        if (entry[0] !== step.segment || model.first + index < from) return entry
-        const place = moved(entry[1])
-        return place === -1 ? [NO_SEGMENT, 0] : [place.segment, place.row]
-      })
-    }
+    case 'fold':
+      return log.fold()
   }
 }
 
@@ -102,12 +94,14 @@ test('agrees with arrays over any sequence of calls, and no view ever changes', 
     fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
       const log = new DeletionLog()
       const model = new Model()
-      const held: { view: DeadPlaces; contents: (readonly [number, number])[] }[] = []
+      const held: Held[] = []
       for (const step of actions) perform(log, model, held, step)
       expect([log.firstSeq, log.endSeq]).toEqual([model.first, model.end])
-      expect(pairs(log.entries(log.firstSeq, log.endSeq))).toEqual(model.entries)
       for (let lsn = -1n; lsn <= model.lsn + 1n; lsn++) expect(log.endSeqAt(lsn)).toBe(model.endSeqAt(lsn))
-      for (const { view, contents } of held) expect(pairs(view)).toEqual(contents)
+      const all = new Set([1, 2, 3, 0xffff_fffd])
+      const everything = [...model.ended.flatMap(({ deaths }) => deaths), ...model.open]
+      expect(sorted(deathsOf(log.chunksFrom(model.first, all)).map(({ death }) => death))).toEqual(sorted(everything))
+      for (const one of held) checkHeld(one)
     }),
     { numRuns: 150 },
   )
@@ -142,11 +136,18 @@ describe('marks', () => {
     log.mark(5n)
     log.append(1, 2)
     expect(() => log.mark(4n)).toThrow(/LSN order/)
-    expect(() => log.truncateTo(0)).toThrow(/ended transaction/)
-    expect(() => log.entries(0, 3)).toThrow(/held/)
-    expect(() => log.prune(3)).toThrow(/exist/)
-    log.prune(2)
-    expect(() => log.entries(1, 2)).toThrow(/held/)
+    expect(() => log.deathsAt(5n).chunks(0, 2)).toThrow(/held/)
+    expect(() => log.prune(2)).toThrow(/ended/)
+    log.mark(6n)
+    log.prune(1)
+    expect(() => log.deathsAt(6n).chunks(0, 2)).toThrow(/held/)
+  })
+
+  test('a place that dies twice in a folded transaction is noticed', () => {
+    const log = new DeletionLog()
+    log.append(1, 1)
+    log.append(1, 1)
+    expect(() => log.fold()).toThrow(/all of its deaths/)
   })
 })
 
@@ -155,11 +156,32 @@ test('memory follows the entries held, not those that ever were', () => {
   for (let round = 0; round < 200; round++) {
     for (let row = 0; row < 2000; row++) {
       log.append(1, row)
-      if (row % 100 === 0) log.mark(BigInt(round * 2000 + row))
+      if (row % 100 === 0 || row === 1900) log.mark(BigInt(round * 2000 + row))
     }
     log.mark(BigInt(round * 2000 + 1999))
-    log.prune(log.endSeq - 100)
+    log.prune(log.endSeq - 99)
   }
   expect(log.endSeq).toBe(400_000)
   expect(log.byteSize).toBeLessThan(64 * 1024)
+})
+
+test('a large transaction takes about a bit for each row of its segments, in whatever order they die', () => {
+  const log = new DeletionLog()
+  for (let row = 0; row < 1000; row++) log.append(9, row)
+  log.mark(1n)
+  const ROWS = 1_000_000
+  const SEGMENTS = 10
+  const step = 333_667 // coprime with ROWS
+  for (let index = 0, row = 0; index < ROWS; index++, row = (row + step) % ROWS) log.append(row % SEGMENTS, Math.floor(row / SEGMENTS))
+  expect(log.byteSize).toBeLessThan(ROWS / 4 + 2 * 8 * 65_536)
+  const before = log.deathsAt(1n)
+  log.mark(2n)
+  const { endSeq, firstSeq, chunks } = log.deathsAt(2n)
+  expect([firstSeq, endSeq]).toEqual([0, ROWS + 1000])
+  const dead = Array.from({ length: SEGMENTS }, () => new Uint8Array(ROWS / SEGMENTS))
+  for (const { segments, rows } of chunks(1000, endSeq)) segments.forEach((id, index) => (dead[id][rows[index]] = 1))
+  expect(dead.every((rows) => rows.every((row) => row === 1))).toBe(true)
+  log.prune(endSeq)
+  expect(log.byteSize).toBeLessThan(2 * 8 * 65_536 + 4096)
+  expect(deathsOf(before.chunks(0, 1000))).toHaveLength(1000)
 })

@@ -1,3 +1,4 @@
-export { DeletionLog, NO_SEGMENT, type DeadPlaces } from './deletion-log.ts'
+export { DeletionLog, type Deaths } from './deletion-log.ts'
+export type { DeathChunk } from './folded-deaths.ts'
 export { PositionSet } from './position-set.ts'
 export { loadRoaring } from './roaring.ts'

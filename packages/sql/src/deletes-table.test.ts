@@ -29,10 +29,12 @@ function viewOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: 
   return {
     firstSeq,
     endSeq,
-    entries(from, to) {
+    chunks(from, to) {
       expect(from >= firstSeq && from <= to && to <= endSeq).toBe(true)
       const part = log.slice(from, to)
-      return { segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) }
+      return [
+        { firstSeq: from, segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) },
+      ]
     },
     base(segment) {
       const own = log.slice(0, firstSeq).filter((death) => death.segment === segment)
@@ -40,7 +42,8 @@ function viewOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: 
       return Uint32Array.from([...own, ...early], (death) => death.row).toSorted()
     },
     moved(segment) {
-      const deaths = segment === SEGMENTS[3] ? moved : []
+      // Those that the base has may be left out.
+      const deaths = segment === SEGMENTS[3] ? moved.filter(({ seq }) => seq >= firstSeq) : []
       return { rows: Uint32Array.from(deaths, (death) => death.row), seqs: Float64Array.from(deaths, (death) => death.seq) }
     },
   }
@@ -86,10 +89,10 @@ describe('DeletesTable', () => {
     const view = (endSeq: number): DeletesView => ({
       firstSeq,
       endSeq,
-      entries(from, to) {
+      chunks(from, to) {
         asked.push([from - firstSeq, to - firstSeq])
         const rows = Uint32Array.from({ length: to - from }, (_, index) => from - firstSeq + index)
-        return { segments: new Uint32Array(rows.length).fill(7), rows }
+        return [{ firstSeq: from, segments: new Uint32Array(rows.length).fill(7), rows }]
       },
       base: () => Uint32Array.of(9_000_000),
       moved: () => ({ rows: new Uint32Array(0), seqs: new Float64Array(0) }),

@@ -35,6 +35,8 @@ export class DeletesTable {
   private flushedCount = 0
   private readonly entryRanges: SeqRange[] = []
   private readonly bases = new Map<SegmentId, number[]>()
+  /** The moved deaths from this sequence number on are there. */
+  private readonly movedFrom = new Map<SegmentId, number>()
 
   private constructor(connection: DuckDBConnection, name: string, appender: DuckDBAppender) {
     this.connection = connection
@@ -72,8 +74,9 @@ export class DeletesTable {
   }
 
   private appendEntries(view: DeletesView, from: number, to: number): void {
-    const { segments, rows } = view.entries(from, to)
-    for (let index = 0; index < rows.length; index++) this.append(segments[index], rows[index], from + index)
+    for (const { firstSeq, rows, segments } of view.chunks(from, to)) {
+      for (let index = 0; index < rows.length; index++) this.append(segments[index], rows[index], firstSeq + index)
+    }
   }
 
   /** Adds the range and joins it with those it meets. Ranges stay ascending and apart. */
@@ -91,13 +94,13 @@ export class DeletesTable {
 
   private loadSegment(view: DeletesView, segment: SegmentId): void {
     const { firstSeq, endSeq } = view
-    let bases = this.bases.get(segment)
-    if (bases === undefined) {
-      bases = []
-      this.bases.set(segment, bases)
+    if (firstSeq < (this.movedFrom.get(segment) ?? Number.POSITIVE_INFINITY)) {
+      this.movedFrom.set(segment, firstSeq)
       const moved = view.moved(segment)
       for (let index = 0; index < moved.rows.length; index++) this.append(segment, moved.rows[index], moved.seqs[index])
     }
+    const bases = this.bases.get(segment) ?? []
+    this.bases.set(segment, bases)
     if (bases.some((baseSeq) => baseSeq <= endSeq && this.hasEntries(baseSeq, endSeq))) return
     const rows = view.base(segment)
     for (let index = 0; index < rows.length; index++) this.append(segment, rows[index], firstSeq - 1)

@@ -29,6 +29,8 @@ const ROWS = 40
 /** A plan over a log of which everything below `firstSeq` is folded; the last file's early deaths came along from elsewhere. */
 function planOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: readonly { row: number; seq: number }[] = []): TablePlan {
   const along = (segment: number) => (segment === 3 ? moved : [])
+  // Those that the base has may be left out.
+  const later = (segment: number) => along(segment).filter(({ seq }) => seq >= firstSeq)
   return {
     table: { schema: 'public', name: 't' },
     schema: { fields: [], identifierFieldIds: [] },
@@ -39,10 +41,12 @@ function planOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: 
     deletes: {
       firstSeq,
       endSeq,
-      entries(from, to) {
+      chunks(from, to) {
         expect(from >= firstSeq && from <= to && to <= endSeq).toBe(true)
         const part = log.slice(from, to)
-        return { segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) }
+        return [
+          { firstSeq: from, segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) },
+        ]
       },
       base(segment) {
         const own = log.slice(0, firstSeq).filter((death) => death.segment === segment)
@@ -50,8 +54,8 @@ function planOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: 
         return Uint32Array.from([...own, ...early], (death) => death.row).toSorted()
       },
       moved: (segment) => ({
-        rows: Uint32Array.from(along(segment), (death) => death.row),
-        seqs: Float64Array.from(along(segment), (death) => death.seq),
+        rows: Uint32Array.from(later(segment), (death) => death.row),
+        seqs: Float64Array.from(later(segment), (death) => death.seq),
       }),
     },
   }
@@ -118,6 +122,22 @@ describe('live masks', () => {
     const [two, three, four, six, seven, five] = names
     expect([four, six]).toEqual([three, three])
     expect(new Set([two, three, seven, five]).size).toBe(4)
+  })
+
+  test('know deaths that moved, though a later plan has them in its base only', async () => {
+    const log = Array.from({ length: 12 }, (_, row) => ({ segment: 9, row }))
+    const along = [{ row: 7, seq: 6 }]
+    for (const plans of [
+      [planOf(log, 8, 12, along), planOf(log, 2, 4, along), planOf(log, 8, 12, along)],
+      [planOf(log, 2, 2, along), planOf(log, 8, 12, along), planOf(log, 2, 5, along), planOf(log, 2, 10, along)],
+      [planOf(log, 0, 0), planOf(log, 8, 12, along), planOf(log, 2, 5, along)],
+    ]) {
+      const masks = new LiveMasks(new MaskBudget(100 * GROUP_BYTES), 2)
+      for (const plan of plans) {
+        const mask = (await masks.of(plan, scans([3]), connection, newName)).get(3)!
+        expect((await liveIn(mask))[7]).toBe(plan.deletes.endSeq > 6 ? 0 : 1)
+      }
+    }
   })
 
   test('are cut into a part for each thread, where one file is most of what there is to read', async () => {

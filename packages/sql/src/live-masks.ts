@@ -25,8 +25,8 @@ export class LiveMasks {
   private known: { from: number; to: number } | null = null
   /** The last known death of each file, be it after a mask's. */
   private readonly lastDeaths = new Map<SegmentId, number>()
-  /** Files whose moved deaths are among them. */
-  private readonly seen = new Set<SegmentId>()
+  /** Files whose moved deaths are among them, from this sequence number on. */
+  private readonly seenFrom = new Map<SegmentId, number>()
 
   /** `threads`: a file that would keep one thread longer than all files the others is cut into as many parts. */
   constructor(budget: MaskBudget, threads: number) {
@@ -65,7 +65,7 @@ export class LiveMasks {
     const wanted = missing.map(({ segment, recordCount }) => ({ segment, rowCount: recordCount }))
     for (const [segment, live] of liveRows(plan, wanted)) {
       const partCount = live.length > rowCount / this.threads ? this.threads : 1
-      const mask = await LiveMask.create(connection, newName, partCount, { segment, live, ...this.rangeOf(segment, endSeq) })
+      const mask = await LiveMask.create(connection, newName, partCount, { segment, live, ...this.rangeOf(segment, plan.deletes) })
       this.masks.push(mask)
       this.budget.usedBytes += mask.byteSize
       found.set(segment, mask)
@@ -79,7 +79,7 @@ export class LiveMasks {
     if (!this.isEmpty) return
     this.known = null
     this.lastDeaths.clear()
-    this.seen.clear()
+    this.seenFrom.clear()
   }
 
   /** Gives the budget back; for when the tables go with their database. */
@@ -116,11 +116,12 @@ export class LiveMasks {
   }
 
   /** The plans around `endSeq` that the same rows are dead in. */
-  private rangeOf(segment: SegmentId, endSeq: number): { fromSeq: number; toSeq: number } {
+  private rangeOf(segment: SegmentId, { endSeq, firstSeq }: DeletesView): { fromSeq: number; toSeq: number } {
     const lastDeath = this.lastDeaths.get(segment) ?? -1
     const { from, to } = this.known!
     if (endSeq < from || endSeq > to || lastDeath >= endSeq) return { fromSeq: endSeq, toSeq: endSeq }
-    return { fromSeq: Math.max(from, lastDeath + 1), toSeq: to }
+    // Of moved deaths before it the plan may know nothing.
+    return { fromSeq: Math.max(from, firstSeq, lastDeath + 1), toSeq: to }
   }
 
   /** Looks through the entries that are new. After a gap, where entries were pruned unseen, it starts anew. */
@@ -129,13 +130,15 @@ export class LiveMasks {
     if (this.known === null || firstSeq > this.known.to) this.known = { from: firstSeq, to: firstSeq }
     const { to } = this.known
     if (endSeq <= to) return
-    view.entries(to, endSeq).segments.forEach((segment, index) => this.noteDeath(segment, to + index))
+    for (const { firstSeq: chunkSeq, segments } of view.chunks(to, endSeq)) {
+      segments.forEach((segment, index) => this.noteDeath(segment, chunkSeq + index))
+    }
     this.known.to = endSeq
   }
 
   private noteMoved(view: DeletesView, segment: SegmentId): void {
-    if (this.seen.has(segment)) return
-    this.seen.add(segment)
+    if (view.firstSeq >= (this.seenFrom.get(segment) ?? Number.POSITIVE_INFINITY)) return
+    this.seenFrom.set(segment, view.firstSeq)
     for (const seq of view.moved(segment).seqs) this.noteDeath(segment, seq)
   }
 

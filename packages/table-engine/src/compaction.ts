@@ -1,13 +1,13 @@
 import { assert, BatchBuilder, type Lsn, type StagedFile, type TableSchema, type TableSnapshot } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import type { SealedKeyIndex } from '@moonlink/pk-index'
-import { movedDeletes } from './flush.ts'
 import { keysOf } from './identity.ts'
 import type { CompactionLimits } from './limits.ts'
 import type { MirrorState } from './mirror-state.ts'
+import { movedDeletes, type MovedDeletes } from './moved-deletes.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import type { StagedFiles } from './staged-files.ts'
-import { FileSegment, type MovedDeletes } from './segment.ts'
+import { FileSegment } from './segment.ts'
 
 /** The files worth rewriting now: many small ones, or ones mostly dead. Empty where nothing is due. */
 export function chooseCompaction(state: MirrorState, limits: CompactionLimits): FileSegment[] {
@@ -103,20 +103,8 @@ export function adoptCompaction(
 }
 
 /** Deaths since the last commit: in the log under the sources' ids, or moved to the sources before. */
-function movedTo(state: MirrorState, written: WrittenCompaction): MovedDeletes {
-  const { firstSeq } = state.log
-  const logged = movedDeletes(state, firstSeq, (segment, row) => written.newRows.get(segment)?.[row] ?? -1)
-  const rows = [...logged.rows]
-  const seqs = [...logged.seqs]
-  for (const source of written.sources) {
-    const map = written.newRows.get(source.id)!
-    source.moved.seqs.forEach((seq, index) => {
-      if (seq < firstSeq) return
-      rows.push(map[source.moved.rows[index]])
-      seqs.push(seq)
-    })
-  }
-  return { rows: Uint32Array.from(rows), seqs: Float64Array.from(seqs) }
+function movedTo({ log }: MirrorState, { newRows, sources }: WrittenCompaction): MovedDeletes {
+  return movedDeletes(log, log.firstSeq, newRows, new Map(sources.map((source) => [source.id, source.moved])))
 }
 
 /** LSN that a rewrite's snapshot covers: the same as the snapshot it replaces. */

@@ -1,8 +1,9 @@
 import type { StagedFile, TableSchema } from '@moonlink/core'
 import type { SealedKeyIndex } from '@moonlink/pk-index'
-import { livePart, movedDeletes, writeParts, type WrittenFile } from './flush.ts'
+import { livePart, writeParts, type WrittenFile } from './flush.ts'
 import type { Identity } from './identity.ts'
 import type { MirrorState } from './mirror-state.ts'
+import { movedDeletes } from './moved-deletes.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import type { StagedFiles } from './staged-files.ts'
 import { FileSegment, type MemorySegment, type RowBits, type TransactionEnd } from './segment.ts'
@@ -74,7 +75,7 @@ export function adoptEarly(state: MirrorState, early: EarlyWrite, { staged, newR
   const { segment } = early
   if (state.segments.get(segment.id) !== segment || state.identity.fingerprint !== early.identity.fingerprint) return false
   const map = newRows.get(segment)!
-  const moved = movedDeletes(state, early.startSeq, (id, row) => (id === segment.id ? map[row] : -1))
+  const moved = movedDeletes(state.log, early.startSeq, new Map([[segment.id, map]]))
   const file = new FileSegment(state.newSegmentId(), uncommitted(staged), index, null, moved)
   file.staged = staged
   file.visibleFrom = early.end

@@ -64,7 +64,7 @@ type Step =
   | { kind: 'delete'; at: number }
   | { kind: 'truncate' }
   | Reshape
-  | { kind: 'write early' | 'write early beside' }
+  | { kind: 'write early' | 'write early beside' | 'memory is short' }
   | { kind: 'commit' | 'send' | 'flush' | 'flush beside' | 'tick' | 'read' | 'restart' | 'lost stream' | 'fail before' | 'pass time' }
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -97,6 +97,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.constant<Step>({ kind: 'read' }) },
   { weight: 2, arbitrary: fc.constant<Step>({ kind: 'write early' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'write early beside' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'memory is short' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'restart' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'lost stream' }) },
   { weight: 1, arbitrary: fc.constant<Step>({ kind: 'fail before' }) },
@@ -199,6 +200,9 @@ class Run {
             .then(() => undefined),
         )
         return
+      case 'memory is short':
+        await this.send()
+        return this.engine.mirror('public.t')!.releaseCaches()
       case 'pass time':
         // What a tick began ends meanwhile.
         return sleep(5)

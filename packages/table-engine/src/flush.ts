@@ -18,7 +18,8 @@ import { keysOf, type Identity } from './identity.ts'
 import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import type { StagedFiles } from './staged-files.ts'
-import { FileSegment, NOTHING_MOVED, type MemorySegment, type MovedDeletes, type RowBits } from './segment.ts'
+import { movedDeletes, movedSince } from './moved-deletes.ts'
+import { FileSegment, type MemorySegment, type RowBits } from './segment.ts'
 
 /** Rows gathered at a time before other work gets a turn. */
 const GATHER_ROWS = 32_768
@@ -169,7 +170,7 @@ export function adoptFlush(
   written.files.forEach(({ staged, newRows }, index) => {
     const file = committedFile(snapshot, staged.path)
     const byId = new Map([...newRows].map(([segment, map]) => [segment.id, map]))
-    const moved = movedDeletes(state, flush.endSeq, (segment, row) => byId.get(segment)?.[row] ?? -1)
+    const moved = movedDeletes(state.log, flush.endSeq, byId)
     const segment = new FileSegment(state.newSegmentId(), file, indexes[index], null, moved)
     for (const [source, map] of newRows) {
       placed.set(source, { file: segment, newRows: map })
@@ -178,6 +179,8 @@ export function adoptFlush(
     }
     state.segments.set(segment.id, segment)
   })
+  // What died before is in the vectors now.
+  for (const file of state.files()) file.moved = movedSince(file.moved, flush.endSeq)
   resolveRowIds(state, flush, placed)
   state.flushing = null
   state.log.prune(flush.endSeq)
@@ -207,20 +210,6 @@ function resolveRowIds(
     }
     pendingRowIds.clear()
   }
-}
-
-/** Log entries from `fromSeq` whose place moves: `newRow` gives the row in the new segment, or -1 where the entry is not of it. */
-export function movedDeletes(state: MirrorState, fromSeq: number, newRow: (segment: number, row: number) => number): MovedDeletes {
-  const { segments, rows } = state.log.entries(fromSeq, state.log.endSeq)
-  const movedRows: number[] = []
-  const movedSeqs: number[] = []
-  for (let index = 0; index < segments.length; index++) {
-    const row = newRow(segments[index], rows[index])
-    if (row < 0) continue
-    movedRows.push(row)
-    movedSeqs.push(fromSeq + index)
-  }
-  return movedRows.length === 0 ? NOTHING_MOVED : { rows: Uint32Array.from(movedRows), seqs: Float64Array.from(movedSeqs) }
 }
 
 function keptRowIds(parts: readonly LivePart[], total: number): Float64Array | null {

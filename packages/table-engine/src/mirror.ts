@@ -125,6 +125,7 @@ export class Mirror {
   /** Gives memory back that only saves time. */
   releaseCaches(): void {
     this.core.state.oldValues.clear()
+    this.core.state.log.fold()
   }
 
   get hasOpenTransaction(): boolean {

@@ -1,10 +1,11 @@
 import type { Lsn, TableSnapshot } from '@moonlink/core'
-import { PositionSet } from '@moonlink/deletion-log'
+import { PositionSet, type Deaths } from '@moonlink/deletion-log'
 import type { DeletesView, FileScan, MemoryScan, TablePlan } from '@moonlink/union-read'
 import type { MirrorState } from './mirror-state.ts'
-import { NOTHING_MOVED, type MovedDeletes } from './segment.ts'
+import { NOTHING_MOVED, type MovedDeletes } from './moved-deletes.ts'
 
 const NO_ROWS = new Uint32Array(0)
+const NO_DEATHS: Deaths = { firstSeq: 0, endSeq: 0, chunks: () => [] }
 
 /** What to read of the live mirror at `lsn`, which must lie in its held range. Takes time in the number of segments, not of rows. */
 export function planMirror(state: MirrorState, lsn: Lsn): TablePlan {
@@ -25,13 +26,7 @@ export function planMirror(state: MirrorState, lsn: Lsn): TablePlan {
       if (rowCount > 0) memory.push({ segment: segment.id, rows: segment.buffer.view(), rowCount, hasDeletes: segment.deadCount > 0 })
     }
   }
-  const deletes = deletesView(
-    state.log.firstSeq,
-    state.log.endSeqAt(lsn),
-    state.log.entries(state.log.firstSeq, state.log.endSeqAt(lsn)),
-    bases,
-    moved,
-  )
+  const deletes = deletesView(state.log.deathsAt(lsn), bases, moved)
   return { table: state.table, schema: state.schemaAt(lsn), lsn, incarnation: state.incarnation, files, memory, deletes }
 }
 
@@ -50,7 +45,6 @@ export function planSnapshot(state: MirrorState, snapshot: TableSnapshot, lsn: L
       hasDeletes: vector !== undefined,
     }
   })
-  const none = { segments: NO_ROWS, rows: NO_ROWS }
   return {
     table: state.table,
     schema: snapshot.schema,
@@ -58,24 +52,19 @@ export function planSnapshot(state: MirrorState, snapshot: TableSnapshot, lsn: L
     incarnation: `${state.incarnation}@${snapshot.snapshotId}`,
     files,
     memory: [],
-    deletes: deletesView(0, 0, none, bases, new Map()),
+    deletes: deletesView(NO_DEATHS, bases, new Map()),
   }
 }
 
 function deletesView(
-  firstSeq: number,
-  endSeq: number,
-  all: { readonly segments: Uint32Array; readonly rows: Uint32Array },
+  { chunks, endSeq, firstSeq }: Deaths,
   bases: ReadonlyMap<number, Uint8Array>,
   moved: ReadonlyMap<number, MovedDeletes>,
 ): DeletesView {
   return {
     firstSeq,
     endSeq,
-    entries: (from, to) => ({
-      segments: all.segments.subarray(from - firstSeq, to - firstSeq),
-      rows: all.rows.subarray(from - firstSeq, to - firstSeq),
-    }),
+    chunks,
     base(segment) {
       const bitmap = bases.get(segment)
       if (bitmap === undefined) return NO_ROWS

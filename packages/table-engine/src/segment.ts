@@ -2,18 +2,9 @@ import { NO_ROW_ID, type RowBuffer } from '@moonlink/arrow-buffer'
 import type { DataFile, Lsn, SegmentId, StagedFile } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import { MemoryKeyIndex, type SealedKeyIndex } from '@moonlink/pk-index'
+import { movedBytes, NOTHING_MOVED, type MovedDeletes } from './moved-deletes.ts'
 
-const NO_ROWS = new Uint32Array(0)
-const NO_SEQS = new Float64Array(0)
 const MAX_DEAD_FRONTS = 4096
-
-/** Rows of a segment that died at another place, with the log's sequence numbers (see `DeletesView.moved`). */
-export interface MovedDeletes {
-  readonly rows: Uint32Array
-  readonly seqs: Float64Array
-}
-
-export const NOTHING_MOVED: MovedDeletes = { rows: NO_ROWS, seqs: NO_SEQS }
 
 /** The end of a transaction that was open when a segment came to depend on it. `lsn` is null until that transaction ends. */
 export class TransactionEnd {
@@ -72,7 +63,8 @@ export class FileSegment {
   index: SealedKeyIndex | null
   /** Every dead row, those not committed yet included. */
   readonly dead: PositionSet
-  readonly moved: MovedDeletes
+  /** Deaths that no committed vector has. Replaced, never written to. */
+  moved: MovedDeletes
   /** The committed deletion vector, portable Roaring bytes; null where no row is dead. Replaced, never written to. */
   base: Uint8Array | null
   baseCount: number
@@ -120,7 +112,7 @@ export class FileSegment {
   }
 
   get byteSize(): number {
-    return (this.index?.byteSize ?? 0) + this.dead.byteSize + (this.base?.byteLength ?? 0)
+    return (this.index?.byteSize ?? 0) + this.dead.byteSize + (this.base?.byteLength ?? 0) + movedBytes(this.moved)
   }
 
   /** Iceberg has the file now. */

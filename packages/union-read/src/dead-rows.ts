@@ -8,9 +8,10 @@ export function deadRows(plan: TablePlan, segment: number): Uint32Array {
   moved.rows.forEach((row, index) => {
     if (moved.seqs[index] < deletes.endSeq) dead.add(row)
   })
-  const { segments, rows } = deletes.entries(deletes.firstSeq, deletes.endSeq)
-  segments.forEach((id, index) => {
-    if (id === segment) dead.add(rows[index])
-  })
+  for (const { segments, rows } of deletes.chunks(deletes.firstSeq, deletes.endSeq)) {
+    segments.forEach((id, index) => {
+      if (id === segment) dead.add(rows[index])
+    })
+  }
   return Uint32Array.from(dead).sort()
 }

@@ -17,10 +17,14 @@ function planUpTo(endSeq: number): TablePlan {
     deletes: {
       firstSeq: 10,
       endSeq,
-      entries: (from, to) => ({
-        segments: Uint32Array.from(log.segments.slice(from - 10, to - 10)),
-        rows: Uint32Array.from(log.rows.slice(from - 10, to - 10)),
-      }),
+      // In parts of two entries.
+      *chunks(from, to) {
+        for (let at = from; at < to; at += 2) {
+          const [start, end] = [at - 10, Math.min(at + 2, to) - 10]
+          const segments = Uint32Array.from(log.segments.slice(start, end))
+          yield { firstSeq: at, segments, rows: Uint32Array.from(log.rows.slice(start, end)) }
+        }
+      },
       base: (segment) => Uint32Array.from(segment === 1 ? [0, 9] : []),
       moved: (segment) => ({
         rows: Uint32Array.from(segment === 2 ? [2, 3] : []),

@@ -20,15 +20,16 @@ export function liveRows(
     })
     live.set(segment, rows)
   }
-  const { segments: ids, rows } = deletes.entries(deletes.firstSeq, deletes.endSeq)
   let id = -1
   let current: Uint8Array | undefined
-  for (let index = 0; index < ids.length; index++) {
-    if (ids[index] !== id) {
-      id = ids[index]
-      current = live.get(id)
+  for (const { segments: ids, rows } of deletes.chunks(deletes.firstSeq, deletes.endSeq)) {
+    for (let index = 0; index < ids.length; index++) {
+      if (ids[index] !== id) {
+        id = ids[index]
+        current = live.get(id)
+      }
+      if (current) current[rows[index]] = 0
     }
-    if (current) current[rows[index]] = 0
   }
   return live
 }

@@ -19,24 +19,34 @@ export interface MemoryScan {
   readonly hasDeletes: boolean
 }
 
+/** Places that died, as parallel arrays that must not be written to. */
+export interface DeathChunk {
+  readonly firstSeq: number
+  readonly segments: Uint32Array
+  readonly rows: Uint32Array
+}
+
 /**
  * The dead rows of a plan: `base` of each segment, `moved` of each segment below `endSeq`, and the deletion log's entries up to
  * `endSeq`. Sequence numbers only grow, and an entry never changes, so a reader that keeps what it read before needs only what was
- * appended since, and `base` and `moved` of segments it has not seen. A reader whose last sequence number lies below `firstSeq`
- * has missed entries and starts again from `base` and `moved` of every segment.
+ * appended since, and `base` and `moved` of segments it has not seen, or only in plans with a higher `firstSeq`. A reader whose last
+ * sequence number lies below `firstSeq` has missed entries and starts again from `base` and `moved` of every segment.
  */
 export interface DeletesView {
   /** Entries with a sequence number below this are folded into `base`. */
   readonly firstSeq: number
   /** Entries below this belong to the plan; later ones do not. */
   readonly endSeq: number
-  /** Entries `[fromSeq, toSeq)`, both within `[firstSeq, endSeq]`, as parallel arrays that must not be written to. */
-  entries(fromSeq: number, toSeq: number): { readonly segments: Uint32Array; readonly rows: Uint32Array }
+  /**
+   * Entries `[fromSeq, toSeq)`, both within `[firstSeq, endSeq]` and the end of some plan of this incarnation, a part at a time, in the order of sequence
+   * numbers: those of a part are `firstSeq`, `firstSeq + 1`, …
+   */
+  chunks(fromSeq: number, toSeq: number): Iterable<DeathChunk>
   /** Rows of the segment that were dead before `firstSeq`, ascending. */
   base(segment: SegmentId): Uint32Array
   /**
    * Rows of the segment whose death the log recorded at a place they had before they moved here (a flush or a compaction), with
-   * the sequence numbers of those entries; fixed when the segment first appears. Those at or after `endSeq` do not count.
+   * the sequence numbers of those entries. Those at or after `endSeq` do not count; those before `firstSeq` are in `base`, and may be left out.
    */
   moved(segment: SegmentId): { readonly rows: Uint32Array; readonly seqs: Float64Array }
 }

@@ -183,10 +183,12 @@ export class ModelTable {
     return {
       firstSeq,
       endSeq,
-      entries(from, to) {
+      chunks(from, to) {
         assert(from >= firstSeq && from <= to && to <= endSeq, 'entries are within the view', { from, to, firstSeq, endSeq })
         const part = log.slice(from, to)
-        return { segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) }
+        return [
+          { firstSeq: from, segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) },
+        ]
       },
       base(segment) {
         const rows = log.slice(0, firstSeq).filter((death) => death.segment === segment)
@@ -194,7 +196,8 @@ export class ModelTable {
         return Uint32Array.from([...rows, ...early], (death) => death.row).toSorted()
       },
       moved(segment) {
-        const deaths = moved.get(segment) ?? []
+        // Those that the base has may be left out.
+        const deaths = (moved.get(segment) ?? []).filter((death) => death.seq >= firstSeq)
         return { rows: Uint32Array.from(deaths, (death) => death.row), seqs: Float64Array.from(deaths, (death) => death.seq) }
       },
     }
