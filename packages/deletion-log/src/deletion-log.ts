@@ -96,7 +96,12 @@ export class DeletionLog {
       firstSeq,
       endSeq,
       chunks: (fromSeq, toSeq) => {
-        assert(firstSeq <= fromSeq && fromSeq <= toSeq && toSeq <= endSeq, 'entries asked for are held', { fromSeq, toSeq, firstSeq, endSeq })
+        assert(firstSeq <= fromSeq && fromSeq <= toSeq && toSeq <= endSeq, 'entries asked for are held', {
+          fromSeq,
+          toSeq,
+          firstSeq,
+          endSeq,
+        })
         return chunksOf(pieces, fromSeq, toSeq)
       },
     }
@@ -193,7 +198,11 @@ function* chunksOf(
 }
 
 function part({ firstSeq, segments, rows }: DeathChunk, from: number, to: number): DeathChunk {
-  return { firstSeq: from, segments: segments.subarray(from - firstSeq, to - firstSeq), rows: rows.subarray(from - firstSeq, to - firstSeq) }
+  return {
+    firstSeq: from,
+    segments: segments.subarray(from - firstSeq, to - firstSeq),
+    rows: rows.subarray(from - firstSeq, to - firstSeq),
+  }
 }
 
 function endOf(piece: DeathChunk | FoldedDeaths): number {

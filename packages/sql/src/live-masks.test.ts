@@ -45,7 +45,11 @@ function planOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: 
         expect(from >= firstSeq && from <= to && to <= endSeq).toBe(true)
         const part = log.slice(from, to)
         return [
-          { firstSeq: from, segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) },
+          {
+            firstSeq: from,
+            segments: Uint32Array.from(part, (death) => death.segment),
+            rows: Uint32Array.from(part, (death) => death.row),
+          },
         ]
       },
       base(segment) {

@@ -187,7 +187,11 @@ export class ModelTable {
         assert(from >= firstSeq && from <= to && to <= endSeq, 'entries are within the view', { from, to, firstSeq, endSeq })
         const part = log.slice(from, to)
         return [
-          { firstSeq: from, segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) },
+          {
+            firstSeq: from,
+            segments: Uint32Array.from(part, (death) => death.segment),
+            rows: Uint32Array.from(part, (death) => death.row),
+          },
         ]
       },
       base(segment) {
