@@ -1,10 +1,8 @@
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
 import { isMoonlinkError, systemClock, valueAt, type Lsn, type Random } from '@moonlink/core'
 import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
 import { loadRoaring, PositionSet } from '@moonlink/deletion-log'
 import { MemoryObjectStore } from '@moonlink/object-store'
+import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { deadRows, type TablePlan } from '@moonlink/union-read'
 import { beforeAll, expect, test } from 'vitest'
 import { nextTurn, SimClock } from './testing/sim/sim-clock.ts'
@@ -14,8 +12,7 @@ import { rowText, simTables, SimSource, tableNameOf, type SimChange, type SimRow
 
 /**
  * Whole nodes in simulation: real engine, Iceberg tables, key indexes and deletion vectors, on a store that fails, loses answers, is late and kills the node at
- * any of its calls. MOONLINK_SIM_RUNS for more runs, MOONLINK_SIM_SEED for one that failed. Files are written in real time, so a seed repeats the faults, not every
- * interleaving: try it a few times.
+ * any of its calls. MOONLINK_SIM_RUNS for more runs, MOONLINK_SIM_SEED for one that failed.
  */
 const runs = Number(process.env['MOONLINK_SIM_RUNS'] ?? 120)
 /** The same in CI, so that a change does not fail for what it did not bring. */
@@ -28,7 +25,6 @@ class World {
   readonly clock = new SimClock()
   readonly store = new MemoryObjectStore({ clock: this.clock })
   readonly source = new SimSource()
-  readonly directory = mkdtempSync(join(tmpdir(), 'moonlink-node-sim-'))
   readonly next: () => number
   readonly random: Random
   node: SimNode | null = null
@@ -39,11 +35,11 @@ class World {
   private nextId = 1
   private lastReadLsn: Lsn = 0n
   private readonly losesDisk: boolean
-  /** Of the node's life now. */
-  private disk = join(this.directory, 'disk')
+  private readonly disk: SimulatedLocalDisk
 
   constructor(seed: number) {
     this.next = mulberry32(seed)
+    this.disk = new SimulatedLocalDisk({ next: this.next })
     this.losesDisk = this.next() < 0.3
     // The first copy has something to read, and is cut off now and then.
     for (let count = this.int(40); count > 0; count--) this.transact()
@@ -68,14 +64,14 @@ class World {
   /** Starts a node on what the one before it left. */
   async restart(isGentle = false): Promise<void> {
     if (this.node !== null) this.crashes++
-    const before = this.disk
-    this.disk = join(this.directory, `disk-${this.crashes}`)
-    // A node that died writes nothing any more; ours may, so the next gets a copy.
-    if (!(this.losesDisk && this.next() < 0.3)) copyDisk(before, this.disk)
+    const draw = this.next()
+    if (this.losesDisk && draw < 0.3) this.disk.lose()
+    else if (draw < 0.5) this.disk.cutPower()
+    else this.disk.restart()
     this.node = new SimNode({
       source: this.source,
       store: this.store,
-      indexDirectory: this.disk,
+      disk: this.disk,
       clock: this.clock,
       random: this.random,
       seed: this.int(2 ** 31),
@@ -204,22 +200,6 @@ class World {
 
   dispose(): void {
     this.clock.stop()
-    // A dead node may still be writing there.
-    rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 })
-  }
-}
-
-/** What is on a disk at this moment; files that go meanwhile are not. */
-function copyDisk(from: string, to: string): void {
-  if (!existsSync(from)) return
-  for (const name of readdirSync(from, { recursive: true, encoding: 'utf8' })) {
-    try {
-      if (statSync(join(from, name)).isDirectory()) continue
-      mkdirSync(dirname(join(to, name)), { recursive: true })
-      copyFileSync(join(from, name), join(to, name))
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    }
   }
 }
 

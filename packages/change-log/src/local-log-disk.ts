@@ -1,22 +1,21 @@
-import { constants } from 'node:fs'
-import { mkdir, open, readdir, readFile, rm, stat, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import { MoonlinkError } from '@moonlink/core'
+import { MoonlinkError, systemDisk, type DiskFile, type LocalDisk } from '@moonlink/core'
 import type { LogDisk, LogFile } from './log-disk.ts'
 
 /** Segments as files of one directory of a local file system. */
 export class LocalLogDisk implements LogDisk {
   readonly canAppend = true
   private readonly directory: string
+  private readonly disk: LocalDisk
 
-  constructor(directory: string) {
+  constructor(directory: string, disk: LocalDisk = systemDisk) {
     this.directory = directory
+    this.disk = disk
   }
 
-  async list(): Promise<{ name: string; byteSize: number }[]> {
+  async list(): Promise<readonly string[]> {
     try {
-      const names = await readdir(this.directory)
-      return await Promise.all(names.map(async (name) => ({ name, byteSize: (await stat(this.locate(name))).size })))
+      return await this.disk.list(this.directory)
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return []
       throw explain(error, this.directory)
@@ -25,7 +24,7 @@ export class LocalLogDisk implements LogDisk {
 
   async read(name: string): Promise<Buffer> {
     try {
-      return await readFile(this.locate(name))
+      return await this.disk.readFile(this.locate(name))
     } catch (error) {
       throw explain(error, this.locate(name))
     }
@@ -34,15 +33,15 @@ export class LocalLogDisk implements LogDisk {
   async create(name: string): Promise<LogFile> {
     const path = this.locate(name)
     try {
-      await mkdir(this.directory, { recursive: true })
-      return new LocalLogFile(await open(path, 'wx'), path, this.directory)
+      await this.disk.makeDirectory(this.directory)
+      return new LocalLogFile(this.disk, await this.disk.open(path, 'createNew'), path, this.directory)
     } catch (error) {
       throw explain(error, path)
     }
   }
 
   async remove(name: string): Promise<void> {
-    await rm(this.locate(name), { force: true })
+    await this.disk.remove(this.locate(name))
   }
 
   locate(name: string): string {
@@ -51,20 +50,24 @@ export class LocalLogDisk implements LogDisk {
 }
 
 class LocalLogFile implements LogFile {
-  private readonly handle: FileHandle
+  private readonly disk: LocalDisk
+  private readonly file: DiskFile
   private readonly path: string
   private readonly directory: string
+  private length = 0
   private isNameSafe = false
 
-  constructor(handle: FileHandle, path: string, directory: string) {
-    this.handle = handle
+  constructor(disk: LocalDisk, file: DiskFile, path: string, directory: string) {
+    this.disk = disk
+    this.file = file
     this.path = path
     this.directory = directory
   }
 
   async write(bytes: Uint8Array): Promise<void> {
     try {
-      for (let at = 0; at < bytes.length;) at += (await this.handle.write(bytes, at)).bytesWritten
+      await this.file.write(bytes, this.length)
+      this.length += bytes.length
     } catch (error) {
       throw explain(error, this.path)
     }
@@ -72,8 +75,8 @@ class LocalLogFile implements LogFile {
 
   async sync(): Promise<void> {
     try {
-      await this.handle.datasync()
-      if (!this.isNameSafe) await syncDirectory(this.directory)
+      await this.file.sync()
+      if (!this.isNameSafe) await this.disk.syncDirectory(this.directory)
       this.isNameSafe = true
     } catch (error) {
       throw explain(error, this.path)
@@ -81,16 +84,7 @@ class LocalLogFile implements LogFile {
   }
 
   async close(): Promise<void> {
-    await this.handle.close()
-  }
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
+    await this.file.close()
   }
 }
 

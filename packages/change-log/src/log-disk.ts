@@ -12,8 +12,8 @@ export interface LogFile {
 export interface LogDisk {
   /** Whether a file can be written on after a sync. */
   readonly canAppend: boolean
-  /** The largest file, as far as `canAppend` has a say in it; for reading, files are taken whole. */
-  list(): Promise<readonly { readonly name: string; readonly byteSize: number }[]>
+  /** Names of the files. */
+  list(): Promise<readonly string[]>
   read(name: string): Promise<Buffer>
   /** Throws `conflict`/`LOG_SEGMENT_EXISTS` where the name is taken, at the latest when it is synced. */
   create(name: string): Promise<LogFile>

@@ -13,13 +13,13 @@ export class ObjectLogDisk implements LogDisk {
     this.prefix = prefix.endsWith('/') ? prefix : `${prefix}/`
   }
 
-  async list(): Promise<{ name: string; byteSize: number }[]> {
-    const files: { name: string; byteSize: number }[] = []
-    for await (const { uri, size } of this.store.list(this.prefix)) {
+  async list(): Promise<readonly string[]> {
+    const names: string[] = []
+    for await (const { uri } of this.store.list(this.prefix)) {
       const name = uri.slice(this.prefix.length)
-      if (!name.includes('/')) files.push({ name, byteSize: size })
+      if (!name.includes('/')) names.push(name)
     }
-    return files
+    return names
   }
 
   async read(name: string): Promise<Buffer> {

@@ -53,7 +53,7 @@ interface ScannedSegment extends Segment {
 /** Reads every segment of the log `log` and finds out what can be replayed. */
 export async function recoverLog(disk: LogDisk, log: string): Promise<RecoveredLog> {
   const files = (await disk.list())
-    .flatMap(({ name }) => {
+    .flatMap((name) => {
       const sequence = segmentSequence(name)
       return sequence === null ? [] : [{ name, sequence }]
     })

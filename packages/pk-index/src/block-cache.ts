@@ -1,22 +1,21 @@
-import { readSync } from 'node:fs'
-import { assert, MoonlinkError } from '@moonlink/core'
+import { assert, MoonlinkError, type DiskFile } from '@moonlink/core'
 import { BLOCK_BYTES, BLOCK_WORDS, isIntact } from './blocks.ts'
 
 const SLAB_BLOCKS = 256
 const MIN_BLOCKS = 16
 const NO_SLOT = -1
 
-/** A file whose blocks go through a cache. Made and closed by the sealed index that owns the descriptor. */
+/** A file whose blocks go through a cache. Made and closed by the sealed index that owns it. */
 export class CachedFile {
   readonly path: string
-  readonly fd: number
+  readonly open: DiskFile
   /** Block number → cache slot, or -1. */
   readonly slots: Int32Array
   isClosed = false
 
-  constructor(path: string, fd: number, blockCount: number) {
+  constructor(path: string, open: DiskFile, blockCount: number) {
     this.path = path
-    this.fd = fd
+    this.open = open
     this.slots = new Int32Array(blockCount).fill(NO_SLOT)
   }
 }
@@ -127,8 +126,9 @@ export class BlockCache {
 }
 
 function readBlock(file: CachedFile, block: number, words: Int32Array, at: number): void {
-  const bytes = readSync(file.fd, words, at * 4, BLOCK_BYTES, block * BLOCK_BYTES)
-  if (bytes === BLOCK_BYTES && isIntact(words, at, block)) return
+  const bytes = new Uint8Array(words.buffer, words.byteOffset + at * 4, BLOCK_BYTES)
+  const count = file.open.readSync(bytes, block * BLOCK_BYTES)
+  if (count === BLOCK_BYTES && isIntact(words, at, block)) return
   throw new MoonlinkError(
     'corrupt',
     'INDEX_CORRUPT',

@@ -1,6 +1,4 @@
-import { closeSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
-import { assert } from '@moonlink/core'
+import { assert, systemDisk, type LocalDisk } from '@moonlink/core'
 import { CachedFile, type BlockCache } from './block-cache.ts'
 import { filterOf, mayContain } from './filter.ts'
 import type { KeyHashes } from './key-hashes.ts'
@@ -12,6 +10,8 @@ import { firstAtLeast } from './search.ts'
 export interface OpenOptions {
   /** Keeps the filter in memory, 1.5 bytes a key (the default). Otherwise it goes through the cache, and a lookup may read it. */
   readonly residentFilter?: boolean
+  /** Default: the system's. */
+  readonly disk?: LocalDisk
 }
 
 /** Takes rows one by one; an array of numbers is one. */
@@ -35,13 +35,12 @@ export class SealedKeyIndex {
   private readonly cache: BlockCache
   private readonly fences: Uint32Array
   private filter: Int32Array | null
-  /** A filter is being read: the descriptor is closed after that. */
   private isLoading = false
 
-  private constructor(path: string, { fd, layout, fences, filter }: LoadedIndex, cache: BlockCache) {
+  private constructor(path: string, { file, layout, fences, filter }: LoadedIndex, cache: BlockCache) {
     this.recordCount = layout.recordCount
     this.layout = layout
-    this.file = new CachedFile(path, fd, layout.blockCount)
+    this.file = new CachedFile(path, file, layout.blockCount)
     this.cache = cache
     this.fences = fences
     this.filter = filter
@@ -57,14 +56,14 @@ export class SealedKeyIndex {
     cache: BlockCache,
     options: OpenOptions = {},
   ): Promise<SealedKeyIndex | null> {
-    const loaded = await loadIndex(path, expected, options.residentFilter ?? true)
+    const loaded = await loadIndex(options.disk ?? systemDisk, path, expected, options.residentFilter ?? true)
     return loaded && new SealedKeyIndex(path, loaded, cache)
   }
 
   /** Removes the file at `path`, if there is one, and what an interrupted write left beside it. Open indexes of it stay usable. */
-  static async remove(path: string): Promise<void> {
-    await rm(path, { force: true })
-    await rm(`${path}.tmp`, { force: true })
+  static async remove(path: string, disk: LocalDisk = systemDisk): Promise<void> {
+    await disk.remove(path)
+    await disk.remove(`${path}.tmp`)
   }
 
   /** Bytes held in memory, without the shared cache. */
@@ -108,11 +107,10 @@ export class SealedKeyIndex {
     if (this.filter !== null || this.isClosed || this.isLoading) return
     this.isLoading = true
     try {
-      const filter = await loadFilter(this.file.fd, this.layout)
+      const filter = await loadFilter(this.file.open, this.layout)
       if (!this.isClosed) this.filter = filter
     } finally {
       this.isLoading = false
-      if (this.isClosed) closeSync(this.file.fd)
     }
   }
 
@@ -156,7 +154,8 @@ export class SealedKeyIndex {
     if (this.file.isClosed) return
     this.file.isClosed = true
     this.cache.forget(this.file)
-    if (!this.isLoading) closeSync(this.file.fd)
+    // It was only read: nothing depends on how that goes.
+    this.file.open.close().catch(() => undefined)
   }
 
   private scan(low: number, high: number, into: RowSink, limit: number, skip: number): number {

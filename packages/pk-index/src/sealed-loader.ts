@@ -1,12 +1,6 @@
-import { close, fstat, open, read } from 'node:fs'
-import { promisify } from 'node:util'
+import type { DiskFile, LocalDisk } from '@moonlink/core'
 import { BLOCK_BYTES, BLOCK_WORDS, DATA_WORDS, isIntact } from './blocks.ts'
 import { decodeHeader, FILTER_WORDS, FILTERS_PER_BLOCK, type SealedLayout } from './sealed-format.ts'
-
-const openFile = promisify(open)
-const closeFile = promisify(close)
-const statFile = promisify(fstat)
-const readFile = promisify(read)
 
 /** What an index must have been made for. */
 export interface ExpectedDataFile {
@@ -16,39 +10,44 @@ export interface ExpectedDataFile {
 
 /** An open file and what of it is held in memory. */
 export interface LoadedIndex {
-  readonly fd: number
+  readonly file: DiskFile
   readonly layout: SealedLayout
   readonly fences: Uint32Array
   readonly filter: Int32Array | null
 }
 
 /** Opens a sealed file and reads its directory, and its filter if wanted; null where that is absent, damaged or not what is expected. */
-export async function loadIndex(path: string, expected: ExpectedDataFile, withFilter: boolean): Promise<LoadedIndex | null> {
-  let fd: number
+export async function loadIndex(
+  disk: LocalDisk,
+  path: string,
+  expected: ExpectedDataFile,
+  withFilter: boolean,
+): Promise<LoadedIndex | null> {
+  let file: DiskFile
   try {
-    fd = await openFile(path, 'r')
+    file = await disk.open(path, 'read')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
     throw error
   }
   let loaded: LoadedIndex | null = null
   try {
-    loaded = await load(fd, expected, withFilter)
+    loaded = await load(file, expected, withFilter)
   } finally {
-    if (loaded === null) await closeFile(fd)
+    if (loaded === null) await file.close()
   }
   return loaded
 }
 
-async function load(fd: number, { dataFile, recordCount }: ExpectedDataFile, withFilter: boolean): Promise<LoadedIndex | null> {
-  const header = await readBlocks(fd, 0, 1)
+async function load(file: DiskFile, { dataFile, recordCount }: ExpectedDataFile, withFilter: boolean): Promise<LoadedIndex | null> {
+  const header = await readBlocks(file, 0, 1)
   const layout = header && decodeHeader(header, dataFile, recordCount)
-  if (!layout || (await statFile(fd)).size !== layout.blockCount * BLOCK_BYTES) return null
-  const fences = await readBlocks(fd, layout.fencesAt, layout.filterAt - layout.fencesAt)
-  const filter = withFilter ? await loadFilter(fd, layout) : null
+  if (!layout || (await file.size()) !== layout.blockCount * BLOCK_BYTES) return null
+  const fences = await readBlocks(file, layout.fencesAt, layout.filterAt - layout.fencesAt)
+  const filter = withFilter ? await loadFilter(file, layout) : null
   if (!fences || (withFilter && !filter)) return null
   return {
-    fd,
+    file,
     layout,
     fences: new Uint32Array(unpack(fences, DATA_WORDS, layout.entryBlocks).buffer),
     filter,
@@ -56,20 +55,16 @@ async function load(fd: number, { dataFile, recordCount }: ExpectedDataFile, wit
 }
 
 /** Reads the filter of an open file; null where it is damaged. */
-export async function loadFilter(fd: number, layout: SealedLayout): Promise<Int32Array | null> {
-  const blocks = await readBlocks(fd, layout.filterAt, layout.entriesAt - layout.filterAt)
+export async function loadFilter(file: DiskFile, layout: SealedLayout): Promise<Int32Array | null> {
+  const blocks = await readBlocks(file, layout.filterAt, layout.entriesAt - layout.filterAt)
   return blocks && unpack(blocks, FILTERS_PER_BLOCK * FILTER_WORDS, layout.filterCount * FILTER_WORDS)
 }
 
 /** Reads blocks; null where some are missing or damaged. */
-async function readBlocks(fd: number, firstBlock: number, count: number): Promise<Int32Array | null> {
+async function readBlocks(file: DiskFile, firstBlock: number, count: number): Promise<Int32Array | null> {
   const words = new Int32Array(count * BLOCK_WORDS)
   const bytes = new Uint8Array(words.buffer)
-  for (let done = 0; done < bytes.length;) {
-    const { bytesRead } = await readFile(fd, bytes, done, bytes.length - done, firstBlock * BLOCK_BYTES + done)
-    if (bytesRead === 0) return null
-    done += bytesRead
-  }
+  if ((await file.read(bytes, firstBlock * BLOCK_BYTES)) < bytes.length) return null
   for (let index = 0; index < count; index++) if (!isIntact(words, index * BLOCK_WORDS, firstBlock + index)) return null
   return words
 }

@@ -1,6 +1,5 @@
-import { open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { assert } from '@moonlink/core'
+import { assert, systemDisk, type DiskFile, type LocalDisk } from '@moonlink/core'
 import { BLOCK_BYTES, BLOCK_WORDS, DATA_WORDS, sealBlocks } from './blocks.ts'
 import { addToFilter, filterOf } from './filter.ts'
 import type { KeyHashes } from './key-hashes.ts'
@@ -30,6 +29,8 @@ export interface SealedIndexInput {
   readonly hashes: KeyHashes
   /** `_row_id` of each row, -1 where a row has none; null where the data file stores none. */
   readonly rowIds: Float64Array | null
+  /** Default: the system's. */
+  readonly disk?: LocalDisk
 }
 
 /**
@@ -39,12 +40,12 @@ export interface SealedIndexInput {
  * One writer a path at a time. I/O errors come as Node's.
  */
 export async function writeSealedIndex(input: SealedIndexInput): Promise<void> {
-  const { path, hashes, rowIds } = input
+  const { path, hashes, rowIds, disk = systemDisk } = input
   assert(rowIds === null || rowIds.length >= hashes.length, 'every row has its row id', { rows: hashes.length })
   const layout = layoutOf(hashes.length, rowIds !== null)
   const header = encodeHeader(input.dataFile, layout)
   const temporary = `${path}.tmp`
-  const file = await open(temporary, 'w')
+  const file = await disk.open(temporary, 'create')
   try {
     const { fences, filter } = await writeEntries(file, hashes, layout)
     await writeBlocks(file, fences, layout.fencesAt)
@@ -54,17 +55,17 @@ export async function writeSealedIndex(input: SealedIndexInput): Promise<void> {
     await file.sync()
   } catch (error) {
     await file.close()
-    await rm(temporary, { force: true })
+    await disk.remove(temporary)
     throw error
   }
   await file.close()
-  await rename(temporary, path)
-  await syncDirectory(dirname(path))
+  await disk.rename(temporary, path)
+  await disk.syncDirectory(dirname(path))
 }
 
 /** Writes the sorted entries; returns the blocks of fences and filter that they make. */
 async function writeEntries(
-  file: FileHandle,
+  file: DiskFile,
   hashes: KeyHashes,
   layout: SealedLayout,
 ): Promise<{ fences: Int32Array; filter: Int32Array }> {
@@ -104,7 +105,7 @@ async function writeEntries(
   return { fences, filter }
 }
 
-async function writeRowIds(file: FileHandle, rowIds: Float64Array, layout: SealedLayout): Promise<void> {
+async function writeRowIds(file: DiskFile, rowIds: Float64Array, layout: SealedLayout): Promise<void> {
   for (let from = 0; from < layout.recordCount; from += ROW_IDS_PER_BLOCK * WRITE_BLOCKS) {
     const rows = Math.min(ROW_IDS_PER_BLOCK * WRITE_BLOCKS, layout.recordCount - from)
     const doubles = new Float64Array(Math.ceil(rows / ROW_IDS_PER_BLOCK) * (BLOCK_BYTES / 8))
@@ -128,20 +129,8 @@ function blockWordOf(index: number, perBlock: number, wordsPerBlock: number): nu
   return Math.floor(index / perBlock) * wordsPerBlock + (index % perBlock)
 }
 
-async function writeBlocks(file: FileHandle, words: Int32Array, blockNumber: number): Promise<void> {
+async function writeBlocks(file: DiskFile, words: Int32Array, blockNumber: number): Promise<void> {
   sealBlocks(words, blockNumber)
   const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength)
-  for (let written = 0; written < bytes.length;) {
-    const result = await file.write(bytes, written, bytes.length - written, blockNumber * BLOCK_BYTES + written)
-    written += result.bytesWritten
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r')
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
-  }
+  await file.write(bytes, blockNumber * BLOCK_BYTES)
 }

@@ -41,6 +41,7 @@ export class ChangeIntake {
     this.lastTakenLsn = core.committed.lsn ?? core.spec.asOfLsn ?? 0n
     this.arriving = new SkipFilter(this.lastTakenLsn)
     this.spool = new ChangeSpool({
+      disk: sealedFiles.disk,
       path: join(sealedFiles.directory, SPOOL_FILE),
       memoryBytes: Math.min(SPOOL_MEMORY_BYTES, limits.memoryLimitBytes * SPOOL_MEMORY_SHARE),
       logger,

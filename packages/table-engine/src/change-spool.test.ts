@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { appendValue, BatchBuilder, ChangeOp, silentLogger, valueAt, type ChangeBatch, type Field, type Lsn } from '@moonlink/core'
+import { appendValue, BatchBuilder, ChangeOp, silentLogger, systemDisk, valueAt, type ChangeBatch, type Field, type Lsn } from '@moonlink/core'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ChangeSpool } from './change-spool.ts'
@@ -64,7 +64,7 @@ test('what waits comes out in order, each once, whether it went to the file or n
   let files = 0
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 40 }), fc.constantFrom(1, 150, 600, 1e9), async (steps, memoryBytes) => {
-      const spool = new ChangeSpool({ path: join(directory, 'spool'), memoryBytes, logger: silentLogger })
+      const spool = new ChangeSpool({ disk: systemDisk, path: join(directory, 'spool'), memoryBytes, logger: silentLogger })
       let model: string[] = []
       /** How much of the model is of whole transactions. */
       let closed = 0
@@ -113,8 +113,8 @@ test('what waits comes out in order, each once, whether it went to the file or n
 })
 
 test('memory stays within its bound, and grows where the file cannot be written', async () => {
-  const spool = new ChangeSpool({ path: join(directory, 'spool'), memoryBytes: 10_000, logger: silentLogger })
-  const broken = new ChangeSpool({ path: join(directory, 'no', 'spool'), memoryBytes: 10_000, logger: silentLogger })
+  const spool = new ChangeSpool({ disk: systemDisk, path: join(directory, 'spool'), memoryBytes: 10_000, logger: silentLogger })
+  const broken = new ChangeSpool({ disk: systemDisk, path: join(directory, 'no', 'spool'), memoryBytes: 10_000, logger: silentLogger })
   for (let count = 0; count < 200; count++) {
     const ids = Array.from({ length: 20 }, (_, index) => count * 20 + index)
     for (const each of [spool, broken]) await each.append(batchOf(ids, [{ after: 20, lsn: BigInt(count + 1) }]))

@@ -1,6 +1,5 @@
-import { open, rm, type FileHandle } from 'node:fs/promises'
 import { deserialize, serialize } from 'node:v8'
-import type { ChangeBatch, Column, ColumnBatch, Field, Logger } from '@moonlink/core'
+import type { ChangeBatch, Column, ColumnBatch, DiskFile, Field, LocalDisk, Logger } from '@moonlink/core'
 import { batchBytes, copyBatch, isBatch, splitOpen, type HeldChange } from './held-batches.ts'
 
 const LENGTH_BYTES = 4
@@ -13,6 +12,7 @@ interface SpooledRows extends Omit<ColumnBatch, 'fields'> {
 type SpooledBatch = Omit<ChangeBatch, 'rows' | 'old'> & { readonly rows: SpooledRows; readonly old: SpooledRows }
 
 export interface ChangeSpoolOptions {
+  readonly disk: LocalDisk
   /** Of a file of its own; whatever is there is of no use to anybody any more. */
   readonly path: string
   /** Changes beyond this many bytes go to the file. */
@@ -26,7 +26,7 @@ export interface ChangeSpoolOptions {
  */
 export class ChangeSpool {
   private readonly options: ChangeSpoolOptions
-  private file: FileHandle | null = null
+  private file: DiskFile | null = null
   /** In the file: what was taken ends at `readAt`, what is there at `writtenTo`, and the last whole transaction at `closedTo`. */
   private readAt = 0
   private writtenTo = 0
@@ -128,7 +128,7 @@ export class ChangeSpool {
     const { file } = this
     this.file = null
     await file?.close()
-    await rm(this.options.path, { force: true })
+    await this.options.disk.remove(this.options.path)
   }
 
   private push(batch: ChangeBatch): void {
@@ -138,11 +138,11 @@ export class ChangeSpool {
   }
 
   private async spill(): Promise<void> {
-    const { logger, memoryBytes, path } = this.options
+    const { disk, logger, memoryBytes, path } = this.options
     const entries = this.recent.map((change) => this.encoded(change))
     try {
-      this.file ??= await open(path, 'w+')
-      await writeAll(this.file, Buffer.concat(entries), this.writtenTo)
+      this.file ??= await disk.open(path, 'create')
+      await this.file.write(Buffer.concat(entries), this.writtenTo)
     } catch (error) {
       this.spillAtBytes = this.recentBytes * 2
       return logger.warn('changes that wait for a copy stay in memory, for they could not be written', { path, error: String(error) })
@@ -169,11 +169,7 @@ export class ChangeSpool {
 
   private async bytesAt(at: number, length: number): Promise<Buffer> {
     const bytes = Buffer.alloc(length)
-    for (let done = 0; done < length;) {
-      const { bytesRead } = await this.file!.read(bytes, done, length - done, at + done)
-      if (bytesRead === 0) throw new Error(`${this.options.path} ends before what was written to it`)
-      done += bytesRead
-    }
+    if ((await this.file!.read(bytes, at)) < length) throw new Error(`${this.options.path} ends before what was written to it`)
     return bytes
   }
 
@@ -211,8 +207,4 @@ function areSame(a: readonly Field[], b: readonly Field[]): boolean {
 /** In memory of its own: what `deserialize` gives lies anywhere. */
 function aligned(column: Column): Column {
   return { ...column, values: column.values.slice(), children: column.children.map(aligned) }
-}
-
-async function writeAll(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten
 }

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger } from '@moonlink/core'
+import { silentLogger, systemDisk } from '@moonlink/core'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { CopyRecord } from './copy-record.ts'
 
@@ -19,7 +19,7 @@ const fileOf = (name: string) => ({
 })
 
 async function written(): Promise<CopyRecord> {
-  const record = new CopyRecord(path, 'rows', silentLogger)
+  const record = new CopyRecord(systemDisk, path, 'rows', silentLogger)
   await record.begin({ boundaryLsn: 5n, storage: '1/1', horizon: '7' })
   await record.addFile(fileOf('a'))
   await record.addDone({ from: 0, to: 2 })
@@ -29,7 +29,7 @@ async function written(): Promise<CopyRecord> {
 }
 
 const loaded = async (fingerprint = 'rows') => {
-  const record = new CopyRecord(path, fingerprint, silentLogger)
+  const record = new CopyRecord(systemDisk, path, fingerprint, silentLogger)
   await record.load()
   return record
 }

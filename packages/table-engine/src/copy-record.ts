@@ -1,8 +1,7 @@
-import { mkdir, open, readFile, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
 import { crc32 } from 'node:zlib'
-import type { CopyRange, Logger, Lsn, StagedFile } from '@moonlink/core'
+import type { CopyRange, LocalDisk, Logger, Lsn, StagedFile } from '@moonlink/core'
 
 /** One snapshot of the source that a table's copy reads in. */
 export interface CopySession {
@@ -43,6 +42,7 @@ const HEADER_BYTES = 8
  * stands behind the first that is not whole counts for nothing. A lost record means that the copy begins anew.
  */
 export class CopyRecord {
+  private readonly disk: LocalDisk
   private readonly path: string
   /** Of what rows are: a record of others is none. */
   private readonly fingerprint: string
@@ -52,7 +52,8 @@ export class CopyRecord {
   private isTrimmed = false
   private writing: Promise<void> = Promise.resolve()
 
-  constructor(path: string, fingerprint: string, logger: Logger) {
+  constructor(disk: LocalDisk, path: string, fingerprint: string, logger: Logger) {
+    this.disk = disk
     this.path = path
     this.fingerprint = fingerprint
     this.logger = logger
@@ -73,7 +74,7 @@ export class CopyRecord {
 
   /** Reads what an earlier process left. */
   async load(): Promise<void> {
-    const bytes = await readFile(this.path).catch(() => Buffer.alloc(0))
+    const bytes = await this.disk.readFile(this.path).catch(() => Buffer.alloc(0))
     const { entries, size } = decode(bytes)
     const [first] = entries
     if (first?.kind !== 'table' || first.fingerprint !== this.fingerprint) return
@@ -99,7 +100,7 @@ export class CopyRecord {
     await this.writing
     this.recorded = []
     this.size = 0
-    await rm(this.path, { force: true })
+    await this.disk.remove(this.path)
   }
 
   private take(entry: Entry): void {
@@ -117,13 +118,13 @@ export class CopyRecord {
     this.size += bytes.length
     this.writing = this.writing.then(async () => {
       try {
-        await mkdir(dirname(this.path), { recursive: true })
-        const file = await open(this.path, at === 0 ? 'w' : 'r+')
+        await this.disk.makeDirectory(dirname(this.path))
+        const file = await this.disk.open(this.path, at === 0 ? 'create' : 'update')
         try {
           // Behind a damaged entry there may be whole ones.
           if (!this.isTrimmed) await file.truncate(at)
           this.isTrimmed = true
-          await file.write(bytes, 0, bytes.length, at)
+          await file.write(bytes, at)
         } finally {
           await file.close()
         }

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   formatLsn,
@@ -8,7 +7,9 @@ import {
   MoonlinkError,
   randomUuid,
   silentTelemetry,
+  systemDisk,
   type Clock,
+  type LocalDisk,
   type Logger,
   type Lsn,
   type Random,
@@ -36,6 +37,8 @@ export interface EngineOptions {
   readonly telemetry?: Telemetry
   /** Local directory for sealed key indexes; they can be made again from the data. */
   readonly indexDirectory: string
+  /** Where that is. Default: the system's. */
+  readonly disk?: LocalDisk
   readonly limits: EngineLimits
 }
 
@@ -48,6 +51,7 @@ const POLL_MS = 20
 export class Engine implements LeaseSource {
   private readonly options: EngineOptions
   private readonly telemetry: Telemetry
+  private readonly disk: LocalDisk
   private readonly mirrors = new Map<string, Mirror>()
   private readonly leases = new Leases()
   private readonly position: StreamPosition
@@ -61,6 +65,7 @@ export class Engine implements LeaseSource {
     const { clock, limits, logger } = options
     this.options = options
     this.telemetry = options.telemetry ?? silentTelemetry
+    this.disk = options.disk ?? systemDisk
     this.position = new StreamPosition(clock)
     this.memory = new MemoryGovernor({
       limitBytes: limits.memoryLimitBytes,
@@ -100,7 +105,7 @@ export class Engine implements LeaseSource {
       logger,
       telemetry: this.telemetry,
       limits,
-      sealedFiles: new SealedFiles(this.indexDirectoryOf(name), this.memory.blockCache, this.memory.filters),
+      sealedFiles: new SealedFiles(this.disk, this.indexDirectoryOf(name), this.memory.blockCache, this.memory.filters),
       appliedLsn: () => this.position.appliedLsn,
       streamedLsn: () => this.position.streamedLsn,
       appliedBeside: (changes, bytes) => this.memory.applied(changes, bytes),
@@ -119,7 +124,7 @@ export class Engine implements LeaseSource {
     this.mirrors.delete(name)
     await mirror.close()
     await mirror.abandonEarlyFiles()
-    await rm(this.indexDirectoryOf(name), { recursive: true, force: true })
+    await this.disk.remove(this.indexDirectoryOf(name))
   }
 
   mirror(name: string): Mirror | undefined {

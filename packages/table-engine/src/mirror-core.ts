@@ -62,7 +62,7 @@ export class MirrorCore {
       exactFromLsn: storage.snapshot.exactFromLsn ?? 0n,
       shape: { schema, sourceState: sourceState ?? null },
     }
-    this.staged = new StagedFiles(host.sealedFiles.directory, storage, host.logger)
+    this.staged = new StagedFiles(host.sealedFiles, storage, host.logger)
     this.state = this.newState()
   }
 

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { selectFields, type DataFile, type TableStorage } from '@moonlink/core'
+import { selectFields, type DataFile, type LocalDisk, type TableStorage } from '@moonlink/core'
 import { BlockCache, SealedKeyIndex, writeSealedIndex, type KeyHashes } from '@moonlink/pk-index'
 import type { FilterMemory } from './filter-memory.ts'
 import type { Identity } from './identity.ts'
@@ -11,26 +10,28 @@ const INDEX_SUFFIX = '.idx'
 /** The sealed key indexes of one mirror's data files, on local disk. They can always be made again from the data. */
 export class SealedFiles {
   readonly directory: string
+  readonly disk: LocalDisk
   private readonly cache: BlockCache
   private readonly filters: FilterMemory
 
-  constructor(directory: string, cache: BlockCache, filters: FilterMemory) {
+  constructor(disk: LocalDisk, directory: string, cache: BlockCache, filters: FilterMemory) {
+    this.disk = disk
     this.directory = directory
     this.cache = cache
     this.filters = filters
   }
 
   async prepare(): Promise<void> {
-    await mkdir(this.directory, { recursive: true })
+    await this.disk.makeDirectory(this.directory)
   }
 
   async write(dataFile: string, identity: Identity, hashes: KeyHashes, rowIds: Float64Array | null): Promise<void> {
-    await writeSealedIndex({ path: this.pathOf(dataFile, identity), dataFile, hashes, rowIds })
+    await writeSealedIndex({ path: this.pathOf(dataFile, identity), dataFile, hashes, rowIds, disk: this.disk })
   }
 
   async open(file: Pick<DataFile, 'path' | 'recordCount'>, identity: Identity): Promise<SealedKeyIndex | null> {
     const expected = { dataFile: file.path, recordCount: file.recordCount }
-    const index = await SealedKeyIndex.open(this.pathOf(file.path, identity), expected, this.cache)
+    const index = await SealedKeyIndex.open(this.pathOf(file.path, identity), expected, this.cache, { disk: this.disk })
     if (index) this.filters.add(index)
     return index
   }
@@ -59,14 +60,14 @@ export class SealedFiles {
   }
 
   async remove(dataFile: string, identity: Identity): Promise<void> {
-    await SealedKeyIndex.remove(this.pathOf(dataFile, identity))
+    await SealedKeyIndex.remove(this.pathOf(dataFile, identity), this.disk)
   }
 
   /** Removes indexes of files that the table no longer has, and those by another key. */
   async removeOthers(dataFiles: readonly string[], identity: Identity): Promise<void> {
     const keep = new Set(dataFiles.map((path) => basename(this.pathOf(path, identity))))
-    for (const name of await readdir(this.directory)) {
-      if (name.includes(INDEX_SUFFIX) && !keep.has(name)) await SealedKeyIndex.remove(join(this.directory, name))
+    for (const name of await this.disk.list(this.directory)) {
+      if (name.includes(INDEX_SUFFIX) && !keep.has(name)) await SealedKeyIndex.remove(join(this.directory, name), this.disk)
     }
   }
 

@@ -1,7 +1,7 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger, type StagedFile, type TableStorage } from '@moonlink/core'
+import { silentLogger, systemDisk, type StagedFile, type TableStorage } from '@moonlink/core'
 import { beforeEach, expect, test } from 'vitest'
 import { StagedFiles } from './staged-files.ts'
 
@@ -23,7 +23,7 @@ const storageWith = (current: readonly string[], older: readonly string[] = []) 
   }) as unknown as TableStorage
 
 async function next(storage: TableStorage): Promise<StagedFiles> {
-  const files = new StagedFiles(directory, storage, silentLogger)
+  const files = new StagedFiles({ disk: systemDisk, directory }, storage, silentLogger)
   await files.open(storage)
   return files
 }

@@ -1,13 +1,12 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Logger, StagedFile, TableStorage } from '@moonlink/core'
+import type { LocalDisk, Logger, StagedFile, TableStorage } from '@moonlink/core'
 
 /**
  * The data files of one mirror that are written, or about to be, and that no commit has taken yet. Their paths are kept on local disk, so that what a
  * crash leaves behind is removed by the next process. A lost list costs space in the warehouse, nothing else.
  */
 export class StagedFiles {
-  private readonly directory: string
+  private readonly place: { readonly disk: LocalDisk; readonly directory: string }
   private readonly storage: Pick<TableStorage, 'discard'>
   private readonly logger: Logger
   private listed = new Set<string>()
@@ -17,8 +16,8 @@ export class StagedFiles {
   private readonly doubtful = new Set<string>()
   private saving: Promise<void> = Promise.resolve()
 
-  constructor(directory: string, storage: Pick<TableStorage, 'discard'>, logger: Logger) {
-    this.directory = directory
+  constructor(place: { readonly disk: LocalDisk; readonly directory: string }, storage: Pick<TableStorage, 'discard'>, logger: Logger) {
+    this.place = place
     this.storage = storage
     this.logger = logger
   }
@@ -87,12 +86,12 @@ export class StagedFiles {
   }
 
   private get path(): string {
-    return join(this.directory, 'staged.json')
+    return join(this.place.directory, 'staged.json')
   }
 
   private async read(): Promise<string[]> {
     try {
-      const paths: unknown = JSON.parse(await readFile(this.path, 'utf8'))
+      const paths: unknown = JSON.parse((await this.place.disk.readFile(this.path)).toString())
       return Array.isArray(paths) ? paths.filter((path) => typeof path === 'string') : []
     } catch {
       return []
@@ -106,11 +105,17 @@ export class StagedFiles {
   }
 
   private async writeList(): Promise<void> {
+    const { disk, directory } = this.place
     try {
-      if (this.listed.size === 0) return await rm(this.path, { force: true })
-      await mkdir(this.directory, { recursive: true })
-      await writeFile(`${this.path}.tmp`, JSON.stringify([...this.listed]))
-      await rename(`${this.path}.tmp`, this.path)
+      if (this.listed.size === 0) return await disk.remove(this.path)
+      await disk.makeDirectory(directory)
+      const file = await disk.open(`${this.path}.tmp`, 'create')
+      try {
+        await file.write(Buffer.from(JSON.stringify([...this.listed])), 0)
+      } finally {
+        await file.close()
+      }
+      await disk.rename(`${this.path}.tmp`, this.path)
     } catch (error) {
       this.logger.warn('the list of files not committed yet could not be written', { path: this.path, error: String(error) })
     }

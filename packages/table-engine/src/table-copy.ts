@@ -56,7 +56,7 @@ export class TableCopy {
     this.early = early
     this.earlySizes = earlySizes
     const fingerprint = JSON.stringify([spec.schema.fields, state.identity.fingerprint], withBigints)
-    this.record = new CopyRecord(join(host.sealedFiles.directory, RECORD_FILE), fingerprint, host.logger)
+    this.record = new CopyRecord(host.sealedFiles.disk, join(host.sealedFiles.directory, RECORD_FILE), fingerprint, host.logger)
     this.copied = this.newCopiedRows()
     this.holdLsn = host.appliedLsn()
   }

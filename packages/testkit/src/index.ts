@@ -7,3 +7,5 @@ export { describeChangeLog, type ChangeLogUnderTest } from './change-log-suite.t
 export { describeLease, type LeasesUnderTest } from './lease-suite.ts'
 export { damaged, damages, readOrRefuse } from './damage.ts'
 export { damagedJson, type DamagedJson } from './json-damage.ts'
+export { describeLocalDisk, type LocalDiskUnderTest } from './local-disk-suite.ts'
+export { SimulatedLocalDisk, type DiskCall, type SimulatedLocalDiskOptions } from './simulated-local-disk.ts'

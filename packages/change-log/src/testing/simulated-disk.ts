@@ -23,9 +23,9 @@ export class SimulatedDisk implements LogDisk {
   failAfter = Number.POSITIVE_INFINITY
   private generation = 0
 
-  async list(): Promise<{ name: string; byteSize: number }[]> {
+  async list(): Promise<readonly string[]> {
     await turn()
-    return [...this.files].map(([name, { bytes }]) => ({ name, byteSize: bytes.length }))
+    return [...this.files.keys()]
   }
 
   async read(name: string): Promise<Buffer> {

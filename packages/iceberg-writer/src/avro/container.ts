@@ -1,5 +1,5 @@
 import { promisify } from 'node:util'
-import { deflateRaw, inflateRaw, zstdDecompress } from 'node:zlib'
+import { deflateRaw, deflateRawSync, inflateRaw, inflateRawSync, zstdDecompress } from 'node:zlib'
 import { MoonlinkError, parseJsonLossless, stringifyJsonLossless, type JsonObject } from '@moonlink/core'
 import { AvroReader, compileDecoder, malformed, type DatumRecord } from './avro-reader.ts'
 import { AvroWriter } from './avro-writer.ts'
@@ -15,6 +15,9 @@ const SYNC_BYTES = 16
 const BLOCK_BYTES = 1 << 20
 /** A block that unpacks to more is refused: it would take the memory of everything else. */
 const MAX_BLOCK_BYTES = 256 << 20
+/** Smaller blocks are done with sooner than another thread would begin. */
+const SMALL_BYTES = 16 << 10
+const SMALL_OUTPUT_BYTES = 256 << 10
 
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
@@ -61,7 +64,8 @@ export class ContainerWriter {
 
   private async endBlock(): Promise<void> {
     if (this.blockCount === 0) return
-    const body = await deflate(this.block.take())
+    const block = this.block.take()
+    const body = block.length < SMALL_BYTES ? deflateRawSync(block) : await deflate(block)
     const head = new AvroWriter(32)
     head.long(this.blockCount)
     head.long(body.length)
@@ -100,9 +104,20 @@ export async function readContainer(bytes: Uint8Array, names: ReadonlyMap<number
   return { metadata, records }
 }
 
+async function inflated(body: Uint8Array): Promise<Uint8Array> {
+  if (body.length < SMALL_BYTES) {
+    try {
+      return inflateRawSync(body, { maxOutputLength: SMALL_OUTPUT_BYTES })
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ERR_BUFFER_TOO_LARGE') throw error
+    }
+  }
+  return inflate(body, { maxOutputLength: MAX_BLOCK_BYTES })
+}
+
 async function decompress(body: Uint8Array, codec: string): Promise<Uint8Array> {
   try {
-    if (codec === 'deflate') return await inflate(body, { maxOutputLength: MAX_BLOCK_BYTES })
+    if (codec === 'deflate') return await inflated(body)
     if (codec === 'zstandard') return await unzstd(body, { maxOutputLength: MAX_BLOCK_BYTES })
   } catch (cause) {
     throw new MoonlinkError(

@@ -4,6 +4,7 @@ import {
   type ChangeStream,
   type Clock,
   type CopyRange,
+  type LocalDisk,
   type Lsn,
   type ObjectStore,
   type Random,
@@ -33,7 +34,8 @@ export interface SimNodeOptions {
   readonly source: SimSource
   /** Survives the node. */
   readonly store: ObjectStore
-  readonly indexDirectory: string
+  /** Survives the node, or what its end leaves of it. */
+  readonly disk: LocalDisk
   readonly clock: Clock
   readonly random: Random
   readonly seed: number
@@ -66,7 +68,7 @@ export class SimNode {
     const faulty = new FaultyObjectStore({ inner: options.store, plan, clock })
     this.crashing = new CrashingStore(faulty, options.crashAt, options.crashesAfterEffect)
     this.store = this.crashing
-    this.engine = new Engine({ clock, random, logger: silentLogger, indexDirectory: options.indexDirectory, limits: simLimits })
+    this.engine = new Engine({ clock, random, logger: silentLogger, disk: options.disk, indexDirectory: '/index', limits: simLimits })
   }
 
   /** True where the node runs, false where it died on the way. Throws what no node should. */
