@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import {
   appendValue,
   BatchBuilder,
@@ -15,16 +12,14 @@ import {
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import type { Mirror } from './mirror.ts'
 import { readPlan, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
+import { simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
 
-const directory = mkdtempSync(join(tmpdir(), 'moonlink-copy-'))
 beforeAll(() => loadRoaring())
-afterAll(() => rmSync(directory, { recursive: true, force: true }))
-
 const fields = [
   { id: 1, name: 'id', type: { kind: 'long' }, required: true },
   { id: 2, name: 'name', type: { kind: 'string' }, required: true },
@@ -127,7 +122,7 @@ class PagedTable {
 class Run {
   readonly table: PagedTable
   readonly storage: MemoryTableStorage
-  private readonly indexDirectory = mkdtempSync(join(directory, 'run-'))
+  readonly indexes = simulatedIndexes()
   private readonly schema: TableSchema
   engine!: Engine
   mirror!: Mirror
@@ -147,7 +142,7 @@ class Run {
       clock: systemClock,
       random: systemRandom,
       logger: silentLogger,
-      indexDirectory: this.indexDirectory,
+      ...this.indexes,
       limits: {
         ...defaultEngineLimits,
         flushIntervalMs: 3_600_000,
@@ -253,6 +248,7 @@ describe.each(Object.entries(schemas))('%s', (name, schema) => {
             await run.session(rest, false)
             for (const each of after) run.table.apply(each)
             if (isCrash) {
+              run.indexes.disk.restart()
               crashed.push(run.engine)
               await run.start()
             }
@@ -274,7 +270,7 @@ describe.each(Object.entries(schemas))('%s', (name, schema) => {
           await run.engine.close()
           expect(run.storage.unreferenced).toEqual([])
         }),
-        { numRuns: Number(process.env['MOONLINK_SIM_RUNS'] ?? 60) },
+        simulatedRuns(60),
       )
       if (name === 'no key') return expect(totals.resumed).toBe(0)
       expect(totals.resumed).toBeGreaterThan(10)

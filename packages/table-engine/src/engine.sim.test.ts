@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   conformBatch,
@@ -18,12 +15,13 @@ import {
 import { loadRoaring, PositionSet } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { defaultEngineLimits, type EngineLimits } from './limits.ts'
 import { Engine } from './engine.ts'
 import { SOURCE_STATE_PROPERTY } from './mirror-spec.ts'
 import { reshape, valueOf, type Reshape } from './testing/reshapes.ts'
 import { columnsText, readContent, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
+import { simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
 
 const string = { kind: 'string' } as const
 const long = { kind: 'long' } as const
@@ -53,10 +51,7 @@ const limits: EngineLimits = {
   expiry: { minSnapshots: 3, maxAgeMs: 0, intervalMs: 3_600_000 },
 }
 
-const directory = mkdtempSync(join(tmpdir(), 'moonlink-engine-'))
 beforeAll(() => loadRoaring())
-afterAll(() => rmSync(directory, { recursive: true, force: true }))
-
 type Step =
   | { kind: 'insert'; key: number; text: string }
   | { kind: 'update'; at: number; text: string; unchanged: boolean }
@@ -116,7 +111,7 @@ class Run {
   private log: SourceEvent[] = []
   private beside: Promise<void>[] = []
   readonly reads = { above: 0, below: 0 }
-  private readonly indexDirectory = mkdtempSync(join(directory, 'run-'))
+  private readonly indexes = simulatedIndexes()
 
   private readonly limits: EngineLimits
 
@@ -131,7 +126,7 @@ class Run {
       clock: systemClock,
       random: systemRandom,
       logger: silentLogger,
-      indexDirectory: this.indexDirectory,
+      ...this.indexes,
       limits: this.limits,
     })
     const mirror = await this.engine.addMirror({
@@ -357,7 +352,7 @@ describe.each(Object.entries(schemas))('a mirror with %s', (_, schema) => {
         reads.above += run.reads.above
         reads.below += run.reads.below
       }),
-      { numRuns: 150, timeout: 3000 },
+      { ...simulatedRuns(150), timeout: 3000 },
     )
     expect(reads.above).toBeGreaterThan(100)
     expect(reads.below).toBeGreaterThan(100)

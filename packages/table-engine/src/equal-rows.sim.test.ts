@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import {
   appendValue,
   BatchBuilder,
@@ -17,11 +14,12 @@ import { loadRoaring } from '@moonlink/deletion-log'
 import type { KeyHasher } from '@moonlink/pk-index'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import { FileSegment } from './segment.ts'
 import { readContent, ScriptedTable } from './testing/scripted-table.ts'
+import { simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
 
 const weak = vi.hoisted(() => ({ isOn: false }))
 // Where asked, hashes of three bits, so that different keys collide all the time.
@@ -45,10 +43,7 @@ vi.mock('@moonlink/pk-index', async (load) => {
   return { ...original, createKeyHasher }
 })
 
-const directory = mkdtempSync(join(tmpdir(), 'moonlink-equal-'))
 beforeAll(() => loadRoaring())
-afterAll(() => rmSync(directory, { recursive: true, force: true }))
-
 const fields: Field[] = [
   { id: 1, name: 'name', type: { kind: 'string' }, required: true },
   { id: 2, name: 'n', type: { kind: 'long' }, required: true },
@@ -64,7 +59,7 @@ async function start(schema: TableSchema, storage: MemoryTableStorage): Promise<
     clock: systemClock,
     random: systemRandom,
     logger: silentLogger,
-    indexDirectory: mkdtempSync(join(directory, 'run-')),
+    ...simulatedIndexes(),
     limits,
   })
   const mirror = await engine.addMirror({ table: { schema: 'public', name: 't' }, schema, storage, appendOnly: false })
@@ -119,7 +114,7 @@ describe.each([
         lease.release()
         await engine.close()
       }),
-      { numRuns: 100 },
+      simulatedRuns(100),
     )
     weak.isOn = false
   })

@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import {
   appendValue,
   BatchBuilder,
@@ -12,13 +9,11 @@ import {
   type TableSchema,
 } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import { readPlan } from './testing/scripted-table.ts'
-
-const directory = mkdtempSync(join(tmpdir(), 'moonlink-memory-'))
-afterAll(() => rmSync(directory, { recursive: true, force: true }))
+import { simulatedIndexes } from './testing/simulated.ts'
 
 const table = { schema: 'public', name: 't' }
 const schema: TableSchema = {
@@ -49,7 +44,7 @@ test('a table far larger than the memory limit passes below it, and the source w
     clock: systemClock,
     random: systemRandom,
     logger: silentLogger,
-    indexDirectory: directory,
+    ...simulatedIndexes(),
     limits: { ...defaultEngineLimits, memoryLimitBytes, flushIntervalMs: 3_600_000 },
   })
   const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
@@ -80,7 +75,7 @@ test('a transaction far larger than the memory limit passes below it, and is see
     clock: systemClock,
     random: systemRandom,
     logger: silentLogger,
-    indexDirectory: directory,
+    ...simulatedIndexes(),
     limits: { ...defaultEngineLimits, memoryLimitBytes, earlyFileBytes: memoryLimitBytes / 8, flushIntervalMs: 3_600_000 },
   })
   const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
@@ -144,7 +139,7 @@ test('filters of key indexes give way to the memory limit, and look-ups in all f
     clock: systemClock,
     random: systemRandom,
     logger: silentLogger,
-    indexDirectory: mkdtempSync(join(directory, 'filters-')),
+    ...simulatedIndexes(),
     limits: {
       ...defaultEngineLimits,
       memoryLimitBytes,

@@ -1,20 +1,15 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { BatchBuilder, appendValue, silentLogger, systemClock, systemRandom, type Lsn, type TableSchema } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import { RESYNC_PROPERTY } from './mirror-spec.ts'
 import { readPlan, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
+import { simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
 
-const directory = mkdtempSync(join(tmpdir(), 'moonlink-resync-'))
 beforeAll(() => loadRoaring())
-afterAll(() => rmSync(directory, { recursive: true, force: true }))
-
 const fields = [
   { id: 1, name: 'id', type: { kind: 'long' }, required: true },
   { id: 2, name: 'name', type: { kind: 'string' }, required: true },
@@ -38,7 +33,7 @@ async function open(schema: TableSchema, storage: MemoryTableStorage) {
     clock: systemClock,
     random: systemRandom,
     logger: silentLogger,
-    indexDirectory: mkdtempSync(join(directory, 'run-')),
+    ...simulatedIndexes(),
     limits: { ...defaultEngineLimits, flushIntervalMs: 3_600_000, compaction: { ...defaultEngineLimits.compaction, enabled: false } },
   })
   const mirror = await engine.addMirror({ table: storage.table, schema, storage, appendOnly: false })
@@ -145,7 +140,7 @@ describe.each(Object.entries(schemas))('%s', (_, schema) => {
         await check(null, source.rows)
         await engine.close()
       }),
-      { numRuns: Number(process.env['MOONLINK_SIM_RUNS'] ?? 60) },
+      simulatedRuns(60),
     )
   })
 })

@@ -1,0 +1,16 @@
+import { SimulatedLocalDisk } from '@moonlink/testkit'
+
+/** A fixed seed in CI, so that a change does not fail for what it did not bring. */
+const CI_SEED = 620_604_485
+
+/** A disk in memory for an engine, so that no simulation waits for a real one. */
+export function simulatedIndexes() {
+  return { disk: new SimulatedLocalDisk({ next: () => 0.5 }), indexDirectory: '/index' }
+}
+
+/** How often a property is tried, and from which seed; `MOONLINK_SIM_RUNS` and `MOONLINK_SIM_SEED` say otherwise. */
+export function simulatedRuns(numRuns: number): { readonly numRuns: number; readonly seed?: number } {
+  const { CI, MOONLINK_SIM_RUNS: runs, MOONLINK_SIM_SEED: seed } = process.env
+  const chosen = seed !== undefined ? Number(seed) : CI !== undefined ? CI_SEED : undefined
+  return { numRuns: runs === undefined ? numRuns : Number(runs), ...(chosen === undefined ? {} : { seed: chosen }) }
+}
