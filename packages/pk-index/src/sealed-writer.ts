@@ -64,11 +64,7 @@ export async function writeSealedIndex(input: SealedIndexInput): Promise<void> {
 }
 
 /** Writes the sorted entries; returns the blocks of fences and filter that they make. */
-async function writeEntries(
-  file: DiskFile,
-  hashes: KeyHashes,
-  layout: SealedLayout,
-): Promise<{ fences: Int32Array; filter: Int32Array }> {
+async function writeEntries(file: DiskFile, hashes: KeyHashes, layout: SealedLayout): Promise<{ fences: Int32Array; filter: Int32Array }> {
   const fences = new Int32Array((layout.filterAt - layout.fencesAt) * BLOCK_WORDS)
   const filter = new Int32Array((layout.entriesAt - layout.filterAt) * BLOCK_WORDS)
   const buffer = new Int32Array(WRITE_BLOCKS * BLOCK_WORDS)

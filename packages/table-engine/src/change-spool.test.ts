@@ -1,7 +1,17 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { appendValue, BatchBuilder, ChangeOp, silentLogger, systemDisk, valueAt, type ChangeBatch, type Field, type Lsn } from '@moonlink/core'
+import {
+  appendValue,
+  BatchBuilder,
+  ChangeOp,
+  silentLogger,
+  systemDisk,
+  valueAt,
+  type ChangeBatch,
+  type Field,
+  type Lsn,
+} from '@moonlink/core'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ChangeSpool } from './change-spool.ts'

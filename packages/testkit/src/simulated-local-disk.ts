@@ -110,7 +110,9 @@ export class SimulatedLocalDisk implements LocalDisk {
     await this.begin('list', directory)
     if (!this.directories.has(directory)) throw failure('ENOENT', 'scandir', directory)
     const prefix = `${directory}/`
-    const names = [...this.files.keys(), ...this.directories].flatMap((path) => (path.startsWith(prefix) ? [path.slice(prefix.length)] : []))
+    const names = [...this.files.keys(), ...this.directories].flatMap((path) =>
+      path.startsWith(prefix) ? [path.slice(prefix.length)] : [],
+    )
     return [...new Set(names.map((name) => name.split('/')[0]))]
   }
 
