@@ -3,22 +3,25 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { startPostgres, type RunningPostgres } from '@moonlink/embedded-pg'
 import { Client } from 'pg'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { TcpProxy } from './testing/chaos/tcp-proxy.ts'
 import { moonlink } from './testing/command-line.ts'
 
-/** A primary with a physical standby that keeps the failover slot (Postgres 17 and later): the primary dies, the standby takes over behind one address. */
-const directory = mkdtempSync(join(tmpdir(), 'moonlink-failover-'))
-// The server runs under another account where we are root.
-chmodSync(directory, 0o755)
+/** A primary with a physical standby that keeps the failover slot (Postgres 17 and later), behind one address: the primary dies, the standby takes over. */
+let directory: string
 const running: RunningPostgres[] = []
 let backend: BackendProcess | undefined
 let proxy: TcpProxy | undefined
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'moonlink-failover-'))
+  // The server runs under another account where we are root.
+  chmodSync(directory, 0o755)
+})
 afterEach(async () => {
   await backend?.stop('SIGKILL')
   await proxy?.close()
-  for (const server of running) await server.stop().catch(() => undefined)
+  for (const server of running.splice(0)) await server.stop().catch(() => undefined)
   rmSync(directory, { recursive: true, force: true })
 })
 
@@ -40,18 +43,18 @@ async function startStandby(primary: RunningPostgres, client: Client): Promise<R
   const { rows } = await client.query<{ label: string }>('SELECT labelfile AS label FROM pg_backup_stop(false)')
   writeFileSync(join(dataDir, 'backup_label'), rows[0].label)
   writeFileSync(join(dataDir, 'standby.signal'), '')
-  const standby = await startPostgres({
-    dataDir,
-    persistent: false,
-    settings: {
-      primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${primary.password} dbname=postgres`,
-      primary_slot_name: 'standby',
-      hot_standby_feedback: 'on',
-      sync_replication_slots: 'on',
-    },
+  return startAgain(dataDir, {
+    primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${primary.password} dbname=postgres`,
+    primary_slot_name: 'standby',
+    hot_standby_feedback: 'on',
+    sync_replication_slots: 'on',
   })
-  running.push(standby)
-  return standby
+}
+
+async function startAgain(dataDir: string, settings: Record<string, string>): Promise<RunningPostgres> {
+  const server = await startPostgres({ dataDir, persistent: false, settings })
+  running.push(server)
+  return server
 }
 
 async function until(what: string, check: () => Promise<boolean>): Promise<void> {
@@ -62,26 +65,22 @@ async function until(what: string, check: () => Promise<boolean>): Promise<void>
   }
 }
 
-test('a failover slot outlives the primary: the mirror goes on from the standby, nothing lost or repeated', async (context) => {
-  const primary = await startPostgres({
-    dataDir: join(directory, 'primary'),
-    persistent: false,
-    settings: { synchronized_standby_slots: 'standby', wal_keep_size: '256MB' },
-  })
-  running.push(primary)
-  if (Number.parseInt(primary.version) < 17) return context.skip('failover slots need Postgres 17')
+/** A backend at the proxy's address, with 1,000 orders, and the slot on both servers; null where the server is too old for that. */
+async function startPair(settings: Record<string, string>) {
+  const primary = await startAgain(join(directory, 'primary'), { wal_keep_size: '256MB', ...settings })
+  if (Number.parseInt(primary.version) < 17) return null
   const client = await connected(primary)
   await client.query(`SELECT pg_create_physical_replication_slot('standby', true)`)
   const standby = await startStandby(primary, client)
   await client.query(
     `CREATE TABLE orders (id bigint PRIMARY KEY, note text); INSERT INTO orders SELECT i, 'note' FROM generate_series(1, 1000) i`,
   )
-
   proxy = await TcpProxy.start(primary.port)
   const url = new URL(primary.connectionString)
   url.port = String(proxy.port)
   backend = await BackendProcess.start(['--source', url.href, '--state-dir', join(directory, 'state'), '--set', 'source.failover=true'], {
     MOONLINK_FLUSH_INTERVAL_MS: '300',
+    MOONLINK_SOURCE_SLOT_CHECK_MS: '200',
   })
   await client.query(`UPDATE orders SET note = 'before' WHERE id % 3 = 0; DELETE FROM orders WHERE id % 10 = 7`)
   await backend.wait({ iceberg: true })
@@ -94,23 +93,65 @@ test('a failover slot outlives the primary: the mirror goes on from the standby,
     )
     return rowCount === 1
   })
+  return { primary, client, standby, follower }
+}
+
+async function isEqual(): Promise<void> {
+  const verified = await moonlink(['verify'], { MOONLINK_URL: backend!.url }, directory)
+  expect(verified.stdout, verified.stderr).toMatch(/public\.orders: equal/)
+}
+
+const ordersOf = async (condition: string) =>
+  Number((await backend!.query(`SELECT count(*) FROM public.orders WHERE ${condition}`).catch(() => [[-1]]))[0][0])
+
+test('a failover slot outlives the primary: the mirror goes on from the standby, nothing lost or repeated', async (context) => {
+  const pair = await startPair({ synchronized_standby_slots: 'standby' })
+  if (pair === null) return context.skip('failover slots need Postgres 17')
+  const { client, follower, primary, standby } = pair
   await client.query(`INSERT INTO orders SELECT i, 'last words' FROM generate_series(2001, 2100) i`)
-  await backend.wait()
+  await backend!.wait()
 
   process.kill(primary.pid, 'SIGKILL')
+  proxy!.retarget(standby.port)
+  await until('word of the standby', async () =>
+    /PG_STANDBY the address now leads to a standby/.test((await backend!.status()).source.reason ?? ''),
+  )
   await follower.query('SELECT pg_promote(true, 30)')
-  proxy.retarget(standby.port)
   await follower.query(
     `UPDATE orders SET note = 'after' WHERE id % 5 = 0; DELETE FROM orders WHERE id = 2001; INSERT INTO orders VALUES (9999, 'new primary')`,
   )
-  await until('the new primary', async () => {
-    const [row] = await backend!.query(`SELECT count(*) FROM public.orders WHERE id = 9999`).catch(() => [[0]])
-    return Number(row[0]) === 1
-  })
-  const verified = await moonlink(['verify'], { MOONLINK_URL: backend.url }, directory)
-  expect(verified.stdout, verified.stderr).toMatch(/public\.orders: equal/)
+  await until('the new primary', async () => (await ordersOf('id = 9999')) === 1)
+  await isEqual()
+  expect(backend!.said).not.toMatch(/made equal to its source/)
   const { rows } = await follower.query<{ slot: string }>('SELECT slot_name AS slot FROM pg_replication_slots WHERE active AND failover')
   expect(rows).toHaveLength(1)
-  expect((await backend.table('public.orders')).state).toBe('streaming')
+  expect((await backend!.table('public.orders')).state).toBe('streaming')
+  await Promise.all([client.end().catch(() => undefined), follower.end()])
+})
+
+test('a standby that was promoted without what is mirrored already is known by its history, and the table is made equal to it', async (context) => {
+  const pair = await startPair({})
+  if (pair === null) return context.skip('failover slots need Postgres 17')
+  const { client, primary, standby } = pair
+  await standby.stop()
+  await client.query(`INSERT INTO orders SELECT i, 'lost' FROM generate_series(2001, 2100) i; DELETE FROM orders WHERE id = 2`)
+  await backend!.wait({ iceberg: true })
+  const { appliedLsn } = await backend!.table('public.orders')
+
+  process.kill(primary.pid, 'SIGKILL')
+  const promoted = await startAgain(standby.dataDir, {})
+  const follower = await connected(promoted)
+  await follower.query('SELECT pg_promote(true, 30)')
+  await follower.query(`UPDATE orders SET note = 'after' WHERE id % 5 = 0; INSERT INTO orders VALUES (9999, 'new primary')`)
+  proxy!.retarget(promoted.port)
+  // Its log grows beyond where the mirror is: by its length alone it could not be told from one that has everything.
+  await until('more log than is mirrored', async () => {
+    const sql = `SELECT pg_logical_emit_message(true, 'fill', repeat('x', 100000)), pg_current_wal_flush_lsn() > $1::pg_lsn AS "isBeyond"`
+    return (await follower.query<{ isBeyond: boolean }>(sql, [appliedLsn])).rows[0].isBeyond
+  })
+  await until('the new primary', async () => (await ordersOf('id = 9999')) === 1)
+  await until('a table that streams', async () => (await backend!.table('public.orders')).state === 'streaming')
+  expect(await ordersOf(`note = 'lost'`)).toBe(0)
+  await isEqual()
   await Promise.all([client.end().catch(() => undefined), follower.end()])
 })

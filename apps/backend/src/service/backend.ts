@@ -75,6 +75,8 @@ export class MoonlinkBackend implements Operations {
   #lastAcknowledgeMs = 0
   #caughtUpAtMs: number
   #closing = false
+  /** Whoever waits for something shall give up. */
+  #isStopping = false
   /** Another backend has taken over: nothing is committed or acknowledged any more. */
   #isFenced = false
 
@@ -98,6 +100,7 @@ export class MoonlinkBackend implements Operations {
     })
     const remembered = new RememberedTables({ store: parts.stateStore, source, state, live: () => this.#mirrors.live() })
     this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember: (lsn) => remembered.write(lsn) })
+    source.history.resume(state?.timeline ?? null, () => this.#acknowledger.remember())
     this.#logRelief =
       log === null
         ? null
@@ -130,7 +133,7 @@ export class MoonlinkBackend implements Operations {
       ...parts,
       ...shared,
       slotWatch: () => this.#slotWatch,
-      isClosing: () => this.#closing,
+      isClosing: () => this.#closing || this.#isStopping,
       onFailure: (error) => this.#ended.resolve(error),
     })
     this.#verification = new Verification({
@@ -309,6 +312,7 @@ export class MoonlinkBackend implements Operations {
   }
 
   async uninstall(): Promise<void> {
+    this.#isStopping = true
     await this.#changes.run(async () => {
       await this.#end()
       await this.#parts.source.uninstall()
@@ -318,6 +322,7 @@ export class MoonlinkBackend implements Operations {
 
   /** Stops reading, commits everything that was read, tells the source, and lets go. Throws where a commit failed. */
   async close(): Promise<void> {
+    this.#isStopping = true
     await this.#changes.run(() => this.#end())
     await this.#parts.engine.close()
   }

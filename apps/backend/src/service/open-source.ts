@@ -59,10 +59,12 @@ function defaultSlot(url: string): string {
 
 class PostgresHandle implements SourceHandle {
   readonly identity: SourceHandle['identity']
+  readonly history: SourceHandle['history']
   readonly #source: PgSource
 
   constructor(source: PgSource) {
     this.#source = source
+    this.history = source.history
     const { facts, slotName: slot, publicationName: publication } = source
     this.identity = { systemIdentifier: facts.systemId, database: facts.database, serverVersion: facts.version, slot, publication }
   }

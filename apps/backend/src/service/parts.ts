@@ -57,9 +57,20 @@ export interface SourceSnapshot {
   close(): Promise<void>
 }
 
+/** Which of the server's histories it is that was read. */
+export interface SourceHistory {
+  /** The timeline on which lies what was read; null where that is not known. */
+  readonly timeline: number | null
+  /** An earlier process read that timeline. `remember` writes down another one before anything of it is read. */
+  resume(timeline: number | null, remember: () => Promise<void>): void
+  /** What was read is compared with whatever the server has: the next stream may be of any timeline. */
+  acceptAny(): void
+}
+
 /** The source, as the backend needs it beyond the port of core. */
 export interface SourceHandle extends ChangeSource {
   readonly identity: SourceIdentity
+  readonly history: SourceHistory
   /** Every table; or those named in `only`, which may be refused or unknown. */
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]>
   /** Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is. */

@@ -4,7 +4,7 @@ import type { BackendState, StateStore } from './state.ts'
 
 export interface RememberedTablesOptions {
   readonly store: Pick<StateStore, 'write'>
-  readonly source: Pick<SourceHandle, 'identity' | 'publicationMark'>
+  readonly source: Pick<SourceHandle, 'history' | 'identity' | 'publicationMark'>
   /** What the last run left; null where there was none of this source. */
   readonly state: BackendState | null
   /** Names of the tables that take changes. */
@@ -45,6 +45,7 @@ export class RememberedTables {
     const marks = mirrored.map((name) => [name, source.publicationMark(parseTableName(name))] as const)
     await store.write({
       source: { systemIdentifier, database, slot },
+      timeline: source.history.timeline,
       coveredLsn,
       mirrored,
       published: Object.fromEntries(marks.filter(([, mark]) => mark !== '')),

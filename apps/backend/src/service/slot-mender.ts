@@ -1,4 +1,4 @@
-import { isMoonlinkError, MoonlinkError } from '@moonlink/core'
+import { formatLsn, isMoonlinkError, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend.ts'
 import type { MirrorSet } from './mirror-set.ts'
@@ -6,7 +6,7 @@ import type { OneAtATime } from './one-at-a-time.ts'
 import type { SlotWatch } from './slot-watch.ts'
 import type { StreamLoop } from './stream-loop.ts'
 
-export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config' | 'logger' | 'source'> {
+export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config' | 'engine' | 'logger' | 'source'> {
   readonly mirrors: MirrorSet
   readonly loop: StreamLoop
   readonly acknowledger: Acknowledger
@@ -18,10 +18,10 @@ export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config'
   readonly onFailure: (error: Error) => void
 }
 
-const slotLossCodes: ReadonlySet<string> = new Set(['PG_SLOT_LOST', 'PG_SLOT_MISSING', 'PG_CHANGES_LOST'])
+const slotLossCodes: ReadonlySet<string> = new Set(['PG_SLOT_LOST', 'PG_SLOT_MISSING', 'PG_CHANGES_LOST', 'PG_DIVERGED'])
 const pauseMs = 1000
 
-/** Whether changes are missing, since the slot does not have them any more. */
+/** Whether changes are missing, since the slot does not have them any more, or the server has another history. */
 export function isSlotLoss(error: Error): boolean {
   return isMoonlinkError(error) && slotLossCodes.has(error.code)
 }
@@ -37,17 +37,19 @@ export class SlotMender {
 
   /** Changes are missing from here on. */
   lost(reason: string): void {
-    const { changes, config, isClosing, logger, onFailure, source } = this.#options
+    const { config, isClosing, logger, onFailure, source } = this.#options
     const { slot } = source.identity
     if (isClosing() || this.#isMending) return
     if (config.source.onSlotLoss === 'stop') {
-      const message = `slot "${slot}" is lost: ${reason}. Changes are missing; start again with source.onSlotLoss: resync.`
+      const message = `slot "${slot}" does not have all changes: ${reason} To make the tables equal to the source by comparing, start with source.onSlotLoss: resync.`
       return onFailure(new MoonlinkError('invalid', 'PG_SLOT_LOST', message, { context: { slot } }))
     }
-    logger.error('the slot is lost; a new one is made, and every table is made equal to the source again', { slot, reason })
+    logger.error('changes are missing; every table is made equal to the source again, with a new slot where the old one is lost', {
+      slot,
+      reason,
+    })
     this.#isMending = true
-    void changes
-      .run(() => this.#mend(reason))
+    void this.#mend(reason)
       .catch(onFailure)
       .finally(() => {
         this.#isMending = false
@@ -55,26 +57,43 @@ export class SlotMender {
   }
 
   async #mend(reason: string): Promise<void> {
-    const { acknowledger, clock, isClosing, logger, loop, mirrors, slotWatch } = this.#options
-    if (isClosing()) return
-    await loop.stop()
-    await loop.close()
-    await mirrors.stopCopies()
-    for (;;) {
+    const { changes, clock, isClosing, logger } = this.#options
+    while (!isClosing()) {
       try {
-        const names = mirrors.live()
-        const slotLsn = await mirrors.beginResync(names, `the slot was lost: ${reason}`)
-        await acknowledger.beginAt(slotLsn)
-        slotWatch().reset()
-        loop.start()
-        void mirrors.copyOrPause(names)
-        return
+        return await changes.run(() => this.#tryToMend(reason))
       } catch (error) {
-        // The server may be away just now; the tables stay as they are.
-        if (!isMoonlinkError(error, 'retry') || isClosing()) throw error
-        logger.warn('a new slot could not be made yet', { code: error.code, error: error.message })
+        // The server may be away just now; the tables stay as they are. Whoever wants to stop, or to drop a table, has a turn meanwhile.
+        if (!isMoonlinkError(error, 'retry')) throw error
+        logger.warn('what is missing can not be found out yet', { code: error.code, error: error.message })
         await clock.sleep(pauseMs)
       }
     }
   }
+
+  async #tryToMend(reason: string): Promise<void> {
+    const { acknowledger, engine, isClosing, loop, mirrors, slotWatch, source } = this.#options
+    if (isClosing()) return
+    await loop.stop()
+    await loop.close()
+    await mirrors.stopCopies()
+    const { sourceLsn } = await source.position()
+    if (sourceLsn < engine.appliedLsn) throw notThereYet(sourceLsn, engine.appliedLsn)
+    const names = mirrors.live()
+    const slotLsn = await mirrors.beginResync(names, `changes are missing: ${reason}`)
+    // What is mirrored says by now that it has to be compared.
+    source.history.acceptAny()
+    await acknowledger.beginAt(slotLsn)
+    slotWatch().reset()
+    loop.start()
+    void mirrors.copyOrPause(names)
+  }
+}
+
+/** A table is made equal to its source at a later place than the one where it is. */
+function notThereYet(sourceLsn: Lsn, appliedLsn: Lsn): MoonlinkError {
+  return new MoonlinkError(
+    'retry',
+    'PG_BEHIND',
+    `the server's log ends at ${formatLsn(sourceLsn)}, before ${formatLsn(appliedLsn)} that is mirrored already: it was promoted or restored without that. Once its log has come so far, the tables are made equal to it by comparing; to begin anew instead, drop them with --purge and add them again.`,
+  )
 }

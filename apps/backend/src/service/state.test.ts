@@ -13,6 +13,7 @@ const state = (coveredLsn: bigint): BackendState => ({
   mirrored: ['public.a', 'public."b c"'],
   added: ['public.a'],
   dropped: [],
+  timeline: 3,
   published: { 'public.a': '[null,null]' },
 })
 

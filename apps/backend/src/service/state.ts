@@ -13,6 +13,8 @@ const common = {
   dropped: z.array(z.string()),
   /** How the source published a table, where that was noted. */
   published: z.record(z.string(), z.string()).default({}),
+  /** On which of the server's timelines lies what was read, where that was noted. */
+  timeline: z.number().nullable().default(null),
 }
 
 const stateSchema = z.object({
@@ -37,6 +39,7 @@ export interface BackendState {
   readonly added: readonly string[]
   readonly dropped: readonly string[]
   readonly published: Readonly<Record<string, string>>
+  readonly timeline: number | null
 }
 
 /** Where a run leaves its state. It is written before what it states takes effect, so that it never promises too little. */
@@ -59,6 +62,7 @@ export function encodeState({ coveredLsn, ...rest }: BackendState): string {
     added: [...rest.added],
     dropped: [...rest.dropped],
     published: { ...rest.published },
+    timeline: rest.timeline,
   }
   return JSON.stringify(stored, null, 2)
 }
@@ -68,8 +72,8 @@ export function parseState(text: string, place: string): BackendState {
   try {
     const parsed: unknown = JSON.parse(text)
     refuseLater(parsed, place)
-    const { coveredLsn, source, mirrored, added, dropped, published } = anySchema.parse(parsed)
-    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, added, dropped, published }
+    const { coveredLsn, source, mirrored, added, dropped, published, timeline } = anySchema.parse(parsed)
+    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, added, dropped, published, timeline }
   } catch (error) {
     if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
     const message = `${place} is no state of ours; remove it, and tables that may miss changes are made equal to the source again.`

@@ -21,7 +21,7 @@ export interface TableReport {
 }
 
 export interface StatusReport {
-  readonly source: { readonly confirmedFlushLsn: string; readonly sourceLsn: string }
+  readonly source: { readonly confirmedFlushLsn: string; readonly sourceLsn: string; readonly reason: string | null }
   readonly log: { readonly startLsn: string | null; readonly endLsn: string | null; readonly bytes: number; readonly reason: string | null }
   readonly tables: TableReport[]
 }

@@ -7,10 +7,10 @@ import { connectionError, lostConnection, messageOf, sqlState, type Target } fro
 import { LendingSocket } from './lending-socket.ts'
 import { planTls, type TlsPlan } from './tls.ts'
 
-/** How values look wherever they travel as text, whatever the server's and the role's own settings. */
+/** How values look wherever they travel as text, and how long we wait, whatever the server's and the role's own settings. */
 const SESSION =
   '-c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=3 -c timezone=UTC ' +
-  '-c search_path=pg_catalog -c idle_in_transaction_session_timeout=0'
+  '-c search_path=pg_catalog -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0'
 
 /** `pg` passes this on to the server; its types do not know it. */
 type ReplicationConfig = pg.ClientConfig & { readonly replication?: 'database' }
@@ -121,12 +121,14 @@ export class CatalogConnection {
   private client: pg.Client | null = null
   private queue: Promise<unknown> = Promise.resolve()
   private isClosed = false
+  /** Runs first on every connection that is opened from now on; what it throws keeps all else from running there. */
+  onOpen: (client: pg.Client) => Promise<void> = () => Promise.resolve()
 
   constructor(connector: Connector) {
     this.connector = connector
   }
 
-  /** Rows of one statement as objects. Throws `retry`/`PG_CONNECTION_LOST`, or Postgres' own error where the statement was refused. */
+  /** Rows of one statement as objects. Throws `retry` where it may work a moment later, or Postgres' own error where the statement was refused. */
   async rows<T>(sql: string, values: readonly unknown[] = []): Promise<T[]> {
     return this.exclusive(async (client) => (await client.query(sql, [...values])).rows as T[])
   }
@@ -136,8 +138,19 @@ export class CatalogConnection {
     const turn = this.queue.then(async () => use(await this.ensure()))
     this.queue = turn.catch(() => {})
     return turn.catch((error: unknown) => {
-      throw sqlState(error) === null ? lostConnection('reading its catalog', error) : error
+      const explained = lostConnection('reading its catalog', error)
+      throw explained.kind === 'retry' || sqlState(error) === null ? explained : error
     })
+  }
+
+  /** The next statement finds its server anew: the address may lead to another by now. */
+  async renew(): Promise<void> {
+    const turn = this.queue.then(async () => {
+      await disconnect(this.client)
+      this.client = null
+    })
+    this.queue = turn
+    await turn
   }
 
   async close(): Promise<void> {
@@ -151,6 +164,12 @@ export class CatalogConnection {
     if (this.isClosed) throw new MoonlinkError('invalid', 'PG_SOURCE_CLOSED', 'the Postgres source has been closed.')
     if (this.client) return this.client
     const client = await this.connector.connect('catalog')
+    try {
+      await this.onOpen(client)
+    } catch (error) {
+      await disconnect(client)
+      throw error
+    }
     client.once('end', () => {
       if (this.client === client) this.client = null
     })

@@ -121,7 +121,7 @@ function startupError(state: string, text: string, target: Target, made: Make): 
     case '57P03':
       return made('retry', 'PG_STARTING', `${where} is starting, stopping or recovering: ${text}. Try again in a moment.`)
     default:
-      return made('invalid', 'PG_CONNECT', `${where} refuses the connection: ${text} (${state}).`)
+      return made(mayPass(state) ? 'retry' : 'invalid', 'PG_CONNECT', `${where} refuses the connection: ${text} (${state}).`)
   }
 }
 
@@ -146,15 +146,52 @@ function systemCode(error: unknown): string | null {
   return typeof code === 'string' ? code : null
 }
 
+/** Classes and codes of SQLSTATE after which the same may work a moment later (errcodes.txt): */
+const PASSING = [
+  '08', // the connection broke
+  '25P03', // idle_in_transaction_session_timeout
+  '25P04', // transaction_timeout
+  '40', // a serialization failure, a deadlock
+  '53', // no memory, no disk, no connection left
+  '55P03', // lock_timeout
+  '57', // a statement or idle time-out, or the server was told to stop us
+]
+
+/** Whether what the server refused may work a moment later. */
+export function mayPass(state: string): boolean {
+  // A limit of the configuration, such as the number of slots, stays.
+  return state !== '53400' && PASSING.some((prefix) => state.startsWith(prefix))
+}
+
+/** The connection is there, yet a time-out, a deadlock or somebody ended what ran on it. */
+function isCutOff(state: string | null): boolean {
+  return state === '57014' || state === '55P03' || state?.startsWith('40') === true
+}
+
+/** A server that follows another refuses what only a primary can do. */
+export function isRecovering(text: string): boolean {
+  return /(in|during) recovery|recovery is in progress|being synchroni[sz]ed from the primary/.test(text)
+}
+
+/** The address leads to a standby, as it may for a moment before that is promoted. */
+export function standbyError(cause?: unknown): MoonlinkError {
+  return new MoonlinkError(
+    'retry',
+    'PG_STANDBY',
+    'the address now leads to a standby. Mirroring goes on once it is promoted, or the address leads to the primary.',
+    { cause },
+  )
+}
+
 /** Wraps what went wrong on a connection that worked before. Server errors that a change of ours must precede are `invalid`. */
 export function lostConnection(doing: string, error: unknown): MoonlinkError {
   if (error instanceof MoonlinkError) return error
   const state = sqlState(error)
-  // 57P01…: the server was told to stop us; 08…: the connection broke.
-  if (state === null || state.startsWith('57') || state.startsWith('08') || state.startsWith('53')) {
-    return new MoonlinkError('retry', 'PG_CONNECTION_LOST', `lost the connection to Postgres while ${doing}: ${messageOf(error)}.`, {
-      cause: error,
-    })
+  const text = messageOf(error)
+  if (state !== null && isRecovering(text)) return standbyError(error)
+  if (state === null || mayPass(state)) {
+    const what = isCutOff(state) ? 'Postgres cut off a statement' : 'lost the connection to Postgres'
+    return new MoonlinkError('retry', 'PG_CONNECTION_LOST', `${what} while ${doing}: ${text}.`, { cause: error })
   }
-  return new MoonlinkError('invalid', 'PG_STATEMENT', `Postgres refused while ${doing}: ${messageOf(error)} (${state}).`, { cause: error })
+  return new MoonlinkError('invalid', 'PG_STATEMENT', `Postgres refused while ${doing}: ${text} (${state}).`, { cause: error })
 }

@@ -9,7 +9,7 @@ import {
   type SourceEvent,
 } from '@moonlink/core'
 import type { StreamDecoder } from '../decode/index.ts'
-import { lostConnection, messageOf, sqlState } from './errors.ts'
+import { isRecovering, lostConnection, messageOf, sqlState, standbyError } from './errors.ts'
 import { LogTap } from './log-tap.ts'
 import { COPY_BOTH, COPY_DONE, READY, type RawConnection } from './raw-connection.ts'
 import { statusUpdate } from './status-update.ts'
@@ -261,6 +261,7 @@ function explain(error: unknown, slot: string, isStarted: boolean): MoonlinkErro
   const made = (kind: 'retry' | 'invalid', code: string, message: string) =>
     new MoonlinkError(kind, code, message, { context: { slot }, cause: error })
   if (state === '55006') return made('retry', 'PG_SLOT_IN_USE', `${text}. Stop that mirror, or give this one another slot (source.slot).`)
+  if (state === '55000' && isRecovering(text)) return standbyError(error)
   if (state === '55000' || /can no longer/.test(text)) {
     return made(
       'invalid',

@@ -5,7 +5,6 @@ import {
   isMoonlinkError,
   maxLsn,
   MoonlinkError,
-  parseLsn,
   silentLogger,
   systemClock,
   type ChangeLog,
@@ -25,7 +24,7 @@ import { LocalSpoolFiles } from '../spool/index.ts'
 import { FieldIds, fieldSources, type FieldSource, type ServerTypes } from '../types/index.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
-import { CatalogConnection, Connector } from './connect.ts'
+import { CatalogConnection, Connector, disconnect } from './connect.ts'
 import { SnapshotCopy } from './copy.ts'
 import { LoggedStream } from './logged-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
@@ -37,6 +36,7 @@ import { protocolOptions } from './protocol-options.ts'
 import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream } from './replication-stream.ts'
+import { checkCluster, FollowedHistory } from './server-history.ts'
 import { readServerTypes } from './server-types.ts'
 import { describeShape } from './describe-shape.ts'
 import { evolveShape, isSameShape, restoreShape } from './evolve-shape.ts'
@@ -95,6 +95,8 @@ export class PgSource implements ChangeSource {
   readonly facts: ServerFacts
   readonly slotName: string
   readonly publicationName: string
+  /** Which of the server's histories it is that was read. */
+  readonly history: FollowedHistory
   private readonly settings: PgSourceSettings
   private readonly connector: Connector
   private readonly connection: CatalogConnection
@@ -127,6 +129,8 @@ export class PgSource implements ChangeSource {
     this.publicationName = settings.publication
     this.logger = options.logger ?? silentLogger
     this.clock = options.clock ?? systemClock
+    this.history = new FollowedHistory(facts.systemId, this.logger)
+    connection.onOpen = (client) => checkCluster(client, facts.systemId)
   }
 
   /**
@@ -212,7 +216,8 @@ export class PgSource implements ChangeSource {
   /**
    * Streams the prepared tables. The server starts at `after`, or at what the slot has acknowledged where that is later. With a log, what that has after
    * `after` comes first, and the server goes on where it ends; what the server sends is appended to it. Throws `invalid`/`PG_CHANGES_LOST` where the slot
-   * has let go of what comes next. Aborting ends the stream as `close` does.
+   * has let go of what comes next, and `invalid`/`PG_DIVERGED` where the server's history is another than the one that was read. Aborting ends the stream as
+   * `close` does.
    */
   open(after: Lsn, signal: AbortSignal): Promise<ReplicationStream>
   open(after: Lsn, signal: AbortSignal, log?: ChangeLog, resume?: readonly ResumePoint[]): Promise<ReplicationStream | LoggedStream>
@@ -223,6 +228,9 @@ export class PgSource implements ChangeSource {
     resume: readonly ResumePoint[] = [],
   ): Promise<ReplicationStream | LoggedStream> {
     if (this.stream) await this.stream.close()
+    const throughLsns = resume.map(({ throughLsn }) => throughLsn)
+    this.history.reached([after, log?.status.range?.endLsn ?? 0n, this.stream?.sourceLsn ?? 0n, ...throughLsns].reduce(maxLsn))
+    await this.connection.renew()
     const slot = await this.slot()
     if (!slot) {
       throw new MoonlinkError(
@@ -379,11 +387,17 @@ export class PgSource implements ChangeSource {
     log?: ChangeLog,
   ): Promise<ReplicationStream> {
     await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
-    await this.checkServer(after)
     const keepaliveMs = await this.keepaliveMs()
     const command = await this.startCommand(after, form)
     signal.throwIfAborted()
     const client = await this.connector.connectReplication('stream')
+    try {
+      // Of several servers behind an address, this may be another than the one whose catalog was read.
+      await this.history.follow(client)
+    } catch (error) {
+      await disconnect(client)
+      throw error
+    }
     const connection = new RawConnection(client, { isPaced: this.connector.isRemote, clock: this.clock })
     decoder.beginSession()
     try {
@@ -442,25 +456,6 @@ export class PgSource implements ChangeSource {
       versionNumber: this.facts.versionNumber,
       mapping: { policy: { types, columns, onUnfit }, server: this.serverTypes, counters: this.unfitCounters },
     })
-  }
-
-  /** The same cluster as at the start, with at least the log that is mirrored already: a failover may have led to another. */
-  private async checkServer(after: Lsn): Promise<void> {
-    const sql = `SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system, pg_current_wal_flush_lsn()::text AS flush`
-    const [{ system, flush }] = await this.connection.rows<{ system: string; flush: string }>(sql)
-    if (system !== this.facts.systemId) {
-      throw new MoonlinkError(
-        'invalid',
-        'PG_OTHER_CLUSTER',
-        `the address now leads to another cluster (system identifier ${system}, it was ${this.facts.systemId}). Give the right address, or a new warehouse and state directory for that one.`,
-      )
-    }
-    if (parseLsn(flush) >= after) return
-    throw new MoonlinkError(
-      'invalid',
-      'PG_BEHIND',
-      `the server's log ends at ${flush}, before ${formatLsn(after)} that is mirrored already: it was restored, or promoted without its primary's last changes. Drop the tables with --purge and add them again.`,
-    )
   }
 
   private async startCommand(after: Lsn, form: 'binary' | 'text'): Promise<string> {

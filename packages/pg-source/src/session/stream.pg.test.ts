@@ -234,3 +234,20 @@ test('append-only tables take inserts and leave updates of the source alone', as
   )
   expect(replica.rowsOf('public.items')).toEqual([{ id: '1' }])
 })
+
+test('a statement that a time-out cuts off on the way to a stream may be tried again, and settings of the database cut off none', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  for (const setting of ['lock_timeout', 'idle_session_timeout', 'statement_timeout'])
+    await client.query(`ALTER DATABASE "${database.name}" SET ${setting} = '1ms'`)
+  const { source } = await begin(['public.items'], { statementTimeoutMs: 300 })
+  await client.query('RESET ALL; BEGIN; LOCK TABLE pg_publication IN ACCESS EXCLUSIVE MODE')
+  const opening = source.open(0n, new AbortController().signal)
+  await expect(opening).rejects.toMatchObject({
+    kind: 'retry',
+    code: 'PG_CONNECTION_LOST',
+    message: expect.stringMatching(/cut off a statement/),
+  })
+  await client.query('ROLLBACK')
+  await (await source.open(0n, new AbortController().signal)).close()
+})

@@ -1,0 +1,64 @@
+import { silentLogger } from '@moonlink/core'
+import type pg from 'pg'
+import { expect, test } from 'vitest'
+import { FollowedHistory, parseTimelineHistory } from './server-history.ts'
+
+const files: Record<number, string> = {
+  2: '1\t0/3000028\tno recovery target specified\n',
+  4: '1\t0/3000028\tno recovery target specified\n\n2\tA/5000A0\tbefore 2026-01-01\n3\tB/0\tat restore point "1\t2"\n',
+  5: '1\t0/2000000\tno recovery target specified\n',
+}
+
+/** A server that says it is on that timeline, with so much log. */
+function server(timeline: number, flush: string, systemid = '7'): pg.Client {
+  const query = async (sql: string) => {
+    if (sql === 'IDENTIFY_SYSTEM') return { rows: [{ systemid, timeline, xlogpos: flush }] }
+    return { rows: [{ content: Buffer.from(files[Number(sql.split(' ')[1])]) }] }
+  }
+  return { query } as unknown as pg.Client
+}
+
+test('a history file is read line by line', () => {
+  expect(parseTimelineHistory(files[4])).toEqual([
+    { timeline: 1, endLsn: 0x3000028n },
+    { timeline: 2, endLsn: 0xa005000a0n },
+    { timeline: 3, endLsn: 0xb00000000n },
+  ])
+})
+
+const told = async (read: number | null, reached: bigint, client: pg.Client) => {
+  const remembered: (number | null)[] = []
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(read, async () => void remembered.push(history.timeline))
+  history.reached(reached)
+  const outcome = await history.follow(client).then(
+    () => 'goes on',
+    ({ kind, code }: { kind: string; code: string }) => `${kind} ${code}`,
+  )
+  return [outcome, history.timeline, remembered]
+}
+
+test('a stream goes on where the server has what was read, and the timeline is written down first', async () => {
+  expect(await told(null, 5n, server(3, '0/10'))).toEqual(['goes on', 3, [3]])
+  expect(await told(3, 5n, server(3, '0/10'))).toEqual(['goes on', 3, []])
+  expect(await told(1, 0x3000028n, server(2, '0/4000000'))).toEqual(['goes on', 2, [2]])
+  expect(await told(2, 0xa005000a0n, server(4, 'C/0'))).toEqual(['goes on', 4, [4]])
+})
+
+test('a server that lacks what was read is refused, and the timeline that was read stays known', async () => {
+  expect(await told(1, 0x3000029n, server(2, '0/4000000'))).toEqual(['invalid PG_DIVERGED', 1, []])
+  expect(await told(2, 1n, server(5, '0/4000000'))).toEqual(['invalid PG_DIVERGED', 2, []])
+  expect(await told(4, 1n, server(2, '0/4000000'))).toEqual(['invalid PG_DIVERGED', 4, []])
+  expect(await told(1, 0x5000000n, server(2, '0/4000000'))).toEqual(['retry PG_BEHIND', 1, []])
+  expect(await told(1, 0x5000000n, server(1, '0/4000000'))).toEqual(['invalid PG_BEHIND', 1, []])
+  expect(await told(1, 1n, server(1, '0/4000000', '8'))).toEqual(['invalid PG_OTHER_CLUSTER', 1, []])
+})
+
+test('what is compared anew may be of any timeline', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(1, () => Promise.resolve())
+  history.reached(0x3000029n)
+  history.acceptAny()
+  await history.follow(server(2, '0/4000000'))
+  expect(history.timeline).toBe(2)
+})

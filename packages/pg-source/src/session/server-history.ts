@@ -1,0 +1,153 @@
+import { formatLsn, maxLsn, MoonlinkError, parseLsn, type Logger, type Lsn } from '@moonlink/core'
+import type pg from 'pg'
+import { explained } from './connect.ts'
+import { standbyError } from './errors.ts'
+
+/** Where a server is: on which timeline, and up to where its log is flushed. */
+interface ServerPlace {
+  readonly timeline: number
+  readonly flushLsn: Lsn
+}
+
+/** Where a timeline ended and another went on. */
+interface TimelineSwitch {
+  readonly timeline: number
+  readonly endLsn: Lsn
+}
+
+/** What was read: up to there, on that timeline; null where that is not known, or does not matter. */
+interface ReadHistory {
+  readonly timeline: number | null
+  readonly reachedLsn: Lsn
+}
+
+/**
+ * Which of a server's histories was read, and how far: so that a standby that was promoted without the last of it, or a server that was restored, is
+ * known for what it is.
+ */
+export class FollowedHistory {
+  private readonly systemId: string
+  private readonly logger: Logger
+  private reachedLsn: Lsn = 0n
+  private read: { readonly timeline: number | null; readonly remember: () => Promise<void> } = {
+    timeline: null,
+    remember: () => Promise.resolve(),
+  }
+
+  constructor(systemId: string, logger: Logger) {
+    this.systemId = systemId
+    this.logger = logger
+  }
+
+  /** The timeline on which lies what was read; null where that is not known. */
+  get timeline(): number | null {
+    return this.read.timeline
+  }
+
+  /** What was read by an earlier process lies on `timeline`. `remember` writes down another one, before anything that came after the switch is read. */
+  resume(timeline: number | null, remember: () => Promise<void>): void {
+    this.read = { timeline, remember }
+  }
+
+  /** Everything up to here was read. */
+  reached(lsn: Lsn): void {
+    this.reachedLsn = maxLsn(this.reachedLsn, lsn)
+  }
+
+  /** What was read is compared with whatever the server has: the next stream may be of any timeline. */
+  acceptAny(): void {
+    this.read = { ...this.read, timeline: null }
+  }
+
+  /**
+   * A stream is about to begin on this replication connection. Throws `PG_OTHER_CLUSTER` where its server is not of the cluster of the start, and where its history is not
+   * the one that was read: `PG_DIVERGED`, or `PG_BEHIND` where its log has not come so far (`retry` where it was promoted and will).
+   */
+  async follow(client: pg.Client): Promise<void> {
+    const before = this.read
+    const { reachedLsn } = this
+    const timeline = await explained(
+      'asking for its history',
+      () => checkHistory(client, this.systemId, { timeline: before.timeline, reachedLsn }),
+      () => null,
+    )
+    if (timeline === before.timeline) return
+    this.read = { ...before, timeline }
+    try {
+      await before.remember()
+    } catch (error) {
+      this.read = before
+      throw error
+    }
+    if (before.timeline !== null) this.logger.info('the server went on to another timeline, which has all that was read', { timeline })
+  }
+}
+
+/** Throws where a connection for statements leads to another cluster than that of the start (`PG_OTHER_CLUSTER`), or to a standby (`retry`/`PG_STANDBY`). */
+export async function checkCluster(client: pg.Client, systemId: string): Promise<void> {
+  const { rows } = await client.query<{ system: string; recovers: boolean }>(
+    'SELECT system_identifier::text AS system, pg_is_in_recovery() AS recovers FROM pg_control_system()',
+  )
+  refuseOther(rows[0].system, systemId)
+  if (rows[0].recovers) throw standbyError()
+}
+
+async function checkHistory(client: pg.Client, systemId: string, read: ReadHistory): Promise<number> {
+  const { rows } = await client.query<{ systemid: string; timeline: number; xlogpos: string }>('IDENTIFY_SYSTEM')
+  const [{ systemid, timeline, xlogpos }] = rows
+  refuseOther(systemid, systemId)
+  const place = { timeline: Number(timeline), flushLsn: parseLsn(xlogpos) }
+  const isSame = read.timeline === null || read.timeline === place.timeline
+  if (place.flushLsn < read.reachedLsn) throw behind(place, read.reachedLsn, isSame)
+  if (isSame) return place.timeline
+  const left = place.timeline < read.timeline! ? null : await leftAt(client, place.timeline, read.timeline!)
+  if (left === null || read.reachedLsn > left) throw diverged(place, read, left)
+  return place.timeline
+}
+
+/** Where the history of a server's timeline left another one; null where that is not among what it comes from. */
+async function leftAt(client: pg.Client, timeline: number, earlier: number): Promise<Lsn | null> {
+  const { rows } = await client.query<{ content: string | Buffer }>(`TIMELINE_HISTORY ${timeline}`)
+  return parseTimelineHistory(rows[0].content.toString()).find((found) => found.timeline === earlier)?.endLsn ?? null
+}
+
+/** Reads a timeline history file: a line for each earlier timeline, its number, where it ended, and why (`readTimeLineHistory`, timeline.c). */
+export function parseTimelineHistory(text: string): readonly TimelineSwitch[] {
+  return text.split('\n').flatMap((line) => {
+    const match = /^\s*(\d+)\s+([\dA-F]+\/[\dA-F]+)/i.exec(line)
+    return match === null ? [] : [{ timeline: Number(match[1]), endLsn: parseLsn(match[2]) }]
+  })
+}
+
+function refuseOther(system: string, expected: string): void {
+  if (system === expected) return
+  throw new MoonlinkError(
+    'invalid',
+    'PG_OTHER_CLUSTER',
+    `the address now leads to another cluster (system identifier ${system}, it was ${expected}). Give the right address, or a new warehouse and state directory for that one.`,
+  )
+}
+
+function behind({ flushLsn, timeline }: ServerPlace, reachedLsn: Lsn, isSame: boolean): MoonlinkError {
+  const ends = `the server's log ends at ${formatLsn(flushLsn)}, before ${formatLsn(reachedLsn)} that was read already`
+  return isSame
+    ? new MoonlinkError('invalid', 'PG_BEHIND', `${ends}: it was restored. Drop the tables with --purge and add them again.`)
+    : new MoonlinkError(
+        'retry',
+        'PG_BEHIND',
+        `${ends}: it was promoted (timeline ${timeline}) or restored without that. Once its log has come so far, the tables are made equal to it by comparing; to begin anew instead, drop them with --purge and add them again.`,
+      )
+}
+
+function diverged(place: ServerPlace, { reachedLsn, timeline }: ReadHistory, left: Lsn | null): MoonlinkError {
+  const why =
+    left === null
+      ? `does not come from timeline ${timeline}, of which we read up to ${formatLsn(reachedLsn)}`
+      : `left timeline ${timeline} at ${formatLsn(left)}, and we read that up to ${formatLsn(reachedLsn)}`
+  return new MoonlinkError(
+    'invalid',
+    'PG_DIVERGED',
+    `the server's timeline ${place.timeline} ${why}: it was promoted or restored without its primary's last changes, so the mirror may have changes that it lacks.`,
+    { context: { timeline, left: left === null ? null : formatLsn(left), reached: formatLsn(reachedLsn) } },
+  )
+}
