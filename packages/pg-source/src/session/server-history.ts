@@ -93,14 +93,15 @@ export async function checkCluster(client: pg.Client, systemId: string): Promise
 }
 
 async function checkHistory(client: pg.Client, systemId: string, read: ReadHistory): Promise<number> {
-  const { rows } = await client.query<{ systemid: string; timeline: number; xlogpos: string }>('IDENTIFY_SYSTEM')
+  const { rows } = await client.query<{ systemid: string; timeline: number | string; xlogpos: string }>('IDENTIFY_SYSTEM')
+  // An int4, and an int8 from Postgres 16 on.
   const [{ systemid, timeline, xlogpos }] = rows
   refuseOther(systemid, systemId)
   const place = { timeline: Number(timeline), flushLsn: parseLsn(xlogpos) }
   const isSame = read.timeline === null || read.timeline === place.timeline
   if (place.flushLsn < read.reachedLsn) throw behind(place, read.reachedLsn, isSame)
   if (isSame) return place.timeline
-  const left = place.timeline < read.timeline! ? null : await leftAt(client, place.timeline, read.timeline!)
+  const left = place.timeline < read.timeline ? null : await leftAt(client, place.timeline, read.timeline)
   if (left === null || read.reachedLsn > left) throw diverged(place, read, left)
   return place.timeline
 }
