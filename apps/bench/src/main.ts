@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startPostgres } from '@moonlink/embedded-pg'
+import { largeTransactions } from './large-transactions.ts'
 import { printTable, type Measurement } from './report.ts'
 import * as scenarios from './scenarios.ts'
 
@@ -14,6 +15,7 @@ const all: Record<string, (context: scenarios.BenchContext) => Promise<Measureme
   updates: scenarios.randomUpdates,
   wide: scenarios.wideRows,
   toast: scenarios.toastUpdates,
+  large: largeTransactions,
   freshness: scenarios.freshness,
   union: scenarios.unionRead,
 }
@@ -42,7 +44,7 @@ const measurements: Measurement[] = []
 // A scenario that fails leaves connections behind, which the server's stop then cuts.
 process.on('uncaughtException', (error) => console.error(error.message))
 try {
-  for (const name of positionals.length > 0 ? positionals : Object.keys(all)) {
+  for (const name of positionals.length > 0 ? positionals : Object.keys(all).filter((one) => one !== 'large')) {
     console.error(`running ${name} …`)
     const scale = Number(values.scale)
     const connection = values.connection === 'socket' ? ('socket' as const) : ('tcp' as const)

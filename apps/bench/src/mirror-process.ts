@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { formatLsn, type Lsn } from '@moonlink/core'
@@ -46,6 +46,30 @@ export class MirrorProcess {
 
   async wait(lsn: Lsn, iceberg = false): Promise<void> {
     await this.post('/wait', { lsn: formatLsn(lsn), iceberg, timeoutMs: 600_000 })
+  }
+
+  /** The same, however long it takes: a request is not kept open for more than a minute. */
+  async waitPatiently(lsn: Lsn, iceberg = false): Promise<void> {
+    for (;;) {
+      try {
+        await this.post('/wait', { lsn: formatLsn(lsn), iceberg, timeoutMs: 60_000 })
+        return
+      } catch (error) {
+        if (!String(error).includes('TIMED_OUT')) throw error
+      }
+    }
+  }
+
+  /** What a metric without labels has now; null where it is unknown. */
+  async metric(name: string): Promise<number | null> {
+    const text = await (await fetch(`${this.url}/metrics`)).text()
+    const found = new RegExp(`^${name} (\\S+)$`, 'm').exec(text)
+    return found && Number(found[1])
+  }
+
+  /** From here on, `usage` gives the peak of what comes (Linux). */
+  forgetPeak(): void {
+    writeFileSync(`/proc/${this.child.pid}/clear_refs`, '5')
   }
 
   async flush(): Promise<void> {

@@ -27,7 +27,7 @@ const ROW = `i, (i::bigint * 7919 % 1000003)::int, 'customer number ' || i, md5(
   timestamptz '2026-01-01' + i * interval '1 second', jsonb_build_object('i', i, 'k', 'v'), i % 3 = 0, md5(i::text)::uuid, i / 7.0`
 
 /** A database of its own for each scenario, so that slots and publications do not meet. */
-async function freshDatabase(context: BenchContext, name: string): Promise<{ url: string; client: pg.Client }> {
+export async function freshDatabase(context: BenchContext, name: string): Promise<{ url: string; client: pg.Client }> {
   const admin = new pg.Client({ connectionString: context.postgres.connectionString })
   await admin.connect()
   await admin.query(`CREATE DATABASE ${name}`)
