@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import {
   appendValue,
   BatchBuilder,
@@ -13,12 +10,10 @@ import {
 } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { liveRows } from '@moonlink/union-read'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
-
-const directory = mkdtempSync(join(tmpdir(), 'moonlink-deaths-'))
-afterAll(() => rmSync(directory, { recursive: true, force: true }))
+import { simulatedIndexes } from './testing/simulated.ts'
 
 const table = { schema: 'public', name: 't' }
 const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'long' }, required: true }], identifierFieldIds: [1] }
@@ -52,7 +47,7 @@ class Run {
     clock: systemClock,
     random: systemRandom,
     logger: silentLogger,
-    indexDirectory: mkdtempSync(join(directory, 'index-')),
+    ...simulatedIndexes(),
     limits: {
       ...defaultEngineLimits,
       memoryLimitBytes: MEMORY_LIMIT_BYTES,

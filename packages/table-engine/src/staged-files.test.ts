@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { silentLogger, systemDisk, type StagedFile, type TableStorage } from '@moonlink/core'
@@ -75,4 +75,12 @@ test('one that could not be written goes with the next chance', async () => {
   await expect(failing).rejects.toThrow('away')
   await files.removeAbandoned(new Set())
   expect(discarded).toEqual(['a'])
+})
+
+test('a list that an earlier version kept is taken over', async () => {
+  writeFileSync(join(directory, 'staged.json'), JSON.stringify(['taken', 'left']))
+  await next(storageWith(['taken']))
+  expect(readdirSync(directory)).toEqual(['staged'])
+  await commits(await next(storageWith([])))
+  expect(discarded).toEqual(['left'])
 })

@@ -1,5 +1,10 @@
 import { join } from 'node:path'
 import type { LocalDisk, Logger, StagedFile, TableStorage } from '@moonlink/core'
+import { PathJournal } from './path-journal.ts'
+
+const JOURNAL_FILE = 'staged'
+/** The list as one JSON array, as earlier versions kept it. */
+const FORMER_FILE = 'staged.json'
 
 /**
  * The data files of one mirror that are written, or about to be, and that no commit has taken yet. Their paths are kept on local disk, so that what a
@@ -9,32 +14,34 @@ export class StagedFiles {
   private readonly place: { readonly disk: LocalDisk; readonly directory: string }
   private readonly storage: Pick<TableStorage, 'discard'>
   private readonly logger: Logger
-  private listed = new Set<string>()
+  private readonly journal: PathJournal
   /** Files that no commit will take. */
   private readonly abandoned = new Set<string>()
   /** The same, but a commit that named them was tried, and its outcome may be unknown. */
   private readonly doubtful = new Set<string>()
-  private saving: Promise<void> = Promise.resolve()
 
   constructor(place: { readonly disk: LocalDisk; readonly directory: string }, storage: Pick<TableStorage, 'discard'>, logger: Logger) {
     this.place = place
     this.storage = storage
     this.logger = logger
+    this.journal = new PathJournal(place.disk, join(place.directory, JOURNAL_FILE), logger)
   }
 
   /** Finds what an earlier process left and no snapshot has, be it an older one; `wanted` are files that a commit may still take. */
   async open(storage: Pick<TableStorage, 'snapshot' | 'retained' | 'loadSnapshot'>, wanted: readonly string[] = []): Promise<void> {
-    this.listed = new Set(await this.read())
-    const found = this.listed.size
-    for (const { path } of storage.snapshot.files) this.listed.delete(path)
+    const { journal } = this
+    await journal.load()
+    await this.takeFormer()
+    const listed = new Set(journal.paths)
+    for (const { path } of storage.snapshot.files) listed.delete(path)
     for (const { snapshotId } of storage.retained()) {
-      if (this.listed.size === 0) break
-      for (const { path } of (await storage.loadSnapshot(snapshotId)).files) this.listed.delete(path)
+      if (listed.size === 0) break
+      for (const { path } of (await storage.loadSnapshot(snapshotId)).files) listed.delete(path)
     }
     const kept = new Set(wanted)
-    for (const path of this.listed) if (!kept.has(path)) this.doubtful.add(path)
+    for (const path of listed) if (!kept.has(path)) this.doubtful.add(path)
     // At once: later a snapshot that has one may have gone, with the file, or only the snapshot.
-    if (this.listed.size < found) await this.save()
+    await journal.remove([...journal.paths].filter((path) => !listed.has(path)))
   }
 
   /** Writes a data file, listed before there is anything of it; one that could not be written is abandoned. */
@@ -43,8 +50,7 @@ export class StagedFiles {
     try {
       return await writeFile(async (path) => {
         begun = path
-        this.listed.add(path)
-        await this.save()
+        await this.journal.add(path)
       })
     } catch (error) {
       if (begun !== null) this.abandon([begun])
@@ -54,8 +60,7 @@ export class StagedFiles {
 
   /** A commit has taken them. */
   async take(paths: readonly string[]): Promise<void> {
-    const had = paths.filter((path) => this.listed.delete(path))
-    if (had.length > 0) await this.save()
+    await this.journal.remove(paths)
   }
 
   /** No commit will take them. They stay until `removeAbandoned`; where one was tried, until another has succeeded. */
@@ -85,39 +90,21 @@ export class StagedFiles {
     }
   }
 
-  private get path(): string {
-    return join(this.place.directory, 'staged.json')
+  private async takeFormer(): Promise<void> {
+    const { directory, disk } = this.place
+    const former = join(directory, FORMER_FILE)
+    const bytes = await disk.readFile(former).catch(() => null)
+    if (bytes === null) return
+    for (const path of pathsIn(bytes.toString())) await this.journal.add(path)
+    await disk.remove(former)
   }
+}
 
-  private async read(): Promise<string[]> {
-    try {
-      const paths: unknown = JSON.parse((await this.place.disk.readFile(this.path)).toString())
-      return Array.isArray(paths) ? paths.filter((path) => typeof path === 'string') : []
-    } catch {
-      return []
-    }
-  }
-
-  /** One after another: the last one has all. */
-  private save(): Promise<void> {
-    this.saving = this.saving.then(() => this.writeList())
-    return this.saving
-  }
-
-  private async writeList(): Promise<void> {
-    const { disk, directory } = this.place
-    try {
-      if (this.listed.size === 0) return await disk.remove(this.path)
-      await disk.makeDirectory(directory)
-      const file = await disk.open(`${this.path}.tmp`, 'create')
-      try {
-        await file.write(Buffer.from(JSON.stringify([...this.listed])), 0)
-      } finally {
-        await file.close()
-      }
-      await disk.rename(`${this.path}.tmp`, this.path)
-    } catch (error) {
-      this.logger.warn('the list of files not committed yet could not be written', { path: this.path, error: String(error) })
-    }
+function pathsIn(json: string): string[] {
+  try {
+    const paths: unknown = JSON.parse(json)
+    return Array.isArray(paths) ? paths.filter((path) => typeof path === 'string') : []
+  } catch {
+    return []
   }
 }

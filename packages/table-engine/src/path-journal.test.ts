@@ -1,0 +1,79 @@
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { silentLogger, systemDisk } from '@moonlink/core'
+import * as fc from 'fast-check'
+import { beforeEach, expect, test } from 'vitest'
+import { PathJournal } from './path-journal.ts'
+
+let path: string
+beforeEach(() => {
+  path = join(mkdtempSync(join(tmpdir(), 'moonlink-journal-')), 'journal')
+})
+
+async function loaded(): Promise<PathJournal> {
+  const journal = new PathJournal(systemDisk, path, silentLogger)
+  await journal.load()
+  return journal
+}
+
+test('property: another process finds what was there last', async () => {
+  const name = fc.constantFrom('a', 'b', 'c\n', 'd "quoted"', 'é')
+  const step = fc.oneof(fc.record({ add: name }), fc.record({ remove: fc.array(name, { maxLength: 3 }) }), fc.constant({ restart: true }))
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+      path = join(mkdtempSync(join(tmpdir(), 'moonlink-journal-')), 'journal')
+      let journal = await loaded()
+      const expected = new Set<string>()
+      for (const one of steps) {
+        if ('add' in one) {
+          expected.add(one.add)
+          await journal.add(one.add)
+        } else if ('remove' in one) {
+          for (const gone of one.remove) expected.delete(gone)
+          await journal.remove(one.remove)
+        } else journal = await loaded()
+        expect([...(await loaded()).paths].toSorted()).toEqual([...expected].toSorted())
+      }
+    }),
+    { numRuns: 50 },
+  )
+})
+
+test('each change is one line more, not the whole list again, and what has gone takes no room for good', async () => {
+  const journal = await loaded()
+  const name = (index: number) => `file:///warehouse/public/t/data/${String(index).padStart(8, '0')}.parquet`
+  const ROOM = name(0).length + 4
+  let inode = 0
+  for (let index = 0; index < 1000; index++) {
+    const before = index === 0 ? 0 : statSync(path).size
+    await journal.add(name(index))
+    expect(statSync(path).size - before).toBe(ROOM)
+    // Made anew each time, the file would be another.
+    if (index === 0) inode = statSync(path).ino
+    expect(statSync(path).ino).toBe(inode)
+  }
+  for (let index = 0; index < 999; index++) await journal.remove([name(index)])
+  expect(statSync(path).size).toBeLessThan(300 * ROOM)
+  expect([...(await loaded()).paths]).toEqual([name(999)])
+  await journal.remove([name(999)])
+  expect(existsSync(path)).toBe(false)
+})
+
+test('a line that was cut off counts for nothing, and does not spoil the next', async () => {
+  await (await loaded()).add('a')
+  appendFileSync(path, '+"b')
+  const journal = await loaded()
+  expect([...journal.paths]).toEqual(['a'])
+  await journal.add('c')
+  expect([...(await loaded()).paths]).toEqual(['a', 'c'])
+})
+
+test('what could not be written is written with the next change', async () => {
+  mkdirSync(path)
+  const journal = new PathJournal(systemDisk, path, silentLogger)
+  await journal.add('a')
+  rmdirSync(path)
+  await journal.add('b')
+  expect(readFileSync(path, 'utf8')).toBe('+"a"\n+"b"\n')
+})
