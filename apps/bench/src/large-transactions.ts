@@ -43,7 +43,13 @@ export async function largeTransactions(context: BenchContext): Promise<Measurem
   }
 }
 
-async function transaction(context: BenchContext, client: pg.Client, mirror: MirrorProcess, name: string, sql: string): Promise<Measurement> {
+async function transaction(
+  context: BenchContext,
+  client: pg.Client,
+  mirror: MirrorProcess,
+  name: string,
+  sql: string,
+): Promise<Measurement> {
   mirror.forgetPeak()
   const before = mirror.usage()
   const started = performance.now()
