@@ -52,6 +52,7 @@ describe('the source', () => {
     const line = await refusal(['--source', as('postgres', 'wrong-guess')])
     expect(line).toMatch(/^PG_AUTH .*refuses the password of user "postgres"/)
     expect(line).not.toContain('wrong-guess')
+    expect(await refusal(['--source', as('postgres', '')])).toMatch(/^PG_AUTH .*wants a password .*PGPASSWORD/)
   })
 
   test('unreachable host', async () => {

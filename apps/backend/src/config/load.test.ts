@@ -67,6 +67,7 @@ describe('messages', () => {
     expect(message({ yaml: 'catalog: {kind: rest}' })).toContain('catalog.uri: it is needed where catalog.kind is rest')
     expect(message({ yaml: 'source: {tables: [orders]}' })).toContain('write schema.name, as in public.orders')
     expect(message({ flags: { http: { listen: 'nowhere' } } })).toContain('must be host:port')
+    expect(message({ flags: { http: { listen: '127.0.0.1:99999' } } })).toContain('port of 65535 at most')
   })
 
   test('secrets stay out', () => {

@@ -80,10 +80,16 @@ export class Connector {
     })
     // Whoever uses the connection hears of its loss through the statement or stream that fails.
     client.on('error', () => {})
-    await client.connect()
-    // Postgres 17 and later; an older one would refuse it as an option.
-    if (timeoutMs === 0 && extra.replication === undefined)
-      await client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`)
+    try {
+      await client.connect()
+      // Postgres 17 and later; an older one would refuse it as an option.
+      if (timeoutMs === 0 && extra.replication === undefined)
+        await client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`)
+    } catch (error) {
+      // `pg` leaves the socket open where it gives up itself, as without a password, until the server closes it a minute later.
+      ;(client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream.destroy()
+      throw error
+    }
     return client
   }
 }

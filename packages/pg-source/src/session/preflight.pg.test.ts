@@ -1,3 +1,4 @@
+import { connect, createServer, type AddressInfo } from 'node:net'
 import { isMoonlinkError, type MoonlinkError } from '@moonlink/core'
 import { startPostgres } from '@moonlink/embedded-pg'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
@@ -63,6 +64,22 @@ test.each<[string, string, () => string, RegExp]>([
   expect(error.code).toBe(code)
   expect(error.message).toMatch(message)
 })
+
+test('a connection that is given up is closed, not left for the server to close', async () => {
+  const closed = Promise.withResolvers<void>()
+  const proxy = createServer((socket) => {
+    const { hostname, port } = new URL(database.connectionString)
+    const server = connect(Number(port), hostname)
+    socket.pipe(server).pipe(socket)
+    socket.on('error', () => undefined).on('end', () => closed.resolve()).on('close', () => server.destroy())
+  })
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+  const through = urlWith((url) => ((url.port = String((proxy.address() as AddressInfo).port)), (url.password = '')))
+  const error = await opening({ connection: `${through}?sslmode=disable`, slot })
+  expect(error).toMatchObject({ code: 'PG_AUTH', message: expect.stringMatching(/wants a password/) as string })
+  await closed.promise
+  await new Promise((resolve) => proxy.close(resolve))
+}, 20_000)
 
 test('a server whose wal_level is too low is told how to raise it', async () => {
   const server = await startPostgres({ settings: { wal_level: 'replica' } })
