@@ -242,6 +242,12 @@ class Run {
     this.openChanges = 0
   }
 
+  /** The source commits something that is not of this table. */
+  async othersCommit(): Promise<void> {
+    this.lsn += 10n
+    await this.send()
+  }
+
   /** Sends what there is, in the middle of a transaction too. */
   private async send(): Promise<void> {
     for (const event of this.source.take()) {
@@ -368,6 +374,23 @@ test('a table opens again whose columns have defaults of any type', async () => 
   await run.do({ kind: 'flush' })
   expect(run.storage.snapshot.schema.fields.some(({ initialDefault }) => typeof initialDefault === 'bigint')).toBe(true)
   await run.do({ kind: 'restart' })
+  await run.finish()
+})
+
+test('what the status says of durable and committed positions does not go back with the first change after a quiet time', async () => {
+  const run = new Run(schemas['a long key'])
+  await run.start()
+  await run.do({ kind: 'insert', key: 1, text: 'a' })
+  await run.do({ kind: 'flush' })
+  const flushed = run.engine.status()[0].committedLsn!
+  await run.othersCommit()
+  const quiet = run.engine.status()[0].committedLsn!
+  expect(quiet).toBeGreaterThan(flushed)
+  await run.do({ kind: 'insert', key: 2, text: 'b' })
+  await run.do({ kind: 'commit' })
+  await run.do({ kind: 'send' })
+  expect(run.engine.status()[0]).toMatchObject({ durableLsn: quiet, committedLsn: quiet })
+  expect(run.engine.status()[0].appliedLsn).toBeGreaterThan(quiet)
   await run.finish()
 })
 

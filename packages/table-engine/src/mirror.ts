@@ -45,6 +45,8 @@ export class Mirror {
   private readonly pauses: Pauses
   private readonly maintenance: Maintenance
   private isJobRunning = false
+  /** What a quiet table was said to cover, it covers still when its next change waits for a commit. */
+  private reportedLsn: Lsn = 0n
   /** Flushes that wait for the open transaction to end. */
   private boundaryWaiters: (() => void)[] = []
 
@@ -375,6 +377,7 @@ export class Mirror {
     const { snapshot } = this.core.spec.storage
     const files = [...state.files()].filter((file) => file.staged === null)
     const durableLsn = this.durableLsn()
+    if (durableLsn !== null) this.reportedLsn = maxLsn(this.reportedLsn, durableLsn)
     return {
       table: this.table,
       state: this.isCatchingUp ? 'copying' : phase,
@@ -382,8 +385,8 @@ export class Mirror {
       rows: phase === 'copying' ? this.copy.rowCount : state.liveRows,
       copiedRows: this.copy.rowCount,
       appliedLsn: host.appliedLsn(),
-      durableLsn: durableLsn ?? committed.lsn,
-      committedLsn: this.isStreaming ? durableLsn : committed.lsn,
+      durableLsn: durableLsn === null ? committed.lsn : this.reportedLsn,
+      committedLsn: this.isStreaming ? this.reportedLsn : committed.lsn,
       lastCommitTimeMs: state.lastCommitTimeMs,
       metadataLocation: snapshot.metadataLocation,
       snapshotId: snapshot.snapshotId,
