@@ -142,5 +142,6 @@ describe('the command line', () => {
     const absent = await moonlink(['status'], { MOONLINK_URL: url }, directory)
     expect(absent).toMatchObject({ status: 1, stdout: '' })
     expect(absent.stderr).toContain(`BACKEND_UNREACHABLE no backend answers at ${url}`)
+    expect((await moonlink(['uninstall'], { MOONLINK_URL: url }, directory)).stderr).toMatch(/^BACKEND_UNREACHABLE .*--source or --config/)
   })
 })

@@ -122,6 +122,12 @@ test('tables are listed, added, dropped, and purged while it runs', async () => 
   await expectEqual('other')
   await expectEqual()
 
+  await database.client.query('CREATE TABLE short_lived (id int PRIMARY KEY)')
+  await done('tables', 'add', 'public.short_lived')
+  await database.client.query('DROP TABLE short_lived')
+  expect(await done('tables', 'list')).toMatch(/public\.short_lived\s+(streaming|copying|paused)\s+\S/)
+  await done('tables', 'drop', 'public.short_lived', '--purge')
+
   const { metadataLocation } = await backend.table('public.other')
   await done('tables', 'drop', 'public.other')
   expect(await run('query', 'SELECT * FROM public.other')).toMatchObject({ status: 1 })

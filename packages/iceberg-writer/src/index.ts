@@ -1,4 +1,5 @@
 export { FileCatalog, type FileCatalogOptions } from './catalog/file-catalog.ts'
+export { tableLocation } from './catalog/directory-names.ts'
 export { openTableStorage, type OpenTableStorageOptions } from './storage/open-table-storage.ts'
 export { type ManifestLimits } from './storage/plan-commit.ts'
 export { type ParquetPort } from './storage/parquet-port.ts'

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { formatLsn, isMoonlinkError, parseLsn, type JsonValue } from '@moonlink/core'
+import { formatLsn, isMoonlinkError, MoonlinkError, parseLsn, type JsonValue } from '@moonlink/core'
 import { parseDurationMs } from '../config/units.ts'
 import type { FlushReport, ListedTable, StatusReport } from '../http/schemas.ts'
 import { backendError, type BackendClient } from './client.ts'
@@ -109,7 +109,11 @@ export async function stop(client: BackendClient): Promise<void> {
 }
 
 export async function uninstall(client: BackendClient): Promise<void> {
-  await client.post('/uninstall')
+  await client.post('/uninstall').catch((error: unknown) => {
+    if (!isMoonlinkError(error) || error.code !== 'BACKEND_UNREACHABLE') throw error
+    const message = `no backend answers at ${client.url}. Name it with --url, or the source with --source or --config: no backend is needed then.`
+    throw new MoonlinkError('retry', 'BACKEND_UNREACHABLE', message, { cause: error })
+  })
   await waitGone(client)
   await print('slot and publication are removed; the Iceberg tables stay\n')
 }

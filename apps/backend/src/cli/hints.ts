@@ -1,5 +1,5 @@
-import { join } from 'node:path'
 import { parseTableName } from '@moonlink/core'
+import { tableLocation } from '@moonlink/iceberg-writer'
 import { fileUriToPath } from '@moonlink/object-store'
 import type { Environment } from '../config/environment.ts'
 import type { Config } from '../config/schema.ts'
@@ -25,9 +25,8 @@ export function whatToTry(inputs: HintInputs): string[] {
   const sql = isDemo ? 'SELECT status, count(*) FROM shop.orders GROUP BY ALL' : `SELECT count(*) FROM ${sqlName(schema, name)}`
   const query = `try in another terminal:  ${moonlink} query "${sql}"${at}`
   if (config.catalog.kind === 'rest' || config.warehouse === null) return [query, `read it elsewhere:        ${table} in the catalog`]
-  const place = config.warehouse.startsWith('file://')
-    ? join(fileUriToPath(config.warehouse), schema, name)
-    : `${config.warehouse}/${schema}/${name}`
+  const warehouse = config.warehouse.startsWith('file://') ? fileUriToPath(config.warehouse) : config.warehouse
+  const place = tableLocation(warehouse, { namespace: schema, name })
   return [query, `read it elsewhere:        DuckDB: SELECT count(*) FROM iceberg_scan('${place.replaceAll("'", "''")}')`]
 }
 

@@ -30,9 +30,10 @@ export class TableCommands {
     const { engine, mirrors, source } = this.#options
     const statuses = new Map(engine.status().map((mirror) => [formatTableName(mirror.table), mirror]))
     const listed = await source.listTables()
-    return listed.map(({ table, refusal, notes }) => {
+    const there = listed.map(({ table, refusal, notes }): ListedTable => {
       const name = formatTableName(table)
       const mirror = statuses.get(name)
+      statuses.delete(name)
       if (mirror !== undefined) return { name, notes, mirrored: true, state: mirror.state, reason: mirror.reason }
       const unopened = mirrors.unopened.get(name)
       return {
@@ -43,6 +44,10 @@ export class TableCommands {
         reason: unopened ?? refusal?.reason ?? null,
       }
     })
+    const gone = [...statuses].map(([name, { state, reason }]): ListedTable => {
+      return { name, notes: [], mirrored: true, state, reason: reason ?? 'the source has no such table any more' }
+    })
+    return [...there, ...gone]
   }
 
   async add(tables: readonly string[]): Promise<void> {

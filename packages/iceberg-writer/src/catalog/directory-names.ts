@@ -1,3 +1,5 @@
+import type { TableIdentifier } from '@moonlink/core'
+
 /**
  * Namespace and table names as directory names and back.
  *
@@ -6,6 +8,11 @@
  */
 const PLAIN = /^[\p{L}\p{M}\p{N}_\-$]$/u
 const PLAIN_INSIDE = /^[ .]$/
+
+/** Where a file catalog keeps a table: a URI or path below `warehouse`, which has no slash at its end. */
+export function tableLocation(warehouse: string, table: TableIdentifier): string {
+  return `${warehouse}/${directoryName(table.namespace)}/${directoryName(table.name)}`
+}
 
 export function directoryName(name: string): string {
   const points = Array.from(name)

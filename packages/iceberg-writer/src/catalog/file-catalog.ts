@@ -19,7 +19,7 @@ import {
 } from '@moonlink/core'
 import { applyUpdates } from '../metadata/apply-updates.ts'
 import { newTableMetadata } from '../metadata/new-table.ts'
-import { directoryName, nameOfDirectory } from './directory-names.ts'
+import { directoryName, nameOfDirectory, tableLocation } from './directory-names.ts'
 import { withMetadataLog } from './metadata-log.ts'
 import { versionOf, VersionedMetadata } from './versioned-metadata.ts'
 
@@ -59,7 +59,7 @@ export class FileCatalog implements Catalog {
 
   /** Where a table of that name lives; its directory's URI without a slash at the end. */
   locationOf(table: TableIdentifier): string {
-    return `${this.warehouse}/${directoryName(table.namespace)}/${directoryName(table.name)}`
+    return tableLocation(this.warehouse, table)
   }
 
   async load(table: TableIdentifier): Promise<LoadedTable | null> {
