@@ -150,7 +150,8 @@ async function openOwnership(
 /** An embedded Postgres with the demo shop, its data under the state directory. Returns its URL. */
 async function startDemo(config: Config, stack: CloseStack, onStep: (line: string) => void = () => undefined): Promise<string> {
   onStep('no source is named, so an embedded Postgres with a demo shop is started (--source mirrors your own)')
-  if (process.env['PGHOST'] !== undefined) onStep('PGHOST and the like name no source, they complete one: --source postgres:// takes all of it from them')
+  if (process.env['PGHOST'] !== undefined)
+    onStep('PGHOST and the like name no source, they complete one: --source postgres:// takes all of it from them')
   const dataDir = join(config.stateDir, 'postgres')
   const postgres = await startPostgres({ dataDir, database: 'shop' })
   stack.push(() => postgres.stop())

@@ -71,7 +71,10 @@ test('a connection that is given up is closed, not left for the server to close'
     const { hostname, port } = new URL(database.connectionString)
     const server = connect(Number(port), hostname)
     socket.pipe(server).pipe(socket)
-    socket.on('error', () => undefined).on('end', () => closed.resolve()).on('close', () => server.destroy())
+    socket
+      .on('error', () => undefined)
+      .on('end', () => closed.resolve())
+      .on('close', () => server.destroy())
   })
   await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
   const through = urlWith((url) => ((url.port = String((proxy.address() as AddressInfo).port)), (url.password = '')))
