@@ -13,6 +13,8 @@ let directory: string
 const running: RunningPostgres[] = []
 let backend: BackendProcess | undefined
 let proxy: TcpProxy | undefined
+/** In front of the standby, where the backend knows of both. */
+let standbyProxy: TcpProxy | undefined
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'moonlink-failover-'))
   // The server runs under another account where we are root.
@@ -21,6 +23,7 @@ beforeEach(() => {
 afterEach(async () => {
   await backend?.stop('SIGKILL')
   await proxy?.close()
+  await standbyProxy?.close()
   for (const server of running.splice(0)) await server.stop().catch(() => undefined)
   rmSync(directory, { recursive: true, force: true })
 })
@@ -66,7 +69,7 @@ async function until(what: string, check: () => Promise<boolean>): Promise<void>
 }
 
 /** A backend at the proxy's address, with 1,000 orders, and the slot on both servers; null where the server is too old for that. */
-async function startPair(settings: Record<string, string>) {
+async function startPair(settings: Record<string, string>, knowsBoth = false) {
   const primary = await startAgain(join(directory, 'primary'), { wal_keep_size: '256MB', ...settings })
   if (Number.parseInt(primary.version) < 17) return null
   const client = await connected(primary)
@@ -76,9 +79,10 @@ async function startPair(settings: Record<string, string>) {
     `CREATE TABLE orders (id bigint PRIMARY KEY, note text); INSERT INTO orders SELECT i, 'note' FROM generate_series(1, 1000) i`,
   )
   proxy = await TcpProxy.start(primary.port)
-  const url = new URL(primary.connectionString)
-  url.port = String(proxy.port)
-  backend = await BackendProcess.start(['--source', url.href, '--state-dir', join(directory, 'state'), '--set', 'source.failover=true'], {
+  standbyProxy = await TcpProxy.start(standby.port)
+  const places = `${knowsBoth ? `127.0.0.1:${standbyProxy.port},` : ''}127.0.0.1:${proxy.port}`
+  const address = primary.connectionString.replace(`127.0.0.1:${primary.port}`, places)
+  backend = await BackendProcess.start(['--source', address, '--state-dir', join(directory, 'state'), '--set', 'source.failover=true'], {
     MOONLINK_FLUSH_INTERVAL_MS: '300',
     MOONLINK_SOURCE_SLOT_CHECK_MS: '200',
   })
@@ -130,7 +134,7 @@ test('a failover slot outlives the primary: the mirror goes on from the standby,
 })
 
 test('a standby that was promoted without what is mirrored already is known by its history, and the table is made equal to it', async (context) => {
-  const pair = await startPair({})
+  const pair = await startPair({}, true)
   if (pair === null) return context.skip('failover slots need Postgres 17')
   const { client, primary, standby } = pair
   await standby.stop()
@@ -143,7 +147,7 @@ test('a standby that was promoted without what is mirrored already is known by i
   const follower = await connected(promoted)
   await follower.query('SELECT pg_promote(true, 30)')
   await follower.query(`UPDATE orders SET note = 'after' WHERE id % 5 = 0; INSERT INTO orders VALUES (9999, 'new primary')`)
-  proxy!.retarget(promoted.port)
+  standbyProxy!.retarget(promoted.port)
   // Its log grows beyond where the mirror is: by its length alone it could not be told from one that has everything.
   await until('more log than is mirrored', async () => {
     const sql = `SELECT pg_logical_emit_message(true, 'fill', repeat('x', 100000)), pg_current_wal_flush_lsn() > $1::pg_lsn AS "isBeyond"`

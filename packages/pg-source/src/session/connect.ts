@@ -1,8 +1,8 @@
 import { Socket, type SocketConstructorOpts } from 'node:net'
-import { MoonlinkError } from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
-import { parseConnectionString, type ConnectionParts } from './connection-config.ts'
+import { parseConnectionString, placesOf, type ConnectionParts, type Place } from './connection-config.ts'
 import { connectionError, lostConnection, messageOf, sqlState, type Target } from './errors.ts'
 import { LendingSocket } from './lending-socket.ts'
 import { planTls, type TlsPlan } from './tls.ts'
@@ -19,59 +19,91 @@ type ReplicationConfig = pg.ClientConfig & { readonly replication?: 'database' }
 const STREAM_SOCKET: SocketConstructorOpts & { readonly readableHighWaterMark: number } = { readableHighWaterMark: 1 }
 const STREAM_TLS: object = { highWaterMark: 1 }
 
-/** Opens connections to one database, all with the same address, encryption and session settings. */
-export class Connector {
+/** A server that the address names, and how it is reached. */
+interface Server {
   readonly target: Target
+  tls: TlsPlan
+}
+
+/**
+ * Opens connections to one database, all with the same encryption and session settings. Where the address names several servers, to the one that is
+ * the primary: at first in the order given, then where the last connection was.
+ */
+export class Connector {
   private readonly parts: ConnectionParts
   private readonly settings: PgSourceSettings
-  private tls: TlsPlan
+  private readonly servers: readonly Server[]
+  private current = 0
 
   constructor(settings: PgSourceSettings) {
     this.settings = settings
     this.parts = typeof settings.connection === 'string' ? parseConnectionString(settings.connection) : settings.connection
     // Not connected: `pg` completes what is missing from the PG* variables and its defaults.
-    const probe = new pg.Client(baseConfig(this.parts))
-    this.target = { host: probe.host, port: probe.port, user: probe.user ?? '', database: probe.database ?? '' }
-    this.tls = planTls(withEnvironment(this.parts), this.target.host)
+    const probe = new pg.Client(baseConfig(this.parts, null))
+    const places = placesOf(probe.host, this.parts.port ?? process.env['PGPORT'] ?? probe.port)
+    this.servers = places.map((place) => ({
+      target: { ...place, user: probe.user ?? '', database: probe.database ?? '' },
+      tls: planTls(withEnvironment(this.parts), place.host),
+    }))
   }
 
   /** A connection for statements; a limited one has the statement time-out. */
   async connect(purpose: string, isLimited = true): Promise<pg.Client> {
-    return this.open(purpose, isLimited ? this.settings.statementTimeoutMs : 0, {})
+    return this.open(purpose, isLimited ? this.settings.statementTimeoutMs : 0, () => ({}))
   }
 
   /** A connection without time-out for what is read in bulk; without TLS its socket is a `LendingSocket`. */
   async connectBulk(purpose: string): Promise<pg.Client> {
-    return this.open(purpose, 0, this.tls.ssl === false ? { stream: () => new LendingSocket() } : {})
+    return this.open(purpose, 0, ({ tls }) => (tls.ssl === false ? { stream: () => new LendingSocket() } : {}))
   }
 
   /** Whether connections go through the network rather than a socket of this machine. */
   get isRemote(): boolean {
-    return !this.target.host.startsWith('/')
+    return !this.servers[this.current].target.host.startsWith('/')
   }
 
   /** A connection that speaks the replication protocol. */
   async connectReplication(purpose: string): Promise<pg.Client> {
-    return this.open(purpose, 0, { replication: 'database', stream: () => new Socket(STREAM_SOCKET) })
+    return this.open(purpose, 0, () => ({ replication: 'database', stream: () => new Socket(STREAM_SOCKET) }))
   }
 
-  private async open(purpose: string, timeoutMs: number, extra: ReplicationConfig): Promise<pg.Client> {
-    try {
-      return await this.attempt(purpose, timeoutMs, extra)
-    } catch (error) {
-      if (!this.tls.mayFallBack || !messageOf(error).includes('does not support SSL')) throw connectionError(error, this.target)
+  private async open(purpose: string, timeoutMs: number, extraOf: (server: Server) => ReplicationConfig): Promise<pg.Client> {
+    const { servers } = this
+    const failures: MoonlinkError[] = []
+    for (let step = 0; step < servers.length; step++) {
+      const index = (this.current + step) % servers.length
+      try {
+        const client = await this.openAt(servers[index], purpose, timeoutMs, extraOf(servers[index]))
+        this.current = index
+        return client
+      } catch (error) {
+        // As libpq does: one that can't be reached, or is no primary, is passed over; one that refuses us is not.
+        if (!isMoonlinkError(error, 'retry') || servers.length === 1) throw error
+        failures.push(error)
+      }
     }
-    // sslmode=prefer, and the server has no TLS.
-    this.tls = { mode: 'disable', ssl: false, mayFallBack: false }
-    return this.attempt(purpose, timeoutMs, extra).catch((error: unknown) => {
-      throw connectionError(error, this.target)
+    throw new MoonlinkError('retry', 'PG_NO_PRIMARY', `none of the source's servers is a primary that answers: ${failures.map(({ message }) => message).join(' ')}`, {
+      cause: failures[0],
     })
   }
 
-  private async attempt(purpose: string, timeoutMs: number, extra: ReplicationConfig): Promise<pg.Client> {
+  private async openAt(server: Server, purpose: string, timeoutMs: number, extra: ReplicationConfig): Promise<pg.Client> {
+    try {
+      return await this.attempt(server, purpose, timeoutMs, extra)
+    } catch (error) {
+      if (!server.tls.mayFallBack || !messageOf(error).includes('does not support SSL')) throw connectionError(error, server.target)
+    }
+    // sslmode=prefer, and the server has no TLS.
+    server.tls = { mode: 'disable', ssl: false, mayFallBack: false }
+    return this.attempt(server, purpose, timeoutMs, extra).catch((error: unknown) => {
+      throw connectionError(error, server.target)
+    })
+  }
+
+  private async attempt({ target, tls }: Server, purpose: string, timeoutMs: number, extra: ReplicationConfig): Promise<pg.Client> {
     const client = new pg.Client({
-      ...baseConfig(this.parts),
-      ssl: extra.stream && typeof this.tls.ssl === 'object' ? { ...this.tls.ssl, ...STREAM_TLS } : this.tls.ssl,
+      ...baseConfig(this.parts, target),
+      ssl: extra.stream && typeof tls.ssl === 'object' ? { ...tls.ssl, ...STREAM_TLS } : tls.ssl,
       application_name: `${this.parts.applicationName ?? 'moonlink'} ${purpose}`,
       connectionTimeoutMillis: this.settings.connectTimeoutMs,
       keepAlive: true,
@@ -80,24 +112,34 @@ export class Connector {
     })
     // Whoever uses the connection hears of its loss through the statement or stream that fails.
     client.on('error', () => {})
+    const isStandby = this.servers.length > 1 ? watchForStandby(client) : () => false
     try {
       await client.connect()
+      if (isStandby()) throw new MoonlinkError('retry', 'PG_STANDBY', `${target.host}:${target.port} is a standby.`)
       // Postgres 17 and later; an older one would refuse it as an option.
       if (timeoutMs === 0 && extra.replication === undefined)
         await client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`)
     } catch (error) {
       // `pg` leaves the socket open where it gives up itself, as without a password, until the server closes it a minute later.
-      ;(client as unknown as { readonly connection: { readonly stream: Socket } }).connection.stream.destroy()
+      client.connection.stream.destroy()
       throw error
     }
     return client
   }
 }
 
-function baseConfig(parts: ConnectionParts): pg.ClientConfig {
+/** Servers say at each connection whether they are in recovery (`in_hot_standby`, Postgres 14 and later). */
+function watchForStandby(client: pg.Client): () => boolean {
+  let isStandby = false
+  client.connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string; parameterValue: string }) => {
+    if (parameterName === 'in_hot_standby') isStandby = parameterValue === 'on'
+  })
+  return () => isStandby
+}
+
+function baseConfig(parts: ConnectionParts, at: Place | null): pg.ClientConfig {
   return {
-    ...(parts.host === undefined ? {} : { host: parts.host }),
-    ...(parts.port === undefined ? {} : { port: parts.port }),
+    ...(at !== null ? { host: at.host, port: at.port } : parts.host === undefined ? {} : { host: parts.host }),
     ...(parts.user === undefined ? {} : { user: parts.user }),
     ...(parts.password === undefined ? {} : { password: parts.password }),
     ...(parts.database === undefined ? {} : { database: parts.database }),

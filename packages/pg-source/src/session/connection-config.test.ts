@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseConnectionString } from './connection-config.ts'
+import { parseConnectionString, placesOf } from './connection-config.ts'
 import { planTls } from './tls.ts'
 
 test.each([
@@ -16,12 +16,14 @@ test.each([
     `host=db.example port=5432 dbname='my shop' user=u password='it\\'s'`,
     { host: 'db.example', port: 5432, database: 'my shop', user: 'u', password: `it's` },
   ],
+  ['postgres://u@a,b:5433,[::1]/shop', { user: 'u', host: 'a,b,::1', port: '5432,5433,5432', database: 'shop' }],
+  ['host=a,b port=5432,5433 target_session_attrs=read-write', { host: 'a,b', port: '5432,5433' }],
 ])('%s', (text, parts) => {
   expect(parseConnectionString(text)).toEqual(parts)
 })
 
 test.each([
-  ['postgres://a,b/shop', /several hosts/],
+  ['postgres://a:1,b:0x9/shop', /postgres:\/\//],
   ['postgres://h/db?sslmode=maybe', /sslmode/],
   ['postgres://h:99999/db', /port/],
   ['postgres://u:50%@h/db', /%25/],
@@ -29,6 +31,20 @@ test.each([
   ['', /postgres:\/\//],
 ])('%s is refused', (text, message) => {
   expect(() => parseConnectionString(text)).toThrow(message)
+})
+
+test('several hosts have a port each, or one for all', () => {
+  expect(placesOf('a,b', 5433)).toEqual([
+    { host: 'a', port: 5433 },
+    { host: 'b', port: 5433 },
+  ])
+  expect(placesOf('a, b', '1,2')).toEqual([
+    { host: 'a', port: 1 },
+    { host: 'b', port: 2 },
+  ])
+  expect(() => placesOf('a,b,c', '1,2')).toThrow(/3 hosts and 2 ports/)
+  expect(() => placesOf('a,,c', 1)).toThrow(/empty host/)
+  expect(() => placesOf('a,b', '1,99999')).toThrow(/port/)
 })
 
 test('a password never gets into the message', () => {

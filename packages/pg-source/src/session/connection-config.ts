@@ -7,8 +7,13 @@ export type SslMode = (typeof sslModes)[number]
 
 /** Where Postgres is. What is left out comes from the `PG*` variables, a password also from `~/.pgpass`. */
 export const connectionParts = z.strictObject({
-  host: z.string().optional().describe('Host name, address, or directory of a unix socket.'),
-  port: z.coerce.number().int().min(1).max(65535).optional(),
+  host: z
+    .string()
+    .optional()
+    .describe('Host name, address, or directory of a unix socket; or several with commas between, of which the primary is used.'),
+  port: z
+    .union([z.coerce.number().int().min(1).max(65535), z.string().regex(/^\d+(,\d+)+$/, 'must be a port, or one for each host')])
+    .optional(),
   user: z.string().optional(),
   password: z.string().optional(),
   database: z.string().optional(),
@@ -20,6 +25,8 @@ export const connectionParts = z.strictObject({
   options: z.string().optional().describe('Server settings for the session, as in libpq: -c name=value'),
 })
 export type ConnectionParts = z.infer<typeof connectionParts>
+
+const DEFAULT_PORT = '5432'
 
 const keys: Readonly<Record<string, keyof ConnectionParts>> = {
   host: 'host',
@@ -60,8 +67,25 @@ export function parseConnectionString(text: string): ConnectionParts {
     const issue = parsed.error.issues[0]
     throw malformed(`${issue.path.join('.')}: ${issue.message}`)
   }
-  if (parsed.data.host?.includes(',')) throw malformed('several hosts; name one, the primary')
   return parsed.data
+}
+
+/** One server that an address names. */
+export interface Place {
+  readonly host: string
+  readonly port: number
+}
+
+/** The servers of `host` and `port`, each of which may be a list: as many ports as hosts, or one for all. Throws `invalid`/`PG_CONNECTION_STRING`. */
+export function placesOf(host: string, port: number | string): Place[] {
+  const hosts = host.split(',').map((one) => one.trim())
+  const ports = String(port)
+    .split(',')
+    .map((one) => Number(one))
+  if (hosts.includes('')) throw malformed('an empty host among several')
+  if (ports.length !== 1 && ports.length !== hosts.length) throw malformed(`${hosts.length} hosts and ${ports.length} ports; give one for each`)
+  if (!ports.every((one) => Number.isInteger(one) && one >= 1 && one <= 65535)) throw malformed('a port must be a number from 1 to 65535')
+  return hosts.map((one, index) => ({ host: one, port: ports.length === 1 ? ports[0] : ports[index] }))
 }
 
 function urlValues(text: string): [string, string][] {
@@ -75,11 +99,12 @@ function urlValues(text: string): [string, string][] {
     values.push(['user', decode(colon < 0 ? credentials : credentials.slice(0, colon))])
     if (colon >= 0) values.push(['password', decode(credentials.slice(colon + 1))])
   }
-  const place = /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(address)
-  if (!place && !address.includes(',')) throw malformed('it does not read as postgres://user:password@host:port/database')
-  const host = place ? place[1] : address
-  if (host !== '') values.push(['host', decode(host.replace(/^\[|\]$/g, ''))])
-  if (place?.[2]) values.push(['port', place[2]])
+  const places = address.split(',').map((one) => /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(one))
+  if (places.includes(null)) throw malformed('it does not read as postgres://user:password@host:port/database')
+  const host = places.map((place) => decode(place![1].replace(/^\[|\]$/g, ''))).join(',')
+  if (host !== '') values.push(['host', host])
+  const ports = places.map((place) => place![2] ?? '')
+  if (ports.some((port) => port !== '')) values.push(['port', ports.map((port) => port || DEFAULT_PORT).join(',')])
   if (database) values.push(['dbname', decode(database)])
   for (const pair of (parameters ?? '').split('&').filter((piece) => piece !== '')) {
     const equals = pair.indexOf('=')
