@@ -82,9 +82,14 @@ export class Connector {
         failures.push(error)
       }
     }
-    throw new MoonlinkError('retry', 'PG_NO_PRIMARY', `none of the source's servers is a primary that answers: ${failures.map(({ message }) => message).join(' ')}`, {
-      cause: failures[0],
-    })
+    throw new MoonlinkError(
+      'retry',
+      'PG_NO_PRIMARY',
+      `none of the source's servers is a primary that answers: ${failures.map(({ message }) => message).join(' ')}`,
+      {
+        cause: failures[0],
+      },
+    )
   }
 
   private async openAt(server: Server, purpose: string, timeoutMs: number, extra: ReplicationConfig): Promise<pg.Client> {

@@ -83,7 +83,8 @@ export function placesOf(host: string, port: number | string): Place[] {
     .split(',')
     .map((one) => Number(one))
   if (hosts.includes('')) throw malformed('an empty host among several')
-  if (ports.length !== 1 && ports.length !== hosts.length) throw malformed(`${hosts.length} hosts and ${ports.length} ports; give one for each`)
+  if (ports.length !== 1 && ports.length !== hosts.length)
+    throw malformed(`${hosts.length} hosts and ${ports.length} ports; give one for each`)
   if (!ports.every((one) => Number.isInteger(one) && one >= 1 && one <= 65535)) throw malformed('a port must be a number from 1 to 65535')
   return hosts.map((one, index) => ({ host: one, port: ports.length === 1 ? ports[0] : ports[index] }))
 }
