@@ -1,8 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
-import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 
 /** Rows of the transaction; 20,000,000 takes about ten minutes. */
@@ -86,4 +86,21 @@ test('one that is cut off by a kill leaves nothing behind, and comes again', asy
   await backend.wait()
   expect(await backend.query(print('VARCHAR'))).toEqual([[rows[0].print]])
   await backend.wait({ iceberg: true })
+})
+
+test('one that the disk has no room for is asked for again until there is room, and says so', async () => {
+  await start()
+  const spool = join(directory, database.name, 'spool')
+  rmSync(spool, { recursive: true })
+  // Nothing can be written below a file.
+  writeFileSync(spool, '')
+  const rows = 250_000
+  await database.client.query(`INSERT INTO large SELECT i, 1, md5(i::text) || md5((i + 1)::text) FROM generate_series(2001, ${rows + 2000}) i`)
+  const reason = async () => (await backend.status()).source.reason
+  await vi.waitFor(async () => expect(await reason()).toMatch(/^SPOOL_FAILED transactions in progress .*\/spool \(ENOTDIR|EEXIST\)/), 120_000)
+  expect(await backend.query('SELECT count(*)::INTEGER FROM large')).toEqual([[1000]])
+  rmSync(spool)
+  await backend.wait()
+  expect(await backend.query('SELECT count(*)::INTEGER FROM large')).toEqual([[rows + 1000]])
+  expect(await reason()).toBeNull()
 })

@@ -53,7 +53,9 @@ export class LoggedStream implements ChangeStream {
   async close(): Promise<void> {
     this.isClosed = true
     await this.connecting
-    await this.live?.close()
+    if (this.live) await this.live.close()
+    // Only a stream that is live lets go of what was spooled.
+    else this.options.decoder.close()
   }
 
   private async *replayed(): AsyncGenerator<SourceEvent, void, undefined> {

@@ -1,5 +1,6 @@
-import { closeSync, mkdirSync, openSync, readdirSync, readSync, rmSync, unlinkSync, writeSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readdirSync, readSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { MoonlinkError } from '@moonlink/core'
 
 /**
  * Files for what does not fit into memory while its transaction is in progress. Calls are synchronous: they go to the page cache in
@@ -20,23 +21,31 @@ export interface SpoolFile {
 
 const SUFFIX = '.spool'
 
-/** Spool files in a directory of their own. What an earlier process left there is removed: the source sends it again. */
+/**
+ * Spool files in a directory of their own. What an earlier process left there is removed: the source sends it again. Throws `retry`/`SPOOL_FULL` where the disk is
+ * full and `retry`/`SPOOL_FAILED` where it can't be used otherwise: the source sends again what was not spooled, so that it goes on once that is over.
+ */
 export class LocalSpoolFiles implements SpoolFiles {
   private readonly directory: string
   private next = 1
 
   constructor(directory: string) {
     this.directory = directory
-    mkdirSync(directory, { recursive: true })
-    for (const name of readdirSync(directory)) if (name.endsWith(SUFFIX)) rmSync(join(directory, name), { force: true })
+    explained(directory, () => {
+      mkdirSync(directory, { recursive: true })
+      for (const name of readdirSync(directory)) if (name.endsWith(SUFFIX)) rmSync(join(directory, name), { force: true })
+    })
   }
 
   create(): SpoolFile {
-    const path = join(this.directory, `${process.pid}-${this.next++}${SUFFIX}`)
-    const fd = openSync(path, 'wx+', 0o600)
+    const { directory } = this
+    const path = join(directory, `${process.pid}-${this.next++}${SUFFIX}`)
+    const fd = explained(directory, () => openSync(path, 'wx+', 0o600))
     return {
       write(bytes, offset) {
-        for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at, offset + at)
+        explained(directory, () => {
+          for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at, offset + at)
+        })
       },
       read(into, offset) {
         for (let at = 0; at < into.length;) {
@@ -47,8 +56,29 @@ export class LocalSpoolFiles implements SpoolFiles {
       },
       remove() {
         closeSync(fd)
-        unlinkSync(path)
+        rmSync(path, { force: true })
       },
     }
   }
+}
+
+function explained<T>(directory: string, use: () => T): T {
+  try {
+    return use()
+  } catch (error) {
+    throw spoolError(error, directory)
+  }
+}
+
+/** Says why transactions in progress can't be kept on disk, and what to do about it. */
+export function spoolError(error: unknown, directory: string): MoonlinkError {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : String(error)
+  const isFull = code === 'ENOSPC' || code === 'EDQUOT'
+  const remedy = isFull ? 'free space there, or raise source.spoolBytes' : 'see to it that this user can write there'
+  return new MoonlinkError(
+    'retry',
+    isFull ? 'SPOOL_FULL' : 'SPOOL_FAILED',
+    `transactions in progress do not fit into memory and can't be written to ${directory} (${code}): ${remedy}. They are asked for again until then.`,
+    { context: { directory, errno: code }, cause: error },
+  )
 }
