@@ -95,9 +95,14 @@ test('one that the disk has no room for is asked for again until there is room, 
   // Nothing can be written below a file.
   writeFileSync(spool, '')
   const rows = 250_000
-  await database.client.query(`INSERT INTO large SELECT i, 1, md5(i::text) || md5((i + 1)::text) FROM generate_series(2001, ${rows + 2000}) i`)
+  await database.client.query(
+    `INSERT INTO large SELECT i, 1, md5(i::text) || md5((i + 1)::text) FROM generate_series(2001, ${rows + 2000}) i`,
+  )
   const reason = async () => (await backend.status()).source.reason
-  await vi.waitFor(async () => expect(await reason()).toMatch(/^SPOOL_FAILED transactions in progress .*\/spool \(ENOTDIR|EEXIST\)/), 120_000)
+  await vi.waitFor(
+    async () => expect(await reason()).toMatch(/^SPOOL_FAILED transactions in progress .*\/spool \(ENOTDIR|EEXIST\)/),
+    120_000,
+  )
   expect(await backend.query('SELECT count(*)::INTEGER FROM large')).toEqual([[1000]])
   rmSync(spool)
   await backend.wait()

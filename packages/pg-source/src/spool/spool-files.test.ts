@@ -23,7 +23,9 @@ test('a directory that is not one is named, and is no reason to give up', () => 
   const directory = mkdtempSync(join(tmpdir(), 'moonlink-spool-'))
   const files = new LocalSpoolFiles(directory)
   rmSync(directory, { recursive: true })
-  expect(() => files.create()).toThrow(expect.objectContaining({ kind: 'retry', code: 'SPOOL_FAILED', message: expect.stringContaining(directory) }))
+  expect(() => files.create()).toThrow(
+    expect.objectContaining({ kind: 'retry', code: 'SPOOL_FAILED', message: expect.stringContaining(directory) }),
+  )
   writeFileSync(directory, '')
   expect(() => new LocalSpoolFiles(directory)).toThrow(expect.objectContaining({ kind: 'retry', code: 'SPOOL_FAILED' }))
 })
