@@ -1,4 +1,6 @@
 import { DuckDBInstance } from '@duckdb/node-api'
+import { isMoonlinkError } from '@moonlink/core'
+import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { resolveTable } from './resolve-table.ts'
 import { StatementParser } from './statement.ts'
@@ -50,6 +52,11 @@ describe('StatementParser', () => {
     expect(await tables(sql)).toEqual(expected)
   })
 
+  test('takes no longer for many comments', async () => {
+    await expect(parser.parse(`${'/**/'.repeat(50_000)}explain select * from a`)).resolves.toMatchObject({ tables: [{ name: 'a' }] })
+    await expect(parser.parse(`${'/**/--\n'.repeat(50_000)}select * from a`)).resolves.toMatchObject({ tables: [{ name: 'a' }] })
+  })
+
   test('runs an EXPLAIN as one', async () => {
     expect((await parser.parse('/* x */ explain -- y\n analyze (FORMAT json) select * from a;')).sql).toBe(
       'EXPLAIN ANALYZE (FORMAT json)  select * from a;',
@@ -59,6 +66,36 @@ describe('StatementParser', () => {
   test('remembers statements', async () => {
     expect(await parser.parse('SELECT * FROM a')).toBe(await parser.parse('SELECT * FROM a'))
   })
+})
+
+describe('any text', () => {
+  test('is a statement or is refused', async () => {
+    const words = `select from where with as ( ) , ; * 'a' "b" "" $1 ? -- /* */ explain analyze describe summarize show tables values union all a s.a a.b.c
+      read_csv('/etc/passwd') query('x') copy to attach pragma set install load call create insert [1] {x:1} :: . lateral pivot on from_json recursive insert
+      nextval('x') exists not null \u0000 \ud800 \n`.split(/ +/)
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.oneof(fc.constantFrom(...words), fc.string({ maxLength: 4 })), { maxLength: 14 }), async (parts) => {
+        try {
+          const statement = await parser.parse(parts.join(' '))
+          expect(['select', 'show-tables']).toContain(statement.kind)
+          expect(statement.tables.every(({ name }) => typeof name === 'string')).toBe(true)
+        } catch (error) {
+          expect(isMoonlinkError(error, 'invalid'), String(error)).toBe(true)
+        }
+      }),
+      { numRuns: 1000 },
+    )
+  })
+
+  test.each(['(', '[', 'not ', '- ', '(select ', '{x:', '1 + ', 'f(', 'case when ', 'with a as (', 'select * from ('])(
+    'is refused where it nests too deeply: %s',
+    async (piece) => {
+      for (const depth of [500, 990, 100_000]) {
+        const error: unknown = await parser.parse(`select ${piece.repeat(depth)}1`).catch((refused: unknown) => refused)
+        if (depth > 1000 || error instanceof Error) expect(error).toMatchObject({ kind: 'invalid' })
+      }
+    },
+  )
 })
 
 describe('resolveTable', () => {

@@ -96,7 +96,8 @@ interface JsonNode {
   readonly [key: string]: unknown
 }
 
-const GAP = String.raw`(?:\s|--[^\n]*(?:\n|$)|/\*[\s\S]*?\*/)`
+// A comment ends in one way only: more ways are exponentially many, for many comments.
+const GAP = String.raw`(?:\s|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)`
 const EXPLAIN = new RegExp(`^${GAP}*explain(?:${GAP}+(analyze))?(?:${GAP}*\\(${GAP}*((?:format|analyze)[\\w\\s,]*)\\))?(?=[\\s(/-])`, 'i')
 
 /** DuckDB prints only a `SELECT` as JSON, so what stands before it is taken off and put back. */

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { parse, YAMLParseError } from 'yaml'
+import { parseDocument } from 'yaml'
 import { MoonlinkError } from '@moonlink/core'
 import { getKey, isSection, setKey, type Layer, type Settings } from './layers.ts'
 
@@ -31,11 +31,15 @@ function readSettings(file: string): Settings {
     throw new MoonlinkError('invalid', 'CONFIG_UNREADABLE', `can't read the configuration ${file}: ${reason}.`, { cause: error })
   }
   try {
-    const settings: unknown = parse(text)
+    const document = parseDocument(text)
+    // What the library warns of (a tag that it does not know, say) is not what its author meant either.
+    const problem = document.errors[0] ?? document.warnings[0]
+    if (problem !== undefined) throw problem
+    const settings: unknown = document.toJS()
     if (settings === null || settings === undefined) return {}
     if (isSection(settings)) return settings
   } catch (error) {
-    const reason = error instanceof YAMLParseError ? error.message.split('\n')[0].replace(/:$/, '') : (error as Error).message
+    const reason = (error as Error).message.split('\n')[0].replace(/:$/, '')
     throw new MoonlinkError('invalid', 'CONFIG_UNREADABLE', `${file} is no YAML: ${reason}.`, { cause: error })
   }
   throw new MoonlinkError('invalid', 'CONFIG_UNREADABLE', `${file} must hold settings as "key: value" lines.`)

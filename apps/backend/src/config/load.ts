@@ -107,7 +107,7 @@ function explainIssue(issue: Issue, merged: Settings, layers: readonly Layer[]):
   }
   const origin = originOf(key, layers)
   const value = getKey(merged, key)
-  const shown = value === undefined ? 'it' : isSecret(key) ? 'its value' : JSON.stringify(value)
+  const shown = value === undefined ? 'it' : isSecret(key) ? 'its value' : shorten(JSON.stringify(value))
   return `${key}${origin === null ? '' : ` (${origin})`}: ${shown} ${requirement(issue)}`
 }
 
@@ -138,6 +138,10 @@ function requirementOfUnion(errors: readonly (readonly Issue[])[]): string {
   const kinds = errors.flatMap((issues) => issues.flatMap((issue) => (issue.code === 'invalid_type' ? [issue.expected] : [])))
   if (deepest !== undefined && deepest.code !== 'invalid_type') return requirement(deepest)
   return `must be of type ${[...new Set(kinds)].join(' or ')}`
+}
+
+function shorten(text: string): string {
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text
 }
 
 function originOf(key: string, layers: readonly Layer[]): string | null {

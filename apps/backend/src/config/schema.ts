@@ -9,7 +9,7 @@ const bytes = (fallback: string, description: string, least = 1) =>
   numberOrText
     .transform((value, context) => {
       const parsed = parseBytes(value)
-      if (parsed !== null && parsed >= least) return parsed
+      if (parsed !== null && parsed >= least && Number.isSafeInteger(parsed)) return parsed
       context.addIssue({
         code: 'custom',
         message: 'is not a size; write bytes (1048576) or a number with KiB, MiB, GiB, kB, MB, GB (512MiB)',
@@ -24,7 +24,7 @@ const durationMs = (fallback: string, description: string, minMs = 0) =>
   numberOrText
     .transform((value, context) => {
       const parsed = parseDurationMs(value)
-      if (parsed !== null && parsed >= minMs) return parsed
+      if (parsed !== null && parsed >= minMs && Number.isSafeInteger(parsed)) return parsed
       const least = minMs > 0 ? `, at least ${minMs} ms` : ''
       context.addIssue({ code: 'custom', message: `is not a time; write milliseconds (5000) or a number with ms, s, m, h, d (5s)${least}` })
       return z.NEVER
@@ -32,9 +32,12 @@ const durationMs = (fallback: string, description: string, minMs = 0) =>
     .prefault(fallback)
     .describe(description)
 
-const count = (fallback: number, description: string, least = 1) =>
-  z.coerce.number().int().min(least).prefault(fallback).describe(description)
-const fraction = (fallback: number, description: string) => z.coerce.number().min(0).max(1).prefault(fallback).describe(description)
+/** From the environment a number comes as text. Nothing else becomes one. */
+const numberFromText = (value: unknown) => (typeof value === 'string' && /^\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : value)
+const count = (fallback: number, description: string, least = 1, most = Number.MAX_SAFE_INTEGER) =>
+  z.preprocess(numberFromText, z.number().int().min(least).max(most)).prefault(fallback).describe(description)
+const fraction = (fallback: number, description: string) =>
+  z.preprocess(numberFromText, z.number().min(0).max(1)).prefault(fallback).describe(description)
 const boolean = z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')])
 const truth = (fallback: boolean, description: string) => boolean.prefault(fallback).describe(description)
 
@@ -199,8 +202,8 @@ const memory = z
 const sql = z
   .strictObject({
     memoryBytes: bytes('512MiB', 'Memory for queries, beside memory.limitBytes; beyond it they spill to stateDir.'),
-    threads: count(2, 'Threads of one query.'),
-    maxQueries: count(16, 'Queries at once; further ones wait.'),
+    threads: count(2, 'Threads of one query.', 1, 1024),
+    maxQueries: count(16, 'Queries at once; further ones wait.', 1, 10_000),
   })
   .prefault({})
   .describe('The SQL engine.')
@@ -286,8 +289,8 @@ const verify = z
 
 const copy = z
   .strictObject({
-    parallelTables: count(2, 'Tables copied at the same time while they are first read.'),
-    connections: count(2, 'Connections to the source that read them.'),
+    parallelTables: count(2, 'Tables copied at the same time while they are first read.', 1, 1000),
+    connections: count(2, 'Connections to the source that read them.', 1, 1000),
     rangeBytes: bytes(
       '64MiB',
       'Part of a table that is read as a whole: about what a copy that is cut off reads again, for each connection.',
@@ -316,7 +319,7 @@ const cache = z
 
 const parquet = z
   .strictObject({
-    workers: count(1, 'Worker threads that encode Parquet.'),
+    workers: count(1, 'Worker threads that encode Parquet.', 1, 256),
   })
   .prefault({})
   .describe('Writing data files.')

@@ -3,6 +3,8 @@ import type { z } from 'zod'
 import type { ErrorBody } from './schemas.ts'
 
 const statusOfKind: Readonly<Record<ErrorKind, number>> = { retry: 503, conflict: 409, fenced: 409, invalid: 400, corrupt: 500, bug: 500 }
+/** Characters of a message about what somebody sent. */
+const MAX_MESSAGE = 2000
 const statusOfCode: Readonly<Record<string, number>> = {
   TIMED_OUT: 504,
   TABLE_NOT_FOUND: 404,
@@ -33,7 +35,12 @@ export function errorBody(error: MoonlinkError): ErrorBody {
 }
 
 export function oneLine(text: string): string {
-  return text.replaceAll(/\s*\n\s*/g, ' ').trim()
+  // Not by one expression: blanks without an end, tried anew from each of them, take for ever.
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+    .join(' ')
 }
 
 /** Says which field of a request is wrong, and how. */
@@ -42,10 +49,14 @@ export function invalidRequest(issues: readonly z.core.$ZodIssue[], input: unkno
     const place = issue.path.length === 0 ? 'the request' : issue.path.join('.')
     // Our own rules for texts continue a sentence that begins with the text.
     return issue.code === 'invalid_format'
-      ? `${place}: ${JSON.stringify(valueAt(input, issue.path))} ${issue.message}`
+      ? `${place}: ${shorten(JSON.stringify(valueAt(input, issue.path)))} ${issue.message}`
       : `${place}: ${issue.message}`
   })
-  return new MoonlinkError('invalid', 'REQUEST_INVALID', problems.join('; '))
+  return new MoonlinkError('invalid', 'REQUEST_INVALID', shorten(problems.join('; '), MAX_MESSAGE))
+}
+
+function shorten(text: string, length = 200): string {
+  return text.length > length ? `${text.slice(0, length)}…` : text
 }
 
 function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
