@@ -70,7 +70,8 @@ describe('StatementParser', () => {
 
 describe('any text', () => {
   test('is a statement or is refused', async () => {
-    const words = `select from where with as ( ) , ; * 'a' "b" "" $1 ? -- /* */ explain analyze describe summarize show tables values union all a s.a a.b.c
+    const words =
+      `select from where with as ( ) , ; * 'a' "b" "" $1 ? -- /* */ explain analyze describe summarize show tables values union all a s.a a.b.c
       read_csv('/etc/passwd') query('x') copy to attach pragma set install load call create insert [1] {x:1} :: . lateral pivot on from_json recursive insert
       nextval('x') exists not null \u0000 \ud800 \n`.split(/ +/)
     await fc.assert(

@@ -11,7 +11,28 @@ import { parseBytes, parseDurationMs } from './units.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-config-'))
 const file = join(directory, 'moonlink.yaml')
-const ODD = [null, true, -1, 0.5, 1e300, 2 ** 53, '', ' ', 'x', '-5s', '9e9d', '9'.repeat(400), 'a\u0000b', [], [null], [5], [[]], {}, { x: 1 }, '${HOME}']
+const ODD = [
+  null,
+  true,
+  -1,
+  0.5,
+  1e300,
+  2 ** 53,
+  '',
+  ' ',
+  'x',
+  '-5s',
+  '9e9d',
+  '9'.repeat(400),
+  'a\u0000b',
+  [],
+  [null],
+  [5],
+  [[]],
+  {},
+  { x: 1 },
+  '${HOME}',
+]
 
 interface Outcome {
   readonly value: unknown
@@ -52,24 +73,30 @@ function isOfType({ type, key }: SettingKey, value: unknown): boolean {
 
 /** Only these make sense of a text that is a number, of a number that is a text, and so on. */
 const isKept = (given: unknown, value: unknown) =>
-  value === given || parseBytes(String(given)) === value || parseDurationMs(String(given)) === value || JSON.stringify(value) === JSON.stringify(given)
+  value === given ||
+  parseBytes(String(given)) === value ||
+  parseDurationMs(String(given)) === value ||
+  JSON.stringify(value) === JSON.stringify(given)
 
-test.each(settingKeys().map((setting) => [setting.key, setting] as const))('%s: a value of any kind is taken as it is or refused by name', (key, setting) => {
-  for (const odd of ODD) {
-    const { value, message } = inFile(setting, odd)
-    const what = `${JSON.stringify(odd)} became ${JSON.stringify(value)}`
-    if (message !== null) expect(message, what).toContain(key)
-    else {
-      expect(isOfType(setting, value), what).toBe(true)
-      if (['integer', 'number', 'size', 'time', 'true \\| false'].includes(setting.type)) expect(isKept(odd, value), what).toBe(true)
+test.each(settingKeys().map((setting) => [setting.key, setting] as const))(
+  '%s: a value of any kind is taken as it is or refused by name',
+  (key, setting) => {
+    for (const odd of ODD) {
+      const { value, message } = inFile(setting, odd)
+      const what = `${JSON.stringify(odd)} became ${JSON.stringify(value)}`
+      if (message !== null) expect(message, what).toContain(key)
+      else {
+        expect(isOfType(setting, value), what).toBe(true)
+        if (['integer', 'number', 'size', 'time', 'true \\| false'].includes(setting.type)) expect(isKept(odd, value), what).toBe(true)
+      }
+      const text = typeof odd === 'string' ? odd : JSON.stringify(odd)
+      const environment = { [setting.variable]: text.replaceAll('\u0000', '') }
+      const fromEnvironment = outcome(setting, () => loadConfig({ environment, flags: {}, workingDirectory: '/nowhere' }))
+      if (fromEnvironment.message === null) expect(isOfType(setting, fromEnvironment.value), `${setting.variable}=${text}`).toBe(true)
+      else expect(fromEnvironment.message).toContain(key)
     }
-    const text = typeof odd === 'string' ? odd : JSON.stringify(odd)
-    const environment = { [setting.variable]: text.replaceAll('\u0000', '') }
-    const fromEnvironment = outcome(setting, () => loadConfig({ environment, flags: {}, workingDirectory: '/nowhere' }))
-    if (fromEnvironment.message === null) expect(isOfType(setting, fromEnvironment.value), `${setting.variable}=${text}`).toBe(true)
-    else expect(fromEnvironment.message).toContain(key)
-  }
-})
+  },
+)
 
 test('a section that is none is refused by name', () => {
   for (const section of new Set(settingKeys().map(({ key }) => key.split('.')[0]))) {
@@ -87,7 +114,28 @@ test('a section that is none is refused by name', () => {
 
 test('any text is a configuration or is refused in one line', () => {
   const piece = fc.oneof(
-    fc.constantFrom('source', 'flush:', '\n', '  ', ': ', '- ', '{', '}', '[', ']', '&a ', '*a', '<<: *a', '!!js/function ', '|\n', '%YAML 9\n', '---\n', '__proto__: ', '"', '? '),
+    fc.constantFrom(
+      'source',
+      'flush:',
+      '\n',
+      '  ',
+      ': ',
+      '- ',
+      '{',
+      '}',
+      '[',
+      ']',
+      '&a ',
+      '*a',
+      '<<: *a',
+      '!!js/function ',
+      '|\n',
+      '%YAML 9\n',
+      '---\n',
+      '__proto__: ',
+      '"',
+      '? ',
+    ),
     fc.string({ maxLength: 6, unit: 'binary' }),
   )
   fc.assert(

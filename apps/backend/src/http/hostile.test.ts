@@ -96,17 +96,22 @@ const promised: Readonly<Record<string, (value: unknown) => boolean>> = {
 
 function expectAsPromised(): void {
   for (const { name, values } of arrived.splice(0)) {
-    expect(promised[name](values[0]), `${name} ${JSON.stringify(values, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v))}`).toBe(true)
+    expect(promised[name](values[0]), `${name} ${JSON.stringify(values, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v))}`).toBe(
+      true,
+    )
   }
 }
 
-test.each(withBody.map(({ method, path }) => [path, method] as const))('%s: a body of any JSON is refused, or arrives as promised', async (path, method) => {
-  for (const { value } of damagedJson(bodies[path])) {
-    const body = JSON.stringify(value, (_, item: unknown) => (typeof item === 'bigint' ? Number(item) : item))
-    expect([200, 202, 400]).toContain(await call(path, { method: method.toUpperCase(), body }))
-    expectAsPromised()
-  }
-})
+test.each(withBody.map(({ method, path }) => [path, method] as const))(
+  '%s: a body of any JSON is refused, or arrives as promised',
+  async (path, method) => {
+    for (const { value } of damagedJson(bodies[path])) {
+      const body = JSON.stringify(value, (_, item: unknown) => (typeof item === 'bigint' ? Number(item) : item))
+      expect([200, 202, 400]).toContain(await call(path, { method: method.toUpperCase(), body }))
+      expectAsPromised()
+    }
+  },
+)
 
 test('bytes that are no JSON, or no text, are refused', async () => {
   await fc.assert(
@@ -144,14 +149,38 @@ test('a body that has no end is cut off', async () => {
 })
 
 test('paths and queries of any text lead to a table of that name, or nowhere', async () => {
-  const odd = fc.constantFrom('..', '%2e%2e', '%2F', '/', '%00', '%', '%zz', '%E0%A4', 'public.a', '?', 'purge=', 'true', '&', '#', ';', '\\', ':table', '*', '%0d%0a')
+  const odd = fc.constantFrom(
+    '..',
+    '%2e%2e',
+    '%2F',
+    '/',
+    '%00',
+    '%',
+    '%zz',
+    '%E0%A4',
+    'public.a',
+    '?',
+    'purge=',
+    'true',
+    '&',
+    '#',
+    ';',
+    '\\',
+    ':table',
+    '*',
+    '%0d%0a',
+  )
   await fc.assert(
-    fc.asyncProperty(fc.constantFrom('GET', 'POST', 'DELETE', 'PUT', 'PATCH', 'OPTIONS', 'HEAD'), fc.array(odd, { maxLength: 6 }), async (method, parts) => {
-      const path = `/tables/${parts.join('')}`
-      const response = await api.request(`http://localhost:3030${path}`, { method, headers: { host: 'localhost:3030' } })
-      expect(response.status, `${method} ${path}`).toBeLessThan(500)
-      for (const { values } of arrived.splice(0)) expect(values[0]).toBeTypeOf('string')
-    }),
+    fc.asyncProperty(
+      fc.constantFrom('GET', 'POST', 'DELETE', 'PUT', 'PATCH', 'OPTIONS', 'HEAD'),
+      fc.array(odd, { maxLength: 6 }),
+      async (method, parts) => {
+        const path = `/tables/${parts.join('')}`
+        const response = await api.request(`http://localhost:3030${path}`, { method, headers: { host: 'localhost:3030' } })
+        expect(response.status, `${method} ${path}`).toBeLessThan(500)
+        for (const { values } of arrived.splice(0)) expect(values[0]).toBeTypeOf('string')
+      },
+    ),
     { numRuns: 1000 },
   )
   expect(await call('/tables/public.a?purge=yes', { method: 'DELETE' })).toBe(400)
