@@ -16,8 +16,9 @@ export function mergeSettings(under: Settings, over: Settings): Settings {
   const merged: Settings = { ...under }
   for (const [key, value] of Object.entries(over)) {
     if (value === undefined) continue
-    const below = merged[key]
-    merged[key] = isSection(value) && isSection(below) ? mergeSettings(below, value) : value
+    const below = own(merged, key)
+    const both = isSection(value) && isSection(below) ? mergeSettings(below, value) : value
+    Object.defineProperty(merged, key, { value: both, enumerable: true, writable: true, configurable: true })
   }
   return merged
 }
@@ -25,16 +26,19 @@ export function mergeSettings(under: Settings, over: Settings): Settings {
 /** Sets a dotted key, making the sections on its way. */
 export function setKey(settings: Settings, key: string, value: unknown): void {
   const [head, ...rest] = key.split('.') as [string, ...string[]]
-  if (rest.length === 0) settings[head] = value
-  else {
-    const section = isSection(settings[head]) ? settings[head] : {}
-    settings[head] = section
-    setKey(section, rest.join('.'), value)
-  }
+  const found = own(settings, head)
+  const section = isSection(found) ? found : {}
+  if (rest.length > 0) setKey(section, rest.join('.'), value)
+  // By definition rather than assignment, which `__proto__` would take for something else.
+  Object.defineProperty(settings, head, { value: rest.length > 0 ? section : value, enumerable: true, writable: true, configurable: true })
+}
+
+function own(settings: Settings, key: string): unknown {
+  return Object.hasOwn(settings, key) ? settings[key] : undefined
 }
 
 export function getKey(settings: Settings, key: string): unknown {
   let value: unknown = settings
-  for (const part of key.split('.')) value = isSection(value) || Array.isArray(value) ? (value as Settings)[part] : undefined
+  for (const part of key.split('.')) value = isSection(value) || Array.isArray(value) ? own(value as Settings, part) : undefined
   return value
 }
