@@ -8,8 +8,35 @@ const NOWHERE = 'http://127.0.0.1:1'
 /** A setting that is wrong, so that nothing is started whatever the other flags are. */
 const WRONG = ['--set', 'log.level=nonsense']
 const odd = fc.oneof(
-  fc.constantFrom('', ' ', '-', '--', '-1', '0.5', '1e999', '9'.repeat(400), 'x=', '=x', 'a.b.c.d=1', '__proto__.x=1', 'constructor.prototype.x=1', 'toString=1', 'source=1'),
-  fc.constantFrom('a\u0000b', 'http://', 'file:///etc/passwd', 'http://[::1', 'FFFFFFFFF/0', '-1/-1', "x'; DROP TABLE y; --.z", '1.1', '.', 'x.'),
+  fc.constantFrom(
+    '',
+    ' ',
+    '-',
+    '--',
+    '-1',
+    '0.5',
+    '1e999',
+    '9'.repeat(400),
+    'x=',
+    '=x',
+    'a.b.c.d=1',
+    '__proto__.x=1',
+    'constructor.prototype.x=1',
+    'toString=1',
+    'source=1',
+  ),
+  fc.constantFrom(
+    'a\u0000b',
+    'http://',
+    'file:///etc/passwd',
+    'http://[::1',
+    'FFFFFFFFF/0',
+    '-1/-1',
+    "x'; DROP TABLE y; --.z",
+    '1.1',
+    '.',
+    'x.',
+  ),
   fc.string({ maxLength: 12, unit: 'binary' }),
 )
 const lines: ((value: string) => string[])[] = [
