@@ -22,7 +22,7 @@ import { MirrorSet } from './mirror-set.ts'
 import { nudging } from './nudging.ts'
 import { OneAtATime } from './one-at-a-time.ts'
 import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
-import type { ListedSourceTable, QueryEngine, SourceHandle, Warehouse } from './parts.ts'
+import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
 import { PublicationWatch } from './publication-watch.ts'
 import { RememberedTables } from './remembered-tables.ts'
 import { SchemaFollower } from './schema-follower.ts'
@@ -186,15 +186,12 @@ export class MoonlinkBackend implements Operations {
       known: state?.mirrored ?? [],
     }
     const { chosen, refused } = chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
+    source.resumeMarks(state?.published ?? {})
     const slotLsn = await source.prepare(chosen.map(({ table }) => table))
     // Who else mirrors from this slot is left alone: opening the tables would take them over.
     await source.waitUntilUnused()
     const log = await parts.openLog(slotLsn)
-    const isRepublished = ({ table }: ListedSourceTable) => {
-      const before = state?.published[formatTableName(table)]
-      return before !== undefined && before !== source.publicationMark(table)
-    }
-    const republished = new Set(chosen.filter(isRepublished).map(({ table }) => formatTableName(table)))
+    const republished = new Set(chosen.filter(({ table }) => source.isRepublished(table)).map(({ table }) => formatTableName(table)))
     const backend = new MoonlinkBackend(parts, log, state, slotLsn, republished)
     for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
     engine.requireCatchUp(await source.currentLsn())

@@ -109,7 +109,7 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
   if (properties[COPY_PENDING_PROPERTY] === 'true') return 'its last copy did not end'
   if (properties[PAUSED_PROPERTY]) return null
   const { floorLsn, covered, coveredLsn, republished } = options.coverage
-  if (republished.has(name)) return 'its publication filters its rows otherwise, or its partitions are others'
+  if (republished.has(name)) return 'its publication was altered or is another, or its partitions are others'
   if (committedLsn >= floorLsn || (covered.has(name) && coveredLsn >= floorLsn)) return null
   return `neither the slot nor the change log has the changes from ${formatLsn(committedLsn)} to ${formatLsn(floorLsn)} any more`
 }

@@ -121,7 +121,15 @@ class PostgresHandle implements SourceHandle {
   }
 
   publicationMark(table: TableName) {
-    return this.#source.publicationMark(table)
+    return this.#source.baselines.mark(table)
+  }
+
+  resumeMarks(marks: Readonly<Record<string, string>>) {
+    this.#source.baselines.resume(marks)
+  }
+
+  isRepublished(table: TableName) {
+    return this.#source.baselines.isRepublished(table)
   }
 
   waitUntilUnused(): Promise<void> {

@@ -89,8 +89,12 @@ export interface SourceHandle extends ChangeSource {
   evolved(table: TableName, known: TableShape): Promise<{ readonly shape: TableShape; readonly isAnew: boolean }>
   /** What became of published tables' publication since, of which the stream says nothing. */
   publicationChanges(): Promise<readonly PublicationChange[]>
-  /** A text that is another once a published table's rows are filtered otherwise or lie in other partitions. */
+  /** A text that is another once a published table's rows are filtered otherwise or lie in other partitions, or its publication was altered or is another. */
   publicationMark(table: TableName): string
+  /** The marks that tables had when an earlier process mirrored them. To be called before they are prepared. */
+  resumeMarks(marks: Readonly<Record<string, string>>): void
+  /** Whether a prepared table may have missed changes since it was last mirrored, as its publication tells. */
+  isRepublished(table: TableName): boolean
   /** The database at one LSN; waits for running transactions to end. */
   snapshot(): Promise<SourceSnapshot>
   /** Writes a few bytes to the log of a quiet database. False where the user may not. */

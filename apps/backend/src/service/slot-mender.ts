@@ -18,8 +18,10 @@ export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config'
   readonly onFailure: (error: Error) => void
 }
 
-const slotLossCodes: ReadonlySet<string> = new Set(['PG_SLOT_LOST', 'PG_SLOT_MISSING', 'PG_CHANGES_LOST', 'PG_DIVERGED'])
+const slotLossCodes: ReadonlySet<string> = new Set(['PG_SLOT_LOST', 'PG_SLOT_MISSING', 'PG_CHANGES_LOST', 'PG_DIVERGED', 'PG_PUBLICATION_MISSING'])
 const pauseMs = 1000
+/** What is lost again at once was not mended: no more often than this. */
+const againMs = 10_000
 
 /** Whether changes are missing, since the slot does not have them any more, or the server has another history. */
 export function isSlotLoss(error: Error): boolean {
@@ -30,6 +32,7 @@ export function isSlotLoss(error: Error): boolean {
 export class SlotMender {
   readonly #options: SlotMenderOptions
   #isMending = false
+  #mendedAtMs = -Infinity
 
   constructor(options: SlotMenderOptions) {
     this.#options = options
@@ -58,9 +61,12 @@ export class SlotMender {
 
   async #mend(reason: string): Promise<void> {
     const { changes, clock, isClosing, logger } = this.#options
+    await clock.sleep(Math.max(0, this.#mendedAtMs + againMs - clock.nowMs()))
     while (!isClosing()) {
       try {
-        return await changes.run(() => this.#tryToMend(reason))
+        await changes.run(() => this.#tryToMend(reason))
+        this.#mendedAtMs = clock.nowMs()
+        return
       } catch (error) {
         // The server may be away just now; the tables stay as they are. Whoever wants to stop, or to drop a table, has a turn meanwhile.
         if (!isMoonlinkError(error, 'retry')) throw error

@@ -27,6 +27,8 @@ export interface DescribedTable extends MappedShape {
   readonly appendOnly: boolean
   /** The publication's row filter, an SQL expression over the table's columns; null where all rows are published. */
   readonly filter: string | null
+  /** `PublishedTable.edition`; null where no publication has the table. */
+  readonly edition: string | null
   /** The leaves of a partitioned table, by object id, as the catalog has them now; null for other tables. */
   readonly partitions: readonly PartitionRow[] | null
   readonly estimatedRows: number | null
@@ -79,7 +81,7 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
   refuseAccess(name, row)
   const key = identityColumns(row)
   const published = publishedAs(row, options.appendOnly.includes(name), options.publications, options.versionNumber)
-  const { appendOnly, filter } = published
+  const { appendOnly, edition, filter } = published
   if (!appendOnly) {
     refuseIdentity(name, row, key)
     refuseUnsentIdentity(name, row, published, options.versionNumber)
@@ -93,6 +95,7 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
     ...shape,
     appendOnly,
     filter,
+    edition,
     partitions: row.kind === 'p' ? row.partitions : null,
     estimatedRows: row.estimatedRows < 0 ? null : row.estimatedRows,
     notes,

@@ -25,6 +25,7 @@ export async function preparedChanges(
   const tables = [...baselines.values()].map(({ table }) => table)
   if (tables.length === 0) return []
   const changes: PublicationChange[] = []
+  const { main } = options.publications
   for (const entry of await describeTables(connection, options, tables)) {
     const { table } = entry
     const before = baselines.get(formatTableName(table))
@@ -38,8 +39,17 @@ export async function preparedChanges(
     const now = entry.described
     // Another table of that name shows in the stream.
     if (now.relationOid !== before.relationOid) continue
-    const reason =
-      now.filter === before.filter ? await partitionsChanged(connection, before, now) : 'the publication filters its rows otherwise'
+    const refused = (code: string, reason: string) => changes.push({ kind: 'refused', table, code, reason })
+    const name = formatTableName(table)
+    if (main === null && before.edition?.startsWith('given ') === true) {
+      refused('TABLE_UNPUBLISHED', `its publication was not made here, and is gone. Make it again as it was; then moonlink tables resync ${name}`)
+      continue
+    }
+    if (now.appendOnly !== before.appendOnly) {
+      refused('PG_PUBLICATION_OPERATIONS', `its publication publishes other changes than it did: drop it with --purge, and add it again`)
+      continue
+    }
+    const reason = editionChanged(before, now) ?? (await partitionsChanged(connection, before, now))
     if (reason !== null) changes.push({ kind: 'changed', table, reason })
     else if (now.partitions !== null) baselines.set(formatTableName(table), { ...before, partitions: now.partitions })
   }
@@ -47,8 +57,26 @@ export async function preparedChanges(
 }
 
 /** Tells a table's state of publication from another, for a later process. */
-export function publicationMark({ filter, partitions }: DescribedTable): string {
-  return JSON.stringify([filter, partitions?.map(({ oid, fileNode }) => [oid, fileNode]) ?? null])
+export function publicationMark({ edition, filter, partitions }: DescribedTable): string {
+  return JSON.stringify([filter, partitions?.map(({ oid, fileNode }) => [oid, fileNode]) ?? null, edition])
+}
+
+/** Whether a mark that an earlier process left says the same. One of before there were editions has none. */
+export function isSameMark(earlier: string, now: string): boolean {
+  const [filter, partitions] = JSON.parse(now) as unknown[]
+  return earlier === now || earlier === JSON.stringify([filter, partitions])
+}
+
+/** The edition that a mark of an earlier process names; null where it names none. */
+export function editionOfMark(mark: string): string | null {
+  const edition = (JSON.parse(mark) as unknown[])[2]
+  return typeof edition === 'string' ? edition : null
+}
+
+function editionChanged(before: DescribedTable, now: DescribedTable): string | null {
+  if (now.filter !== before.filter) return 'the publication filters its rows otherwise'
+  if (now.edition === before.edition) return null
+  return now.edition === null ? 'it was taken out of the publication' : 'its publication was altered, or made anew'
 }
 
 async function partitionsChanged(connection: CatalogConnection, before: DescribedTable, now: DescribedTable): Promise<string | null> {

@@ -12,6 +12,11 @@ export interface PublishedTable {
   readonly columns: ReadonlySet<number> | null
   /** The row filter, an SQL expression over the table's columns. */
   readonly filter: string | null
+  /**
+   * Another text once the publication was altered, or made anew, or the table taken out and put back: changes may have been left out of the stream in between. Of
+   * a table that is published with others of a schema or the database, only the former.
+   */
+  readonly edition: string
 }
 
 /** A publication as the catalog has it. */
@@ -41,6 +46,7 @@ export interface Publications {
 }
 
 interface PublicationRow {
+  readonly oid: number
   readonly pubname: string
   readonly pubinsert: boolean
   readonly pubupdate: boolean
@@ -53,6 +59,8 @@ interface PublicationRow {
 
 interface Found {
   readonly publication: PublicationRow
+  /** Changes with each ALTER of the publication itself. */
+  readonly version: string
   readonly isOwned: boolean
   readonly comment: string | null
   readonly tables: readonly {
@@ -60,7 +68,7 @@ interface Found {
     readonly tablename: string
     readonly rowfilter?: string | null
   }[]
-  readonly listed: readonly (TableName & { readonly columns?: readonly number[] | string | null })[]
+  readonly listed: readonly (TableName & { readonly oid: number; readonly columns?: readonly number[] | string | null })[]
 }
 
 // Without column lists and filters, a publication of ours can be told from the catalog alone. The server's own view locks each table from Postgres 16
@@ -76,10 +84,10 @@ const PLAIN_TABLES = `
 
 // One statement, so that all is of one snapshot. Rows travel as JSON, since each server version adds columns.
 const PUBLICATIONS = `
-  SELECT to_jsonb(p) AS publication, pg_has_role(p.pubowner, 'USAGE') AS "isOwned", obj_description(p.oid, 'pg_publication') AS comment,
+  SELECT to_jsonb(p) AS publication, p.xmin::text AS version, pg_has_role(p.pubowner, 'USAGE') AS "isOwned", obj_description(p.oid, 'pg_publication') AS comment,
     coalesce(CASE WHEN ${IS_PLAIN} THEN (${PLAIN_TABLES})
       ELSE (SELECT jsonb_agg(to_jsonb(t)) FROM pg_publication_tables t WHERE t.pubname = p.pubname) END, '[]') AS tables,
-    coalesce((SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'columns', to_jsonb(r) -> 'prattrs')) FROM pg_publication_rel r
+    coalesce((SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'oid', r.oid::int8, 'columns', to_jsonb(r) -> 'prattrs')) FROM pg_publication_rel r
       JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), '[]') AS listed
   FROM pg_publication p WHERE p.pubname = ANY ($1)`
 
@@ -94,18 +102,22 @@ export async function readPublications(connection: CatalogConnection, main: stri
   return { main: named(main), append: named(append) }
 }
 
-function stateOf({ publication, isOwned, comment, tables, listed }: Found): PublicationState {
+function stateOf({ publication, version, isOwned, comment, tables, listed }: Found): PublicationState {
   const lists = new Map(listed.map(({ columns, ...table }) => [formatTableName(table), columns ?? null]))
+  const entries = new Map(listed.map(({ oid, ...table }) => [formatTableName(table), oid]))
+  const isOurs = comment === OUR_COMMENT
+  const origin = isOurs ? '' : givenBy(publication.pubname)
   const published = tables.map(({ schemaname, tablename, rowfilter }): PublishedTable => {
     const table = { schema: schemaname, name: tablename }
     const list = lists.get(formatTableName(table)) ?? null
     // An int2vector, which servers turn into JSON one way or the other.
     const columns = list === null ? null : new Set(typeof list === 'string' ? list.split(' ').map(Number) : list)
-    return { table, columns, filter: rowfilter ?? null }
+    const edition = `${origin}${[publication.oid, version, entries.get(formatTableName(table)) ?? 0].join('/')}`
+    return { table, columns, filter: rowfilter ?? null, edition }
   })
   return {
     name: publication.pubname,
-    isOurs: comment === OUR_COMMENT,
+    isOurs,
     isOwned,
     insert: publication.pubinsert,
     update: publication.pubupdate,
@@ -116,6 +128,17 @@ function stateOf({ publication, isOwned, comment, tables, listed }: Found): Publ
     tables: new Map(published.map((entry) => [formatTableName(entry.table), entry])),
     listed: listed.map(({ schema, name }) => ({ schema, name })),
   }
+}
+
+/** How an edition of a publication begins that was not made here. */
+export function givenBy(publication: string): string {
+  return `given ${publication} `
+}
+
+/** Changes that the mirror of a table needs, as the publication's options name them, and that the publication leaves out. */
+export function missingOperations(state: PublicationState, appendOnly: boolean): readonly string[] {
+  const needed = appendOnly ? (['insert', 'truncate'] as const) : (['insert', 'update', 'delete', 'truncate'] as const)
+  return needed.filter((operation) => !state[operation])
 }
 
 /** Publishes inserts and truncates, and nothing else: its tables are append-only. */

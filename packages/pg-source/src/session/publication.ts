@@ -4,7 +4,7 @@ import type { DescribedTable } from './catalog.ts'
 import { quoted } from './describe-shape.ts'
 import { explained, type CatalogConnection } from './connect.ts'
 import { messageOf, sqlState } from './errors.ts'
-import { OUR_COMMENT, publishesInsertsOnly, type PublicationState } from './publication-state.ts'
+import { missingOperations, OUR_COMMENT, publishesInsertsOnly, type PublicationState } from './publication-state.ts'
 
 /** What a publication is for. */
 export interface PublicationPlan {
@@ -79,8 +79,7 @@ export function checkPublication(plan: Pick<PublicationPlan, 'name' | 'publish'>
     new MoonlinkError('invalid', 'PG_PUBLICATION_OPERATIONS', message, { context: { publication: plan.name } })
   // One that was given may be for append-only tables alone.
   const publish = plan.publish === 'inserts' || (!state.isOurs && publishesInsertsOnly(state)) ? 'inserts' : 'all'
-  const needed = publish === 'all' ? (['insert', 'update', 'delete', 'truncate'] as const) : (['insert', 'truncate'] as const)
-  const lacking = needed.filter((operation) => !state[operation])
+  const lacking = missingOperations(state, publish === 'inserts')
   if (lacking.length > 0) {
     throw refuse(
       `publication "${plan.name}" does not publish ${lacking.join(' and ')}, so the mirror would not be the table. Run ${alter} SET (publish = '${published[publish]}'), or choose another publication.`,

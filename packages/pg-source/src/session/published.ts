@@ -1,7 +1,7 @@
 import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
 import pg from 'pg'
 import type { RelationRow } from './catalog-rows.ts'
-import { publishesInsertsOnly, type PublicationState, type Publications } from './publication-state.ts'
+import { missingOperations, publishesInsertsOnly, type PublicationState, type Publications } from './publication-state.ts'
 import type { ShapeColumn } from './relation-shape.ts'
 
 /** The statement that makes a publication publish a table. */
@@ -13,6 +13,8 @@ function addStatement(publication: string, { schema, name }: TableName): string 
 export interface Published {
   readonly appendOnly: boolean
   readonly filter: string | null
+  /** `PublishedTable.edition`; null where no publication has it, as yet or any more. */
+  readonly edition: string | null
   /** Whether the column's values are sent. */
   sends(column: ShapeColumn): boolean
 }
@@ -35,11 +37,26 @@ export function publishedAs(row: RelationRow, isAppendOnly: boolean, publication
   const state = publicationOf(name, isAppendOnly, publications)
   const entry = state?.tables.get(name) ?? null
   if (state !== null && !state.isOurs && entry === null) throw unpublished(row, state)
+  const appendOnly = isAppendOnly || (state !== null && !state.isOurs && publishesInsertsOnly(state))
+  if (state !== null && entry !== null) refuseOperations(name, state, appendOnly)
   return {
-    appendOnly: isAppendOnly || (state !== null && !state.isOurs && publishesInsertsOnly(state)),
+    appendOnly,
     filter: entry?.filter ?? null,
+    edition: entry?.edition ?? null,
     sends: sentColumns(name, isAppendOnly, publications, versionNumber),
   }
+}
+
+function refuseOperations(table: string, state: PublicationState, appendOnly: boolean): void {
+  const missing = missingOperations(state, appendOnly)
+  if (missing.length === 0) return
+  const publish = appendOnly ? 'insert, truncate' : 'insert, update, delete, truncate'
+  throw new MoonlinkError(
+    'invalid',
+    'PG_PUBLICATION_OPERATIONS',
+    `${table}: publication "${state.name}" does not publish ${missing.join(' and ')}, so the mirror would not be the table. Run ALTER PUBLICATION ${pg.escapeIdentifier(state.name)} SET (publish = '${publish}'); a table that was mirrored is made equal then by moonlink tables resync ${table}.`,
+    { context: { table, publication: state.name } },
+  )
 }
 
 /** Tells the columns whose values are sent, those that a table gets later among them. */
@@ -56,6 +73,11 @@ export function sentColumns(
     if (generated !== '' && versionNumber < 180_000) return false
     return columns === null ? generated === '' || (generated === 's' && sendsGenerated) : columns.has(number)
   }
+}
+
+/** `PublishedTable.edition` of a table; null where no publication has it. */
+export function editionOf(name: string, isAppendOnly: boolean, publications: Publications): string | null {
+  return publicationOf(name, isAppendOnly, publications)?.tables.get(name)?.edition ?? null
 }
 
 function publicationOf(name: string, isAppendOnly: boolean, { main, append }: Publications): PublicationState | null {

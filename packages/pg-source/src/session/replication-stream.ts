@@ -28,6 +28,8 @@ export interface ReplicationOptions {
   /** A status is sent at least this often, or the server gives us up. */
   readonly keepaliveMs: number
   readonly clock?: Clock
+  /** Told once why the stream can't go on. */
+  readonly onFailure?: (error: MoonlinkError) => void
 }
 
 const KEEPALIVE = 0x6b
@@ -218,6 +220,7 @@ export class ReplicationStream implements ChangeStream {
   private fail(error: unknown): void {
     if (!this.failure) {
       this.failure = explain(error, this.options.slot, this.isStarted)
+      this.options.onFailure?.(this.failure)
       this.stopped.abort()
     }
     this.onReady()
@@ -273,7 +276,7 @@ function explain(error: unknown, slot: string, isStarted: boolean): MoonlinkErro
     return made(
       'invalid',
       'PG_PUBLICATION_MISSING',
-      `${text}: it was dropped while the slot still needs it. Drop the slot too (moonlink uninstall) and copy the tables again.`,
+      `${text}: it was dropped while the slot still needs it, so changes are missing.`,
     )
   }
   if (state === '42704')

@@ -30,7 +30,8 @@ import { LoggedStream } from './logged-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication } from './publication.ts'
-import { preparedChanges, publicationMark, type PublicationChange } from './publication-changes.ts'
+import { PublicationBaselines } from './publication-baselines.ts'
+import type { PublicationChange } from './publication-changes.ts'
 import { readPublications, type Publications } from './publication-state.ts'
 import { protocolOptions } from './protocol-options.ts'
 import { streamForm } from './stream-form.ts'
@@ -97,6 +98,8 @@ export class PgSource implements ChangeSource {
   readonly publicationName: string
   /** Which of the server's histories it is that was read. */
   readonly history: FollowedHistory
+  /** How the prepared tables were published. */
+  readonly baselines: PublicationBaselines
   private readonly settings: PgSourceSettings
   private readonly connector: Connector
   private readonly connection: CatalogConnection
@@ -106,11 +109,9 @@ export class PgSource implements ChangeSource {
   private readonly unfitCounters = new Map<string, { count: number }>()
   private prepared: ReadonlyMap<string, DescribedTable> = new Map()
   private lastOptions: CatalogOptions | null = null
-  /** Prepared tables as they were published when they were prepared first, or last copied. */
-  private readonly baselines = new Map<string, DescribedTable>()
-  /** What a given publication published when it was last looked at. */
-  private seenPublished: ReadonlySet<string> | null = null
   private stream: ReplicationStream | LoggedStream | null = null
+  /** The slot decodes with a catalog that lacks the publication, and the server fails at that. */
+  private isSlotBlind = false
 
   constructor(
     settings: PgSourceSettings,
@@ -130,6 +131,7 @@ export class PgSource implements ChangeSource {
     this.logger = options.logger ?? silentLogger
     this.clock = options.clock ?? systemClock
     this.history = new FollowedHistory(facts.systemId, this.logger)
+    this.baselines = new PublicationBaselines(settings.publication)
     connection.onOpen = (client) => checkCluster(client, facts.systemId)
   }
 
@@ -151,8 +153,9 @@ export class PgSource implements ChangeSource {
       const columns = described.flatMap(({ table, streamForms }) => streamForms.map(({ column }) => `${formatTableName(table)}.${column}`))
       this.logger.warn('the whole stream comes as text, which takes longer: the binary form of some types is not known here', { columns })
     }
-    const { database } = this.facts
+    const { database, versionNumber } = this.facts
     const { main, append } = await this.publications()
+    if (main === null) this.baselines.refuseToReplaceGiven()
     const isInAppend = ({ table, appendOnly }: DescribedTable) =>
       appendOnly && (main === null || main.isOurs || !main.tables.has(formatTableName(table)))
     const appended = described.filter(isInAppend)
@@ -166,17 +169,19 @@ export class PgSource implements ChangeSource {
       this.facts,
     )
     this.prepared = new Map(described.map((table) => [formatTableName(table.table), table]))
-    for (const name of this.baselines.keys()) if (!this.prepared.has(name)) this.baselines.delete(name)
-    for (const [name, table] of this.prepared) {
-      if (this.baselines.get(name)?.relationOid !== table.relationOid) this.baselines.set(name, table)
-    }
+    this.baselines.prepared(this.prepared, await this.publications(), this.settings.appendOnly)
     const slot = await this.slot()
     const { failover, replaceLostSlot } = this.settings
     if (slot) {
       checkSlot(this.slotName, slot, database, replaceLostSlot)
-      if (!isLost(slot)) return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
-      this.logger.warn('the slot is lost and made anew', { slot: this.slotName, reason: slot.invalidationReason ?? slot.walStatus })
+      // It decodes with the catalog as it was, and servers before 18 fail where that lacks a publication.
+      const isBlind = (this.isSlotBlind || (main === null && versionNumber < 180_000)) && replaceLostSlot
+      if (isBlind) await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
+      else if (!isLost(slot)) return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
+      const reason = isBlind ? 'its publication was not there' : (slot.invalidationReason ?? slot.walStatus)
+      this.logger.warn('the slot is made anew', { slot: this.slotName, reason })
       await dropSlot(this.connection, this.slotName)
+      this.isSlotBlind = false
     }
     return { slotCreated: true, slotLsn: await createSlot(this.connector, this.connection, this.slotName, this.logger, failover) }
   }
@@ -276,7 +281,7 @@ export class PgSource implements ChangeSource {
     const { clock, connector, connection, settings, logger } = this
     const describe = async () => {
       const described = await this.describe(names)
-      for (const table of described) this.baselines.set(formatTableName(table.table), table)
+      for (const table of described) this.baselines.copied(table)
       const options = await this.catalogOptions()
       return described.map((now, index) => asExpected(now, tables[index], options))
     }
@@ -333,21 +338,7 @@ export class PgSource implements ChangeSource {
 
   /** What became of the prepared tables' publication since they were prepared, or last copied, and which tables came into a given one since the last call. */
   async publicationChanges(): Promise<PublicationChange[]> {
-    const options = await this.catalogOptions()
-    const { main } = options.publications
-    const changes = await preparedChanges(this.connection, options, this.baselines)
-    if (main === null || main.isOurs) return changes
-    const before = this.seenPublished
-    this.seenPublished = new Set(main.tables.keys())
-    if (before === null) return changes
-    const added = [...main.tables].filter(([name]) => !before.has(name) && !this.prepared.has(name))
-    return [...changes, ...added.map(([, { table }]): PublicationChange => ({ kind: 'added', table }))]
-  }
-
-  /** A text that is another once a prepared table's rows are filtered otherwise or lie in other partitions. */
-  publicationMark(table: TableName): string {
-    const described = this.baselines.get(formatTableName(table))
-    return described === undefined ? '' : publicationMark(described)
+    return this.baselines.changes(this.connection, await this.catalogOptions())
   }
 
   /** Removes what `prepare` made: the slot, then the publications. One that somebody else made stays. */
@@ -414,6 +405,9 @@ export class PgSource implements ChangeSource {
       statusIntervalMs: this.settings.statusIntervalMs,
       keepaliveMs,
       clock: this.clock,
+      onFailure: ({ code }: MoonlinkError) => {
+        this.isSlotBlind ||= code === 'PG_PUBLICATION_MISSING'
+      },
       ...(log === undefined ? {} : { log }),
     }
     return ReplicationStream.start(connection, options, signal)
