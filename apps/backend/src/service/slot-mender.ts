@@ -18,7 +18,13 @@ export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config'
   readonly onFailure: (error: Error) => void
 }
 
-const slotLossCodes: ReadonlySet<string> = new Set(['PG_SLOT_LOST', 'PG_SLOT_MISSING', 'PG_CHANGES_LOST', 'PG_DIVERGED', 'PG_PUBLICATION_MISSING'])
+const slotLossCodes: ReadonlySet<string> = new Set([
+  'PG_SLOT_LOST',
+  'PG_SLOT_MISSING',
+  'PG_CHANGES_LOST',
+  'PG_DIVERGED',
+  'PG_PUBLICATION_MISSING',
+])
 const pauseMs = 1000
 /** What is lost again at once was not mended: no more often than this. */
 const againMs = 10_000

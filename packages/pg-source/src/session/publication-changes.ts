@@ -42,7 +42,10 @@ export async function preparedChanges(
     const refused = (code: string, reason: string) => changes.push({ kind: 'refused', table, code, reason })
     const name = formatTableName(table)
     if (main === null && before.edition?.startsWith('given ') === true) {
-      refused('TABLE_UNPUBLISHED', `its publication was not made here, and is gone. Make it again as it was; then moonlink tables resync ${name}`)
+      refused(
+        'TABLE_UNPUBLISHED',
+        `its publication was not made here, and is gone. Make it again as it was; then moonlink tables resync ${name}`,
+      )
       continue
     }
     if (now.appendOnly !== before.appendOnly) {

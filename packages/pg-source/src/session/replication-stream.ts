@@ -273,11 +273,7 @@ function explain(error: unknown, slot: string, isStarted: boolean): MoonlinkErro
     )
   }
   if (state === '42704' && /publication/.test(text)) {
-    return made(
-      'invalid',
-      'PG_PUBLICATION_MISSING',
-      `${text}: it was dropped while the slot still needs it, so changes are missing.`,
-    )
+    return made('invalid', 'PG_PUBLICATION_MISSING', `${text}: it was dropped while the slot still needs it, so changes are missing.`)
   }
   if (state === '42704')
     return made('invalid', 'PG_SLOT_MISSING', `${text}. Changes since it was dropped are missing: copy the tables again.`)
