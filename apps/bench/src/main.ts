@@ -20,20 +20,36 @@ const all: Record<string, (context: scenarios.BenchContext) => Promise<Measureme
   union: scenarios.unionRead,
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    scale: { type: 'string', default: '1' },
-    json: { type: 'string' },
-    connection: { type: 'string', default: 'tcp' },
-    profile: { type: 'string' },
-    help: { type: 'boolean', default: false },
-  },
-})
+const usage = `pnpm bench [${Object.keys(all).join('|')}] … [--scale 0.1] [--json FILE] [--connection socket|tcp] [--profile DIR]`
+const { values, positionals } = readArguments()
+const scale = Number(values.scale)
+const connection: 'socket' | 'tcp' = values.connection === 'socket' ? 'socket' : 'tcp'
 
-if (values.help || positionals.some((name) => !(name in all))) {
-  console.log(`pnpm bench [${Object.keys(all).join('|')}] … [--scale 0.1] [--json FILE] [--connection socket|tcp] [--profile DIR]`)
-  process.exit(values.help ? 0 : 2)
+function readArguments() {
+  try {
+    const read = parseArgs({
+      allowPositionals: true,
+      options: {
+        scale: { type: 'string', default: '1' },
+        json: { type: 'string' },
+        connection: { type: 'string', default: 'tcp' },
+        profile: { type: 'string' },
+        help: { type: 'boolean', default: false },
+      },
+    })
+    if (read.values.help) {
+      console.log(usage)
+      process.exit(0)
+    }
+    const unknown = read.positionals.find((name) => !(name in all))
+    if (unknown !== undefined) throw new Error(`there is no scenario "${unknown}"`)
+    if (!(Number(read.values.scale) > 0)) throw new Error(`--scale takes a number above 0, not "${read.values.scale}"`)
+    if (!['tcp', 'socket'].includes(read.values.connection)) throw new Error(`--connection takes socket or tcp, not "${read.values.connection}"`)
+    return read
+  } catch (error) {
+    console.error(`${(error as Error).message}\n${usage}`)
+    process.exit(2)
+  }
 }
 
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-bench-'))
@@ -46,8 +62,6 @@ process.on('uncaughtException', (error) => console.error(error.message))
 try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(all).filter((one) => one !== 'large')) {
     console.error(`running ${name} …`)
-    const scale = Number(values.scale)
-    const connection = values.connection === 'socket' ? ('socket' as const) : ('tcp' as const)
     const context = {
       postgres,
       connection,
@@ -69,6 +83,6 @@ try {
   rmSync(directory, { recursive: true, force: true })
 }
 printTable(measurements)
-const json = JSON.stringify({ node: process.version, scale: Number(values.scale), measurements }, null, 2)
+const json = JSON.stringify({ node: process.version, scale, measurements }, null, 2)
 if (values.json) writeFileSync(values.json, `${json}\n`)
 else console.log(json)

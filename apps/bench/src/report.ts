@@ -61,3 +61,8 @@ export function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]
 }
+
+/** To hundredths, still a number, as the JSON has it. */
+export function rounded(value: number): number {
+  return Math.round(value * 100) / 100
+}

@@ -7,7 +7,7 @@ import pg from 'pg'
 import { copyToNowhere, currentLsn, drainSlot } from './ceilings.ts'
 import { MirrorProcess } from './mirror-process.ts'
 import type { Pace } from './raw-reader.ts'
-import { measurement, percentile, type Measurement } from './report.ts'
+import { measurement, percentile, rounded, type Measurement } from './report.ts'
 
 export interface BenchContext {
   readonly postgres: RunningPostgres
@@ -63,7 +63,7 @@ export async function initialCopy(context: BenchContext): Promise<Measurement> {
   return measurement('initial copy', rows, seconds, { name: 'COPY binary to nowhere', seconds: raw }, '>= 0.7', {
     cpuSecondsPerMillionRows: usage && (usage.cpuSeconds / rows) * 1e6,
     peakRssMiB: usage && usage.peakRssMiB,
-    details: { 'process start s': startSeconds.toFixed(2) },
+    details: { 'process start s': rounded(startSeconds) },
   })
 }
 
@@ -139,7 +139,7 @@ async function backlog(context: BenchContext, scenario: Backlog): Promise<Measur
     return measurement(scenario.name, changes, seconds, raw, scenario.mark, {
       cpuSecondsPerMillionRows: usage && before && ((usage.cpuSeconds - before.cpuSeconds) / changes) * 1e6,
       peakRssMiB: usage && usage.peakRssMiB,
-      details: { connection: kind, 'eager drain s': eager.toFixed(2), 'paced drain s': paced.toFixed(2) },
+      details: { connection: kind, 'eager drain s': rounded(eager), 'paced drain s': rounded(paced) },
     })
   } finally {
     await mirror.stop()
@@ -327,7 +327,7 @@ export async function freshness(context: BenchContext): Promise<Measurement[]> {
     await loader.end()
     const result = (name: string, mark: string, times: number[], details: Record<string, number | string>) =>
       measurement(name, times.length, times.reduce((sum, time) => sum + time, 0) / 1000, { name: '-', seconds: null }, mark, {
-        details: { 'p50 ms': percentile(times, 0.5).toFixed(1), 'p95 ms': percentile(times, 0.95).toFixed(1), ...details },
+        details: { 'p50 ms': rounded(percentile(times, 0.5)), 'p95 ms': rounded(percentile(times, 0.95)), ...details },
       })
     return [
       result('commit to readable, idle', 'p50 < 20 ms, p95 < 100 ms', idle, {}),
@@ -390,8 +390,8 @@ export async function unionRead(context: BenchContext): Promise<Measurement> {
       'time <= 1.3 x',
       {
         details: {
-          'time as multiple': (union.seconds / plain.seconds).toFixed(2),
-          'CPU as multiple': (union.cpuSeconds / plain.cpuSeconds).toFixed(2),
+          'time as multiple': rounded(union.seconds / plain.seconds),
+          'CPU as multiple': rounded(union.cpuSeconds / plain.cpuSeconds),
           'rows in memory': inMemory,
         },
       },

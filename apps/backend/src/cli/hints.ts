@@ -6,7 +6,7 @@ import type { Config } from '../config/schema.ts'
 import { defaultUrl } from './client.ts'
 
 export interface HintInputs {
-  readonly config: Pick<Config, 'source' | 'catalog' | 'warehouse'>
+  readonly config: Pick<Config, 'source' | 'catalog' | 'http' | 'warehouse'>
   readonly tables: readonly string[]
   /** Of the API. */
   readonly url: string
@@ -15,10 +15,11 @@ export interface HintInputs {
 
 /** What a person may type next, to be copied as it is. */
 export function whatToTry(inputs: HintInputs): string[] {
-  const { config, environment, url } = inputs
+  const { config, environment } = inputs
+  const url = inputs.url.replace(/^http:\/\/(0\.0\.0\.0|\[::\])/, 'http://127.0.0.1')
   const isDemo = config.source.url === undefined
   const table = isDemo ? 'shop.orders' : inputs.tables[0]
-  const moonlink = commandName(environment)
+  const moonlink = `${config.http.token === undefined ? '' : 'MOONLINK_TOKEN=… '}${commandName(environment)}`
   const at = url === (environment['MOONLINK_URL'] ?? defaultUrl) ? '' : ` --url ${url}`
   if (table === undefined) return [`no table is mirrored yet; see them with: ${moonlink} tables list${at}`]
   const { schema, name } = parseTableName(table)

@@ -68,6 +68,7 @@ describe('messages', () => {
     expect(message({ yaml: 'source: {tables: [orders]}' })).toContain('write schema.name, as in public.orders')
     expect(message({ flags: { http: { listen: 'nowhere' } } })).toContain('must be host:port')
     expect(message({ flags: { http: { listen: '127.0.0.1:99999' } } })).toContain('port of 65535 at most')
+    expect(message({ flags: { warehouse: 's3://' } })).toContain('warehouse: "s3://" names no bucket')
   })
 
   test('secrets stay out', () => {
