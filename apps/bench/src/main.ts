@@ -44,7 +44,8 @@ function readArguments() {
     const unknown = read.positionals.find((name) => !(name in all))
     if (unknown !== undefined) throw new Error(`there is no scenario "${unknown}"`)
     if (!(Number(read.values.scale) > 0)) throw new Error(`--scale takes a number above 0, not "${read.values.scale}"`)
-    if (!['tcp', 'socket'].includes(read.values.connection)) throw new Error(`--connection takes socket or tcp, not "${read.values.connection}"`)
+    if (!['tcp', 'socket'].includes(read.values.connection))
+      throw new Error(`--connection takes socket or tcp, not "${read.values.connection}"`)
     return read
   } catch (error) {
     console.error(`${(error as Error).message}\n${usage}`)

@@ -2,7 +2,9 @@ import { expect, test } from 'vitest'
 import { loadConfig } from '../config/load.ts'
 import { whatToTry } from './hints.ts'
 
-function hints(over: { source?: string; token?: string; tables?: string[]; url?: string; environment?: Record<string, string> } = {}): string[] {
+function hints(
+  over: { source?: string; token?: string; tables?: string[]; url?: string; environment?: Record<string, string> } = {},
+): string[] {
   const flags = { warehouse: '/data', http: { token: over.token }, ...(over.source === undefined ? {} : { source: { url: over.source } }) }
   const { config } = loadConfig({ environment: {}, flags, workingDirectory: '/' })
   return whatToTry({ config, tables: over.tables ?? [], url: over.url ?? 'http://127.0.0.1:3030', environment: over.environment ?? {} })

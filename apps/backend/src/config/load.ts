@@ -88,7 +88,8 @@ function changeLogLocation(
 
 function storeUri(key: string, text: string, workingDirectory: string): string {
   if (!isUri(text)) return pathToFileUri(resolve(workingDirectory, text)).replace(/\/+$/, '')
-  if (/^s3:\/*$/.test(text)) throw new MoonlinkError('invalid', 'CONFIG_INVALID', `${key}: "${text}" names no bucket; write s3://bucket/prefix.`)
+  if (/^s3:\/*$/.test(text))
+    throw new MoonlinkError('invalid', 'CONFIG_INVALID', `${key}: "${text}" names no bucket; write s3://bucket/prefix.`)
   if (/^(s3|file):\/\//.test(text)) return text.replace(/\/+$/, '')
   throw new MoonlinkError('invalid', 'CONFIG_INVALID', `${key}: "${text}" must be a directory or start with s3://.`)
 }
