@@ -269,6 +269,38 @@ test('a table that another session has locked is named once the wait is over', a
   await source.close()
 })
 
+/** Waits until the server has as many sessions that wait for a lock of that kind. */
+async function untilWaiting(kind: 'relation' | 'transactionid', sessions: number): Promise<void> {
+  for (;;) {
+    const sql = `SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted AND locktype = $1`
+    if ((await database.client.query<{ n: number }>(sql, [kind])).rows[0].n === sessions) return
+  }
+}
+
+test.each([
+  ['before the snapshot', 'a transaction that the snapshot waits for wants to alter the table'],
+  ['behind the snapshot', 'somebody has asked for an exclusive lock before the copy reads'],
+])('the copy gives way %s where %s', async (when) => {
+  const { client, connectionString } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY); CREATE TABLE other (id int)')
+  const source = await openPgSource(config)
+  await source.prepare([tableOf('public.items')])
+  const table = { table: tableOf('public.items'), schema: await schemaOf(source, 'public.items') }
+  const [writer, alterer] = [new pg.Client(connectionString), new pg.Client(connectionString)]
+  await Promise.all([writer.connect(), alterer.connect()])
+  await writer.query('BEGIN; INSERT INTO other VALUES (1)')
+  const copying = source.copy([table], forever()).catch((cause: unknown) => cause)
+  await untilWaiting('transactionid', 1)
+  const alter = 'ALTER TABLE items ADD COLUMN name text'
+  const altering = when === 'before the snapshot' ? writer.query(`${alter}; COMMIT`) : alterer.query(alter)
+  await untilWaiting('relation', 1)
+  if (when === 'behind the snapshot') await writer.query('COMMIT')
+  expect(await copying).toMatchObject({ kind: 'retry', code: 'PG_LOCK_TIMEOUT', message: expect.stringContaining('public.items') as string })
+  await altering
+  await Promise.all([writer.end(), alterer.end()])
+  await source.close()
+})
+
 test('a bound on bytes a second holds for all connections together', async () => {
   const { client } = database
   await client.query(

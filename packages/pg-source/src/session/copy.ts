@@ -2,6 +2,7 @@ import {
   assert,
   formatTableName,
   MoonlinkError,
+  systemClock,
   type Clock,
   type CopiedTable,
   type CopyRange,
@@ -41,7 +42,9 @@ const LONG_SNAPSHOT_MS = 3_600_000
 /**
  * Reads tables as one exported snapshot shows them, over several connections, each taking one range of a table's pages at a time.
  *
- * A guard connection holds ACCESS SHARE locks from before the snapshot until the end: nobody rewrites, truncates or alters a table meanwhile.
+ * A guard connection holds ACCESS SHARE locks from before the snapshot until the end: nobody rewrites, truncates or alters a table meanwhile. Whoever
+ * wants to waits for the guard, and each connection that asks for a lock later would wait behind him, for ever: so the others take theirs at once or
+ * not at all, as those of a parallel pg_dump do.
  */
 export class SnapshotCopy implements TableCopy {
   readonly boundaryLsn: Lsn
@@ -104,7 +107,9 @@ export class SnapshotCopy implements TableCopy {
       const exporter = await connector.connectReplication('copy snapshot')
       opened.push(exporter)
       const slot = `${settings.slot}_copy_${(await processId(guard)).toString(36)}`
-      const snapshot = await exportSnapshot(exporter, connection, slot, logger)
+      const snapshot = await givingWay(connection, await processId(guard), await processId(exporter), tables, () =>
+        exportSnapshot(exporter, connection, slot, logger),
+      )
       signal.throwIfAborted()
       const clients: pg.Client[] = []
       for (let index = 0; index < settings.copyWorkers; index++) {
@@ -113,6 +118,7 @@ export class SnapshotCopy implements TableCopy {
         clients.push(client)
         await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
         await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
+        await lockAlike(client, described)
       }
       const facts = await readFacts(clients[0], described, settings)
       // The workers hold the snapshot now; the slot would only keep log.
@@ -300,23 +306,74 @@ async function lock(guard: pg.Client, tables: readonly TableName[], timeoutMs: n
   if (!withPartitions) await guard.query('BEGIN')
   if (tables.length === 0) return
   await guard.query(`SET LOCAL lock_timeout = ${timeoutMs}`)
+  await takeLocks(guard, tables, withPartitions, false)
+}
+
+/** The guard's locks, for a connection that reads beside it. */
+async function lockAlike(client: pg.Client, described: readonly DescribedTable[]): Promise<void> {
+  for (const withPartitions of [false, true]) {
+    const tables = described.filter(({ partitions }) => (partitions !== null) === withPartitions).map(({ table }) => table)
+    if (tables.length > 0) await takeLocks(client, tables, withPartitions, true)
+  }
+}
+
+async function takeLocks(client: pg.Client, tables: readonly TableName[], withPartitions: boolean, atOnce: boolean): Promise<void> {
   const list = tables.map((table) => `${withPartitions ? '' : 'ONLY '}${quoted(table)}`).join(', ')
   await explained(
     'locking the tables to copy',
-    () => guard.query(`LOCK TABLE ${list} IN ACCESS SHARE MODE`),
+    () => client.query(`LOCK TABLE ${list} IN ACCESS SHARE MODE${atOnce ? ' NOWAIT' : ''}`),
     (error) => {
       if (sqlState(error) === '42501')
         return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${messageOf(error)}. GRANT SELECT on it to the user.`, { cause: error })
-      if (sqlState(error) === '55P03') {
-        const names = tables.map(formatTableName).join(', ')
-        const message = `${names}: another session holds an ACCESS EXCLUSIVE lock, or waits for one (ALTER TABLE, VACUUM FULL?). The copy begins once that has ended.`
-        return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause: error })
-      }
+      if (sqlState(error) === '55P03') return locked(tables, error)
       if (sqlState(error) === '42P01')
         return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${messageOf(error)}: it was dropped or renamed meanwhile.`, { cause: error })
       return null
     },
   )
+}
+
+function locked(tables: readonly TableName[], cause: unknown): MoonlinkError {
+  const names = tables.map(formatTableName).join(', ')
+  const message = `${names}: another session holds an ACCESS EXCLUSIVE lock, or waits for one (ALTER TABLE, VACUUM FULL?). The copy begins once that has ended.`
+  return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause })
+}
+
+/** Whether the exporter waits, by way of others, for somebody who waits for the guard: Postgres can't see that the circle closes here. */
+const circleSql = `WITH RECURSIVE awaited (pid) AS (
+    SELECT unnest(pg_blocking_pids($1)) UNION SELECT blocking FROM awaited, unnest(pg_blocking_pids(awaited.pid)) blocking)
+  SELECT EXISTS (SELECT FROM awaited WHERE pid = $2) AS closed`
+const CIRCLE_LOOK_MS = 500
+
+/**
+ * A new slot waits for the end of every transaction that is writing. One of those may want a lock that the guard keeps from it: then the snapshot is given up,
+ * and the guard's locks with it. Throws `retry`/`PG_LOCK_TIMEOUT`.
+ */
+async function givingWay<T>(
+  connection: CatalogConnection,
+  guard: number,
+  exporter: number,
+  tables: readonly TableName[],
+  work: () => Promise<T>,
+): Promise<T> {
+  const done = new AbortController()
+  let isCircle = false
+  const watch = async () => {
+    while (!isCircle) {
+      await systemClock.sleep(CIRCLE_LOOK_MS, done.signal)
+      isCircle = (await connection.rows<{ closed: boolean }>(circleSql, [exporter, guard]))[0].closed
+    }
+    await connection.rows('SELECT pg_cancel_backend($1)', [exporter])
+  }
+  const watching = watch().catch(() => undefined)
+  try {
+    return await work()
+  } catch (error) {
+    throw isCircle ? locked(tables, error) : error
+  } finally {
+    done.abort(new Error('done'))
+    await watching
+  }
 }
 
 async function processId(client: pg.Client): Promise<number> {

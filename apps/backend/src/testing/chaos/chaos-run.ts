@@ -6,6 +6,7 @@ import { Client } from 'pg'
 import { BackendProcess } from '../backend-process.ts'
 import { moonlink } from '../command-line.ts'
 import { checkHistory, type AppendEvent, type ReadEvent } from './history.ts'
+import { shapesTable, writeShapes } from './shape-load.ts'
 import { TcpProxy } from './tcp-proxy.ts'
 
 export interface ChaosOptions {
@@ -32,7 +33,8 @@ const tables = `
   INSERT INTO lists SELECT k FROM generate_series(1, ${LISTS}) k;
   CREATE TABLE items (id bigserial PRIMARY KEY, name text NOT NULL, big text, amount numeric(12, 2));
   CREATE TABLE bag (n int, t text);
-  ALTER TABLE bag REPLICA IDENTITY FULL;`
+  ALTER TABLE bag REPLICA IDENTITY FULL;
+  ${shapesTable};`
 const pauseMs = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
 /**
@@ -45,6 +47,7 @@ export class ChaosRun {
   private postgres!: RunningPostgres
   private proxy!: TcpProxy
   private backend: BackendProcess | null = null
+  private readonly backends: BackendProcess[] = []
   private isOver = false
   private transactions = 0
   private readonly faults: Record<string, number> = {}
@@ -84,18 +87,31 @@ export class ChaosRun {
 
   async run(): Promise<ChaosReport> {
     const over = Date.now() + this.options.seconds * 1000
-    const clients = [this.append(0), this.append(1), this.write(), this.write(), this.read()]
+    const clients = [this.append(0), this.append(1), this.write(), this.write(), this.untilOver(writeShapes), this.read()]
     while (Date.now() < over) {
       await pauseMs(300 + this.random() * 1200)
       await this.fault()
     }
     this.isOver = true
     await Promise.all(clients)
-    await this.backend!.wait({ iceberg: true })
+    await this.settled()
     const final = await this.withClient((client) => client.query<{ k: number; v: number[] }>('SELECT k, v FROM lists'))
     const wrong = checkHistory(this.appends, this.reads, new Map(final.rows.map(({ k, v }) => [k, v])))
     const verified = await moonlink(['verify'], { MOONLINK_URL: this.backend!.url }, this.options.directory)
     return { faults: this.faults, transactions: this.transactions, reads: this.reads.length, wrong, verified }
+  }
+
+  /** Waits until every table follows again: a change of shape is met with the next row, and may take the table out of the stream for a while. */
+  private async settled(): Promise<void> {
+    await this.withClient((client) => client.query('UPDATE shapes SET n = n + 1'))
+    for (;;) {
+      await this.backend!.wait({ iceberg: true })
+      const { tables } = await this.backend!.status()
+      if (tables.every(({ state }) => state === 'streaming')) return
+      const failed = tables.find(({ state }) => state === 'failed')
+      if (failed !== undefined) throw new Error(`${failed.name} failed: ${failed.reason}`)
+      await pauseMs(200)
+    }
   }
 
   /** Ends everything, whatever state it is in. */
@@ -103,6 +119,7 @@ export class ChaosRun {
     this.isOver = true
     this.backend?.child.kill('SIGCONT')
     await this.backend?.stop('SIGKILL')
+    writeFileSync(join(this.options.directory, 'backend.log'), this.backends.map(({ said }) => said).join('---\n'))
     await this.proxy?.close()
     await this.postgres?.stop()
     if (this.hasOwnDisk) execFileSync('umount', ['-l', this.warehouse])
@@ -169,7 +186,7 @@ export class ChaosRun {
   private async startBackend(): Promise<void> {
     const url = new URL(this.postgres.connectionString)
     url.port = String(this.proxy.port)
-    this.backend = await BackendProcess.start(
+    this.backend = await BackendProcess.launch(
       ['--source', url.href, '--state-dir', join(this.options.directory, 'state'), '--warehouse', join(this.warehouse, 'tables')],
       {
         MOONLINK_FLUSH_INTERVAL_MS: '500',
@@ -178,6 +195,8 @@ export class ChaosRun {
         MOONLINK_EXPIRY_MAX_AGE_MS: '5000',
       },
     )
+    this.backends.push(this.backend)
+    await this.backend.ready()
   }
 
   private async withClient<T>(use: (client: Client) => Promise<T>): Promise<T> {
