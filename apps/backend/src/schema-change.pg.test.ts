@@ -53,3 +53,30 @@ test.each(['by command', 'by itself'])('a table whose shape changed is taken on 
     await backend.stop('SIGKILL').catch(() => undefined)
   }
 })
+
+test('a table that changes between being listed and being copied is copied as it is by then, and the others go on', async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  await client.query(`CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); INSERT INTO t VALUES (1); INSERT INTO other VALUES (1)`)
+  await client.query('BEGIN; ALTER TABLE t ADD COLUMN name text')
+  const backend = await BackendProcess.launch(['--source', connectionString, '--state-dir', join(directory, 'changing')])
+  try {
+    const waits = `SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted AND relation = 't'::regclass`
+    await expect.poll(async () => (await client.query<{ n: number }>(waits)).rows[0].n, { timeout: 30_000 }).toBe(1)
+    await client.query(`COMMIT; INSERT INTO t VALUES (2, 'two')`)
+    await backend.ready()
+    await expect
+      .poll(async () => (await backend.tables()).map(({ name, rows, state }) => [name, state, rows]), { timeout: 20_000 })
+      .toEqual([
+        ['public.other', 'streaming', 1],
+        ['public.t', 'streaming', 2],
+      ])
+    expect(await backend.query('SELECT id, name FROM t ORDER BY id')).toEqual([
+      [1, null],
+      [2, 'two'],
+    ])
+    expect(await backend.stop()).toBe(0)
+  } finally {
+    console.log(backend.said)
+    await backend.stop('SIGKILL')
+  }
+})

@@ -58,6 +58,8 @@ export class Engine implements LeaseSource {
   private readonly memory: MemoryGovernor
   private readonly reads: Reads
   private lastFreshnessMs: number | null = null
+  /** Mirrors that go back to their last commit before a stream can begin, and whether they have. */
+  private readonly rewinding = new Map<Mirror, boolean>()
   /** Called when another owner has taken a table over: this engine should stop. */
   onFenced: (error: MoonlinkError) => void = () => {}
 
@@ -164,21 +166,29 @@ export class Engine implements LeaseSource {
 
   /**
    * After a lost stream: true where the next may open at `appliedLsn`; false where an open transaction had to be rolled back, so
-   * that it must open at `restartLsn()`.
+   * that it must open at `restartLsn()`. Throws `retry` where a mirror's last commit can't be told just now; to be called again then.
    */
   async resetOpenTransaction(): Promise<boolean> {
-    const open = [...this.mirrors.values()].filter((mirror) => mirror.hasOpenTransaction)
-    for (const mirror of this.mirrors.values()) await mirror.rollBackWaiting()
+    const all = [...this.mirrors.values()]
+    const open = all.filter((mirror) => mirror.hasOpenTransaction || this.rewinding.has(mirror))
+    for (const mirror of open) this.rewinding.set(mirror, this.rewinding.get(mirror) ?? false)
+    for (const mirror of all) await mirror.rollBackWaiting()
     if (open.length === 0) return true
-    const kept = [...this.mirrors.values()].filter((mirror) => !open.includes(mirror))
     const { appliedLsn } = this.position
-    for (const mirror of open) await mirror.reload(appliedLsn)
-    for (const mirror of kept) mirror.skipTo(appliedLsn)
-    const restartLsn = [...this.mirrors.values()]
-      .map((mirror) => (open.includes(mirror) && mirror.currentPhase === 'streaming' ? mirror.committedLsn : mirror.durableLsn()))
-      .filter((lsn) => lsn !== null)
-      .reduce(minLsn, appliedLsn)
-    this.position.restartAt(restartLsn)
+    const restart = () =>
+      all
+        .map((mirror) => (open.includes(mirror) && mirror.currentPhase === 'streaming' ? mirror.committedLsn : mirror.durableLsn()))
+        .filter((lsn) => lsn !== null)
+        .reduce(minLsn, appliedLsn)
+    // Before they go back: without what they had they look as if they needed nothing, and the source would be told so.
+    this.position.restartAt(restart())
+    for (const mirror of open) {
+      if (!this.rewinding.get(mirror)) await mirror.reload(appliedLsn)
+      this.rewinding.set(mirror, true)
+    }
+    for (const mirror of all) if (!open.includes(mirror)) mirror.skipTo(appliedLsn)
+    this.position.restartAt(restart())
+    this.rewinding.clear()
     return false
   }
 

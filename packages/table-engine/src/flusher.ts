@@ -3,6 +3,7 @@ import { commitPhase } from './commit-phase.ts'
 import { indexesNow, letGoOf, openIndexes } from './committed-files.ts'
 import type { EarlyWriter } from './early-writer.ts'
 import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } from './flush.ts'
+import type { Maintenance } from './maintenance.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { RetryDelay } from './retry-delay.ts'
 
@@ -15,15 +16,17 @@ interface PendingFlush {
 export class Flusher {
   private readonly core: MirrorCore
   private readonly early: EarlyWriter
+  private readonly maintenance: Maintenance
   private pending: PendingFlush | null = null
   /** A flush that an open transaction kept from starting; it starts where that ends. */
   private isWanted = false
   private readonly retry = new RetryDelay()
   private dirtySinceMs: number | null = null
 
-  constructor(core: MirrorCore, early: EarlyWriter) {
+  constructor(core: MirrorCore, early: EarlyWriter, maintenance: Maintenance) {
     this.core = core
     this.early = early
+    this.maintenance = maintenance
   }
 
   /** True where a flush has begun and not ended: one that failed is tried again. */
@@ -73,6 +76,7 @@ export class Flusher {
     const { core } = this
     try {
       const attributes = { table: core.name, lsn: formatLsn(pending.flush.lsn) }
+      await this.maintenance.finish()
       await core.host.telemetry.span('flush', attributes, () => this.commit(pending))
       core.reason = null
       this.retry.succeeded()
@@ -94,16 +98,28 @@ export class Flusher {
   /** Lets go of files that no commit will take any more: of a transaction that does not come to its end here, or to a commit. Not of those to keep. */
   async abandonFiles(keep: ReadonlySet<string> = new Set()): Promise<void> {
     const { host, staged, state } = this.core
-    const { pending } = this
-    const tried = pending
-      ? [...pending.flush.early.map(({ file }) => file), ...(pending.written?.files ?? []).map((file) => file.staged)]
-      : []
+    const tried = this.pending === null ? [] : pathsOf(this.pending)
     staged.abandon(
-      tried.map(({ path }) => path).filter((path) => !keep.has(path)),
+      tried.filter((path) => !keep.has(path)),
       true,
     )
     staged.abandon(state.active.earlyFiles.map(({ file }) => file.path).filter((path) => !keep.has(path)))
     await staged.removeAbandoned(host.leasedPaths())
+  }
+
+  /**
+   * Makes certain what came of a commit that failed: what did happen is the last commit from here on, what did not can't any more. Throws what the storage throws.
+   * Among the jobs; the state has to go back to the last commit then.
+   */
+  async settle(): Promise<void> {
+    const { core, maintenance, pending } = this
+    const hasLanded = await core.spec.storage.settle()
+    // It comes before every flush, so the doubt was about it.
+    if (maintenance.isPending) return maintenance.forget(hasLanded)
+    if (!hasLanded || pending === null) return
+    this.pending = null
+    core.committed.shape = pending.flush.shape
+    await core.staged.take(pathsOf(pending))
   }
 
   /** Gives the flush that has begun up: the state goes back to the last commit. */
@@ -188,4 +204,8 @@ export class Flusher {
     this.core.reason = `${error.code} ${error.message}`
     this.retry.failed(host.clock.nowMs())
   }
+}
+
+function pathsOf({ flush, written }: PendingFlush): string[] {
+  return [...flush.early.map(({ file }) => file.path), ...(written?.files ?? []).map(({ staged }) => staged.path)]
 }

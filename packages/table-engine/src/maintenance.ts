@@ -1,8 +1,14 @@
-import { formatLsn, type TableCommit } from '@moonlink/core'
+import { formatLsn, isMoonlinkError, type TableCommit } from '@moonlink/core'
 import { indexesNow, letGoOf, openIndexes } from './committed-files.ts'
-import { adoptCompaction, chooseCompaction, compactionLsn, writeCompaction } from './compaction.ts'
+import { adoptCompaction, chooseCompaction, compactionLsn, writeCompaction, type WrittenCompaction } from './compaction.ts'
 import type { MirrorCore } from './mirror-core.ts'
+import { RetryDelay } from './retry-delay.ts'
 import type { FileSegment } from './segment.ts'
+
+interface PendingCompaction {
+  readonly written: WrittenCompaction
+  readonly commit: TableCommit
+}
 
 /** Keeps the Iceberg table in shape: compacts files, expires snapshots. */
 export class Maintenance {
@@ -10,6 +16,9 @@ export class Maintenance {
   private lastExpiryMs: number
   private snapshotHolds = 0
   private expiring: Promise<unknown> = Promise.resolve()
+  /** Its commit was tried, and may have happened: nothing else is committed before that is known. */
+  private pending: PendingCompaction | null = null
+  private readonly retry = new RetryDelay()
 
   constructor(core: MirrorCore) {
     this.core = core
@@ -17,7 +26,13 @@ export class Maintenance {
   }
 
   isDue(nowMs: number): boolean {
+    if (this.pending !== null) return this.retry.isOver(nowMs)
     return this.isExpiryDue(nowMs) || this.chosen().length > 0
+  }
+
+  /** True where the commit of a compaction is to be tried again. */
+  get isPending(): boolean {
+    return this.pending !== null
   }
 
   /** Until what it gives is called no snapshot is expired: for a read on its way to a lease. */
@@ -30,10 +45,26 @@ export class Maintenance {
   /** Does what is due. Among the jobs, while no flush is pending. */
   async run(): Promise<void> {
     const { host, name } = this.core
+    await this.finish()
     const sources = this.chosen()
     if (sources.length > 0) await host.telemetry.span('compaction', { table: name, files: sources.length }, () => this.compact(sources))
     const nowMs = host.clock.nowMs()
     if (this.isExpiryDue(nowMs) && this.snapshotHolds === 0) await this.expire(nowMs)
+  }
+
+  /** Commits the compaction whose commit failed before, if there is one: the same again, so that it is recognised where it did happen. Among the jobs. */
+  async finish(): Promise<void> {
+    if (this.pending !== null) await this.commit(this.pending)
+  }
+
+  /** The state goes back to the last commit, which `hasLanded` of the pending compaction or not. */
+  async forget(hasLanded: boolean): Promise<void> {
+    if (this.pending === null) return
+    const paths = this.pending.commit.addFiles.map(({ path }) => path)
+    this.pending = null
+    this.retry.succeeded()
+    if (hasLanded) await this.core.staged.take(paths)
+    else this.core.staged.abandon(paths, true)
   }
 
   private chosen(): FileSegment[] {
@@ -55,28 +86,38 @@ export class Maintenance {
 
   private async compact(sources: readonly FileSegment[]): Promise<void> {
     const { core } = this
-    const { committed, host, name, spec, staged } = core
+    const { committed, host, staged } = core
     const written = await writeCompaction(core.state, committed.shape.schema, sources, host.sealedFiles, staged)
-    const addFiles = written.staged ? [written.staged] : []
-    const paths = addFiles.map(({ path }) => path)
     const commit: TableCommit = {
       kind: 'replace',
-      addFiles,
+      addFiles: written.staged ? [written.staged] : [],
       removeFiles: sources.map((source) => source.file.path),
       vectors: [],
       lsn: compactionLsn(committed.lsn),
       lastChangeLsn: committed.exactFromLsn,
     }
+    this.pending = { written, commit }
+    await this.commit(this.pending)
+  }
+
+  private async commit({ commit, written }: PendingCompaction): Promise<void> {
+    const { core } = this
+    const { committed, host, name, spec, staged } = core
+    const { sources } = written
+    const paths = commit.addFiles.map(({ path }) => path)
     const snapshot = await spec.storage.commit(commit).catch(async (error: unknown) => {
+      if (isMoonlinkError(error, 'retry')) this.retry.failed(host.clock.nowMs())
       // The next compaction chooses anew.
-      staged.abandon(paths, true)
+      else await this.forget(false)
       throw error
     })
+    this.retry.succeeded()
     await staged.take(paths)
     const opened = await openIndexes(core, paths, snapshot.files)
     await core.lock.run(async () => {
       const [index] = await indexesNow(core, opened, paths, snapshot.files)
       adoptCompaction(core.state, written, snapshot, index ?? null)
+      this.pending = null
     })
     await letGoOf(core, sources)
     host.telemetry.count('moonlink_commits_total', 1, { table: name, kind: 'compaction' })

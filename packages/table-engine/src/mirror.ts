@@ -64,12 +64,12 @@ export class Mirror {
       sealedFiles: host.sealedFiles,
       stagedFiles: core.staged,
     })
-    this.flusher = new Flusher(core, this.early)
+    this.maintenance = new Maintenance(core)
+    this.flusher = new Flusher(core, this.early, this.maintenance)
     this.copy = new TableCopy(core, this.intake, this.flusher, this.early, sizes)
     this.catchUp = new CatchUp(core, this.intake, this.flusher, () => this.wakeAtBoundary())
     core.isBehind = () => this.intake.isBehind
     this.pauses = new Pauses(core, this.flusher)
-    this.maintenance = new Maintenance(core)
   }
 
   /** Opens the mirror at its last Iceberg commit: files, vectors, key indexes (made again from the data where they are missing). */
@@ -348,7 +348,7 @@ export class Mirror {
     return rangesBelow(this.floor, this.core.spec.storage.retained())
   }
 
-  /** Goes back to the last Iceberg commit; the stream has to bring the rest again. */
+  /** Goes back to the last Iceberg commit; the stream has to bring the rest again. Throws `retry` where that commit can't be told just now; nothing has changed then. */
   async reload(readableFrom: Lsn): Promise<void> {
     const { core } = this
     if (!this.isStreaming) return

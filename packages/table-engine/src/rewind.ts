@@ -2,8 +2,12 @@ import type { ChangeIntake } from './change-intake.ts'
 import type { Flusher } from './flusher.ts'
 import type { MirrorCore } from './mirror-core.ts'
 
-/** Begins again from the last commit; the stream has to bring the rest. Among the jobs and under the lock. */
+/**
+ * Begins again from the last commit; the stream has to bring the rest. Among the jobs and under the lock. Throws what the storage throws where it can't be known which commit
+ * is the last; nothing has changed then.
+ */
 export async function rewind(core: MirrorCore, intake: ChangeIntake, flusher: Flusher): Promise<void> {
+  await flusher.settle()
   await flusher.abandonFiles()
   core.closeIndexes()
   flusher.forget()

@@ -60,6 +60,10 @@ export class StagedFiles {
 
   /** A commit has taken them. */
   async take(paths: readonly string[]): Promise<void> {
+    for (const path of paths) {
+      this.abandoned.delete(path)
+      this.doubtful.delete(path)
+    }
     await this.journal.remove(paths)
   }
 
@@ -80,7 +84,6 @@ export class StagedFiles {
     if (paths.length === 0) return
     try {
       await this.storage.discard(paths)
-      for (const path of paths) this.abandoned.delete(path)
       await this.take(paths)
     } catch (error) {
       this.logger.warn('files of an abandoned transaction were not removed; tried again later', {

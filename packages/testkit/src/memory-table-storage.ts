@@ -39,8 +39,12 @@ const SCAN_ROWS = 7
 export class MemoryTableStorage implements TableStorage {
   readonly table: TableName
   snapshot: TableSnapshot
-  /** Outcomes of the next commits: fail without effect, or fail after it. */
-  readonly failNext: ('before' | 'after')[] = []
+  /** What there is, of which an answer that was lost has not told. */
+  private landed: TableSnapshot
+  /** Outcomes of the next commits: fail without effect, fail after it, or fail and take effect with the next `deliverLate`, as a request that is long on its way. */
+  readonly failNext: ('before' | 'after' | 'late')[] = []
+  /** How many of the next calls of `settle` fail. */
+  failNextSettles = 0
   /** How many of the next writes of files fail. */
   failNextWrites = 0
   private readonly stored = new Map<string, StoredFile>()
@@ -48,6 +52,8 @@ export class MemoryTableStorage implements TableStorage {
   private nextFile = 1
   private nextRowId = 0
   private sequenceNumber = 0
+  /** The last commit, where it threw `retry`. */
+  private doubtful: { readonly commit: TableCommit; state: 'lost' | 'under way' | 'landed' } | null = null
 
   constructor(table: TableName, schema: TableSchema) {
     this.table = table
@@ -61,6 +67,7 @@ export class MemoryTableStorage implements TableStorage {
       exactFromLsn: null,
       properties: {},
     }
+    this.landed = this.snapshot
   }
 
   async writeFile(rows: RowsToWrite, onPath?: (path: string) => Promise<void>): Promise<StagedFile> {
@@ -105,11 +112,45 @@ export class MemoryTableStorage implements TableStorage {
   }
 
   async commit(commit: TableCommit): Promise<TableSnapshot> {
+    const isSame = this.doubtful !== null && contentOf(this.doubtful.commit) === contentOf(commit)
+    if (isSame && this.doubtful!.state === 'landed') {
+      this.doubtful = null
+      return (this.snapshot = this.landed)
+    }
+    if (!isSame && this.doubtful !== null && (await this.settle()))
+      throw new MoonlinkError('conflict', 'EARLIER_COMMIT_LANDED', 'an earlier commit has landed')
     const fails = this.failNext.shift()
-    if (fails === 'before') throw new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'the store is away')
+    if (fails === undefined) {
+      this.doubtful = null
+      return (this.snapshot = this.land(commit))
+    }
+    this.doubtful = { commit, state: fails === 'late' ? 'under way' : fails === 'after' ? 'landed' : 'lost' }
+    if (fails === 'after') this.land(commit)
+    throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', 'the answer was lost')
+  }
+
+  /** What failed as `late` takes effect now, if nothing came first. */
+  deliverLate(): void {
+    if (this.doubtful?.state !== 'under way') return
+    this.doubtful.state = 'landed'
+    this.land(this.doubtful.commit)
+  }
+
+  async settle(): Promise<boolean> {
+    if (this.failNextSettles > 0) {
+      this.failNextSettles--
+      throw new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'the store is away')
+    }
+    const hasLanded = this.doubtful?.state === 'landed'
+    this.doubtful = null
+    this.snapshot = this.landed
+    return hasLanded
+  }
+
+  private land(commit: TableCommit): TableSnapshot {
     const removed = new Set(commit.removeFiles)
     for (const path of removed)
-      if (!this.snapshot.files.some((file) => file.path === path)) throw new MoonlinkError('conflict', 'FILE_GONE', `no data file ${path}`)
+      if (!this.landed.files.some((file) => file.path === path)) throw new MoonlinkError('conflict', 'FILE_GONE', `no data file ${path}`)
     this.sequenceNumber++
     const added = commit.addFiles.map((file): DataFile => {
       const firstRowId = this.nextRowId
@@ -122,29 +163,28 @@ export class MemoryTableStorage implements TableStorage {
         dataSequenceNumber: this.sequenceNumber,
       }
     })
-    const files = [...this.snapshot.files.filter((file) => !removed.has(file.path)), ...added]
+    const files = [...this.landed.files.filter((file) => !removed.has(file.path)), ...added]
     const known = new Set(files.map((file) => file.path))
-    const vectors = new Map<string, DeletionVector>(this.snapshot.vectors.map((vector) => [vector.dataFile, vector]))
+    const vectors = new Map<string, DeletionVector>(this.landed.vectors.map((vector) => [vector.dataFile, vector]))
     for (const vector of commit.vectors) {
       if (!known.has(vector.dataFile)) throw new MoonlinkError('conflict', 'FILE_GONE', `no data file ${vector.dataFile}`)
       vectors.set(vector.dataFile, vector)
     }
-    this.snapshot = {
-      ...this.snapshot,
+    this.landed = {
+      ...this.landed,
       metadataLocation: `memory://metadata/${this.sequenceNumber}`,
       snapshotId: BigInt(this.sequenceNumber),
       files,
       vectors: [...vectors.values()].filter((vector) => known.has(vector.dataFile)),
       committedLsn: commit.lsn,
-      schema: commit.schema ?? this.snapshot.schema,
+      schema: commit.schema ?? this.landed.schema,
       exactFromLsn: commit.lastChangeLsn ?? commit.lsn,
-      properties: { ...this.snapshot.properties, ...commit.properties },
+      properties: { ...this.landed.properties, ...commit.properties },
     }
     const { lsn, firstChangeLsn = null, lastChangeLsn = null } = commit
     const stamp = { lsn, firstChangeLsn, lastChangeLsn }
-    this.history.unshift({ snapshot: this.snapshot, stamp, timestampMs: this.sequenceNumber })
-    if (fails === 'after') throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', 'the answer was lost')
-    return this.snapshot
+    this.history.unshift({ snapshot: this.landed, stamp, timestampMs: this.sequenceNumber })
+    return this.landed
   }
 
   async discard(paths: readonly string[]): Promise<void> {
@@ -156,6 +196,7 @@ export class MemoryTableStorage implements TableStorage {
   }
 
   async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
+    this.landed = { ...this.landed, properties: { ...this.landed.properties, ...properties } }
     this.snapshot = { ...this.snapshot, properties: { ...this.snapshot.properties, ...properties } }
     return this.snapshot
   }
@@ -189,7 +230,7 @@ export class MemoryTableStorage implements TableStorage {
     const reachable = new Set([...kept.flatMap(({ snapshot }) => snapshot.files.map((file) => file.path)), ...policy.keepPaths])
     let files = 0
     for (const path of this.stored.keys()) {
-      if (reachable.has(path) || this.snapshot.files.some((file) => file.path === path)) continue
+      if (reachable.has(path) || this.landed.files.some((file) => file.path === path)) continue
       this.stored.delete(path)
       files++
     }
@@ -213,6 +254,11 @@ export class MemoryTableStorage implements TableStorage {
     return found.snapshot
   }
 
+  /** What readers elsewhere see. */
+  get current(): TableSnapshot {
+    return this.landed
+  }
+
   /** Rows of a file, for readers of plans. */
   rowsOf(path: string): ColumnBatch {
     return this.file(path).rows
@@ -221,7 +267,7 @@ export class MemoryTableStorage implements TableStorage {
   /** Paths of files that are there and that no snapshot kept so far names. */
   get unreferenced(): string[] {
     const named = new Set(
-      [this.snapshot, ...this.history.map(({ snapshot }) => snapshot)].flatMap(({ files }) => files.map((file) => file.path)),
+      [this.landed, ...this.history.map(({ snapshot }) => snapshot)].flatMap(({ files }) => files.map((file) => file.path)),
     )
     return [...this.stored.keys()].filter((path) => !named.has(path))
   }
@@ -229,7 +275,7 @@ export class MemoryTableStorage implements TableStorage {
   /** `_row_id` of a row of a current file. */
   rowIdOf(path: string, row: number): number {
     const kept = this.file(path).rowIds?.[row] ?? -1
-    return kept >= 0 ? kept : this.snapshot.files.find((file) => file.path === path)!.firstRowId + row
+    return kept >= 0 ? kept : this.landed.files.find((file) => file.path === path)!.firstRowId + row
   }
 
   private file(path: string): StoredFile {
@@ -242,4 +288,15 @@ export class MemoryTableStorage implements TableStorage {
 /** An empty batch of the given fields. */
 export function emptyBatch(fields: TableSchema['fields']): ColumnBatch {
   return new BatchBuilder(fields).view()
+}
+
+/** Tells one commit from another. */
+function contentOf({ addFiles, kind, lsn, removeFiles, vectors }: TableCommit): string {
+  return JSON.stringify([
+    kind,
+    String(lsn),
+    addFiles.map(({ path }) => path),
+    removeFiles,
+    vectors.map(({ dataFile, cardinality }) => [dataFile, cardinality]),
+  ])
 }

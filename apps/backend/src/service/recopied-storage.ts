@@ -62,6 +62,12 @@ export class RecopiedStorage implements TableStorage {
     return snapshot
   }
 
+  async settle(): Promise<boolean> {
+    const landed = await this.#inner.settle()
+    if (landed && !this.#inner.snapshot.properties[COPY_PENDING_PROPERTY]) this.#pending = false
+    return landed
+  }
+
   discard(paths: readonly string[]): Promise<void> {
     return this.#inner.discard(paths)
   }

@@ -127,6 +127,11 @@ export interface TableStorage {
    */
   commit(commit: TableCommit): Promise<TableSnapshot>
   /**
+   * Makes certain what came of a commit that threw `retry`: afterwards it is in `snapshot` (true), or can't land any more (false), as where there was none. A commit
+   * of something else does so first, and throws `conflict`/`EARLIER_COMMIT_LANDED` where the one before is in the table. Throws as `commit`.
+   */
+  settle(): Promise<boolean>
+  /**
    * Removes files that `writeFile` wrote. Only for those that no snapshot names, nor any commit still under way. Fine where one is gone
    * already.
    */

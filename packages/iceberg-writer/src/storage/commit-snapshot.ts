@@ -93,21 +93,21 @@ async function postAttempt(
 }
 
 /** The head after our commit landed and others came after it: good only where they left our files alone. */
-async function settle(committer: Committer, landed: Head, snapshotId: bigint): Promise<Head> {
+export async function settle(committer: Committer, landed: Head, snapshotId: bigint): Promise<Head> {
   if (landed.state.snapshotId === snapshotId) return landed
   const state = await loadState(committer.store, landed.table.metadata, snapshotId, landed.state)
   checkRebase({ table: landed.table, state }, landed, committer.writerId, committer.name)
   return landed
 }
 
-async function reload(committer: Committer, known: Head): Promise<Head> {
+export async function reload(committer: Committer, known: Head): Promise<Head> {
   const table: LoadedTable | null = await committer.catalog.load(committer.identifier)
   checkSameTable(known.table, table, committer.name)
   const state = await loadState(committer.store, table.metadata, refSnapshotId(table.metadata, 'main'), known.state)
   return { table, state }
 }
 
-function hasAncestor(head: Head, snapshotId: bigint): boolean {
+export function hasAncestor(head: Head, snapshotId: bigint): boolean {
   return ancestors(head.table.metadata, head.state.snapshotId).some((snapshot) => longOf(snapshot, 'snapshot-id') === snapshotId)
 }
 

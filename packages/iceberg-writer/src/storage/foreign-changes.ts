@@ -1,6 +1,6 @@
-import { MoonlinkError, type JsonObject, type LoadedTable } from '@moonlink/core'
+import { MoonlinkError, type JsonObject, type LoadedTable, type Lsn } from '@moonlink/core'
 import { longOf, numberOf, textMapOf, textOf } from '../metadata/fields.ts'
-import { SUMMARY_EPOCH, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
+import { committedLsn, lsnOfSnapshot, SUMMARY_EPOCH, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import { blobKey } from './load-state.ts'
@@ -27,7 +27,8 @@ export function checkSameTable(base: LoadedTable, head: LoadedTable | null, name
  */
 export function checkRebase(base: Head, head: Head, writerId: string, name: string): void {
   const since = snapshotsSince(base, head, name)
-  for (const snapshot of since) checkWriter(snapshot, writerId, name)
+  const lsn = committedLsn(base.table.metadata, base.state.snapshotId)
+  for (const snapshot of since) checkWriter(snapshot, lsn, writerId, name)
   if (numberOf(base.table.metadata, 'current-schema-id') !== numberOf(head.table.metadata, 'current-schema-id')) {
     throw conflict('SCHEMA_CHANGED', `the schema of Iceberg table ${name} was changed by another writer`)
   }
@@ -68,10 +69,16 @@ function checkOwner(snapshot: JsonObject, writerId: string, name: string): boole
   throw new MoonlinkError('fenced', 'OTHER_MIRROR', message, { context: { table: name, epoch: summary[SUMMARY_EPOCH] ?? null } })
 }
 
-function checkWriter(snapshot: JsonObject, writerId: string, name: string): void {
+function checkWriter(snapshot: JsonObject, lsn: Lsn | null, writerId: string, name: string): void {
   if (!checkOwner(snapshot, writerId, name)) return
-  // A commit of ours that was given up as unknown: what it held must not be committed twice.
-  throw conflict('EARLIER_COMMIT_LANDED', `an earlier commit to Iceberg table ${name}, whose outcome was unknown, has landed`)
+  // A snapshot that only keeps another out may come late.
+  if (textMapOf(snapshot, 'summary')['changed-partition-count'] === '0' && lsnOfSnapshot(snapshot) === lsn) return
+  throw earlierLanded(name)
+}
+
+/** A commit of ours that was given up as unknown: what it held must not be committed twice. */
+export function earlierLanded(name: string): MoonlinkError {
+  return conflict('EARLIER_COMMIT_LANDED', `an earlier commit to Iceberg table ${name}, whose outcome was unknown, has landed`)
 }
 
 function conflict(code: string, what: string): MoonlinkError {

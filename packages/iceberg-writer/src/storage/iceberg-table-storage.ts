@@ -30,9 +30,10 @@ import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import type { EncodedParquet, ParquetSource } from '../parquet/types.ts'
 import { commitSnapshot, newSnapshotId } from './commit-snapshot.ts'
+import { emptyCommit, settleCommit } from './settle-commit.ts'
 import { commitProperties } from './commit-properties.ts'
 import { expireSnapshots } from './expire.ts'
-import { checkSameTable, type Head } from './foreign-changes.ts'
+import { checkSameTable, earlierLanded, type Head } from './foreign-changes.ts'
 import { findSnapshot, loadState } from './load-state.ts'
 import { mapConcurrent } from './map-concurrent.ts'
 import { namingFile } from './naming-file.ts'
@@ -54,7 +55,7 @@ export class IcebergTableStorage implements TableStorage {
   private known: { json: JsonObject; identifierFieldIds: readonly number[] | null; schema: TableSchema } | null = null
   private busy = false
   /** The last commit, where it is not known whether it happened: the same one again goes by the same snapshot id. */
-  private doubtful: { readonly content: string; readonly snapshotId: bigint } | null = null
+  private doubtful: { readonly content: string; readonly snapshotId: bigint; readonly schema: TableSchema | undefined } | null = null
   /** Files that expiry left because a read needed them; tried again with the next. */
   private readonly deferred = new Set<string>()
 
@@ -120,16 +121,33 @@ export class IcebergTableStorage implements TableStorage {
   async commit(commit: TableCommit): Promise<TableSnapshot> {
     return this.alone(async () => {
       const content = contentOf(commit)
-      const known = this.doubtful?.content === content ? this.doubtful.snapshotId : null
-      const snapshotId = known ?? newSnapshotId(this.parts.random, this.head.table.metadata)
+      const { schema } = commit
+      if (this.doubtful !== null && this.doubtful.content !== content && (await this.settleDoubt())) throw earlierLanded(this.committer.name)
+      const snapshotId = this.doubtful?.snapshotId ?? newSnapshotId(this.parts.random, this.head.table.metadata)
       const head = await commitSnapshot(this.committer, this.head, commit, snapshotId).catch((error: unknown) => {
-        if (isMoonlinkError(error, 'retry')) this.doubtful = { content, snapshotId }
+        if (isMoonlinkError(error, 'retry')) this.doubtful = { content, snapshotId, schema }
         throw error
       })
-      this.doubtful = null
-      if (commit.schema !== undefined) this.identifierFieldIds = commit.schema.identifierFieldIds
-      return this.adopt(head)
+      return this.landed(head, schema)
     })
+  }
+
+  async settle(): Promise<boolean> {
+    return this.alone(() => this.settleDoubt())
+  }
+
+  private async settleDoubt(): Promise<boolean> {
+    if (this.doubtful === null) return false
+    const { snapshotId, schema } = this.doubtful
+    const { head, isIn } = await settleCommit(this.committer, this.head, snapshotId)
+    this.landed(head, isIn ? schema : undefined)
+    return isIn
+  }
+
+  private landed(head: Head, schema: TableSchema | undefined): TableSnapshot {
+    this.doubtful = null
+    if (schema !== undefined) this.identifierFieldIds = schema.identifierFieldIds
+    return this.adopt(head)
   }
 
   async discard(paths: readonly string[]): Promise<void> {
@@ -211,13 +229,9 @@ export class IcebergTableStorage implements TableStorage {
     const { catalog, identifier, store } = this.parts
     for (let attempt = 1; ; attempt++) {
       const { metadata } = this.head.table
-      const stamp = committedStamp(metadata, this.head.state.snapshotId)
       this.committer = { ...this.committer, epoch: nextEpoch(metadata, this.head.state.snapshotId) }
-      const lsn = committedLsn(metadata, this.head.state.snapshotId)
-      const lastChange = stamp?.lastChangeLsn == null ? {} : { lastChangeLsn: stamp.lastChangeLsn }
       try {
-        const commit = { kind: 'append', addFiles: [], removeFiles: [], vectors: [], lsn, ...lastChange } as const
-        this.adopt(await commitSnapshot(this.committer, this.head, commit, newSnapshotId(this.parts.random, metadata)))
+        this.adopt(await commitSnapshot(this.committer, this.head, emptyCommit(this.head), newSnapshotId(this.parts.random, metadata)))
         return
       } catch (error) {
         const cameLate = isMoonlinkError(error, 'fenced') || isMoonlinkError(error, 'conflict')
