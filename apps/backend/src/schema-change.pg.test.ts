@@ -76,7 +76,6 @@ test('a table that changes between being listed and being copied is copied as it
     ])
     expect(await backend.stop()).toBe(0)
   } finally {
-    console.log(backend.said)
     await backend.stop('SIGKILL')
   }
 })

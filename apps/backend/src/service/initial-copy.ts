@@ -20,7 +20,7 @@ const streamPollMs = 50
 
 /**
  * Copies tables, several at a time, all as of one LSN. After a lost connection another snapshot is taken, in which tables with a key go on where they were; a value that
- * can't be mirrored pauses its table alone. Resolves when every table is copied or paused, or the signal ends it; throws what the
+ * can't be mirrored pauses its table alone, as does a change of its shape since it was listed: it is taken on as it is by then. Resolves when every table is copied or paused, or the signal ends it; throws what the
  * warehouse says where it takes no files.
  */
 export async function copyTables(
@@ -37,8 +37,14 @@ export async function copyTables(
     } catch (thrown) {
       if (signal.aborted) return
       const error = toMoonlinkError(thrown)
-      if (error.kind !== 'retry') throw error
       left = left.filter(({ mirror }) => !copied.has(mirror.name))
+      const changed = error.code === 'PG_SCHEMA_CHANGED' ? left.find(({ mirror }) => mirror.name === error.context['table']) : undefined
+      if (changed !== undefined) {
+        await changed.mirror.pause('SCHEMA_CHANGED', error.message)
+        left = left.filter((one) => one !== changed)
+        continue
+      }
+      if (error.kind !== 'retry') throw error
       const isPlanned = error.code === 'COPY_SNAPSHOT_OLD'
       const details = { tables: left.length, code: error.code, error: error.message }
       if (isPlanned) options.logger.info('the copy goes on in another snapshot', details)

@@ -1,4 +1,4 @@
-import { formatTableName, formatType, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import { formatTableName, formatType, isJsonObject, MoonlinkError, type LoadedTable, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'
@@ -128,7 +128,7 @@ export class MirrorSet {
       const source = await this.#sourceNow(name, mirror)
       const { appendOnly } = this.#listed.get(name)!
       // What was copied only in part begins anew.
-      if (mirror.committedLsn === null) await this.#openAnew(name)
+      if (mirror.committedLsn === null) await this.#beginAnew(name)
       else if (!appendOnly) await mirror.beginResync(reason, source)
       else {
         await this.#parts.engine.removeMirror(name)
@@ -183,8 +183,7 @@ export class MirrorSet {
       for (const name of names) {
         await this.#parts.engine
           .mirror(name)
-          // It changed while it was listed: it is taken on as it is by then.
-          ?.pause(code === 'PG_SCHEMA_CHANGED' ? 'SCHEMA_CHANGED' : code, message)
+          ?.pause(code, message)
           .catch((error: unknown) => this.#parts.logger.error('a failed copy could not be recorded', { table: name, error: String(error) }))
       }
     }
@@ -200,6 +199,17 @@ export class MirrorSet {
   async #open(listed: ListedSourceTable, again: boolean): Promise<void> {
     const { engine, logger, source, warehouse } = this.#parts
     await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again })
+  }
+
+  /** Of a table whose copy never ended. Without a row in it yet it need not keep its shape, nor why it was paused. */
+  async #beginAnew(name: string): Promise<void> {
+    const { engine, warehouse } = this.#parts
+    const listed = this.#listed.get(name)!
+    await engine.removeMirror(name)
+    const identifier = { namespace: listed.table.schema, name: listed.table.name }
+    const loaded = await warehouse.catalog.load(identifier)
+    if (loaded !== null && !hasFiles(loaded)) await warehouse.catalog.drop(identifier, true)
+    await this.#open(listed, false)
   }
 
   async #openAnew(name: string): Promise<Mirror> {
@@ -231,4 +241,14 @@ function sourceTable({ shape, table }: Mirror) {
 
 function describe({ fields, identifierFieldIds }: TableSchema): string {
   return `${fields.map(({ id, name, type }) => `${id} ${name} ${formatType(type)}`).join()} ${identifierFieldIds.join()}`
+}
+
+/** Whether any snapshot of the table has a data file. */
+function hasFiles({ metadata }: LoadedTable): boolean {
+  const { snapshots } = metadata
+  if (!Array.isArray(snapshots)) return false
+  return snapshots.some((snapshot) => {
+    const summary = isJsonObject(snapshot) ? snapshot['summary'] : null
+    return !isJsonObject(summary) || summary['total-data-files'] !== '0'
+  })
 }
