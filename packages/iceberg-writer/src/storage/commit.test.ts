@@ -132,8 +132,9 @@ test('a commit given up as unknown that landed is not committed twice, and a dif
   h.catalog.failNext.push('before', 'before', 'before', 'before', 'before', 'after')
   await expect(storage.commit(commit)).rejects.toMatchObject({ kind: 'retry' })
   await expect(append(storage, 5, 3n)).rejects.toMatchObject({ kind: 'conflict', code: 'EARLIER_COMMIT_LANDED' })
-  expect((await storage.commit(commit)).files).toMatchObject([{ recordCount: 5 }, { recordCount: 10 }])
-  expect((await h.open()).snapshot).toMatchObject({ committedLsn: 2n, files: [{ recordCount: 5 }, { recordCount: 10 }] })
+  expect(storage.snapshot).toMatchObject({ committedLsn: 2n, files: [{ recordCount: 5 }, { recordCount: 10 }] })
+  expect((await append(storage, 3, 3n)).files).toHaveLength(3)
+  expect((await h.open()).snapshot).toMatchObject({ committedLsn: 3n })
 })
 
 test('a commit is planned again where another engine only appended', async () => {
@@ -187,6 +188,61 @@ test('a commit that was given up as unknown and lands later is the one that is t
   await h.catalog.deliverLate()
   expect((await storage.commit(commit)).files).toHaveLength(2)
   expect((await append(storage, 5, 3n)).files).toHaveLength(3)
+})
+
+describe('a commit of unknown outcome', () => {
+  const lost = Array.from({ length: 6 }, () => 'before' as const)
+
+  test('is kept out for good by the commit of something else that follows', async () => {
+    const h = harness()
+    const storage = await h.open()
+    const { files } = await append(storage, 10, 1n)
+    const compacted = await storage.writeFile(rowsOf(9))
+    h.catalog.failNext.push(...lost.slice(1), 'late')
+    const rewrite = { ...NOTHING, kind: 'replace', addFiles: [compacted], removeFiles: [files[0].path], lsn: 1n } as const
+    await expect(storage.commit(rewrite)).rejects.toMatchObject({ kind: 'retry' })
+    expect(await append(storage, 5, 2n)).toMatchObject({ committedLsn: 2n, files: { length: 2 } })
+    await expect(h.catalog.deliverLate()).rejects.toMatchObject({ kind: 'conflict' })
+    expect(await append(storage, 5, 3n)).toMatchObject({ committedLsn: 3n, files: { length: 3 } })
+  })
+
+  test('is settled: it is in the table, or can be no more', async () => {
+    for (const lands of [true, false]) {
+      const h = harness()
+      const storage = await h.open()
+      await append(storage, 10, 1n)
+      h.catalog.failNext.push(...lost.slice(1), lands ? 'after' : 'late')
+      await expect(append(storage, 5, 2n)).rejects.toMatchObject({ kind: 'retry' })
+      expect(await storage.settle()).toBe(lands)
+      expect(storage.snapshot).toMatchObject({ committedLsn: lands ? 2n : 1n, exactFromLsn: lands ? 2n : 1n, files: { length: lands ? 2 : 1 } })
+      if (!lands) await expect(h.catalog.deliverLate()).rejects.toMatchObject({ kind: 'conflict' })
+      expect(await storage.settle()).toBe(false)
+      expect((await append(storage, 5, 3n)).files).toHaveLength(lands ? 3 : 2)
+    }
+  })
+
+  test('that lands while it is being kept out is found', async () => {
+    const h = harness()
+    const storage = await h.open()
+    await append(storage, 10, 1n)
+    h.catalog.failNext.push(...lost.slice(1), 'late')
+    await expect(append(storage, 5, 2n)).rejects.toMatchObject({ kind: 'retry' })
+    h.catalog.interfere = () => h.catalog.deliverLate()
+    expect(await storage.settle()).toBe(true)
+    expect(storage.snapshot).toMatchObject({ committedLsn: 2n, files: { length: 2 } })
+  })
+
+  test('may be one that keeps another out: it does no harm whenever it lands', async () => {
+    const h = harness()
+    const storage = await h.open()
+    await append(storage, 10, 1n)
+    h.catalog.failNext.push(...lost)
+    await expect(append(storage, 5, 2n)).rejects.toMatchObject({ kind: 'retry' })
+    h.catalog.failNext.push(...lost.slice(1), 'late')
+    await expect(storage.settle()).rejects.toMatchObject({ kind: 'retry' })
+    await h.catalog.deliverLate()
+    expect(await append(storage, 5, 3n)).toMatchObject({ committedLsn: 3n, files: { length: 2 } })
+  })
 })
 
 describe('taking a table over', () => {
