@@ -58,3 +58,56 @@ test.each(['while it streams', 'while it is copied'])('what a lost stream brough
   lease.release()
   await engine.close()
 })
+
+test('while tables go back to their last commits, also where one can only be told later, the source is told of no more than they keep', async () => {
+  const [a, b] = [new ScriptedTable(schema, 'a'), new ScriptedTable(schema, 'b')]
+  const storages = [a, b].map((source) => new MemoryTableStorage(source.table, schema))
+  const indexDirectory = mkdtempSync(join(directory, 'run-'))
+  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
+  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory, limits })
+  const send = async (source: ScriptedTable) => {
+    const events = source.take()
+    for (const event of events) await engine.apply(event)
+    return events
+  }
+  for (const [index, source] of [a, b].entries()) {
+    const mirror = await engine.addMirror({ table: source.table, schema, storage: storages[index], appendOnly: false })
+    await mirror.finishCopy(0n)
+    source.insert([1n, 'first'])
+    source.endTransaction(100n)
+  }
+  const first = await send(a)
+  await send(b)
+  await engine.apply(watermark(100n))
+  await engine.flush(['public.b'])
+  // Both are amid a transaction; all that a has is in memory.
+  const opened = []
+  for (const source of [a, b]) {
+    source.insert([2n, 'second'])
+    opened.push(...(await send(source)))
+  }
+  const told: Lsn[] = []
+  const settle = storages[1].settle.bind(storages[1])
+  storages[1].settle = async () => {
+    told.push(engine.acknowledgeableLsn())
+    return settle()
+  }
+  storages[1].failNextSettles = 1
+  await expect(engine.resetOpenTransaction()).rejects.toMatchObject({ kind: 'retry' })
+  told.push(engine.acknowledgeableLsn())
+  expect(await engine.resetOpenTransaction()).toBe(false)
+  expect([...told, engine.restartLsn()]).toEqual([0n, 0n, 0n, 0n])
+
+  for (const event of [...first, watermark(100n), ...opened]) await engine.apply(event)
+  for (const source of [a, b]) {
+    source.endTransaction(110n)
+    await send(source)
+  }
+  await engine.apply(watermark(110n))
+  await engine.flush()
+  expect(engine.status().map(({ rows, state }) => [state, rows])).toEqual([
+    ['streaming', 2],
+    ['streaming', 2],
+  ])
+  await engine.close()
+})

@@ -8,6 +8,7 @@ import {
   type ChangeBatch,
   type Lsn,
   type SourceEvent,
+  type TableName,
   type TableSchema,
   type Value,
 } from '@moonlink/core'
@@ -18,7 +19,7 @@ export type Row = readonly Value[]
 
 /** A source table as a plain model: its rows now and at every transaction's end, and the change batch that says how it got there. */
 export class ScriptedTable {
-  readonly table = { schema: 'public', name: 't' }
+  readonly table: TableName
   schema: TableSchema
   rows: Row[] = []
   /** Rows and schema at each end LSN, ascending. */
@@ -36,7 +37,8 @@ export class ScriptedTable {
     counts: number[]
   }
 
-  constructor(schema: TableSchema) {
+  constructor(schema: TableSchema, name = 't') {
+    this.table = { schema: 'public', name }
     this.schema = schema
     this.history = [{ lsn: 0n, rows: [], schema }]
     this.startBatch()
