@@ -137,6 +137,7 @@ const catalog = z
     warehouse: z.string().optional().describe('Warehouse name the REST catalog asks for.'),
     token: z.string().optional().describe('Bearer token for the REST catalog.'),
     headers: z.record(z.string(), z.string()).prefault({}).describe('Headers sent with every request to the REST catalog.'),
+    timeoutMs: durationMs('30s', 'How long one request to the REST catalog may take, its answer included.', 100),
   })
   .refine((value) => value.kind === 'file' || value.uri !== undefined, { path: ['uri'], message: 'is needed where catalog.kind is rest' })
   .prefault({})
@@ -154,6 +155,7 @@ const s3 = z
     accessKeyId: z.string().optional().describe('Access key; the usual AWS credential chain otherwise.'),
     secretAccessKey: z.string().optional().describe('Secret of the access key.'),
     sessionToken: z.string().optional().describe('Session token of temporary credentials.'),
+    timeoutMs: durationMs('30s', 'How long a connection to S3 may stay silent before its request is sent again.', 100),
   })
   .refine((value) => (value.accessKeyId === undefined) === (value.secretAccessKey === undefined), {
     path: ['secretAccessKey'],

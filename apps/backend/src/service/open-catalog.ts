@@ -9,8 +9,8 @@ export function openCatalog(
   store: ObjectStore,
   ports: { readonly clock: Clock; readonly random: Random; readonly logger: Logger },
 ): Catalog {
-  const { kind, uri = '', warehouse, token, headers } = config.catalog
+  const { kind, uri = '', warehouse, token, headers, timeoutMs } = config.catalog
   if (kind === 'file') return new FileCatalog({ ...ports, store, warehouse: config.warehouse ?? '' })
   const named = { ...(warehouse === undefined ? {} : { warehouse }), ...(token === undefined ? {} : { token }) }
-  return new RestCatalog({ ...ports, uri, headers, ...named })
+  return new RestCatalog({ ...ports, uri, headers, timeoutMs, ...named })
 }

@@ -27,10 +27,11 @@ export async function openStores(config: Config, ports: StorePorts): Promise<Ope
 
 /** The object stores of the configuration. */
 export function openObjectStores(config: Config, ports: StorePorts): Pick<OpenedStores, 'store' | 'close'> {
-  const { region, endpoint, forcePathStyle, accessKeyId, secretAccessKey, sessionToken } = config.s3
+  const { region, endpoint, forcePathStyle, accessKeyId, secretAccessKey, sessionToken, timeoutMs } = config.s3
   const session = sessionToken === undefined ? {} : { sessionToken }
   const s3 = new S3ObjectStore({
     ...ports,
+    timeoutMs,
     ...(region === undefined ? {} : { region }),
     ...(endpoint === undefined ? {} : { endpoint }),
     ...(forcePathStyle === undefined ? {} : { forcePathStyle }),

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { startPostgres, type RunningPostgres } from '@moonlink/embedded-pg'
+import { ddlInstallSql } from '@moonlink/pg-source'
 import { Client } from 'pg'
 import { BackendProcess } from '../backend-process.ts'
 import { moonlink } from '../command-line.ts'
@@ -73,7 +74,7 @@ export class ChaosRun {
 
   async start(): Promise<void> {
     this.postgres = await startPostgres({ dataDir: join(this.options.directory, 'postgres'), persistent: true })
-    await this.withClient((client) => client.query(tables))
+    await this.withClient((client) => client.query(`${ddlInstallSql}; ${tables}`))
     this.proxy = await TcpProxy.start(this.postgres.port)
     mkdirSync(this.warehouse, { recursive: true })
     try {
@@ -169,7 +170,16 @@ export class ChaosRun {
   private async restartPostgres(): Promise<void> {
     const { dataDir, port } = this.postgres
     await this.postgres.stop().catch(() => undefined)
-    this.postgres = await startPostgres({ dataDir, port, persistent: true })
+    for (;;) {
+      try {
+        this.postgres = await startPostgres({ dataDir, port, persistent: true })
+        return
+      } catch (error) {
+        // The killed server's own processes take a moment to notice.
+        if (!String(error).includes('pre-existing shared memory block')) throw error
+        await pauseMs(200)
+      }
+    }
   }
 
   private async fillDisk(ms: number): Promise<void> {
