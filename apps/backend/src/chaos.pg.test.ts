@@ -18,7 +18,9 @@ test(`real processes killed, frozen and cut off at random (seed ${seed})`, { tim
     const report = await run.run()
     console.log(JSON.stringify({ faults: report.faults, transactions: report.transactions, reads: report.reads }))
     expect(report.wrong).toEqual([])
-    expect(report.verified.stdout, report.verified.stderr).toMatch(/public\.bag: equal.*\npublic\.items: equal.*\npublic\.lists: equal.*\npublic\.shapes: equal/)
+    expect(report.verified.stdout, report.verified.stderr).toMatch(
+      /public\.bag: equal.*\npublic\.items: equal.*\npublic\.lists: equal.*\npublic\.shapes: equal/,
+    )
     expect(report.verified.status).toBe(0)
     // How many there is time for depends on the machine; none would prove nothing.
     expect(report.reads).toBeGreaterThan(0)

@@ -56,7 +56,9 @@ test.each(['by command', 'by itself'])('a table whose shape changed is taken on 
 
 test('a table that changes between being listed and being copied is copied as it is by then, and the others go on', async () => {
   const { client, connectionString } = await postgres.createDatabase()
-  await client.query(`CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); INSERT INTO t VALUES (1); INSERT INTO other VALUES (1)`)
+  await client.query(
+    `CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); INSERT INTO t VALUES (1); INSERT INTO other VALUES (1)`,
+  )
   await client.query('BEGIN; ALTER TABLE t ADD COLUMN name text')
   const backend = await BackendProcess.launch(['--source', connectionString, '--state-dir', join(directory, 'changing')])
   try {

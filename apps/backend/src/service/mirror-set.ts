@@ -1,4 +1,13 @@
-import { formatTableName, formatType, isJsonObject, MoonlinkError, type LoadedTable, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import {
+  formatTableName,
+  formatType,
+  isJsonObject,
+  MoonlinkError,
+  type LoadedTable,
+  type Lsn,
+  type TableName,
+  type TableSchema,
+} from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'

@@ -214,7 +214,11 @@ describe('a commit of unknown outcome', () => {
       h.catalog.failNext.push(...lost.slice(1), lands ? 'after' : 'late')
       await expect(append(storage, 5, 2n)).rejects.toMatchObject({ kind: 'retry' })
       expect(await storage.settle()).toBe(lands)
-      expect(storage.snapshot).toMatchObject({ committedLsn: lands ? 2n : 1n, exactFromLsn: lands ? 2n : 1n, files: { length: lands ? 2 : 1 } })
+      expect(storage.snapshot).toMatchObject({
+        committedLsn: lands ? 2n : 1n,
+        exactFromLsn: lands ? 2n : 1n,
+        files: { length: lands ? 2 : 1 },
+      })
       if (!lands) await expect(h.catalog.deliverLate()).rejects.toMatchObject({ kind: 'conflict' })
       expect(await storage.settle()).toBe(false)
       expect((await append(storage, 5, 3n)).files).toHaveLength(lands ? 3 : 2)

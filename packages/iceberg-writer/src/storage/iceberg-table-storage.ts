@@ -122,7 +122,8 @@ export class IcebergTableStorage implements TableStorage {
     return this.alone(async () => {
       const content = contentOf(commit)
       const { schema } = commit
-      if (this.doubtful !== null && this.doubtful.content !== content && (await this.settleDoubt())) throw earlierLanded(this.committer.name)
+      if (this.doubtful !== null && this.doubtful.content !== content && (await this.settleDoubt()))
+        throw earlierLanded(this.committer.name)
       const snapshotId = this.doubtful?.snapshotId ?? newSnapshotId(this.parts.random, this.head.table.metadata)
       const head = await commitSnapshot(this.committer, this.head, commit, snapshotId).catch((error: unknown) => {
         if (isMoonlinkError(error, 'retry')) this.doubtful = { content, snapshotId, schema }

@@ -295,7 +295,11 @@ test.each([
   const altering = when === 'before the snapshot' ? writer.query(`${alter}; COMMIT`) : alterer.query(alter)
   await untilWaiting('relation', 1)
   if (when === 'behind the snapshot') await writer.query('COMMIT')
-  expect(await copying).toMatchObject({ kind: 'retry', code: 'PG_LOCK_TIMEOUT', message: expect.stringContaining('public.items') as string })
+  expect(await copying).toMatchObject({
+    kind: 'retry',
+    code: 'PG_LOCK_TIMEOUT',
+    message: expect.stringContaining('public.items') as string,
+  })
   await altering
   await Promise.all([writer.end(), alterer.end()])
   await source.close()
