@@ -1,8 +1,8 @@
 import type { Catalog, ChangeSource, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
-import type { FieldSource, PublicationChange } from '@moonlink/pg-source'
+import type { FieldSource, PublicationChange, SourcePosition, UnfitValues } from '@moonlink/pg-source'
 import type { RunningQuery } from './operations.ts'
 
-export type { PublicationChange }
+export type { PublicationChange, SourcePosition, UnfitValues }
 
 export interface SourceIdentity {
   readonly systemIdentifier: string
@@ -22,31 +22,6 @@ export interface ListedSourceTable {
   readonly refusal: { readonly code: string; readonly reason: string } | null
   /** What its mirror lacks, one line each: columns left out. */
   readonly notes: readonly string[]
-}
-
-export interface SourcePosition {
-  /** How far the source's log is written. */
-  readonly sourceLsn: Lsn
-  /** What the slot has been told it may forget; null where there is no slot. */
-  readonly confirmedFlushLsn: Lsn | null
-  /** Write-ahead log that the slot makes the source keep, in bytes. */
-  readonly retainedBytes: number
-  readonly slot: SlotHealth | null
-}
-
-export interface SlotHealth {
-  /** reserved, extended, unreserved (about to be lost) or lost. */
-  readonly walStatus: string | null
-  /** Log that may still be written before the server drops what the slot needs; null where there is no limit. */
-  readonly headroomBytes: number | null
-  readonly invalidationReason: string | null
-}
-
-/** Values of a column that its mirror could not hold, since the process started. */
-export interface UnfitValues {
-  readonly column: string
-  readonly action: 'null' | 'text'
-  readonly values: number
 }
 
 /** The source as it was at one LSN. */
