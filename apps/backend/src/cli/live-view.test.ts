@@ -37,6 +37,7 @@ const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
     sourceLsn: '0/20',
     confirmedFlushLsn: '0/10',
     lagBytes: 16,
+    lagMs: 0,
     freshnessMs: 4,
   },
   log: null,

@@ -14,7 +14,7 @@ export function statusLines(status: StatusReport): string[] {
   return [
     `Postgres ${source.serverVersion}, database ${source.database}, slot ${source.slot}, publication ${source.publication}: ${link}`,
     ...(source.freshnessMs === null ? [] : [`newest change readable ${formatDuration(source.freshnessMs)} after its commit`]),
-    `source at ${source.sourceLsn}, slot confirmed ${source.confirmedFlushLsn ?? '–'}, ${formatBytes(source.lagBytes)} held by the slot${slotText(source)}`,
+    `source at ${source.sourceLsn}, slot confirmed ${source.confirmedFlushLsn ?? '–'}, ${formatBytes(source.lagBytes)} held by the slot${lagText(source.lagMs)}${slotText(source)}`,
     ...logText(status.log),
     '',
     ...(rows.length === 0 ? ['no tables are mirrored'] : textTable(header, rows, rightAligned)),
@@ -35,6 +35,13 @@ function logText(log: StatusReport['log']): string[] {
   if (log === null) return []
   const range = log.startLsn === null ? 'empty' : `${log.startLsn} to ${log.endLsn ?? ''}, ${formatBytes(log.bytes)}`
   return [`change log: ${range}${log.reason === null ? '' : `; stopped: ${log.reason}`}`]
+}
+
+/** It is told once a second, and looked at every few. */
+const usualLagMs = 10_000
+
+function lagText(lagMs: number): string {
+  return lagMs < usualLagMs ? '' : `, which is behind for ${formatDuration(lagMs)}`
 }
 
 function slotText({ slotStatus, slotHeadroomBytes }: StatusReport['source']): string {

@@ -94,6 +94,7 @@ export const statusSchema = z
       sourceLsn: lsn,
       confirmedFlushLsn: lsn.nullable().meta({ description: 'What the slot has been told it may forget.' }),
       lagBytes: whole.meta({ description: 'Write-ahead log that the slot makes the source keep.' }),
+      lagMs: whole.meta({ description: 'Age of the oldest write-ahead log that the slot has not been told to forget.' }),
       freshnessMs: whole.nullable().meta({
         description: "From the newest transaction's commit to when reads showed it, in ms of the clocks of both; null before the first.",
       }),

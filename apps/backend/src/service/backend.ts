@@ -147,6 +147,7 @@ export class MoonlinkBackend implements Operations {
       }),
       clock,
       logger,
+      telemetry: parts.telemetry,
       targets: () => this.#mirrors.comparable(),
       share: parts.config.verify.share,
       minPauseMs: parts.config.verify.minPauseMs,
@@ -215,13 +216,14 @@ export class MoonlinkBackend implements Operations {
 
   async status(): Promise<StatusReport> {
     const { clock, engine, source, warehouse } = this.#parts
-    const lastKnown = { sourceLsn: engine.sourceLsn, confirmedFlushLsn: this.#acknowledger.acknowledgedLsn, retainedBytes: 0, slot: null }
-    const position = await source.position().catch(() => lastKnown)
+    const unknown = { sourceLsn: engine.sourceLsn, confirmedFlushLsn: this.#acknowledger.acknowledgedLsn, retainedBytes: 0, slot: null }
+    const position = (await this.#slotWatch.position()) ?? unknown
     return statusReport({
       identity: source.identity,
       warehouse: warehouse.uri,
       trouble: this.#loop.trouble,
       position: { ...position, sourceLsn: maxLsn(position.sourceLsn, engine.sourceLsn) },
+      slotLagMs: this.#slotWatch.lagMs,
       behindMs: this.#isCaughtUp() ? 0 : Math.max(0, clock.nowMs() - this.#caughtUpAtMs),
       freshnessMs: engine.freshnessMs,
       mirrors: engine.status(),
@@ -300,8 +302,10 @@ export class MoonlinkBackend implements Operations {
     return this.#tables.pause(table)
   }
 
-  resyncTable(table: string, reason: string): Promise<void> {
-    return this.#tables.resync(table, reason)
+  async resyncTable(table: string, reason: string): Promise<void> {
+    await this.#tables.resync(table, reason)
+    // What it was like before says nothing any more.
+    this.#verification.outcomes.delete(table)
   }
 
   dropTable(table: string, purge: boolean): Promise<void> {

@@ -111,8 +111,10 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       backend,
       logger,
       telemetry,
-      metrics: async () =>
-        telemetry.page(stateSamples(await backend.status(), { bytes: engine.memoryBytes, limitBytes: config.memory.limitBytes })),
+      metrics: async () => {
+        const memory = { bytes: engine.memoryBytes, limitBytes: config.memory.limitBytes }
+        return telemetry.page(stateSamples(await backend.status(), { memory, changeLogBytes: config.changeLog.maxBytes }))
+      },
       sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
       tables: listed.filter((table) => table.mirrored).map((table) => table.name),
       leftOut: listed.flatMap(({ mirrored, reason }) => (mirrored || reason === null ? [] : [reason])),

@@ -1,4 +1,4 @@
-import { isMoonlinkError, type Clock, type CopyRange, type Logger, type SourceTable, type TableCopy } from '@moonlink/core'
+import { isMoonlinkError, type Clock, type CopyRange, type Logger, type SourceTable, type TableCopy, type Telemetry } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import { CopyProgress } from './copy-progress.ts'
@@ -9,6 +9,7 @@ export interface CopyOptions {
   readonly parallelTables: number
   readonly clock: Clock
   readonly logger: Logger
+  readonly telemetry: Pick<Telemetry, 'span' | 'count'>
   /** By table, while it is read: kept here. */
   readonly progress: Map<string, CopyProgress>
   /** Gives a mirror anew that was being made equal to its source again: for another attempt. */
@@ -46,6 +47,7 @@ export async function copyTables(
       }
       if (error.kind !== 'retry') throw error
       const isPlanned = error.code === 'COPY_SNAPSHOT_OLD'
+      if (!isPlanned) options.telemetry.count('moonlink_errors_total', 1, { where: 'copy', kind: error.kind, code: error.code })
       const details = { tables: left.length, code: error.code, error: error.message }
       if (isPlanned) options.logger.info('the copy goes on in another snapshot', details)
       else options.logger.warn('the copy was cut off and goes on in another snapshot', details)
@@ -72,8 +74,10 @@ async function copyOnce(
     const waiting = [...tables]
     const lane = async () => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-        await copyTable(next.mirror, next.from, copy, options, signal)
-        copied.add(next.mirror.name)
+        const { from, mirror } = next
+        const work = () => copyTable(mirror, from, copy, options, signal)
+        await options.telemetry.span('copy', { table: mirror.name, compares: mirror.isResyncing }, work)
+        copied.add(mirror.name)
       }
     }
     await allSettledOrThrow(Array.from({ length: Math.min(options.parallelTables, tables.length) }, lane))

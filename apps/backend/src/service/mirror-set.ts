@@ -168,12 +168,13 @@ export class MirrorSet {
   /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */
   copy(names: readonly string[]): Promise<void> {
     if (names.length === 0) return Promise.resolve()
-    const { clock, config, engine, logger, source } = this.#parts
+    const { clock, config, engine, logger, source, telemetry } = this.#parts
     const tables = names.map((name) => ({ mirror: engine.mirror(name)!, from: sourceTable(engine.mirror(name)!) }))
     const options = {
       source,
       clock,
       logger,
+      telemetry,
       parallelTables: config.copy.parallelTables,
       progress: this.#progress,
       reset: (table: string) => this.#openAnew(table),

@@ -2,6 +2,7 @@ import { formatLsn, type Clock, type Logger, type Lsn } from '@moonlink/core'
 import { formatBytes } from '../config/units.ts'
 import type { SourceHandle, SourcePosition } from './parts.ts'
 import { Repeating } from './repeating.ts'
+import { SlotLag } from './slot-lag.ts'
 
 export interface SlotWatchOptions {
   readonly source: Pick<SourceHandle, 'position' | 'heartbeat'>
@@ -30,6 +31,8 @@ export class SlotWatch {
   #seenLsn: Lsn = -1n
   #quietSinceMs = 0
   #isLost = false
+  readonly #lag = new SlotLag()
+  #last: SourcePosition | null = null
 
   constructor(options: SlotWatchOptions) {
     this.#options = options
@@ -50,9 +53,27 @@ export class SlotWatch {
     this.#level = 'fine'
   }
 
-  async #look(): Promise<void> {
+  /** For how long, in ms, the slot has lacked what the source had written. */
+  get lagMs(): number {
+    return this.#lag.ms(this.#options.clock.nowMs())
+  }
+
+  /** Where source and slot are, or were when the server answered last; null where it never did. */
+  async position(): Promise<SourcePosition | null> {
+    return (await this.#ask()) ?? this.#last
+  }
+
+  async #ask(): Promise<SourcePosition | null> {
     // A server that does not answer is the stream's trouble, which says so.
     const position = await this.#options.source.position().catch(() => null)
+    if (position === null) return null
+    this.#last = position
+    this.#lag.note(position, this.#options.clock.nowMs())
+    return position
+  }
+
+  async #look(): Promise<void> {
+    const position = await this.#ask()
     if (position === null) return
     this.#judge(position)
     await this.#beat().catch(() => undefined)

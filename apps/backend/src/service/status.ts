@@ -12,6 +12,8 @@ export interface StatusInputs {
   /** Why no stream is open; null where one is. */
   readonly trouble: string | null
   readonly position: SourcePosition
+  /** Age of what the slot has not been told to forget. */
+  readonly slotLagMs: number
   /** For how long what is applied has been behind the source. */
   readonly behindMs: number
   readonly freshnessMs: number | null
@@ -42,6 +44,7 @@ export function statusReport(inputs: StatusInputs): StatusReport {
       sourceLsn: formatLsn(position.sourceLsn),
       confirmedFlushLsn: position.confirmedFlushLsn === null ? null : formatLsn(position.confirmedFlushLsn),
       lagBytes: position.retainedBytes,
+      lagMs: inputs.slotLagMs,
       freshnessMs: inputs.freshnessMs === null ? null : Math.round(inputs.freshnessMs),
       slotStatus: position.slot?.walStatus ?? null,
       slotHeadroomBytes: position.slot?.headroomBytes ?? null,

@@ -54,6 +54,13 @@ export const eventMetrics: readonly Metric[] = [
     help: 'Errors, by where they came up, kind and code.',
     labels: ['where', 'kind', 'code'],
   },
+  {
+    name: 'moonlink_verify_seconds',
+    kind: 'histogram',
+    help: 'Comparisons of a table with the source.',
+    labels: table,
+    buckets: [0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14_400],
+  },
   { name: 'moonlink_query_seconds', kind: 'histogram', help: 'SQL queries, until their first rows.', labels: [], buckets: latency },
 ]
 
@@ -63,6 +70,12 @@ export const stateMetrics = [
   { name: 'moonlink_source_lsn_bytes', kind: 'gauge', help: 'How far the source has come, as a byte position in its log.', labels: [] },
   { name: 'moonlink_slot_confirmed_lsn_bytes', kind: 'gauge', help: 'What the slot has been told it may forget.', labels: [] },
   { name: 'moonlink_slot_retained_bytes', kind: 'gauge', help: 'Write-ahead log that the slot makes the source keep.', labels: [] },
+  {
+    name: 'moonlink_slot_lag_seconds',
+    kind: 'gauge',
+    help: 'Age of the oldest write-ahead log that the slot has not been told to forget.',
+    labels: [],
+  },
   {
     name: 'moonlink_slot_headroom_bytes',
     kind: 'gauge',
@@ -137,7 +150,8 @@ export const stateMetrics = [
     help: 'Values that the Iceberg type could not hold and that are null, or text in a second column, since the start.',
     labels: table,
   },
-  { name: 'moonlink_change_log_bytes', kind: 'gauge', help: 'Size of the change log.', labels: [] },
+  { name: 'moonlink_change_log_bytes', kind: 'gauge', help: 'Size of the change log; absent where there is none.', labels: [] },
+  { name: 'moonlink_change_log_limit_bytes', kind: 'gauge', help: 'The configured bound (changeLog.maxBytes).', labels: [] },
   {
     name: 'moonlink_change_log_stopped',
     kind: 'gauge',

@@ -41,8 +41,12 @@ export class PrometheusTelemetry implements Telemetry {
 
   /** The page to scrape, with the state as `samples` give it. */
   async page(samples: readonly Sample[]): Promise<string> {
-    // Tables that were dropped have no samples any more.
-    for (const gauge of this.#gauges.values()) gauge.reset()
+    // Tables that were dropped have no samples any more. A gauge without labels would be reset to 0: where there is no sample, it has to be absent.
+    for (const { labels, name } of stateMetrics) {
+      const gauge = this.#gauges.get(name)!
+      if (labels.length > 0) gauge.reset()
+      else gauge.remove()
+    }
     for (const { metric, labels, value } of samples) this.#gauges.get(metric)!.set(labels, value)
     return this.#registry.metrics()
   }

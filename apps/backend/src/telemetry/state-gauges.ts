@@ -11,8 +11,14 @@ export interface Sample {
 const STATES = ['copying', 'streaming', 'paused', 'failed'] as const
 const VERDICTS = { equal: 1, different: 0, failed: -1 } as const
 
+export interface Limits {
+  /** What all tables take, and may take. */
+  readonly memory: { readonly bytes: number; readonly limitBytes: number }
+  readonly changeLogBytes: number
+}
+
 /** What a status says, as samples. */
-export function stateSamples(status: StatusReport, memory: { readonly bytes: number; readonly limitBytes: number }): Sample[] {
+export function stateSamples(status: StatusReport, { changeLogBytes, memory }: Limits): Sample[] {
   const { source } = status
   const confirmed = source.confirmedFlushLsn
   const samples: Sample[] = [
@@ -20,6 +26,7 @@ export function stateSamples(status: StatusReport, memory: { readonly bytes: num
     { metric: 'moonlink_source_lsn_bytes', labels: {}, value: position(source.sourceLsn) },
     ...(confirmed === null ? [] : [{ metric: 'moonlink_slot_confirmed_lsn_bytes' as const, labels: {}, value: position(confirmed) }]),
     { metric: 'moonlink_slot_retained_bytes', labels: {}, value: source.lagBytes },
+    { metric: 'moonlink_slot_lag_seconds', labels: {}, value: source.lagMs / 1000 },
     ...(source.slotHeadroomBytes === null
       ? []
       : [{ metric: 'moonlink_slot_headroom_bytes' as const, labels: {}, value: source.slotHeadroomBytes }]),
@@ -27,6 +34,7 @@ export function stateSamples(status: StatusReport, memory: { readonly bytes: num
       ? []
       : [
           { metric: 'moonlink_change_log_bytes' as const, labels: {}, value: status.log.bytes },
+          { metric: 'moonlink_change_log_limit_bytes' as const, labels: {}, value: changeLogBytes },
           { metric: 'moonlink_change_log_stopped' as const, labels: {}, value: status.log.reason === null ? 0 : 1 },
         ]),
     { metric: 'moonlink_memory_bytes', labels: {}, value: memory.bytes },

@@ -22,6 +22,7 @@ const status: StatusReport = {
     sourceLsn: '1/10',
     confirmedFlushLsn: null,
     lagBytes: 7,
+    lagMs: 2500,
     freshnessMs: null,
     slotStatus: 'reserved',
     slotHeadroomBytes: null,
@@ -53,11 +54,13 @@ const status: StatusReport = {
   ],
 }
 
+const limits = { memory: { bytes: 10, limitBytes: 100 }, changeLogBytes: 1000 }
+
 test('the page has what was counted, what was observed and the state', async () => {
   const telemetry = new PrometheusTelemetry(noSpans)
   telemetry.count('moonlink_changes_total', 5, { table: 'shop.orders' })
   telemetry.observe('moonlink_freshness_seconds', 0.02)
-  const page = await telemetry.page(stateSamples(status, { bytes: 10, limitBytes: 100 }))
+  const page = await telemetry.page(stateSamples(status, limits))
   for (const line of [
     'moonlink_changes_total{table="shop.orders"} 5',
     'moonlink_freshness_seconds_bucket{le="0.025"} 1',
@@ -70,10 +73,16 @@ test('the page has what was counted, what was observed and the state', async () 
     'moonlink_table_copy_left_seconds{table="shop.orders"} 1.5',
     'moonlink_table_verified{table="shop.orders"} 0',
     'moonlink_table_lag_seconds{table="shop.orders"} 1.5',
+    'moonlink_slot_lag_seconds 2.5',
   ])
     expect(page.split('\n')).toContain(line)
+  // An alert watches for little headroom: where nothing limits it, and where there is no log, there must be no sample, be it of 0.
+  const samples = page.split('\n').filter((line) => !line.startsWith('#'))
+  expect(samples.filter((line) => /^moonlink_(slot_headroom|slot_confirmed|change_log)/.test(line))).toEqual([])
+  const limited = { ...status, source: { ...status.source, slotHeadroomBytes: 77 } }
+  expect(await telemetry.page(stateSamples(limited, limits))).toContain('\nmoonlink_slot_headroom_bytes 77\n')
   // A table that is gone leaves the page.
-  expect(await telemetry.page(stateSamples({ ...status, tables: [] }, { bytes: 0, limitBytes: 1 }))).not.toContain('moonlink_table_rows{')
+  expect(await telemetry.page(stateSamples({ ...status, tables: [] }, limits))).not.toContain('moonlink_table_rows{')
   expect(() => telemetry.count('moonlink_unknown_total')).toThrow('list of metrics')
 })
 

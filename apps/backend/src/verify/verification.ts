@@ -1,4 +1,4 @@
-import { formatTableName, type Clock, type Logger } from '@moonlink/core'
+import { formatTableName, type Clock, type Logger, type Telemetry } from '@moonlink/core'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { TableVerdict, Verifier, VerifyProgress, VerifyTarget } from './verifier.ts'
 
@@ -11,6 +11,7 @@ export interface VerificationOptions {
   readonly verifier: Verifier
   readonly clock: Clock
   readonly logger: Logger
+  readonly telemetry: Pick<Telemetry, 'span' | 'observe' | 'count'>
   /** Tables that can be compared now. */
   readonly targets: () => readonly VerifyTarget[]
   /** Share of the time that the continuous mode spends comparing, 0 … 1; 0: it is off. */
@@ -80,24 +81,26 @@ export class Verification {
   }
 
   async #compareNow(target: VerifyTarget, onProgress: (progress: VerifyProgress) => void): Promise<VerifyOutcome> {
-    const { clock, logger, verifier } = this.#options
+    const { clock, logger, telemetry, verifier } = this.#options
+    const startedMs = clock.nowMs()
     const table = formatTableName(target.table)
     let outcome: VerifyOutcome
     try {
-      const verdict = await verifier.verify(
-        target,
-        (progress) => {
-          this.#running = progress
-          onProgress(progress)
-        },
-        this.#stopped.signal,
-      )
+      const progressed = (progress: VerifyProgress) => {
+        this.#running = progress
+        onProgress(progress)
+      }
+      const verdict = await telemetry.span('verify', { table }, () => verifier.verify(target, progressed, this.#stopped.signal))
+      telemetry.observe('moonlink_verify_seconds', (clock.nowMs() - startedMs) / 1000, { table })
       outcome = { kind: 'verdict', verdict, atMs: clock.nowMs() }
       if (!verdict.equal) logger.error('the mirror differs from its source', { table, differences: verdict.differences.slice(0, 5) })
     } catch (thrown) {
-      const { code, message } = toMoonlinkError(thrown)
+      const { code, kind, message } = toMoonlinkError(thrown)
       outcome = { kind: 'failed', code, message, atMs: clock.nowMs() }
-      if (!this.#stopped.signal.aborted) logger.warn('a table could not be verified', { table, code, error: message })
+      if (!this.#stopped.signal.aborted) {
+        telemetry.count('moonlink_errors_total', 1, { where: 'verify', kind, code })
+        logger.warn('a table could not be verified', { table, code, error: message })
+      }
     } finally {
       this.#running = null
     }
