@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -12,6 +12,7 @@ import {
   type Field,
   type Lsn,
 } from '@moonlink/core'
+import { damaged, damages, readOrRefuse } from '@moonlink/testkit'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ChangeSpool } from './change-spool.ts'
@@ -137,4 +138,28 @@ test('memory stays within its bound, and grows where the file cannot be written'
     expect(changes).toBe(200 * 21)
   }
   await spool.close()
+})
+
+test('what was damaged on disk is refused, never taken for something else', async () => {
+  const path = join(directory, 'spool')
+  await fc.assert(
+    fc.asyncProperty(damages, async (what) => {
+      const spool = new ChangeSpool({ disk: systemDisk, path, memoryBytes: 1, logger: silentLogger })
+      const expected: string[] = []
+      for (let lsn = 1; lsn <= 3; lsn++) {
+        const batch = batchOf([lsn, lsn + 10], [{ after: 2, lsn: BigInt(lsn) }])
+        await spool.append(batch)
+        expected.push(...flat(batch))
+      }
+      writeFileSync(path, damaged(readFileSync(path), what))
+      const read: string[] = []
+      const refused = await readOrRefuse(async () => {
+        for (let change = await spool.shift(); change !== null; change = await spool.shift()) read.push(...flat(change))
+        return true
+      })
+      expect(read).toEqual(refused === null ? expected.slice(0, read.length) : expected)
+      await spool.close()
+    }),
+    { numRuns: 300 },
+  )
 })

@@ -1,8 +1,10 @@
 import { deserialize, serialize } from 'node:v8'
-import type { ChangeBatch, Column, ColumnBatch, DiskFile, Field, LocalDisk, Logger } from '@moonlink/core'
+import { crc32 } from 'node:zlib'
+import { MoonlinkError, type ChangeBatch, type Column, type ColumnBatch, type DiskFile, type Field, type LocalDisk, type Logger } from '@moonlink/core'
 import { batchBytes, copyBatch, isBatch, splitOpen, type HeldChange } from './held-batches.ts'
 
-const LENGTH_BYTES = 4
+/** Before each entry: its length and its checksum. */
+const HEADER_BYTES = 8
 
 interface SpooledRows extends Omit<ColumnBatch, 'fields'> {
   /** Which of the fields that this spool has seen. */
@@ -76,7 +78,7 @@ export class ChangeSpool {
     if (this.recentBytes >= this.spillAtBytes) await this.spill()
   }
 
-  /** Takes the first change out; null where there is none. */
+  /** Takes the first change out; null where there is none. Throws `corrupt`/`SPOOL_CORRUPT` where the file is not what was written to it. */
   async shift(): Promise<HeldChange | null> {
     if (this.readAt < this.writtenTo) {
       const { change, next } = await this.readEntry(this.readAt)
@@ -162,24 +164,35 @@ export class ChangeSpool {
   }
 
   private async readEntry(at: number): Promise<{ change: HeldChange; next: number }> {
-    const length = (await this.bytesAt(at, LENGTH_BYTES)).readUInt32LE(0)
-    const start = at + LENGTH_BYTES
-    return { change: this.decoded(await this.bytesAt(start, length)), next: start + length }
+    const header = await this.bytesAt(at, HEADER_BYTES)
+    const start = at + HEADER_BYTES
+    const next = start + header.readUInt32LE(0)
+    if (next > this.writtenTo) throw this.corrupt(at)
+    const payload = await this.bytesAt(start, next - start)
+    if (crc32(payload) !== header.readUInt32LE(4)) throw this.corrupt(at)
+    return { change: this.decoded(payload), next }
   }
 
   private async bytesAt(at: number, length: number): Promise<Buffer> {
     const bytes = Buffer.alloc(length)
-    if ((await this.file!.read(bytes, at)) < length) throw new Error(`${this.options.path} ends before what was written to it`)
+    if ((await this.file!.read(bytes, at)) < length) throw this.corrupt(at)
     return bytes
+  }
+
+  private corrupt(at: number): MoonlinkError {
+    const { path } = this.options
+    const message = `${path}, where changes wait for a copy, is damaged at byte ${at}: check its disk. Then moonlink tables resync makes the table equal to its source.`
+    return new MoonlinkError('corrupt', 'SPOOL_CORRUPT', message, { context: { path, at } })
   }
 
   private encoded(change: HeldChange): Buffer {
     const payload = serialize(
       isBatch(change) ? { ...change, rows: this.encodedRows(change.rows), old: this.encodedRows(change.old) } : change,
     )
-    const length = Buffer.alloc(LENGTH_BYTES)
-    length.writeUInt32LE(payload.length)
-    return Buffer.concat([length, payload])
+    const header = Buffer.alloc(HEADER_BYTES)
+    header.writeUInt32LE(payload.length, 0)
+    header.writeUInt32LE(crc32(payload), 4)
+    return Buffer.concat([header, payload])
   }
 
   private decoded(payload: Buffer): HeldChange {

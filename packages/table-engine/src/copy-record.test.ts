@@ -1,6 +1,8 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { serialize } from 'node:v8'
+import { crc32 } from 'node:zlib'
 import { silentLogger, systemDisk } from '@moonlink/core'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { CopyRecord } from './copy-record.ts'
@@ -71,4 +73,16 @@ test('wherever the record is cut off or damaged, what stands before that counts,
     }
   }
   expect(counts).toBeGreaterThan(20)
+})
+
+test('entries that are whole and not ours end the record', async () => {
+  const whole = await written()
+  const bytes = readFileSync(path)
+  for (const payload of [Buffer.from('no value'), serialize(null), serialize({ kind: 'other' }), serialize([1]), Buffer.from([0xff, 0x99, 0x6f])]) {
+    const header = Buffer.alloc(8)
+    header.writeUInt32LE(payload.length, 0)
+    header.writeUInt32LE(crc32(payload), 4)
+    writeFileSync(path, Buffer.concat([bytes, header, payload]))
+    expect((await loaded()).sessions).toEqual(whole.sessions)
+  }
 })

@@ -157,8 +157,20 @@ function decode(bytes: Buffer): { readonly entries: readonly Entry[]; readonly s
     const payload = bytes.subarray(at + HEADER_BYTES, end)
     // Zeros, which a file that was cut short has where it was written beyond, pass their checksum.
     if (length === 0 || end > bytes.length || crc32(payload) !== bytes.readUInt32LE(at + 4)) break
-    entries.push(deserialize(payload) as Entry)
+    const entry = readEntry(payload)
+    if (entry === null) break
+    entries.push(entry)
     at = end
   }
   return { entries, size: at }
+}
+
+/** Null for what another version of Node, or of Moonlink, wrote in a way of its own. */
+function readEntry(payload: Buffer): Entry | null {
+  try {
+    const entry = deserialize(payload) as Entry | null
+    return ['table', 'session', 'file', 'done'].includes(entry?.kind ?? '') ? entry : null
+  } catch {
+    return null
+  }
 }

@@ -2,10 +2,12 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MemoryObjectStore } from '@moonlink/object-store'
+import { damaged, damagedJson, damages, readOrRefuse } from '@moonlink/testkit'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { StateFile } from './state-file.ts'
 import { StateObject } from './state-object.ts'
-import type { BackendState, StateStore } from './state.ts'
+import { encodeState, parseState, type BackendState, type StateStore } from './state.ts'
 
 const state = (coveredLsn: bigint): BackendState => ({
   source: { systemIdentifier: '7', database: 'shop', slot: 'moonlink_shop' },
@@ -77,4 +79,30 @@ test('what a stale holder of the lease writes does not count, and goes', async (
   const left: string[] = []
   for await (const { uri } of store.list(prefix)) left.push(uri)
   expect(left).toEqual([`${prefix}000000003.json`])
+})
+
+describe('a state that others wrote', () => {
+  const texts = (value: unknown) => Array.isArray(value) && value.every((text) => typeof text === 'string')
+
+  async function readAs(text: string): Promise<void> {
+    const read = await readOrRefuse(() => parseState(text, 'state.json'))
+    if (read === null) return
+    expect(read.coveredLsn >= 0n && read.coveredLsn < 2n ** 64n).toBe(true)
+    expect([read.mirrored, read.added, read.dropped].every(texts)).toBe(true)
+    expect(Object.values(read.source).every((part) => typeof part === 'string')).toBe(true)
+    expect(texts(Object.values(read.published))).toBe(true)
+    expect(read.timeline === null || Number.isSafeInteger(read.timeline)).toBe(true)
+  }
+
+  test('is one, whatever is in it, or is refused', async () => {
+    const whole = encodeState(state(5n))
+    for (const { value } of damagedJson(JSON.parse(whole) as never)) {
+      await readAs(JSON.stringify(value, (_, item: unknown) => (typeof item === 'bigint' ? Number(item) : item)))
+    }
+    const bytes = new TextEncoder().encode(whole)
+    await fc.assert(
+      fc.asyncProperty(damages, (what) => readAs(new TextDecoder().decode(damaged(bytes, what)))),
+      { numRuns: 500 },
+    )
+  })
 })

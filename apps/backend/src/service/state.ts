@@ -14,7 +14,7 @@ const common = {
   /** How the source published a table, where that was noted. */
   published: z.record(z.string(), z.string()).default({}),
   /** On which of the server's timelines lies what was read, where that was noted. */
-  timeline: z.number().nullable().default(null),
+  timeline: z.number().int().nonnegative().nullable().default(null),
 }
 
 const stateSchema = z.object({

@@ -152,7 +152,10 @@ export class IcebergTableStorage implements TableStorage {
   }
 
   async discard(paths: readonly string[]): Promise<void> {
+    const directory = `${directoriesOf(this.head.table).data}/`
     await mapConcurrent(paths, CONCURRENT_DELETES, async (path) => {
+      // Lists of such files come from disks: nothing elsewhere is removed for what is written there.
+      if (!path.startsWith(directory) || path.includes('/../')) return this.parts.logger.warn('a file outside the table is not removed', { path })
       assert(!this.head.state.files.has(path), 'a discarded file is in no snapshot', { path })
       await this.parts.store.delete(path)
     })
@@ -201,6 +204,14 @@ export class IcebergTableStorage implements TableStorage {
   }
 
   retained(): readonly RetainedSnapshot[] {
+    try {
+      return this.ownRetained()
+    } catch (error) {
+      throw this.named(error)
+    }
+  }
+
+  private ownRetained(): readonly RetainedSnapshot[] {
     // What others committed in between holds none of the source's changes.
     const ours = ancestors(this.head.table.metadata, this.head.state.snapshotId).flatMap((snapshot) => {
       const stamp = stampOf(snapshot)
@@ -217,9 +228,14 @@ export class IcebergTableStorage implements TableStorage {
   async loadSnapshot(snapshotId: bigint): Promise<TableSnapshot> {
     const head = this.head
     if (snapshotId === head.state.snapshotId) return this.current
-    findSnapshot(head.table.metadata, snapshotId)
-    const state: TableState = await loadState(this.parts.store, head.table.metadata, snapshotId, head.state)
-    return { ...this.snapshotOf({ table: head.table, state }), schema: schemaFromJson(snapshotSchemaJson(head.table.metadata, snapshotId)) }
+    try {
+      findSnapshot(head.table.metadata, snapshotId)
+      const state: TableState = await loadState(this.parts.store, head.table.metadata, snapshotId, head.state)
+      const schema = schemaFromJson(snapshotSchemaJson(head.table.metadata, snapshotId))
+      return { ...this.snapshotOf({ table: head.table, state }), schema }
+    } catch (error) {
+      throw this.named(error)
+    }
   }
 
   /**
@@ -282,9 +298,16 @@ export class IcebergTableStorage implements TableStorage {
     this.busy = true
     try {
       return await work()
+    } catch (error) {
+      throw this.named(error)
     } finally {
       this.busy = false
     }
+  }
+
+  /** An error about the table's metadata says which file that is. */
+  private named(error: unknown): unknown {
+    return namingFile(this.head.table.metadataLocation, error)
   }
 
   private async source(file: DataFile): Promise<{ readonly source: ParquetSource; readonly release: () => void }> {

@@ -36,14 +36,15 @@ export function stateOf(
 ): TableState {
   const files = new Map<string, DataFile>()
   const vectors = new Map<string, LiveVector>()
-  for (const manifest of manifests) {
-    for (const entry of manifest.entries) {
-      if (manifest.file.content === 'data') files.set(entry.file.path, previous.files.get(entry.file.path) ?? dataFileOf(entry))
-      else addVector(vectors, entry, vectorOf)
-    }
+  for (const { file, entries } of manifests) {
+    if (file.content !== 'data') continue
+    for (const entry of entries) files.set(entry.file.path, previous.files.get(entry.file.path) ?? dataFileOf(entry))
   }
-  // Some engines remove a data file and leave its vector; it means nothing then.
-  for (const path of vectors.keys()) if (!files.has(path)) vectors.delete(path)
+  for (const { file, entries } of manifests) {
+    if (file.content === 'data') continue
+    // Some engines remove a data file and leave its vector; it means nothing then.
+    for (const entry of entries) if (files.has(referencedFile(entry))) addVector(vectors, entry, vectorOf)
+  }
   return { snapshotId, manifests, files, vectors }
 }
 

@@ -1,4 +1,5 @@
-import { assert } from '@moonlink/core'
+import { crc32 } from 'node:zlib'
+import { assert, MoonlinkError } from '@moonlink/core'
 import type { SpoolFile, SpoolFiles } from './spool-files.ts'
 
 /** Blocks begin with so much room, so that what is read back can be preceded by a header of the reader's. */
@@ -17,6 +18,8 @@ interface Block {
   offset: number
   /** Bytes of records. */
   length: number
+  /** Of the records, once they are in the file. */
+  checksum: number
   /** The youngest subtransaction that has a record before this block, counted from the top-level transaction's id. */
   readonly youngestBefore: number
 }
@@ -78,7 +81,7 @@ export class SpooledTransaction {
       const at = firstOf(block, subxid)
       if (at < 0) continue
       // `youngest` may be too high from now on, which only makes a later search begin earlier.
-      return this.cut(index, at)
+      return this.cut(index, at, block.bytes)
     }
   }
 
@@ -90,7 +93,9 @@ export class SpooledTransaction {
     for (const block of this.blocks) {
       if (block.bytes === null) continue
       this.file ??= this.files.create()
-      this.file.write(block.bytes.subarray(LEAD_BYTES, LEAD_BYTES + block.length), this.fileEnd)
+      const records = block.bytes.subarray(LEAD_BYTES, LEAD_BYTES + block.length)
+      this.file.write(records, this.fileEnd)
+      block.checksum = crc32(records)
       block.offset = this.fileEnd
       this.fileEnd += block.length
       this.memoryBytes -= block.bytes.length
@@ -98,7 +103,7 @@ export class SpooledTransaction {
     }
   }
 
-  /** Reads all messages, once: memory is given back on the way. */
+  /** Reads all messages, once: memory is given back on the way. Throws `retry`/`SPOOL_DAMAGED` where the file is not what was written. */
   read(): SpoolReader {
     const { blocks } = this
     let shared: Buffer | null = null
@@ -158,7 +163,7 @@ export class SpooledTransaction {
       return last as Block & { bytes: Buffer }
     }
     const bytes = Buffer.allocUnsafeSlow(LEAD_BYTES + Math.max(size, last === undefined ? FIRST_BYTES : BLOCK_BYTES))
-    const block = { bytes, offset: -1, length: 0, youngestBefore: this.youngest }
+    const block = { bytes, offset: -1, length: 0, checksum: 0, youngestBefore: this.youngest }
     this.blocks.push(block)
     this.memoryBytes += bytes.length
     return block
@@ -181,11 +186,15 @@ export class SpooledTransaction {
 
   private readBlock(block: Block, into: Buffer): void {
     assert(this.file !== null, 'a block that is not in memory is in the file')
-    this.file.read(into.subarray(LEAD_BYTES, LEAD_BYTES + block.length), block.offset)
+    const records = into.subarray(LEAD_BYTES, LEAD_BYTES + block.length)
+    this.file.read(records, block.offset)
+    if (crc32(records) === block.checksum) return
+    const message = 'a transaction in progress was damaged on disk, in the spool of the state directory; it is asked for again. Check that disk.'
+    throw new MoonlinkError('retry', 'SPOOL_DAMAGED', message, { context: { xid: this.xid } })
   }
 
   /** Drops everything from record `at` of block `index` on. */
-  private cut(index: number, at: number): void {
+  private cut(index: number, at: number, bytes: Buffer): void {
     for (const block of this.blocks.splice(index + 1)) {
       this.totalBytes -= block.length
       this.memoryBytes -= block.bytes?.length ?? 0
@@ -193,6 +202,7 @@ export class SpooledTransaction {
     const block = this.blocks[index]
     this.totalBytes -= block.length - (at - LEAD_BYTES)
     block.length = at - LEAD_BYTES
+    if (block.bytes === null) block.checksum = crc32(bytes.subarray(LEAD_BYTES, at))
     // The next spill writes over what was dropped.
     const kept = this.blocks.findLast(({ offset, bytes }) => bytes === null && offset >= 0)
     this.fileEnd = kept === undefined ? 0 : kept.offset + kept.length
