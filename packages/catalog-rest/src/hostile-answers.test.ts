@@ -60,7 +60,11 @@ afterAll(() => {
   server.close()
 })
 
-const hasty: Clock = { nowMs: () => 0, sleep: (ms, signal) => (ms < 1000 ? Promise.resolve() : new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error)))) }
+const hasty: Clock = {
+  nowMs: () => 0,
+  sleep: (ms, signal) =>
+    ms < 1000 ? Promise.resolve() : new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error))),
+}
 
 const calls: readonly ((catalog: RestCatalog) => Promise<unknown>)[] = [
   (catalog) => catalog.load(TABLE),
@@ -72,7 +76,12 @@ const calls: readonly ((catalog: RestCatalog) => Promise<unknown>)[] = [
 /** True where the answer was taken. Whatever else it is, it is an error that says what to do, in few words. */
 async function asked(call: (catalog: RestCatalog) => Promise<unknown>): Promise<boolean> {
   requests = 0
-  const catalog = new RestCatalog({ uri: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, clock: hasty, timeoutMs: 5000, maxAttempts: 2 })
+  const catalog = new RestCatalog({
+    uri: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    clock: hasty,
+    timeoutMs: 5000,
+    maxAttempts: 2,
+  })
   try {
     await call(catalog)
     return true

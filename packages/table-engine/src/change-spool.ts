@@ -1,6 +1,15 @@
 import { deserialize, serialize } from 'node:v8'
 import { crc32 } from 'node:zlib'
-import { MoonlinkError, type ChangeBatch, type Column, type ColumnBatch, type DiskFile, type Field, type LocalDisk, type Logger } from '@moonlink/core'
+import {
+  MoonlinkError,
+  type ChangeBatch,
+  type Column,
+  type ColumnBatch,
+  type DiskFile,
+  type Field,
+  type LocalDisk,
+  type Logger,
+} from '@moonlink/core'
 import { batchBytes, copyBatch, isBatch, splitOpen, type HeldChange } from './held-batches.ts'
 
 /** Before each entry: its length and its checksum. */

@@ -78,7 +78,13 @@ test('wherever the record is cut off or damaged, what stands before that counts,
 test('entries that are whole and not ours end the record', async () => {
   const whole = await written()
   const bytes = readFileSync(path)
-  for (const payload of [Buffer.from('no value'), serialize(null), serialize({ kind: 'other' }), serialize([1]), Buffer.from([0xff, 0x99, 0x6f])]) {
+  for (const payload of [
+    Buffer.from('no value'),
+    serialize(null),
+    serialize({ kind: 'other' }),
+    serialize([1]),
+    Buffer.from([0xff, 0x99, 0x6f]),
+  ]) {
     const header = Buffer.alloc(8)
     header.writeUInt32LE(payload.length, 0)
     header.writeUInt32LE(crc32(payload), 4)

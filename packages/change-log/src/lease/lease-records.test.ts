@@ -26,10 +26,14 @@ test('a lease of any JSON, and one that is damaged, is read as one or refused', 
     const text = JSON.stringify(value, (_, item: unknown) => (typeof item === 'bigint' ? Number(item) : item))
     await readAs(new TextEncoder().encode(text))
   }
-  await fc.assert(fc.asyncProperty(damages, (what) => readAs(damaged(bytes, what))), { numRuns: 500 })
+  await fc.assert(
+    fc.asyncProperty(damages, (what) => readAs(damaged(bytes, what))),
+    { numRuns: 500 },
+  )
 })
 
 test('names beside those of leases are no leases', async () => {
-  for (const name of ['x.json', '0000000003.json', '000000009.json/deeper', '../000000009.json', '-00000009.json']) await store.put(`${PREFIX}${name}`, bytes)
+  for (const name of ['x.json', '0000000003.json', '000000009.json/deeper', '../000000009.json', '-00000009.json'])
+    await store.put(`${PREFIX}${name}`, bytes)
   expect(await records.newestEpoch()).toBe(3)
 })

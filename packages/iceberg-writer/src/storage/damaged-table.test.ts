@@ -110,7 +110,11 @@ test('only files of the table are discarded, whatever a list says', async () => 
   const h = await copyWith('', new Uint8Array(0))
   const storage = await h.open()
   const { path } = await storage.writeFile(rowsOf(1))
-  const others = ['file:///warehouse/shop/payments/data/a.parquet', `${path.replace(/[^/]*$/, '')}../../payments/data/a.parquet`, original.metadataPath]
+  const others = [
+    'file:///warehouse/shop/payments/data/a.parquet',
+    `${path.replace(/[^/]*$/, '')}../../payments/data/a.parquet`,
+    original.metadataPath,
+  ]
   for (const other of others) await h.store.put(other, new Uint8Array(1))
   const before = await h.objects()
   await storage.discard([...others, path])

@@ -155,7 +155,8 @@ export class IcebergTableStorage implements TableStorage {
     const directory = `${directoriesOf(this.head.table).data}/`
     await mapConcurrent(paths, CONCURRENT_DELETES, async (path) => {
       // Lists of such files come from disks: nothing elsewhere is removed for what is written there.
-      if (!path.startsWith(directory) || path.includes('/../')) return this.parts.logger.warn('a file outside the table is not removed', { path })
+      if (!path.startsWith(directory) || path.includes('/../'))
+        return this.parts.logger.warn('a file outside the table is not removed', { path })
       assert(!this.head.state.files.has(path), 'a discarded file is in no snapshot', { path })
       await this.parts.store.delete(path)
     })

@@ -50,7 +50,12 @@ export class LocalSpoolFiles implements SpoolFiles {
       read(into, offset) {
         for (let at = 0; at < into.length;) {
           const count = readSync(fd, into, at, into.length - at, offset + at)
-          if (count === 0) throw new MoonlinkError('retry', 'SPOOL_FAILED', `${path} ends before what was written to it; it is asked for again. Check its disk.`)
+          if (count === 0)
+            throw new MoonlinkError(
+              'retry',
+              'SPOOL_FAILED',
+              `${path} ends before what was written to it; it is asked for again. Check its disk.`,
+            )
           at += count
         }
       },

@@ -55,7 +55,8 @@ test('what was damaged on disk is asked for again, never taken for something els
     fc.property(damages, fc.nat(5), (what, which) => {
       let writes = 0
       // As long as it was: a file that ends early is the file's to tell.
-      const damage = (bytes: Uint8Array) => (writes++ === which ? Buffer.concat([damaged(bytes, what), bytes]).subarray(0, bytes.length) : bytes)
+      const damage = (bytes: Uint8Array) =>
+        writes++ === which ? Buffer.concat([damaged(bytes, what), bytes]).subarray(0, bytes.length) : bytes
       try {
         expect(read(played(new DamagedFiles(damage)))).toEqual(expected)
       } catch (error) {

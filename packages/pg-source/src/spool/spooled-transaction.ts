@@ -189,7 +189,8 @@ export class SpooledTransaction {
     const records = into.subarray(LEAD_BYTES, LEAD_BYTES + block.length)
     this.file.read(records, block.offset)
     if (crc32(records) === block.checksum) return
-    const message = 'a transaction in progress was damaged on disk, in the spool of the state directory; it is asked for again. Check that disk.'
+    const message =
+      'a transaction in progress was damaged on disk, in the spool of the state directory; it is asked for again. Check that disk.'
     throw new MoonlinkError('retry', 'SPOOL_DAMAGED', message, { context: { xid: this.xid } })
   }
 
