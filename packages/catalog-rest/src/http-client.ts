@@ -50,7 +50,7 @@ export class HttpClient {
           code: codeOf(error),
         })
       }
-      await this.#settings.clock.sleep(this.#backoffMs(attempt))
+      await this.#settings.clock.sleep(this.backoffMs(attempt))
     }
   }
 
@@ -88,8 +88,8 @@ export class HttpClient {
     return isMoonlinkError(error, 'retry') && (request.idempotent || error.context['mayHaveHappened'] === false)
   }
 
-  /** Full jitter above half of the pause, so that clients which failed together do not come back together. */
-  #backoffMs(attempt: number): number {
+  /** Pause before the next attempt: full jitter above half of it, so that clients which failed together do not come back together. */
+  backoffMs(attempt: number): number {
     const pause = Math.min(MAX_BACKOFF_MS, this.#settings.backoffMs * 2 ** (attempt - 1))
     const [byte] = this.#settings.random.bytes(1)
     return pause * (0.5 + byte / 512)

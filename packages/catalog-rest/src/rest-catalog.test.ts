@@ -299,6 +299,19 @@ describe('create', () => {
     await expect(nobodys.catalog.create(TABLE, options)).rejects.toMatchObject({ kind: 'retry', code: 'COMMIT_UNKNOWN' })
   })
 
+  test('a request that was lost is sent again, and the table is ours whichever of the two made it', async () => {
+    const absent = failure(404, 'NoSuchTableException')
+    const lost = await start({ [stage]: [staged], [`POST ${PATH}`]: [{ instead: 'reset' }, { body: LOADED }], [`GET ${PATH}`]: [absent] })
+    expect((await lost.catalog.create(TABLE, options)).metadata['table-uuid']).toBe(UUID)
+    const exists = failure(409, 'AlreadyExistsException')
+    const late = await start({
+      [stage]: [staged],
+      [`POST ${PATH}`]: [{ instead: 'reset' }, exists],
+      [`GET ${PATH}`]: [absent, { body: LOADED }],
+    })
+    expect((await late.catalog.create(TABLE, options)).metadata['table-uuid']).toBe(UUID)
+  })
+
   test('other field ids or another format version than asked for are found out', async () => {
     const renumbered = { ...METADATA, schemas: [{ ...schema, fields: [{ ...schema.fields[0], id: 2 }] }] }
     const liar = await start({ [stage]: [staged], [`POST ${PATH}`]: [{ body: { ...LOADED, metadata: renumbered } }] })

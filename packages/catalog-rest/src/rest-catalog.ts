@@ -52,16 +52,27 @@ export class RestCatalog implements Catalog {
 
   async create(table: TableIdentifier, options: CreateTable): Promise<LoadedTable> {
     const staged = await this.#stage(table, options)
-    let created: LoadedTable
-    try {
-      created = await this.commit(table, [{ type: 'assert-create' }], createUpdates(staged, options))
-    } catch (error) {
-      if (isMoonlinkError(error, 'conflict')) throw tableExists(table, error)
-      if (!isMoonlinkError(error, 'retry')) throw error
-      created = await this.#createdAfterAll(table, staged.metadata['table-uuid'], error)
-    }
+    const created = await this.#createStaged(table, staged.metadata['table-uuid'], createUpdates(staged, options))
     checkCreated(created, options, nameOf(table))
     return created
+  }
+
+  /** Sends it again where its outcome is unknown and there is no table: whichever lands first, the table that is there then has the staged one's uuid. */
+  async #createStaged(table: TableIdentifier, uuid: JsonValue | undefined, updates: readonly JsonObject[]): Promise<LoadedTable> {
+    const { clock, maxAttempts } = this.#settings
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.commit(table, [{ type: 'assert-create' }], updates)
+      } catch (error) {
+        const isUnknown = isMoonlinkError(error, 'retry')
+        if (!isUnknown && !isMoonlinkError(error, 'conflict')) throw error
+        const found = isUnknown || attempt > 1 ? await this.load(table) : null
+        if (found !== null && found.metadata['table-uuid'] === uuid) return found
+        if (found !== null || !isUnknown) throw tableExists(table, error)
+        if (attempt >= maxAttempts) throw error
+      }
+      await clock.sleep(this.#http.backoffMs(attempt))
+    }
   }
 
   async drop(table: TableIdentifier, purge: boolean): Promise<void> {
@@ -136,14 +147,6 @@ export class RestCatalog implements Catalog {
       // Somebody else made it first, or our own first attempt did.
       if (!isMoonlinkError(error, 'conflict')) throw error
     }
-  }
-
-  /** A create whose answer was lost is ours if the table that is there has our uuid. */
-  async #createdAfterAll(table: TableIdentifier, uuid: JsonValue | undefined, error: MoonlinkError): Promise<LoadedTable> {
-    const found = await this.load(table)
-    if (found === null) throw error
-    if (found.metadata['table-uuid'] !== uuid) throw tableExists(table, error)
-    return found
   }
 
   /**
