@@ -61,7 +61,12 @@ function writeIn({ method, path }: ProxiedRequest): (typeof storeWrites)[number]
 }
 
 /** Each kind of request meets the fault twice, the second time after some that went well. */
-function twiceEach<T extends string>(proxy: HttpProxy, kinds: readonly T[], kindOf: (request: ProxiedRequest) => T | null, fault: AnswerFault) {
+function twiceEach<T extends string>(
+  proxy: HttpProxy,
+  kinds: readonly T[],
+  kindOf: (request: ProxiedRequest) => T | null,
+  fault: AnswerFault,
+) {
   const seen = new Map<T, number>(kinds.map((kind) => [kind, 0]))
   proxy.fault = (request) => {
     const kind = kindOf(request)
