@@ -3,84 +3,23 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres } from '@moonlink/testkit'
 import { afterAll, expect, test } from 'vitest'
-import { BackendProcess } from './testing/backend-process.ts'
 import { moonlink } from './testing/command-line.ts'
+import { SchemaHistory } from './testing/schema-history.ts'
 
 /** Changes of schema that event triggers tell: each LSN shows the schema of its time, across restarts. */
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-told-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
-type Client = Awaited<ReturnType<typeof postgres.createDatabase>>['client']
-type Row = Readonly<Record<string, unknown>>
-
-/** What the source showed from an LSN on. */
-interface Moment {
-  readonly lsn: string
-  readonly rows: readonly string[]
-}
-
-class Told {
-  readonly moments: Moment[] = []
-  backend!: BackendProcess
-  readonly client: Client
-  readonly args: readonly string[]
-
-  constructor(client: Client, args: readonly string[]) {
-    this.client = client
-    this.args = args
-  }
-
-  static async create(name: string, tables: string): Promise<Told> {
-    const { client, connectionString } = await postgres.createDatabase()
-    await client.query(tables)
-    const installed = await moonlink(['ddl', 'install', '--source', connectionString])
-    expect(installed).toMatchObject({ status: 0, stderr: '' })
-    const told = new Told(client, ['--source', connectionString, '--state-dir', join(directory, name), '--set', 'flush.intervalMs=1h'])
-    await told.start()
-    return told
-  }
-
-  async start(): Promise<void> {
-    this.backend = await BackendProcess.start(this.args)
-  }
-
-  /** Runs statements, each a transaction of its own, and remembers what the table shows after each. */
-  async run(...statements: readonly string[]): Promise<void> {
-    for (const statement of statements) {
-      await this.client.query(statement)
-      const { rows } = await this.client.query<{ lsn: string }>(`SELECT pg_current_wal_insert_lsn()::text AS lsn`)
-      this.moments.push({ lsn: rows[0].lsn, rows: await this.shown() })
-    }
-  }
-
-  /** Column names and values, as the source has them. */
-  async shown(): Promise<string[]> {
-    const { rows } = await this.client.query<{ row: Row }>(`SELECT to_jsonb(t) AS row FROM t`)
-    return rows.map(({ row }) => canonical(row)).sort()
-  }
-
-  async read(lsn: string | null): Promise<string[]> {
-    const columns = (await this.backend.query(`SELECT column_name FROM (DESCRIBE SELECT * FROM t)`, lsn)).map(([name]) => String(name))
-    const rows = await this.backend.query(`SELECT * FROM t`, lsn)
-    return rows.map((row) => canonical(Object.fromEntries(columns.map((name, index) => [name, row[index]])))).sort()
-  }
-
-  /** Every moment from `first` on that is held shows what the source showed. */
-  async check(first = 0): Promise<void> {
-    await this.backend.wait()
-    expect(await this.backend.table('public.t')).toMatchObject({ state: 'streaming', reason: null })
-    for (const { lsn, rows } of this.moments.slice(first)) expect([lsn, await this.read(lsn)]).toEqual([lsn, rows])
-    expect(await this.read(null)).toEqual(await this.shown())
-  }
-}
-
-function canonical(row: Row): string {
-  return JSON.stringify(Object.entries(row).sort(([a], [b]) => (a < b ? -1 : 1)))
+async function create(name: string, tables: string): Promise<SchemaHistory> {
+  const { client, connectionString } = await postgres.createDatabase()
+  await client.query(tables)
+  expect(await moonlink(['ddl', 'install', '--source', connectionString])).toMatchObject({ status: 0, stderr: '' })
+  return SchemaHistory.start(client, connectionString, join(directory, name))
 }
 
 test('each LSN shows the schema of its time, before and after flushes, a kill and a stop', async () => {
-  const told = await Told.create(
+  const told = await create(
     'kept',
     `CREATE TABLE t (id int PRIMARY KEY, a text, b int NOT NULL); INSERT INTO t SELECT g, 'a' || g, g FROM generate_series(1, 20) g`,
   )
@@ -132,7 +71,7 @@ test.each([
     `ALTER TABLE t ADD k int DEFAULT (random() * 1000)::int; UPDATE t SET k = id; ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (k)`,
   ],
 ])('%s: the table is compared, and rows from before stay readable', async (name, ddl) => {
-  const told = await Told.create(
+  const told = await create(
     name.replaceAll(' ', '-'),
     `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, a text, b int, m mood)`,
   )
@@ -164,7 +103,7 @@ test.each([
 })
 
 test('a table that is dropped and made again under its name is taken on, with fields of its own', async () => {
-  const told = await Told.create('again', `CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'old'), (2, 'old')`)
+  const told = await create('again', `CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'old'), (2, 'old')`)
   try {
     await told.run(`UPDATE t SET a = 'older' WHERE id = 1`)
     await told.backend.wait({ iceberg: true })

@@ -1,5 +1,6 @@
 export { CopyBinaryDecoder } from './copy-binary-decoder.ts'
-export type { MirroredTable, Relation } from './mirrored-table.ts'
-export { identifierNames } from './relation.ts'
+export type { MirroredTable, Relation, RelationColumn } from './mirrored-table.ts'
+export { describeMismatch, identifierNames } from './relation.ts'
+export type { ShapeQuestion } from './shape-question.ts'
 export type { AlterationReader, TableAlteration } from './table-alteration.ts'
 export { StreamDecoder } from './stream-decoder.ts'

@@ -8,6 +8,7 @@ import { decodeState, encodeState } from './decoder-state.ts'
 import type { MirroredTable, Relation } from './mirrored-table.ts'
 import { describeMismatch, readRelation } from './relation.ts'
 import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
+import type { ShapeQuestion } from './shape-question.ts'
 import type { AlterationReader, TableAlteration } from './table-alteration.ts'
 import { TableChanges } from './table-changes.ts'
 
@@ -16,6 +17,11 @@ export interface PgoutputDecoderOptions {
   resolve(relation: Relation): MirroredTable | null
   /** Reads messages about schema changes. Default: they are ignored, and changes are noticed at the next row. */
   readonly alterations?: AlterationReader
+  /**
+   * Whether somebody answers a question about a table whose Relation message came anew, which may hide a change of shape where it `fits` what is known.
+   * Default: nobody, and where it does not fit the table is closed.
+   */
+  asks?(fits: boolean): boolean
   /** The table has every transaction that ends at or before this LSN already: its changes in them are dropped. Default: none. */
   skipThrough?(table: TableName): Lsn
   /**
@@ -52,6 +58,8 @@ interface RelationState {
   readonly table: TableState
   readonly rows: RowDecoder | null
   readonly mismatch: string | null
+  /** Nothing is to be asked about it any more. */
+  readonly isSettled: boolean
 }
 
 /** Behind the prefix of a message about schema changes: the transaction may have taken the change back. */
@@ -85,6 +93,8 @@ export class PgoutputDecoder {
   position: Lsn
   /** Transactions that end at or before this were fed already; the server may send them again, and then they are dropped. */
   repeatsThrough: Lsn = 0n
+  /** Set where the message fed last was not taken: it must be fed again after the answer, before any other. */
+  question: ShapeQuestion | null = null
 
   private readonly options: PgoutputDecoderOptions
   private readonly relations = new Map<number, RelationState | null>()
@@ -100,6 +110,7 @@ export class PgoutputDecoder {
   private dirty: TableState[] = []
   private touched: TableState[] = []
   private transaction = 0
+  private xid = 0
   private isOpen = false
   private isRepeat = false
   /** Changes held, and the bytes of the messages they came in: of ended transactions, and of the open one. */
@@ -196,7 +207,16 @@ export class PgoutputDecoder {
 
   /** Takes over what another decoder knew. Before anything is fed. Throws `corrupt`/`PGOUTPUT_STATE`. */
   importState(state: Uint8Array): void {
-    for (const relation of decodeState(state)) this.relation(relation)
+    for (const relation of decodeState(state)) this.relation(relation, true)
+  }
+
+  /** Answers `question`: what became of the table up to the message that waits. */
+  answer(alterations: readonly TableAlteration[]): void {
+    const oid = this.question!.relation.oid
+    this.question = null
+    this.relations.set(oid, { ...this.relations.get(oid)!, isSettled: true })
+    this.lastOid = -1
+    for (const alteration of alterations) this.alter(alteration)
   }
 
   /**
@@ -214,7 +234,7 @@ export class PgoutputDecoder {
     for (const relation of this.descriptions.values()) {
       if (formatTableName(relation) !== name) continue
       this.relations.delete(relation.oid)
-      this.relation(relation)
+      this.relation(relation, true)
     }
   }
 
@@ -257,6 +277,7 @@ export class PgoutputDecoder {
     this.isOpen = true
     this.transaction++
     this.commitLsn = uint64At(payload, WAL_HEADER_BYTES + 1)
+    this.xid = int32At(payload, WAL_HEADER_BYTES + 17) >>> 0
     this.isRepeat = this.commitLsn < this.repeatsThrough
   }
 
@@ -288,7 +309,8 @@ export class PgoutputDecoder {
     this.sourceLsn = maxLsn(this.sourceLsn, endLsn)
   }
 
-  private relation(relation: Relation): void {
+  /** `isKnown`: it was heard of before, and says nothing new. */
+  private relation(relation: Relation, isKnown = false): void {
     const mirrored = this.options.resolve(relation)
     const before = this.relations.get(relation.oid) ?? null
     this.lastOid = -1
@@ -298,17 +320,20 @@ export class PgoutputDecoder {
     this.descriptions.set(relation.oid, relation)
     if (before !== null && (mirrored === null || formatTableName(mirrored.table) !== formatTableName(before.table.mirrored.table))) {
       const mismatch = `the table was renamed to ${relation.schema}.${relation.name}`
-      if (mirrored === null) return void this.relations.set(relation.oid, { table: before.table, rows: null, mismatch })
+      if (mirrored === null) return void this.relations.set(relation.oid, { table: before.table, rows: null, mismatch, isSettled: true })
       this.closeSchema(before.table, mismatch)
     }
     if (mirrored === null) return void this.relations.set(relation.oid, null)
-    this.relations.set(relation.oid, this.relationState(relation, this.tableState(mirrored)))
+    const state = this.relationState(relation, this.tableState(mirrored))
+    const fits = state.mismatch === null
+    const isSettled = (isKnown && fits) || this.options.asks?.(fits) !== true
+    this.relations.set(relation.oid, { ...state, isSettled })
   }
 
-  private relationState(relation: Relation, table: TableState): RelationState {
+  private relationState(relation: Relation, table: TableState, isSettled = true): RelationState {
     const mismatch = describeMismatch(relation, table.mirrored)
     const rows = mismatch === null ? new RowDecoder(relation, table.mirrored, table.changes) : null
-    return { table, rows, mismatch }
+    return { table, rows, mismatch, isSettled }
   }
 
   private tableState(mirrored: MirroredTable): TableState {
@@ -325,7 +350,7 @@ export class PgoutputDecoder {
     if (!this.isOpen) malformedMessage('a change outside of a transaction')
     if (payload.length < WAL_HEADER_BYTES + 6) malformedMessage('a change is cut off')
     const relation = this.relationAt(payload, WAL_HEADER_BYTES + 1)
-    if (relation === null || !this.enter(relation)) return
+    if (relation === null || !this.enter(this.lastOid, relation)) return
     const rows = relation.rows!
     const at = WAL_HEADER_BYTES + 5
     try {
@@ -351,15 +376,26 @@ export class PgoutputDecoder {
     return relation
   }
 
-  /** Whether the open transaction's changes of this table are wanted. Closes the table where its shape does not fit. */
-  private enter(relation: RelationState): boolean {
-    const { table } = relation
+  /** Whether a change of this relation is to be decoded now. Closes the table where its shape does not fit. */
+  private enter(oid: number, relation: RelationState): boolean {
+    const { mismatch, table } = relation
+    if (!this.wants(table) || this.mustAsk(oid, relation)) return false
+    if (mismatch === null) return true
+    this.closeSchema(table, mismatch)
+    return false
+  }
+
+  /** Whether the open transaction's changes of this table are wanted. */
+  private wants(table: TableState): boolean {
     if (table.isClosed) return false
     this.touch(table)
-    if (table.skips) return false
-    if (relation.mismatch === null) return true
-    this.closeSchema(table, relation.mismatch)
-    return false
+    return !table.skips
+  }
+
+  private mustAsk(oid: number, { isSettled, table }: RelationState): boolean {
+    if (isSettled) return false
+    this.question = { table: table.mirrored.table, relation: this.descriptions.get(oid)!, xid: this.xid }
+    return true
   }
 
   /** The open transaction changes the table. */
@@ -407,7 +443,8 @@ export class PgoutputDecoder {
     state.changes = new TableChanges(table, schema.fields, oldFields(mirrored))
     // The next Relation message fits; until it comes, what the last one said may do.
     for (const [oid, relation] of this.relations) {
-      if (relation?.table === state) this.relations.set(oid, this.relationState(this.descriptions.get(oid)!, state))
+      if (relation?.table !== state) continue
+      this.relations.set(oid, this.relationState(this.descriptions.get(oid)!, state, relation.isSettled))
     }
     this.lastOid = -1
   }
@@ -448,12 +485,16 @@ export class PgoutputDecoder {
     const count = reader.int32()
     reader.byte()
     if (count < 0 || count * 4 !== reader.remaining) malformedMessage(`a Truncate of ${count} relations`)
-    const tables: TableName[] = []
-    for (let index = 0; index < count; index++) {
-      const oid = reader.oid()
+    const oids = Array.from({ length: count }, () => reader.oid())
+    for (const oid of oids) {
       const relation = this.relations.get(oid)
       if (relation === undefined) malformedMessage(`a Truncate of relation ${oid} before its Relation message`)
-      if (relation === null || !this.enter(relation)) continue
+      if (relation !== null && this.wants(relation.table) && this.mustAsk(oid, relation)) return
+    }
+    const tables: TableName[] = []
+    for (const oid of oids) {
+      const relation = this.relations.get(oid)!
+      if (relation === null || !this.enter(oid, relation)) continue
       this.flush(relation.table)
       tables.push(relation.table.mirrored.table)
     }

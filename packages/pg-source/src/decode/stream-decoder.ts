@@ -5,6 +5,7 @@ import { readLogicalMessage } from './logical-message.ts'
 import { malformedMessage, MessageReader } from './message-reader.ts'
 import { DOUBTFUL_SUFFIX, PgoutputDecoder, type Keepalive, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'
 import { readRelation } from './relation.ts'
+import type { ShapeQuestion } from './shape-question.ts'
 import {
   readBeginPrepare,
   readCommitPrepared,
@@ -17,6 +18,7 @@ import {
   type CommitPoint,
   type PreparePoint,
 } from './stream-messages.ts'
+import type { TableAlteration } from './table-alteration.ts'
 
 export interface StreamDecoderOptions extends PgoutputDecoderOptions {
   /** Where transactions in progress go that do not fit into `spoolMemoryBytes`. Default: they stay in memory. */
@@ -30,6 +32,8 @@ interface Replay {
   readonly spooled: SpooledTransaction
   readonly reader: SpoolReader
   readonly commit: CommitPoint
+  /** The reader's present message waits for an answer, and is fed again. */
+  isHeld: boolean
 }
 
 /** The block of a transaction in progress, or the prepared transaction, that the last message lies in. */
@@ -80,7 +84,7 @@ export class StreamDecoder {
   private readonly prepared = new Map<string, { readonly prepareLsn: Lsn; endLsn: Lsn | null }>()
   private current: Current | null = null
   private replay: Replay | null = null
-  /** What was fed during a replay. */
+  /** What was fed during a replay, or while a question was open: then the message that asks is the first. */
   private backlog: (Uint8Array | typeof SESSION)[] = []
   private backlogBytes = 0
 
@@ -105,9 +109,14 @@ export class StreamDecoder {
     return this.replay !== null
   }
 
+  /** What somebody has to `answer` before anything more is decoded. */
+  get question(): ShapeQuestion | null {
+    return this.inner.question
+  }
+
   /** Whether `take` has something to give. */
   get hasNews(): boolean {
-    return this.replay !== null || this.inner.hasNews
+    return (this.replay !== null && this.question === null) || this.inner.hasNews
   }
 
   /** Changes held, without those in spools. */
@@ -151,7 +160,7 @@ export class StreamDecoder {
    */
   beginSession(): void {
     // What was fed before belongs to the session before, and waits for the replay too.
-    if (this.replay !== null) return void this.backlog.push(SESSION)
+    if (this.isHeldBack) return void this.backlog.push(SESSION)
     for (const xid of this.wanted.keys()) this.spool.drop(streamKey(xid))
     this.wanted.clear()
     this.alterations.clear()
@@ -176,15 +185,24 @@ export class StreamDecoder {
     if (payload[0] === KEEPALIVE && payload.length === KEEPALIVE_BYTES) {
       this.lastKeepalive = { walEnd: new MessageReader(payload, 1).lsn(), replyRequested: payload[KEEPALIVE_BYTES - 1] === 1 }
     }
-    if (this.replay === null) return this.feedNow(payload)
+    if (!this.isHeldBack) {
+      this.feedNow(payload)
+      if (this.question === null) return
+    }
     this.backlog.push(Buffer.from(payload))
     this.backlogBytes += payload.length
+  }
+
+  /** Answers `question` and goes on, until there is another. */
+  answer(alterations: readonly TableAlteration[]): void {
+    this.inner.answer(alterations)
+    if (this.replay === null) this.feedBacklog()
   }
 
   /** See `PgoutputDecoder.take`. */
   take(): SourceEvent[] {
     let events = this.inner.take()
-    while (events.length === 0 && this.replay !== null) {
+    while (events.length === 0 && this.replay !== null && this.question === null) {
       this.goOn(this.replay)
       events = this.inner.take()
     }
@@ -201,6 +219,10 @@ export class StreamDecoder {
     this.spool.clear()
     this.replay?.spooled.remove()
     this.replay = null
+  }
+
+  private get isHeldBack(): boolean {
+    return this.replay !== null || this.question !== null
   }
 
   private feedNow(payload: Uint8Array): void {
@@ -389,19 +411,21 @@ export class StreamDecoder {
     message.writeBigUInt64BE(commit.commitLsn, WAL_HEADER_BYTES + 1)
     message.writeUInt32BE(commit.xid, WAL_HEADER_BYTES + 17)
     this.inner.feed(message)
-    this.replay = { spooled, reader: spooled.read(), commit }
+    this.replay = { spooled, reader: spooled.read(), commit, isHeld: false }
   }
 
   /** Decodes a part of a replay; at its end, what was fed meanwhile. */
   private goOn(replay: Replay): void {
     const { reader } = replay
     for (let bytes = 0; bytes < REPLAY_BYTES;) {
-      if (!reader.next()) return this.end(replay)
+      if (!replay.isHeld && !reader.next()) return this.end(replay)
       const { end, start } = reader
       // The header of a message goes where its forerunner was: so no byte is copied.
       const from = start - WAL_HEADER_BYTES
       reader.bytes[from] = WAL
       this.inner.feed(reader.bytes.subarray(from, end))
+      replay.isHeld = this.question !== null
+      if (replay.isHeld) return
       bytes += end - start
     }
   }
@@ -414,18 +438,22 @@ export class StreamDecoder {
     message[WAL_HEADER_BYTES] = 0x43 // C
     message.set(commit.bytes, WAL_HEADER_BYTES + 2)
     this.inner.feed(message)
+    this.feedBacklog()
+  }
+
+  /** Feeds what waits, until a replay or a question makes the rest wait again. */
+  private feedBacklog(): void {
     const waiting = this.backlog
     this.backlog = []
     for (let index = 0; index < waiting.length; index++) {
       const next = waiting[index]
       if (next === SESSION) this.beginSession()
       else {
-        this.backlogBytes -= next.length
         this.feedNow(next)
+        if (this.question !== null) return void (this.backlog = waiting.slice(index))
+        this.backlogBytes -= next.length
       }
-      if (this.replay === null) continue
-      this.backlog = waiting.slice(index + 1)
-      return
+      if (this.replay !== null) return void (this.backlog = waiting.slice(index + 1))
     }
   }
 }

@@ -9,6 +9,8 @@ export const DDL_SCHEMA = 'moonlink'
 /** Raised whenever installed triggers write what earlier readers would misread, or lack what later ones need. */
 export const DDL_VERSION = 1
 
+export const DDL_TRIGGERS = ['moonlink_ddl_command_end', 'moonlink_sql_drop', 'moonlink_table_rewrite'] as const
+
 const VALUES_AS_TEXT = `SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET bytea_output = 'hex'
   SET extra_float_digits = 3 SET timezone = 'UTC'`
 

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 
 const attribute = {
@@ -17,6 +18,8 @@ const column = z.object({
   generated: z.string(),
   /** Text of what rows hold that were stored before the column was added (`attmissingval`); null where they hold null, or the table was rewritten since. */
   missing: z.string().nullable().default(null),
+  /** `xmin` of its `pg_attribute` row: another one once the column was altered. */
+  stamp: z.string().nullable().default(null),
 })
 
 const type = z.object({
@@ -55,7 +58,7 @@ export const relationShape = z.object({
   name: z.string(),
   /** `relreplident`: d default, n nothing, f full, i index. */
   replicaIdentity: z.string(),
-  /** `pg_relation_filenode`: another one where the table was rewritten, or truncated. 0 where not known. */
+  /** `relfilenode`: another one where the table was rewritten, or truncated; null of a partitioned table, which has none. 0 where not known. */
   filenode: z.number().nullable().default(0),
   /** Attribute numbers given so far, those of dropped columns included. */
   attributeCount: z.number().default(0),
@@ -69,6 +72,20 @@ export const relationShape = z.object({
 /** All that a mirror of a relation depends on, as the catalog has it. */
 export type RelationShape = z.output<typeof relationShape>
 export type ShapeColumn = RelationShape['columns'][number]
+
+/** Whether rows of both have the same columns, of types with the same values, and are named by the same key. */
+export function isSameRelation(a: RelationShape, b: RelationShape): boolean {
+  return isDeepStrictEqual(toldOf(a), toldOf(b))
+}
+
+function toldOf({ columns, keys, replicaIdentity, types }: RelationShape) {
+  return {
+    columns: columns.map((column) => ({ ...column, missing: null, stamp: null })),
+    replicaIdentity,
+    keys: new Set(keys),
+    types: new Set(types),
+  }
+}
 
 const ATTRIBUTE = `'name', a.attname, 'number', a.attnum, 'typeOid', a.atttypid::int8, 'typmod', a.atttypmod, 'dimensions', a.attndims`
 const IS_ARRAY = `t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc`
@@ -104,10 +121,10 @@ const TYPES = `
  */
 export const RELATION_SHAPE = `jsonb_build_object(
   'oid', c.oid::int8, 'schema', n.nspname, 'name', c.relname, 'replicaIdentity', c.relreplident,
-  'filenode', pg_relation_filenode(c.oid)::int8, 'attributeCount', c.relnatts,
+  'filenode', nullif(c.relfilenode, 0)::int8, 'attributeCount', c.relnatts,
   'columns', coalesce((
     SELECT jsonb_agg(jsonb_build_object(
-      ${ATTRIBUTE}, 'typeName', format_type(a.atttypid, a.atttypmod), 'isNotNull', a.attnotnull, 'generated', a.attgenerated,
+      ${ATTRIBUTE}, 'typeName', format_type(a.atttypid, a.atttypmod), 'isNotNull', a.attnotnull, 'generated', a.attgenerated, 'stamp', a.xmin::text,
       'missing', CASE WHEN a.atthasmissing THEN array_to_string(a.attmissingval, '') END) ORDER BY a.attnum)
     FROM pg_attribute a WHERE a.attrelid = c.oid AND ${LIVE}), '[]'),
   'types', coalesce((${TYPES}), '[]'),

@@ -60,6 +60,7 @@ async function started(): Promise<{
     slot: 's',
     command: 'START',
     decoder: new StreamDecoder({ resolve: () => null }),
+    answer: () => Promise.resolve([]),
     bufferBytes: 1000,
     statusIntervalMs: 1000,
     keepaliveMs: 5000,

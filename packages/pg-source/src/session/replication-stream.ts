@@ -8,7 +8,7 @@ import {
   type Lsn,
   type SourceEvent,
 } from '@moonlink/core'
-import type { StreamDecoder } from '../decode/index.ts'
+import type { ShapeQuestion, StreamDecoder, TableAlteration } from '../decode/index.ts'
 import { isRecovering, lostConnection, messageOf, sqlState, standbyError } from './errors.ts'
 import { LogTap } from './log-tap.ts'
 import { COPY_BOTH, COPY_DONE, READY, type RawConnection } from './raw-connection.ts'
@@ -19,6 +19,8 @@ export interface ReplicationOptions {
   /** The START_REPLICATION command. */
   readonly command: string
   readonly decoder: StreamDecoder
+  /** Answers what the decoder asks; what comes meanwhile waits. */
+  readonly answer: (question: ShapeQuestion, signal: AbortSignal) => Promise<readonly TableAlteration[]>
   /** Takes what arrives, before anybody sees what was decoded from it. */
   readonly log?: ChangeLog
   /** Bytes of changes held while nobody takes them, beyond which the socket is not read. */
@@ -54,6 +56,7 @@ export class ReplicationStream implements ChangeStream {
   private failure: MoonlinkError | null = null
   private isStarted = false
   private isClosing = false
+  private isAsking = false
   private wake: (() => void) | null = null
   /** A wake-up runs in this turn of the event loop, or after `GATHER_MS`. */
   private isWakeDue = false
@@ -118,6 +121,7 @@ export class ReplicationStream implements ChangeStream {
       // What a decoder holds that met garbage is not to be trusted; what came before a lost connection is.
       if (this.failure?.kind === 'corrupt') throw this.failure
       const events = this.decoder.take()
+      this.ask()
       this.resumeReading()
       for (const event of events) {
         if (this.isClosing) return
@@ -182,11 +186,35 @@ export class ReplicationStream implements ChangeStream {
   private chunkEnd(): void {
     this.tap?.flush()
     if (this.isClosing) return
+    this.ask()
     const isLogBehind = this.options.log?.isBehind === true
     if (isLogBehind || this.decoder.bytesBuffered > this.options.bufferBytes) this.connection.pause()
     // Nobody may be about to take anything; then the log alone decides.
     if (isLogBehind) this.resumeReading()
     if (this.wake !== null && !this.isWakeDue && this.decoder.hasNews) this.scheduleWake()
+  }
+
+  private ask(): void {
+    const { question } = this.decoder
+    if (question === null || this.isAsking || this.failure) return
+    this.isAsking = true
+    this.options.answer(question, this.stopped.signal).then(
+      (alterations) => {
+        this.isAsking = false
+        if (this.isClosing || this.failure) return
+        this.takeAnswer(alterations)
+        this.wakeConsumer()
+      },
+      (error: unknown) => this.fail(error),
+    )
+  }
+
+  private takeAnswer(alterations: readonly TableAlteration[]): void {
+    try {
+      this.decoder.answer(alterations)
+    } catch (error) {
+      this.fail(error)
+    }
   }
 
   /** A source that was quiet is answered at once; a busy one in steps of `GATHER_MS`, since a batch a chunk would cost more than its rows. */

@@ -22,9 +22,10 @@ import pg from 'pg'
 import { StreamDecoder } from '../decode/index.ts'
 import { LocalSpoolFiles } from '../spool/index.ts'
 import { FieldIds, fieldSources, type FieldSource, type ServerTypes } from '../types/index.ts'
+import { IS_TOLD, lookAtCatalog } from './catalog-look.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
-import { CatalogConnection, Connector, disconnect } from './connect.ts'
+import { CatalogConnection, Connector, disconnect, explained } from './connect.ts'
 import { SnapshotCopy } from './copy.ts'
 import { LoggedStream } from './logged-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
@@ -36,7 +37,7 @@ import { readPublications, type Publications } from './publication-state.ts'
 import { protocolOptions } from './protocol-options.ts'
 import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
-import { ReplicationStream } from './replication-stream.ts'
+import { ReplicationStream, type ReplicationOptions } from './replication-stream.ts'
 import { checkCluster, FollowedHistory } from './server-history.ts'
 import { readServerTypes } from './server-types.ts'
 import { describeShape } from './describe-shape.ts'
@@ -57,6 +58,14 @@ export interface UnfitValues {
   /** `null`: they are null in the mirror. `text`: their text is in the column `<column>_text`. */
   readonly action: 'null' | 'text'
   readonly values: number
+}
+
+/** What a stream begins with. */
+interface StreamBegin extends Pick<ReplicationOptions, 'decoder' | 'answer'> {
+  readonly form: 'binary' | 'text'
+  readonly after: Lsn
+  readonly signal: AbortSignal
+  readonly log?: ChangeLog
 }
 
 /** What `prepare` found or made. */
@@ -248,15 +257,21 @@ export class PgSource implements ChangeSource {
     checkSlot(this.slotName, slot, this.facts.database)
     const shapes = new StreamShapes(this.prepared.values(), resume, await this.catalogOptions(), (name) => this.prepared.get(name))
     shapes.form = streamForm(shapes.all())
-    const decoder = this.decoder(after, shapes)
-    if (log === undefined) return (this.stream = await this.connect(decoder, shapes.form, after, signal))
+    const decoder = this.decoder(after, shapes, await this.isTold())
+    const answer: ReplicationOptions['answer'] = async (question, abandoned) => {
+      const look = () => lookAtCatalog(this.connection, question, this.clock, abandoned)
+      return shapes.infer(question, await explained('looking at a changed table', look, () => null))
+    }
+    const begin = { decoder, answer, form: shapes.form, signal }
+    if (log === undefined) return (this.stream = await this.connect({ ...begin, after }))
     await log.sync()
     const { range } = log.status
     const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
     const from = isReplayed ? range.endLsn : after
     this.checkNothingLost(slot, from)
-    const connect = () => this.connect(decoder, shapes.form, from, signal, log)
-    this.stream = isReplayed ? new LoggedStream({ log, decoder, after, batchBytes: this.settings.batchBytes, connect }) : await connect()
+    const connect = () => this.connect({ ...begin, after: from, log })
+    const { batchBytes } = this.settings
+    this.stream = isReplayed ? new LoggedStream({ log, decoder, answer, after, batchBytes, connect }) : await connect()
     return this.stream
   }
 
@@ -370,13 +385,7 @@ export class PgSource implements ChangeSource {
     })
   }
 
-  private async connect(
-    decoder: StreamDecoder,
-    form: 'binary' | 'text',
-    after: Lsn,
-    signal: AbortSignal,
-    log?: ChangeLog,
-  ): Promise<ReplicationStream> {
+  private async connect({ after, answer, decoder, form, log, signal }: StreamBegin): Promise<ReplicationStream> {
     await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
     const keepaliveMs = await this.keepaliveMs()
     const command = await this.startCommand(after, form)
@@ -401,6 +410,7 @@ export class PgSource implements ChangeSource {
       slot: this.slotName,
       command,
       decoder,
+      answer,
       bufferBytes: this.settings.batchBytes,
       statusIntervalMs: this.settings.statusIntervalMs,
       keepaliveMs,
@@ -425,11 +435,19 @@ export class PgSource implements ChangeSource {
     )
   }
 
-  private decoder(after: Lsn, shapes: StreamShapes): StreamDecoder {
+  /** Whether event triggers tell of schema changes. */
+  private async isTold(): Promise<boolean> {
+    const [{ isTold }] = await this.connection.rows<{ isTold: boolean }>(`SELECT ${IS_TOLD} AS "isTold"`)
+    return isTold
+  }
+
+  private decoder(after: Lsn, shapes: StreamShapes, isTold: boolean): StreamDecoder {
     const { spoolDirectory, spoolMemoryBytes } = this.settings
     return new StreamDecoder({
       resolve: (relation) => shapes.resolve(relation),
       alterations: shapes,
+      // What triggers tell need not be asked for.
+      asks: (fits) => !fits || !isTold,
       startLsn: after,
       skipThrough: (table) => maxLsn(after, shapes.throughOf(table)),
       spoolMemoryBytes,

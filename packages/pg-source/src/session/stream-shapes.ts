@@ -1,9 +1,13 @@
 import { formatTableName, isMoonlinkError, type Lsn, type ResumePoint, type TableName } from '@moonlink/core'
-import type { AlterationReader, Relation, TableAlteration } from '../decode/index.ts'
+import { describeMismatch, type AlterationReader, type Relation, type ShapeQuestion, type TableAlteration } from '../decode/index.ts'
+import type { CatalogLook } from './catalog-look.ts'
 import { parseDdlMessage, type DdlMessage } from './ddl-message.ts'
 import { DDL_PREFIX } from './ddl-sql.ts'
 import type { MappedShape, ShapeOptions } from './describe-shape.ts'
 import { evolveShape, restoreShape } from './evolve-shape.ts'
+import { inferShape } from './infer-shape.ts'
+import { sentColumns } from './published.ts'
+import { isSameRelation, type RelationShape } from './relation-shape.ts'
 import { describeStaleRows } from './stale-rows.ts'
 
 type ShapeMessage = Extract<DdlMessage, { kind: 'shape' }>
@@ -71,19 +75,56 @@ export class StreamShapes implements AlterationReader {
     return replaced === undefined ? [] : [changed(replaced.table, 'the table was made anew')]
   }
 
+  /** What became of a table up to a Relation message, as far as the message and a later look at the catalog tell. */
+  infer({ relation, table }: ShapeQuestion, { isTold, relation: now }: CatalogLook): readonly TableAlteration[] {
+    const name = formatTableName(table)
+    const known = this.shapes.get(name)!
+    const mismatch = describeMismatch(relation, known)
+    if (mismatch === null && (isTold || now === null || known.relation.attributeCount === 0)) return []
+    if (now === null || relation.oid !== known.relationOid) return [changed(table, mismatch ?? 'it is another table')]
+    const { appendOnly, publications, versionNumber } = this.options
+    const sends = sentColumns(name, appendOnly.includes(name), publications, versionNumber)
+    const inferred = inferShape({ before: known.relation, relation, now, sends })
+    if (!inferred.isCertain) return [changed(table, mismatch === null ? inferred.why : `${mismatch}; ${inferred.why}`)]
+    const { doubt, isLatest, shape } = inferred
+    if (doubt !== null) return [changed(table, doubt)]
+    const alterations = this.evolve(known, shape, (mapped) => {
+      const stale = describeStaleRows(known.relation, mapped, null)
+      if (mismatch !== null || stale !== null || !isSameRelation(known.relation, shape)) return { stale }
+      if (isLatest) this.shapes.set(name, mapped)
+      return null
+    })
+    // Nothing tells which rows are, so that it ends here and is compared, rather than goes on beside.
+    return alterations.map((alteration) =>
+      alteration.kind === 'reshape' && alteration.stale !== null ? changed(table, alteration.stale) : alteration,
+    )
+  }
+
   private altered(known: MappedShape, message: ShapeMessage, isDoubtful: boolean): readonly TableAlteration[] {
-    const { table } = known
+    const { sourceState, table } = known
     const { relation, rewrite } = message
     if (isDoubtful) return [changed(table, 'it is not known whether a schema change was rolled back')]
     if (relation.schema !== table.schema || relation.name !== table.name) return [renamed(table, formatTableName(relation))]
+    return this.evolve(known, relation, (mapped) =>
+      mapped.sourceState === sourceState && rewrite === null ? null : { stale: describeStaleRows(known.relation, mapped, rewrite) },
+    )
+  }
+
+  /** `judge`: why rows from before are stale, if they are; or null where nothing has changed. */
+  private evolve(
+    known: MappedShape,
+    relation: RelationShape,
+    judge: (mapped: MappedShape) => { readonly stale: string | null } | null,
+  ): readonly TableAlteration[] {
+    const { schema, sourceState, table } = known
     try {
-      const { sourceState } = known
-      const { mapped, stale } = evolveShape(table, { schema: known.schema, sourceState }, relation, this.options)
-      if (mapped.sourceState === sourceState && rewrite === null) return []
+      const { mapped, stale } = evolveShape(table, { schema, sourceState }, relation, this.options)
+      const judged = judge(mapped)
+      if (judged === null) return []
       const misfit = mapped.streamForms.find(({ form }) => form !== this.form)
       if (misfit !== undefined) return [changed(table, `column "${misfit.column}" can't be read from a stream in ${this.form}`)]
       this.shapes.set(formatTableName(table), mapped)
-      return [{ kind: 'reshape', mirrored: mapped, stale: stale ?? describeStaleRows(known.relation, mapped, rewrite) }]
+      return [{ kind: 'reshape', mirrored: mapped, stale: stale ?? judged.stale }]
     } catch (error) {
       if (!isMoonlinkError(error, 'invalid')) throw error
       return [{ kind: 'refuse', table, code: error.code, reason: error.message }]

@@ -1,0 +1,146 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { Relation, RelationColumn } from '../decode/index.ts'
+import { identityColumns } from './describe-shape.ts'
+import type { RelationShape, ShapeColumn } from './relation-shape.ts'
+
+/** What a table looked like at the place of a Relation message. */
+export type InferredShape =
+  /**
+   * `doubt`: why rows from before may hold other values than the mirror has; null where they do not. `isLatest`: nothing was added or dropped since, so that
+   * all the catalog says of the table was taken into account.
+   */
+  | { readonly isCertain: true; readonly shape: RelationShape; readonly doubt: string | null; readonly isLatest: boolean }
+  | { readonly isCertain: false; readonly why: string }
+
+/** What is known of a table around a Relation message. */
+export interface ShapeEvidence {
+  /** As it was before the message. */
+  readonly before: RelationShape
+  readonly relation: Relation
+  /** As the catalog had it at some time after the message. */
+  readonly now: RelationShape
+  /** Whether the source sends a column's values. */
+  readonly sends: (column: ShapeColumn) => boolean
+}
+
+/**
+ * The shape of a table's rows behind a Relation message, which lists the columns in the order of their attribute numbers but leaves the numbers out
+ * (`logicalrep_write_attrs`, src/backend/replication/logical/proto.c). Numbers only grow, and a dropped one does not come back. So which ones the message
+ * means is certain as long as columns were only added or only dropped between `before` and `now`; anything else is not guessed.
+ */
+export function inferShape(evidence: ShapeEvidence): InferredShape {
+  const { before, now, relation } = evidence
+  if (before.attributeCount === 0) return unknown('too little was kept of the table to follow its change')
+  const numbers = attributeNumbers(evidence)
+  if (numbers === null) return unknown('columns were dropped and added, and in which order Postgres does not tell')
+  const isLatest = isSameList(
+    numbers,
+    now.columns.filter(evidence.sends).map(({ number }) => number),
+  )
+  const columns: ShapeColumn[] = []
+  for (const [index, number] of numbers.entries()) {
+    const column = columnOf(relation.columns[index], number, before, now)
+    if (column === null) return unknown(`column "${relation.columns[index].name}" has changed again since`)
+    columns.push(column)
+  }
+  const unsent = now.columns.filter((column) => !evidence.sends(column))
+  const all = [...columns, ...unsent].sort((a, b) => a.number - b.number)
+  if (new Set(all.map(({ name }) => name)).size < all.length) return unknown('its columns have changed again since')
+  if (hasAlteredComposite(before, now)) return unknown('a composite type of it was altered')
+  const flagged = numbers.filter((_, index) => relation.columns[index].isKey)
+  const identity = [now, before].find((shape) => hasIdentity(shape, relation, flagged)) ?? null
+  // Under FULL the message does not tell the key.
+  const isKeyCertain = relation.replicaIdentity !== 'f' || isSameList(identityColumns(before), identityColumns(now))
+  if (identity === null || !isKeyCertain) return unknown('its key or replica identity has changed again since')
+  const shape: RelationShape = {
+    ...now,
+    schema: relation.schema,
+    name: relation.name,
+    replicaIdentity: relation.replicaIdentity,
+    // What came after the message is another look's to judge, so that this one must not hide it.
+    attributeCount: isLatest ? now.attributeCount : Math.max(before.attributeCount, ...numbers),
+    filenode: isLatest ? now.filenode : before.filenode,
+    columns: isLatest ? all : all.map((column) => ({ ...column, stamp: before.columns.find(({ number }) => number === column.number)?.stamp ?? null })),
+    types: [...now.types, ...before.types.filter(({ oid }) => !now.types.some((type) => type.oid === oid))],
+    keys: identity.keys.filter(({ columns: key }) => key.every((number) => all.some((column) => column.number === number))),
+  }
+  return { isCertain: true, shape, doubt: doubtOfValues(before, columns, now.filenode), isLatest }
+}
+
+function unknown(why: string): InferredShape {
+  return { isCertain: false, why }
+}
+
+/** The numbers of the message's columns, or null where several could be meant. */
+function attributeNumbers({ before, now, relation, sends }: ShapeEvidence): readonly number[] | null {
+  const sent = (shape: RelationShape) => shape.columns.filter(sends).map(({ number }) => number)
+  const [known, present] = [sent(before), sent(now)]
+  const added = present.filter((number) => !known.includes(number))
+  const gone = known.filter((number) => !present.includes(number))
+  // Sent now and not before, or the other way round, for another reason than that it came or went.
+  if (added.some((number) => number <= before.attributeCount)) return null
+  if (gone.some((number) => now.columns.some((column) => column.number === number))) return null
+  const count = relation.columns.length
+  const cameAndWent = now.attributeCount - before.attributeCount - now.columns.filter(({ number }) => number > before.attributeCount).length
+  if (gone.length === 0 && cameAndWent === 0) {
+    const come = count - known.length
+    return come < 0 || come > added.length ? null : [...known, ...added.slice(0, come)]
+  }
+  if (added.length > 0) return null
+  if (count === present.length) return present
+  return count === known.length && cameAndWent === 0 ? known : null
+}
+
+/** The column that the message describes; null where neither the catalog nor what is known has it in that type. */
+function columnOf(
+  { name, typeOid, typmod }: RelationColumn,
+  number: number,
+  before: RelationShape,
+  now: RelationShape,
+): ShapeColumn | null {
+  const of = (shape: RelationShape) => shape.columns.find((column) => column.number === number)
+  const [known, present] = [of(before), of(now)]
+  const typed = [present, known].find((column) => column?.typeOid === typeOid && column.typmod === typmod)
+  if (typed === undefined) return null
+  // Where a column came, another name than now would say that it was renamed since: then its default may be another's too.
+  if (known === undefined && present?.name !== name) return null
+  return { ...typed, name, isNotNull: known?.isNotNull === true && present?.isNotNull === true, stamp: present?.stamp ?? null }
+}
+
+function hasAlteredComposite(before: RelationShape, now: RelationShape): boolean {
+  return now.types.some((type) => {
+    const known = before.types.find(({ oid }) => oid === type.oid)
+    return known !== undefined && !isDeepStrictEqual(known.attributes, type.attributes)
+  })
+}
+
+function hasIdentity(shape: RelationShape, { replicaIdentity }: Relation, flagged: readonly number[]): boolean {
+  if (shape.replicaIdentity !== replicaIdentity) return false
+  if (replicaIdentity === 'f' || replicaIdentity === 'n') return true
+  return isSameList([...identityColumns(shape)].sort(ascending), flagged)
+}
+
+/**
+ * Postgres computes values anew only where it rewrites the table, which gives it another filenode, and only for columns whose catalog rows the change
+ * wrote anew.
+ */
+function doubtOfValues(before: RelationShape, columns: readonly ShapeColumn[], filenode: number | null): string | null {
+  if (filenode !== null && filenode !== 0 && filenode === before.filenode) return null
+  for (const column of columns) {
+    const known = before.columns.find(({ number }) => number === column.number)
+    if (known === undefined) {
+      if (column.missing === null) return `column "${column.name}" was added, with values of its own it may be`
+    } else if (column.stamp === null || column.stamp !== known.stamp) {
+      return `column "${column.name}" was altered and the table rewritten, with other values it may be`
+    }
+  }
+  return null
+}
+
+function isSameList(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((number, index) => number === b[index])
+}
+
+function ascending(a: number, b: number): number {
+  return a - b
+}
