@@ -87,7 +87,9 @@ test('a table that changes between being listed and being copied is copied as it
 
 test('without event triggers too, each LSN shows the schema of its time from the first row in it on, before and after flushes, a kill and a stop', async () => {
   const { client, connectionString } = await postgres.createDatabase()
-  await client.query(`CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, a text, b int NOT NULL, v varchar(9), m mood)`)
+  await client.query(
+    `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, a text, b int NOT NULL, v varchar(9), m mood)`,
+  )
   await client.query(`INSERT INTO t SELECT g, 'a' || g, g, 'v', 'sad' FROM generate_series(1, 20) g`)
   const history = await SchemaHistory.start(client, connectionString, join(directory, 'in-place'))
   /** A change, and a row after it. */

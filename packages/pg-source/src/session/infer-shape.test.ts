@@ -32,7 +32,11 @@ const FIRST = relationShape.parse({
 })
 
 /** The table after a change, and whether that computed values of columns anew. The key stays. */
-function altered(shape: RelationShape, { kind, of, to, typeOid }: Change, stamp: number): { readonly shape: RelationShape; readonly computes: boolean } {
+function altered(
+  shape: RelationShape,
+  { kind, of, to, typeOid }: Change,
+  stamp: number,
+): { readonly shape: RelationShape; readonly computes: boolean } {
   const { attributeCount, columns } = shape
   const others = columns.filter(({ number }) => number > 1)
   const chosen = others[of % Math.max(1, others.length)]
@@ -45,7 +49,8 @@ function altered(shape: RelationShape, { kind, of, to, typeOid }: Change, stamp:
     return { shape: { ...shape, attributeCount: attributeCount + 1, columns: [...columns, added] }, computes: false }
   }
   if (chosen === undefined) return same
-  const replaced = (more: Partial<typeof chosen>) => columns.map((known) => (known === chosen ? { ...known, ...more, stamp: String(stamp) } : known))
+  const replaced = (more: Partial<typeof chosen>) =>
+    columns.map((known) => (known === chosen ? { ...known, ...more, stamp: String(stamp) } : known))
   if (kind === 'drop') return { shape: { ...shape, columns: columns.filter((known) => known !== chosen) }, computes: false }
   if (kind === 'rename') return isTaken ? same : { shape: { ...shape, columns: replaced({ name: to }) }, computes: false }
   if (kind === 'retype') return { shape: { ...shape, columns: replaced({ typeOid }) }, computes: false }
@@ -103,7 +108,9 @@ test('one message after the other leads to the same shape as the table', () => {
         const now = shapes[Math.min(shapes.length - 1, index + lag)]
         const inferred = inferShape({ before, relation: message(then), now, sends: () => true })
         if (!inferred.isCertain) return
-        expect(inferred.shape.columns.map(({ name, number }) => [number, name])).toEqual(then.columns.map(({ name, number }) => [number, name]))
+        expect(inferred.shape.columns.map(({ name, number }) => [number, name])).toEqual(
+          then.columns.map(({ name, number }) => [number, name]),
+        )
         before = inferred.shape
       }
     }),

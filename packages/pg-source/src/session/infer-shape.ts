@@ -60,7 +60,9 @@ export function inferShape(evidence: ShapeEvidence): InferredShape {
     // What came after the message is another look's to judge, so that this one must not hide it.
     attributeCount: isLatest ? now.attributeCount : Math.max(before.attributeCount, ...numbers),
     filenode: isLatest ? now.filenode : before.filenode,
-    columns: isLatest ? all : all.map((column) => ({ ...column, stamp: before.columns.find(({ number }) => number === column.number)?.stamp ?? null })),
+    columns: isLatest
+      ? all
+      : all.map((column) => ({ ...column, stamp: before.columns.find(({ number }) => number === column.number)?.stamp ?? null })),
     types: [...now.types, ...before.types.filter(({ oid }) => !now.types.some((type) => type.oid === oid))],
     keys: identity.keys.filter(({ columns: key }) => key.every((number) => all.some((column) => column.number === number))),
   }

@@ -35,14 +35,23 @@ class Untold {
   }
 
   private async follow(replica: Replica, resume: readonly ResumePoint[]): Promise<void> {
-    const { rows } = await this.client.query<{ name: string }>(`SELECT 'inferred_' || oid AS name FROM pg_database WHERE datname = current_database()`)
+    const { rows } = await this.client.query<{ name: string }>(
+      `SELECT 'inferred_' || oid AS name FROM pg_database WHERE datname = current_database()`,
+    )
     const config = { connection: this.connection, slot: rows[0].name }
     const apply = replica.apply.bind(replica)
     replica.apply = (event) => {
       if (event.kind === 'schema') this.shapes.set(event.table.name, event.shape)
       apply(event)
     }
-    this.following = await follow(config, TABLES.map((table) => `public.${table}`), undefined, replica, undefined, resume)
+    this.following = await follow(
+      config,
+      TABLES.map((table) => `public.${table}`),
+      undefined,
+      replica,
+      undefined,
+      resume,
+    )
   }
 
   /** Runs statements that are written for table t, each a transaction of its own. */
@@ -139,8 +148,23 @@ test('each of several changes, seen long after', async () => {
   try {
     for (const table of TABLES) await untold.run(table, ...first)
     await untold.away(async () => {
-      await untold.run('t', `ALTER TABLE t ADD c int DEFAULT 5`, ...rows(10), `ALTER TABLE t ADD d text DEFAULT 'd'`, ...rows(20), `ALTER TABLE t RENAME a TO x`)
-      await untold.run('u', `ALTER TABLE u RENAME a TO x`, ...rows(10), `ALTER TABLE t RENAME b TO a`, ...rows(20), `ALTER TABLE t ALTER v TYPE text`, ...rows(30))
+      await untold.run(
+        't',
+        `ALTER TABLE t ADD c int DEFAULT 5`,
+        ...rows(10),
+        `ALTER TABLE t ADD d text DEFAULT 'd'`,
+        ...rows(20),
+        `ALTER TABLE t RENAME a TO x`,
+      )
+      await untold.run(
+        'u',
+        `ALTER TABLE u RENAME a TO x`,
+        ...rows(10),
+        `ALTER TABLE t RENAME b TO a`,
+        ...rows(20),
+        `ALTER TABLE t ALTER v TYPE text`,
+        ...rows(30),
+      )
       await untold.run('w', ...rows(10), `ALTER TABLE w DROP a`, ...rows(20))
     })
     await untold.run('t', ...rows(40))
@@ -149,26 +173,70 @@ test('each of several changes, seen long after', async () => {
     await untold.run('u', `ALTER TABLE u ADD c int`, ...rows(50))
     await untold.run('w', `ALTER TABLE t ADD a int DEFAULT 7`, ...rows(50))
     await untold.expectEqual()
-    expect(untold.fields('t').map(([id, name]) => `${id} ${name}`)).toEqual(['1 id', '2 x', '3 b', '4 n', '5 p', '6 v', '7 m', '8 q', '10 d'])
+    expect(untold.fields('t').map(([id, name]) => `${id} ${name}`)).toEqual([
+      '1 id',
+      '2 x',
+      '3 b',
+      '4 n',
+      '5 p',
+      '6 v',
+      '7 m',
+      '8 q',
+      '10 d',
+    ])
   } finally {
     await untold.leave()
   }
 })
 
-const bulk = (from: number) => `INSERT INTO t (id, n, b) SELECT g, g, repeat(md5(g::text), 40) FROM generate_series(${from}, ${from} + 500) g`
+const bulk = (from: number) =>
+  `INSERT INTO t (id, n, b) SELECT g, g, repeat(md5(g::text), 40) FROM generate_series(${from}, ${from} + 500) g`
 
 test('amid transactions that are streamed in parts, prepared, and rolled back in part', async () => {
   const untold = await Untold.create(COLUMNS, TYPES)
   try {
-    await untold.run('t', ...first, 'BEGIN', bulk(1000), `ALTER TABLE t ADD c int DEFAULT 5`, bulk(2000), `ALTER TABLE t DROP a`, bulk(3000), 'COMMIT')
+    await untold.run(
+      't',
+      ...first,
+      'BEGIN',
+      bulk(1000),
+      `ALTER TABLE t ADD c int DEFAULT 5`,
+      bulk(2000),
+      `ALTER TABLE t DROP a`,
+      bulk(3000),
+      'COMMIT',
+    )
     expect(await untold.catchUp()).toMatchObject([{ kind: 'unmirrorable', code: 'SCHEMA_CHANGED' }])
   } finally {
     await untold.leave()
   }
   const other = await Untold.create(COLUMNS, TYPES)
   try {
-    await other.run('t', ...first, 'BEGIN', bulk(1000), `ALTER TABLE t ADD c int DEFAULT 5`, bulk(2000), `ALTER TABLE t RENAME a TO x`, bulk(3000), 'COMMIT', ...rows(10))
-    await other.run('u', ...first, 'BEGIN', insert(10), 'SAVEPOINT s', `ALTER TABLE u DROP a`, insert(11), 'ROLLBACK TO s', `ALTER TABLE u ADD c int DEFAULT 5`, insert(12), 'COMMIT')
+    await other.run(
+      't',
+      ...first,
+      'BEGIN',
+      bulk(1000),
+      `ALTER TABLE t ADD c int DEFAULT 5`,
+      bulk(2000),
+      `ALTER TABLE t RENAME a TO x`,
+      bulk(3000),
+      'COMMIT',
+      ...rows(10),
+    )
+    await other.run(
+      'u',
+      ...first,
+      'BEGIN',
+      insert(10),
+      'SAVEPOINT s',
+      `ALTER TABLE u DROP a`,
+      insert(11),
+      'ROLLBACK TO s',
+      `ALTER TABLE u ADD c int DEFAULT 5`,
+      insert(12),
+      'COMMIT',
+    )
     await other.run('w', ...first, 'BEGIN', insert(10), `ALTER TABLE w ADD c int DEFAULT 5`, insert(11), `PREPARE TRANSACTION 'p'`)
     await other.catchUp()
     await other.run('w', `COMMIT PREPARED 'p'`, ...rows(20))
@@ -195,7 +263,9 @@ test.each(COMPARED)('%s: not decided', async (_, ddl, reason) => {
   const untold = await Untold.create(COLUMNS, TYPES)
   try {
     await untold.run('t', ...first, ...ddl.split('; '), insert(10))
-    expect(await untold.catchUp()).toMatchObject([{ kind: 'unmirrorable', code: 'SCHEMA_CHANGED', reason: expect.stringContaining(reason) as unknown }])
+    expect(await untold.catchUp()).toMatchObject([
+      { kind: 'unmirrorable', code: 'SCHEMA_CHANGED', reason: expect.stringContaining(reason) as unknown },
+    ])
   } finally {
     await untold.leave()
   }
