@@ -21,12 +21,26 @@ const change: fc.Arbitrary<Change> = fc.record({
 })
 
 const column = (number: number, name: string, typeOid: number, stamp: number) => ({
-  ...{ name, number, typeOid, typmod: -1, dimensions: 0 },
-  ...{ typeName: 'text', isNotNull: false, generated: '', missing: null, stamp: String(stamp) },
+  name,
+  number,
+  typeOid,
+  typmod: -1,
+  dimensions: 0,
+  typeName: 'text',
+  isNotNull: false,
+  generated: '',
+  missing: null,
+  stamp: String(stamp),
 })
 
 const FIRST = relationShape.parse({
-  ...{ oid: 1, schema: 'public', name: 't', replicaIdentity: 'd', filenode: 1, attributeCount: 2, types: [] },
+  oid: 1,
+  schema: 'public',
+  name: 't',
+  replicaIdentity: 'd',
+  filenode: 1,
+  attributeCount: 2,
+  types: [],
   columns: [column(1, 'id', 23, 0), column(2, 'a', 25, 0)],
   keys: [{ isPrimary: true, isReplicaIdentity: false, isImmediate: true, columns: [1] }],
 })

@@ -92,7 +92,12 @@ class Untold {
   }
 
   async leave(): Promise<void> {
-    await this.following.source.uninstall().finally(() => this.following.source.close())
+    const { source } = this.following
+    try {
+      await source.uninstall()
+    } finally {
+      await source.close()
+    }
   }
 }
 
