@@ -63,6 +63,16 @@ test('the view redraws in place and never passes the screen', () => {
   expect(lines.at(-1)).toBe('shop.orders: 5.0 GiB of 10.0 GiB copied, 3 min left')
 })
 
+test('where there is no room for all columns, the ones that matter least are left out', () => {
+  const lines = (room?: number) => statusLines(status({ name: 'shop.order_lines', rows: 1_234_567, appliedLsn: '1A/2866438', committedLsn: '1A/2866438' }), room)
+  const head = (room?: number) => lines(room).find((line) => line.startsWith('table'))
+  expect(head()).toMatch(/applied.*memory.*vectors$/)
+  expect(head(90)).toMatch(/applied +committed +lag +files +vectors$/)
+  expect(head(80)).toMatch(/applied +committed +lag +files$/)
+  expect(head(40)).toMatch(/rows +committed +lag +files$/)
+  expect(lines(80).every((line) => line.length < 80 || !line.startsWith('shop'))).toBe(true)
+})
+
 test('plain lines tell what changed, not that LSNs move', () => {
   const view = new PlainView()
   expect(view.lines(status())).toHaveLength(1)

@@ -19,7 +19,7 @@ export class LiveView {
 
   draw(status: StatusReport): void {
     const room = Math.max(3, this.#screen.rows - 1)
-    const lines = fit(statusLines(status), room).map((line) => clip(line, this.#screen.columns))
+    const lines = fit(statusLines(status, this.#screen.columns), room).map((line) => clip(line, this.#screen.columns))
     this.#screen.write(`${this.#rewind()}${lines.map((line) => `${line}\u001b[K\n`).join('')}\u001b[J`)
     this.#drawn = lines.length
   }

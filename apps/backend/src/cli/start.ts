@@ -120,7 +120,10 @@ function terminalOutput(): Output {
   return {
     note,
     trouble: note,
-    follow: (composed) => every(liveIntervalMs, async () => view.draw(await composed.backend.status())),
+    follow: (composed) => {
+      note('')
+      return every(liveIntervalMs, async () => view.draw(await composed.backend.status()))
+    },
   }
 }
 

@@ -1,27 +1,42 @@
 import { formatBytes, formatDuration } from '../config/units.ts'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
-import { textTable } from './text-table.ts'
+import { textTable, textWidth } from './text-table.ts'
 
 const header = ['table', 'state', 'rows', 'applied', 'committed', 'lag', 'memory', 'files', 'vectors']
-const rightAligned = new Set([2, 5, 6, 7, 8])
+const rightAligned = new Set(['rows', 'lag', 'memory', 'files', 'vectors'])
+/** What goes first where there is no room for all. */
+const dispensable = ['memory', 'vectors', 'applied']
 
-/** The status for people: the source in two lines, then the tables. */
-export function statusLines(status: StatusReport): string[] {
+/** The status for people: the source in two lines, then the tables, with as many of their columns as `room` (in terminal columns) has room for. */
+export function statusLines(status: StatusReport, room = Number.POSITIVE_INFINITY): string[] {
   const { source, tables } = status
   const link = source.connected ? 'connected' : `not connected${source.reason === null ? '' : `: ${source.reason}`}`
   const rows = tables.map(tableRow)
   const reasons = tables.flatMap((table) => (table.reason === null ? [] : [`${table.name} is ${table.state}: ${table.reason}`]))
   return [
-    `Postgres ${source.serverVersion}, database ${source.database}, slot ${source.slot}, publication ${source.publication}: ${link}`,
+    `Postgres ${source.serverVersion}, ${link}; database ${source.database}, slot ${source.slot}, publication ${source.publication}`,
     ...(source.freshnessMs === null ? [] : [`newest change readable ${formatDuration(source.freshnessMs)} after its commit`]),
     `source at ${source.sourceLsn}, slot confirmed ${source.confirmedFlushLsn ?? '–'}, ${formatBytes(source.lagBytes)} held by the slot${lagText(source.lagMs)}${slotText(source)}`,
     ...logText(status.log),
     '',
-    ...(rows.length === 0 ? ['no tables are mirrored'] : textTable(header, rows, rightAligned)),
+    ...(rows.length === 0 ? ['no tables are mirrored'] : tableWithin(rows, room)),
     ...(reasons.length === 0 ? [] : ['', ...reasons]),
     ...tables.flatMap(copyLines),
     ...tables.flatMap(unfitLines),
   ]
+}
+
+function tableWithin(rows: readonly (readonly string[])[], room: number): string[] {
+  for (let left = 0; ; left++) {
+    const kept = header.flatMap((name, column) => (dispensable.slice(0, left).includes(name) ? [] : [column]))
+    const names = kept.map((column) => header[column])
+    const lines = textTable(
+      names,
+      rows.map((row) => kept.map((column) => row[column])),
+      new Set(names.flatMap((name, column) => (rightAligned.has(name) ? [column] : []))),
+    )
+    if (textWidth(lines[1]) < room || left === dispensable.length) return lines
+  }
 }
 
 function unfitLines({ name, unfit }: TableStatusReport): string[] {
