@@ -64,7 +64,8 @@ test('the view redraws in place and never passes the screen', () => {
 })
 
 test('where there is no room for all columns, the ones that matter least are left out', () => {
-  const lines = (room?: number) => statusLines(status({ name: 'shop.order_lines', rows: 1_234_567, appliedLsn: '1A/2866438', committedLsn: '1A/2866438' }), room)
+  const lines = (room?: number) =>
+    statusLines(status({ name: 'shop.order_lines', rows: 1_234_567, appliedLsn: '1A/2866438', committedLsn: '1A/2866438' }), room)
   const head = (room?: number) => lines(room).find((line) => line.startsWith('table'))
   expect(head()).toMatch(/applied.*memory.*vectors$/)
   expect(head(90)).toMatch(/applied +committed +lag +files +vectors$/)
