@@ -280,3 +280,21 @@ test('files on a local disk hold what was synced', async () => {
   expect(readFileSync(join(scratch, 'log', '000000000001.segment')).includes('transaction 101')).toBe(true)
   await log.close()
 })
+
+test('what a process that was killed had written, and its successor counts as safe, survives a power cut after that', async () => {
+  const killed = await open()
+  await killed.begin(100n, state)
+  killed.prune(100n)
+  killed.append(transaction(101n), 101n, true)
+  await killed.sync()
+  // Written, but not synced: a bit of a segment that goes on.
+  disk.failSyncs = true
+  killed.append(transaction(102n), 102n, true)
+  await killed.sync()
+  disk.failSyncs = false
+  const successor = await open()
+  successor.prune(100n)
+  expect(successor.durableLsn).toBe(102n)
+  disk.crash([{ keep: 0, garbageAt: null }])
+  expect(await taken(await open(), 100n)).toEqual(['101', '102'])
+})

@@ -40,6 +40,21 @@ export class LocalLogDisk implements LogDisk {
     }
   }
 
+  async sync(name: string): Promise<void> {
+    const path = this.locate(name)
+    try {
+      const file = await this.disk.open(path, 'update')
+      try {
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+      await this.disk.syncDirectory(this.directory)
+    } catch (error) {
+      throw explain(error, path)
+    }
+  }
+
   async remove(name: string): Promise<void> {
     await this.disk.remove(this.locate(name))
   }

@@ -17,6 +17,8 @@ export interface LogDisk {
   read(name: string): Promise<Buffer>
   /** Throws `conflict`/`LOG_SEGMENT_EXISTS` where the name is taken, at the latest when it is synced. */
   create(name: string): Promise<LogFile>
+  /** What a file holds, and its name, survive a crash when it resolves: whoever wrote it may not have come to that. */
+  sync(name: string): Promise<void>
   /** Fine if it is not there. */
   remove(name: string): Promise<void>
   /** The file for people: a path or URI. */

@@ -31,6 +31,8 @@ export class ObjectLogDisk implements LogDisk {
     return new ObjectLogFile(this.store, this.locate(name))
   }
 
+  async sync(): Promise<void> {}
+
   async remove(name: string): Promise<void> {
     await this.store.delete(this.locate(name))
   }

@@ -109,6 +109,9 @@ export class SegmentedLog implements ChangeLog {
       const note = `what it has from ${describeRun(unused)} can't be used: the source goes on at ${formatLsn(options.sourceFromLsn)}`
       options.logger.warn('a part of the change log is left out', { note })
     }
+    // Whoever wrote its end may have died before that was synced, and what we have counts as safe from here on.
+    const last = run?.segments.at(-1)
+    if (last !== undefined) await options.disk.sync(last.name)
     return new SegmentedLog(options, found, run)
   }
 

@@ -22,7 +22,7 @@ async function rekey(state: MirrorState, identity: Identity, sealedFiles: Sealed
   try {
     for (const segment of state.files()) {
       if (segment.index === null || segment.deadFrom !== null) continue
-      files.set(segment, await sealedFiles.rekey(segment.file, identity, state.storage, segment.index))
+      files.set(segment, await sealedFiles.rekey(segment.file, identity, state.reads, segment.index))
     }
   } catch (error) {
     for (const index of files.values()) index.close()

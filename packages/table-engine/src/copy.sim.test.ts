@@ -17,7 +17,7 @@ import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import type { Mirror } from './mirror.ts'
 import { readPlan, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
-import { simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
+import { simulatedDisk, simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
 
 beforeAll(() => loadRoaring())
 const fields = [
@@ -122,7 +122,8 @@ class PagedTable {
 class Run {
   readonly table: PagedTable
   readonly storage: MemoryTableStorage
-  readonly indexes = simulatedIndexes()
+  private readonly disk = simulatedDisk()
+  private indexes = simulatedIndexes(this.disk)
   private readonly schema: TableSchema
   engine!: Engine
   mirror!: Mirror
@@ -138,6 +139,9 @@ class Run {
 
   /** Also after a crash: nobody closed the engine before. */
   async start(): Promise<void> {
+    // Where the one before crashed, it does nothing more.
+    this.indexes.disk.end()
+    this.indexes = simulatedIndexes(this.disk)
     this.engine = new Engine({
       clock: systemClock,
       random: systemRandom,
@@ -248,7 +252,6 @@ describe.each(Object.entries(schemas))('%s', (name, schema) => {
             await run.session(rest, false)
             for (const each of after) run.table.apply(each)
             if (isCrash) {
-              run.indexes.disk.restart()
               crashed.push(run.engine)
               await run.start()
             }

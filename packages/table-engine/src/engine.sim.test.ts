@@ -21,7 +21,7 @@ import { Engine } from './engine.ts'
 import { SOURCE_STATE_PROPERTY } from './mirror-spec.ts'
 import { reshape, valueOf, type Reshape } from './testing/reshapes.ts'
 import { columnsText, readContent, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
-import { simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
+import { simulatedDisk, simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
 
 const string = { kind: 'string' } as const
 const long = { kind: 'long' } as const
@@ -115,7 +115,7 @@ class Run {
   private log: SourceEvent[] = []
   private beside: Promise<void>[] = []
   readonly reads = { above: 0, below: 0 }
-  private readonly indexes = simulatedIndexes()
+  private readonly disk = simulatedDisk()
 
   private readonly limits: EngineLimits
 
@@ -133,7 +133,7 @@ class Run {
       clock: systemClock,
       random: systemRandom,
       logger: silentLogger,
-      ...this.indexes,
+      ...simulatedIndexes(this.disk),
       limits: this.limits,
     })
     const mirror = await this.engine.addMirror({

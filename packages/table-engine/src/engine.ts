@@ -60,6 +60,7 @@ export class Engine implements LeaseSource {
   private lastFreshnessMs: number | null = null
   /** Mirrors that go back to their last commit before a stream can begin, and whether they have. */
   private readonly rewinding = new Map<Mirror, boolean>()
+  private isEnding = false
   /** Called when another owner has taken a table over: this engine should stop. */
   onFenced: (error: MoonlinkError) => void = () => {}
 
@@ -113,6 +114,7 @@ export class Engine implements LeaseSource {
       appliedBeside: (changes, bytes) => this.memory.applied(changes, bytes),
       newIncarnation: () => randomUuid(this.options.random),
       leasedPaths: () => this.leases.paths(),
+      isEnding: () => this.isEnding,
       fenced: (error) => this.onFenced(error),
     })
     this.mirrors.set(name, mirror)
@@ -263,7 +265,13 @@ export class Engine implements LeaseSource {
     return this.reads.acquire(request)
   }
 
+  /** Where changes wait for a store that does not answer, they wait no longer: their tables fail, and begin at their last commit when they are opened again. */
+  hurry(): void {
+    this.isEnding = true
+  }
+
   async close(): Promise<void> {
+    this.hurry()
     for (const mirror of this.mirrors.values()) await mirror.close()
     this.mirrors.clear()
   }

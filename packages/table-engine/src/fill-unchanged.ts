@@ -69,7 +69,7 @@ async function fetchFromFiles(
   await Promise.all(
     [...wanted].map(async ([segment, rows]) => {
       const positions = Uint32Array.from(rows).sort()
-      stored.set(segment, await state.oldValues.fetch(state.storage, segment.file, positions, fields))
+      stored.set(segment, await state.oldValues.fetch(state.reads, segment.file, positions, fields))
     }),
   )
   return stored

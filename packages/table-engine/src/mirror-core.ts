@@ -4,6 +4,7 @@ import { MirrorState } from './mirror-state.ts'
 import { SOURCE_STATE_PROPERTY, type MirrorHost, type MirrorPhase, type MirrorSpec } from './mirror-spec.ts'
 import { Mutex } from './mutex.ts'
 import { FileSegment } from './segment.ts'
+import { PatientReads } from './patient-reads.ts'
 import { StagedFiles } from './staged-files.ts'
 
 /** Share of the memory limit for values that rows in the making take over from files. */
@@ -35,6 +36,7 @@ export class MirrorCore {
   /** Orders flushes, compactions and other commits. */
   readonly jobs = new Mutex()
   readonly staged: StagedFiles
+  private readonly reads: PatientReads
   readonly committed: Committed
   state: MirrorState
   phase: MirrorPhase = 'streaming'
@@ -63,6 +65,8 @@ export class MirrorCore {
       shape: { schema, sourceState: sourceState ?? null },
     }
     this.staged = new StagedFiles(host.sealedFiles, storage, host.logger)
+    const { clock, isEnding, logger } = host
+    this.reads = new PatientReads({ storage, table: this.name, clock, logger, isEnding })
     this.state = this.newState()
   }
 
@@ -134,6 +138,6 @@ export class MirrorCore {
   private newState(): MirrorState {
     const { appendOnly, storage, table } = this.spec
     const oldValueBytes = this.host.limits.memoryLimitBytes * OLD_VALUE_SHARE
-    return new MirrorState(table, this.committed.shape, storage, appendOnly, this.host.newIncarnation(), oldValueBytes)
+    return new MirrorState(table, this.committed.shape, storage, this.reads, appendOnly, this.host.newIncarnation(), oldValueBytes)
   }
 }

@@ -62,6 +62,8 @@ export interface MirrorHost {
   appliedBeside(changes: number, bytes: number): Promise<void>
   /** Data files that running reads hold. */
   leasedPaths(): ReadonlySet<string>
+  /** True once the engine is about to be closed: nothing is waited for that fails. */
+  isEnding(): boolean
   /** Another owner has taken the table over. */
   fenced(error: MoonlinkError): void
 }

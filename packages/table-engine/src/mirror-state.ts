@@ -4,6 +4,7 @@ import { DeletionLog } from '@moonlink/deletion-log'
 import { Generation } from './generation.ts'
 import { identityOf, type Identity } from './identity.ts'
 import { OldValues } from './old-values.ts'
+import type { PatientReads } from './patient-reads.ts'
 import { FileSegment, MemorySegment, TransactionEnd, type Segment } from './segment.ts'
 
 /** A shape of the table, and the end of the transaction that brought it; null for the one that the state began with. */
@@ -21,6 +22,8 @@ interface ShapePeriod {
 export class MirrorState {
   readonly table: TableName
   readonly storage: TableStorage
+  /** Of data files, for changes that are being applied. */
+  readonly reads: PatientReads
   readonly appendOnly: boolean
   /** Of rows of the present shape; every key index goes by it. */
   identity: Identity
@@ -50,11 +53,12 @@ export class MirrorState {
   /** The end of the open transaction, where a segment depends on it. */
   private openEnd: TransactionEnd | null = null
 
-  constructor(table: TableName, shape: TableShape, storage: TableStorage, appendOnly: boolean, incarnation: string, oldValueBytes: number) {
+  constructor(table: TableName, shape: TableShape, storage: TableStorage, reads: PatientReads, appendOnly: boolean, incarnation: string, oldValueBytes: number) {
     this.oldValues = new OldValues(oldValueBytes)
     this.table = table
     this.shapes = [{ shape, from: null }]
     this.storage = storage
+    this.reads = reads
     this.appendOnly = appendOnly
     this.incarnation = incarnation
     this.identity = identityOf(shape.schema)

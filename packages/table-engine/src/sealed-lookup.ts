@@ -40,7 +40,7 @@ async function dropCollisions(state: MirrorState, places: SealedPlaces): Promise
   const stored = new Map<FileSegment, { columns: ColumnBatch; at: ReadonlyMap<number, number> }>()
   for (const [segment, rows] of doubtful) {
     const positions = Uint32Array.from(rows).sort()
-    const fetched = await state.storage.fetchRows(segment.file, positions, fields)
+    const fetched = await state.reads.fetchRows(segment.file, positions, fields)
     const at = new Map(Array.from(positions, (position, index) => [position, index]))
     stored.set(segment, { columns: selectFields(fetched, fieldIds), at })
   }

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemDisk } from '@moonlink/core'
+import { systemDisk, type LocalDisk } from '@moonlink/core'
 import { afterAll, expect, test } from 'vitest'
 import { describeLocalDisk } from './local-disk-suite.ts'
 import { SimulatedLocalDisk } from './simulated-local-disk.ts'
@@ -12,17 +12,18 @@ let places = 0
 afterAll(() => rmSync(scratch, { recursive: true }))
 
 describeLocalDisk('systemDisk', async () => ({ disk: systemDisk, directory: join(scratch, String(places++)) }))
-describeLocalDisk('SimulatedLocalDisk', async () => ({ disk: new SimulatedLocalDisk({ next: () => 0 }), directory: '/dir' }))
+describeLocalDisk('SimulatedLocalDisk', async () => ({ disk: new SimulatedLocalDisk({ next: () => 0 }).session(), directory: '/dir' }))
 
 /** Every outcome of a power cut that a disk is used with. */
-async function outcomes(use: (disk: SimulatedLocalDisk) => Promise<void>): Promise<Set<string>> {
+async function outcomes(use: (disk: LocalDisk) => Promise<void>): Promise<Set<string>> {
   const found = new Set<string>()
   for (let seed = 0; seed < 200; seed++) {
     let draws = 0
-    const disk = new SimulatedLocalDisk({ next: () => ((seed * 0.37 + draws++ * 0.61) * 1.7) % 1 })
+    const machine = new SimulatedLocalDisk({ next: () => ((seed * 0.37 + draws++ * 0.61) * 1.7) % 1 })
+    const disk = machine.session()
     await disk.makeDirectory('/dir')
     await use(disk)
-    disk.cutPower()
+    machine.cutPower()
     const names = await disk.list('/dir')
     const texts = await Promise.all([...names].sort().map(async (name) => `${name}=${(await disk.readFile(`/dir/${name}`)).toString()}`))
     found.add(texts.join())
@@ -31,7 +32,7 @@ async function outcomes(use: (disk: SimulatedLocalDisk) => Promise<void>): Promi
 }
 
 test('a power cut spares what was synced, name and bytes', async () => {
-  const synced = async (disk: SimulatedLocalDisk) => {
+  const synced = async (disk: LocalDisk) => {
     const file = await disk.open('/dir/a', 'create')
     await file.write(Buffer.from('old'), 0)
     await file.sync()
@@ -63,21 +64,23 @@ test('a power cut may take what was not synced, and no open file outlives it', a
   })
   expect(found).toContain('')
   expect(found).toContain('a=')
-  const disk = new SimulatedLocalDisk({ next: () => 0.5 })
+  const machine = new SimulatedLocalDisk({ next: () => 0.5 })
+  const disk = machine.session()
   await disk.makeDirectory('/dir')
   const file = await disk.open('/dir/a', 'create')
-  disk.restart()
+  disk.end()
   let isDone = false
   void file.write(Buffer.from('x'), 0).then(() => (isDone = true))
   await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
   expect(isDone).toBe(false)
-  expect((await disk.readFile('/dir/a')).length).toBe(0)
+  expect((await machine.session().readFile('/dir/a')).length).toBe(0)
 })
 
 test('a full disk takes no more', async () => {
-  const disk = new SimulatedLocalDisk({ next: () => 0 })
+  const machine = new SimulatedLocalDisk({ next: () => 0 })
+  const disk = machine.session()
   await disk.makeDirectory('/dir')
-  disk.capacity = 4
+  machine.capacity = 4
   const file = await disk.open('/dir/a', 'create')
   await file.write(Buffer.from('1234'), 0)
   await expect(file.write(Buffer.from('5'), 4)).rejects.toMatchObject({ code: 'ENOSPC' })

@@ -19,25 +19,17 @@ interface Inode {
   synced: Buffer
 }
 
-/** What a process sees dies with it: its open files do nothing any more. */
-interface Life {
-  isOver: boolean
-}
-
 /**
- * A local disk in memory, with the semantics of fsync: the end of a process takes nothing (`restart`), a power cut may take what was not synced, bytes
- * and names alike, and leave some of it spoiled (`cutPower`). Every call ends in a later turn of the event loop, in an order of its own.
+ * A local disk in memory, with the semantics of fsync: the end of a process takes nothing, a power cut may take what was not synced, bytes and names alike,
+ * and leave some of it spoiled. Each process has a `session` of its own.
  */
-export class SimulatedLocalDisk implements LocalDisk {
-  /** Asked before each call: what it throws or waits for, the call does. */
-  intercept: (call: DiskCall) => Promise<void> | void = () => undefined
+export class SimulatedLocalDisk {
   /** Writes beyond this many bytes in all find the disk full. */
   capacity = Number.POSITIVE_INFINITY
+  files = new Map<string, Inode>()
+  syncedFiles = new Map<string, Inode>()
+  readonly directories = new Set<string>(['/'])
   private readonly next: () => number
-  private files = new Map<string, Inode>()
-  private syncedFiles = new Map<string, Inode>()
-  private directories = new Set<string>(['/'])
-  private life: Life = { isOver: false }
 
   constructor({ next }: SimulatedLocalDiskOptions) {
     this.next = next
@@ -50,15 +42,13 @@ export class SimulatedLocalDisk implements LocalDisk {
     return used
   }
 
-  /** The process that used it is dead, and another begins: who had files open can do nothing with them any more. */
-  restart(): void {
-    this.life.isOver = true
-    this.life = { isOver: false }
+  /** The disk as one process sees it. `intercept` is asked before each call: what it throws or waits for, the call does. */
+  session(intercept: (call: DiskCall) => Promise<void> | void = () => undefined): SimulatedDiskSession {
+    return new SimulatedDiskSession(this, intercept)
   }
 
-  /** The machine stops. Of what was not synced, each file and each name comes out as it was, as it is, or (bytes alone) something in between. */
+  /** The machine stops, and all sessions with it. Of what was not synced, each file and each name comes out as it was, as it is, or (bytes alone) something in between. */
   cutPower(): void {
-    this.restart()
     for (const inode of new Set([...this.files.values(), ...this.syncedFiles.values()])) this.settle(inode)
     const names = new Map<string, Inode>()
     for (const path of new Set([...this.files.keys(), ...this.syncedFiles.keys()])) {
@@ -71,7 +61,6 @@ export class SimulatedLocalDisk implements LocalDisk {
 
   /** Another disk in the place of this one, empty. */
   lose(): void {
-    this.restart()
     this.files.clear()
     this.syncedFiles.clear()
   }
@@ -86,31 +75,64 @@ export class SimulatedLocalDisk implements LocalDisk {
     return true
   }
 
+  private settle(inode: Inode): void {
+    const { bytes, synced } = inode
+    const draw = this.next()
+    if (bytes.equals(synced) || draw < 0.3) inode.bytes = Buffer.from(synced)
+    else if (draw < 0.9) {
+      // The longer of the two lengths is never exceeded; bytes behind a place are old, or zeros where there were none.
+      const from = Math.floor(this.next() * (bytes.length + 1))
+      const isGrown = this.next() < 0.5
+      const mixed = Buffer.alloc(isGrown ? bytes.length : Math.min(bytes.length, Math.max(from, synced.length)))
+      synced.copy(mixed)
+      bytes.copy(mixed, 0, 0, Math.min(from, mixed.length))
+      inode.bytes = mixed
+    }
+    inode.synced = Buffer.from(inode.bytes)
+  }
+}
+
+/** A disk as one process sees it. Every call ends in a later turn of the event loop. */
+export class SimulatedDiskSession implements LocalDisk {
+  private readonly disk: SimulatedLocalDisk
+  private readonly intercept: (call: DiskCall) => Promise<void> | void
+  private isOver = false
+
+  constructor(disk: SimulatedLocalDisk, intercept: (call: DiskCall) => Promise<void> | void) {
+    this.disk = disk
+    this.intercept = intercept
+  }
+
+  /** The process is dead: none of its calls has an effect any more, or returns. */
+  end(): void {
+    this.isOver = true
+  }
+
   async open(path: string, mode: OpenMode): Promise<DiskFile> {
-    const life = await this.begin('open', path)
-    let inode = this.files.get(path)
+    await this.begin('open', path)
+    let inode = this.disk.files.get(path)
     if (inode === undefined && (mode === 'read' || mode === 'update')) throw failure('ENOENT', 'open', path)
     if (inode !== undefined && mode === 'createNew') throw failure('EEXIST', 'open', path)
     if (inode === undefined) {
-      if (!this.directories.has(dirname(path))) throw failure('ENOENT', 'open', path)
+      if (!this.disk.directories.has(dirname(path))) throw failure('ENOENT', 'open', path)
       inode = { bytes: Buffer.alloc(0), synced: Buffer.alloc(0) }
-      this.files.set(path, inode)
+      this.disk.files.set(path, inode)
     } else if (mode === 'create') inode.bytes = Buffer.alloc(0)
-    return this.opened(path, inode, life)
+    return this.opened(path, inode)
   }
 
   async readFile(path: string): Promise<Buffer> {
     await this.begin('read', path)
-    const inode = this.files.get(path)
+    const inode = this.disk.files.get(path)
     if (inode === undefined) throw failure('ENOENT', 'open', path)
     return Buffer.from(inode.bytes)
   }
 
   async list(directory: string): Promise<readonly string[]> {
     await this.begin('list', directory)
-    if (!this.directories.has(directory)) throw failure('ENOENT', 'scandir', directory)
+    if (!this.disk.directories.has(directory)) throw failure('ENOENT', 'scandir', directory)
     const prefix = `${directory}/`
-    const names = [...this.files.keys(), ...this.directories].flatMap((path) =>
+    const names = [...this.disk.files.keys(), ...this.disk.directories].flatMap((path) =>
       path.startsWith(prefix) ? [path.slice(prefix.length)] : [],
     )
     return [...new Set(names.map((name) => name.split('/')[0]))]
@@ -119,37 +141,37 @@ export class SimulatedLocalDisk implements LocalDisk {
   async makeDirectory(path: string): Promise<void> {
     await this.begin('make', path)
     // Directories are never lost: those that matter are made once, long before.
-    for (let at = path; !this.directories.has(at); at = dirname(at)) this.directories.add(at)
+    for (let at = path; !this.disk.directories.has(at); at = dirname(at)) this.disk.directories.add(at)
   }
 
   async rename(from: string, to: string): Promise<void> {
     await this.begin('rename', to)
-    const inode = this.files.get(from)
+    const inode = this.disk.files.get(from)
     if (inode === undefined) throw failure('ENOENT', 'rename', from)
-    this.files.delete(from)
-    this.files.set(to, inode)
+    this.disk.files.delete(from)
+    this.disk.files.set(to, inode)
   }
 
   async remove(path: string): Promise<void> {
     await this.begin('remove', path)
     const isGone = (name: string) => name === path || name.startsWith(`${path}/`)
-    for (const name of this.files.keys()) if (isGone(name)) this.files.delete(name)
-    for (const name of this.directories) if (isGone(name)) this.directories.delete(name)
+    for (const name of this.disk.files.keys()) if (isGone(name)) this.disk.files.delete(name)
+    for (const name of this.disk.directories) if (isGone(name)) this.disk.directories.delete(name)
   }
 
   async syncDirectory(path: string): Promise<void> {
     await this.begin('syncDirectory', path)
-    for (const name of new Set([...this.files.keys(), ...this.syncedFiles.keys()])) {
+    for (const name of new Set([...this.disk.files.keys(), ...this.disk.syncedFiles.keys()])) {
       if (dirname(name) !== path) continue
-      const inode = this.files.get(name)
-      if (inode === undefined) this.syncedFiles.delete(name)
-      else this.syncedFiles.set(name, inode)
+      const inode = this.disk.files.get(name)
+      if (inode === undefined) this.disk.syncedFiles.delete(name)
+      else this.disk.syncedFiles.set(name, inode)
     }
   }
 
-  private opened(path: string, inode: Inode, life: Life): DiskFile {
+  private opened(path: string, inode: Inode): DiskFile {
     const begin = async (operation: DiskCall['operation']) => {
-      await this.begin(operation, path, life)
+      await this.begin(operation, path)
     }
     const readSync = (into: Uint8Array, position: number) => inode.bytes.copy(into, 0, Math.min(position, inode.bytes.length))
     return {
@@ -162,7 +184,7 @@ export class SimulatedLocalDisk implements LocalDisk {
         await begin('write')
         const end = position + bytes.length
         const growth = Math.max(0, end - inode.bytes.length)
-        if (growth > 0 && this.usedBytes + growth > this.capacity) throw failure('ENOSPC', 'write', path)
+        if (growth > 0 && this.disk.usedBytes + growth > this.disk.capacity) throw failure('ENOSPC', 'write', path)
         if (growth > 0) inode.bytes = Buffer.concat([inode.bytes, Buffer.alloc(growth)])
         inode.bytes.set(bytes, position)
       },
@@ -184,28 +206,11 @@ export class SimulatedLocalDisk implements LocalDisk {
     }
   }
 
-  private async begin(operation: DiskCall['operation'], path: string, life = this.life): Promise<Life> {
-    await this.intercept({ operation, path })
+  private async begin(operation: DiskCall['operation'], path: string): Promise<void> {
+    if (!this.isOver) await this.intercept({ operation, path })
     await nextTurn()
     // Nobody is there any more to whom it could return.
-    if (life.isOver) return new Promise(() => undefined)
-    return life
-  }
-
-  private settle(inode: Inode): void {
-    const { bytes, synced } = inode
-    const draw = this.next()
-    if (bytes.equals(synced) || draw < 0.3) inode.bytes = Buffer.from(synced)
-    else if (draw < 0.9) {
-      // The longer of the two lengths is never exceeded; bytes behind a place are old, or zeros where there were none.
-      const from = Math.floor(this.next() * (bytes.length + 1))
-      const isGrown = this.next() < 0.5
-      const mixed = Buffer.alloc(isGrown ? bytes.length : Math.min(bytes.length, Math.max(from, synced.length)))
-      synced.copy(mixed)
-      bytes.copy(mixed, 0, 0, Math.min(from, mixed.length))
-      inode.bytes = mixed
-    }
-    inode.synced = Buffer.from(inode.bytes)
+    if (this.isOver) return new Promise(() => undefined)
   }
 }
 

@@ -25,6 +25,7 @@ import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
 import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
 import { PublicationWatch } from './publication-watch.ts'
 import { RememberedTables } from './remembered-tables.ts'
+import { Repeating } from './repeating.ts'
 import { SchemaFollower } from './schema-follower.ts'
 import { isSlotLoss, SlotMender } from './slot-mender.ts'
 import { SlotWatch } from './slot-watch.ts'
@@ -71,7 +72,7 @@ export class MoonlinkBackend implements Operations {
   readonly #tables: TableCommands
   readonly #follower: SchemaFollower
   readonly #changes = new OneAtATime()
-  #timer: NodeJS.Timeout | null = null
+  readonly #housekeeping: Repeating
   #lastAcknowledgeMs = 0
   #caughtUpAtMs: number
   #closing = false
@@ -91,6 +92,7 @@ export class MoonlinkBackend implements Operations {
     this.#parts = parts
     this.#log = log
     this.#caughtUpAtMs = clock.nowMs()
+    this.#housekeeping = new Repeating(clock, tickMs, () => this.#tick())
     const floorLsn = floorOf(log, slotLsn)
     this.#mirrors = new MirrorSet(parts, {
       floorLsn,
@@ -335,7 +337,7 @@ export class MoonlinkBackend implements Operations {
     const copied = this.#mirrors.copy(copying)
     copied.catch((error: Error) => this.#ended.resolve(error))
     this.#loop.start()
-    this.#timer = setInterval(() => void this.#tick(), tickMs)
+    this.#housekeeping.start()
     this.#verification.start()
     this.#slotWatch.start()
     this.#publicationWatch.start()
@@ -369,10 +371,11 @@ export class MoonlinkBackend implements Operations {
   async #end(): Promise<void> {
     if (this.#closing) return
     this.#closing = true
+    this.#parts.engine.hurry()
     await this.#slotWatch.stop()
     await this.#publicationWatch.stop()
     await this.#verification.stop()
-    if (this.#timer !== null) clearInterval(this.#timer)
+    await this.#housekeeping.stop()
     await this.#loop.stop()
     await this.#mirrors.stopCopies()
     try {

@@ -1,5 +1,5 @@
 import { LocalLogDisk, ObjectLogDisk, SegmentedLog } from '@moonlink/change-log'
-import type { ChangeLog, Clock, Lease, Logger, Lsn, ObjectStore } from '@moonlink/core'
+import type { ChangeLog, Clock, Lease, LocalDisk, Logger, Lsn, ObjectStore } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import type { SourceIdentity } from './parts.ts'
 import type { WrapPort } from './wrap-port.ts'
@@ -8,6 +8,8 @@ export interface ChangeLogParts {
   readonly clock: Clock
   readonly logger: Logger
   readonly store: ObjectStore
+  /** Default: the system's. */
+  readonly disk?: LocalDisk
   readonly wrap: WrapPort
   /** Of a log in the store; null for one on local disk. */
   readonly lease: Lease | null
@@ -23,9 +25,9 @@ const storeSyncIntervalMs = 1000
 export async function openChangeLog(config: Config, parts: ChangeLogParts): Promise<ChangeLog | null> {
   const { enabled, kind, location, maxBytes, segmentBytes, syncBytes, syncIntervalMs } = config.changeLog
   if (!enabled) return null
-  const { clock, lease, logger, source, sourceFromLsn, store, wrap } = parts
+  const { clock, disk, lease, logger, source, sourceFromLsn, store, wrap } = parts
   return SegmentedLog.open({
-    disk: wrap('logDisk', kind === 'local' ? new LocalLogDisk(location) : new ObjectLogDisk(store, location)),
+    disk: wrap('logDisk', kind === 'local' ? new LocalLogDisk(location, disk) : new ObjectLogDisk(store, location)),
     log: `${source.systemIdentifier}/${source.database}/${source.slot}`,
     sourceFromLsn,
     lease,

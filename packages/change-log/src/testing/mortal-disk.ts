@@ -41,6 +41,10 @@ export class MortalDisk implements LogDisk {
     }
   }
 
+  sync(name: string): Promise<void> {
+    return this.alive(() => this.inner.sync(name))
+  }
+
   remove(name: string): Promise<void> {
     return this.alive(() => this.inner.remove(name))
   }

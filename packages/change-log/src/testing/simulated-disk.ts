@@ -21,6 +21,8 @@ export class SimulatedDisk implements LogDisk {
   capacity = Number.POSITIVE_INFINITY
   /** How many more operations work before one fails. */
   failAfter = Number.POSITIVE_INFINITY
+  /** Writes go on, but nothing becomes safe. */
+  failSyncs = false
   private generation = 0
 
   async list(): Promise<readonly string[]> {
@@ -41,6 +43,13 @@ export class SimulatedDisk implements LogDisk {
     const file: SimulatedFile = { bytes: Buffer.alloc(0), synced: 0, isNameSafe: false }
     this.files.set(name, file)
     return this.open(file)
+  }
+
+  async sync(name: string): Promise<void> {
+    await this.operation(0)
+    const file = this.files.get(name)!
+    file.synced = file.bytes.length
+    file.isNameSafe = true
   }
 
   async remove(name: string): Promise<void> {
@@ -86,6 +95,7 @@ export class SimulatedDisk implements LogDisk {
         const { length } = file.bytes
         await this.operation(0)
         alive()
+        if (this.failSyncs) throw new MoonlinkError('retry', 'LOG_DISK_FAILED', 'the disk failed.')
         file.synced = length
         file.isNameSafe = true
       },

@@ -1,27 +1,25 @@
-import {
-  isMoonlinkError,
-  silentLogger,
-  type ChangeStream,
-  type Clock,
-  type CopyRange,
-  type LocalDisk,
-  type Lsn,
-  type ObjectStore,
-  type Random,
-} from '@moonlink/core'
+import { ObjectLease } from '@moonlink/change-log'
+import { MoonlinkError, randomUuid, silentTelemetry, type Clock, type Lease, type LocalDisk, type Logger, type ObjectStore } from '@moonlink/core'
 import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
-import { FaultyObjectStore, seededFaults } from '@moonlink/object-store'
 import { defaultEngineLimits, Engine, type EngineLimits } from '@moonlink/table-engine'
-import { CrashingStore } from './crashing-store.ts'
+import { loadConfig } from '../../config/load.ts'
+import type { Config } from '../../config/schema.ts'
+import { MoonlinkBackend } from '../../service/backend.ts'
+import { openChangeLog } from '../../service/open-change-log.ts'
+import type { Warehouse } from '../../service/parts.ts'
+import { StateFile } from '../../service/state-file.ts'
+import { StateObject } from '../../service/state-object.ts'
+import { asItIs } from '../../service/wrap-port.ts'
+import type { Dice } from './random.ts'
+import type { SimDatabase } from './sim-database.ts'
 import { simParquet } from './sim-parquet.ts'
-import { simTables, tableNameOf, type SimSource } from './sim-source.ts'
+import type { SimProcess } from './sim-process.ts'
+import { SimSource, type SimSlot } from './sim-source.ts'
 
 export const WAREHOUSE = 'file:///warehouse'
+const STATE_DIR = '/state'
 
-/** Turns of the event loop that changes on their way take at most. */
-const MAX_TURNS = 100_000
-
-export const simLimits: EngineLimits = {
+const simLimits: EngineLimits = {
   ...defaultEngineLimits,
   flushRows: 40,
   copyFileBytes: 64,
@@ -30,168 +28,160 @@ export const simLimits: EngineLimits = {
   expiry: { minSnapshots: 2, maxAgeMs: 2000, intervalMs: 700 },
 }
 
-export interface SimNodeOptions {
-  readonly source: SimSource
-  /** Survives the node. */
-  readonly store: ObjectStore
-  /** Survives the node, or what its end leaves of it. */
-  readonly disk: LocalDisk
-  readonly clock: Clock
-  readonly random: Random
-  readonly seed: number
-  /** Share of writes to the store that fail, and as many that lose their answer or come late. */
-  readonly failing: number
-  /** The call of the store at which the node dies, and whether that call still has its effect. */
-  readonly crashAt: number
-  readonly crashesAfterEffect: boolean
-  /** Told of each range that a copy reads, and how many it need not read any more. */
-  readonly onRangeRead: (table: string, done: number) => void
+function configFor(log: 'local' | 'store' | 'none'): Config {
+  const changeLog = { kind: log === 'store' ? 'store' : 'local', enabled: log !== 'none', segmentBytes: 2000, syncIntervalMs: 100, maxBytes: 20_000 }
+  const source = { url: 'postgres://sim/sim', onSchemaChange: 'resync' }
+  const flags = { source, warehouse: '/warehouse', stateDir: STATE_DIR, changeLog, verify: { share: 0 } }
+  return loadConfig({ flags, environment: {}, workingDirectory: '/' }).config
 }
 
-/** One life of a node: engine, Iceberg tables, stream and acknowledgements, on a store that fails and at last kills it. */
+const configs = { local: configFor('local'), store: configFor('store'), none: configFor('none') }
+
+export interface SimNodeOptions {
+  readonly database: SimDatabase
+  readonly slot: SimSlot
+  readonly process: SimProcess
+  /** Of the world: they survive the node. */
+  readonly store: ObjectStore
+  readonly disk: LocalDisk
+  readonly dice: Dice
+  /** Where the change log is; with one in the store there may be a second node, which waits for the first one's end. */
+  readonly log: 'local' | 'store' | 'none'
+  /** One of the machine's, not of the node's. */
+  readonly home: string
+  readonly logger: Logger
+  readonly onCopy: (node: SimNode, table: string) => void
+  readonly onRangeRead: (done: number) => void
+}
+
+/** One life of a node: a backend of real parts, but for Postgres, the disk, the store, the time and Parquet. */
 export class SimNode {
+  readonly process: SimProcess
   readonly engine: Engine
+  readonly log: SimNodeOptions['log']
   private readonly options: SimNodeOptions
-  private readonly crashing: CrashingStore
   private readonly store: ObjectStore
-  private readonly stopped = new AbortController()
-  private stream: ChangeStream | null = null
-  private failure: unknown = null
-  /** The copy of what was never copied; resolves when it is over. */
-  copying: Promise<void> = Promise.resolve()
+  private readonly catalog: FileCatalog
+  private lease: Lease | null = null
+  private readonly waiting = new AbortController()
+  /** Null until it has started, which a standby does once it has the lease. */
+  backend: MoonlinkBackend | null = null
+  /** What no node should end by. */
+  fault: Error | null = null
+  /** Resolves when the node is up, or dead. */
+  readonly started: Promise<void>
 
   constructor(options: SimNodeOptions) {
-    const { clock, failing, random, seed } = options
+    const { dice, disk, log, logger, process, store } = options
     this.options = options
-    const plan = seededFaults({ seed, fail: failing, loseAnswer: failing, late: failing / 2, operations: ['put', 'putIfAbsent', 'delete'] })
-    // What was on its way when the node died may still arrive: the faults lie behind the crash.
-    const faulty = new FaultyObjectStore({ inner: options.store, plan, clock })
-    this.crashing = new CrashingStore(faulty, options.crashAt, options.crashesAfterEffect)
-    this.store = this.crashing
-    this.engine = new Engine({ clock, random, logger: silentLogger, disk: options.disk, indexDirectory: '/index', limits: simLimits })
+    this.process = process
+    this.log = log
+    const { clock } = process
+    const { random } = dice
+    this.store = process.store(store)
+    this.catalog = new FileCatalog({ store: this.store, warehouse: WAREHOUSE, clock, random, logger })
+    this.engine = new Engine({ clock, random, logger, disk, indexDirectory: `${STATE_DIR}/index`, limits: simLimits })
+    void process.died.then(() => this.waiting.abort(new Error('killed')))
+    this.started = Promise.race([process.died, this.start()])
   }
 
-  /** True where the node runs, false where it died on the way. Throws what no node should. */
-  async start(): Promise<boolean> {
-    return this.orDead(async () => {
-      const { source } = this.options
-      this.engine.requireCatchUp(await source.currentLsn())
-      const missing: string[] = []
-      for (const [name, schema] of Object.entries(simTables)) {
-        const storage = await this.openStorage(name)
-        const mirror = await this.engine.addMirror({ table: tableNameOf(name), schema, storage, appendOnly: false })
-        if (mirror.committedLsn === null) missing.push(name)
-      }
-      if (missing.length > 0) {
-        this.copying = this.copy(missing).catch((error: unknown) => {
-          if (!isMoonlinkError(error, 'retry')) this.failure ??= error
-          // As after any failure that may pass, another attempt is made; here by another node.
-          this.kill()
-        })
-      }
-      this.stream = await source.open(this.engine.restartLsn(), this.stopped.signal)
-      void this.follow(this.stream).catch((error: unknown) => {
-        this.failure ??= error
+  get isUp(): boolean {
+    return this.backend !== null && this.process.isAlive
+  }
+
+  /** Ends as when asked to, with its last commits. */
+  async stop(): Promise<void> {
+    await Promise.race([this.process.died, this.close()])
+    this.process.kill()
+  }
+
+  private async start(): Promise<void> {
+    try {
+      const { clock } = this.process
+      const { database, disk, dice, home, log, logger, onCopy, onRangeRead, process, slot } = this.options
+      const config = configs[log]
+      await disk.makeDirectory(STATE_DIR)
+      if (log === 'store') this.lease = await this.takeLease(home, clock, logger)
+      const lease = this.lease
+      const source = new SimSource({
+        database,
+        slot,
+        process,
+        evictsStale: lease !== null && lease.predecessor !== null,
+        onCopy: (table) => onCopy(this, table),
+        onRangeRead,
       })
-    })
-  }
-
-  /** Housekeeping, as the backend does it ten times a second. */
-  async tick(): Promise<void> {
-    this.throwFailure()
-    await this.engine.tick()
-    this.stream?.acknowledge(this.engine.acknowledgeableLsn())
-  }
-
-  /** Runs work of this node; false where the node died meanwhile. */
-  async orDead(work: () => Promise<void>): Promise<boolean> {
-    const outcome = await Promise.race([work().then(() => 'done' as const), this.crashing.crashed.then(() => 'dead' as const)]).catch(
-      (error: unknown) => {
-        // A store that fails keeps a node from starting, as from anything else; it is started again.
-        if (isMoonlinkError(error, 'retry')) return 'dead' as const
-        throw error
-      },
-    )
-    if (outcome === 'dead') this.kill()
-    return outcome === 'done'
-  }
-
-  kill(): void {
-    this.crashing.crash()
-    this.stopped.abort(new Error('killed'))
-  }
-
-  get isAlive(): boolean {
-    return !this.stopped.signal.aborted
-  }
-
-  onCrash(call: () => void): void {
-    void this.crashing.crashed.then(call)
-  }
-
-  throwFailure(): void {
-    if (this.failure !== null && this.isAlive) throw this.failure
-    for (const { state, reason, table } of this.engine.status())
-      if (state === 'failed' && this.isAlive) throw new Error(`${table.name} failed: ${reason}`)
-  }
-
-  private async copy(names: readonly string[]): Promise<void> {
-    const { clock, onRangeRead, source } = this.options
-    const copy = await source.copy()
-    const { boundaryLsn } = copy
-    for (const name of names) {
-      const mirror = this.engine.mirror(name)!
-      const table = tableNameOf(name)
-      const { horizon, storage } = copy.table(table)
-      const done = await mirror.beginCopy({ boundaryLsn, horizon, storage })
-      const finished = async (range: CopyRange) => {
-        await mirror.finishCopiedRange(range)
-        onRangeRead(name, done.length)
-      }
-      await copy.read(table, (rows, range) => mirror.appendCopied(rows, range), { done, finished })
-      for (let turns = 0; mirror.lacksChangesTo(boundaryLsn) && this.isAlive; turns++) {
-        if (this.failure !== null) throw this.failure
-        if (turns > MAX_TURNS) throw new Error(`${name} lacks changes to ${boundaryLsn} for good; applied ${this.engine.appliedLsn}`)
-        await clock.sleep(1)
-      }
-      if (!this.isAlive) return
-      await mirror.finishCopy(boundaryLsn, (ranges, since, take) => copy.readChanged(table, ranges, since, take))
+      const ports = { clock, random: dice.random, logger }
+      this.backend = await MoonlinkBackend.start({
+        ...ports,
+        config,
+        source,
+        warehouse: this.warehouse(),
+        engine: this.engine,
+        sql: { query: () => Promise.reject(new Error('nothing is queried in a simulation')), close: async () => undefined },
+        openLog: (sourceFromLsn) =>
+          openChangeLog(config, { ...ports, store: this.store, disk, wrap: asItIs, lease, source: source.identity, sourceFromLsn }),
+        stateStore: lease === null ? new StateFile(STATE_DIR, disk) : new StateObject(this.store, `${config.changeLog.location}/state/`, lease.epoch),
+        lease,
+        telemetry: silentTelemetry,
+      })
+      void this.backend.ended.then((error) => this.end(error))
+    } catch (error) {
+      this.end(error as Error)
     }
   }
 
-  private async openStorage(name: string) {
-    const { clock, random } = this.options
-    const catalog = new FileCatalog({ store: this.store, warehouse: WAREHOUSE, clock, random })
-    return openTableStorage({
-      table: tableNameOf(name),
-      schema: simTables[name],
+  private takeLease(home: string, clock: Clock, logger: Logger): Promise<Lease> {
+    const holder = { id: randomUuid(this.options.dice.random), home, name: `a node of ${home}` }
+    const place = new ObjectLease({ store: this.store, prefix: `${WAREHOUSE}/.moonlink/changelog/lease/`, holder, clock, logger })
+    return place.acquire({ waits: true, signal: this.waiting.signal })
+  }
+
+  private warehouse(): Warehouse {
+    const { catalog, store } = this
+    const { dice, logger } = this.options
+    return {
+      uri: WAREHOUSE,
       catalog,
-      store: this.store,
-      parquet: simParquet,
-      takesOver: true,
-      clock,
-      random,
-    })
-  }
-
-  private async follow(stream: ChangeStream): Promise<void> {
-    for await (const event of stream) {
-      if (!this.isAlive) return
-      await this.engine.apply(event)
+      checkWritable: async () => undefined,
+      openTable: (table, schema, properties) =>
+        openTableStorage({
+          table,
+          ...(schema === null ? {} : { schema }),
+          properties: { ...properties, 'write.metadata.previous-versions-max': '4' },
+          catalog,
+          store,
+          parquet: simParquet,
+          takesOver: true,
+          clock: this.process.clock,
+          random: dice.random,
+          logger,
+        }),
+      close: async () => undefined,
     }
   }
+
+  private async close(): Promise<void> {
+    try {
+      await this.backend?.close()
+      await this.lease?.release()
+    } catch (error) {
+      this.judge(error as Error)
+    }
+  }
+
+  /** The process ends by itself. */
+  private end(error: Error | null): void {
+    if (error !== null) this.judge(error)
+    this.process.kill()
+  }
+
+  private judge(error: Error): void {
+    if (!this.process.isAlive) return
+    const isFine = error instanceof MoonlinkError && (error.kind === 'retry' || error.kind === 'fenced' || fineCodes.has(error.code))
+    if (!isFine) this.fault ??= error
+  }
 }
 
-/** Every table is streaming and Iceberg has all that the source has. */
-export async function settle(node: SimNode, source: SimSource, clock: { advance(ms: number): void }): Promise<void> {
-  const lsn: Lsn = source.endLsn
-  // Simulated time flies while files are written in real time.
-  await node.engine.waitCommitted(lsn, 1e12).catch((error: Error) => {
-    const states = node.engine
-      .status()
-      .map(({ table, state, reason, committedLsn }) => `${table.name} ${state} ${reason ?? ''} ${committedLsn}`)
-    throw new Error(`${error.message}: ${states.join('; ')}; applied ${node.engine.appliedLsn}`, { cause: error })
-  })
-  await node.tick()
-  clock.advance(1)
-}
+/** By which a node may end that is started again. */
+const fineCodes: ReadonlySet<string> = new Set(['PG_SCHEMA_CHANGED'])

@@ -1,62 +1,23 @@
 import {
-  appendValue,
-  assert,
-  BatchBuilder,
-  ChangeOp,
+  formatLsn,
   formatTableName,
-  maxLsn,
-  type ChangeBatch,
-  type ChangeSource,
+  MoonlinkError,
+  type ChangeLog,
   type ChangeStream,
-  type ColumnBatch,
   type CopyRange,
   type Lsn,
-  type SourceEvent,
   type SourceTable,
   type TableCopy,
   type TableName,
-  type TableSchema,
+  type TableShape,
   type TakeCopied,
 } from '@moonlink/core'
-import { nextTurn } from './sim-clock.ts'
+import type { ListedSourceTable, SourceHandle, SourceIdentity, SourcePosition } from '../../service/parts.ts'
+import { PAGES, TABLES, type SimDatabase } from './sim-database.ts'
+import type { SimProcess } from './sim-process.ts'
+import { batchOf, tableNameOf } from './sim-rows.ts'
+import { SimStream } from './sim-stream.ts'
 
-export interface SimRow {
-  readonly id: number
-  readonly text: string | null
-}
-
-/** A change in the order of its transaction; `old` is the row replaced or deleted. */
-export interface SimChange {
-  readonly table: string
-  readonly kind: 'insert' | 'update' | 'delete'
-  readonly old: SimRow | null
-  readonly row: SimRow | null
-}
-
-interface SimTransaction {
-  readonly endLsn: Lsn
-  readonly changes: readonly SimChange[]
-}
-
-export const simTables: Readonly<Record<string, TableSchema>> = {
-  'sim.keyed': schemaOf([1]),
-  'sim.bag': schemaOf([]),
-}
-
-function schemaOf(identifierFieldIds: readonly number[]): TableSchema {
-  const fields = [
-    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-    { id: 2, name: 'text', type: { kind: 'string' }, required: false },
-  ] as const
-  return { fields, identifierFieldIds }
-}
-
-export function tableNameOf(name: string): TableName {
-  const [schema, table] = name.split('.') as [string, string]
-  return { schema, name: table }
-}
-
-const PAGES = 6
 /** Of two pages, the last without an end. */
 const PAGE_RANGES: readonly CopyRange[] = [
   { from: 0, to: 2 },
@@ -64,189 +25,203 @@ const PAGE_RANGES: readonly CopyRange[] = [
   { from: 4, to: null },
 ]
 
-type Finished = (range: CopyRange) => Promise<void>
+const IN_USE_POLLS = 20
+const POLL_MS = 500
 
 const isIn = ({ from, to }: CopyRange, page: number) => from <= page && (to === null || page < to)
 
-export const rowText = ({ id, text }: SimRow) => `${id} ${text ?? 'NULL'}`
+/** The one stream that a slot has at a time. */
+export class SimSlot {
+  stream: SimStream | null = null
+  owner: SimProcess | null = null
+}
 
-/** A database in memory, with a slot: it keeps transactions until they are acknowledged, and no longer. */
-export class SimSource implements ChangeSource {
-  readonly rows = new Map<string, SimRow[]>(Object.keys(simTables).map((name) => [name, []]))
-  private readonly transactions: SimTransaction[] = []
-  private readonly states: { readonly lsn: Lsn; readonly rows: ReadonlyMap<string, readonly SimRow[]> }[] = []
-  /** Where a row lies, and since when. */
-  private readonly places = new WeakMap<SimRow, { readonly page: number; readonly lsn: Lsn }>()
-  private placed = 0
-  private end: Lsn = 1000n
-  /** What the slot has let go of. */
-  forgotten: Lsn = 1000n
+export interface SimSourceOptions {
+  readonly database: SimDatabase
+  readonly slot: SimSlot
+  readonly process: SimProcess
+  /** It takes over from another process: whoever still uses the slot is a stale one. */
+  readonly evictsStale: boolean
+  /** Told of each table that a copy begins to read, and of each range, with how many need not be read any more. */
+  readonly onCopy: (table: string) => void
+  readonly onRangeRead: (done: number) => void
+}
 
-  constructor() {
-    this.remember()
+/** A database and its slot, as one process uses them. */
+export class SimSource implements SourceHandle {
+  readonly identity: SourceIdentity = { systemIdentifier: '1', database: 'sim', serverVersion: 'sim', slot: 'moonlink', publication: 'moonlink' }
+  private readonly options: SimSourceOptions
+
+  constructor(options: SimSourceOptions) {
+    this.options = options
   }
 
-  get endLsn(): Lsn {
-    return this.end
+  listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]> {
+    const names = only === undefined ? TABLES : only.map(formatTableName)
+    return this.ask('the list of tables', () =>
+      names.map((name) => {
+        const { schema, sourceState } = this.shapeOf(name)
+        return { table: tableNameOf(name), schema, sourceState, appendOnly: false, refusal: null, notes: [] }
+      }),
+    )
   }
 
-  /** LSNs of every state there was. */
-  get lsns(): readonly Lsn[] {
-    return this.states.map(({ lsn }) => lsn)
+  prepare(): Promise<Lsn> {
+    const { database } = this.options
+    return this.ask('the slot', () => (database.forgotten ??= database.endLsn))
   }
 
-  commit(changes: readonly SimChange[]): void {
-    this.end += BigInt(10 + changes.length)
-    for (const change of changes) this.apply(change)
-    this.transactions.push({ endLsn: this.end, changes })
-    this.remember()
+  async waitUntilUnused(): Promise<void> {
+    const { evictsStale, process, slot } = this.options
+    for (let polls = 0; ; polls++) {
+      if (await this.ask('the slot', () => !this.isUsed)) return
+      if (evictsStale) {
+        slot.stream!.end()
+        slot.stream = null
+        return
+      }
+      if (polls === IN_USE_POLLS) throw new MoonlinkError('retry', 'PG_SLOT_IN_USE', 'the slot is used by another backend.')
+      await process.clock.sleep(POLL_MS)
+    }
   }
 
-  /** The table's rows as texts, sorted, at an LSN. */
-  at(table: string, lsn: Lsn): string[] {
-    const state = this.states.findLast((candidate) => candidate.lsn <= lsn)
-    assert(state !== undefined, 'the LSN is not before the first')
-    return state.rows.get(table)!.map(rowText).sort()
+  async open(after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ChangeStream> {
+    const { database, process, slot } = this.options
+    await this.ask('the slot', () => null)
+    if (this.isUsed && slot.owner !== process) throw new MoonlinkError('retry', 'PG_SLOT_IN_USE', 'the slot is used by another backend.')
+    await log?.sync()
+    const range = log?.status.range ?? null
+    const from = range !== null && range.startLsn <= after && after < range.endLsn ? range.endLsn : after
+    if (database.forgotten! > from) {
+      const message = `the slot has let go of everything up to ${formatLsn(database.forgotten!)}, and what comes after ${formatLsn(after)} is in no log.`
+      throw new MoonlinkError('invalid', 'PG_CHANGES_LOST', message)
+    }
+    slot.stream?.end()
+    slot.owner = process
+    slot.stream = new SimStream({ database, process, log: log ?? null, after, from, signal })
+    return slot.stream
   }
 
-  async currentLsn(): Promise<Lsn> {
-    return this.end
+  async copy(tables: readonly SourceTable[]): Promise<TableCopy> {
+    const { database } = this.options
+    return this.ask('a copy', () => {
+      for (const { table, schema } of tables) {
+        const name = formatTableName(table)
+        if (JSON.stringify(schema) !== JSON.stringify(this.shapeOf(name).schema))
+          throw new MoonlinkError('conflict', 'PG_SCHEMA_CHANGED', `${name} was changed since it was looked at.`)
+        this.options.onCopy(name)
+      }
+      return this.copyNow(database.endLsn)
+    })
   }
 
-  async open(after: Lsn, signal: AbortSignal): Promise<ChangeStream> {
-    // As Postgres does: from what the slot has let go of on, whatever was asked for.
-    return new SimStream(this, maxLsn(after, this.forgotten), signal)
+  unfitValues() {
+    return []
   }
 
-  async copy(): Promise<TableCopy> {
-    const boundaryLsn = this.end
-    const rows = new Map([...this.rows].map(([name, list]) => [name, [...list]]))
-    const read = async (table: TableName, ranges: readonly CopyRange[], from: Lsn, take: TakeCopied, finished?: Finished) => {
+  fieldSources() {
+    return new Map()
+  }
+
+  rowFilter() {
+    return null
+  }
+
+  async restore(table: TableName, sourceState: string): Promise<TableShape | null> {
+    return this.options.database.shapes.get(formatTableName(table))!.ofState(sourceState)
+  }
+
+  evolved(table: TableName) {
+    return this.ask('the catalog', () => ({ shape: this.shapeOf(formatTableName(table)), isAnew: false }))
+  }
+
+  async publicationChanges() {
+    return []
+  }
+
+  publicationMark() {
+    return ''
+  }
+
+  snapshot(): Promise<never> {
+    throw new Error('nothing is verified in a simulation')
+  }
+
+  async heartbeat() {
+    return false
+  }
+
+  position(): Promise<SourcePosition> {
+    const { database } = this.options
+    return this.ask('the position', () => ({
+      sourceLsn: database.endLsn,
+      confirmedFlushLsn: database.forgotten,
+      retainedBytes: 0,
+      slot: database.forgotten === null ? null : { walStatus: 'reserved', headroomBytes: null, invalidationReason: null },
+    }))
+  }
+
+  currentLsn(): Promise<Lsn> {
+    return this.ask('the position', () => this.options.database.endLsn)
+  }
+
+  async uninstall(): Promise<void> {}
+
+  async close(): Promise<void> {}
+
+  private get isUsed(): boolean {
+    const { process, slot } = this.options
+    return slot.stream !== null && slot.owner !== null && slot.owner !== process && slot.owner.isAlive
+  }
+
+  private shapeOf(name: string): TableShape {
+    const shapes = this.options.database.shapes.get(name)!
+    return shapes.at(shapes.current)
+  }
+
+  private ask<T>(what: string, answer: () => T): Promise<T> {
+    return this.options.process.unreliably(what, async () => answer())
+  }
+
+  private copyNow(boundaryLsn: Lsn): TableCopy {
+    const { database, onRangeRead } = this.options
+    const rows = new Map(TABLES.map((name) => [name as string, [...database.rowsOf(name)]]))
+    const schemas = new Map(TABLES.map((name) => [name as string, this.shapeOf(name).schema]))
+    const storages = new Map(TABLES.map((name) => [name as string, `${database.rewritten.get(name)} ${database.truncated.get(name)}`]))
+    const read = async (
+      table: TableName,
+      ranges: readonly CopyRange[],
+      from: Lsn,
+      take: TakeCopied,
+      finished?: (range: CopyRange) => Promise<void>,
+    ) => {
       const name = formatTableName(table)
       for (const range of ranges) {
-        await nextTurn()
-        const found = rows.get(name)!.filter((row) => isIn(range, this.places.get(row)!.page) && this.places.get(row)!.lsn > from)
-        if (found.length > 0) await take(batchOf(simTables[name], found), range)
+        const found = await this.ask(`rows of ${name}`, () =>
+          rows.get(name)!.filter((row) => isIn(range, database.placeOf(row).page) && database.placeOf(row).lsn > from),
+        )
+        if (found.length > 0) await take(batchOf(schemas.get(name)!, found), range)
         await finished?.(range)
       }
     }
     return {
       boundaryLsn,
-      table: () => ({ estimatedRows: null, pages: PAGES, pageBytes: 100, storage: 'sim', horizon: String(boundaryLsn) }),
+      table: (table) => ({
+        estimatedRows: null,
+        pages: PAGES,
+        pageBytes: 100,
+        storage: storages.get(formatTableName(table))!,
+        horizon: String(boundaryLsn),
+      }),
       read: (table, take, { done = [], finished } = {}) => {
         const left = PAGE_RANGES.filter(({ from }) => !done.some((range) => isIn(range, from)))
-        return read(table, left, 0n, take, finished)
+        return read(table, left, 0n, take, async (range) => {
+          await finished?.(range)
+          onRangeRead(done.length)
+        })
       },
       readChanged: (table, ranges, horizon, take) => read(table, ranges, BigInt(horizon), take),
       close: async () => undefined,
     }
   }
-
-  sourceTables(): SourceTable[] {
-    return Object.entries(simTables).map(([name, schema]) => ({ table: tableNameOf(name), schema }))
-  }
-
-  after(lsn: Lsn): SimTransaction | undefined {
-    return this.transactions.find(({ endLsn }) => endLsn > lsn)
-  }
-
-  private apply({ table, kind, old, row }: SimChange): void {
-    const rows = this.rows.get(table)!
-    if (kind !== 'insert') {
-      const at = rows.findIndex((known) => rowText(known) === rowText(old!))
-      assert(at >= 0, 'a change names a row that is there')
-      rows.splice(at, 1)
-    }
-    if (row === null) return
-    rows.push(row)
-    // Anywhere, as a page with room may be: a row that is updated moves.
-    this.placed = (this.placed * 5 + 3) % 16
-    this.places.set(row, { page: this.placed % PAGES, lsn: this.end })
-  }
-
-  private remember(): void {
-    this.states.push({ lsn: this.end, rows: new Map([...this.rows].map(([name, list]) => [name, [...list]])) })
-  }
-}
-
-class SimStream implements ChangeStream {
-  private readonly source: SimSource
-  private readonly signal: AbortSignal
-  private position: Lsn
-  /** The last position that was told. */
-  private told: Lsn | null = null
-  private isClosed = false
-
-  constructor(source: SimSource, after: Lsn, signal: AbortSignal) {
-    this.source = source
-    this.position = after
-    this.signal = signal
-  }
-
-  get sourceLsn(): Lsn {
-    return this.source.endLsn
-  }
-
-  acknowledge(durable: Lsn): void {
-    assert(durable <= this.source.endLsn, 'nothing is acknowledged that was not sent', { durable })
-    this.source.forgotten = maxLsn(this.source.forgotten, durable)
-  }
-
-  async close(): Promise<void> {
-    this.isClosed = true
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<SourceEvent, void, undefined> {
-    while (!this.isClosed && !this.signal.aborted) {
-      const next = this.source.after(this.position)
-      if (next === undefined) {
-        await nextTurn()
-        // Keepalives say where a source is that has nothing to send; a stream that begins at its end hears nothing else.
-        const { endLsn } = this.source
-        if (this.source.after(this.position) !== undefined || this.told === endLsn) continue
-        this.position = this.told = endLsn
-        yield { kind: 'watermark', lsn: endLsn, sourceLsn: endLsn, commitTimeMs: null }
-        continue
-      }
-      for (const [name, schema] of Object.entries(simTables)) {
-        const changes = next.changes.filter(({ table }) => table === name)
-        if (changes.length === 0) continue
-        // In two parts now and then: a batch may end within a transaction.
-        const cut = changes.length > 2 ? Math.floor(changes.length / 2) : changes.length
-        if (cut < changes.length) yield { kind: 'batch', batch: changeBatch(name, schema, changes.slice(0, cut), null) }
-        yield { kind: 'batch', batch: changeBatch(name, schema, cut < changes.length ? changes.slice(cut) : changes, next.endLsn) }
-      }
-      this.position = this.told = next.endLsn
-      yield { kind: 'watermark', lsn: next.endLsn, sourceLsn: this.source.endLsn, commitTimeMs: null }
-    }
-  }
-}
-
-function batchOf(schema: TableSchema, rows: readonly SimRow[]): ColumnBatch {
-  const builder = new BatchBuilder(schema.fields)
-  for (const row of rows) appendRow(builder, row)
-  return builder.view()
-}
-
-function appendRow(builder: BatchBuilder, row: SimRow): void {
-  for (const [index, field] of builder.fields.entries()) appendValue(builder.builders[index], field.id === 1 ? BigInt(row.id) : row.text)
-}
-
-function changeBatch(name: string, schema: TableSchema, changes: readonly SimChange[], endLsn: Lsn | null): ChangeBatch {
-  const isKeyless = schema.identifierFieldIds.length === 0
-  const rows = new BatchBuilder(schema.fields)
-  const old = new BatchBuilder(isKeyless ? schema.fields : [schema.fields[0]])
-  const ops = changes.map((change) => {
-    if (change.row !== null) appendRow(rows, change.row)
-    if (change.kind === 'insert') return ChangeOp.insert
-    const isSameKey = !isKeyless && change.row?.id === change.old!.id
-    if (change.kind === 'update' && isSameKey) return ChangeOp.update
-    appendRow(old, change.old!)
-    return change.kind === 'update' ? ChangeOp.updateOld : ChangeOp.delete
-  })
-  const marks =
-    endLsn === null
-      ? { endLsns: [], changeCounts: [], commitTimesMs: [] }
-      : { endLsns: [endLsn], changeCounts: [ops.length], commitTimesMs: [0] }
-  return { table: tableNameOf(name), ops: Uint8Array.from(ops), rows: rows.view(), old: old.view(), unchanged: [], marks }
 }

@@ -1,0 +1,156 @@
+import { MoonlinkError, type Clock, type LocalDisk, type ObjectStore } from '@moonlink/core'
+import { FaultyObjectStore, type FaultPlan } from '@moonlink/object-store'
+import type { DiskCall, SimulatedLocalDisk } from '@moonlink/testkit'
+import type { Dice } from './random.ts'
+
+const forEver = () => new Promise<never>(() => undefined)
+
+/** How long a call hangs that is not answered. */
+const TIMEOUT_MS = 30_000
+
+export interface SimProcessOptions {
+  readonly dice: Dice
+  readonly clock: Clock
+  /** Share of calls of each kind of trouble. */
+  readonly failing: number
+  /** At which of its calls the process dies; that call may still have its effect. */
+  readonly crashAt: number
+  readonly crashesAfterEffect: boolean
+}
+
+/** One process as what it calls sees it: some calls fail, at one it dies, and once it is dead no call returns. While it stands still, none goes out. */
+export class SimProcess {
+  /** Its own time: it does not wake while it stands still, or when it is dead. */
+  readonly clock: Clock
+  readonly died: Promise<void>
+  private readonly options: SimProcessOptions
+  private calls = 0
+  private isDead = false
+  private die: () => void = () => undefined
+  private resumed: Promise<void> | null = null
+  private wake: () => void = () => undefined
+
+  constructor(options: SimProcessOptions) {
+    const { clock } = options
+    this.options = options
+    this.died = new Promise((resolve) => (this.die = resolve))
+    this.clock = {
+      nowMs: () => clock.nowMs(),
+      sleep: async (ms, signal) => {
+        // A dead one is not woken either: its sleepers would keep time going.
+        if (this.isDead) return forEver()
+        await clock.sleep(ms, signal)
+        await this.gate()
+      },
+    }
+  }
+
+  get isAlive(): boolean {
+    return !this.isDead
+  }
+
+  /** It dies now, whatever it does. */
+  kill(): void {
+    this.isDead = true
+    this.die()
+    this.resume()
+  }
+
+  /** It stands still until `resume`. */
+  pause(): void {
+    this.resumed ??= new Promise((resolve) => (this.wake = resolve))
+  }
+
+  resume(): void {
+    this.resumed = null
+    this.wake()
+  }
+
+  /** A call that leaves the process. */
+  async call<T>(work: () => Promise<T>): Promise<T> {
+    await this.gate()
+    if (++this.calls === this.options.crashAt) {
+      if (this.options.crashesAfterEffect) await work().catch(() => undefined)
+      this.kill()
+      return forEver()
+    }
+    try {
+      return await work()
+    } finally {
+      await this.gate()
+    }
+  }
+
+  /** A call that may be refused, be answered by nobody, or lose its answer on the way. */
+  async unreliably<T>(what: string, work: () => Promise<T>): Promise<T> {
+    const { clock, dice, failing } = this.options
+    return this.call(async () => {
+      const draw = dice.next()
+      if (draw < failing) throw lost(what)
+      if (draw < failing * 1.2) {
+        await clock.sleep(TIMEOUT_MS)
+        throw lost(what)
+      }
+      const result = await work()
+      if (draw < failing * 2) throw lost(what)
+      return result
+    })
+  }
+
+  /** The store as this process sees it. What was on its way when it died may still arrive. */
+  store(inner: ObjectStore): ObjectStore {
+    const { clock } = this.options
+    const faulty = new FaultyObjectStore({ inner, plan: this.faults(), clock })
+    return {
+      get: (uri, range) => this.call(() => faulty.get(uri, range)),
+      head: (uri) => this.call(() => faulty.head(uri)),
+      put: (uri, bytes) => this.call(() => faulty.put(uri, bytes)),
+      putIfAbsent: (uri, bytes) => this.call(() => faulty.putIfAbsent(uri, bytes)),
+      delete: (uri) => this.call(() => faulty.delete(uri)),
+      list: (prefix) => this.listed(faulty, prefix),
+    }
+  }
+
+  /** The disk as this process sees it; calls below one of `failing` may fail. */
+  disk(disk: SimulatedLocalDisk, failing: readonly string[]): LocalDisk {
+    const { dice } = this.options
+    const session = disk.session(async (call) => {
+      await this.call(async () => undefined)
+      const mayFail = call.operation !== 'list' && failing.some((directory) => call.path.startsWith(directory))
+      if (mayFail && dice.chance(this.options.failing / 2)) throw diskError(call)
+    })
+    void this.died.then(() => session.end())
+    return session
+  }
+
+  private async *listed(store: ObjectStore, prefix: string): ReturnType<ObjectStore['list']> {
+    yield* await this.call(async () => store.list(prefix))
+  }
+
+  private async gate(): Promise<void> {
+    while (this.resumed !== null) await this.resumed
+    if (this.isDead) return forEver()
+  }
+
+  private faults(): FaultPlan {
+    const { dice, failing } = this.options
+    return ({ operation }) => {
+      const draw = dice.next()
+      const isWrite = operation === 'put' || operation === 'putIfAbsent' || operation === 'delete'
+      const share = isWrite ? failing : failing / 4
+      if (draw < share) return { fate: 'fail', latencyMs: 0 }
+      if (draw < share * 1.2) return { fate: 'fail', latencyMs: TIMEOUT_MS }
+      if (draw < share * 2) return { fate: 'lose answer', latencyMs: 0 }
+      if (draw < share * 2.5) return { fate: 'late', latencyMs: 0, lateByMs: dice.next() * 1000 }
+      return { fate: 'pass', latencyMs: 0 }
+    }
+  }
+}
+
+function lost(what: string): MoonlinkError {
+  return new MoonlinkError('retry', 'PG_CONNECTION_LOST', `a planned failure of ${what}.`, { context: { injected: true } })
+}
+
+function diskError({ operation, path }: DiskCall): Error {
+  return Object.assign(new Error(`EIO: planned failure of ${operation} '${path}'`), { code: 'EIO' })
+}

@@ -1,0 +1,193 @@
+import {
+  BatchBuilder,
+  ChangeOp,
+  type ChangeBatch,
+  type ChangeLog,
+  type ChangeStream,
+  type Lsn,
+  type SourceEvent,
+  type TableShape,
+} from '@moonlink/core'
+import { nextTurn } from './sim-clock.ts'
+import type { SimChange, SimDatabase, SimPart, SimTransaction } from './sim-database.ts'
+import type { SimProcess } from './sim-process.ts'
+import { appendRow, tableNameOf } from './sim-rows.ts'
+
+export interface SimStreamOptions {
+  readonly database: SimDatabase
+  readonly process: SimProcess
+  readonly log: ChangeLog | null
+  /** Up to here the log has what comes; it is replayed from `after` on. Where nothing is, the same as `after`. */
+  readonly after: Lsn
+  readonly from: Lsn
+  readonly signal: AbortSignal
+}
+
+/** A stream as Postgres's would be: first what the log has, then what the database sends, which is appended to the log before it is yielded. */
+export class SimStream implements ChangeStream {
+  private readonly options: SimStreamOptions
+  private position: Lsn
+  private told: Lsn | null = null
+  private isClosed = false
+
+  constructor(options: SimStreamOptions) {
+    this.options = options
+    this.position = options.after
+  }
+
+  get sourceLsn(): Lsn {
+    return this.options.database.endLsn
+  }
+
+  /** Nothing more comes, as when a connection is lost or its server process ended. */
+  end(): void {
+    this.isClosed = true
+  }
+
+  acknowledge(durable: Lsn): void {
+    const { database, process } = this.options
+    // Whoever is dead or stands still says nothing.
+    if (!this.isClosed) void process.call(async () => database.acknowledge(durable))
+  }
+
+  async close(): Promise<void> {
+    this.isClosed = true
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<SourceEvent, void, undefined> {
+    const { after, database, from, log } = this.options
+    if (log !== null && after < from) yield* this.replayed(log)
+    if (this.isOver) return
+    await log?.begin(from, () => Buffer.from(String(this.position)))
+    this.position = from
+    while (!this.isOver) {
+      // A server process that is told to end says so.
+      await this.options.process.unreliably('the stream', async () => undefined)
+      const next = database.after(this.position)
+      if (next !== undefined) {
+        if (log !== null) await appendTo(log, next)
+        yield* this.eventsOf(next)
+        continue
+      }
+      await nextTurn()
+      await this.options.process.clock.sleep(5)
+      // Keepalives say where a source is that has nothing to send; a stream that begins at its end hears nothing else.
+      const { endLsn } = database
+      if (database.after(this.position) !== undefined || this.told === endLsn) continue
+      if (this.position < endLsn) log?.append(frameOf(null), endLsn, true)
+      this.position = this.told = endLsn
+      yield { kind: 'watermark', lsn: endLsn, sourceLsn: endLsn, commitTimeMs: null }
+    }
+  }
+
+  private get isOver(): boolean {
+    return this.isClosed || this.options.signal.aborted
+  }
+
+  private async *replayed(log: ChangeLog): AsyncGenerator<SourceEvent, void, undefined> {
+    let halves: Buffer[] = []
+    for await (const entry of log.replay(this.options.after)) {
+      if (this.isOver) return
+      if (entry.kind === 'session') halves = []
+      if (entry.kind !== 'frames') continue
+      for (const frame of framesIn(entry.bytes)) {
+        if (frame.length === 0) continue
+        halves.push(frame)
+        if (halves.length < 2) continue
+        const transaction = decodeTransaction(Buffer.concat(halves))
+        halves = []
+        if (transaction.endLsn > this.position) yield* this.eventsOf(transaction)
+      }
+    }
+  }
+
+  private *eventsOf(transaction: SimTransaction): Generator<SourceEvent> {
+    const { database } = this.options
+    for (const part of transaction.parts) yield* eventsOfPart(part, database, transaction)
+    this.position = this.told = transaction.endLsn
+    yield { kind: 'watermark', lsn: transaction.endLsn, sourceLsn: database.endLsn, commitTimeMs: null }
+  }
+}
+
+/** A transaction's changes of one table: a batch ends within it where something else happens, and now and then anywhere. */
+function* eventsOfPart(part: SimPart, database: SimDatabase, { beginLsn, endLsn }: SimTransaction): Generator<SourceEvent> {
+  const { changes, table: name } = part
+  const table = tableNameOf(name)
+  // Not every source knows a position of a transaction before its end.
+  const openLsn = endLsn % 3n === 0n ? undefined : beginLsn
+  let shape = database.shapes.get(name)!.at(part.version)
+  let rows: SimChange[] = []
+  const batch = (mark: Lsn | null): SourceEvent => {
+    const taken = rows
+    rows = []
+    return { kind: 'batch', batch: { ...changeBatch(name, shape, taken, mark), openLsn: mark === null ? openLsn : undefined } }
+  }
+  for (const change of changes) {
+    if (change.kind === 'insert' || change.kind === 'update' || change.kind === 'delete') {
+      rows.push(change)
+      if (rows.length === 3 && endLsn % 2n === 0n) yield batch(null)
+      continue
+    }
+    if (rows.length > 0) yield batch(null)
+    if (change.kind === 'truncate') yield { kind: 'truncate', tables: [table], openLsn }
+    else if (change.kind === 'reshape') {
+      shape = database.shapes.get(name)!.at(change.version)
+      yield { kind: 'schema', table, shape, openLsn }
+    } else yield { kind: 'recopy', table, code: 'SCHEMA_CHANGED', reason: `rows were rewritten before ${endLsn}`, openLsn }
+  }
+  yield batch(endLsn)
+}
+
+function changeBatch(name: string, { schema }: TableShape, changes: readonly SimChange[], endLsn: Lsn | null): ChangeBatch {
+  const isKeyless = schema.identifierFieldIds.length === 0
+  const rows = new BatchBuilder(schema.fields)
+  const old = new BatchBuilder(isKeyless ? schema.fields : [schema.fields[0]])
+  const ops = changes.map((change) => {
+    if (change.kind === 'insert' || change.kind === 'update') appendRow(rows, change.row)
+    if (change.kind === 'insert') return ChangeOp.insert
+    if (change.kind !== 'update' && change.kind !== 'delete') throw new Error('only changes of rows are in a batch')
+    if (change.kind === 'update' && !isKeyless && change.row[1] === change.old[1]) return ChangeOp.update
+    appendRow(old, change.old)
+    return change.kind === 'update' ? ChangeOp.updateOld : ChangeOp.delete
+  })
+  const marks =
+    endLsn === null
+      ? { endLsns: [], changeCounts: [], commitTimesMs: [] }
+      : { endLsns: [endLsn], changeCounts: [ops.length], commitTimesMs: [0] }
+  return { table: tableNameOf(name), ops: Uint8Array.from(ops), rows: rows.view(), old: old.view(), unchanged: [], marks }
+}
+
+/** In two frames, so that a log may end between them. */
+async function appendTo(log: ChangeLog, transaction: SimTransaction): Promise<void> {
+  const bytes = encodeTransaction(transaction)
+  const half = Math.floor(bytes.length / 2)
+  log.append(frameOf(bytes.subarray(0, half)), null, false)
+  if (transaction.endLsn % 5n === 0n) await nextTurn()
+  log.append(frameOf(bytes.subarray(half)), transaction.endLsn, true)
+  if (log.isBehind) await log.drained()
+}
+
+function frameOf(bytes: Uint8Array | null): Uint8Array {
+  const frame = Buffer.alloc(4 + (bytes?.length ?? 0))
+  frame.writeUInt32LE(bytes?.length ?? 0)
+  if (bytes !== null) frame.set(bytes, 4)
+  return frame
+}
+
+function* framesIn(bytes: Uint8Array): Generator<Buffer> {
+  const run = Buffer.from(bytes)
+  for (let at = 0; at < run.length;) {
+    const length = run.readUInt32LE(at)
+    yield run.subarray(at + 4, at + 4 + length)
+    at += 4 + length
+  }
+}
+
+function encodeTransaction({ beginLsn, endLsn, parts }: SimTransaction): Buffer {
+  return Buffer.from(JSON.stringify({ beginLsn: String(beginLsn), endLsn: String(endLsn), parts }))
+}
+
+function decodeTransaction(bytes: Buffer): SimTransaction {
+  const read = JSON.parse(bytes.toString()) as { beginLsn: string; endLsn: string; parts: SimTransaction['parts'] }
+  return { beginLsn: BigInt(read.beginLsn), endLsn: BigInt(read.endLsn), parts: read.parts }
+}

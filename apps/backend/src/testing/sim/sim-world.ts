@@ -1,0 +1,288 @@
+import { isMoonlinkError, type Logger, type Lsn } from '@moonlink/core'
+import { MemoryObjectStore } from '@moonlink/object-store'
+import { SimulatedLocalDisk } from '@moonlink/testkit'
+import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
+import { Dice } from './random.ts'
+import { nextTurn, SimClock } from './sim-clock.ts'
+import { SimDatabase, TABLES } from './sim-database.ts'
+import { SimLoad } from './sim-load.ts'
+import { SimNode } from './sim-node.ts'
+import { decodeSimFile } from './sim-parquet.ts'
+import { SimProcess } from './sim-process.ts'
+import { textsOf } from './sim-rows.ts'
+import { SimSlot } from './sim-source.ts'
+import { SimWarehouse } from './sim-warehouse.ts'
+
+/** What a read may be refused by. */
+const refusals: ReadonlySet<string> = new Set(['TIMED_OUT', 'LSN_NOT_HELD', 'STORE_UNAVAILABLE', 'TABLE_COPYING', 'TABLE_PAUSED', 'TABLE_RESYNCING', 'TABLE_UNKNOWN'])
+/** Simulated time that everything takes at most once faults are over. */
+const SETTLE_MS = 600_000
+/** Chance that a step of the event loop goes by without one of the world's. */
+const BREATHS = 4
+
+/** A machine on which nodes run, one after another. */
+interface Machine {
+  readonly home: string
+  readonly disk: SimulatedLocalDisk
+  node: SimNode | null
+}
+
+/** What became of a run, so that many runs together can be seen to have tried something. */
+export interface SimTotals {
+  crashes: number
+  latest: number
+  past: number
+  rangesResumed: number
+  takeovers: number
+  resyncs: number
+  atRest: number
+}
+
+/** A database, a warehouse, machines with nodes on them, and all that happens to them: everything that a seed decides. */
+export class SimWorld {
+  readonly clock = new SimClock()
+  readonly dice: Dice
+  private readonly store = new MemoryObjectStore({ clock: this.clock })
+  private readonly database = new SimDatabase()
+  private readonly slot = new SimSlot()
+  private readonly load: SimLoad
+  private readonly warehouse: SimWarehouse
+  private readonly machines: readonly Machine[]
+  private readonly log: SimNode['log']
+  private readonly losesDisks: boolean
+  private readonly totals: SimTotals
+  private readonly logger: Logger
+  /** Something that only a log had is gone with its disk: tables may have to be compared with the database. */
+  private isLogLost = false
+  private lastReadLsn: Lsn = 0n
+  private fault: Error | null = null
+
+  constructor(seed: number, totals: SimTotals, logger: Logger) {
+    const dice = new Dice(seed)
+    this.dice = dice
+    this.totals = totals
+    this.logger = logger
+    const draw = dice.next()
+    this.log = draw < 0.55 ? 'local' : draw < 0.85 ? 'store' : 'none'
+    this.losesDisks = dice.chance(0.2)
+    const homes = this.log === 'store' ? ['here', 'there'] : ['here']
+    this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), node: null }))
+    this.load = new SimLoad(this.database, dice, dice.chance(0.5))
+    this.warehouse = new SimWarehouse(this.store, { clock: this.clock, random: dice.random })
+    // The first copy has something to read, and is cut off now and then.
+    for (let count = dice.below(40); count > 0; count--) this.load.transact()
+  }
+
+  /** Something happens, whatever it is. */
+  async step(): Promise<void> {
+    const { dice } = this
+    this.throwFault()
+    for (const machine of this.machines) if (machine.node?.process.isAlive !== true && dice.chance(0.7)) await this.restart(machine)
+    const machine = this.machines[dice.below(this.machines.length)]
+    const draw = dice.next()
+    if (draw < 0.45) this.load.transact()
+    else if (draw < 0.55) await this.breathe()
+    else if (draw < 0.63) void this.active?.engine.flush().catch(() => undefined)
+    else if (draw < 0.9) await this.read()
+    else if (draw < 0.915) machine.node?.process.kill()
+    else if (draw < 0.92) await this.stop(machine)
+    else if (draw < 0.94) this.standStill(machine)
+    else if (draw < 0.96) for (const { node } of this.machines) node?.process.resume()
+    await this.breathe()
+  }
+
+  /** Goes on without faults until all is committed; then memory, Iceberg and the database are the same. */
+  async finish(): Promise<void> {
+    for (const { node } of this.machines) node?.process.kill()
+    const [machine] = this.machines
+    await this.restart(machine, true)
+    const node = machine.node!
+    const { database } = this
+    const deadlineMs = this.clock.nowMs() + SETTLE_MS
+    const isSettled = () =>
+      node.isUp &&
+      node.engine.status().length === TABLES.length &&
+      node.engine.status().every(({ state, durableLsn }) => state === 'streaming' && durableLsn !== null && durableLsn >= database.endLsn)
+    let flushing: Promise<unknown> | null = null
+    while (!isSettled()) {
+      this.throwFault()
+      if (this.clock.nowMs() > deadlineMs) throw new Error(`nothing settles: ${this.describe(node)}`)
+      flushing ??= node.engine
+        .flush()
+        .catch(() => undefined)
+        .finally(() => (flushing = null))
+      await this.breathe()
+    }
+    for (let breath = 0; breath < 40; breath++) await this.breathe()
+    const lease = await node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs: SETTLE_MS })
+    for (const [name, plan] of lease.tables) same(await this.shown(plan), database.at(name, database.endLsn), `${name} at the end`)
+    lease.release()
+    await this.checkWarehouse()
+    this.throwFault()
+    if (database.forgotten !== database.endLsn) throw new Error(`the slot was not told what is safe: ${this.describe(node)}`)
+    await node.stop()
+    this.throwFault()
+    await this.checkWarehouse()
+  }
+
+  dispose(): void {
+    for (const { node } of this.machines) node?.process.kill()
+    this.clock.stop()
+  }
+
+  /** The node that serves: of two, the one that came up last. */
+  private get active(): SimNode | null {
+    const up = this.machines.flatMap(({ node }) => (node?.isUp === true ? [node] : []))
+    return up.find((node) => this.slot.owner === node.process) ?? up.at(-1) ?? null
+  }
+
+  /** Starts a node on what the one before it left. */
+  private async restart(machine: Machine, isGentle = false): Promise<void> {
+    const { clock, database, dice, log, slot, store } = this
+    if (machine.node !== null) {
+      this.totals.crashes++
+      this.cutOff(machine)
+      if (dice.chance(0.3)) await this.checkWarehouse()
+    }
+    const process = new SimProcess({
+      dice,
+      clock,
+      failing: isGentle || dice.chance(0.5) ? 0 : 0.03,
+      crashAt: isGentle || dice.chance(0.2) ? Number.POSITIVE_INFINITY : 10 + dice.below(500),
+      crashesAfterEffect: dice.chance(0.5),
+    })
+    const node = new SimNode({
+      database,
+      slot,
+      process,
+      store,
+      disk: process.disk(machine.disk, []),
+      dice,
+      log,
+      home: machine.home,
+      logger: this.logger,
+      onCopy: (copying, table) => this.noteCopy(copying, table),
+      onRangeRead: (done) => {
+        if (done > 0) this.totals.rangesResumed++
+      },
+    })
+    machine.node = node
+    void node.started.then(() => {
+      if (node.isUp && this.log === 'store') this.totals.takeovers++
+    })
+    if (dice.chance(0.5)) return
+    // Else everything goes on beside its start and its copies.
+    for (let breath = 0; breath < 200 && !node.isUp && process.isAlive; breath++) await this.breathe()
+  }
+
+  /** What the end of its node does to a machine. */
+  private cutOff({ disk }: Machine): void {
+    const { dice } = this
+    if (this.losesDisks && dice.chance(0.3)) {
+      disk.lose()
+      this.isLogLost ||= this.log === 'local'
+    } else if (dice.chance(0.3)) disk.cutPower()
+  }
+
+  private async stop({ node }: Machine): Promise<void> {
+    node?.process.resume()
+    await node?.stop()
+  }
+
+  /** A pause, as of a machine that swaps or is moved: whoever waits may take over. */
+  private standStill({ node }: Machine): void {
+    node?.process.pause()
+    // Long enough for that, now and then.
+    this.clock.advance(this.dice.below(3) * 4000)
+  }
+
+  /** Lets the nodes work for a moment. */
+  private async breathe(): Promise<void> {
+    for (let turn = 0; turn < BREATHS; turn++) await nextTurn()
+    this.clock.advance(60)
+  }
+
+  /** Reads everything at one LSN, the newest or one of the past, and compares with what the database had then. */
+  private async read(): Promise<void> {
+    const { database, dice } = this
+    const node = this.active
+    if (node === null) return
+    const lsn = dice.chance(0.5) ? null : database.lsns[Math.max(0, database.lsns.length - 1 - dice.below(12))]
+    const lease = await this.acquire(node, lsn)
+    if (lease === null) return
+    if (lsn === null) {
+      if (lease.lsn < this.lastReadLsn) throw new Error(`a read went back from ${this.lastReadLsn} to ${lease.lsn}`)
+      this.lastReadLsn = lease.lsn
+      this.totals.latest++
+    } else this.totals.past++
+    for (const [name, plan] of lease.tables) same(await this.shown(plan), database.at(name, lease.lsn), `${name} at ${lease.lsn}`)
+    lease.release()
+  }
+
+  /** Null where the read is refused, as it may be, or the node dies or stands still. */
+  private async acquire(node: SimNode, lsn: Lsn | null): Promise<Lease | null> {
+    const acquired = node.engine.acquire({ tables: TABLES, lsn, timeoutMs: 50 }).catch((error: unknown) => {
+      if (isMoonlinkError(error) && refusals.has(error.code)) return null
+      throw error
+    })
+    return Promise.race([acquired, node.process.died.then(() => null), this.clock.sleep(500).then(() => null)])
+  }
+
+  /** What a reader of the plan sees. */
+  private async shown(plan: TablePlan): Promise<string[]> {
+    const parts = plan.memory.map(({ segment, rows, rowCount }) => ({ segment, rows, rowCount }))
+    for (const { segment, path, recordCount } of plan.files)
+      parts.push({ segment, rows: decodeSimFile(await this.store.get(path)).rows, rowCount: recordCount })
+    return parts.flatMap((part) => textsOf(part.rows, part.rowCount, new Set(deadRows(plan, part.segment)), plan.schema)).sort()
+  }
+
+  /** Iceberg equals the database at the LSN that it says. */
+  private async checkWarehouse(): Promise<void> {
+    for (const name of TABLES) {
+      const found = await this.warehouse.read(name)
+      if (found === null || found.lsn === null) continue
+      this.totals.atRest++
+      same(found.rows, this.database.at(name, found.lsn), `${name} in Iceberg at ${found.lsn}`)
+    }
+  }
+
+  /** A table that is in Iceberg is copied again only where it must be: what was acknowledged is in the log or in Iceberg. */
+  private noteCopy(node: SimNode, table: string): void {
+    if (node.engine.mirror(table)?.committedLsn == null) return
+    this.totals.resyncs++
+    if (this.isLogLost || this.database.rewritten.has(table)) return
+    this.fault ??= new Error(`${table} is copied again, so changes that were acknowledged are lost: ${this.describe(node)}`)
+  }
+
+  private describe({ engine }: SimNode): string {
+    const states = engine.status().map(({ table, state, reason, committedLsn }) => `${table.name} ${state} ${reason ?? ''} ${committedLsn}`)
+    return `${states.join('; ')}; applied ${engine.appliedLsn} of ${this.database.endLsn}, acknowledged ${this.database.forgotten}`
+  }
+
+  private throwFault(): void {
+    if (this.fault !== null) throw this.fault
+    for (const { node } of this.machines) {
+      if (node === null) continue
+      if (node.fault !== null) throw node.fault
+      for (const { state, reason, table } of node.engine.status())
+        if (state === 'failed' && node.process.isAlive && !(reason ?? '').startsWith('OTHER_MIRROR')) throw new Error(`${table.name} failed: ${reason}`)
+    }
+  }
+}
+
+function same(found: readonly string[], expected: readonly string[], what: string): void {
+  if (found.length === expected.length && found.every((text, index) => text === expected[index])) return
+  const lacks = without(expected, found)
+  const hasToo = without(found, expected)
+  throw new Error(`${what}: lacks ${lacks.length} rows (${lacks.slice(0, 3).join(', ')}), has ${hasToo.length} too many (${hasToo.slice(0, 3).join(', ')})`)
+}
+
+/** What is in the one list and not in the other, as often as it is. */
+function without(list: readonly string[], other: readonly string[]): string[] {
+  const left = [...other]
+  return list.filter((text) => {
+    const at = left.indexOf(text)
+    if (at >= 0) left.splice(at, 1)
+    return at < 0
+  })
+}
