@@ -85,24 +85,12 @@ async function openStorage(listed: ListedSourceTable, options: OpenMirrorOptions
   } catch (error) {
     if (!isMoonlinkError(error) || error.code !== 'SCHEMA_MISMATCH') throw error
     const storage = await warehouse.openTable(listed.table, null, properties)
-    const { committedLsn, files } = storage.snapshot
-    if (committedLsn === null && files.length === 0) return { storage: await makeAnew(listed, storage, options), kept: null, mismatch: null }
     return {
       storage,
       kept: null,
       mismatch: `${error.message.replace(/;.*$/, '')}; moonlink tables resync ${formatTableName(listed.table)} takes it on`,
     }
   }
-}
-
-/** A table that changed before its first copy was committed: nothing is in it that could be read. */
-async function makeAnew(listed: ListedSourceTable, storage: TableStorage, options: OpenMirrorOptions): Promise<TableStorage> {
-  const { logger, source, warehouse } = options
-  const { schema, table } = listed
-  checkOwner(source.identity, warehouse.uri, table, storage.snapshot)
-  logger.info('the Iceberg table, which is empty, is made anew: its source has other columns by now', { table: formatTableName(table) })
-  await warehouse.catalog.drop({ namespace: table.schema, name: table.name }, true)
-  return warehouse.openTable(table, schema, ownerProperties(source.identity, table))
 }
 
 async function keptShape({ table }: ListedSourceTable, { source, warehouse }: OpenMirrorOptions): Promise<TableShape | null> {

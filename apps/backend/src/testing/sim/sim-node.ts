@@ -178,10 +178,7 @@ export class SimNode {
 
   private judge(error: Error): void {
     if (!this.process.isAlive) return
-    const isFine = error instanceof MoonlinkError && (error.kind === 'retry' || error.kind === 'fenced' || fineCodes.has(error.code))
+    const isFine = error instanceof MoonlinkError && (error.kind === 'retry' || error.kind === 'fenced')
     if (!isFine) this.fault ??= error
   }
 }
-
-/** By which a node may end that is started again. */
-const fineCodes: ReadonlySet<string> = new Set(['PG_SCHEMA_CHANGED'])
