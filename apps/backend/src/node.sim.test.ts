@@ -26,35 +26,31 @@ const printing: Logger = {
 }
 const logger = process.env['MOONLINK_SIM_LOG'] === undefined ? silentLogger : printing
 
-test(
-  `${runs} nodes that crash at any call lose and repeat nothing (first seed ${firstSeed})`,
-  { timeout: 600_000 },
-  async () => {
-    const totals: SimTotals = { crashes: 0, latest: 0, past: 0, rangesResumed: 0, takeovers: 0, resyncs: 0, atRest: 0 }
-    const failures: Error[] = []
-    for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
-      const world = new SimWorld(seed, totals, logger)
-      try {
-        const steps = 40 + world.dice.below(80)
-        for (let step = 0; step < steps; step++) await world.step()
-        await world.finish()
-      } catch (error) {
-        failures.push(new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error }))
-        if (failures.length === MAX_FAILURES) break
-      } finally {
-        world.dispose()
-      }
+test(`${runs} nodes that crash at any call lose and repeat nothing (first seed ${firstSeed})`, { timeout: 600_000 }, async () => {
+  const totals: SimTotals = { crashes: 0, latest: 0, past: 0, rangesResumed: 0, takeovers: 0, resyncs: 0, atRest: 0 }
+  const failures: Error[] = []
+  for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
+    const world = new SimWorld(seed, totals, logger)
+    try {
+      const steps = 40 + world.dice.below(80)
+      for (let step = 0; step < steps; step++) await world.step()
+      await world.finish()
+    } catch (error) {
+      failures.push(new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error }))
+      if (failures.length === MAX_FAILURES) break
+    } finally {
+      world.dispose()
     }
-    if (logger !== silentLogger) console.log(totals)
-    if (failures.length > 0) throw new AggregateError(failures, failures.map(({ message }) => message).join('\n'))
-    // Runs in which nothing happened would prove nothing.
-    if (runs < 100) return
-    expect(totals.crashes).toBeGreaterThan(runs / 2)
-    expect(totals.latest).toBeGreaterThan(runs)
-    expect(totals.past).toBeGreaterThan(runs)
-    expect(totals.rangesResumed).toBeGreaterThan(0)
-    expect(totals.takeovers).toBeGreaterThan(runs / 4)
-    expect(totals.resyncs).toBeGreaterThan(0)
-    expect(totals.atRest).toBeGreaterThan(runs)
-  },
-)
+  }
+  if (logger !== silentLogger) console.log(totals)
+  if (failures.length > 0) throw new AggregateError(failures, failures.map(({ message }) => message).join('\n'))
+  // Runs in which nothing happened would prove nothing.
+  if (runs < 100) return
+  expect(totals.crashes).toBeGreaterThan(runs / 2)
+  expect(totals.latest).toBeGreaterThan(runs)
+  expect(totals.past).toBeGreaterThan(runs)
+  expect(totals.rangesResumed).toBeGreaterThan(0)
+  expect(totals.takeovers).toBeGreaterThan(runs / 4)
+  expect(totals.resyncs).toBeGreaterThan(0)
+  expect(totals.atRest).toBeGreaterThan(runs)
+})

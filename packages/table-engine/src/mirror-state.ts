@@ -53,7 +53,15 @@ export class MirrorState {
   /** The end of the open transaction, where a segment depends on it. */
   private openEnd: TransactionEnd | null = null
 
-  constructor(table: TableName, shape: TableShape, storage: TableStorage, reads: PatientReads, appendOnly: boolean, incarnation: string, oldValueBytes: number) {
+  constructor(
+    table: TableName,
+    shape: TableShape,
+    storage: TableStorage,
+    reads: PatientReads,
+    appendOnly: boolean,
+    incarnation: string,
+    oldValueBytes: number,
+  ) {
     this.oldValues = new OldValues(oldValueBytes)
     this.table = table
     this.shapes = [{ shape, from: null }]

@@ -33,7 +33,12 @@ export class OldValues {
   }
 
   /** Reads `positions` (ascending, distinct) of the file. */
-  async fetch(storage: Pick<TableStorage, 'fetchRows'>, file: DataFile, positions: Uint32Array, fields: readonly Field[]): Promise<StoredRows> {
+  async fetch(
+    storage: Pick<TableStorage, 'fetchRows'>,
+    file: DataFile,
+    positions: Uint32Array,
+    fields: readonly Field[],
+  ): Promise<StoredRows> {
     const held = fields.map((field) => this.use(keyOf(file, field)))
     if (held.every((column) => column !== undefined)) return { columns: held, at: (row) => row }
     if (this.asked.size > MAX_FILES) this.asked.clear()

@@ -45,7 +45,12 @@ export class SealedFiles {
   }
 
   /** An index of the file by another key, from the file's rows; `_row_id`s are those that `before` has. */
-  async rekey(file: DataFile, identity: Identity, storage: Pick<TableStorage, 'scanFile'>, before: SealedKeyIndex): Promise<SealedKeyIndex> {
+  async rekey(
+    file: DataFile,
+    identity: Identity,
+    storage: Pick<TableStorage, 'scanFile'>,
+    before: SealedKeyIndex,
+  ): Promise<SealedKeyIndex> {
     const low = new Uint32Array(file.recordCount)
     const high = new Uint32Array(file.recordCount)
     const rowIds = Float64Array.from({ length: file.recordCount }, (_, row) => before.rowIdAt(row))

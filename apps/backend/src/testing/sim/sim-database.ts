@@ -94,7 +94,10 @@ export class SimDatabase {
     const state = this.states.findLast((candidate) => candidate.lsn <= lsn)
     assert(state !== undefined, 'the LSN is not before the first')
     const { schema } = this.shapes.get(table)!.at(state.versions.get(table)!)
-    return state.rows.get(table)!.map((row) => rowText(row, schema)).sort()
+    return state.rows
+      .get(table)!
+      .map((row) => rowText(row, schema))
+      .sort()
   }
 
   after(lsn: Lsn): SimTransaction | undefined {

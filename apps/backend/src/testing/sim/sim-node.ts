@@ -1,5 +1,14 @@
 import { ObjectLease } from '@moonlink/change-log'
-import { MoonlinkError, randomUuid, silentTelemetry, type Clock, type Lease, type LocalDisk, type Logger, type ObjectStore } from '@moonlink/core'
+import {
+  MoonlinkError,
+  randomUuid,
+  silentTelemetry,
+  type Clock,
+  type Lease,
+  type LocalDisk,
+  type Logger,
+  type ObjectStore,
+} from '@moonlink/core'
 import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
 import { defaultEngineLimits, Engine, type EngineLimits } from '@moonlink/table-engine'
 import { loadConfig } from '../../config/load.ts'
@@ -29,7 +38,13 @@ const simLimits: EngineLimits = {
 }
 
 function configFor(log: 'local' | 'store' | 'none'): Config {
-  const changeLog = { kind: log === 'store' ? 'store' : 'local', enabled: log !== 'none', segmentBytes: 2000, syncIntervalMs: 100, maxBytes: 20_000 }
+  const changeLog = {
+    kind: log === 'store' ? 'store' : 'local',
+    enabled: log !== 'none',
+    segmentBytes: 2000,
+    syncIntervalMs: 100,
+    maxBytes: 20_000,
+  }
   const source = { url: 'postgres://sim/sim', onSchemaChange: 'resync' }
   const flags = { source, warehouse: '/warehouse', stateDir: STATE_DIR, changeLog, verify: { share: 0 } }
   return loadConfig({ flags, environment: {}, workingDirectory: '/' }).config
@@ -121,7 +136,8 @@ export class SimNode {
         sql: { query: () => Promise.reject(new Error('nothing is queried in a simulation')), close: async () => undefined },
         openLog: (sourceFromLsn) =>
           openChangeLog(config, { ...ports, store: this.store, disk, wrap: asItIs, lease, source: source.identity, sourceFromLsn }),
-        stateStore: lease === null ? new StateFile(STATE_DIR, disk) : new StateObject(this.store, `${config.changeLog.location}/state/`, lease.epoch),
+        stateStore:
+          lease === null ? new StateFile(STATE_DIR, disk) : new StateObject(this.store, `${config.changeLog.location}/state/`, lease.epoch),
         lease,
         telemetry: silentTelemetry,
       })

@@ -1,4 +1,13 @@
-import { appendValue, BatchBuilder, conformBatch, valueAt, type ColumnBatch, type TableName, type TableSchema, type TableShape } from '@moonlink/core'
+import {
+  appendValue,
+  BatchBuilder,
+  conformBatch,
+  valueAt,
+  type ColumnBatch,
+  type TableName,
+  type TableSchema,
+  type TableShape,
+} from '@moonlink/core'
 
 /** A row by field id; what it lacks holds the field's initial default. */
 export type SimRow = Readonly<Record<number, number | string | null>>
@@ -35,7 +44,13 @@ export class SimShapes {
   addColumn(initialDefault: string | null): void {
     const { schema } = this.shapes[this.current]
     const id = this.nextFieldId++
-    const field = { id, name: `c${id}`, type: { kind: 'string' } as const, required: false, ...(initialDefault === null ? {} : { initialDefault }) }
+    const field = {
+      id,
+      name: `c${id}`,
+      type: { kind: 'string' } as const,
+      required: false,
+      ...(initialDefault === null ? {} : { initialDefault }),
+    }
     this.push({ ...schema, fields: [...schema.fields, field] })
   }
 

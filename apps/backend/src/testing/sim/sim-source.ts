@@ -49,7 +49,13 @@ export interface SimSourceOptions {
 
 /** A database and its slot, as one process uses them. */
 export class SimSource implements SourceHandle {
-  readonly identity: SourceIdentity = { systemIdentifier: '1', database: 'sim', serverVersion: 'sim', slot: 'moonlink', publication: 'moonlink' }
+  readonly identity: SourceIdentity = {
+    systemIdentifier: '1',
+    database: 'sim',
+    serverVersion: 'sim',
+    slot: 'moonlink',
+    publication: 'moonlink',
+  }
   readonly history = { timeline: 1, resume: () => undefined, acceptAny: () => undefined }
   private readonly options: SimSourceOptions
 
@@ -109,7 +115,9 @@ export class SimSource implements SourceHandle {
       for (const { table, schema } of tables) {
         const name = formatTableName(table)
         if (JSON.stringify(schema) !== JSON.stringify(this.shapeOf(name).schema))
-          throw new MoonlinkError('conflict', 'PG_SCHEMA_CHANGED', `${name} was changed since it was looked at.`, { context: { table: name } })
+          throw new MoonlinkError('conflict', 'PG_SCHEMA_CHANGED', `${name} was changed since it was looked at.`, {
+            context: { table: name },
+          })
         this.options.onCopy(name)
       }
       return this.copyNow(database.endLsn)

@@ -14,7 +14,15 @@ import { SimSlot } from './sim-source.ts'
 import { SimWarehouse } from './sim-warehouse.ts'
 
 /** What a read may be refused by. */
-const refusals: ReadonlySet<string> = new Set(['TIMED_OUT', 'LSN_NOT_HELD', 'STORE_UNAVAILABLE', 'TABLE_COPYING', 'TABLE_PAUSED', 'TABLE_RESYNCING', 'TABLE_UNKNOWN'])
+const refusals: ReadonlySet<string> = new Set([
+  'TIMED_OUT',
+  'LSN_NOT_HELD',
+  'STORE_UNAVAILABLE',
+  'TABLE_COPYING',
+  'TABLE_PAUSED',
+  'TABLE_RESYNCING',
+  'TABLE_UNKNOWN',
+])
 /** Simulated time that everything takes at most once faults are over. */
 const SETTLE_MS = 600_000
 /** Chance that a step of the event loop goes by without one of the world's. */
@@ -265,7 +273,8 @@ export class SimWorld {
       if (node === null) continue
       if (node.fault !== null) throw node.fault
       for (const { state, reason, table } of node.engine.status())
-        if (state === 'failed' && node.process.isAlive && !(reason ?? '').startsWith('OTHER_MIRROR')) throw new Error(`${table.name} failed: ${reason}`)
+        if (state === 'failed' && node.process.isAlive && !(reason ?? '').startsWith('OTHER_MIRROR'))
+          throw new Error(`${table.name} failed: ${reason}`)
     }
   }
 }
@@ -274,7 +283,9 @@ function same(found: readonly string[], expected: readonly string[], what: strin
   if (found.length === expected.length && found.every((text, index) => text === expected[index])) return
   const lacks = without(expected, found)
   const hasToo = without(found, expected)
-  throw new Error(`${what}: lacks ${lacks.length} rows (${lacks.slice(0, 3).join(', ')}), has ${hasToo.length} too many (${hasToo.slice(0, 3).join(', ')})`)
+  throw new Error(
+    `${what}: lacks ${lacks.length} rows (${lacks.slice(0, 3).join(', ')}), has ${hasToo.length} too many (${hasToo.slice(0, 3).join(', ')})`,
+  )
 }
 
 /** What is in the one list and not in the other, as often as it is. */
