@@ -100,7 +100,13 @@ export class MoonlinkBackend implements Operations {
       covered: new Set(state?.mirrored),
       republished,
     })
-    const remembered = new RememberedTables({ store: parts.stateStore, source, state, live: () => this.#mirrors.live() })
+    const remembered = new RememberedTables({
+      store: parts.stateStore,
+      source,
+      state,
+      live: () => this.#mirrors.live(),
+      known: () => this.#mirrors.known(),
+    })
     this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember: (lsn) => remembered.write(lsn) })
     source.history.resume(state?.timeline ?? null, () => this.#acknowledger.remember())
     this.#logRelief =
@@ -169,7 +175,11 @@ export class MoonlinkBackend implements Operations {
       logger,
       intervalMs: parts.config.source.slotCheckMs,
       resync: (table, reason) => this.#tables.republished(table, reason),
-      pause: async (table, code, reason) => engine.mirror(table)?.pause(code, reason),
+      pause: async (table, code, reason) => {
+        const mirror = engine.mirror(table)
+        // What it was paused for before tells more.
+        if (mirror !== undefined && mirror.currentPhase !== 'paused') await mirror.pause(code, reason)
+      },
       added: (table) => this.#tables.published(table),
     })
     engine.onFenced = (error) => this.#fenced(error)
@@ -186,7 +196,7 @@ export class MoonlinkBackend implements Operations {
       configured: config.source.tables,
       added: state?.added ?? [],
       dropped: state?.dropped ?? [],
-      known: state?.mirrored ?? [],
+      known: [...(state?.mirrored ?? []), ...(state?.known ?? [])],
     }
     const { chosen, refused } = chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
     source.resumeMarks(state?.published ?? {})

@@ -53,6 +53,11 @@ export class MirrorSet {
     return this.#listed.has(name)
   }
 
+  /** Names of all tables, those that take no changes or could not be opened among them. */
+  known(): string[] {
+    return [...new Set([...this.#listed.keys(), ...this.unopened.keys()])]
+  }
+
   /** Names of the tables that take changes, now or once they are copied. */
   live(): string[] {
     const { engine } = this.#parts

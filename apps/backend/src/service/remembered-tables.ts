@@ -9,6 +9,8 @@ export interface RememberedTablesOptions {
   readonly state: BackendState | null
   /** Names of the tables that take changes. */
   readonly live: () => readonly string[]
+  /** Names of all tables, those that are paused or could not be opened among them. */
+  readonly known: () => readonly string[]
 }
 
 /** Which tables were added and dropped over those of the configuration, and what all of them have in Iceberg: kept across restarts. */
@@ -39,7 +41,7 @@ export class RememberedTables {
 
   /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
   async write(coveredLsn: Lsn): Promise<void> {
-    const { live, source, store } = this.#options
+    const { known, live, source, store } = this.#options
     const { systemIdentifier, database, slot } = source.identity
     const mirrored = live()
     const marks = mirrored.map((name) => [name, source.publicationMark(parseTableName(name))] as const)
@@ -48,6 +50,7 @@ export class RememberedTables {
       timeline: source.history.timeline,
       coveredLsn,
       mirrored,
+      known: known(),
       published: Object.fromEntries(marks.filter(([, mark]) => mark !== '')),
       added: this.#added,
       dropped: this.#dropped,

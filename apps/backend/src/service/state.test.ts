@@ -13,6 +13,7 @@ const state = (coveredLsn: bigint): BackendState => ({
   source: { systemIdentifier: '7', database: 'shop', slot: 'moonlink_shop' },
   coveredLsn,
   mirrored: ['public.a', 'public."b c"'],
+  known: ['public.a', 'public."b c"', 'public.gone'],
   added: ['public.a'],
   dropped: [],
   timeline: 3,

@@ -8,6 +8,8 @@ const common = {
   source: z.object({ systemIdentifier: z.string(), database: z.string(), slot: z.string() }),
   /** Tables mirrored when this was written. */
   mirrored: z.array(z.string()),
+  /** All that were known, those that take no changes among them. */
+  known: z.array(z.string()).default([]),
   /** Tables that `tables add` and `tables drop` named, over those of the configuration. */
   added: z.array(z.string()),
   dropped: z.array(z.string()),
@@ -36,6 +38,7 @@ export interface BackendState {
   readonly source: { readonly systemIdentifier: string; readonly database: string; readonly slot: string }
   readonly coveredLsn: Lsn
   readonly mirrored: readonly string[]
+  readonly known: readonly string[]
   readonly added: readonly string[]
   readonly dropped: readonly string[]
   readonly published: Readonly<Record<string, string>>
@@ -59,6 +62,7 @@ export function encodeState({ coveredLsn, ...rest }: BackendState): string {
     coveredLsn: formatLsn(coveredLsn),
     source: { ...rest.source },
     mirrored: [...rest.mirrored],
+    known: [...rest.known],
     added: [...rest.added],
     dropped: [...rest.dropped],
     published: { ...rest.published },
@@ -72,8 +76,8 @@ export function parseState(text: string, place: string): BackendState {
   try {
     const parsed: unknown = JSON.parse(text)
     refuseLater(parsed, place)
-    const { coveredLsn, source, mirrored, added, dropped, published, timeline } = anySchema.parse(parsed)
-    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, added, dropped, published, timeline }
+    const { coveredLsn, source, mirrored, known, added, dropped, published, timeline } = anySchema.parse(parsed)
+    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, published, timeline }
   } catch (error) {
     if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
     const message = `${place} is no state of ours; remove it, and tables that may miss changes are made equal to the source again.`

@@ -36,6 +36,14 @@ test('one that was mirrored before does not stop the others', () => {
   expect([...refused.keys()]).toEqual(['public.c', 'public.gone'])
 })
 
+test('where none is named, one that was mirrored before and can not be any more is not forgotten', () => {
+  const wanted = { configured: [], added: [], dropped: ['public.old'], known: ['public.a', 'public.c', 'public.gone', 'public.old'] }
+  const { chosen, refused } = chooseTables(listed, wanted)
+  expect(chosen.map((table) => table.table.name)).toEqual(['a', 'b'])
+  expect([...refused.keys()]).toEqual(['public.c', 'public.gone'])
+  expect(refused.get('public.gone')).toMatch(/^TABLE_UNKNOWN .*moonlink tables drop public\.gone ends its mirroring/)
+})
+
 test('what is named and is no table is refused for what it is', async () => {
   const view = { ...listed[2], table: { schema: 'public', name: 'a.view' }, refusal: { code: 'TABLE_UNSUPPORTED', reason: 'it is a view' } }
   const source = { listTables: async (only?: readonly unknown[]) => (only === undefined ? listed : [view]) }

@@ -20,22 +20,24 @@ export interface ChosenTables {
 
 /**
  * The tables to mirror. One that is named must be there and be mirrorable: throws `invalid`, with the source's reason; but one that
- * was mirrored before does not keep the others from going on. Where none is named, those that can't be mirrored are left out.
+ * was mirrored before does not keep the others from going on. Where none is named, those that can't be mirrored, and were not before, are left out.
  */
 export function chooseTables(listed: readonly ListedSourceTable[], wanted: WantedTables): ChosenTables {
   const dropped = new Set(wanted.dropped)
-  const named = [...new Set([...wanted.configured, ...wanted.added])].filter((name) => !dropped.has(name))
+  const isAll = wanted.configured.length === 0
+  const named = [...new Set([...wanted.configured, ...wanted.added, ...(isAll ? wanted.known : [])])].filter((name) => !dropped.has(name))
   const refused = new Map<string, string>()
   const chosen = named.flatMap((name) => {
     try {
       return [mirrorable(listed, name)]
     } catch (error) {
       if (!isMoonlinkError(error) || !wanted.known.includes(name)) throw error
-      refused.set(name, `${error.code} ${error.message}`)
+      const remedy = `moonlink tables add ${name} takes it on again once that is mended, and moonlink tables drop ${name} ends its mirroring`
+      refused.set(name, `${error.code} ${error.message.replace(/\.$/, '')}; ${remedy}`)
       return []
     }
   })
-  if (wanted.configured.length > 0) return { chosen, refused }
+  if (!isAll) return { chosen, refused }
   const others = listed.filter((table) => table.refusal === null && !dropped.has(formatTableName(table.table)) && !chosen.includes(table))
   return { chosen: [...chosen, ...others], refused }
 }

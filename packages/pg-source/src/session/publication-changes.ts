@@ -3,6 +3,7 @@ import { describeTables, type CatalogOptions, type DescribedTable } from './cata
 import type { PartitionRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
 import { quoted } from './describe-shape.ts'
+import { dropped, renamed } from './stream-shapes.ts'
 
 /** What became of a table's publication since it was prepared, of which the stream itself says nothing. */
 export type PublicationChange =
@@ -31,15 +32,21 @@ export async function preparedChanges(
     const before = baselines.get(formatTableName(table))
     // Somebody prepared other tables meanwhile.
     if (before === undefined) continue
-    if ('refusal' in entry) {
+    const refused = (code: string, reason: string) => changes.push({ kind: 'refused', table, code, reason })
+    if ('refusal' in entry && entry.refusal.code !== 'TABLE_UNKNOWN') {
       const { code, message } = entry.refusal
-      if (REFUSALS.has(code)) changes.push({ kind: 'refused', table, code, reason: message })
+      if (REFUSALS.has(code)) refused(code, message)
       continue
     }
-    const now = entry.described
-    // Another table of that name shows in the stream.
-    if (now.relationOid !== before.relationOid) continue
-    const refused = (code: string, reason: string) => changes.push({ kind: 'refused', table, code, reason })
+    const now = 'refusal' in entry ? null : entry.described
+    if (now?.relationOid !== before.relationOid) {
+      // The stream says nothing of a table that is gone, and one that was made anew under its name is not published.
+      const name = await nameOf(connection, before.relationOid)
+      if (name !== null) refused('TABLE_RENAMED', renamed(table, name).reason)
+      else if (now === null) refused('TABLE_DROPPED', dropped(table).reason)
+      else changes.push({ kind: 'changed', table, reason: 'the table was made anew' })
+      continue
+    }
     const name = formatTableName(table)
     if (main === null && before.edition?.startsWith('given ') === true) {
       refused(
@@ -94,6 +101,13 @@ async function partitionsChanged(connection: CatalogConnection, before: Describe
   }
   const [gone] = known.values()
   return gone === undefined ? null : `partition ${formatTableName(gone)} was detached or dropped`
+}
+
+/** What the table with that object id is called now; null where there is none. */
+async function nameOf(connection: CatalogConnection, oid: number): Promise<string | null> {
+  const sql = 'SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1'
+  const [found] = await connection.rows<TableName>(sql, [oid])
+  return found === undefined ? null : formatTableName(found)
 }
 
 /** Also where we may not look. */

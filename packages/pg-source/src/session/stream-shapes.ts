@@ -142,14 +142,16 @@ function changed(table: TableName, reason: string): TableAlteration {
   }
 }
 
-function dropped(table: TableName): TableAlteration {
+/** The source has the table no more. */
+export function dropped(table: TableName) {
   const name = formatTableName(table)
   const remedy = `moonlink tables drop ${name} ends its mirroring; one that is made anew under its name is taken on by moonlink tables resync ${name}`
-  return { kind: 'refuse', table, code: 'TABLE_DROPPED', reason: `the source dropped the table; ${remedy}` }
+  return { kind: 'refuse', table, code: 'TABLE_DROPPED', reason: `the source dropped the table; ${remedy}` } as const
 }
 
-function renamed(table: TableName, now: string): TableAlteration {
+/** The source has the table under another name. */
+export function renamed(table: TableName, now: string) {
   const name = formatTableName(table)
   const remedy = `moonlink tables drop ${name} and moonlink tables add ${now} go on under the new name`
-  return { kind: 'refuse', table, code: 'TABLE_RENAMED', reason: `the source calls the table ${now} now; ${remedy}` }
+  return { kind: 'refuse', table, code: 'TABLE_RENAMED', reason: `the source calls the table ${now} now; ${remedy}` } as const
 }

@@ -1,0 +1,50 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { withPostgres } from '@moonlink/testkit'
+import { afterAll, afterEach, expect, test } from 'vitest'
+import { BackendProcess } from './testing/backend-process.ts'
+
+const postgres = withPostgres()
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-gone-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+let backend: BackendProcess | undefined
+afterEach(() => backend?.stop('SIGKILL'))
+
+test('without event triggers, tables that are dropped, renamed or made anew are noticed, and known after a restart', async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  const names = ['dropped', 'anew', 'renamed', 'replaced', 'kept', 'later']
+  for (const name of names) await client.query(`CREATE TABLE ${name} (id int PRIMARY KEY); INSERT INTO ${name} VALUES (1), (2)`)
+  const args = ['--source', connectionString, '--state-dir', join(directory, 'state'), '--set', 'source.slotCheckMs=200']
+  backend = await BackendProcess.start(args)
+  const reasonOf = async (name: string) => {
+    const { reason, state } = await backend!.table(`public.${name}`)
+    return `${state} ${reason ?? ''}`
+  }
+  await client.query(`DROP TABLE dropped, anew; CREATE TABLE anew (id int PRIMARY KEY, more text); INSERT INTO anew VALUES (3, 'x');
+    ALTER TABLE renamed RENAME TO other; ALTER TABLE replaced RENAME TO old_one; CREATE TABLE replaced (id int PRIMARY KEY); INSERT INTO replaced VALUES (7)`)
+  await expect.poll(() => reasonOf('dropped'), { timeout: 30_000 }).toMatch(/^paused TABLE_DROPPED /)
+  await expect
+    .poll(() => reasonOf('renamed'), { timeout: 30_000 })
+    .toMatch(/^paused TABLE_RENAMED the source calls the table public\.other now/)
+  await expect
+    .poll(() => reasonOf('replaced'), { timeout: 30_000 })
+    .toMatch(/^paused TABLE_RENAMED the source calls the table public\.old_one now/)
+  await expect.poll(() => backend!.query('SELECT * FROM anew').catch(() => []), { timeout: 30_000 }).toEqual([[3, 'x']])
+  await client.query(`INSERT INTO anew VALUES (4, 'y'); INSERT INTO kept VALUES (3)`)
+  await backend.wait()
+  expect(await backend.query('SELECT (SELECT count(*)::INT FROM anew), (SELECT count(*)::INT FROM kept)')).toEqual([[2, 3]])
+
+  await backend.stop()
+  await client.query('DROP TABLE later')
+  backend = await BackendProcess.start(args)
+  expect(await reasonOf('kept')).toBe('streaming ')
+  expect(await reasonOf('dropped')).toMatch(/^failed TABLE_UNKNOWN the source has no table public\.dropped/)
+  expect(await reasonOf('later')).toMatch(/^failed TABLE_UNKNOWN .*moonlink tables drop public\.later ends its mirroring/)
+  expect((await fetch(`${backend.url}/tables/public.later`, { method: 'DELETE' })).status).toBe(200)
+  await client.query('CREATE TABLE dropped (id int PRIMARY KEY); INSERT INTO dropped VALUES (9)')
+  await backend.post('/tables', { tables: ['public.dropped'] })
+  await backend.wait()
+  expect(await backend.query('SELECT * FROM dropped')).toEqual([[9]])
+  expect((await backend.tables()).map(({ name }) => name)).not.toContain('public.later')
+})
