@@ -50,6 +50,7 @@ export type {
   DeletionVector,
   ExpirePolicy,
   ExpireResult,
+  KeptLineage,
   RetainedSnapshot,
   RowsToWrite,
   ScannedBatch,

@@ -1,32 +1,61 @@
-import { assert, BatchBuilder, type Lsn, type StagedFile, type TableSchema, type TableSnapshot } from '@moonlink/core'
+import { assert, type DataFile, type Lsn, type ScannedBatch, type StagedFile, type TableSchema, type TableSnapshot } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import type { SealedKeyIndex } from '@moonlink/pk-index'
-import { keysOf } from './identity.ts'
-import type { CompactionLimits } from './limits.ts'
+import type { CompactedFile } from './compacted-file.ts'
+import type { CompactionLimits, EngineLimits } from './limits.ts'
 import type { MirrorState } from './mirror-state.ts'
 import { movedDeletes, type MovedDeletes } from './moved-deletes.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import type { StagedFiles } from './staged-files.ts'
 import { FileSegment } from './segment.ts'
 
+/** What a compaction takes at most, as a share of the memory limit: encoded bytes, and what is kept of each row beside them. */
+const MEMORY_SHARE = 1 / 8
+/** Hash, `_row_id`, old and new place of a row. */
+const ROW_BYTES = 32
+/** A file with this share of the rows or bytes that are rewritten at once is not small. */
+const SMALL_SHARE = 1 / 4
+/** A row group is encoded once its rows take this share of the memory limit. */
+const GROUP_SHARE = 1 / 32
+
+/** What is rewritten at once. */
+export interface CompactionBounds {
+  readonly maxBytes: number
+  readonly maxRows: number
+  readonly groupBytes: number
+}
+
+export function compactionBounds({ compaction, memoryLimitBytes }: EngineLimits): CompactionBounds {
+  return {
+    maxBytes: Math.min(compaction.maxBytes, memoryLimitBytes * MEMORY_SHARE),
+    maxRows: (memoryLimitBytes * MEMORY_SHARE) / ROW_BYTES,
+    groupBytes: memoryLimitBytes * GROUP_SHARE,
+  }
+}
+
 /** The files worth rewriting now: many small ones, or ones mostly dead. Empty where nothing is due. */
-export function chooseCompaction(state: MirrorState, limits: CompactionLimits): FileSegment[] {
+export function chooseCompaction(state: MirrorState, limits: CompactionLimits, bounds: CompactionBounds): FileSegment[] {
   if (!limits.enabled) return []
   // What a TRUNCATE emptied goes away by itself.
   const files = [...state.files()].filter((file) => file.deadFrom === null && file.staged === null)
   const dead = files.filter((file) => file.baseCount >= limits.maxDeadRatio * file.file.recordCount && file.baseCount > 0)
-  const small = files.filter((file) => file.file.sizeBytes < limits.smallFileBytes && !dead.includes(file))
+  const smallBytes = Math.min(limits.smallFileBytes, bounds.maxBytes * SMALL_SHARE)
+  const isSmall = ({ recordCount, sizeBytes }: DataFile) => sizeBytes < smallBytes && recordCount < bounds.maxRows * SMALL_SHARE
+  const small = files.filter((file) => isSmall(file.file) && !dead.includes(file))
   const chosen = small.length + dead.length >= limits.minFiles ? [...dead, ...small] : dead
-  return withinBytes(chosen, limits.maxBytes)
+  return withinBounds(chosen, bounds)
 }
 
-function withinBytes(files: readonly FileSegment[], maxBytes: number): FileSegment[] {
+function withinBounds(files: readonly FileSegment[], { maxBytes, maxRows }: CompactionBounds): FileSegment[] {
   const chosen: FileSegment[] = []
   let bytes = 0
-  for (const file of files) {
-    if (chosen.length > 0 && bytes + file.file.sizeBytes > maxBytes) break
-    chosen.push(file)
-    bytes += file.file.sizeBytes
+  let rows = 0
+  for (const segment of files) {
+    const { recordCount, sizeBytes } = segment.file
+    if (chosen.length > 0 && (bytes + sizeBytes > maxBytes || rows + recordCount > maxRows)) break
+    chosen.push(segment)
+    bytes += sizeBytes
+    rows += recordCount
   }
   return chosen
 }
@@ -40,47 +69,37 @@ export interface WrittenCompaction {
 }
 
 /**
- * Rewrites the live rows of `sources` into one file of `schema`, which has to be that of the snapshot it replaces, lineage kept. Only rows dead in the committed vectors are left out: later
+ * Rewrites the live rows of `sources` into `target`, a file of the schema of the snapshot it replaces. Only rows dead in the committed vectors are left out: later
  * deaths belong to LSNs that the snapshot of this commit does not cover, and move along (`adoptCompaction`).
  */
 export async function writeCompaction(
   state: MirrorState,
+  target: CompactedFile,
   schema: TableSchema,
   sources: readonly FileSegment[],
   sealedFiles: SealedFiles,
   stagedFiles: StagedFiles,
 ): Promise<WrittenCompaction> {
-  const builder = new BatchBuilder(schema.fields)
-  const rowIds: number[] = []
-  const lastUpdated: number[] = []
   const newRows = new Map<number, Int32Array>()
   for (const source of sources) {
     const map = new Int32Array(source.file.recordCount).fill(-1)
     const base = source.base ? PositionSet.fromPortable(source.base) : null
     for await (const scanned of state.storage.scanFile(source.file, schema.fields, { lineage: true })) {
-      const live: number[] = []
-      for (let row = 0; row < scanned.rows.length; row++) {
-        const place = scanned.firstRow + row
-        if (base?.has(place)) continue
-        map[place] = builder.length + live.length
-        live.push(row)
-        rowIds.push(scanned.rowIds![row])
-        lastUpdated.push(scanned.lastUpdated![row])
-      }
-      builder.appendGather(scanned.rows, Uint32Array.from(live))
+      const live = liveOf(scanned, base)
+      for (let index = 0; index < live.length; index++) map[scanned.firstRow + live[index]] = target.recordCount + index
+      await target.append(scanned, live)
     }
     base?.dispose()
     newRows.set(source.id, map)
   }
-  if (rowIds.length === 0) return { sources, staged: null, newRows }
-  const rows = builder.view()
-  const { identity } = state
-  const hashes = state.appendOnly ? null : identity.hasher.hash(keysOf(identity, rows), 0, rows.length)
-  const indexRowIds = Float64Array.from(rowIds)
-  const lineage = { rowIds: Float64Array.from(rowIds), lastUpdated: Float64Array.from(lastUpdated) }
-  const staged = await stagedFiles.write((onPath) => state.storage.writeFile({ rows, ...lineage }, onPath))
-  if (hashes) await sealedFiles.write(staged.path, identity, hashes, indexRowIds)
-  return { sources, staged, newRows }
+  return { sources, staged: await target.finish(sealedFiles, stagedFiles), newRows }
+}
+
+function liveOf({ firstRow, rows }: ScannedBatch, dead: PositionSet | null): Uint32Array {
+  const live = new Uint32Array(rows.length)
+  let count = 0
+  for (let row = 0; row < rows.length; row++) if (!dead?.has(firstRow + row)) live[count++] = row
+  return live.subarray(0, count)
 }
 
 /** Puts the new file in the place of its sources. Under the mirror's lock; no await in between. */

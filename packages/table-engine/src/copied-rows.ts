@@ -11,6 +11,7 @@ import type { KeyHashes } from '@moonlink/pk-index'
 import type { CopiedFile, CopyRun } from './copy-record.ts'
 import type { EngineLimits } from './limits.ts'
 import { keysOf, type Identity } from './identity.ts'
+import { joinedHashes } from './joined-hashes.ts'
 import type { SealedFiles } from './sealed-files.ts'
 
 /** A file of copied rows is complete at this share of the memory limit, or this many rows, if not before. */
@@ -164,7 +165,7 @@ class FileInMaking {
   async finish(): Promise<CopiedFile> {
     await Promise.all(this.appends)
     const { identity, sealedFiles, write } = this.spec
-    const sealing = identity ? sealedFiles.write(this.writer.path, identity, joined(this.hashes, this.rowCount), null) : null
+    const sealing = identity ? sealedFiles.write(this.writer.path, identity, joinedHashes(this.hashes, this.rowCount), null) : null
     // Both, so that neither works on behind our back.
     const [staged, sealed] = await Promise.allSettled([write(this.writer.path, () => this.writer.finish()), sealing])
     if (staged.status === 'rejected') throw staged.reason
@@ -172,16 +173,4 @@ class FileInMaking {
     const runs: readonly CopyRun[] = this.runs
     return { staged: staged.value, runs }
   }
-}
-
-function joined(parts: readonly KeyHashes[], length: number): KeyHashes {
-  const low = new Uint32Array(length)
-  const high = new Uint32Array(length)
-  let at = 0
-  for (const part of parts) {
-    low.set(part.low.subarray(0, part.length), at)
-    high.set(part.high.subarray(0, part.length), at)
-    at += part.length
-  }
-  return { low, high, length }
 }

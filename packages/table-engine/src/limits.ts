@@ -23,13 +23,13 @@ export interface EngineLimits {
 
 export interface CompactionLimits {
   readonly enabled: boolean
-  /** Files below this size are small. */
+  /** Files below this size are small; those of a 32nd of `memoryLimitBytes` are not. */
   readonly smallFileBytes: number
   /** This many small files are folded into one. */
   readonly minFiles: number
   /** A file with at least this share of dead rows is rewritten even when alone. */
   readonly maxDeadRatio: number
-  /** At most this many bytes are rewritten at once. */
+  /** At most this many bytes are rewritten at once, and never more than an eighth of `memoryLimitBytes`. */
   readonly maxBytes: number
 }
 

@@ -1,6 +1,7 @@
 import { formatLsn, isMoonlinkError, type TableCommit } from '@moonlink/core'
 import { indexesNow, letGoOf, openIndexes } from './committed-files.ts'
-import { adoptCompaction, chooseCompaction, compactionLsn, writeCompaction, type WrittenCompaction } from './compaction.ts'
+import { CompactedFile } from './compacted-file.ts'
+import { adoptCompaction, chooseCompaction, compactionBounds, compactionLsn, writeCompaction, type WrittenCompaction } from './compaction.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { RetryDelay } from './retry-delay.ts'
 import type { FileSegment } from './segment.ts'
@@ -15,6 +16,8 @@ export class Maintenance {
   private readonly core: MirrorCore
   private lastExpiryMs: number
   private snapshotHolds = 0
+  /** What is being written. */
+  private target: CompactedFile | null = null
   private expiring: Promise<unknown> = Promise.resolve()
   /** Its commit was tried, and may have happened: nothing else is committed before that is known. */
   private pending: PendingCompaction | null = null
@@ -33,6 +36,11 @@ export class Maintenance {
   /** True where the commit of a compaction is to be tried again. */
   get isPending(): boolean {
     return this.pending !== null
+  }
+
+  /** Bytes held by a compaction that is being written. */
+  get byteSize(): number {
+    return this.target?.byteSize ?? 0
   }
 
   /** Until what it gives is called no snapshot is expired: for a read on its way to a lease. */
@@ -68,7 +76,8 @@ export class Maintenance {
   }
 
   private chosen(): FileSegment[] {
-    return chooseCompaction(this.core.state, this.core.host.limits.compaction)
+    const { limits } = this.core.host
+    return chooseCompaction(this.core.state, limits.compaction, compactionBounds(limits))
   }
 
   private isExpiryDue(nowMs: number): boolean {
@@ -84,10 +93,23 @@ export class Maintenance {
     await expiry
   }
 
+  private async write(sources: readonly FileSegment[]): Promise<WrittenCompaction> {
+    const { committed, host, spec, staged, state } = this.core
+    const { schema } = committed.shape
+    const { groupBytes } = compactionBounds(host.limits)
+    const identity = state.appendOnly ? null : state.identity
+    this.target = new CompactedFile({ storage: spec.storage, fields: schema.fields, identity, groupBytes })
+    try {
+      return await writeCompaction(state, this.target, schema, sources, host.sealedFiles, staged)
+    } finally {
+      this.target = null
+    }
+  }
+
   private async compact(sources: readonly FileSegment[]): Promise<void> {
     const { core } = this
-    const { committed, host, staged } = core
-    const written = await writeCompaction(core.state, committed.shape.schema, sources, host.sealedFiles, staged)
+    const { committed } = core
+    const written = await this.write(sources)
     const commit: TableCommit = {
       kind: 'replace',
       addFiles: written.staged ? [written.staged] : [],

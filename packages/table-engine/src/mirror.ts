@@ -121,7 +121,7 @@ export class Mirror {
   }
 
   get byteSize(): number {
-    return this.core.state.byteSize + this.intake.byteSize + this.copy.byteSize
+    return this.core.state.byteSize + this.intake.byteSize + this.copy.byteSize + this.maintenance.byteSize
   }
 
   /** Gives memory back that only saves time. */

@@ -95,6 +95,7 @@ export class MemoryTableStorage implements TableStorage {
 
   createFile(fields: readonly Field[]): DataFileWriter {
     const builder = new BatchBuilder(fields)
+    const lineage: { rowIds: number[]; lastUpdated: number[] } = { rowIds: [], lastUpdated: [] }
     const path = this.newPath()
     return {
       path,
@@ -104,10 +105,16 @@ export class MemoryTableStorage implements TableStorage {
       get byteSize() {
         return builder.usedBytes
       },
-      async append(rows) {
+      async append(rows, kept) {
         builder.appendRange(rows)
+        if (kept === undefined) return
+        for (const value of kept.rowIds) lineage.rowIds.push(value)
+        for (const value of kept.lastUpdated) lineage.lastUpdated.push(value)
       },
-      finish: () => this.store(path, { rows: builder.view(), rowIds: null, lastUpdated: null }),
+      finish: () => {
+        const [rowIds, lastUpdated] = [lineage.rowIds, lineage.lastUpdated].map((values) => (values.length > 0 ? Float64Array.from(values) : null))
+        return this.store(path, { rows: builder.view(), rowIds, lastUpdated })
+      },
     }
   }
 

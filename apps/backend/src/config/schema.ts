@@ -214,9 +214,9 @@ const compaction = z
   .strictObject({
     enabled: truth(true, 'Whether small and much deleted files are folded into new ones.'),
     minFiles: count(8, 'Small files of one table at which they are folded.', 2),
-    smallFileBytes: bytes('32MiB', 'A data file below this size counts as small.'),
+    smallFileBytes: bytes('32MiB', 'A data file below this size counts as small; one of 1/32 of memory.limitBytes does not.'),
     maxDeadRatio: fraction(0.5, 'Share of deleted rows at which a file is rewritten even when alone.'),
-    maxBytes: bytes('256MiB', 'At most this much is rewritten at once.'),
+    maxBytes: bytes('256MiB', 'At most this much is rewritten at once; never more than 1/8 of memory.limitBytes.'),
   })
   .prefault({})
   .describe('Compaction.')

@@ -65,6 +65,12 @@ export interface StagedFile {
   readonly metrics: unknown
 }
 
+/** `_row_id` and `_last_updated_sequence_number` to keep per row, as in `RowsToWrite`. */
+export interface KeptLineage {
+  readonly rowIds: Float64Array
+  readonly lastUpdated: Float64Array
+}
+
 /**
  * A data file in the making: batches are encoded as they come, so that only encoded bytes are held until the end. Each batch becomes a row group
  * (or several). Where this ends without `finish`, nothing is left behind.
@@ -78,9 +84,9 @@ export interface DataFileWriter {
   readonly byteSize: number
   /**
    * Appends rows behind those of earlier calls, which may still be under way. Memory that is shared between threads may be used again once this
-   * resolves; other memory is taken over.
+   * resolves; other memory is taken over. `lineage`: what the rows keep, given with every batch or with none.
    */
-  append(rows: ColumnBatch): Promise<void>
+  append(rows: ColumnBatch, lineage?: KeptLineage): Promise<void>
   /** Writes the file, once every `append` has resolved. */
   finish(): Promise<StagedFile>
 }

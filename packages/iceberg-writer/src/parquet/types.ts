@@ -1,4 +1,4 @@
-import type { ColumnBatch, ObjectBytes } from '@moonlink/core'
+import type { ColumnBatch, KeptLineage, ObjectBytes } from '@moonlink/core'
 
 /** Field id of `_row_id` (Iceberg spec, reserved field ids). */
 export const ROW_ID_FIELD_ID = 2147483540
@@ -40,8 +40,11 @@ export interface ParquetFileWriter {
   readonly recordCount: number
   /** Encoded bytes so far. */
   readonly byteSize: number
-  /** Appends rows behind those of earlier calls. Memory that threads share is read until this settles; other memory is taken over. */
-  append(rows: ColumnBatch): Promise<void>
+  /**
+   * Appends rows behind those of earlier calls, with lineage in every call or in none. Memory that threads share is read until this settles; other
+   * memory is taken over.
+   */
+  append(rows: ColumnBatch, lineage?: KeptLineage): Promise<void>
   /** The file, once every `append` has resolved. Runs on this thread: a copy of the bytes. */
   finish(): EncodedParquet
 }

@@ -43,6 +43,28 @@ describe('ParquetWorkerPool', () => {
     await expect(pool.fetch({ path }, Uint32Array.of(0), fields)).rejects.toMatchObject({ code: 'PARQUET_FILE_NOT_FOUND' })
   })
 
+  it('writes files in parts that keep lineage, and refuses to mix', async () => {
+    const pool = open({ workers: 2 })
+    const file = pool.createFile(fields)
+    for (let from = 0; from < 100; from += 40) {
+      const part = values.slice(from, from + 40)
+      const rowIds = Float64Array.from(part, (_, index) => 1000 + from + index)
+      await file.append(toBatch(fields, part), { rowIds, lastUpdated: rowIds.map((id) => id % 7) })
+    }
+    await expect(file.append(toBatch(fields, values))).rejects.toThrow(/lineage/)
+    expect(file.recordCount).toBe(100)
+    const bytes = joinBytes(file.finish().bytes)
+    expect(await scanAll(pool, { bytes })).toEqual(values)
+    const rowIds: number[] = []
+    const lastUpdated: number[] = []
+    for await (const scanned of pool.scan({ bytes }, { fields, lineage: { firstRowId: 0, dataSequenceNumber: 99 } })) {
+      rowIds.push(...scanned.rowIds!)
+      lastUpdated.push(...scanned.lastUpdated!)
+    }
+    expect(rowIds).toEqual(values.map((_, row) => 1000 + row))
+    expect(lastUpdated).toEqual(rowIds.map((id) => id % 7))
+  })
+
   it('takes over the memory of what it writes, but no empty buffers, which builders share', async () => {
     const given = rows()
     const list = given.rows.columns[2]

@@ -63,7 +63,7 @@ export class ParquetWorkerPool {
   createFile(fields: readonly Field[], options: EncodeOptions = {}): ParquetFileWriter {
     const schema = { fields, identifierFieldIds: [] }
     return new FileInParts(fields, options, (rows) => {
-      return this.run('groups', { rows: { rows, rowIds: null, lastUpdated: null }, schema, options }, transferList(rows))
+      return this.run('groups', { rows, schema, options }, transferList(rows))
     })
   }
 

@@ -104,7 +104,7 @@ export class IcebergTableStorage implements TableStorage {
       get byteSize() {
         return writer.byteSize
       },
-      append: (rows) => writer.append(rows),
+      append: (rows, lineage) => writer.append(rows, lineage),
       finish: () => this.store(path, writer.finish()),
     }
   }

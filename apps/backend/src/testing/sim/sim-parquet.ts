@@ -41,6 +41,8 @@ export const simParquet: ParquetPort = {
   encode: async (rows) => encodeSimFile(rows),
   createFile(fields) {
     const builder = new BatchBuilder(fields)
+    const rowIds: number[] = []
+    const lastUpdated: number[] = []
     return {
       get recordCount() {
         return builder.length
@@ -48,8 +50,15 @@ export const simParquet: ParquetPort = {
       get byteSize() {
         return builder.usedBytes
       },
-      append: async (rows) => builder.appendRange(rows),
-      finish: () => encodeSimFile({ rows: builder.view(), rowIds: null, lastUpdated: null }),
+      append: async (rows, lineage) => {
+        builder.appendRange(rows)
+        rowIds.push(...(lineage?.rowIds ?? []))
+        lastUpdated.push(...(lineage?.lastUpdated ?? []))
+      },
+      finish: () => {
+        const [ids, updated] = [rowIds, lastUpdated].map((values) => (values.length > 0 ? Float64Array.from(values) : null))
+        return encodeSimFile({ rows: builder.view(), rowIds: ids, lastUpdated: updated })
+      },
     }
   },
   async *scan(source, { fields, lineage }) {
