@@ -1,4 +1,13 @@
-import { appendValue, BatchBuilder, ChangeOp, silentLogger, systemRandom, type ChangeBatch, type TableCommit, type TableSchema } from '@moonlink/core'
+import {
+  appendValue,
+  BatchBuilder,
+  ChangeOp,
+  silentLogger,
+  systemRandom,
+  type ChangeBatch,
+  type TableCommit,
+  type TableSchema,
+} from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test, vi } from 'vitest'
 import { compactionBounds } from './compaction.ts'

@@ -1,7 +1,14 @@
 import { formatLsn, isMoonlinkError, type TableCommit } from '@moonlink/core'
 import { indexesNow, letGoOf, openIndexes } from './committed-files.ts'
 import { CompactedFile } from './compacted-file.ts'
-import { adoptCompaction, chooseCompaction, compactionBounds, compactionLsn, writeCompaction, type WrittenCompaction } from './compaction.ts'
+import {
+  adoptCompaction,
+  chooseCompaction,
+  compactionBounds,
+  compactionLsn,
+  writeCompaction,
+  type WrittenCompaction,
+} from './compaction.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { RetryDelay } from './retry-delay.ts'
 import type { FileSegment } from './segment.ts'

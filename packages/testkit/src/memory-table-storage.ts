@@ -112,7 +112,9 @@ export class MemoryTableStorage implements TableStorage {
         for (const value of kept.lastUpdated) lineage.lastUpdated.push(value)
       },
       finish: () => {
-        const [rowIds, lastUpdated] = [lineage.rowIds, lineage.lastUpdated].map((values) => (values.length > 0 ? Float64Array.from(values) : null))
+        const [rowIds, lastUpdated] = [lineage.rowIds, lineage.lastUpdated].map((values) =>
+          values.length > 0 ? Float64Array.from(values) : null,
+        )
         return this.store(path, { rows: builder.view(), rowIds, lastUpdated })
       },
     }
