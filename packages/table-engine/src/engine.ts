@@ -53,6 +53,8 @@ export class Engine implements LeaseSource {
   private readonly telemetry: Telemetry
   private readonly disk: LocalDisk
   private readonly mirrors = new Map<string, Mirror>()
+  /** Mirrors that are gone for a moment, as they were. */
+  private readonly reopening = new Map<string, MirrorStatus>()
   private readonly leases = new Leases()
   private readonly position: StreamPosition
   private readonly memory: MemoryGovernor
@@ -77,7 +79,7 @@ export class Engine implements LeaseSource {
       logger,
       telemetry: this.telemetry,
     })
-    this.reads = new Reads(this.mirrors, this.position, this.leases, options.clock)
+    this.reads = new Reads(this.mirrors, this.reopening, this.position, this.leases, options.clock)
   }
 
   get appliedLsn(): Lsn {
@@ -121,8 +123,22 @@ export class Engine implements LeaseSource {
     return mirror
   }
 
+  /** Removes the mirror, if there is one, and lets `open` add it again. Reads are told to try again until that has succeeded. */
+  async reopenMirror(name: string, open: () => Promise<void>): Promise<void> {
+    const status = this.mirrors.get(name)?.status()
+    if (status !== undefined) this.reopening.set(name, { ...status, state: 'copying' })
+    await this.forget(name)
+    await open()
+    this.reopening.delete(name)
+  }
+
   /** Forgets the mirror and its local indexes; its Iceberg table stays. */
   async removeMirror(name: string): Promise<void> {
+    this.reopening.delete(name)
+    await this.forget(name)
+  }
+
+  private async forget(name: string): Promise<void> {
     const mirror = this.mirrors.get(name)
     if (!mirror) return
     this.mirrors.delete(name)
@@ -248,7 +264,8 @@ export class Engine implements LeaseSource {
   }
 
   status(): readonly MirrorStatus[] {
-    return [...this.mirrors.values()].map((mirror) => mirror.status())
+    const open = [...this.mirrors.values()].filter(({ name }) => !this.reopening.has(name))
+    return [...open.map((mirror) => mirror.status()), ...this.reopening.values()]
   }
 
   /** Starts due flushes, compactions and expiries; call it every 100 ms or so. */

@@ -23,6 +23,8 @@ export interface ResyncSource {
   readonly asOfLsn: Lsn
   /** The table is another one under the same name: no row of the one before is left. */
   readonly isAnew: boolean
+  /** The mirror was opened just now: it shows no more than its last commit, wherever the stream is. */
+  readonly isJustOpened: boolean
 }
 
 export type MirrorPhase = 'copying' | 'streaming' | 'paused' | 'failed'

@@ -216,7 +216,8 @@ export class Mirror {
     this.copy.requireComparable()
     if (this.isStreaming && !this.hasOpenTransaction) await this.flush()
     const committedLsn = this.core.committed.lsn!
-    const readableThroughLsn = this.isStreaming && !this.isCatchingUp ? maxLsn(committedLsn, this.core.host.appliedLsn()) : committedLsn
+    const isCurrent = this.isStreaming && !this.isCatchingUp && source?.isJustOpened !== true
+    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, this.core.host.appliedLsn()) : committedLsn
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
     this.wakeBoundaryWaiters()

@@ -11,20 +11,29 @@ const RANGES_SHOWN = 8
 /** Leases over a consistent cut of several mirrors: at the latest LSN, or at one that is held or that retained snapshots show. */
 export class Reads implements LeaseSource {
   private readonly mirrors: ReadonlyMap<string, Mirror>
+  private readonly reopening: ReadonlyMap<string, unknown>
   private readonly position: StreamPosition
   private readonly leases: Leases
 
   private readonly clock: Clock
 
-  constructor(mirrors: ReadonlyMap<string, Mirror>, position: StreamPosition, leases: Leases, clock: Clock) {
+  /** `reopening`: tables whose mirrors are gone for a moment. */
+  constructor(
+    mirrors: ReadonlyMap<string, Mirror>,
+    reopening: ReadonlyMap<string, unknown>,
+    position: StreamPosition,
+    leases: Leases,
+    clock: Clock,
+  ) {
     this.clock = clock
     this.mirrors = mirrors
+    this.reopening = reopening
     this.position = position
     this.leases = leases
   }
 
   readableTables(): readonly string[] {
-    return [...this.mirrors.keys()]
+    return [...new Set([...this.mirrors.keys(), ...this.reopening.keys()])]
   }
 
   async acquire(request: AcquireRequest): Promise<Lease> {
@@ -82,6 +91,7 @@ export class Reads implements LeaseSource {
 
   private readable(name: string, lsn: Lsn | null): Mirror {
     const mirror = this.mirrors.get(name)
+    if (this.reopening.has(name)) throw copying(name)
     if (!mirror) {
       const known = [...this.mirrors.keys()].join(', ') || 'none'
       throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored (mirrored: ${known})`)
@@ -92,12 +102,15 @@ export class Reads implements LeaseSource {
       const until = `${name} is made equal to its source again: ${mirror.pauseReason ?? ''}. Until then it can be read at ${formatLsn(held)} (--at-lsn)`
       throw new MoonlinkError('retry', 'TABLE_RESYNCING', until)
     }
-    if (mirror.currentPhase === 'copying')
-      throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming`)
+    if (mirror.currentPhase === 'copying') throw copying(name)
     if (mirror.currentPhase !== 'streaming')
       throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is ${mirror.currentPhase}: ${mirror.pauseReason ?? ''}`)
     return mirror
   }
+}
+
+function copying(name: string): MoonlinkError {
+  return new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming`)
 }
 
 function notHeld(mirror: Mirror, lsn: Lsn, applied: Lsn): MoonlinkError {

@@ -144,3 +144,34 @@ describe.each(Object.entries(schemas))('%s', (_, schema) => {
     )
   })
 })
+
+test('a mirror that is opened anew beside a stream shows its last commit, and nothing later, until it is equal to its source', async () => {
+  const schema = schemas['a long key']
+  const source = new ScriptedTable(schema)
+  const storage = new MemoryTableStorage(source.table, schema)
+  const { engine, mirror } = await open(schema, storage)
+  await mirror.finishCopy(0n)
+  const change = async (key: number, lsn: Lsn) => {
+    source.insert(rowOf({ key, big: null }))
+    source.endTransaction(lsn)
+    for (const event of source.take()) await engine.apply(event)
+    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+  }
+  await change(1, 100n)
+  await mirror.flush()
+  const committed = texts(source.rows)
+  await change(2, 200n)
+  const source200 = { asOfLsn: 200n, isAnew: false, isJustOpened: true }
+  await engine.reopenMirror('public.t', async () => {
+    const again = await engine.addMirror({ table: storage.table, schema, storage, appendOnly: false })
+    expect(engine.readableTables()).toEqual(['public.t'])
+    expect(engine.status()).toMatchObject([{ state: 'copying' }])
+    await expect(engine.acquire({ tables: ['public.t'], lsn: 100n, timeoutMs: 10 })).rejects.toMatchObject({ code: 'TABLE_COPYING' })
+    await again.beginResync('its copy was cut off', { shape: again.shape, ...source200 })
+  })
+  await expect(engine.acquire({ tables: ['public.t'], lsn: 200n, timeoutMs: 10 })).rejects.toThrow('--at-lsn')
+  const lease = await engine.acquire({ tables: ['public.t'], lsn: 100n, timeoutMs: 10 })
+  expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(committed)
+  lease.release()
+  await engine.close()
+})

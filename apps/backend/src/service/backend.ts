@@ -200,7 +200,10 @@ export class MoonlinkBackend implements Operations {
     }
     const { chosen, refused } = chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
     source.resumeMarks(state?.published ?? {})
-    const slotLsn = await source.prepare(chosen.map(({ table }) => table))
+    const slotLsn = await source.prepare(
+      chosen.map(({ table }) => table),
+      null,
+    )
     // Who else mirrors from this slot is left alone: opening the tables would take them over.
     await source.waitUntilUnused()
     const log = await parts.openLog(slotLsn)

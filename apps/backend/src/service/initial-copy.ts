@@ -19,20 +19,28 @@ export interface CopyOptions {
 const retryPauseMs = 2000
 const streamPollMs = 50
 
+interface CopiedTable {
+  readonly mirror: Mirror
+  readonly from: SourceTable
+}
+
 /**
  * Copies tables, several at a time, all as of one LSN. After a lost connection another snapshot is taken, in which tables with a key go on where they were; a value that
  * can't be mirrored pauses its table alone, as does a change of its shape since it was listed: it is taken on as it is by then. Resolves when every table is copied or paused, or the signal ends it; throws what the
  * warehouse says where it takes no files.
  */
 export async function copyTables(
-  tables: readonly { readonly mirror: Mirror; readonly from: SourceTable }[],
+  tables: readonly CopiedTable[],
   options: CopyOptions,
   signal: AbortSignal,
 ) {
   let left = [...tables]
+  let isCutOff = false
   while (left.length > 0 && !signal.aborted) {
     const copied = new Set<string>()
     try {
+      if (isCutOff) left = await resetAll(left, options)
+      isCutOff = false
       await copyOnce(left, copied, options, signal)
       return
     } catch (thrown) {
@@ -52,16 +60,20 @@ export async function copyTables(
       if (isPlanned) options.logger.info('the copy goes on in another snapshot', details)
       else options.logger.warn('the copy was cut off and goes on in another snapshot', details)
       if (!isPlanned) await options.clock.sleep(retryPauseMs, signal).catch(() => undefined)
-      if (signal.aborted) return
-      left = await Promise.all(
-        left.map(async ({ mirror, from }) => ({ mirror: mirror.isResyncing ? await options.reset(mirror.name) : mirror, from })),
-      )
+      isCutOff = true
     }
   }
 }
 
+/** What was compared in part begins anew. Where that fails, all of it may be tried again. */
+async function resetAll(tables: readonly CopiedTable[], { reset }: CopyOptions): Promise<CopiedTable[]> {
+  return allSettledOrThrow(
+    tables.map(async ({ mirror, from }) => ({ mirror: mirror.isResyncing ? await reset(mirror.name) : mirror, from })),
+  )
+}
+
 async function copyOnce(
-  tables: readonly { readonly mirror: Mirror; readonly from: SourceTable }[],
+  tables: readonly CopiedTable[],
   copied: Set<string>,
   options: CopyOptions,
   signal: AbortSignal,
@@ -125,7 +137,10 @@ async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, opt
 }
 
 /** Waits for all, so that none works on behind our back, then throws the first error. */
-async function allSettledOrThrow(work: readonly Promise<void>[]): Promise<void> {
-  const failed = (await Promise.allSettled(work)).find((result) => result.status === 'rejected')
-  if (failed !== undefined) throw failed.reason
+async function allSettledOrThrow<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  const results = await Promise.allSettled(work)
+  return results.map((result) => {
+    if (result.status === 'rejected') throw result.reason
+    return result.value
+  })
 }

@@ -18,6 +18,8 @@ import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
 
 const copyPollMs = 50
+/** What a locked table is waited for while no table's changes are applied. */
+const publishLockTimeoutMs = 500
 
 /** The mirrored tables of a backend: opens and publishes them, copies those that are new. */
 export class MirrorSet {
@@ -68,7 +70,9 @@ export class MirrorSet {
   copying(): string[] {
     return [...this.#listed.keys()].filter((name) => {
       const mirror = this.#parts.engine.mirror(name)
-      return mirror?.currentPhase === 'copying' || mirror?.isCatchingUp === true
+      // Without one it is being opened anew.
+      if (mirror === undefined) return !this.unopened.has(name)
+      return mirror.currentPhase === 'copying' || mirror.isCatchingUp
     })
   }
 
@@ -135,8 +139,13 @@ export class MirrorSet {
     await this.#publish()
   }
 
-  /** Begins to make tables equal to their source again, while no stream is open. They are to be copied then. Returns where the slot is. */
+  /**
+   * Begins to make tables equal to their source again, while no stream is open. They are to be copied then. Returns where the slot is. What fails before a table
+   * is published leaves all as they are.
+   */
   async beginResync(names: readonly string[], reason: string): Promise<Lsn> {
+    for (const name of names) await this.#listAgain(name)
+    const slotLsn = await this.#publish(names.map((name) => this.#listed.get(name)!))
     for (const name of names) {
       const mirror = this.#parts.engine.mirror(name)!
       const source = await this.#sourceNow(name, mirror)
@@ -144,20 +153,21 @@ export class MirrorSet {
       // What was copied only in part begins anew.
       if (mirror.committedLsn === null) await this.#beginAnew(name)
       else if (!appendOnly) await mirror.beginResync(reason, source)
-      else {
-        await this.#parts.engine.removeMirror(name)
-        await this.#open(this.#listed.get(name)!, true)
-      }
+      else await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true))
     }
-    return this.#publish()
+    return slotLsn
+  }
+
+  async #listAgain(name: string): Promise<ListedSourceTable> {
+    const listed = mirrorable(await this.#parts.source.listTables([this.#listed.get(name)!.table]), name)
+    this.#listed.set(name, listed)
+    return listed
   }
 
   /** The source's table as it is now, as its mirror has to be. Throws where it can't. */
   async #sourceNow(name: string, mirror: Mirror): Promise<ResyncSource> {
     const { source } = this.#parts
-    const known = this.#listed.get(name)!
-    const listed = mirrorable(await source.listTables([known.table]), name)
-    this.#listed.set(name, listed)
+    const listed = await this.#listAgain(name)
     const now = await source.evolved(listed.table, mirror.shape)
     if (listed.appendOnly && describe(now.shape.schema) !== describe(mirror.shape.schema)) {
       throw new MoonlinkError(
@@ -167,7 +177,7 @@ export class MirrorSet {
         { context: { table: name } },
       )
     }
-    return { ...now, asOfLsn: (await source.position()).sourceLsn }
+    return { ...now, asOfLsn: (await source.position()).sourceLsn, isJustOpened: false }
   }
 
   /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */
@@ -228,8 +238,7 @@ export class MirrorSet {
   }
 
   async #openAnew(name: string): Promise<Mirror> {
-    await this.#parts.engine.removeMirror(name)
-    await this.#open(this.#listed.get(name)!, false)
+    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, false))
     return this.#parts.engine.mirror(name)!
   }
 
@@ -246,7 +255,8 @@ export class MirrorSet {
       if (refusal !== null) await engine.mirror(formatTableName(table))?.pause(refusal.code, refusal.reason)
     }
     const live = this.live().map((name) => this.#listed.get(name)!)
-    return source.prepare([...live, ...more].map(({ table }) => table))
+    const tables = new Map([...live, ...more].map(({ table }) => [formatTableName(table), table]))
+    return source.prepare([...tables.values()], publishLockTimeoutMs)
   }
 }
 

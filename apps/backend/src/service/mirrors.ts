@@ -52,6 +52,8 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
   if (isRecopied) logger.warn('the table is copied again', { table: name, reason })
   const sourceState = mismatch === null ? (kept ?? listed).sourceState : null
   const asOfLsn = (await options.source.position()).sourceLsn
+  const isCompared = reason !== null && !isRecopied && (mismatch === null || !listed.appendOnly)
+  const now = isCompared ? await options.source.evolved(listed.table, { schema: storage.snapshot.schema, sourceState }) : null
   const mirror = await engine.addMirror({
     table: listed.table,
     schema: storage.snapshot.schema,
@@ -61,10 +63,8 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
     appendOnly: listed.appendOnly,
     changesFromLsn: options.coverage.floorLsn,
   })
-  if (mismatch !== null && (reason === null || listed.appendOnly)) await mirror.pause('SCHEMA_CHANGED', mismatch)
-  else if (reason !== null && !isRecopied) {
-    await mirror.beginResync(reason, { ...(await options.source.evolved(listed.table, mirror.shape)), asOfLsn })
-  }
+  if (now !== null) await mirror.beginResync(reason!, { ...now, asOfLsn, isJustOpened: true })
+  else if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
   return mirror
 }
 

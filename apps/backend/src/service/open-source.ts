@@ -92,8 +92,8 @@ class PostgresHandle implements SourceHandle {
     })
   }
 
-  async prepare(tables: readonly TableName[]): Promise<Lsn> {
-    return (await this.#source.prepare(tables)).slotLsn
+  async prepare(tables: readonly TableName[], lockTimeoutMs: number | null): Promise<Lsn> {
+    return (await this.#source.prepare(tables, lockTimeoutMs)).slotLsn
   }
 
   unfitValues(table: TableName) {

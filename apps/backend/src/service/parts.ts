@@ -48,8 +48,11 @@ export interface SourceHandle extends ChangeSource {
   readonly history: SourceHistory
   /** Every table; or those named in `only`, which may be refused or unknown. */
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]>
-  /** Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is. */
-  prepare(tables: readonly TableName[]): Promise<Lsn>
+  /**
+   * Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is. Throws
+   * `retry`/`PG_LOCK_TIMEOUT` where one to publish stays locked for `lockTimeoutMs`; null: it waits.
+   */
+  prepare(tables: readonly TableName[], lockTimeoutMs: number | null): Promise<Lsn>
   /** Waits a moment for the slot to be free. Throws `retry`/`PG_SLOT_IN_USE`, naming who uses it. */
   waitUntilUnused(): Promise<void>
   /** What of a published table did not fit the columns that mirror it, where the policy lets the table go on. */

@@ -88,8 +88,11 @@ export class TableCommands {
       if (this.#known(table).currentPhase === 'copying')
         throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied already.`, { context: { table } })
       await loop.pausedFor(() => mirrors.beginResync([table], reason))
-      await acknowledger.remember()
-      void mirrors.copyOrPause([table])
+      try {
+        await acknowledger.remember()
+      } finally {
+        void mirrors.copyOrPause([table])
+      }
     })
   }
 

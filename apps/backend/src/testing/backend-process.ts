@@ -101,9 +101,18 @@ export class BackendProcess {
 
   /** Integers that a number can't hold come as bigints. */
   async query(sql: string, atLsn: string | null = null): Promise<unknown[][]> {
-    const answer = (await this.post('/query', { sql, atLsn, timeoutMs: 60_000 })) as { rows: unknown[][]; error?: unknown }
+    return (await this.read(sql, atLsn)).rows
+  }
+
+  /** Like `query`, with the columns' names. */
+  async read(sql: string, atLsn: string | null = null): Promise<{ names: string[]; rows: unknown[][] }> {
+    const answer = (await this.post('/query', { sql, atLsn, timeoutMs: 60_000 })) as {
+      columns: { name: string }[]
+      rows: unknown[][]
+      error?: unknown
+    }
     if (answer.error !== undefined) throw new Error(`/query: ${JSON.stringify(answer.error)}`)
-    return answer.rows
+    return { names: answer.columns.map(({ name }) => name), rows: answer.rows }
   }
 
   async wait(options: { lsn?: string; iceberg?: boolean } = {}): Promise<string> {

@@ -9,6 +9,9 @@ export interface Target {
   readonly database: string
 }
 
+/** SQLSTATE where a lock was not had within `lock_timeout`. */
+export const LOCK_NOT_AVAILABLE = '55P03'
+
 export function sqlState(error: unknown): string | null {
   return error instanceof pg.DatabaseError ? (error.code ?? null) : null
 }

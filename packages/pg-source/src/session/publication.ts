@@ -3,7 +3,7 @@ import pg from 'pg'
 import type { DescribedTable } from './catalog.ts'
 import { quoted } from './describe-shape.ts'
 import { explained, type CatalogConnection } from './connect.ts'
-import { messageOf, sqlState } from './errors.ts'
+import { LOCK_NOT_AVAILABLE, messageOf, sqlState } from './errors.ts'
 import { missingOperations, OUR_COMMENT, publishesInsertsOnly, type PublicationState } from './publication-state.ts'
 
 /** What a publication is for. */
@@ -20,17 +20,22 @@ export interface PublicationServer {
   readonly versionNumber: number
 }
 
+/** What a table that need not be published any more is waited for. */
+const DROP_LOCK_TIMEOUT_MS = 200
+
 const published = { all: 'insert, update, delete, truncate', inserts: 'insert, truncate' } as const
 
 /**
  * Makes a publication of ours publish the plan's tables: creates it, or adds and drops tables; never drops and recreates it. One that somebody else made is
- * not changed: the tables were described by what it publishes.
+ * not changed: the tables were described by what it publishes. A table to add that another session locks is waited for no longer than `lockTimeoutMs`, where
+ * that is given; one to drop stays until the next time. Throws `retry`/`PG_LOCK_TIMEOUT`.
  */
 export async function ensurePublication(
   connection: CatalogConnection,
   plan: PublicationPlan,
   state: PublicationState | null,
   server: PublicationServer,
+  lockTimeoutMs: number | null,
 ): Promise<void> {
   if (state === null) {
     if (plan.tables.length > 0 || plan.publish === 'all') await createPublication(connection, plan, server)
@@ -47,7 +52,7 @@ export async function ensurePublication(
     if (!state.isOwned) throw notOwner(plan.name, sql)
     await explained(
       'adding tables to the publication',
-      () => connection.rows(sql),
+      () => connection.rows(lockTimeoutMs === null ? sql : waiting(sql, lockTimeoutMs)),
       (error) => explainAlter(error, plan, missing, sql),
     )
   }
@@ -55,10 +60,20 @@ export async function ensurePublication(
     const sql = `ALTER PUBLICATION ${name} DROP TABLE ${surplus.map((table) => `ONLY ${quoted(table)}`).join(', ')}`
     await explained(
       'dropping tables from the publication',
-      () => connection.rows(sql),
+      // What is published and not mirrored is passed over, so it does no harm meanwhile.
+      () => connection.rows(waiting(sql, DROP_LOCK_TIMEOUT_MS)).catch(unlessLocked),
       (error) => explainAlter(error, plan, [], sql),
     )
   }
+}
+
+/** One message is one transaction, which the setting is for. */
+function waiting(sql: string, lockTimeoutMs: number): string {
+  return `SET LOCAL lock_timeout = ${lockTimeoutMs}; ${sql}`
+}
+
+function unlessLocked(error: unknown): void {
+  if (sqlState(error) !== LOCK_NOT_AVAILABLE) throw error
 }
 
 /** Drops a publication of ours; one that somebody else made stays. */
@@ -121,6 +136,11 @@ async function createPublication(
 }
 
 function explainAlter(error: unknown, plan: PublicationPlan, tables: readonly DescribedTable[], sql: string): MoonlinkError | null {
+  if (sqlState(error) === LOCK_NOT_AVAILABLE) {
+    const names = tables.map(({ table }) => formatTableName(table)).join(', ')
+    const message = `${names}: another session holds a lock (ALTER TABLE, TRUNCATE?), so the publication "${plan.name}" can't take it yet; try again once that has ended.`
+    return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause: error })
+  }
   if (sqlState(error) !== '42501') return null
   const [foreign] = tables.filter((described) => !described.isOwned)
   if (!foreign) return notOwner(plan.name, sql, error)

@@ -238,6 +238,29 @@ test('a table that somebody rewrites holds nobody up: what is published is told 
   }
 })
 
+test('a table that somebody locks is dropped from the publication later, and is not waited for long where it is to be added', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY)')
+  const source = await openPgSource(config({ connection: `${database.connectionString}?options=-c%20lock_timeout%3D30s` }))
+  const published = async () => {
+    const { rows } = await client.query<{ name: string }>(`SELECT tablename AS name FROM pg_publication_tables ORDER BY 1`)
+    return rows.map(({ name }) => name)
+  }
+  try {
+    await source.prepare([tableOf('public.a'), tableOf('public.b')])
+    await client.query('BEGIN; LOCK TABLE b, c')
+    await source.prepare([tableOf('public.a')], 1)
+    await expect(source.prepare([tableOf('public.a'), tableOf('public.c')], 1)).rejects.toMatchObject({ code: 'PG_LOCK_TIMEOUT', kind: 'retry' })
+    await client.query('ROLLBACK')
+    expect(await published()).toEqual(['a', 'b'])
+    await source.prepare([tableOf('public.a'), tableOf('public.c')], 1)
+    expect(await published()).toEqual(['a', 'c'])
+  } finally {
+    await source.uninstall()
+    await source.close()
+  }
+})
+
 test('what a given publication does not publish is refused with the statement that adds it; it is never changed, nor dropped', async () => {
   const { client } = database
   await client.query(`CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE PUBLICATION given FOR TABLE a, b`)

@@ -154,9 +154,10 @@ export class PgSource implements ChangeSource {
 
   /**
    * Makes the publications publish exactly these tables, and the slot if it is not there. Existing ones are altered, never made anew. Throws the
-   * reason of the first table that can't be mirrored.
+   * reason of the first table that can't be mirrored, and `retry`/`PG_LOCK_TIMEOUT` where another session keeps one to be published locked for `lockTimeoutMs`
+   * (null: as long as a statement may take).
    */
-  async prepare(tables: readonly TableName[]): Promise<Prepared> {
+  async prepare(tables: readonly TableName[], lockTimeoutMs: number | null = null): Promise<Prepared> {
     const described = await this.describe(tables)
     if (streamForm(described) === 'text') {
       const columns = described.flatMap(({ table, streamForms }) => streamForms.map(({ column }) => `${formatTableName(table)}.${column}`))
@@ -170,12 +171,14 @@ export class PgSource implements ChangeSource {
     const appended = described.filter(isInAppend)
     const others = described.filter((table) => !isInAppend(table))
     // The publication first: a slot decodes with the catalog as it was, and one made earlier would not find it.
-    await ensurePublication(this.connection, { name: this.publicationName, publish: 'all', tables: others }, main, this.facts)
+    const all = { name: this.publicationName, publish: 'all', tables: others } as const
+    await ensurePublication(this.connection, all, main, this.facts, lockTimeoutMs)
     await ensurePublication(
       this.connection,
       { name: appendPublication(this.settings), publish: 'inserts', tables: appended },
       append,
       this.facts,
+      lockTimeoutMs,
     )
     this.prepared = new Map(described.map((table) => [formatTableName(table.table), table]))
     this.baselines.prepared(this.prepared, await this.publications(), this.settings.appendOnly)

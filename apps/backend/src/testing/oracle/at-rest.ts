@@ -13,8 +13,8 @@ import {
 import { loadRoaring, PositionSet } from '@moonlink/deletion-log'
 import { FileCatalog, openTableStorage, ParquetWorkerPool } from '@moonlink/iceberg-writer'
 import { LocalObjectStore } from '@moonlink/object-store'
-import { expectRows, rowTexts } from './compare.ts'
-import type { OracleSource, TableRows } from './source.ts'
+import { expectShown, type Shown } from './compare.ts'
+import type { OracleSource } from './source.ts'
 import { storedCell } from './stored-cells.ts'
 import { mirrorName, type OracleTable } from './tables.ts'
 
@@ -60,10 +60,10 @@ export class TablesAtRest {
       const storage = await openAtRest(table, this.#warehouse, this.#parquet)
       if (storage === null) continue
       for (const { snapshotId, lsn } of await stampedSnapshots(storage.snapshot.metadataLocation)) {
-        const allowed = source.at(lsn).map(({ rows }) => rows.get(table)!)
-        if (allowed.length === 0) continue
-        const found = await this.#rows(table, storage, await storage.loadSnapshot(snapshotId))
-        expectRows(found, allowed, `${mirrorName(table)} in Iceberg, snapshot ${snapshotId} at ${formatLsn(lsn)}`)
+        const allowed = source.at(lsn).map(({ tables }) => tables.get(table.name)!)
+        if (allowed.length === 0 || allowed.some((state) => state.table.isAbsent === true)) continue
+        const found = await this.#shown(table, storage, await storage.loadSnapshot(snapshotId))
+        expectShown(found, allowed, `${mirrorName(table)} in Iceberg, snapshot ${snapshotId} at ${formatLsn(lsn)}`)
         this.compared++
       }
     }
@@ -73,7 +73,7 @@ export class TablesAtRest {
     await this.#parquet.close()
   }
 
-  async #rows(table: OracleTable, storage: TableStorage, snapshot: TableSnapshot): Promise<TableRows> {
+  async #shown(table: OracleTable, storage: TableStorage, snapshot: TableSnapshot): Promise<Shown> {
     const dead = new Map(snapshot.vectors.map(({ dataFile, bitmap }) => [dataFile, PositionSet.fromPortable(bitmap)]))
     const { fields } = snapshot.schema
     const rowIds = new Set<number>()
@@ -89,6 +89,6 @@ export class TablesAtRest {
     }
     for (const set of dead.values()) set.dispose()
     if (rowIds.size !== rows.length) throw new Error(`${mirrorName(table)} in Iceberg: ${rows.length} rows share ${rowIds.size} row ids`)
-    return rowTexts(table, rows)
+    return { names: fields.map(({ name }) => name), rows }
   }
 }

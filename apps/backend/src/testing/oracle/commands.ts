@@ -6,6 +6,8 @@ export type SessionStep = 'savepoint' | 'back to savepoint' | 'commit' | 'roll b
 /** One step of a run. Steps that name a session or a table do so by a number, so that any of them can be left out. */
 export type Command =
   | { readonly kind: 'statement'; readonly session: number; readonly table: number; readonly seed: number; readonly begins: boolean }
+  /** A change of schema. */
+  | { readonly kind: 'alter'; readonly session: number; readonly table: number; readonly seed: number; readonly begins: boolean }
   | { readonly kind: SessionStep; readonly session: number; readonly seed: number }
   /** What was prepared ends, in whatever order. */
   | { readonly kind: 'commit prepared' | 'roll back prepared'; readonly seed: number }
@@ -17,6 +19,12 @@ export type Command =
   /** Postgres crashes and recovers: open transactions are gone, prepared ones are not. */
   | { readonly kind: 'crash Postgres' }
   | { readonly kind: 'stop'; readonly signal: 'SIGTERM' | 'SIGKILL'; readonly seed: number }
+
+/**
+ * Whether schemas change: never, told by event triggers, or found by what rows say of them. Those that rows say nothing of are left out then, and each is a
+ * transaction by itself with a row after it.
+ */
+export type SchemaChanges = 'none' | 'told' | 'found'
 
 export interface Settings {
   readonly flushIntervalMs: number
@@ -30,6 +38,7 @@ export interface Settings {
 }
 
 export interface Scenario {
+  readonly schemaChanges: SchemaChanges
   readonly tables: readonly TableShape[]
   readonly settings: Settings
   readonly commands: readonly Command[]
@@ -42,7 +51,12 @@ const seed = fc.integer()
 const begins = fc.nat(2).map((drawn) => drawn === 0)
 const sessionStep = (kind: SessionStep) => fc.record({ kind: fc.constant(kind), session, seed })
 
-const command: fc.Arbitrary<Command> = fc.oneof(
+const alter: fc.WeightedArbitrary<Command> = {
+  weight: 40,
+  arbitrary: fc.record({ kind: fc.constant('alter' as const), session, table: fc.nat(7), seed, begins }),
+}
+
+const commands: readonly fc.WeightedArbitrary<Command>[] = [
   { weight: 60, arbitrary: fc.record({ kind: fc.constant('statement' as const), session, table: fc.nat(7), seed, begins }) },
   { weight: 5, arbitrary: sessionStep('savepoint') },
   { weight: 4, arbitrary: sessionStep('back to savepoint') },
@@ -60,7 +74,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({ kind: fc.constant('stop' as const), signal: fc.constantFrom('SIGTERM' as const, 'SIGKILL' as const), seed }),
   },
-)
+]
 
 const settings: fc.Arbitrary<Settings> = fc.record({
   flushIntervalMs: fc.constantFrom(100, 3_600_000),
@@ -72,8 +86,14 @@ const settings: fc.Arbitrary<Settings> = fc.record({
   twoPhase: fc.boolean(),
 })
 
-export const scenarioArbitrary: fc.Arbitrary<Scenario> = fc.record({
-  tables: tableShapes,
-  settings,
-  commands: fc.array(command, { minLength: 40, maxLength: 110, size: 'max' }),
-})
+export function scenarios(schemaChanges: SchemaChanges): fc.Arbitrary<Scenario> {
+  const changes = schemaChanges !== 'none'
+  const command = fc.oneof(...commands, ...(changes ? [alter] : []))
+  const size = changes ? { minLength: 25, maxLength: 60 } : { minLength: 40, maxLength: 110 }
+  return fc.record({
+    schemaChanges: fc.constant(schemaChanges),
+    tables: changes ? tableShapes.map((tables) => tables.slice(0, 2)) : tableShapes,
+    settings,
+    commands: fc.array(command, { ...size, size: 'max' }),
+  })
+}

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { TableRows } from './source.ts'
+import type { TableRows, TableState } from './source.ts'
 import type { OracleTable } from './tables.ts'
 
 /** Rows of cells as a query gives them, in the form in which the source's rows are kept. */
@@ -7,6 +7,37 @@ export function rowTexts(table: OracleTable, rows: Iterable<readonly unknown[]>)
   return Array.from(rows, (row) =>
     JSON.stringify(table.columns.map(({ type }, index) => (row[index] === null ? null : type.text(row[index])))),
   ).sort()
+}
+
+/** What a reader of a table got. */
+export interface Shown {
+  readonly names: readonly string[]
+  readonly rows: readonly (readonly unknown[])[]
+}
+
+/** Throws unless a reader got the columns and rows that the table showed in one of `states`. Nothing is known of one without rows. */
+export function expectShown({ names, rows }: Shown, states: readonly TableState[], what: string): void {
+  const known = states.flatMap((state) => [state, ...earlier(state)])
+  if (known.some((state) => state.rows === null)) return
+  const fitting = known.filter(({ table }) => table.columns.map(({ name }) => name).join('\n') === names.join('\n'))
+  if (fitting.length === 0) {
+    const expected = known.map(({ table }) => table.columns.map(({ name }) => name))
+    throw new Error(`${what}: columns ${JSON.stringify(names)} where Postgres has ${expected.map((one) => JSON.stringify(one)).join(' or ')}`)
+  }
+  // A column of the same name may have another type.
+  const outcomes = fitting.map(({ rows: expected, table }) => () => expectRows(rowTexts(table, rows), [expected!], what))
+  for (const outcome of outcomes.slice(1)) {
+    try {
+      return outcome()
+    } catch {
+      // Another may fit.
+    }
+  }
+  outcomes[0]()
+}
+
+function earlier({ before }: TableState): TableState[] {
+  return before === null ? [] : [before, ...earlier(before)]
 }
 
 /** Throws, naming a few of the rows that differ, unless `found` is what the table showed in one of `allowed`. */

@@ -1,28 +1,39 @@
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { formatLsn, parseLsn, type Lsn } from '@moonlink/core'
 import { BackendProcess, RequestError } from '../backend-process.ts'
 import type { Settings } from './commands.ts'
-import { expectRows, rowTexts } from './compare.ts'
+import { expectRows, expectShown, type Shown } from './compare.ts'
 import { Dice } from './dice.ts'
-import type { OracleSource } from './source.ts'
+import type { OracleSource, TableState } from './source.ts'
 import { mirrorName, quotedTable, type OracleTable } from './tables.ts'
 import { typeRules } from './types.ts'
 
 const SAMPLED_MOMENTS = 6
+const SETTLE_TIMEOUT_MS = 120_000
+const SETTLE_POLL_MS = 20
+/** Errors of a table whose schema changed in a way that it has to be read again for, until it was. */
+const UNTIL_SETTLED = new Set(['TABLE_RESYNCING', 'TABLE_COPYING', 'TABLE_PAUSED'])
 
 /** The backend under test: started, killed, and read by SQL. */
 export class OracleMirror {
   readonly warehouse: string
   /** Reads compared. */
   compared = 0
+  /** Reads that were refused, and might be. */
+  refused = 0
   readonly #source: OracleSource
   readonly #args: readonly string[]
   readonly #env: Readonly<Record<string, string>>
+  readonly #flushesByItself: boolean
   #backend: BackendProcess | null = null
   #beside: Promise<unknown>[] = []
+  /** Up to here, single LSNs may have gone into one Iceberg commit. */
+  #flushedThrough: Lsn = 0n
 
   constructor(source: OracleSource, url: string, stateDir: string, settings: Settings) {
     this.#source = source
+    this.#flushesByItself = settings.flushIntervalMs < 1000 || settings.flushRows < 1000
     this.warehouse = join(stateDir, 'warehouse')
     const tables = source.tables.flatMap((table) => ['--table', mirrorName(table)])
     const appendOnly = source.tables.filter((table) => table.identity === 'append-only').map(mirrorName)
@@ -42,6 +53,7 @@ export class OracleMirror {
 
   async start(): Promise<void> {
     this.#backend = await BackendProcess.start(this.#args, this.#env)
+    this.#flushedThrough = await this.#source.lsn()
   }
 
   /** Returns the exit status. */
@@ -50,6 +62,7 @@ export class OracleMirror {
     this.#backend = null
     const failed = (await Promise.all(this.#beside.splice(0))).find((error) => error instanceof RequestError)
     if (failed !== undefined) throw failed
+    this.#flushedThrough = await this.#source.lsn()
     return status
   }
 
@@ -59,75 +72,126 @@ export class OracleMirror {
   }
 
   async flush(): Promise<void> {
+    if (this.isBlocked()) return
     await this.#running().wait({ iceberg: true })
+    this.#flushedThrough = await this.#source.lsn()
   }
 
   /** Begins a flush and does not wait for it. */
   flushBeside(): void {
+    if (this.isBlocked()) return
     const flush = this.#running().wait({ iceberg: true })
     // A kill may cut off the answer; one that says that the flush failed is told when the backend is stopped.
     this.#beside.push(flush.catch((error: unknown) => (error instanceof RequestError && error.code !== 'STOPPING' ? error : null)))
   }
 
+  /** Whether a table has to be read again that is not there, or can't be, since a consistent copy begins only once every open transaction has ended. */
+  isBlocked(): boolean {
+    const { isBusy, tables } = this.#source
+    return tables.some(({ isAbsent, name }) => (isBusy || isAbsent === true) && this.#source.openGaps(name).length > 0)
+  }
+
   /** Without a `wait` before it: a read of the latest state waits by itself where a start needs it to. */
   async checkLatest(): Promise<void> {
-    for (const table of this.#source.tables) await this.#compare(table, null, [this.#source.latest.rows.get(table)!])
+    for (const table of this.#source.tables) await this.#compare(table, null, this.#source.latest)
   }
 
   /** Reads at LSNs of a few moments that are held, the newest and the oldest among them, or of all. */
   async check(dice: Dice, reads: 'some' | 'all'): Promise<void> {
     const { moments, latest, tables } = this.#source
+    if (reads === 'all' || dice.chance(0.5)) await this.#settle()
     // The newest first and without a wait: it may not be applied yet.
-    for (const table of tables) await this.#compare(table, latest.after, [latest.rows.get(table)!])
+    for (const table of tables) await this.#compare(table, latest.after, latest)
     const held = moments.filter((moment) => moment !== latest)
     const chosen = reads === 'all' ? held : dice.some(held, SAMPLED_MOMENTS)
     for (const moment of chosen) {
       const next = moments[moments.indexOf(moment) + 1]
       for (const lsn of dice.chance(0.5) ? [moment.after] : [moment.after, next.before]) {
-        for (const table of tables) await this.#compare(table, lsn, [moment.rows.get(table)!])
+        for (const table of tables) await this.#compare(table, lsn, moment)
       }
     }
     await this.#checkTogether(dice.pick(moments))
     await this.#checkStatus()
   }
 
+  /** Waits until tables that have to be read again were. From here on, every LSN is shown. */
+  async #settle(): Promise<void> {
+    const { gaps, latest } = this.#source
+    // Before a row has followed, there is nothing that a mirror could have noticed.
+    const open = gaps.filter(({ settledLsn, table }) => settledLsn === null && latest.tables.get(table)!.before === null)
+    if (open.length === 0 || this.isBlocked()) return
+    const names = open.map(({ table }) => table)
+    await this.#running().wait()
+    const deadlineMs = Date.now() + SETTLE_TIMEOUT_MS
+    for (;;) {
+      const tables = await this.#running().tables()
+      const waiting = tables.filter(({ name, reason, state }) => names.includes(name.replace(/^public\./, '')) && (state !== 'streaming' || reason !== null))
+      if (waiting.length === 0) break
+      if (Date.now() > deadlineMs) throw new Error(`not read again: ${JSON.stringify(waiting)}`)
+      await sleep(SETTLE_POLL_MS)
+    }
+    const settledLsn = await this.#source.lsn()
+    for (const gap of open) gap.settledLsn = settledLsn
+  }
+
   /** All tables in one statement, at one LSN. */
-  async #checkTogether({ after, rows }: OracleSource['latest']): Promise<void> {
-    const counts = this.#source.tables.map((table) => `(SELECT count(*) FROM ${quotedTable(table)})`)
-    const found = await this.#query(`SELECT ${counts.join(', ')}`, after)
-    const expected = this.#source.tables.map((table) => rows.get(table)!.length)
+  async #checkTogether(moment: OracleSource['latest']): Promise<void> {
+    const states = [...moment.tables.values()]
+    if (states.some(({ before, rows, table }) => before !== null || rows === null || table.isAbsent === true)) return
+    const counts = states.map(({ table }) => `(SELECT count(*) FROM ${quotedTable(table)})`)
+    const found = await this.#query(`SELECT ${counts.join(', ')}`, moment.after, this.#source.tables)
+    const expected = states.map(({ rows }) => rows!.length)
     if (found !== null)
-      expectRows([JSON.stringify(found[0])], [[JSON.stringify(expected)]], `row counts of all tables at ${formatLsn(after)}`)
+      expectRows([JSON.stringify(found.rows[0])], [[JSON.stringify(expected)]], `row counts of all tables at ${formatLsn(moment.after)}`)
   }
 
   async #checkStatus(): Promise<void> {
+    if (this.isBlocked()) return
     await this.#running().wait()
     for (const table of this.#source.tables) {
+      if (this.#source.openGaps(table.name).length > 0) continue
       const report = await this.#running().table(mirrorName(table))
-      const isFine =
-        report.state === 'streaming' && report.reason === null && Number(report.rows) === this.#source.latest.rows.get(table)!.length
+      const { rows } = this.#source.latest.tables.get(table.name)!
+      const isFine = report.state === 'streaming' && report.reason === null && (rows === null || Number(report.rows) === rows.length)
       const [committed, durable, applied] = [report.committedLsn, report.durableLsn, report.appliedLsn].map((lsn) => parseLsn(lsn!))
       if (!isFine || committed > durable || committed > applied)
         throw new Error(`the status of ${mirrorName(table)}: ${JSON.stringify(report)}`)
     }
   }
 
-  async #compare(table: OracleTable, lsn: Lsn | null, allowed: Parameters<typeof expectRows>[1]): Promise<void> {
-    const rows = await this.#query(`SELECT * FROM ${quotedTable(table)}`, lsn)
-    if (rows === null) return
-    expectRows(rowTexts(table, rows), allowed, `${mirrorName(table)} at ${lsn === null ? 'latest' : formatLsn(lsn)}`)
+  async #compare(table: OracleTable, lsn: Lsn | null, { tables }: OracleSource['latest']): Promise<void> {
+    const shown = await this.#query(`SELECT * FROM ${quotedTable(table)}`, lsn, [table])
+    if (shown === null) return
+    const state: TableState = tables.get(table.name)!
+    const what = `${mirrorName(table)} at ${lsn === null ? 'latest' : formatLsn(lsn)}`
+    if (state.table.isAbsent === true) throw new Error(`${what}: ${shown.rows.length} rows of a table that was dropped`)
+    expectShown(shown, [state], what)
     this.compared++
   }
 
-  /** Null where the LSN is not held any more, and may well be: below every floor. */
-  async #query(sql: string, lsn: Lsn | null): Promise<unknown[][] | null> {
+  /** Null where the LSN may well not be held any more, or not be shown yet. */
+  async #query(sql: string, lsn: Lsn | null, tables: readonly OracleTable[]): Promise<Shown | null> {
     try {
-      return await this.#running().query(sql, lsn === null ? null : formatLsn(lsn))
+      return await this.#running().read(sql, lsn === null ? null : formatLsn(lsn))
     } catch (error) {
-      if (!(error instanceof RequestError) || error.code !== 'LSN_NOT_HELD') throw error
-      if (lsn === null || lsn >= parseLsn(String(error.context['floor']))) throw error
+      if (!(error instanceof RequestError) || !this.#mayRefuse(error, lsn, tables)) throw error
+      this.refused++
       return null
     }
+  }
+
+  #mayRefuse({ code, context }: RequestError, lsn: Lsn | null, tables: readonly OracleTable[]): boolean {
+    const names = tables.map(({ name }) => name)
+    const gaps = this.#source.gaps.filter(({ fromLsn, settledLsn, table }) => {
+      return names.includes(table) && (settledLsn === null || (lsn !== null && fromLsn <= lsn && lsn <= settledLsn))
+    })
+    const open = gaps.filter(({ settledLsn }) => settledLsn === null)
+    if (UNTIL_SETTLED.has(code)) return open.length > 0
+    if (code !== 'LSN_NOT_HELD' || lsn === null || lsn >= parseLsn(String(context['floor']))) return false
+    // What a table is read again with is committed, and what came before with it.
+    const settled = this.#source.gaps.filter(({ table }) => names.includes(table)).map(({ settledLsn }) => settledLsn)
+    const isCommitted = this.#flushesByItself || this.#beside.length > 0 || settled.some((through) => through === null || lsn <= through)
+    return isCommitted || lsn <= this.#flushedThrough
   }
 
   #running(): BackendProcess {

@@ -1,5 +1,17 @@
 import { Dice } from './dice.ts'
-import { bulkTable, notesTable, quote, quotedTable, touchedBy, type OracleColumn, type OracleTable } from './tables.ts'
+import type { Alteration } from './alterations.ts'
+import {
+  bulkTable,
+  isBulk,
+  isFixed,
+  isNotes,
+  notesTable,
+  quote,
+  quotedTable,
+  touchedBy,
+  type OracleColumn,
+  type OracleTable,
+} from './tables.ts'
 
 /** A statement with its parameters as text. */
 export interface Statement {
@@ -7,6 +19,8 @@ export interface Statement {
   readonly values: readonly (string | null)[]
   /** Those that it may change. */
   readonly tables: readonly OracleTable[]
+  /** What becomes of tables' schemas. */
+  readonly alters?: readonly Alteration[]
 }
 
 /** Something that a transaction does to a table. To let the oracle do more, add one to `operations`. */
@@ -17,10 +31,7 @@ export interface Operation {
   readonly statement: (table: OracleTable, dice: Dice, tables: readonly OracleTable[]) => Statement
 }
 
-const isFixed = (table: OracleTable) => table === bulkTable || table === notesTable
 const changes = (table: OracleTable) => table.identity !== 'append-only' && !isFixed(table)
-const isBulk = (table: OracleTable) => table === bulkTable
-const isNotes = (table: OracleTable) => table === notesTable
 
 /** A statement without parameters. */
 const plain = (sql: string, table: OracleTable): Statement => ({ sql, values: [], tables: touchedBy(table) })
@@ -100,9 +111,12 @@ export const operations: readonly Operation[] = [
     weight: 1,
     fits: () => true,
     statement: (table, dice, tables) => {
-      const chosen = new Set([table, ...dice.some(tables, dice.below(3))])
+      const chosen = new Set([table, ...dice.some(
+          tables.filter(({ isAbsent }) => isAbsent !== true),
+          dice.below(3),
+        )])
       // Postgres refuses a table that others refer to, unless those are emptied with it.
-      const cascade = chosen.has(bulkTable) || dice.chance(0.3) ? ' CASCADE' : ''
+      const cascade = [...chosen].some(isBulk) || dice.chance(0.3) ? ' CASCADE' : ''
       const names = [...chosen].map(quotedTable).join(', ')
       const sql = `TRUNCATE ${names}${dice.pick(['', ' RESTART IDENTITY', ' CONTINUE IDENTITY'])}${cascade}`
       return { sql, values: [], tables: [...chosen].flatMap(touchedBy) }
@@ -116,7 +130,7 @@ export const operations: readonly Operation[] = [
     statement: (_, dice) => {
       const from = dice.below(4) * SLICE_IDS
       return plain(
-        `INSERT INTO public.bulk SELECT g, repeat(md5(g::text), 24) FROM generate_series(${from}, ${from + SLICE_IDS - 1 - dice.below(100)}) g ON CONFLICT DO NOTHING`,
+        `INSERT INTO public.bulk (id, pad) SELECT g, repeat(md5(g::text), 24) FROM generate_series(${from}, ${from + SLICE_IDS - 1 - dice.below(100)}) g ON CONFLICT DO NOTHING`,
         bulkTable,
       )
     },
@@ -156,7 +170,7 @@ export const operations: readonly Operation[] = [
     statement: (_, dice) => {
       const from = dice.below(NOTES)
       return plain(
-        `INSERT INTO public.notes SELECT g, (SELECT b.id FROM public.bulk b WHERE b.id % 97 = g % 97 ORDER BY b.id LIMIT 1), repeat(md5('${dice.next()}' || g), 70), 0
+        `INSERT INTO public.notes (id, about, body, n) SELECT g, (SELECT b.id FROM public.bulk b WHERE b.id % 97 = g % 97 ORDER BY b.id LIMIT 1), repeat(md5('${dice.next()}' || g), 70), 0
          FROM generate_series(${from}, ${from + 40}) g ON CONFLICT (id) DO UPDATE SET n = notes.n + 1`,
         notesTable,
       )
@@ -202,8 +216,9 @@ function noteStep(dice: Dice): string {
   return dice.chance(0.7) ? step : `BEGIN ${step} RAISE EXCEPTION 'undo'; EXCEPTION WHEN raise_exception THEN NULL; END;`
 }
 
-/** One of the operations that fit, by their weights. */
-export function chooseOperation(table: OracleTable, dice: Dice): Operation {
+/** One of the operations that fit, by their weights; null where the table is not there. */
+export function chooseOperation(table: OracleTable, dice: Dice): Operation | null {
+  if (table.isAbsent === true) return null
   const fitting = operations.filter((operation) => operation.fits(table))
   const total = fitting.reduce((sum, { weight }) => sum + weight, 0)
   let left = (dice.next() / 2 ** 32) * total

@@ -89,10 +89,11 @@ export class ForeignReaders {
       if (loaded === null) continue
       const known = (await stampedSnapshots(loaded.metadataLocation)).flatMap(({ snapshotId, lsn }) => {
         const moments = source.at(lsn)
-        return moments.length === 1 ? [{ snapshotId, rows: moments[0].rows.get(table)! }] : []
+        const [state] = moments.flatMap(({ tables }) => tables.get(table.name)!)
+        return moments.length === 1 && state.rows !== null ? [{ snapshotId, table: state.table, rows: state.rows }] : []
       })
-      for (const { snapshotId, rows } of new Set([...this.#dice.some(known, 1), ...known.slice(-1)])) {
-        const past = await this.#makePast(source.observer, table, rows)
+      for (const { snapshotId, rows, table: then } of new Set([...this.#dice.some(known, 1), ...known.slice(-1)])) {
+        const past = await this.#makePast(source.observer, then, rows)
         jobs.push({ table, metadata: loaded.metadataLocation, snapshot: String(snapshotId), past })
       }
     }

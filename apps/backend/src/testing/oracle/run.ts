@@ -5,6 +5,8 @@ import { TablesAtRest } from './at-rest.ts'
 import { SESSIONS, type Command, type Scenario, type SessionStep } from './commands.ts'
 import { Dice } from './dice.ts'
 import { OracleMirror } from './mirror.ts'
+import { changeDdlTriggers } from '@moonlink/pg-source'
+import { chooseChange } from './alterations.ts'
 import { chooseOperation } from './operations.ts'
 import { OracleSource, type Session } from './source.ts'
 import { bulkTable, makeTable, notesTable, type OracleTable } from './tables.ts'
@@ -21,6 +23,8 @@ export interface RunOptions {
 export interface RunReport {
   readonly commits: number
   readonly reads: number
+  /** Reads at LSNs that are not held any more, or not shown yet. */
+  readonly refused: number
   readonly snapshots: number
   /** Transactions that Postgres sent before they ended. */
   readonly streamed: number
@@ -51,6 +55,7 @@ export async function playScenario(scenario: Scenario, options: RunOptions): Pro
 
 class OracleRun {
   readonly #options: RunOptions
+  readonly #schemaChanges: Scenario['schemaChanges']
   readonly #source: OracleSource
   readonly #mirror: OracleMirror
   readonly #atRest: TablesAtRest
@@ -58,6 +63,7 @@ class OracleRun {
 
   private constructor(scenario: Scenario, options: RunOptions, source: OracleSource) {
     this.#options = options
+    this.#schemaChanges = scenario.schemaChanges
     this.#source = source
     this.#mirror = new OracleMirror(source, options.connectionString, join(options.directory, 'state'), scenario.settings)
     this.#atRest = new TablesAtRest(this.#mirror.warehouse)
@@ -65,7 +71,9 @@ class OracleRun {
 
   static async create(scenario: Scenario, options: RunOptions, trace: (line: string) => void): Promise<OracleRun> {
     const tables = [...scenario.tables.map(makeTable), bulkTable, notesTable]
-    const source = await OracleSource.create(options.connectionString, tables, SESSIONS, trace)
+    const isTold = scenario.schemaChanges !== 'found'
+    const source = await OracleSource.create(options.connectionString, tables, SESSIONS, isTold, trace)
+    if (scenario.schemaChanges === 'told') await changeDdlTriggers(options.connectionString, 'install')
     const run = new OracleRun(scenario, options, source)
     // Rows to copy, of every table.
     for (const [index, table] of source.tables.entries()) await run.#statement(source.sessions[0], table, index + 1)
@@ -81,6 +89,8 @@ class OracleRun {
         if (command.begins && !session.isOpen) await session.begin()
         return this.#statement(session, tables[command.table % tables.length], command.seed)
       }
+      case 'alter':
+        return this.#alter(command)
       case 'savepoint':
       case 'back to savepoint':
       case 'commit':
@@ -112,11 +122,10 @@ class OracleRun {
   }
 
   async finish(): Promise<RunReport> {
-    for (const session of this.#source.sessions) if (session.isOpen) await this.#control(session, 'commit', new Dice(0))
-    while (this.#source.prepared.length > 0) await this.#source.endPrepared(0, 'COMMIT')
+    await this.#endAll()
     for (const table of this.#source.tables) {
-      if ((await this.#source.read(table)).join() !== this.#source.latest.rows.get(table)!.join())
-        throw new Error('the oracle missed a commit')
+      const { rows } = this.#source.latest.tables.get(table.name)!
+      if (rows !== null && (await this.#source.read(table)).join() !== rows.join()) throw new Error('the oracle missed a commit')
     }
     await this.#mirror.check(new Dice(1), 'all')
     await this.#mirror.flush()
@@ -128,6 +137,7 @@ class OracleRun {
     return {
       commits: this.#source.moments.length,
       reads: this.#mirror.compared,
+      refused: this.#mirror.refused,
       snapshots: this.#atRest.compared,
       streamed,
       played: this.#played,
@@ -146,13 +156,36 @@ class OracleRun {
 
   async #statement(session: Session, table: OracleTable, seed: number): Promise<void> {
     const dice = new Dice(seed)
-    const operation = chooseOperation(table, dice)
-    const statement = operation.statement(table, dice, this.#source.tables)
-    const play = async () => {
-      if (await session.statement(statement)) this.count(operation.name)
+    const operation = chooseOperation(session.seen(table), dice)
+    if (operation === null) return
+    const statement = operation.statement(session.seen(table), dice, this.#source.tables)
+    if (await this.#source.statement(session, statement)) this.count(operation.name)
+  }
+
+  async #alter({ begins, seed, ...command }: Command & { kind: 'alter' }): Promise<void> {
+    const { sessions, tables } = this.#source
+    const isTold = this.#schemaChanges === 'told'
+    const session = isTold ? sessions[command.session] : sessions.find(({ isOpen }) => !isOpen)
+    if (session === undefined) return
+    if (isTold && begins && !session.isOpen) await session.begin()
+    const table = session.seen(tables[command.table % tables.length])
+    const dice = new Dice(seed)
+    const { name, statement } = chooseChange(table, dice, tables, isTold)
+    // Such a table can't be read again, which an aborted part of a transaction may make necessary.
+    if (statement.tables.some(({ identity }) => identity === 'append-only') && (session.isOpen || !isTold || statement.alters!.some(({ isStale }) => isStale))) return
+    if (await this.#source.statement(session, statement)) this.count(name)
+    // What no row follows is not found.
+    if (!isTold && dice.chance(0.8)) await this.#statement(session, this.#source.tables[command.table % tables.length], dice.next())
+  }
+
+  /** Commits everything, and makes tables again that are not there: nothing keeps one from being read. */
+  async #endAll(): Promise<void> {
+    const [session] = this.#source.sessions
+    for (const open of this.#source.sessions) if (open.isOpen) await this.#control(open, 'commit', new Dice(0))
+    while (this.#source.prepared.length > 0) await this.#source.endPrepared(0, 'COMMIT')
+    for (const table of this.#source.tables.filter(({ isAbsent }) => isAbsent === true)) {
+      await this.#source.statement(session, chooseChange(table, new Dice(1), this.#source.tables, true).statement)
     }
-    if (session.isOpen) await play()
-    else await this.#source.committing(statement.tables, play)
   }
 
   async #endPrepared(how: 'COMMIT' | 'ROLLBACK', dice: Dice): Promise<void> {
@@ -168,33 +201,33 @@ class OracleRun {
       return
     }
     if (kind === 'roll back') return session.end('ROLLBACK')
-    await this.#source.committing(session.touched, () => session.end('COMMIT'))
+    await this.#source.commit(session)
   }
 
   async #burst(dice: Dice): Promise<void> {
     const { sessions, tables } = this.#source
     const idle = sessions.filter((session) => !session.isOpen)
-    await this.#source.committing(
-      tables,
-      () =>
-        Promise.all(
-          idle.map(async (session) => {
-            const own = new Dice(dice.next())
-            for (let transaction = 0; transaction < 3; transaction++) {
-              await session.begin()
-              for (let left = own.between(1, 4); left > 0; left--) {
-                const table = own.pick(tables)
-                await session.statement(chooseOperation(table, own).statement(table, own, tables))
-              }
-              await session.end(own.chance(0.8) ? 'COMMIT' : 'ROLLBACK')
+    await this.#source.burst(() =>
+      Promise.all(
+        idle.map(async (session) => {
+          const own = new Dice(dice.next())
+          for (let transaction = 0; transaction < 3; transaction++) {
+            await session.begin()
+            for (let left = own.between(1, 4); left > 0; left--) {
+              const table = own.pick(tables)
+              const operation = chooseOperation(table, own)
+              if (operation !== null) await session.statement(operation.statement(table, own, tables))
             }
-          }),
-        ),
-      true,
+            await session.end(own.chance(0.8) ? 'COMMIT' : 'ROLLBACK')
+          }
+        }),
+      ),
     )
   }
 
   async #restart(signal: 'SIGTERM' | 'SIGKILL', dice: Dice): Promise<void> {
+    // A start waits for tables to be read again.
+    if (this.#mirror.isBlocked()) await this.#endAll()
     // A kill may come in the middle of a flush.
     if (signal === 'SIGKILL' && dice.chance(0.5)) {
       this.#mirror.flushBeside()

@@ -2,11 +2,21 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { formatLsn, parseLsn, type Lsn } from '@moonlink/core'
 import { typeDefinitions, type OracleType } from './types.ts'
-import { quote, quotedTable, tableDefinition, type OracleTable } from './tables.ts'
+import { quotedTable, tableDefinition, type OracleTable } from './tables.ts'
 import type { Statement } from './operations.ts'
 
 /** What a table shows: each row as JSON of its cells in Postgres' own text, in code unit order. */
 export type TableRows = readonly string[]
+
+/** What one table showed. */
+export interface TableState {
+  /** Its columns and key then. */
+  readonly table: OracleTable
+  /** Null where nobody could look. */
+  readonly rows: TableRows | null
+  /** Where no trigger tells of changes of schema: what it showed before one that no row has followed yet. */
+  readonly before: TableState | null
+}
 
 /** What the tables showed from the end of a commit on, until the next. */
 export interface Moment {
@@ -14,7 +24,7 @@ export interface Moment {
   readonly before: Lsn
   /** After the commit: from here on they show `rows`. */
   readonly after: Lsn
-  readonly rows: ReadonlyMap<OracleTable, TableRows>
+  readonly tables: ReadonlyMap<string, TableState>
   /** Several commits rather than one: what was shown between them is not known. */
   readonly isBurst: boolean
 }
@@ -27,11 +37,33 @@ const SESSION_SETTINGS = `SET lock_timeout = '10ms'; SET TimeZone = 'UTC'; SET D
 const RECOVERY_TIMEOUT_MS = 60_000
 const MAX_PREPARED = 4
 
+/** What a transaction has done to tables, by their names. */
+interface Changes {
+  /** Those that it may have changed. */
+  readonly touched: ReadonlySet<string>
+  /** How they are at its end. */
+  readonly shapes: ReadonlyMap<string, OracleTable>
+  /** Those whose schema it changed, rolled back or not; `true` where the mirror may have to read them again. */
+  readonly altered: ReadonlyMap<string, boolean>
+}
+
+/** Commits that the mirror may have to read a table again for: LSNs from there on may be refused, until it has. */
+export interface Gap {
+  readonly table: string
+  readonly fromLsn: Lsn
+  /** From here on every LSN is shown again; null while it may not be. */
+  settledLsn: Lsn | null
+}
+
 /** A client's session with at most one open transaction. */
 export class Session {
-  readonly touched = new Set<OracleTable>()
   isOpen = false
   savepoints = 0
+  readonly #touched = new Set<string>()
+  readonly #altered = new Map<string, boolean>()
+  #shapes: ReadonlyMap<string, OracleTable> = new Map()
+  /** What `#shapes` was at each savepoint. */
+  readonly #marks: ReadonlyMap<string, OracleTable>[] = []
   #client: pg.Client
   readonly #url: string
   readonly #trace: (line: string) => void
@@ -61,6 +93,29 @@ export class Session {
     }
   }
 
+  get changes(): Changes {
+    return {
+      touched: new Set(this.#touched),
+      shapes: this.#shapes,
+      altered: new Map(this.#altered),
+    }
+  }
+
+  /** A table as this session's transaction sees it. */
+  seen(table: OracleTable): OracleTable {
+    return this.#shapes.get(table.name) ?? table
+  }
+
+  /** Every column and row of a table. */
+  async rowsOf(table: OracleTable): Promise<{ names: string[]; rows: (string | null)[][] }> {
+    const { fields, rows } = await this.#client.query<(string | null)[]>({
+      text: `SELECT * FROM ${quotedTable(table)}`,
+      rowMode: 'array',
+      types: asText,
+    })
+    return { names: fields.map(({ name }) => name), rows }
+  }
+
   async query(sql: string, values: readonly (string | null)[] = []): Promise<string[][]> {
     const { rows } = await this.#client.query<string[]>({ text: sql, values: [...values], rowMode: 'array', types: asText })
     return rows
@@ -71,22 +126,41 @@ export class Session {
     this.isOpen = true
   }
 
-  /** Whether it succeeded; one that fails leaves the transaction as it was. */
-  async statement({ sql, values, tables }: Statement): Promise<boolean> {
-    const succeeded = () => true
-    if (!this.isOpen) return this.run(sql, values).then(succeeded, () => false)
-    for (const table of tables) this.touched.add(table)
-    await this.run('SAVEPOINT one')
-    return this.run(sql, values).then(succeeded, () => this.run('ROLLBACK TO one').then(() => false))
+  /** Whether it succeeded; one that fails leaves the transaction as it was. Outside of one it is a transaction by itself. */
+  async statement({ alters = [], sql, tables, values }: Statement): Promise<boolean> {
+    for (const { name } of tables) this.#touched.add(name)
+    if (this.isOpen) await this.run('SAVEPOINT one')
+    try {
+      await this.run(sql, values)
+    } catch {
+      if (!this.isOpen) return false
+      for (const { name } of alters) this.#altered.set(name, true)
+      await this.#undo('ROLLBACK TO one')
+      return false
+    }
+    for (const { isStale, name, to } of alters) {
+      this.#altered.set(name, isStale || this.#altered.get(name) === true)
+      if (to !== undefined) this.#shapes = new Map(this.#shapes).set(name, to)
+    }
+    return true
   }
 
   async savepoint(): Promise<void> {
     await this.run(`SAVEPOINT s${++this.savepoints}`)
+    this.#marks.push(this.#shapes)
   }
 
   async rollbackToSavepoint(number: number): Promise<void> {
     this.savepoints = number
-    await this.run(`ROLLBACK TO s${number}`)
+    await this.#undo(`ROLLBACK TO s${number}`)
+    this.#marks.length = number
+    this.#shapes = this.#marks[number - 1]
+  }
+
+  /** Where Postgres sends a transaction in parts, it does not tell which subtransaction a change of schema was in. */
+  async #undo(sql: string): Promise<void> {
+    await this.run(sql)
+    for (const name of this.#altered.keys()) this.#altered.set(name, true)
   }
 
   async end(how: 'COMMIT' | 'ROLLBACK' | `PREPARE TRANSACTION '${string}'`): Promise<void> {
@@ -94,10 +168,21 @@ export class Session {
     this.#ended()
   }
 
+  /** What was done outside of a transaction, too. */
   #ended(): void {
     this.isOpen = false
     this.savepoints = 0
-    this.touched.clear()
+    this.#touched.clear()
+    this.#altered.clear()
+    this.#marks.length = 0
+    this.#shapes = new Map()
+  }
+
+  /** Forgets a transaction that was a statement by itself, and says what it did. */
+  takeChanges(): Changes {
+    const { changes } = this
+    this.#ended()
+    return changes
   }
 
   async run(sql: string, values: readonly (string | null)[] = []): Promise<void> {
@@ -126,12 +211,14 @@ async function connected(url: string): Promise<pg.Client> {
 /** A transaction that no session holds any more. */
 interface PreparedTransaction {
   readonly id: string
-  readonly touched: ReadonlySet<OracleTable>
+  readonly changes: Changes
 }
 
 /** The tables of one run in Postgres, several sessions that change them, and what they showed after every commit. */
 export class OracleSource {
-  readonly tables: readonly OracleTable[]
+  /** As others than their changers see them. */
+  tables: readonly OracleTable[]
+  readonly gaps: Gap[] = []
   readonly sessions: readonly Session[]
   readonly moments: Moment[] = []
   readonly prepared: PreparedTransaction[] = []
@@ -141,13 +228,15 @@ export class OracleSource {
   readonly observer: Session
   readonly #database: string
   readonly #trace: (line: string) => void
+  /** Whether event triggers tell of changes of schema. */
+  readonly #isTold: boolean
   #preparedSoFar = 0
 
   private constructor(
     tables: readonly OracleTable[],
     sessions: readonly Session[],
     observer: Session,
-    { major, database }: { major: number; database: string },
+    { major, database, isTold }: { major: number; database: string; isTold: boolean },
     trace: (line: string) => void,
   ) {
     this.tables = tables
@@ -155,6 +244,7 @@ export class OracleSource {
     this.observer = observer
     this.major = major
     this.#database = database
+    this.#isTold = isTold
     this.#trace = trace
   }
 
@@ -162,6 +252,7 @@ export class OracleSource {
     url: string,
     tables: readonly OracleTable[],
     sessionCount: number,
+    isTold: boolean,
     trace: (line: string) => void,
   ): Promise<OracleSource> {
     const observer = await Session.connect(url, trace)
@@ -171,8 +262,8 @@ export class OracleSource {
     )
     const [[version, database]] = await observer.query(`SELECT current_setting('server_version_num'), current_database()`)
     const major = Math.floor(Number(version) / 10_000)
-    const source = new OracleSource(tables, sessions, observer, { major, database }, trace)
-    await source.#note(await source.lsn(), new Set(tables), false)
+    const source = new OracleSource(tables, sessions, observer, { major, database, isTold }, trace)
+    await source.#note(await source.lsn(), new Set(tables.map(({ name }) => name)), new Map(), false)
     return source
   }
 
@@ -186,12 +277,46 @@ export class OracleSource {
     return parseLsn(lsn)
   }
 
-  /** Does what commits once, or several times in a burst, and notes what the tables show then. Nothing else may commit meanwhile. */
-  async committing(tables: Iterable<OracleTable>, work: () => Promise<unknown>, isBurst = false): Promise<void> {
-    const touched = new Set(tables)
+  /** Several commits, none of which changes a schema. Nothing else may commit meanwhile. */
+  async burst(work: () => Promise<unknown>): Promise<void> {
     const before = await this.lsn()
     await work()
-    await this.#note(before, touched, isBurst)
+    await this.#note(before, new Set(this.tables.map(({ name }) => name)), new Map(), true)
+  }
+
+  /** A statement of a session, within its transaction or as one; notes what tables show where it commits. Whether it succeeded. */
+  async statement(session: Session, statement: Statement): Promise<boolean> {
+    if (session.isOpen) return session.statement(statement)
+    const before = await this.lsn()
+    const succeeded = await session.statement(statement)
+    await this.#committed(before, session.takeChanges())
+    return succeeded
+  }
+
+  /** Ends a session's transaction. */
+  async commit(session: Session): Promise<void> {
+    const { changes } = session
+    const before = await this.lsn()
+    await session.end('COMMIT')
+    await this.#committed(before, changes)
+  }
+
+  /** Whether transactions are open, or prepared. */
+  get isBusy(): boolean {
+    return this.prepared.length > 0 || this.sessions.some(({ isOpen }) => isOpen)
+  }
+
+  /** The commits that the mirror reads the table again for, or may be about to. */
+  openGaps(table: string): Gap[] {
+    return this.gaps.filter((gap) => gap.table === table && gap.settledLsn === null)
+  }
+
+  async #committed(before: Lsn, { altered, shapes, touched }: Changes): Promise<void> {
+    this.tables = this.tables.map((table) => shapes.get(table.name) ?? table)
+    for (const [table, isStale] of altered) {
+      if (isStale || !this.#isTold) this.gaps.push({ table, fromLsn: before, settledLsn: null })
+    }
+    await this.#note(before, touched, altered, false)
   }
 
   /** Takes a session's transaction from it, unless too many are prepared already. */
@@ -199,14 +324,16 @@ export class OracleSource {
     if (this.prepared.length >= MAX_PREPARED) return
     // Names are the server's, not the database's.
     const id = `${this.#database} ${++this.#preparedSoFar}`
-    const touched = new Set(session.touched)
+    const { changes } = session
     await session.end(`PREPARE TRANSACTION '${id}'`)
-    this.prepared.push({ id, touched })
+    this.prepared.push({ id, changes })
   }
 
   async endPrepared(index: number, how: 'COMMIT' | 'ROLLBACK'): Promise<void> {
-    const [{ id, touched }] = this.prepared.splice(index, 1)
-    await this.committing(touched, () => this.observer.run(`${how} PREPARED '${id}'`))
+    const [{ changes, id }] = this.prepared.splice(index, 1)
+    const before = await this.lsn()
+    await this.observer.run(`${how} PREPARED '${id}'`)
+    await this.#committed(before, how === 'COMMIT' ? changes : { ...changes, shapes: new Map(), altered: new Map() })
   }
 
   /** Kills a process of the server's, which then ends all the others and recovers. */
@@ -228,8 +355,11 @@ export class OracleSource {
 
   /** What a table shows now. */
   async read(table: OracleTable): Promise<TableRows> {
-    const columns = table.columns.map(({ name }) => quote(name)).join(', ')
-    const rows = await this.observer.query(`SELECT ${columns} FROM ${quotedTable(table)}`)
+    if (table.isAbsent === true) return []
+    const { names, rows } = await this.observer.rowsOf(table)
+    const expected = table.columns.map(({ name }) => name)
+    if (names.join('\n') !== expected.join('\n'))
+      throw new Error(`the oracle lost ${table.name}: ${JSON.stringify(names)} and not ${JSON.stringify(expected)}`)
     return rows.map((row) => JSON.stringify(row.map((cell, index) => shown(table.columns[index].type, cell)))).sort()
   }
 
@@ -253,19 +383,35 @@ export class OracleSource {
     for (const session of [...this.sessions, this.observer]) await session.close()
   }
 
-  async #note(before: Lsn, touched: ReadonlySet<OracleTable>, isBurst: boolean): Promise<void> {
+  async #note(
+    before: Lsn,
+    touched: ReadonlySet<string>,
+    altered: ReadonlyMap<string, boolean>,
+    isBurst: boolean,
+  ): Promise<void> {
     const after = await this.lsn()
-    const rows = new Map<OracleTable, TableRows>()
-    for (const table of this.tables) rows.set(table, touched.has(table) ? await this.#readOrLatest(table) : this.latest.rows.get(table)!)
+    const tables = new Map<string, TableState>()
+    for (const table of this.tables) {
+      const { name } = table
+      const known = this.moments.at(-1)?.tables.get(name)
+      if (known !== undefined && !touched.has(name)) tables.set(name, known)
+      else tables.set(name, await this.#look(table, known, altered.has(name)))
+    }
     this.#trace(`-- from ${formatLsn(before)} to ${formatLsn(after)}`)
-    this.moments.push({ before, after, rows, isBurst })
+    this.moments.push({ before, after, tables, isBurst })
   }
 
-  /** A transaction that is open and has truncated the table locks it: so nobody has changed it since that began. */
-  async #readOrLatest(table: OracleTable): Promise<TableRows> {
+  async #look(table: OracleTable, known: TableState | undefined, isAltered: boolean): Promise<TableState> {
+    const rows = await this.#readOrLatest(table, known, isAltered)
+    const before = this.#isTold || known === undefined ? null : isAltered ? known : known.rows?.join() === rows?.join() ? known.before : null
+    return { table, rows, before }
+  }
+
+  /** A transaction that is open and has truncated or altered the table locks it: so nobody has changed it since that began, save its types. */
+  async #readOrLatest(table: OracleTable, known: TableState | undefined, isAltered: boolean): Promise<TableRows | null> {
     return this.read(table).catch((error: unknown) => {
-      if (!isLocked(error) || this.moments.length === 0) throw error
-      return this.latest.rows.get(table)!
+      if (!isLocked(error) || known === undefined) throw error
+      return isAltered ? null : known.rows
     })
   }
 }

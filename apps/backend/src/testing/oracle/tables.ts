@@ -23,10 +23,12 @@ export interface OracleTable {
   readonly key: readonly OracleColumn[]
   /** Statements that finish its definition. */
   readonly finish?: readonly string[]
+  /** It was dropped; there may be another of its name later. */
+  readonly isAbsent?: true
 }
 
 const NAMES = ['plain', 'Order Items', 'select', 'ünï', "it's", 'a_rather_long_name_for_a_table']
-const COLUMN_NAMES = ['a', 'b2', 'Upper', 'with space', 'select', 'quo"te', 'naïve', 'file_row_number', 'x.y', '_row', 'lsn', '1st']
+export const COLUMN_NAMES = ['a', 'b2', 'Upper', 'with space', 'select', 'quo"te', 'naïve', 'file_row_number', 'x.y', '_row', 'lsn', '1st']
 
 /** A table as numbers, so that a scenario can be printed and made smaller. */
 export interface TableShape {
@@ -90,8 +92,19 @@ export const notesTable = fixedTable('notes', { id: 'int8', about: 'int8', body:
   'CREATE INDEX ON public.notes (about)',
 ])
 
+/** Whether the table is one that statements of its own are for, whatever columns it has got since. */
+export const isBulk = ({ name }: OracleTable) => name === bulkTable.name
+export const isNotes = ({ name }: OracleTable) => name === notesTable.name
+export const isFixed = (table: OracleTable) => isBulk(table) || isNotes(table)
+
+/** Names of the columns that those statements are about. */
+export function baseColumns(table: OracleTable): readonly string[] {
+  const [base] = [bulkTable, notesTable].filter(({ name }) => name === table.name)
+  return base === undefined ? [] : base.columns.map(({ name }) => name)
+}
+
 /** The tables that a change of `table` may change. */
-export const touchedBy = (table: OracleTable): readonly OracleTable[] => (table === bulkTable ? [bulkTable, notesTable] : [table])
+export const touchedBy = (table: OracleTable): readonly OracleTable[] => (isBulk(table) ? [bulkTable, notesTable] : [table])
 
 export const quote = (name: string) => pg.escapeIdentifier(name)
 

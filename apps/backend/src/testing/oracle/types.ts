@@ -31,6 +31,7 @@ export const typeDefinitions: readonly string[] = [
   'CREATE DOMAIN oracle_rate AS numeric(7, 3)',
   'CREATE TYPE oracle_range AS RANGE (subtype = text, collation = "C")',
   'CREATE TYPE oracle_place AS (street text, zip numeric(10, 2), tags int4[], since date)',
+  'CREATE TYPE oracle_pair AS (x int4, y text)',
 ]
 
 /** `source.types` of the mirror: values that do not fit are kept as text, or become null. */
@@ -292,6 +293,16 @@ const scalars: readonly OracleType[] = [
         ].map((part) => (dice.chance(0.2) ? null : part)),
       ),
   },
+  {
+    // Whatever attributes it has by now.
+    sql: 'oracle_pair',
+    isKeyable: false,
+    text: (cell) => recordText(Object.values(cell as Record<string, unknown>).map((part) => (part === null ? null : String(part as string)))),
+    value: (dice) => {
+      const rest = Array.from({ length: dice.chance(0.6) ? 0 : dice.between(1, 2) }, () => (dice.chance(0.5) ? null : String(dice.below(9))))
+      return recordText([dice.chance(0.2) ? null : String(dice.between(-9, 9)), dice.chance(0.2) ? null : string(dice, 8), ...rest])
+    },
+  },
 ]
 
 /** What has no arrays here. */
@@ -357,6 +368,18 @@ function unquoted(value: string): string {
   return value.slice(1, -1).replace(/\\(.)/g, '$1')
 }
 
+/** Types that only changes of schema lead to. */
+const altered: readonly OracleType[] = [numeric(11, 2), numeric(38, 2), text('varchar(40)', 40)]
+
 /** Every type that a mirrored column may have. */
 export const columnTypes: readonly OracleType[] = [...scalars, ...scalars.map(arrayOf), ...alone]
 export const keyTypes: readonly OracleType[] = columnTypes.filter((type) => type.isKeyable)
+
+/** The type that is declared so. */
+export function typeNamed(sql: string): OracleType {
+  return [...columnTypes, ...altered].find((type) => type.sql === sql)!
+}
+
+/** What follows changes of `oracle_mood`, and of `oracle_pair`. */
+export const enumTypes = ['oracle_mood', 'oracle_mood[]']
+export const compositeTypes = ['oracle_pair', 'oracle_pair[]']
