@@ -230,11 +230,12 @@ export class MirrorSet {
   async #beginAnew(name: string): Promise<void> {
     const { engine, warehouse } = this.#parts
     const listed = this.#listed.get(name)!
-    await engine.removeMirror(name)
-    const identifier = { namespace: listed.table.schema, name: listed.table.name }
-    const loaded = await warehouse.catalog.load(identifier)
-    if (loaded !== null && !hasFiles(loaded)) await warehouse.catalog.drop(identifier, true)
-    await this.#open(listed, false)
+    await engine.reopenMirror(name, async () => {
+      const identifier = { namespace: listed.table.schema, name: listed.table.name }
+      const loaded = await warehouse.catalog.load(identifier)
+      if (loaded !== null && !hasFiles(loaded)) await warehouse.catalog.drop(identifier, true)
+      await this.#open(listed, false)
+    })
   }
 
   async #openAnew(name: string): Promise<Mirror> {
