@@ -23,7 +23,7 @@ import { fromClause, partitionParts, rangesOfParts, type CopyPart } from './copy
 import { joined, rangesLeft } from './copy-ranges.ts'
 import { CopyThrottle } from './copy-throttle.ts'
 import { CopyWorker } from './copy-worker.ts'
-import { LOCK_NOT_AVAILABLE, messageOf, sqlState } from './errors.ts'
+import { isLockTimeout, messageOf, sqlState } from './errors.ts'
 import { LaneBatches } from './lane-batches.ts'
 import { RawConnection } from './raw-connection.ts'
 import { exportSnapshot } from './slot.ts'
@@ -325,7 +325,7 @@ async function takeLocks(client: pg.Client, tables: readonly TableName[], withPa
     (error) => {
       if (sqlState(error) === '42501')
         return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${messageOf(error)}. GRANT SELECT on it to the user.`, { cause: error })
-      if (sqlState(error) === LOCK_NOT_AVAILABLE) return locked(tables, error)
+      if (isLockTimeout(error)) return locked(tables, error)
       if (sqlState(error) === '42P01')
         return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${messageOf(error)}: it was dropped or renamed meanwhile.`, { cause: error })
       return null

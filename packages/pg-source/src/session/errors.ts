@@ -9,8 +9,10 @@ export interface Target {
   readonly database: string
 }
 
-/** SQLSTATE where a lock was not had within `lock_timeout`. */
-export const LOCK_NOT_AVAILABLE = '55P03'
+/** Whether a lock was not had within `lock_timeout`. */
+export function isLockTimeout(error: unknown): boolean {
+  return sqlState(error instanceof MoonlinkError ? error.cause : error) === '55P03'
+}
 
 export function sqlState(error: unknown): string | null {
   return error instanceof pg.DatabaseError ? (error.code ?? null) : null

@@ -3,7 +3,7 @@ import pg from 'pg'
 import type { DescribedTable } from './catalog.ts'
 import { quoted } from './describe-shape.ts'
 import { explained, type CatalogConnection } from './connect.ts'
-import { LOCK_NOT_AVAILABLE, messageOf, sqlState } from './errors.ts'
+import { isLockTimeout, messageOf, sqlState } from './errors.ts'
 import { missingOperations, OUR_COMMENT, publishesInsertsOnly, type PublicationState } from './publication-state.ts'
 
 /** What a publication is for. */
@@ -73,7 +73,7 @@ function waiting(sql: string, lockTimeoutMs: number): string {
 }
 
 function unlessLocked(error: unknown): void {
-  if (sqlState(error) !== LOCK_NOT_AVAILABLE) throw error
+  if (!isLockTimeout(error)) throw error
 }
 
 /** Drops a publication of ours; one that somebody else made stays. */
@@ -136,7 +136,7 @@ async function createPublication(
 }
 
 function explainAlter(error: unknown, plan: PublicationPlan, tables: readonly DescribedTable[], sql: string): MoonlinkError | null {
-  if (sqlState(error) === LOCK_NOT_AVAILABLE) {
+  if (isLockTimeout(error)) {
     const names = tables.map(({ table }) => formatTableName(table)).join(', ')
     const message = `${names}: another session holds a lock (ALTER TABLE, TRUNCATE?), so the publication "${plan.name}" can't take it yet; try again once that has ended.`
     return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause: error })

@@ -256,6 +256,7 @@ test('a table that somebody locks is dropped from the publication later, and is 
     await source.prepare([tableOf('public.a'), tableOf('public.c')], 1)
     expect(await published()).toEqual(['a', 'c'])
   } finally {
+    await client.query('ROLLBACK')
     await source.uninstall()
     await source.close()
   }
