@@ -29,11 +29,7 @@ interface CopiedTable {
  * can't be mirrored pauses its table alone, as does a change of its shape since it was listed: it is taken on as it is by then. Resolves when every table is copied or paused, or the signal ends it; throws what the
  * warehouse says where it takes no files.
  */
-export async function copyTables(
-  tables: readonly CopiedTable[],
-  options: CopyOptions,
-  signal: AbortSignal,
-) {
+export async function copyTables(tables: readonly CopiedTable[], options: CopyOptions, signal: AbortSignal) {
   let left = [...tables]
   let isCutOff = false
   while (left.length > 0 && !signal.aborted) {
@@ -72,12 +68,7 @@ async function resetAll(tables: readonly CopiedTable[], { reset }: CopyOptions):
   )
 }
 
-async function copyOnce(
-  tables: readonly CopiedTable[],
-  copied: Set<string>,
-  options: CopyOptions,
-  signal: AbortSignal,
-): Promise<void> {
+async function copyOnce(tables: readonly CopiedTable[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {
   const copy = await options.source.copy(
     tables.map(({ from }) => from),
     signal,

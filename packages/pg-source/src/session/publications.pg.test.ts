@@ -250,7 +250,10 @@ test('a table that somebody locks is dropped from the publication later, and is 
     await source.prepare([tableOf('public.a'), tableOf('public.b')])
     await client.query('BEGIN; LOCK TABLE b, c')
     await source.prepare([tableOf('public.a')], 1)
-    await expect(source.prepare([tableOf('public.a'), tableOf('public.c')], 1)).rejects.toMatchObject({ code: 'PG_LOCK_TIMEOUT', kind: 'retry' })
+    await expect(source.prepare([tableOf('public.a'), tableOf('public.c')], 1)).rejects.toMatchObject({
+      code: 'PG_LOCK_TIMEOUT',
+      kind: 'retry',
+    })
     await client.query('ROLLBACK')
     expect(await published()).toEqual(['a', 'b'])
     await source.prepare([tableOf('public.a'), tableOf('public.c')], 1)

@@ -228,7 +228,11 @@ const changes: readonly SchemaChange[] = [
     fits: (table) => isFree(table) && hasPrimaryKey(table) && table.key.length > 0 && keyable(table).length > 0,
     make: (table, dice) => {
       const more = dice.pick(keyable(table))
-      const columns = dice.pick([[...table.key, more], [more, ...table.key.slice(1)], table.key.slice(0, Math.max(1, table.key.length - 1))])
+      const columns = dice.pick([
+        [...table.key, more],
+        [more, ...table.key.slice(1)],
+        table.key.slice(0, Math.max(1, table.key.length - 1)),
+      ])
       const sql = alter(table, `DROP CONSTRAINT ${primaryKey(table)}, ADD PRIMARY KEY (${sqlOf(columns)})`)
       return { sql, to: keyedBy(table, columns, dice), isStale: false }
     },
@@ -341,7 +345,8 @@ export function chooseChange(
   let left = (dice.next() / 2 ** 32) * total
   const { make, name } = fitting.find(({ weight }) => (left -= weight) < 0) ?? fitting[0]
   const made = make(table, dice)
-  const altered = made.type === undefined ? [table] : tables.filter(({ columns }) => columns.some(({ type }) => made.type!.includes(type.sql)))
+  const altered =
+    made.type === undefined ? [table] : tables.filter(({ columns }) => columns.some(({ type }) => made.type!.includes(type.sql)))
   const isWrapped = isTold && isComparable(table) && dice.chance(0.1)
   return {
     name,
@@ -421,4 +426,3 @@ function another({ name }: OracleTable, dice: Dice): OracleTable {
   )
   return { ...made, name }
 }
-

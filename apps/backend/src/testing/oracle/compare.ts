@@ -22,10 +22,16 @@ export function expectShown({ names, rows }: Shown, states: readonly TableState[
   const fitting = known.filter(({ table }) => table.columns.map(({ name }) => name).join('\n') === names.join('\n'))
   if (fitting.length === 0) {
     const expected = known.map(({ table }) => table.columns.map(({ name }) => name))
-    throw new Error(`${what}: columns ${JSON.stringify(names)} where Postgres has ${expected.map((one) => JSON.stringify(one)).join(' or ')}`)
+    throw new Error(
+      `${what}: columns ${JSON.stringify(names)} where Postgres has ${expected.map((one) => JSON.stringify(one)).join(' or ')}`,
+    )
   }
   // A column of the same name may have another type.
-  const outcomes = fitting.map(({ rows: expected, table }) => () => expectRows(rowTexts(table, rows), [expected!], what))
+  const outcomes = fitting.map(
+    ({ rows: expected, table }) =>
+      () =>
+        expectRows(rowTexts(table, rows), [expected!], what),
+  )
   for (const outcome of outcomes.slice(1)) {
     try {
       return outcome()

@@ -125,7 +125,9 @@ export class OracleMirror {
     const deadlineMs = Date.now() + SETTLE_TIMEOUT_MS
     for (;;) {
       const tables = await this.#running().tables()
-      const waiting = tables.filter(({ name, reason, state }) => names.includes(name.replace(/^public\./, '')) && (state !== 'streaming' || reason !== null))
+      const waiting = tables.filter(
+        ({ name, reason, state }) => names.includes(name.replace(/^public\./, '')) && (state !== 'streaming' || reason !== null),
+      )
       if (waiting.length === 0) break
       if (Date.now() > deadlineMs) throw new Error(`not read again: ${JSON.stringify(waiting)}`)
       await sleep(SETTLE_POLL_MS)

@@ -111,10 +111,13 @@ export const operations: readonly Operation[] = [
     weight: 1,
     fits: () => true,
     statement: (table, dice, tables) => {
-      const chosen = new Set([table, ...dice.some(
+      const chosen = new Set([
+        table,
+        ...dice.some(
           tables.filter(({ isAbsent }) => isAbsent !== true),
           dice.below(3),
-        )])
+        ),
+      ])
       // Postgres refuses a table that others refer to, unless those are emptied with it.
       const cascade = [...chosen].some(isBulk) || dice.chance(0.3) ? ' CASCADE' : ''
       const names = [...chosen].map(quotedTable).join(', ')

@@ -172,7 +172,11 @@ class OracleRun {
     const dice = new Dice(seed)
     const { name, statement } = chooseChange(table, dice, tables, isTold)
     // Such a table can't be read again, which an aborted part of a transaction may make necessary.
-    if (statement.tables.some(({ identity }) => identity === 'append-only') && (session.isOpen || !isTold || statement.alters!.some(({ isStale }) => isStale))) return
+    if (
+      statement.tables.some(({ identity }) => identity === 'append-only') &&
+      (session.isOpen || !isTold || statement.alters!.some(({ isStale }) => isStale))
+    )
+      return
     if (await this.#source.statement(session, statement)) this.count(name)
     // What no row follows is not found.
     if (!isTold && dice.chance(0.8)) await this.#statement(session, this.#source.tables[command.table % tables.length], dice.next())

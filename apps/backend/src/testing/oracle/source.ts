@@ -383,12 +383,7 @@ export class OracleSource {
     for (const session of [...this.sessions, this.observer]) await session.close()
   }
 
-  async #note(
-    before: Lsn,
-    touched: ReadonlySet<string>,
-    altered: ReadonlyMap<string, boolean>,
-    isBurst: boolean,
-  ): Promise<void> {
+  async #note(before: Lsn, touched: ReadonlySet<string>, altered: ReadonlyMap<string, boolean>, isBurst: boolean): Promise<void> {
     const after = await this.lsn()
     const tables = new Map<string, TableState>()
     for (const table of this.tables) {
@@ -403,7 +398,8 @@ export class OracleSource {
 
   async #look(table: OracleTable, known: TableState | undefined, isAltered: boolean): Promise<TableState> {
     const rows = await this.#readOrLatest(table, known, isAltered)
-    const before = this.#isTold || known === undefined ? null : isAltered ? known : known.rows?.join() === rows?.join() ? known.before : null
+    const before =
+      this.#isTold || known === undefined ? null : isAltered ? known : known.rows?.join() === rows?.join() ? known.before : null
     return { table, rows, before }
   }
 

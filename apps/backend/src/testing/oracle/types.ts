@@ -297,9 +297,12 @@ const scalars: readonly OracleType[] = [
     // Whatever attributes it has by now.
     sql: 'oracle_pair',
     isKeyable: false,
-    text: (cell) => recordText(Object.values(cell as Record<string, unknown>).map((part) => (part === null ? null : String(part as number)))),
+    text: (cell) =>
+      recordText(Object.values(cell as Record<string, unknown>).map((part) => (part === null ? null : String(part as number)))),
     value: (dice) => {
-      const rest = Array.from({ length: dice.chance(0.6) ? 0 : dice.between(1, 2) }, () => (dice.chance(0.5) ? null : String(dice.below(9))))
+      const rest = Array.from({ length: dice.chance(0.6) ? 0 : dice.between(1, 2) }, () =>
+        dice.chance(0.5) ? null : String(dice.below(9)),
+      )
       return recordText([dice.chance(0.2) ? null : String(dice.between(-9, 9)), dice.chance(0.2) ? null : string(dice, 8), ...rest])
     },
   },
