@@ -152,13 +152,17 @@ test('a table that is paused leaves the others alone, and stays so over a restar
   )
   await start(paused)
   await expectEqual('other')
-  await database.client.query('ALTER TABLE other ADD COLUMN extra int; INSERT INTO other VALUES (2, $$b$$, 2, 5)')
+  await database.client.query('ALTER TABLE other ADD COLUMN extra uuid DEFAULT gen_random_uuid(); INSERT INTO other VALUES (2, $$b$$, 2)')
   await change()
   await expectEqual()
   expect(await backend.table('public.other')).toMatchObject({ state: 'paused' })
   expect(await run('query', 'SELECT * FROM public.other')).toMatchObject({
     status: 1,
     stderr: expect.stringMatching(/^TABLE_PAUSED/) as string,
+  })
+  expect(await run('wait', '--iceberg')).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/^TABLE_PAUSED public\.other is paused, its Iceberg table as of /) as string,
   })
   await backend.stop()
   await start(paused)

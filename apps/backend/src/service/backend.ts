@@ -18,6 +18,7 @@ import { Verification, type VerifyEvent } from '../verify/verification.ts'
 import { Verifier, type VerifyTarget } from '../verify/verifier.ts'
 import { Acknowledger } from './acknowledger.ts'
 import { LogRelief } from './log-relief.ts'
+import { requireCommitted } from './require-committed.ts'
 import { MirrorSet } from './mirror-set.ts'
 import { nudging } from './nudging.ts'
 import { OneAtATime } from './one-at-a-time.ts'
@@ -276,6 +277,7 @@ export class MoonlinkBackend implements Operations {
     const leftMs = () => Math.max(0, deadlineMs - clock.nowMs())
     await this.#mirrors.waitCopied(deadlineMs)
     await nudging(source, clock, request.iceberg ? engine.waitCommitted(lsn, leftMs()) : engine.waitApplied(lsn, leftMs()))
+    if (request.iceberg) requireCommitted(lsn, engine.status(), this.#mirrors.unopened)
     return lsn
   }
 
