@@ -89,7 +89,8 @@ export const endpoints: readonly Endpoint[] = [
     name: 'wait',
     method: 'post',
     path: '/wait',
-    summary: 'Returns when reads, or Iceberg, cover an LSN. A paused table that Iceberg does not have up to there is an error (TABLE_PAUSED).',
+    summary:
+      'Returns when reads, or Iceberg, cover an LSN. A paused table that Iceberg does not have up to there is an error (TABLE_PAUSED).',
     body: schemas.waitRequestSchema,
     response: schemas.waitResponseSchema,
     handle: async (operations, input) => {

@@ -4,7 +4,12 @@ import { requireCommitted } from './require-committed.ts'
 const table = { schema: 'public', name: 't' }
 
 test('a table that is paused short of the LSN is an error that names it, others are none', () => {
-  const mirror = (state: 'streaming' | 'paused' | 'failed', committedLsn: bigint | null) => ({ table, state, committedLsn, reason: 'PAUSED why' })
+  const mirror = (state: 'streaming' | 'paused' | 'failed', committedLsn: bigint | null) => ({
+    table,
+    state,
+    committedLsn,
+    reason: 'PAUSED why',
+  })
   const check = (state: 'streaming' | 'paused' | 'failed', committedLsn: bigint | null) => () =>
     requireCommitted(20n, [mirror(state, committedLsn)], new Map())
   expect(check('streaming', 10n)).not.toThrow()
