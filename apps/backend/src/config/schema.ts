@@ -68,7 +68,7 @@ const source = z
     slot: name
       .optional()
       .describe(
-        'Logical replication slot to use; made if it is not there, never dropped and made anew by itself. Default: moonlink_ and the database, and a hash of its name where that has more than a-z, 0-9 and _.',
+        'Logical replication slot to use; made if it is not there, and made anew where it is lost (source.onSlotLoss). Default: moonlink_ and the database, and a hash of its name where that has more than a-z, 0-9 and _.',
       ),
     tables: tableNames('Tables to mirror, as schema.name. Empty: every table of the database that can be mirrored.'),
     excludeColumns: z

@@ -17,11 +17,23 @@ const ddlMessage = z.discriminatedUnion('kind', [
 /** What an event trigger of ours wrote: the shape that a table has now, that one is gone, or that it could not tell. */
 export type DdlMessage = z.output<typeof ddlMessage>
 
-/** Null for what no trigger of this version wrote: anybody may write messages of any prefix. */
+const ofAnotherVersion = z.object({ version: z.number(), kind: z.string() })
+
+/**
+ * Null for what no trigger of ours wrote: anybody may write messages of any prefix. What triggers of another version wrote tells that something changed, and no
+ * more.
+ */
 export function parseDdlMessage(content: string): DdlMessage | null {
+  let parsed: unknown
   try {
-    return ddlMessage.parse(JSON.parse(content))
+    parsed = JSON.parse(content)
   } catch {
     return null
   }
+  const message = ddlMessage.safeParse(parsed)
+  if (message.success) return message.data
+  const other = ofAnotherVersion.safeParse(parsed)
+  if (!other.success || other.data.version === DDL_VERSION) return null
+  const reason = `the event triggers are of version ${other.data.version}, and this Moonlink reads ${DDL_VERSION}: run moonlink ddl install again`
+  return { version: DDL_VERSION, kind: 'unknown', reason }
 }
