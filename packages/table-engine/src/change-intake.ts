@@ -63,9 +63,14 @@ export class ChangeIntake {
     return this.isSpooling
   }
 
-  /** True where changes that should wait on disk take memory. */
-  get isSpoolInTrouble(): boolean {
-    return this.spool.isInTrouble
+  /** Why changes that should wait on disk take memory; null where they do not. */
+  get trouble(): string | null {
+    return this.spool.trouble
+  }
+
+  /** Where there is trouble, tries again. Under the lock. */
+  async retrySpool(): Promise<void> {
+    await this.spool.retry()
   }
 
   /** Bytes in memory of changes that wait. */

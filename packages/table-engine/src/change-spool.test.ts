@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -123,7 +123,7 @@ test('what waits comes out in order, each once, whether it went to the file or n
   expect(files).toBeGreaterThan(20)
 })
 
-test('memory stays within its bound, and grows where the file cannot be written', async () => {
+test('memory stays within its bound; where the file cannot be written that is said, and mended once it can', async () => {
   const spool = new ChangeSpool({ disk: systemDisk, path: join(directory, 'spool'), memoryBytes: 10_000, logger: silentLogger })
   const broken = new ChangeSpool({ disk: systemDisk, path: join(directory, 'no', 'spool'), memoryBytes: 10_000, logger: silentLogger })
   for (let count = 0; count < 200; count++) {
@@ -131,7 +131,13 @@ test('memory stays within its bound, and grows where the file cannot be written'
     for (const each of [spool, broken]) await each.append(batchOf(ids, [{ after: 20, lsn: BigInt(count + 1) }]))
     expect(spool.byteSize).toBeLessThan(12_000)
   }
-  expect([spool.isInTrouble, broken.isInTrouble]).toEqual([false, true])
+  expect(spool.trouble).toBeNull()
+  expect(broken.trouble).toMatch(/^COPY_SPOOL_FAILED .*\/no\/spool \(ENOENT\): free space there/)
+  await broken.retry()
+  expect([broken.trouble === null, broken.fileBytes]).toEqual([false, 0])
+  mkdirSync(join(directory, 'no'))
+  await broken.retry()
+  expect([broken.trouble, broken.byteSize]).toEqual([null, 0])
   for (const each of [spool, broken]) {
     let changes = 0
     for (let change = await each.shift(); change !== null; change = await each.shift()) changes += flat(change).length

@@ -31,9 +31,14 @@ export interface ChangeSpoolOptions {
   readonly logger: Logger
 }
 
+/** About so much is encoded and written at a time. */
+const WRITE_BYTES = 256 * 1024
+/** Of a file: it is warned of at this size, and at each doubling. */
+const WARN_BYTES = 1024 ** 3
+
 /**
  * Changes that wait, in order: in memory while they are few, else in a local file, which means nothing to another process. Where the file can't be
- * written they stay in memory, and it is tried again.
+ * written they stay in memory, which is `trouble`: whoever gives changes has to stop then, and to `retry` until it is over.
  */
 export class ChangeSpool {
   private readonly options: ChangeSpoolOptions
@@ -46,12 +51,13 @@ export class ChangeSpool {
   private recent: HeldChange[] = []
   private closedRecent = 0
   private recentBytes = 0
-  private spillAtBytes: number
+  private warnAtBytes = WARN_BYTES
+  /** Why the file could not be written, so that what comes stays in memory; null where it could. */
+  private failure: string | null = null
   private readonly fieldSets: (readonly Field[])[] = []
 
   constructor(options: ChangeSpoolOptions) {
     this.options = options
-    this.spillAtBytes = options.memoryBytes
   }
 
   get isEmpty(): boolean {
@@ -68,9 +74,10 @@ export class ChangeSpool {
     return this.writtenTo - this.readAt
   }
 
-  /** True where the file could not be written, so that memory grows. */
-  get isInTrouble(): boolean {
-    return this.spillAtBytes > this.options.memoryBytes
+  /** Why changes that belong on disk are in memory, and what to do about it; null where they are not. */
+  get trouble(): string | null {
+    if (this.failure === null) return null
+    return `COPY_SPOOL_FAILED changes that wait for the copy can't be written to ${this.options.path} (${this.failure}): free space there. It is tried again; the source waits as memory nears its limit.`
   }
 
   /** Takes a copy of the change. */
@@ -84,7 +91,12 @@ export class ChangeSpool {
       }
       if (open !== null) this.push(open)
     } else this.recent.push(change)
-    if (this.recentBytes >= this.spillAtBytes) await this.spill()
+    if (this.failure === null && this.recentBytes >= this.options.memoryBytes) await this.spill()
+  }
+
+  /** Where there is trouble, tries again. */
+  async retry(): Promise<void> {
+    if (this.failure !== null) await this.spill()
   }
 
   /** Takes the first change out; null where there is none. Throws `corrupt`/`SPOOL_CORRUPT` where the file is not what was written to it. */
@@ -130,6 +142,8 @@ export class ChangeSpool {
     this.recent = []
     this.closedRecent = 0
     this.recentBytes = 0
+    this.failure = null
+    this.warnAtBytes = WARN_BYTES
     await this.emptyFile()
   }
 
@@ -149,22 +163,44 @@ export class ChangeSpool {
   }
 
   private async spill(): Promise<void> {
-    const { disk, logger, memoryBytes, path } = this.options
-    const entries = this.recent.map((change) => this.encoded(change))
+    const { disk, logger, path } = this.options
+    let end = this.writtenTo
+    let closedEnd = end
     try {
       this.file ??= await disk.open(path, 'create')
-      await this.file.write(Buffer.concat(entries), this.writtenTo)
+      let piece: Buffer[] = []
+      let writtenTo = end
+      for (const [index, change] of this.recent.entries()) {
+        const entry = this.encoded(change)
+        piece.push(entry)
+        end += entry.length
+        if (index < this.closedRecent) closedEnd = end
+        if (end - writtenTo < WRITE_BYTES && index < this.recent.length - 1) continue
+        await this.file.write(Buffer.concat(piece), writtenTo)
+        piece = []
+        writtenTo = end
+      }
     } catch (error) {
-      this.spillAtBytes = this.recentBytes * 2
-      return logger.warn('changes that wait for a copy stay in memory, for they could not be written', { path, error: String(error) })
+      const text = error instanceof Error && 'code' in error ? String(error.code) : String(error)
+      // It is tried many times.
+      if (this.failure === null) logger.warn('changes that wait for a copy stay in memory, for they could not be written', { path, error: text })
+      this.failure = text
+      return
     }
-    this.spillAtBytes = memoryBytes
-    const closedBytes = entries.slice(0, this.closedRecent).reduce((sum, entry) => sum + entry.length, 0)
-    if (this.closedRecent > 0) this.closedTo = this.writtenTo + closedBytes
-    this.writtenTo += entries.reduce((sum, entry) => sum + entry.length, 0)
+    if (this.failure !== null) logger.info('changes that wait for a copy are written again', { path })
+    this.failure = null
+    if (this.closedRecent > 0) this.closedTo = closedEnd
+    this.writtenTo = end
     this.recent = []
     this.closedRecent = 0
     this.recentBytes = 0
+    this.warnOfSize()
+  }
+
+  private warnOfSize(): void {
+    if (this.fileBytes < this.warnAtBytes) return
+    this.options.logger.warn('many changes wait on disk for a copy', { path: this.options.path, bytes: this.fileBytes })
+    while (this.warnAtBytes <= this.fileBytes) this.warnAtBytes *= 2
   }
 
   private async emptyFile(): Promise<void> {

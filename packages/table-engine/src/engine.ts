@@ -271,6 +271,7 @@ export class Engine implements LeaseSource {
   /** Starts due flushes, compactions and expiries; call it every 100 ms or so. */
   async tick(): Promise<void> {
     for (const mirror of this.mirrors.values()) mirror.tick()
+    for (const mirror of this.mirrors.values()) await mirror.retrySpool()
     await this.memory.loadFilter()
   }
 

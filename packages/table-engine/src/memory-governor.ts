@@ -83,6 +83,7 @@ export class MemoryGovernor {
         if (!mustWait && outcome === 'nothing') break
         if (mustWait) await clock.sleep(HOLD_POLL_MS)
       }
+      for (const mirror of mirrors.values()) await mirror.retrySpool()
       freed = this.freeLargest()
     }
     telemetry.count('moonlink_backpressure_seconds_total', (clock.nowMs() - startedMs) / 1000)

@@ -161,7 +161,12 @@ export class Mirror {
 
   /** True while changes wait in memory, since they can't be written to disk. */
   get isHoldingInMemory(): boolean {
-    return this.intake.isSpoolInTrouble
+    return this.intake.trouble !== null
+  }
+
+  /** Where that is so, tries again to write them. */
+  async retrySpool(): Promise<void> {
+    if (this.isHoldingInMemory) await this.core.lock.run(() => this.intake.retrySpool())
   }
 
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
@@ -382,7 +387,7 @@ export class Mirror {
     return {
       table: this.table,
       state: this.isCatchingUp ? 'copying' : phase,
-      reason,
+      reason: reason ?? this.intake.trouble,
       rows: phase === 'copying' ? this.copy.rowCount : state.liveRows,
       copiedRows: this.copy.rowCount,
       appliedLsn: host.appliedLsn(),
