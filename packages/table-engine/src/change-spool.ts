@@ -183,7 +183,8 @@ export class ChangeSpool {
     } catch (error) {
       const text = error instanceof Error && 'code' in error ? String(error.code) : String(error)
       // It is tried many times.
-      if (this.failure === null) logger.warn('changes that wait for a copy stay in memory, for they could not be written', { path, error: text })
+      if (this.failure === null)
+        logger.warn('changes that wait for a copy stay in memory, for they could not be written', { path, error: text })
       this.failure = text
       return
     }

@@ -1,4 +1,13 @@
-import { appendValue, BatchBuilder, ChangeOp, silentLogger, systemClock, systemRandom, type ChangeBatch, type TableSchema } from '@moonlink/core'
+import {
+  appendValue,
+  BatchBuilder,
+  ChangeOp,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  type ChangeBatch,
+  type TableSchema,
+} from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test, vi } from 'vitest'
 import { Engine } from './engine.ts'
