@@ -2,17 +2,18 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { chaosSeconds, chaosSeed, keepsChaos } from './testing/chaos/chaos-settings.ts'
 import { ChaosRun } from './testing/chaos/chaos-run.ts'
+import { DiskWarehouse } from './testing/chaos/disk-warehouse.ts'
 
-/** MOONLINK_CHAOS_SECONDS=600 for a long run; MOONLINK_CHAOS_SEED for one that was printed; MOONLINK_CHAOS_KEEP=1 keeps its files. */
-const seconds = Number(process.env['MOONLINK_CHAOS_SECONDS'] ?? 25)
-const seed = Number(process.env['MOONLINK_CHAOS_SEED'] ?? (process.env['CI'] === undefined ? Date.now() % 1_000_000 : 22))
+const seconds = chaosSeconds(25)
+const seed = chaosSeed(22)
 
 test(`real processes killed, frozen and cut off at random (seed ${seed})`, { timeout: (seconds + 240) * 1000 }, async () => {
   const directory = mkdtempSync(join(tmpdir(), 'moonlink-chaos-'))
   // Postgres runs under another account where we are root.
   chmodSync(directory, 0o755)
-  const run = new ChaosRun({ directory, seconds, seed })
+  const run = new ChaosRun({ directory, seconds, seed, openWarehouse: (place) => DiskWarehouse.open(place) })
   try {
     await run.start()
     const report = await run.run()
@@ -27,7 +28,7 @@ test(`real processes killed, frozen and cut off at random (seed ${seed})`, { tim
     expect(await run.running.stop()).toBe(0)
   } finally {
     await run.close()
-    if (process.env['MOONLINK_CHAOS_KEEP'] === undefined) rmSync(directory, { recursive: true, force: true })
-    else console.log(`kept: ${directory}`)
+    if (keepsChaos) console.log(`kept: ${directory}`)
+    else rmSync(directory, { recursive: true, force: true })
   }
 })

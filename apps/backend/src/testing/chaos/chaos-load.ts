@@ -1,0 +1,111 @@
+import { Client } from 'pg'
+import type { BackendProcess } from '../backend-process.ts'
+import { pauseMs } from './chaos-warehouse.ts'
+import type { AppendEvent, ReadEvent } from './history.ts'
+import { shapesTable, writeShapes } from './shape-load.ts'
+
+const LISTS = 6
+
+export const loadTables = `
+  CREATE TABLE lists (k int PRIMARY KEY, v int[] NOT NULL DEFAULT '{}');
+  INSERT INTO lists SELECT k FROM generate_series(1, ${LISTS}) k;
+  CREATE TABLE items (id bigserial PRIMARY KEY, name text NOT NULL, big text, amount numeric(12, 2));
+  CREATE TABLE bag (n int, t text);
+  ALTER TABLE bag REPLICA IDENTITY FULL;
+  ${shapesTable};`
+
+/** Writers on the source and a reader of the mirror, whatever befalls either; and what they saw. */
+export class ChaosLoad {
+  readonly appends: AppendEvent[] = []
+  readonly reads: ReadEvent[] = []
+  transactions = 0
+  private readonly connectionString: string
+  private readonly backend: () => BackendProcess
+  private readonly clients: Promise<unknown>
+  private isOver = false
+
+  constructor(connectionString: string, backend: () => BackendProcess) {
+    this.connectionString = connectionString
+    this.backend = backend
+    this.clients = Promise.all([this.append(0), this.append(1), this.write(), this.write(), this.untilOver(writeShapes), this.read()])
+  }
+
+  async stop(): Promise<void> {
+    this.isOver = true
+    await this.clients
+  }
+
+  /** Transactions until the run is over; one that fails is given up, with its connection. */
+  private async untilOver(transact: (client: Client, round: number) => Promise<void>): Promise<void> {
+    for (let round = 0; !this.isOver;) {
+      const client = new Client(this.connectionString)
+      client.on('error', () => undefined)
+      try {
+        await client.connect()
+        for (; !this.isOver; round++) {
+          await transact(client, round)
+          this.transactions++
+          await pauseMs(5)
+        }
+      } catch {
+        round++
+        await pauseMs(100)
+      } finally {
+        await client.end().catch(() => undefined)
+      }
+    }
+  }
+
+  /** Each transaction appends its number to some lists. */
+  private append(writer: number): Promise<void> {
+    return this.untilOver(async (client, round) => {
+      const transaction = round * 2 + writer
+      const lists = [1 + (round % LISTS), 1 + ((round * 5 + writer + 1) % LISTS)]
+        .filter((list, at, all) => all.indexOf(list) === at)
+        .sort((a, b) => a - b)
+      const event = { transaction, lists, committedAtMs: null as number | null }
+      this.appends.push(event)
+      await client.query('BEGIN')
+      for (const list of lists) await client.query('UPDATE lists SET v = v || $1::int WHERE k = $2', [transaction, list])
+      await client.query('COMMIT')
+      event.committedAtMs = Date.now()
+    })
+  }
+
+  private write(): Promise<void> {
+    const big = `(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 100))`
+    return this.untilOver(async (client, round) => {
+      await client.query('BEGIN')
+      await client.query(
+        `INSERT INTO items (name, big, amount) SELECT 'n' || g, CASE WHEN g % 3 = 0 THEN ${big} END, g / 3.0 FROM generate_series(1, 20) g`,
+      )
+      await client.query(`UPDATE items SET amount = amount + 1 WHERE id % 37 = ${round % 37}`)
+      await client.query(
+        `UPDATE items SET id = id + 1000000000 WHERE id IN (SELECT id FROM items WHERE id < 1000000000 ORDER BY id DESC LIMIT 1)`,
+      )
+      await client.query(`DELETE FROM items WHERE id IN (SELECT id FROM items ORDER BY id LIMIT ${round % 17})`)
+      await client.query(`INSERT INTO bag SELECT g % 5, 'b' FROM generate_series(1, 10) g`)
+      await client.query(`DELETE FROM bag WHERE ctid IN (SELECT ctid FROM bag WHERE n = ${round % 5} LIMIT 8)`)
+      if (round % 200 === 199) await client.query('TRUNCATE bag')
+      await client.query(round % 10 === 9 ? 'ROLLBACK' : 'COMMIT')
+    })
+  }
+
+  private async read(): Promise<void> {
+    while (!this.isOver) {
+      const startedAtMs = Date.now()
+      try {
+        const rows = await this.backend().query('SELECT k, v FROM public.lists')
+        this.reads.push({
+          startedAtMs,
+          endedAtMs: Date.now(),
+          lists: new Map(rows.map(([k, v]) => [Number(k), (v as number[]).map(Number)])),
+        })
+      } catch {
+        // Down, or not caught up yet.
+      }
+      await pauseMs(20)
+    }
+  }
+}
+

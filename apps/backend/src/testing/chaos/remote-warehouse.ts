@@ -1,0 +1,152 @@
+import { execFile } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { interopScripts } from '../readers.ts'
+import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
+import { answerFaults, HttpProxy } from './http-proxy.ts'
+
+const run = promisify(execFile)
+export const s3Credentials = { accessKey: 'interop', secretKey: 'interop-secret', region: 'us-east-1' } as const
+
+/** A server of one of the interop scripts, on a port of its own, behind a proxy. */
+class Server {
+  readonly uri: string
+  readonly proxy: HttpProxy
+  private readonly name: string
+  private readonly start: () => Promise<number>
+  private pid: number
+
+  private constructor(name: string, uri: string, pid: number, proxy: HttpProxy, start: () => Promise<number>) {
+    this.name = name
+    this.uri = uri
+    this.pid = pid
+    this.proxy = proxy
+    this.start = start
+  }
+
+  static async start(name: string, command: readonly string[], port: number, environment: Readonly<Record<string, string>>): Promise<Server> {
+    const [script, kind] = command
+    const start = async () => {
+      const { stdout } = await run('bash', [join(interopScripts, script), kind, String(port)], { env: { ...process.env, ...environment } })
+      return Number(stdout.trim().split(' ')[1])
+    }
+    const pid = await start()
+    const uri = `http://127.0.0.1:${port}`
+    return new Server(name, uri, pid, await HttpProxy.start(uri), start)
+  }
+
+  /** `dice`: numbers in [0, 1). */
+  faults(dice: () => number): Fault[] {
+    const { name, proxy } = this
+    const during = async (momentMs: number, begin: () => void, end: () => void) => {
+      begin()
+      await pauseMs(momentMs)
+      end()
+    }
+    return [
+      { name: `kill the ${name}`, inflict: (momentMs) => this.kill(momentMs) },
+      {
+        name: `freeze the ${name}`,
+        inflict: (momentMs) =>
+          during(
+            momentMs,
+            () => process.kill(this.pid, 'SIGSTOP'),
+            () => process.kill(this.pid, 'SIGCONT'),
+          ),
+      },
+      { name: `cut connections to the ${name}`, inflict: async () => proxy.cut() },
+      {
+        name: `stall connections to the ${name}`,
+        inflict: (momentMs) =>
+          during(
+            momentMs,
+            () => proxy.stall(),
+            () => proxy.resume(),
+          ),
+      },
+      {
+        name: `lose answers of the ${name}`,
+        inflict: async (momentMs) => {
+          proxy.fault = ({ method }) => (method === 'GET' || dice() < 0.5 ? null : answerFaults[Math.floor(dice() * answerFaults.length)])
+          await pauseMs(momentMs)
+          proxy.fault = () => null
+          await proxy.deliverLate()
+        },
+      },
+    ]
+  }
+
+  async close(): Promise<void> {
+    await this.proxy.close()
+    process.kill(this.pid, 'SIGKILL')
+  }
+
+  private async kill(momentMs: number): Promise<void> {
+    process.kill(this.pid, 'SIGKILL')
+    await pauseMs(momentMs)
+    this.pid = await this.start()
+  }
+}
+
+/** The reference REST catalog, which keeps its state on disk, and an S3 server: processes of the run's own. */
+export class RemoteWarehouse implements ChaosWarehouse {
+  readonly args: readonly string[]
+  readonly environment: Readonly<Record<string, string>>
+  readonly faults: readonly Fault[]
+  private readonly servers: readonly Server[]
+
+  private constructor(catalog: Server, store: Server, dice: () => number) {
+    this.servers = [catalog, store]
+    this.args = ['--warehouse', 's3://warehouse/chaos', '--set', 'catalog.kind=rest', '--set', `catalog.uri=${catalog.proxy.uri}`]
+    this.environment = {
+      AWS_ENDPOINT_URL: store.proxy.uri,
+      AWS_ACCESS_KEY_ID: s3Credentials.accessKey,
+      AWS_SECRET_ACCESS_KEY: s3Credentials.secretKey,
+      AWS_REGION: s3Credentials.region,
+      MOONLINK_CATALOG_TIMEOUT_MS: '2s',
+      MOONLINK_S3_TIMEOUT_MS: '2s',
+    }
+    this.faults = this.servers.flatMap((server) => server.faults(dice))
+  }
+
+  static async open(directory: string, dice: () => number): Promise<RemoteWarehouse> {
+    mkdirSync(directory, { recursive: true })
+    // The S3 server takes ports from a thousand above on.
+    const port = 21_000 + (process.pid % 4000) * 2
+    const data = join(directory, 's3')
+    const store = await Server.start('store', ['start-s3.sh', 'weed'], port, { S3_DATA: data })
+    const properties = [
+      `uri=jdbc:sqlite:${join(directory, 'catalog.db')}`,
+      `warehouse=file://${join(directory, 'warehouse')}`,
+      'io-impl=org.apache.iceberg.io.ResolvingFileIO',
+      ...Object.entries(fileIo(store.uri)).map(([key, value]) => `${key}=${value}`),
+    ]
+    const catalog = await Server.start('catalog', ['start-rest-catalog.sh', 'fixture'], port + 1, { FIXTURE_PROPS: properties.join(' ') })
+    return new RemoteWarehouse(catalog, store, dice)
+  }
+
+  /** Of the catalog itself, without the proxy. */
+  get catalogUri(): string {
+    return this.servers[0].uri
+  }
+
+  get storeUri(): string {
+    return this.servers[1].uri
+  }
+
+  async close(): Promise<void> {
+    for (const server of this.servers) await server.close()
+  }
+}
+
+/** How Iceberg's Java library reaches the store. */
+export function fileIo(storeUri: string): Readonly<Record<string, string>> {
+  return {
+    's3.endpoint': storeUri,
+    's3.path-style-access': 'true',
+    's3.access-key-id': s3Credentials.accessKey,
+    's3.secret-access-key': s3Credentials.secretKey,
+    'client.region': s3Credentials.region,
+  }
+}
