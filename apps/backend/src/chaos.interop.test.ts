@@ -13,7 +13,7 @@ const { accessKey, region, secretKey } = s3Credentials
 
 test(
   `with a REST catalog and S3 that are killed, frozen, cut off and lose answers, Spark, PyIceberg and DuckDB agree with Postgres (seed ${seed})`,
-  { timeout: (seconds + 400) * 1000 },
+  { timeout: (seconds * 2 + 400) * 1000 },
   async () => {
     const directory = mkdtempSync(join(tmpdir(), 'moonlink-chaos-'))
     chmodSync(directory, 0o755)

@@ -9,7 +9,7 @@ import { DiskWarehouse } from './testing/chaos/disk-warehouse.ts'
 const seconds = chaosSeconds(25)
 const seed = chaosSeed(22)
 
-test(`real processes killed, frozen and cut off at random (seed ${seed})`, { timeout: (seconds + 240) * 1000 }, async () => {
+test(`real processes killed, frozen and cut off at random (seed ${seed})`, { timeout: (seconds * 2 + 240) * 1000 }, async () => {
   const directory = mkdtempSync(join(tmpdir(), 'moonlink-chaos-'))
   // Postgres runs under another account where we are root.
   chmodSync(directory, 0o755)

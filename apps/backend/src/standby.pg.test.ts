@@ -114,6 +114,24 @@ test('a backend that was paused and goes on after its successor began commits, l
   expectNoResync('second')
 })
 
+test('the slot is free soon where the paused one left the server in the midst of sending, however long the server would wait', async () => {
+  const { client, name } = database
+  await client.query(`ALTER DATABASE ${name} SET wal_sender_timeout = 0`)
+  const first = await launch('first')
+  await first.ready()
+  first.child.kill('SIGSTOP')
+  await client.query(`INSERT INTO items (name, amount) SELECT repeat('n', 500), 1 FROM generate_series(1, 100000)`)
+  const waitsFor = `SELECT wait_event FROM pg_replication_slots s JOIN pg_stat_activity ON pid = active_pid WHERE s.database = '${name}'`
+  // Told to end, such a connection would only wait on: nobody takes what it sends.
+  await expect.poll(async () => (await client.query<{ wait_event: string }>(waitsFor)).rows, { timeout: 30_000 }).toEqual([
+    { wait_event: 'WalSenderWriteData' },
+  ])
+  const second = await launch('second')
+  await second.ready()
+  await expectEqual(second)
+  expectNoResync('second')
+})
+
 test('of two that start at once one runs the mirror, and the other waits until it is asked to stop', async () => {
   const both = await Promise.all([launch('first'), launch('second')])
   const [active, standby] = await Promise.any(

@@ -11,6 +11,8 @@ const MIN_COPY_BATCH_BYTES = 1024 * 1024
 const MAX_COPY_BATCH_BYTES = 32 * 1024 * 1024
 /** More than the wal_sender_timeout that is usual, for where we may not end a stale backend's connection. */
 const STALE_WAIT_MS = 90_000
+/** A shorter silence than this may be a busy machine's. */
+const MIN_SENDER_TIMEOUT_MS = 10_000
 
 /**
  * Connects to the source and checks everything that would keep a mirror from running. Makes nothing there yet. Where it `takesOver` from another backend, whoever still
@@ -27,6 +29,8 @@ export async function openSource(config: Config, url: string, logger: Logger, ta
       failover,
       streaming,
       spoolMemoryBytes: spoolBytes,
+      // Who holds a lease may be taken over from: the slot then waits for no one that is silent longer than that.
+      senderTimeoutMs: config.changeLog.kind === 'store' ? Math.max(config.standby.takeoverMs, MIN_SENDER_TIMEOUT_MS) : 0,
       ...(takesOver ? { evictsStale: true, slotWaitMs: STALE_WAIT_MS } : {}),
       spoolDirectory: join(config.stateDir, 'spool'),
       twoPhase,

@@ -395,6 +395,7 @@ export class PgSource implements ChangeSource {
     signal.throwIfAborted()
     const client = await this.connector.connectReplication('stream')
     try {
+      if (this.settings.senderTimeoutMs > 0) await client.query(`SET wal_sender_timeout = ${await this.senderTimeoutMs()}`)
       // Of several servers behind an address, this may be another than the one whose catalog was read.
       await this.history.follow(client)
     } catch (error) {
@@ -487,10 +488,16 @@ export class PgSource implements ChangeSource {
     return `START_REPLICATION SLOT ${pg.escapeIdentifier(this.slotName)} LOGICAL ${formatLsn(from)} (${options.join(', ')})`
   }
 
-  /** A third of wal_sender_timeout, at most 10 s. */
-  private async keepaliveMs(): Promise<number> {
+  /** After how long the server gives a stream up; 0: never. */
+  private async senderTimeoutMs(): Promise<number> {
     const [row] = await this.connection.rows<{ ms: string }>(`SELECT setting AS ms FROM pg_settings WHERE name = 'wal_sender_timeout'`)
-    const timeoutMs = Number(row?.ms ?? 0)
+    const [own, server] = [this.settings.senderTimeoutMs, Number(row?.ms ?? 0)]
+    return own > 0 && server > 0 ? Math.min(own, server) : Math.max(own, server)
+  }
+
+  /** A third of that, at most 10 s. */
+  private async keepaliveMs(): Promise<number> {
+    const timeoutMs = await this.senderTimeoutMs()
     return timeoutMs > 0 ? Math.max(10, Math.min(10_000, Math.floor(timeoutMs / 3))) : 10_000
   }
 }

@@ -20,12 +20,15 @@ export class ChaosLoad {
   readonly reads: ReadEvent[] = []
   transactions = 0
   private readonly connectionString: string
+  private readonly pauseMs: number
   private readonly backend: () => BackendProcess
   private readonly clients: Promise<unknown>
   private isOver = false
 
-  constructor(connectionString: string, backend: () => BackendProcess) {
+  /** `pauseMs`: of each writer, between two transactions. */
+  constructor(connectionString: string, pauseMs: number, backend: () => BackendProcess) {
     this.connectionString = connectionString
+    this.pauseMs = pauseMs
     this.backend = backend
     this.clients = Promise.all([this.append(0), this.append(1), this.write(), this.write(), this.untilOver(writeShapes), this.read()])
   }
@@ -45,7 +48,7 @@ export class ChaosLoad {
         for (; !this.isOver; round++) {
           await transact(client, round)
           this.transactions++
-          await pauseMs(5)
+          await pauseMs(this.pauseMs)
         }
       } catch {
         round++

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { startPostgres, type RunningPostgres } from '@moonlink/embedded-pg'
 import { ddlInstallSql } from '@moonlink/pg-source'
 import { Client } from 'pg'
-import { BackendProcess } from '../backend-process.ts'
+import { BackendProcess, RequestError } from '../backend-process.ts'
 import { moonlink } from '../command-line.ts'
 import { ChaosLoad, loadTables } from './chaos-load.ts'
 import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
@@ -72,7 +72,8 @@ export class ChaosRun<W extends ChaosWarehouse> {
 
   async run(): Promise<ChaosReport> {
     const over = Date.now() + this.options.seconds * 1000
-    const load = new ChaosLoad(this.connectionString, () => this.running)
+    // The lists grow with each transaction, and so does each change of them: a long run takes its time.
+    const load = new ChaosLoad(this.connectionString, this.options.seconds > 60 ? 60 : 5, () => this.running)
     this.load = load
     const faults = [...this.faults(), ...this.warehouse.faults]
     while (Date.now() < over) {
@@ -103,12 +104,22 @@ export class ChaosRun<W extends ChaosWarehouse> {
   /** Waits until every table follows again: a change of its shape may take one out of the stream for a while. */
   private async settled(): Promise<void> {
     for (;;) {
-      await this.running.wait({ iceberg: true })
+      if (!(await this.hasCaughtUp())) continue
       const tables = await this.running.tables()
       if (tables.every(({ state }) => state === 'streaming')) return
       const failed = tables.find(({ state }) => state === 'failed')
       if (failed !== undefined) throw new Error(`${failed.name} failed: ${failed.reason}`)
       await pauseMs(200)
+    }
+  }
+
+  private async hasCaughtUp(): Promise<boolean> {
+    try {
+      await this.running.wait({ iceberg: true })
+      return true
+    } catch (error) {
+      if (error instanceof RequestError && error.code === 'TIMED_OUT') return false
+      throw error
     }
   }
 
