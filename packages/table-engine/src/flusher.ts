@@ -48,7 +48,7 @@ export class Flusher {
   freezeIfWanted(): void {
     if (!this.isWanted && !this.isFull) return
     const { jobs, state } = this.core
-    const isBusy = jobs.isBusy || this.early.isRunning || this.pending !== null
+    const isBusy = jobs.isBusy || this.early.isRunning || this.pending !== null || this.maintenance.isPending
     if (!isBusy && state.openChanges === 0 && !state.isClean) this.freeze()
   }
 
@@ -68,15 +68,16 @@ export class Flusher {
    * storage throws. Among the jobs.
    */
   async run(): Promise<boolean> {
-    if (this.pending === null) {
-      const outcome = await this.begin()
-      if (outcome !== 'frozen') return outcome === 'clean'
-    }
-    const pending = this.pending!
     const { core } = this
     try {
+      if (this.pending === null) {
+        // Deaths are frozen by the files that hold the rows: which those are has to be certain.
+        await this.maintenance.finish()
+        const outcome = await this.begin()
+        if (outcome !== 'frozen') return outcome === 'clean'
+      }
+      const pending = this.pending!
       const attributes = { table: core.name, lsn: formatLsn(pending.flush.lsn) }
-      await this.maintenance.finish()
       await core.host.telemetry.span('flush', attributes, () => this.commit(pending))
       core.reason = null
       this.retry.succeeded()
@@ -114,7 +115,7 @@ export class Flusher {
   async settle(): Promise<void> {
     const { core, maintenance, pending } = this
     const hasLanded = await core.spec.storage.settle()
-    // It comes before every flush, so the doubt was about it.
+    // No flush begins before it is settled, so the doubt was about it.
     if (maintenance.isPending) return maintenance.forget(hasLanded)
     if (!hasLanded || pending === null) return
     this.pending = null
