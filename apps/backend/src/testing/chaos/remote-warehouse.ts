@@ -122,8 +122,14 @@ export class RemoteWarehouse implements ChaosWarehouse {
       'io-impl=org.apache.iceberg.io.ResolvingFileIO',
       ...Object.entries(fileIo(store.uri)).map(([key, value]) => `${key}=${value}`),
     ]
-    const catalog = await Server.start('catalog', ['start-rest-catalog.sh', 'fixture'], port + 1, { FIXTURE_PROPS: properties.join(' ') })
-    return new RemoteWarehouse(catalog, store, dice)
+    try {
+      const environment = { FIXTURE_PROPS: properties.join(' ') }
+      const catalog = await Server.start('catalog', ['start-rest-catalog.sh', 'fixture'], port + 1, environment)
+      return new RemoteWarehouse(catalog, store, dice)
+    } catch (error) {
+      await store.close()
+      throw error
+    }
   }
 
   /** Of the catalog itself, without the proxy. */
