@@ -5,6 +5,8 @@ import type { AppendEvent, ReadEvent } from './history.ts'
 import { shapesTable, writeShapes } from './shape-load.ts'
 
 const LISTS = 6
+/** The lists grow with each append, and so does what the next one writes, and each read. */
+const APPEND_PAUSES = 4
 
 export const loadTables = `
   CREATE TABLE lists (k int PRIMARY KEY, v int[] NOT NULL DEFAULT '{}');
@@ -39,7 +41,7 @@ export class ChaosLoad {
   }
 
   /** Transactions until the run is over; one that fails is given up, with its connection. */
-  private async untilOver(transact: (client: Client, round: number) => Promise<void>): Promise<void> {
+  private async untilOver(transact: (client: Client, round: number) => Promise<void>, betweenMs = this.pauseMs): Promise<void> {
     for (let round = 0; !this.isOver;) {
       const client = new Client(this.connectionString)
       client.on('error', () => undefined)
@@ -48,7 +50,7 @@ export class ChaosLoad {
         for (; !this.isOver; round++) {
           await transact(client, round)
           this.transactions++
-          await pauseMs(this.pauseMs)
+          await pauseMs(betweenMs)
         }
       } catch {
         round++
@@ -72,7 +74,7 @@ export class ChaosLoad {
       for (const list of lists) await client.query('UPDATE lists SET v = v || $1::int WHERE k = $2', [transaction, list])
       await client.query('COMMIT')
       event.committedAtMs = Date.now()
-    })
+    }, this.pauseMs * APPEND_PAUSES)
   }
 
   private write(): Promise<void> {
@@ -86,7 +88,7 @@ export class ChaosLoad {
       await client.query(
         `UPDATE items SET id = id + 1000000000 WHERE id IN (SELECT id FROM items WHERE id < 1000000000 ORDER BY id DESC LIMIT 1)`,
       )
-      await client.query(`DELETE FROM items WHERE id IN (SELECT id FROM items ORDER BY id LIMIT ${round % 17})`)
+      await client.query(`DELETE FROM items WHERE id IN (SELECT id FROM items ORDER BY id LIMIT ${10 + (round % 21)})`)
       await client.query(`INSERT INTO bag SELECT g % 5, 'b' FROM generate_series(1, 10) g`)
       await client.query(`DELETE FROM bag WHERE ctid IN (SELECT ctid FROM bag WHERE n = ${round % 5} LIMIT 8)`)
       if (round % 200 === 199) await client.query('TRUNCATE bag')
@@ -107,7 +109,7 @@ export class ChaosLoad {
       } catch {
         // Down, or not caught up yet.
       }
-      await pauseMs(20)
+      await pauseMs(this.pauseMs * APPEND_PAUSES)
     }
   }
 }

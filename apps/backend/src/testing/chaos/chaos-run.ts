@@ -72,7 +72,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
 
   async run(): Promise<ChaosReport> {
     const over = Date.now() + this.options.seconds * 1000
-    // The lists grow with each transaction, and so does each change of them: a long run takes its time.
+    // A long run need not be a fast one: the mirror has to follow beside the faults.
     const load = new ChaosLoad(this.connectionString, this.options.seconds > 60 ? 60 : 5, () => this.running)
     this.load = load
     const faults = [...this.faults(), ...this.warehouse.faults]
