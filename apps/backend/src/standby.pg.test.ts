@@ -123,9 +123,9 @@ test('the slot is free soon where the paused one left the server in the midst of
   await client.query(`INSERT INTO items (name, amount) SELECT repeat('n', 500), 1 FROM generate_series(1, 100000)`)
   const waitsFor = `SELECT wait_event FROM pg_replication_slots s JOIN pg_stat_activity ON pid = active_pid WHERE s.database = '${name}'`
   // Told to end, such a connection would only wait on: nobody takes what it sends.
-  await expect.poll(async () => (await client.query<{ wait_event: string }>(waitsFor)).rows, { timeout: 30_000 }).toEqual([
-    { wait_event: 'WalSenderWriteData' },
-  ])
+  await expect
+    .poll(async () => (await client.query<{ wait_event: string }>(waitsFor)).rows, { timeout: 30_000 })
+    .toEqual([{ wait_event: 'WalSenderWriteData' }])
   const second = await launch('second')
   await second.ready()
   await expectEqual(second)

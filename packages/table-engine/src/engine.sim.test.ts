@@ -529,23 +529,47 @@ test('a compaction leaves the table with the schema that it was committed with',
   await run.finish()
 })
 
-test.each(['before', 'after', 'late'] as const)('deaths in the files of a compaction whose answer failed %s are committed after it', async (when) => {
-  const run = new Run(schemas['a long key'])
+test.each(['before', 'after', 'late'] as const)(
+  'deaths in the files of a compaction whose answer failed %s are committed after it',
+  async (when) => {
+    const run = new Run(schemas['a long key'])
+    await run.start()
+    for (let key = 0; key < 3; key++) {
+      await run.do({ kind: 'insert', key, text: `text ${key}` })
+      await run.do({ kind: 'flush' })
+    }
+    run.storage.failNext.push(when)
+    await run.engine.tick()
+    await expect.poll(() => run.storage.failNext.length).toBe(0)
+    await run.do({ kind: 'pass time' })
+    await run.do({ kind: 'delete', at: 1 })
+    await run.do({ kind: 'commit' })
+    await run.do({ kind: 'send' })
+    run.storage.deliverLate()
+    await run.engine.flush()
+    expect(run.storage.current.files).toHaveLength(1)
+    expect(run.storage.current.vectors).toHaveLength(1)
+    await run.finish()
+  },
+)
+
+test('snapshots are expired while a flush has no room to be written', async () => {
+  const run = new Run(schemas['a long key'], {
+    ...limits,
+    compaction: { ...limits.compaction, enabled: false },
+    expiry: { minSnapshots: 1, maxAgeMs: 0, intervalMs: 0 },
+  })
   await run.start()
-  for (let key = 0; key < 3; key++) {
+  for (let key = 0; key < 4; key++) {
     await run.do({ kind: 'insert', key, text: `text ${key}` })
     await run.do({ kind: 'flush' })
   }
-  run.storage.failNext.push(when)
+  run.storage.failNextWrites = 1
+  await run.do({ kind: 'insert', key: 5, text: 'more' })
+  await run.do({ kind: 'flush' })
+  expect(run.engine.mirror('public.t')!.isFlushing).toBe(true)
+  expect(run.storage.retained().length).toBeGreaterThan(0)
   await run.engine.tick()
-  await expect.poll(() => run.storage.failNext.length).toBe(0)
-  await run.do({ kind: 'pass time' })
-  await run.do({ kind: 'delete', at: 1 })
-  await run.do({ kind: 'commit' })
-  await run.do({ kind: 'send' })
-  run.storage.deliverLate()
-  await run.engine.flush()
-  expect(run.storage.current.files).toHaveLength(1)
-  expect(run.storage.current.vectors).toHaveLength(1)
+  await expect.poll(() => run.storage.retained().length).toBe(0)
   await run.finish()
 })

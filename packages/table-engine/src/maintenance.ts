@@ -57,14 +57,24 @@ export class Maintenance {
     return () => void this.snapshotHolds--
   }
 
-  /** Does what is due. Among the jobs, while no flush is pending. */
-  async run(): Promise<void> {
+  isExpiryDue(nowMs: number): boolean {
+    return nowMs - this.lastExpiryMs >= this.core.host.limits.expiry.intervalMs
+  }
+
+  /** Compacts what is worth it. Among the jobs, while no flush is pending. */
+  async compactIfDue(): Promise<void> {
     const { host, name } = this.core
     await this.finish()
     const sources = this.chosen()
     if (sources.length > 0) await host.telemetry.span('compaction', { table: name, files: sources.length }, () => this.compact(sources))
+  }
+
+  /** Expires snapshots, also while a flush is pending: it needs none of those. What fails is tried again when it is due again. Among the jobs. */
+  async expireIfDue(): Promise<void> {
+    const { host, name } = this.core
     const nowMs = host.clock.nowMs()
-    if (this.isExpiryDue(nowMs) && this.snapshotHolds === 0) await this.expire(nowMs)
+    if (!this.isExpiryDue(nowMs) || this.snapshotHolds > 0) return
+    await this.expire(nowMs).catch((error: unknown) => host.logger.error('an expiry failed', { table: name, error: String(error) }))
   }
 
   /** Commits the compaction whose commit failed before, if there is one: the same again, so that it is recognised where it did happen. Among the jobs. */
@@ -85,10 +95,6 @@ export class Maintenance {
   private chosen(): FileSegment[] {
     const { limits } = this.core.host
     return chooseCompaction(this.core.state, limits.compaction, compactionBounds(limits))
-  }
-
-  private isExpiryDue(nowMs: number): boolean {
-    return nowMs - this.lastExpiryMs >= this.core.host.limits.expiry.intervalMs
   }
 
   private async expire(nowMs: number): Promise<void> {

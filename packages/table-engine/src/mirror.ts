@@ -318,13 +318,15 @@ export class Mirror {
     if (!this.isStreaming) return this.pauses.recordSoon()
     const nowMs = core.host.clock.nowMs()
     const isFlushDue = flusher.checkDue(nowMs)
-    if (!isFlushDue && (flusher.isPending || !maintenance.isDue(nowMs))) return
+    if (!isFlushDue && !maintenance.isExpiryDue(nowMs) && (flusher.isPending || !maintenance.isDue(nowMs))) return
     this.isJobRunning = true
     void core.jobs
       .run(async () => {
         if (!this.isStreaming) return
+        // What it removes may be the room that a flush waits for.
+        await maintenance.expireIfDue()
         if (isFlushDue) await flusher.run()
-        if (!flusher.isPending) await maintenance.run()
+        if (!flusher.isPending) await maintenance.compactIfDue()
       })
       .catch((error: unknown) => core.host.logger.error('a commit failed', { table: this.name, error: String(error) }))
       .finally(() => {

@@ -95,7 +95,9 @@ export const pgSourceConfig = z.strictObject({
     .int()
     .min(0)
     .default(0)
-    .describe('The server ends a stream that it hears nothing of for so long, where its own wal_sender_timeout is longer or none; 0: that one holds.'),
+    .describe(
+      'The server ends a stream that it hears nothing of for so long, where its own wal_sender_timeout is longer or none; 0: that one holds.',
+    ),
   slotWaitMs: z.int().min(0).default(5000).describe('How long to wait for a slot that another connection still uses.'),
 })
 export type PgSourceConfig = z.input<typeof pgSourceConfig>

@@ -25,7 +25,12 @@ class Server {
     this.start = start
   }
 
-  static async start(name: string, command: readonly string[], port: number, environment: Readonly<Record<string, string>>): Promise<Server> {
+  static async start(
+    name: string,
+    command: readonly string[],
+    port: number,
+    environment: Readonly<Record<string, string>>,
+  ): Promise<Server> {
     const [script, kind] = command
     const start = async () => {
       const { stdout } = await run('bash', [join(interopScripts, script), kind, String(port)], { env: { ...process.env, ...environment } })
