@@ -38,6 +38,7 @@ export { conformBatch, constantColumn, defaultColumn, isPromotion, promoteColumn
 export { appendValue, cellsEqual, valueAt, type Value } from './columns/values.ts'
 export { ChangeOp, type ChangeBatch, type CommitMarks, type SourceEvent, type TableShape, type UnchangedCells } from './change.ts'
 export { systemClock, type Clock } from './ports/clock.ts'
+export type { FileGroup, FileLedger } from './ports/file-ledger.ts'
 export { systemDisk, type DiskFile, type LocalDisk, type OpenMode } from './ports/local-disk.ts'
 export { randomUuid, systemRandom, type Random } from './ports/random.ts'
 export { silentLogger, type Logger } from './ports/logger.ts'

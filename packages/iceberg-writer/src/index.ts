@@ -1,6 +1,7 @@
 export { FileCatalog, type FileCatalogOptions } from './catalog/file-catalog.ts'
 export { tableLocation } from './catalog/directory-names.ts'
 export { openTableStorage, type OpenTableStorageOptions } from './storage/open-table-storage.ts'
+export { reachableFiles } from './storage/reachable-files.ts'
 export { type ManifestLimits } from './storage/plan-commit.ts'
 export { type ParquetPort } from './storage/parquet-port.ts'
 export { applyUpdates } from './metadata/apply-updates.ts'

@@ -9,6 +9,7 @@ import {
   silentTelemetry,
   systemDisk,
   type Clock,
+  type FileLedger,
   type LocalDisk,
   type Logger,
   type Lsn,
@@ -28,6 +29,7 @@ import { Mirror } from './mirror.ts'
 import type { MirrorSpec, MirrorStatus } from './mirror-spec.ts'
 import { Reads } from './reads.ts'
 import { SealedFiles } from './sealed-files.ts'
+import { StagedFiles } from './staged-files.ts'
 import { StreamPosition } from './stream-position.ts'
 
 export interface EngineOptions {
@@ -56,6 +58,7 @@ export class Engine implements LeaseSource {
   /** Mirrors that are gone for a moment, as they were. */
   private readonly reopening = new Map<string, MirrorStatus>()
   private readonly leases = new Leases()
+  private readonly staged = new Map<string, StagedFiles>()
   private readonly position: StreamPosition
   private readonly memory: MemoryGovernor
   private readonly reads: Reads
@@ -116,6 +119,7 @@ export class Engine implements LeaseSource {
       appliedBeside: (changes, bytes) => this.memory.applied(changes, bytes),
       newIncarnation: () => randomUuid(this.options.random),
       leasedPaths: () => this.leases.paths(),
+      stagedFiles: this.stagedFilesOf(name),
       isEnding: () => this.isEnding,
       fenced: (error) => this.onFenced(error),
     })
@@ -145,6 +149,12 @@ export class Engine implements LeaseSource {
     await mirror.close()
     await mirror.abandonEarlyFiles()
     await this.disk.remove(this.indexDirectoryOf(name))
+    this.staged.delete(name)
+  }
+
+  /** Where the storage of a table that is to be mirrored keeps account of its files: give it to that before anything is committed. */
+  ledger(name: string): FileLedger {
+    return this.stagedFilesOf(name)
   }
 
   mirror(name: string): Mirror | undefined {
@@ -311,6 +321,15 @@ export class Engine implements LeaseSource {
       if (!mirror) throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored; moonlink tables list shows what is`)
       return mirror
     })
+  }
+
+  private stagedFilesOf(name: string): StagedFiles {
+    let staged = this.staged.get(name)
+    if (staged === undefined) {
+      staged = new StagedFiles({ disk: this.disk, directory: this.indexDirectoryOf(name) }, this.options.logger)
+      this.staged.set(name, staged)
+    }
+    return staged
   }
 
   private indexDirectoryOf(name: string): string {

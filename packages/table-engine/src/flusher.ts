@@ -185,7 +185,7 @@ export class Flusher {
       this.pending = null
     })
     await staged.take([...flush.early.map(({ file }) => file.path), ...paths])
-    staged.settleDoubts()
+    await staged.settleDoubts()
     staged.abandon(flush.useless.map(({ file }) => file.path))
     await letGoOf(core, [...flush.removed, ...flush.useless])
     await staged.removeAbandoned(host.leasedPaths())

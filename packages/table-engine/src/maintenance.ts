@@ -148,6 +148,7 @@ export class Maintenance {
     })
     this.retry.succeeded()
     await staged.take(paths)
+    await staged.settleDoubts()
     const opened = await openIndexes(core, paths, snapshot.files)
     await core.lock.run(async () => {
       const [index] = await indexesNow(core, opened, paths, snapshot.files)
@@ -155,6 +156,7 @@ export class Maintenance {
       this.pending = null
     })
     await letGoOf(core, sources)
+    await staged.removeAbandoned(host.leasedPaths())
     host.telemetry.count('moonlink_commits_total', 1, { table: name, kind: 'compaction' })
     host.logger.info('files compacted', { table: name, files: sources.length, lsn: formatLsn(committed.exactFromLsn) })
   }

@@ -5,7 +5,7 @@ import { SOURCE_STATE_PROPERTY, type MirrorHost, type MirrorPhase, type MirrorSp
 import { Mutex } from './mutex.ts'
 import { FileSegment } from './segment.ts'
 import { PatientReads } from './patient-reads.ts'
-import { StagedFiles } from './staged-files.ts'
+import type { StagedFiles } from './staged-files.ts'
 
 /** Share of the memory limit for values that rows in the making take over from files. */
 const OLD_VALUE_SHARE = 1 / 8
@@ -64,7 +64,7 @@ export class MirrorCore {
       exactFromLsn: storage.snapshot.exactFromLsn ?? 0n,
       shape: { schema, sourceState: sourceState ?? null },
     }
-    this.staged = new StagedFiles(host.sealedFiles, storage, host.logger)
+    this.staged = host.stagedFiles
     const { clock, isEnding, logger } = host
     this.reads = new PatientReads({ storage, table: this.name, clock, logger, isEnding })
     this.state = this.newState()

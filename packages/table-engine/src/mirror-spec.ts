@@ -1,6 +1,7 @@
 import type { Clock, Logger, Lsn, MoonlinkError, TableName, TableSchema, TableShape, TableStorage, Telemetry } from '@moonlink/core'
 import type { EngineLimits } from './limits.ts'
 import type { SealedFiles } from './sealed-files.ts'
+import type { StagedFiles } from './staged-files.ts'
 
 export interface MirrorSpec {
   readonly table: TableName
@@ -56,6 +57,7 @@ export interface MirrorHost {
   readonly telemetry: Telemetry
   readonly limits: EngineLimits
   readonly sealedFiles: SealedFiles
+  readonly stagedFiles: StagedFiles
   appliedLsn(): Lsn
   /** How far the present stream has come: every change up to here has been given to the mirrors. Less than what was applied before it. */
   streamedLsn(): Lsn

@@ -78,6 +78,9 @@ export class Mirror {
     const { core } = mirror
     await host.sealedFiles.prepare()
     await core.staged.open(spec.storage, await mirror.copy.open())
+    // Whoever opens a table has made sure that nothing of the owner before can be committed any more.
+    await core.staged.settleDoubts()
+    await core.staged.removeAbandoned(host.leasedPaths())
     if (core.committed.lsn === null) {
       core.phase = 'copying'
       // What changed since it began counts.

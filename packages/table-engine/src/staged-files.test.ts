@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger, systemDisk, type StagedFile, type TableStorage } from '@moonlink/core'
+import { silentLogger, systemDisk, type FileGroup, type StagedFile, type TableStorage } from '@moonlink/core'
 import { beforeEach, expect, test } from 'vitest'
 import { StagedFiles } from './staged-files.ts'
 
@@ -14,23 +14,28 @@ beforeEach(() => {
 
 const staged = (path: string): StagedFile => ({ path, recordCount: 1, sizeBytes: 1, metrics: null })
 const file = (path: string) => ({ path, recordCount: 1, sizeBytes: 1, firstRowId: 0, dataSequenceNumber: 1 })
-const storageWith = (current: readonly string[], older: readonly string[] = []) =>
+const storageWith = (current: readonly string[], older: readonly string[] = [], lists: readonly string[] = []) =>
   ({
     snapshot: { files: current.map(file) },
     retained: () => [{ snapshotId: 1n }],
     loadSnapshot: async () => ({ files: older.map(file) }),
+    unneeded: (groups: readonly FileGroup[]) => {
+      const landed = groups.filter(({ manifestLists }) => manifestLists.some((list) => lists.includes(list)))
+      const needed = landed.flatMap(({ paths }) => paths)
+      return groups.flatMap(({ paths }) => paths).filter((path) => !needed.includes(path))
+    },
     discard: async (paths: readonly string[]) => void discarded.push(...paths),
   }) as unknown as TableStorage
 
 async function next(storage: TableStorage): Promise<StagedFiles> {
-  const files = new StagedFiles({ disk: systemDisk, directory }, storage, silentLogger)
+  const files = new StagedFiles({ disk: systemDisk, directory }, silentLogger)
   await files.open(storage)
   return files
 }
 
 /** A commit of the next process succeeds. */
 async function commits(files: StagedFiles): Promise<void> {
-  files.settleDoubts()
+  await files.settleDoubts()
   await files.removeAbandoned(new Set())
 }
 
@@ -83,4 +88,24 @@ test('a list that an earlier version kept is taken over', async () => {
   expect(readdirSync(directory)).toEqual(['staged'])
   await commits(await next(storageWith([])))
   expect(discarded).toEqual(['left'])
+})
+
+test('what commits write is removed once another has succeeded, but for that which landed, by the next process too', async () => {
+  const files = await next(storageWith([]))
+  await files.list({ paths: ['vectors', 'm0', 'list-0'], manifestLists: ['list-0'] })
+  await files.list({ paths: ['vectors', 'm1', 'list-1'], manifestLists: ['list-1'] })
+  const landed = storageWith([], [], ['list-1'])
+  const after = await next(landed)
+  await commits(after)
+  expect(discarded).toEqual(['m0', 'list-0'])
+  await commits(await next(landed))
+  expect(discarded).toEqual(['m0', 'list-0'])
+})
+
+test('files of an expiry that was cut off go, but for those that are gone already', async () => {
+  const files = await next(storageWith([]))
+  await files.list({ paths: ['a', 'b'], manifestLists: ['expired'] })
+  await files.removed(['a'])
+  await commits(await next(storageWith([])))
+  expect(discarded).toEqual(['b'])
 })

@@ -1,37 +1,45 @@
 import { join } from 'node:path'
-import type { LocalDisk, Logger, StagedFile, TableStorage } from '@moonlink/core'
+import type { FileGroup, FileLedger, LocalDisk, Logger, StagedFile, TableStorage } from '@moonlink/core'
 import { PathJournal } from './path-journal.ts'
 
 const JOURNAL_FILE = 'staged'
+/** What commits write and drop, a group as JSON in the place of a path. */
+const GROUPS_FILE = 'staged-groups'
 /** The list as one JSON array, as earlier versions kept it. */
 const FORMER_FILE = 'staged.json'
 
+type Removal = Pick<TableStorage, 'discard' | 'unneeded'>
+
 /**
- * The data files of one mirror that are written, or about to be, and that no commit has taken yet. Their paths are kept on local disk, so that what a
- * crash leaves behind is removed by the next process. A lost list costs space in the warehouse, nothing else.
+ * The files of one mirror that are written, or about to be, and that may be in no snapshot: data files until a commit takes them, whatever else commits
+ * write, and what expired snapshots leave. They are listed on local disk, so that what a crash leaves behind is removed by the next process. A lost list costs
+ * space in the warehouse, nothing else.
  */
-export class StagedFiles {
+export class StagedFiles implements FileLedger {
   private readonly place: { readonly disk: LocalDisk; readonly directory: string }
-  private readonly storage: Pick<TableStorage, 'discard'>
   private readonly logger: Logger
   private readonly journal: PathJournal
+  private readonly groups: PathJournal
+  private storage: Removal | null = null
+  /** Of what an earlier process left. */
+  private loading: Promise<void> | null = null
   /** Files that no commit will take. */
   private readonly abandoned = new Set<string>()
   /** The same, but a commit that named them was tried, and its outcome may be unknown. */
   private readonly doubtful = new Set<string>()
 
-  constructor(place: { readonly disk: LocalDisk; readonly directory: string }, storage: Pick<TableStorage, 'discard'>, logger: Logger) {
+  constructor(place: { readonly disk: LocalDisk; readonly directory: string }, logger: Logger) {
     this.place = place
-    this.storage = storage
     this.logger = logger
     this.journal = new PathJournal(place.disk, join(place.directory, JOURNAL_FILE), logger)
+    this.groups = new PathJournal(place.disk, join(place.directory, GROUPS_FILE), logger)
   }
 
   /** Finds what an earlier process left and no snapshot has, be it an older one; `wanted` are files that a commit may still take. */
-  async open(storage: Pick<TableStorage, 'snapshot' | 'retained' | 'loadSnapshot'>, wanted: readonly string[] = []): Promise<void> {
+  async open(storage: Removal & Pick<TableStorage, 'snapshot' | 'retained' | 'loadSnapshot'>, wanted: readonly string[] = []): Promise<void> {
     const { journal } = this
-    await journal.load()
-    await this.takeFormer()
+    this.storage = storage
+    await this.load()
     const listed = new Set(journal.paths)
     for (const { path } of storage.snapshot.files) listed.delete(path)
     for (const { snapshotId } of storage.retained()) {
@@ -42,6 +50,21 @@ export class StagedFiles {
     for (const path of listed) if (!kept.has(path)) this.doubtful.add(path)
     // At once: later a snapshot that has one may have gone, with the file, or only the snapshot.
     await journal.remove([...journal.paths].filter((path) => !listed.has(path)))
+  }
+
+  async list(group: FileGroup): Promise<void> {
+    await this.load()
+    await this.groups.add(JSON.stringify(group))
+  }
+
+  async removed(paths: readonly string[]): Promise<void> {
+    const gone = new Set(paths)
+    for (const [text, group] of this.listedGroups()) {
+      const left = group.paths.filter((path) => !gone.has(path))
+      if (left.length === group.paths.length) continue
+      if (left.length > 0) await this.groups.add(JSON.stringify({ ...group, paths: left }))
+      await this.groups.remove([text])
+    }
   }
 
   /** Writes a data file, listed before there is anything of it; one that could not be written is abandoned. */
@@ -72,10 +95,17 @@ export class StagedFiles {
     for (const path of paths) (wasTried ? this.doubtful : this.abandoned).add(path)
   }
 
-  /** A commit succeeded: no earlier one can still land. */
-  settleDoubts(): void {
+  /** A commit succeeded: no earlier one can still land, and of what all of them wrote it is known what counts. */
+  async settleDoubts(): Promise<void> {
     for (const path of this.doubtful) this.abandoned.add(path)
     this.doubtful.clear()
+    const groups = this.listedGroups()
+    if (groups.length === 0) return
+    for (const path of this.storage!.unneeded(groups.map(([, group]) => group))) {
+      this.abandoned.add(path)
+      await this.journal.add(path)
+    }
+    await this.groups.remove(groups.map(([text]) => text))
   }
 
   /** Removes what was abandoned and nobody reads. */
@@ -83,7 +113,7 @@ export class StagedFiles {
     const paths = [...this.abandoned].filter((path) => !inUse.has(path))
     if (paths.length === 0) return
     try {
-      await this.storage.discard(paths)
+      await this.storage!.discard(paths)
       await this.take(paths)
     } catch (error) {
       this.logger.warn('files of an abandoned transaction were not removed; tried again later', {
@@ -91,6 +121,18 @@ export class StagedFiles {
         error: String(error),
       })
     }
+  }
+
+  private load(): Promise<void> {
+    this.loading ??= Promise.all([this.journal.load().then(() => this.takeFormer()), this.groups.load()]).then(() => undefined)
+    return this.loading
+  }
+
+  private listedGroups(): (readonly [string, FileGroup])[] {
+    return [...this.groups.paths].flatMap((text) => {
+      const group = groupIn(text)
+      return group === null ? [] : [[text, group] as const]
+    })
   }
 
   private async takeFormer(): Promise<void> {
@@ -110,4 +152,17 @@ function pathsIn(json: string): string[] {
   } catch {
     return []
   }
+}
+
+function groupIn(json: string): FileGroup | null {
+  try {
+    const { manifestLists, paths } = JSON.parse(json) as Partial<Record<keyof FileGroup, unknown>>
+    return areTexts(manifestLists) && areTexts(paths) ? { paths, manifestLists } : null
+  } catch {
+    return null
+  }
+}
+
+function areTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((text) => typeof text === 'string')
 }

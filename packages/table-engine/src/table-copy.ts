@@ -203,7 +203,7 @@ export class TableCopy {
         ...core.shapeToCommit(core.committed.shape),
       })
       await core.staged.take(addFiles.map(({ path }) => path))
-      core.staged.settleDoubts()
+      await core.staged.settleDoubts()
       await core.lock.run(async () => {
         await core.loadFiles()
         this.streamFrom(boundaryLsn)

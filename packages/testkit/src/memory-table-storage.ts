@@ -204,6 +204,10 @@ export class MemoryTableStorage implements TableStorage {
     }
   }
 
+  unneeded(): readonly string[] {
+    return []
+  }
+
   async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
     this.landed = { ...this.landed, properties: { ...this.landed.properties, ...properties } }
     this.snapshot = { ...this.snapshot, properties: { ...this.snapshot.properties, ...properties } }

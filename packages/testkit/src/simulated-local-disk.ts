@@ -42,6 +42,11 @@ export class SimulatedLocalDisk {
     return used
   }
 
+  /** What all files hold whose path is one of those. */
+  textOf(isWanted: (path: string) => boolean): string {
+    return [...this.files].flatMap(([path, { bytes }]) => (isWanted(path) ? [bytes.toString()] : [])).join('\n')
+  }
+
   /** The disk as one process sees it. `intercept` is asked before each call: what it throws or waits for, the call does. */
   session(intercept: (call: DiskCall) => Promise<void> | void = () => undefined): SimulatedDiskSession {
     return new SimulatedDiskSession(this, intercept)

@@ -77,14 +77,15 @@ interface OpenedStorage {
 }
 
 async function openStorage(listed: ListedSourceTable, options: OpenMirrorOptions): Promise<OpenedStorage> {
-  const { warehouse, source } = options
+  const { engine, warehouse, source } = options
+  const ledger = engine.ledger(formatTableName(listed.table))
   const properties = ownerProperties(source.identity, listed.table)
   const kept = await keptShape(listed, options)
   try {
-    return { storage: await warehouse.openTable(listed.table, (kept ?? listed).schema, properties), kept, mismatch: null }
+    return { storage: await warehouse.openTable(listed.table, (kept ?? listed).schema, properties, ledger), kept, mismatch: null }
   } catch (error) {
     if (!isMoonlinkError(error) || error.code !== 'SCHEMA_MISMATCH') throw error
-    const storage = await warehouse.openTable(listed.table, null, properties)
+    const storage = await warehouse.openTable(listed.table, null, properties, ledger)
     return {
       storage,
       kept: null,

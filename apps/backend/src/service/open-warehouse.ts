@@ -4,6 +4,7 @@ import {
   randomUuid,
   type Catalog,
   type Clock,
+  type FileLedger,
   type LocalFiles,
   type Logger,
   type ObjectStore,
@@ -78,7 +79,12 @@ class OpenedWarehouse implements Warehouse {
     }
   }
 
-  async openTable(table: TableName, schema: TableSchema | null, properties: Readonly<Record<string, string>>): Promise<TableStorage> {
+  async openTable(
+    table: TableName,
+    schema: TableSchema | null,
+    properties: Readonly<Record<string, string>>,
+    ledger: FileLedger,
+  ): Promise<TableStorage> {
     const { store, catalog, parquet, localFiles } = this.#opened
     return openTableStorage({
       ...this.#ports,
@@ -88,6 +94,7 @@ class OpenedWarehouse implements Warehouse {
       parquet,
       localFiles,
       properties,
+      ledger,
       takesOver: true,
       ...(schema === null ? {} : { schema }),
       ...(this.#config.catalog.kind === 'rest' && this.#config.warehouse !== null

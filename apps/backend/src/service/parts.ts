@@ -1,4 +1,4 @@
-import type { Catalog, ChangeSource, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
+import type { Catalog, ChangeSource, FileLedger, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
 import type { FieldSource, PublicationChange, SourcePosition, UnfitValues } from '@moonlink/pg-source'
 import type { RunningQuery } from './operations.ts'
 
@@ -90,8 +90,13 @@ export interface Warehouse {
   readonly catalog: Catalog
   /** Throws `invalid` with the remedy where nothing can be written there. */
   checkWritable(): Promise<void>
-  /** Opens the table's storage; creates it where a schema is given and there is none. */
-  openTable(table: TableName, schema: TableSchema | null, properties: Readonly<Record<string, string>>): Promise<TableStorage>
+  /** Opens the table's storage; creates it where a schema is given and there is none. `ledger` keeps account of its files. */
+  openTable(
+    table: TableName,
+    schema: TableSchema | null,
+    properties: Readonly<Record<string, string>>,
+    ledger: FileLedger,
+  ): Promise<TableStorage>
   close(): Promise<void>
 }
 

@@ -5,6 +5,7 @@ import type {
   ExpirePolicy,
   ExpireResult,
   Field,
+  FileGroup,
   RetainedSnapshot,
   RowsToWrite,
   ScannedBatch,
@@ -70,6 +71,10 @@ export class RecopiedStorage implements TableStorage {
 
   discard(paths: readonly string[]): Promise<void> {
     return this.#inner.discard(paths)
+  }
+
+  unneeded(groups: readonly FileGroup[]): readonly string[] {
+    return this.#inner.unneeded(groups)
   }
 
   setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {

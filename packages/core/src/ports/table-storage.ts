@@ -1,5 +1,6 @@
 import type { ColumnBatch } from '../columns/column.ts'
 import type { Lsn } from '../lsn.ts'
+import type { FileGroup } from './file-ledger.ts'
 import type { Field, TableName, TableSchema } from '../types.ts'
 
 /** A data file of the current snapshot. */
@@ -138,10 +139,12 @@ export interface TableStorage {
    */
   settle(): Promise<boolean>
   /**
-   * Removes files that `writeFile` wrote. Only for those that no snapshot names, nor any commit still under way. Fine where one is gone
+   * Removes files that `writeFile` or a commit wrote. Only for those that no snapshot names, nor any commit still under way. Fine where one is gone
    * already.
    */
   discard(paths: readonly string[]): Promise<void>
+  /** Those of the groups' files that no snapshot needs, as the table was last loaded or committed here; certain once a commit has succeeded since. */
+  unneeded(groups: readonly FileGroup[]): readonly string[]
   setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot>
   /**
    * Reads columns of whole files, in row order, in batches, whatever schema they were written with: fields are matched by id, a missing one

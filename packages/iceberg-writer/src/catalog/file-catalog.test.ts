@@ -129,3 +129,31 @@ describeCatalog('FileCatalog on local disk', async () => {
   const catalog = new FileCatalog({ store: new LocalObjectStore(), warehouse: pathToFileUri(directory) })
   return { catalog, namespacePrefix: 'suite', close: async () => rmSync(directory, { recursive: true, force: true }) }
 })
+
+test('old metadata that could not be removed, or was left by a crash, goes with the first commit of the next process', async () => {
+  const properties = { 'write.metadata.delete-after-commit.enabled': 'true', 'write.metadata.previous-versions-max': '2' }
+  const { store, catalog, create } = setup(properties)
+  await create()
+  const remove = store.delete.bind(store)
+  store.delete = async () => {
+    throw new Error('the store is away')
+  }
+  for (const value of ['a', 'b', 'c', 'd']) await catalog.commit(ORDERS, [], [touch(value)])
+  expect((await texts(store)).length).toBe(6)
+  store.delete = remove
+  await new FileCatalog({ store, warehouse: 'file:///warehouse/' }).commit(ORDERS, [], [touch('e')])
+  expect(await texts(store)).toEqual(['v4.metadata.json', 'v5.metadata.json', 'v6.metadata.json', 'version-hint.text'])
+})
+
+test('a table that was purged only in part is none', async () => {
+  const { store, catalog, create } = setup()
+  await create()
+  await store.put('file:///warehouse/shop/orders/data/a.parquet', Uint8Array.of(1))
+  const remove = store.delete.bind(store)
+  store.delete = async (uri) => {
+    if (uri.endsWith('.parquet')) throw new Error('the store is away')
+    return remove(uri)
+  }
+  await expect(catalog.drop(ORDERS, true)).rejects.toThrow('away')
+  expect(await catalog.load(ORDERS)).toBeNull()
+})

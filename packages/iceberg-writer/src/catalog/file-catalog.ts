@@ -18,9 +18,10 @@ import {
   type TableIdentifier,
 } from '@moonlink/core'
 import { applyUpdates } from '../metadata/apply-updates.ts'
+import { textOf } from '../metadata/fields.ts'
 import { newTableMetadata } from '../metadata/new-table.ts'
 import { directoryName, nameOfDirectory, tableLocation } from './directory-names.ts'
-import { withMetadataLog } from './metadata-log.ts'
+import { deletesOldMetadata, oldestLogged, withMetadataLog } from './metadata-log.ts'
 import { versionOf, VersionedMetadata } from './versioned-metadata.ts'
 
 export interface FileCatalogOptions {
@@ -48,6 +49,8 @@ export class FileCatalog implements Catalog {
   private readonly clock: Clock
   private readonly random: Random
   private readonly logger: Logger
+  /** Locations of tables of which no old metadata is left behind, as far as is known here. */
+  private readonly cleaned = new Set<string>()
 
   constructor(options: FileCatalogOptions) {
     this.store = options.store
@@ -94,6 +97,8 @@ export class FileCatalog implements Catalog {
 
   async drop(table: TableIdentifier, purge: boolean): Promise<void> {
     if (!purge) return this.versions(table).retire(randomUuid(this.random))
+    // What makes it a table goes first, so that one that is removed only in part is none.
+    await this.versions(table).remove()
     for await (const object of this.store.list(`${this.locationOf(table)}/`)) await this.store.delete(object.uri)
   }
 
@@ -124,7 +129,7 @@ export class FileCatalog implements Catalog {
         `another writer committed version ${current.version + 1} of ${nameOf(table)}. Load it again.`,
       )
     }
-    await this.cleanUp(dropped)
+    await this.cleanUp(versions, metadata, dropped)
     return { metadataLocation: written, metadata, config: {} }
   }
 
@@ -144,11 +149,25 @@ export class FileCatalog implements Catalog {
     }
   }
 
-  private async cleanUp(uris: readonly string[]): Promise<void> {
+  /** Removes versions that the log does not name any more; with a table's first commit here also those that an earlier process left. */
+  private async cleanUp(versions: VersionedMetadata, metadata: JsonObject, dropped: readonly string[]): Promise<void> {
+    const location = textOf(metadata, 'location')
+    if (!deletesOldMetadata(metadata)) return
+    try {
+      const left = this.cleaned.has(location) ? dropped : await versions.before(oldestLogged(metadata))
+      this.cleaned.add(location)
+      await this.remove(location, left)
+    } catch (error) {
+      this.logger.warn('old table metadata was not looked for; done with the next commit', { location, error: String(error) })
+    }
+  }
+
+  private async remove(location: string, uris: readonly string[]): Promise<void> {
     for (const uri of uris) {
       try {
         await this.store.delete(uri)
       } catch (error) {
+        this.cleaned.delete(location)
         this.logger.warn('old table metadata was not removed', { uri, error: String(error) })
       }
     }

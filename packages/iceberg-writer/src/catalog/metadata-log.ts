@@ -21,6 +21,16 @@ export function withMetadataLog(base: JsonObject, baseUri: string, updated: Json
   const log: readonly JsonObject[] = [...objectsOf(base, 'metadata-log'), entry]
   const dropped = log.slice(0, Math.max(0, log.length - limit)).map((old) => textOf(old, 'metadata-file'))
   const kept: JsonValue = log.slice(-limit)
-  const deletes = properties['write.metadata.delete-after-commit.enabled'] === 'true'
+  const deletes = deletesOldMetadata(updated)
   return { metadata: { ...updated, 'metadata-log': kept }, dropped: deletes ? dropped : [] }
+}
+
+export function deletesOldMetadata(metadata: JsonObject): boolean {
+  return textMapOf(metadata, 'properties')['write.metadata.delete-after-commit.enabled'] === 'true'
+}
+
+/** The oldest metadata file that the log names; null where it names none. */
+export function oldestLogged(metadata: JsonObject): string | null {
+  const [oldest] = objectsOf(metadata, 'metadata-log')
+  return oldest === undefined ? null : textOf(oldest, 'metadata-file')
 }

@@ -61,9 +61,21 @@ export class VersionedMetadata {
     const current = await this.current()
     if (current === null) return
     await this.store.put(`${this.directory}/dropped-${id}.metadata.json`, current.bytes)
+    await this.remove()
+  }
+
+  /** Removes every version. */
+  async remove(): Promise<void> {
     await this.store.delete(`${this.directory}/${HINT}`)
     // The newest goes last, so that nobody meets an older version as the current one.
     for (const version of (await this.listVersions()).sort((a, b) => a - b)) await this.store.delete(this.uriOf(version))
+  }
+
+  /** Versions older than the one at `uri`. */
+  async before(uri: string | null): Promise<readonly string[]> {
+    const oldest = uri === null ? null : versionOf(uri.slice(this.directory.length + 1))
+    if (oldest === null) return []
+    return (await this.listVersions()).filter((version) => version < oldest).map((version) => this.uriOf(version))
   }
 
   private uriOf(version: number): string {

@@ -6,8 +6,8 @@ import { schemaUpdate, type SchemaUpdate } from '../metadata/schema-updates.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import { checkRebase, checkSameTable, type Head } from './foreign-changes.ts'
 import { loadState } from './load-state.ts'
-import { planCommit, type StagedVector } from './plan-commit.ts'
-import { stageVectors } from './stage-vectors.ts'
+import { planCommit } from './plan-commit.ts'
+import { stageVectors, type StagedVectors } from './stage-vectors.ts'
 import type { CommitRequest, Committer } from './storage-parts.ts'
 import { currentSchemaJson, directoriesOf } from './table-state.ts'
 import { writeSnapshot, type WrittenSnapshot } from './write-snapshot.ts'
@@ -23,10 +23,10 @@ const BACKOFF_MS = 100
  * attempt requires that `main` is where it was planned, so no two of them can both land.
  */
 export async function commitSnapshot(committer: Committer, base: Head, commit: CommitRequest, snapshotId: bigint): Promise<Head> {
-  const vectors = await stageVectors(committer.store, committer.random, directoriesOf(base.table).data, commit.vectors)
+  const staged = stageVectors(committer.random, directoriesOf(base.table).data, commit.vectors)
   let head = base
   for (let attempt = 1; ; attempt++) {
-    const written = await writeAttempt(committer, head, commit, vectors, snapshotId)
+    const written = await writeAttempt(committer, head, commit, staged, snapshotId, attempt === 1)
     try {
       return await postAttempt(committer, head, commit, written, snapshotId)
     } catch (error) {
@@ -51,12 +51,15 @@ async function writeAttempt(
   committer: Committer,
   head: Head,
   commit: CommitRequest,
-  vectors: readonly StagedVector[],
+  { files, vectors }: StagedVectors,
   snapshotId: bigint,
+  isFirst: boolean,
 ): Promise<WrittenSnapshot> {
   const plan = planCommit(head.state, commit, vectors, snapshotId, committer.manifestLimits)
   const schema = newSchema(head, commit)?.schema ?? currentSchemaJson(head.table.metadata)
-  return writeSnapshot(committer, { table: head.table, before: head.state, commit, vectors, plan, snapshotId, schema })
+  const shared = files.map(({ path }) => path)
+  const unwritten = isFirst ? files : []
+  return writeSnapshot(committer, { table: head.table, before: head.state, commit, vectors, plan, snapshotId, schema, shared, unwritten })
 }
 
 /** How the commit changes the schema of this head; null where it does not. */

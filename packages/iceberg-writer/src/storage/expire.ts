@@ -3,10 +3,9 @@ import { longOf, longToJson, numberOf, objectMapOf, objectsOf, textMapOf, textOf
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import type { Head } from './foreign-changes.ts'
-import { readManifestList, readManifests } from './load-state.ts'
 import { mapConcurrent } from './map-concurrent.ts'
+import { readTrees } from './reachable-files.ts'
 import type { Committer } from './storage-parts.ts'
-import type { TableState } from './table-state.ts'
 
 const CONCURRENT_CALLS = 8
 
@@ -16,32 +15,41 @@ export interface Expiry {
 }
 
 /**
- * Drops snapshots in one commit, then the files that only they named. A crash in between leaves files behind, never the other way
+ * Drops snapshots in one commit, then the files that only they named. A crash in between leaves files behind, which the ledger has, never the other way
  * round. `deferred` holds files that `keepPaths` saved in earlier calls.
  */
 export async function expireSnapshots(committer: Committer, head: Head, policy: ExpirePolicy, deferred: Set<string>): Promise<Expiry> {
   const { metadata } = head.table
   const old = expiredSnapshots(metadata, policy, committer.clock.nowMs())
+  const keepsFiles = textMapOf(metadata, 'properties')['gc.enabled'] === 'false'
+  const paths = old.length === 0 || keepsFiles ? [] : await unreachableFiles(committer, head, without(metadata, old), old)
+  if (paths.length > 0) await committer.ledger?.list({ paths, manifestLists: old.map((snapshot) => textOf(snapshot, 'manifest-list')) })
   const removed = old.length === 0 ? null : await removeSnapshots(committer, head, old)
   const table = removed ?? head.table
   const expired = removed === null ? [] : old
-  if (textMapOf(metadata, 'properties')['gc.enabled'] === 'false') return { table, result: { snapshots: expired.length, files: 0 } }
-  const paths = expired.length === 0 ? [] : await unreachableFiles(committer, head, table.metadata, expired)
-  const doomed = new Set([...paths, ...deferred])
+  if (keepsFiles) return { table, result: { snapshots: expired.length, files: 0 } }
+  const doomed = new Set([...(removed === null ? [] : paths), ...deferred])
   deferred.clear()
   const deletable = [...doomed].filter((path) => {
     if (policy.keepPaths.has(path)) deferred.add(path)
     return !policy.keepPaths.has(path)
   })
+  const gone: string[] = []
   await mapConcurrent(deletable, CONCURRENT_CALLS, async (path) => {
     try {
       await committer.store.delete(path)
+      gone.push(path)
     } catch (error) {
       deferred.add(path)
       committer.logger.warn('a file of expired snapshots was not removed', { path, error: String(error) })
     }
   })
+  if (gone.length > 0) await committer.ledger?.removed(gone)
   return { table, result: { snapshots: expired.length, files: deletable.length } }
+}
+
+function without(metadata: JsonObject, old: readonly JsonObject[]): JsonObject {
+  return { ...metadata, snapshots: objectsOf(metadata, 'snapshots').filter((snapshot) => !old.includes(snapshot)) }
 }
 
 /** Snapshots that no ref needs: of `main` all but the newest `minSnapshots` and the young, of other branches and tags none. */
@@ -98,8 +106,8 @@ async function unreachableFiles(
   retained: JsonObject,
   expired: readonly JsonObject[],
 ): Promise<readonly string[]> {
-  const keeping = await readTrees(committer, witnesses(head.table.metadata, retained, expired), head.state, new Set())
-  const leaving = await readTrees(committer, expired, head.state, keeping.manifests)
+  const keeping = await readTrees(committer.store, witnesses(head.table.metadata, retained, expired), head.state, new Set())
+  const leaving = await readTrees(committer.store, expired, head.state, keeping.manifests)
   const paths = [...leaving.manifests, ...leaving.files].filter((path) => !keeping.manifests.has(path) && !keeping.files.has(path))
   const lists = expired.map((snapshot) => textOf(snapshot, 'manifest-list'))
   return [...lists, ...paths, ...statisticsOf(head.table.metadata, expired)]
@@ -120,28 +128,6 @@ function witnesses(before: JsonObject, after: JsonObject, expired: readonly Json
     cut > 0 &&
     main.slice(cut).every((snapshot) => gone.has(longOf(snapshot, 'snapshot-id')))
   return isStraight ? [main[cut - 1]] : retained
-}
-
-interface Tree {
-  readonly manifests: Set<string>
-  readonly files: Set<string>
-}
-
-/** Every manifest of the snapshots, and every live file of those not in `skip`. */
-async function readTrees(
-  committer: Committer,
-  snapshots: readonly JsonObject[],
-  known: TableState,
-  skip: ReadonlySet<string>,
-): Promise<Tree> {
-  const lists = await mapConcurrent(snapshots, CONCURRENT_CALLS, (snapshot) => readManifestList(committer.store, snapshot))
-  const byPath = new Map(lists.flat().map((file) => [file.path, file]))
-  const wanted = [...byPath.values()].filter((file) => !skip.has(file.path))
-  const files = new Set<string>()
-  for (const manifest of await readManifests(committer.store, wanted, known)) {
-    for (const entry of manifest.entries) files.add(entry.file.path)
-  }
-  return { manifests: new Set(byPath.keys()), files }
 }
 
 function statisticsOf(metadata: JsonObject, expired: readonly JsonObject[]): readonly string[] {

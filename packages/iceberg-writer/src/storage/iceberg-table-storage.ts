@@ -10,6 +10,7 @@ import {
   type ExpirePolicy,
   type ExpireResult,
   type Field,
+  type FileGroup,
   type JsonObject,
   type LoadedTable,
   type RetainedSnapshot,
@@ -24,7 +25,7 @@ import {
 } from '@moonlink/core'
 import { encodeFileStats } from '../avro/file-stats.ts'
 import { committedLsn, committedStamp, nextEpoch, stampOf } from '../metadata/committed-lsn.ts'
-import { longOf, numberOf, textMapOf } from '../metadata/fields.ts'
+import { longOf, numberOf, objectsOf, textMapOf, textOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
@@ -152,14 +153,26 @@ export class IcebergTableStorage implements TableStorage {
   }
 
   async discard(paths: readonly string[]): Promise<void> {
-    const directory = `${directoriesOf(this.head.table).data}/`
+    const directories = directoriesOf(this.head.table)
+    const isOurs = (path: string) => path.startsWith(`${directories.data}/`) || (path.startsWith(`${directories.metadata}/`) && path.endsWith('.avro'))
     await mapConcurrent(paths, CONCURRENT_DELETES, async (path) => {
       // Lists of such files come from disks: nothing elsewhere is removed for what is written there.
-      if (!path.startsWith(directory) || path.includes('/../'))
+      if (!isOurs(path) || path.includes('/../'))
         return this.parts.logger.warn('a file outside the table is not removed', { path })
       assert(!this.head.state.files.has(path), 'a discarded file is in no snapshot', { path })
       await this.parts.store.delete(path)
     })
+  }
+
+  unneeded(groups: readonly FileGroup[]): readonly string[] {
+    const { state, table } = this.head
+    const lists = new Set(objectsOf(table.metadata, 'snapshots').map((snapshot) => textOf(snapshot, 'manifest-list')))
+    const isNeeded = ({ manifestLists }: FileGroup) => manifestLists.some((list) => lists.has(list))
+    const needed = new Set(groups.filter(isNeeded).flatMap(({ paths }) => paths))
+    // Others may have dropped a snapshot of ours whose files live on.
+    for (const { file, entries } of state.manifests) for (const path of [file.path, ...entries.map((entry) => entry.file.path)]) needed.add(path)
+    const paths = groups.filter((group) => !isNeeded(group)).flatMap((group) => group.paths)
+    return [...new Set(paths)].filter((path) => !needed.has(path))
   }
 
   async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {

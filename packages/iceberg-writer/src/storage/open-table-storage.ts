@@ -7,6 +7,7 @@ import {
   typesEqual,
   type Catalog,
   type Clock,
+  type FileLedger,
   type LoadedTable,
   type LocalFiles,
   type Logger,
@@ -44,6 +45,8 @@ export interface OpenTableStorageOptions {
   readonly properties?: Readonly<Record<string, string>>
   /** Files for `scanFile` and `fetchRows`. Default: each call reads the whole object from the store. */
   readonly localFiles?: LocalFiles
+  /** Keeps account of files that commits write and drop. Default: of what a failed commit leaves behind, some may stay. */
+  readonly ledger?: FileLedger
   /** Becomes the table's only owner: nobody who opened it before can commit to it any more. Default: false. */
   readonly takesOver?: boolean
   /** When manifests are merged. */
@@ -96,6 +99,7 @@ async function openLoaded(
     random: options.random ?? systemRandom,
     logger: options.logger ?? silentLogger,
     localFiles: options.localFiles ?? null,
+    ledger: options.ledger ?? null,
     manifestLimits: options.manifestLimits ?? DEFAULT_MANIFEST_LIMITS,
   }
   return IcebergTableStorage.open(parts, loaded, takesOver)

@@ -1,4 +1,4 @@
-import type { Catalog, Clock, LocalFiles, Logger, Lsn, ObjectStore, Random, TableCommit, TableIdentifier, TableName } from '@moonlink/core'
+import type { Catalog, Clock, FileLedger, LocalFiles, Logger, Lsn, ObjectStore, Random, TableCommit, TableIdentifier, TableName } from '@moonlink/core'
 import type { ParquetPort } from './parquet-port.ts'
 import type { ManifestLimits } from './plan-commit.ts'
 
@@ -15,6 +15,8 @@ export interface StorageParts {
   readonly random: Random
   readonly logger: Logger
   readonly localFiles: LocalFiles | null
+  /** Told of files before they are written; null: what does not get into a snapshot may stay behind. */
+  readonly ledger: FileLedger | null
   readonly manifestLimits: ManifestLimits
 }
 

@@ -4,6 +4,7 @@ import {
   randomUuid,
   type Clock,
   type DeletionVector,
+  type FileLedger,
   type JsonObject,
   type JsonValue,
   type LoadedTable,
@@ -17,6 +18,7 @@ import { SUMMARY_EPOCH, SUMMARY_FIRST_CHANGE, SUMMARY_LAST_CHANGE, SUMMARY_LSN, 
 import { countOf, longToJson, numberOf } from '../metadata/fields.ts'
 import { resolveEntries } from './load-state.ts'
 import type { CommitPlan, NewManifest, StagedVector } from './plan-commit.ts'
+import type { StagedVectors } from './stage-vectors.ts'
 import { summarize } from './summary.ts'
 import { directoriesOf, referencedFile, stateOf, type LiveManifest, type TableState } from './table-state.ts'
 
@@ -24,6 +26,7 @@ export interface SnapshotContext {
   readonly store: ObjectStore
   readonly clock: Clock
   readonly random: Random
+  readonly ledger: FileLedger | null
   /** Names this open storage in snapshot summaries. */
   readonly writerId: string
   /** Its number among the table's owners; 0 where it never took the table over. */
@@ -37,6 +40,10 @@ export interface SnapshotRequest {
   readonly vectors: readonly StagedVector[]
   readonly plan: CommitPlan
   readonly snapshotId: bigint
+  /** Files of the commit that are not written yet: its first attempt does. */
+  readonly unwritten: StagedVectors['files']
+  /** Paths of files that every attempt of the commit shares. */
+  readonly shared: readonly string[]
   /** The schema that the table will have with this snapshot. */
   readonly schema: JsonObject
 }
@@ -58,8 +65,13 @@ export async function writeSnapshot(context: SnapshotContext, request: SnapshotR
   const attemptId = randomUuid(context.random)
   const written: string[] = []
   const manifests: LiveManifest[] = []
+  const manifestPath = (index: number) => `${directory}/${attemptId}-m${index}.avro`
+  const listPath = `${directory}/snap-${request.snapshotId}-1-${attemptId}.avro`
+  const paths = [...request.shared, ...request.plan.added.map((_, index) => manifestPath(index)), listPath]
+  await context.ledger?.list({ paths, manifestLists: [listPath] })
+  for (const { path, bytes } of request.unwritten) await context.store.put(path, bytes)
   for (const [index, manifest] of request.plan.added.entries()) {
-    const path = `${directory}/${attemptId}-m${index}.avro`
+    const path = manifestPath(index)
     const file = await writeManifest(context, request, manifest, path, sequenceNumber)
     written.push(path)
     manifests.push({ file, entries: manifest.entries })
@@ -69,7 +81,6 @@ export async function writeSnapshot(context: SnapshotContext, request: SnapshotR
   const assigned = assignRowIds(ordered, firstRowId)
   const listed = ordered.map((manifest, index) => liveManifest(assigned.files[index], manifest, request.plan.kept))
   const after = stateOf(request.snapshotId, listed, request.before, vectorLookup(request))
-  const listPath = `${directory}/snap-${request.snapshotId}-1-${attemptId}.avro`
   const header = { snapshotId: request.snapshotId, parentSnapshotId: request.before.snapshotId, sequenceNumber, firstRowId }
   await context.store.put(listPath, await encodeManifestList(header, assigned.files, context.random.bytes(16)))
   written.push(listPath)

@@ -160,11 +160,12 @@ export class SimNode {
       uri: WAREHOUSE,
       catalog,
       checkWritable: async () => undefined,
-      openTable: (table, schema, properties) =>
+      openTable: (table, schema, properties, ledger) =>
         openTableStorage({
           table,
           ...(schema === null ? {} : { schema }),
           properties: { ...properties, 'write.metadata.previous-versions-max': '4' },
+          ledger,
           catalog,
           store,
           parquet: simParquet,

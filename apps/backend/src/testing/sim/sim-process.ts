@@ -16,6 +16,8 @@ export interface SimProcessOptions {
   /** At which of its calls the process dies; that call may still have its effect. */
   readonly crashAt: number
   readonly crashesAfterEffect: boolean
+  /** Told of writes that happen after they failed. */
+  readonly onLate: (uri: string) => void
 }
 
 /** One process as what it calls sees it: some calls fail, at one it dies, and once it is dead no call returns. While it stands still, none goes out. */
@@ -133,15 +135,18 @@ export class SimProcess {
   }
 
   private faults(): FaultPlan {
-    const { dice, failing } = this.options
-    return ({ operation }) => {
+    const { dice, failing, onLate } = this.options
+    return ({ operation, uri }) => {
       const draw = dice.next()
       const isWrite = operation === 'put' || operation === 'putIfAbsent' || operation === 'delete'
       const share = isWrite ? failing : failing / 4
       if (draw < share) return { fate: 'fail', latencyMs: 0 }
       if (draw < share * 1.2) return { fate: 'fail', latencyMs: TIMEOUT_MS }
       if (draw < share * 2) return { fate: 'lose answer', latencyMs: 0 }
-      if (draw < share * 2.5) return { fate: 'late', latencyMs: 0, lateByMs: dice.next() * 1000 }
+      if (draw < share * 2.5) {
+        onLate(uri)
+        return { fate: 'late', latencyMs: 0, lateByMs: dice.next() * 1000 }
+      }
       return { fate: 'pass', latencyMs: 0 }
     }
   }

@@ -1,9 +1,11 @@
-import type { Clock, LoadedTable, Lsn, ObjectStore, Random } from '@moonlink/core'
+import { isMoonlinkError, type Clock, type LoadedTable, type Lsn, type ObjectStore, type Random } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
-import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
+import { FileCatalog, openTableStorage, reachableFiles } from '@moonlink/iceberg-writer'
 import { WAREHOUSE } from './sim-node.ts'
 import { decodeSimFile, simParquet } from './sim-parquet.ts'
 import { tableNameOf, textsOf } from './sim-rows.ts'
+
+const READ_ATTEMPTS = 5
 
 export interface AtRest {
   readonly lsn: Lsn | null
@@ -25,8 +27,30 @@ export class SimWarehouse {
     return new FileCatalog({ ...this.ports, store: this.store, warehouse: WAREHOUSE }).load({ namespace: schema, name: table })
   }
 
+  /** Objects of a table that it does not need. Throws where one that it needs is missing. */
+  async unneeded(name: string): Promise<readonly string[]> {
+    const loaded = await this.load(name)
+    const needed = loaded === null ? new Set<string>() : await reachableFiles(this.store, loaded)
+    const { schema, name: table } = tableNameOf(name)
+    const found = new Set<string>()
+    for await (const { uri } of this.store.list(`${WAREHOUSE}/${schema}/${table}/`)) found.add(uri)
+    for (const uri of needed) if (!found.has(uri)) throw new Error(`${name} needs ${uri}, which is not there`)
+    return [...found].filter((uri) => !needed.has(uri) && !uri.endsWith('version-hint.text'))
+  }
+
   /** Null where there is no table. */
   async read(name: string): Promise<AtRest | null> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.readOnce(name)
+      } catch (error) {
+        // A node that runs may have expired what was about to be read.
+        if (!isMoonlinkError(error) || error.code !== 'OBJECT_NOT_FOUND' || attempt === READ_ATTEMPTS) throw error
+      }
+    }
+  }
+
+  private async readOnce(name: string): Promise<AtRest | null> {
     if ((await this.load(name)) === null) return null
     const { store, ports } = this
     const catalog = new FileCatalog({ ...ports, store, warehouse: WAREHOUSE })

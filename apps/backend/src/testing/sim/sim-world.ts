@@ -6,7 +6,7 @@ import { Dice } from './random.ts'
 import { nextTurn, SimClock } from './sim-clock.ts'
 import { SimDatabase, TABLES } from './sim-database.ts'
 import { SimLoad } from './sim-load.ts'
-import { SimNode } from './sim-node.ts'
+import { SimNode, WAREHOUSE } from './sim-node.ts'
 import { decodeSimFile } from './sim-parquet.ts'
 import { SimProcess } from './sim-process.ts'
 import { textsOf } from './sim-rows.ts'
@@ -62,6 +62,7 @@ export class SimWorld {
   private readonly logger: Logger
   /** Something that only a log had is gone with its disk: tables may have to be compared with the database. */
   private isLogLost = false
+  private readonly excused = new Set<string>()
   private lastReadLsn: Lsn = 0n
   private fault: Error | null = null
 
@@ -131,6 +132,7 @@ export class SimWorld {
     await node.stop()
     this.throwFault()
     await this.checkWarehouse()
+    await this.checkNothingLeft()
   }
 
   dispose(): void {
@@ -149,7 +151,7 @@ export class SimWorld {
     const { clock, database, dice, log, slot, store } = this
     if (machine.node !== null) {
       this.totals.crashes++
-      this.cutOff(machine)
+      await this.cutOff(machine)
       if (dice.chance(0.3)) await this.checkWarehouse()
     }
     const process = new SimProcess({
@@ -158,6 +160,8 @@ export class SimWorld {
       failing: isGentle || dice.chance(0.5) ? 0 : 0.03,
       crashAt: isGentle || dice.chance(0.2) ? Number.POSITIVE_INFINITY : 10 + dice.below(500),
       crashesAfterEffect: dice.chance(0.5),
+      // It may come after its file was removed for good.
+      onLate: (uri) => this.excused.add(uri),
     })
     const node = new SimNode({
       database,
@@ -184,12 +188,16 @@ export class SimWorld {
   }
 
   /** What the end of its node does to a machine. */
-  private cutOff({ disk }: Machine): void {
+  private async cutOff({ disk }: Machine): Promise<void> {
     const { dice } = this
     if (this.losesDisks && dice.chance(0.3)) {
       disk.lose()
+      await this.excuseWhatIsThere()
       this.isLogLost ||= this.log === 'local'
-    } else if (dice.chance(0.3)) disk.cutPower()
+    } else if (dice.chance(0.3)) {
+      disk.cutPower()
+      await this.excuseWhatIsThere()
+    }
   }
 
   private async stop({ node }: Machine): Promise<void> {
@@ -252,6 +260,20 @@ export class SimWorld {
       this.totals.atRest++
       same(found.rows, this.database.at(name, found.lsn), `${name} in Iceberg at ${found.lsn}`)
     }
+  }
+
+  /** Once nodes went on without faults, nothing is left in the store that no snapshot needs and no machine has listed. */
+  private async checkNothingLeft(): Promise<void> {
+    const listed = this.machines.map(({ disk }) => disk.textOf((path) => path.includes('staged'))).join('\n')
+    for (const name of TABLES) {
+      const left = (await this.warehouse.unneeded(name)).filter((uri) => !this.excused.has(uri) && !listed.includes(uri))
+      if (left.length > 0) throw new Error(`${name} leaves behind ${left.length} files: ${left.slice(0, 5).join(', ')}`)
+    }
+  }
+
+  /** A list of files was lost with a disk, or what of it was not synced: those that are there now may stay. */
+  private async excuseWhatIsThere(): Promise<void> {
+    for await (const { uri } of this.store.list(`${WAREHOUSE}/sim/`)) this.excused.add(uri)
   }
 
   /** A table that is in Iceberg is copied again only where it must be: what was acknowledged is in the log or in Iceberg. */
