@@ -36,7 +36,10 @@ export class StagedFiles implements FileLedger {
   }
 
   /** Finds what an earlier process left and no snapshot has, be it an older one; `wanted` are files that a commit may still take. */
-  async open(storage: Removal & Pick<TableStorage, 'snapshot' | 'retained' | 'loadSnapshot'>, wanted: readonly string[] = []): Promise<void> {
+  async open(
+    storage: Removal & Pick<TableStorage, 'snapshot' | 'retained' | 'loadSnapshot'>,
+    wanted: readonly string[] = [],
+  ): Promise<void> {
     const { journal } = this
     this.storage = storage
     await this.load()

@@ -154,11 +154,11 @@ export class IcebergTableStorage implements TableStorage {
 
   async discard(paths: readonly string[]): Promise<void> {
     const directories = directoriesOf(this.head.table)
-    const isOurs = (path: string) => path.startsWith(`${directories.data}/`) || (path.startsWith(`${directories.metadata}/`) && path.endsWith('.avro'))
+    const isOurs = (path: string) =>
+      path.startsWith(`${directories.data}/`) || (path.startsWith(`${directories.metadata}/`) && path.endsWith('.avro'))
     await mapConcurrent(paths, CONCURRENT_DELETES, async (path) => {
       // Lists of such files come from disks: nothing elsewhere is removed for what is written there.
-      if (!isOurs(path) || path.includes('/../'))
-        return this.parts.logger.warn('a file outside the table is not removed', { path })
+      if (!isOurs(path) || path.includes('/../')) return this.parts.logger.warn('a file outside the table is not removed', { path })
       assert(!this.head.state.files.has(path), 'a discarded file is in no snapshot', { path })
       await this.parts.store.delete(path)
     })
@@ -170,7 +170,8 @@ export class IcebergTableStorage implements TableStorage {
     const isNeeded = ({ manifestLists }: FileGroup) => manifestLists.some((list) => lists.has(list))
     const needed = new Set(groups.filter(isNeeded).flatMap(({ paths }) => paths))
     // Others may have dropped a snapshot of ours whose files live on.
-    for (const { file, entries } of state.manifests) for (const path of [file.path, ...entries.map((entry) => entry.file.path)]) needed.add(path)
+    for (const { file, entries } of state.manifests)
+      for (const path of [file.path, ...entries.map((entry) => entry.file.path)]) needed.add(path)
     const paths = groups.filter((group) => !isNeeded(group)).flatMap((group) => group.paths)
     return [...new Set(paths)].filter((path) => !needed.has(path))
   }

@@ -1,4 +1,16 @@
-import type { Catalog, Clock, FileLedger, LocalFiles, Logger, Lsn, ObjectStore, Random, TableCommit, TableIdentifier, TableName } from '@moonlink/core'
+import type {
+  Catalog,
+  Clock,
+  FileLedger,
+  LocalFiles,
+  Logger,
+  Lsn,
+  ObjectStore,
+  Random,
+  TableCommit,
+  TableIdentifier,
+  TableName,
+} from '@moonlink/core'
 import type { ParquetPort } from './parquet-port.ts'
 import type { ManifestLimits } from './plan-commit.ts'
 
