@@ -160,3 +160,14 @@ test('a document that grows without end when it is read is refused', () => {
     expect.objectContaining({ kind: 'invalid', code: 'CONFIG_UNREADABLE' }),
   )
 })
+
+test('settings named like what every object has are settings, and change no object', () => {
+  for (const key of ['__proto__.x', 'constructor.prototype.x', 'toString.x', '__proto__']) {
+    const flags: Settings = {}
+    setKey(flags, key, 1)
+    expect(() => loadConfig({ environment: {}, flags, workingDirectory: '/nowhere' }), key).toThrow(
+      expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringContaining(key.split('.')[0]) }),
+    )
+    expect(({} as { x?: unknown }).x).toBeUndefined()
+  }
+})
