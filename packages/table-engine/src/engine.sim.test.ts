@@ -438,7 +438,9 @@ test('updates of one row through many flushes keep its row id', async () => {
 })
 
 test('deaths that no commit has yet move along with compactions', async () => {
-  const run = new Run(schemas['a long key'], { ...limits, earlyFileBytes: 2 ** 30 })
+  // What a change during a flush asks for afterwards must not compact at once.
+  const compaction = { ...limits.compaction, enabled: false }
+  const run = new Run(schemas['a long key'], { ...limits, earlyFileBytes: 2 ** 30, compaction })
   await run.start()
   // As reads see them, which is a moment after the commit.
   const files = () => run.engine.status()[0].dataFiles
@@ -469,6 +471,8 @@ test('deaths that no commit has yet move along with compactions', async () => {
   await run.do({ kind: 'commit' })
   await run.do({ kind: 'send' })
   await run.do({ kind: 'read' })
+  await run.do({ kind: 'pass time' })
+  compaction.enabled = true
   await run.do({ kind: 'tick' })
   while (files() > 1) await sleep(1)
   await run.do({ kind: 'read' })
