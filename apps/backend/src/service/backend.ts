@@ -56,6 +56,8 @@ export interface BackendParts {
 
 const tickMs = 100
 const acknowledgeMs = 1000
+/** How long what the catalog says of a table waits for the stream, before it is looked at anew. */
+const catchUpMs = 5000
 
 /** A running mirror of one source: opens the tables, copies what is new, follows the stream, and does what `Operations` says. */
 export class MoonlinkBackend implements Operations {
@@ -176,11 +178,7 @@ export class MoonlinkBackend implements Operations {
       logger,
       intervalMs: parts.config.source.slotCheckMs,
       resync: (table, reason) => this.#tables.republished(table, reason),
-      pause: async (table, code, reason) => {
-        const mirror = engine.mirror(table)
-        // What it was paused for before tells more.
-        if (mirror !== undefined && mirror.currentPhase !== 'paused') await mirror.pause(code, reason)
-      },
+      pause: (table, code, reason) => this.#pauseInPlace(table, code, reason),
       added: (table) => this.#tables.published(table),
     })
     engine.onFenced = (error) => this.#fenced(error)
@@ -356,6 +354,17 @@ export class MoonlinkBackend implements Operations {
     this.#verification.start()
     this.#slotWatch.start()
     this.#publicationWatch.start()
+  }
+
+  /** Pauses a table for what the catalog says; one that is gone, once the stream is there too, so that its last changes are taken. */
+  async #pauseInPlace(table: string, code: string, reason: string): Promise<void> {
+    const { engine, source } = this.#parts
+    const mirror = engine.mirror(table)
+    // What it was paused for before tells more.
+    if (mirror === undefined || mirror.currentPhase === 'paused') return
+    const isGone = code === 'TABLE_DROPPED' || code === 'TABLE_RENAMED'
+    if (isGone && mirror.currentPhase === 'streaming') await engine.waitApplied(await source.currentLsn(), catchUpMs)
+    await mirror.pause(code, reason)
   }
 
   async #tick(): Promise<void> {

@@ -116,6 +116,10 @@ class PostgresHandle implements SourceHandle {
     return this.#source.evolved(table, known)
   }
 
+  nameNow(known: TableShape) {
+    return this.#source.nameNow(known)
+  }
+
   rowFilter(table: TableName) {
     return this.#source.rowFilter(table)
   }

@@ -65,6 +65,8 @@ export interface SourceHandle extends ChangeSource {
   restore(table: TableName, sourceState: string): Promise<TableShape | null>
   /** The shape that a mirror has to take on to be like its table now, and whether that is another table under the same name. */
   evolved(table: TableName, known: TableShape): Promise<{ readonly shape: TableShape; readonly isAnew: boolean }>
+  /** What the source calls the table of that shape now; null where it is gone, or its mirror kept nothing of it. */
+  nameNow(known: TableShape): Promise<TableName | null>
   /** What became of published tables' publication since, of which the stream says nothing. */
   publicationChanges(): Promise<readonly PublicationChange[]>
   /** A text that is another once a published table's rows are filtered otherwise or lie in other partitions, or its publication was altered or is another. */

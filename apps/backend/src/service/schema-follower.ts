@@ -36,6 +36,7 @@ export class SchemaFollower {
     const paused = engine.status().filter(({ state }) => state === 'paused')
     for (const { reason, table } of paused) {
       if (reason?.startsWith('SCHEMA_CHANGED ')) this.#follow(table, reason, 'its columns or key changed')
+      if (reason?.startsWith('TABLE_RENAMED ')) this.#follow(table, reason, 'it was renamed')
     }
     const nowMs = clock.nowMs()
     if (this.#isLooking || nowMs - this.#lookedForAbsentMs < absentLookMs) return

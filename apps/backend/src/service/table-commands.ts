@@ -1,5 +1,6 @@
 import { formatTableName, MoonlinkError, parseTableName } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
+import type { Config } from '../config/schema.ts'
 import type { ListedTable } from '../http/schemas.ts'
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend.ts'
@@ -82,8 +83,10 @@ export class TableCommands {
     await this.#known(table).pause('PAUSED', `by request; moonlink tables resume ${table} goes on.`)
   }
 
+  /** Makes a table equal to its source. One that the source has renamed goes on under its new name. */
   async resync(table: string, reason: string): Promise<void> {
     const { acknowledger, changes, loop, mirrors } = this.#options
+    if (await this.#followRename(table)) return
     await changes.run(async () => {
       if (this.#known(table).currentPhase === 'copying')
         throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied already.`, { context: { table } })
@@ -114,11 +117,48 @@ export class TableCommands {
     })
   }
 
+  /**
+   * Mirrors a renamed table under its new name, and ends its mirror under the old one, whose Iceberg table stays. False where it was not renamed, or another
+   * table has the old name now: that is what the mirror has to show then.
+   */
+  async #followRename(table: string): Promise<boolean> {
+    const { config, logger, mirrors, source } = this.#options
+    const mirror = this.#known(table)
+    if (mirror.status().reason?.startsWith('TABLE_RENAMED ') !== true) return false
+    const now = await source.nameNow(mirror.shape)
+    if (now === null || formatTableName(now) === table) return false
+    const name = formatTableName(now)
+    refuseUnlessSetFor(config.source, table, name)
+    if (!mirrors.has(name)) await this.add([name])
+    logger.info('the table was renamed, and is mirrored under its new name', { table, now: name })
+    const [{ refusal }] = await source.listTables([parseTableName(table)])
+    if (refusal === null) return false
+    await this.drop(table, false)
+    return true
+  }
+
   #known(table: string): Mirror {
     const mirror = this.#options.engine.mirror(table)
     if (mirror === undefined) throw unknown(table)
     return mirror
   }
+}
+
+/** What is set for a table under its old name must be so under its new one: else columns that are left out would be mirrored. */
+function refuseUnlessSetFor({ appendOnly, columns, excludeColumns }: Config['source'], table: string, now: string): void {
+  const settings: readonly [string, readonly string[]][] = [
+    ['source.excludeColumns', Object.keys(excludeColumns)],
+    ['source.columns', Object.keys(columns)],
+    ['source.appendOnly', appendOnly],
+  ]
+  const lacking = settings.find(([, tables]) => tables.includes(table) && !tables.includes(now))
+  if (lacking === undefined) return
+  throw new MoonlinkError(
+    'invalid',
+    'TABLE_RENAMED',
+    `${table} is called ${now} now, and ${lacking[0]} names it ${table}. Say the same of ${now} there, start again, and run moonlink tables add ${now} and moonlink tables drop ${table}.`,
+    { context: { table, now } },
+  )
 }
 
 function unknown(table: string): MoonlinkError {

@@ -5,6 +5,7 @@ import { EventQueue } from './event-queue.ts'
 import { readLogicalMessage } from './logical-message.ts'
 import { malformedMessage, MessageReader, timestampMsAt } from './message-reader.ts'
 import { decodeState, encodeState } from './decoder-state.ts'
+import { renamedTable } from './gone-table.ts'
 import type { MirroredTable, Relation } from './mirrored-table.ts'
 import { describeMismatch, readRelation } from './relation.ts'
 import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
@@ -58,6 +59,8 @@ interface RelationState {
   readonly table: TableState
   readonly rows: RowDecoder | null
   readonly mismatch: string | null
+  /** The name that the source calls the mirrored table now, where that is another. */
+  readonly now: TableName | null
   /** Nothing is to be asked about it any more. */
   readonly isSettled: boolean
 }
@@ -319,21 +322,21 @@ export class PgoutputDecoder {
     }
     this.descriptions.set(relation.oid, relation)
     if (before !== null && (mirrored === null || formatTableName(mirrored.table) !== formatTableName(before.table.mirrored.table))) {
-      const mismatch = `the table was renamed to ${relation.schema}.${relation.name}`
-      if (mirrored === null) return void this.relations.set(relation.oid, { table: before.table, rows: null, mismatch, isSettled: true })
-      this.closeSchema(before.table, mismatch)
+      if (mirrored === null) return void this.relations.set(relation.oid, { ...before, rows: null, now: relation, isSettled: true })
+      this.closeRenamed(before.table, relation)
     }
     if (mirrored === null) return void this.relations.set(relation.oid, null)
     const state = this.relationState(relation, this.tableState(mirrored))
     const fits = state.mismatch === null
-    const isSettled = (isKnown && fits) || this.options.asks?.(fits) !== true
+    const isSettled = state.now !== null || (isKnown && fits) || this.options.asks?.(fits) !== true
     this.relations.set(relation.oid, { ...state, isSettled })
   }
 
   private relationState(relation: Relation, table: TableState, isSettled = true): RelationState {
     const mismatch = describeMismatch(relation, table.mirrored)
     const rows = mismatch === null ? new RowDecoder(relation, table.mirrored, table.changes) : null
-    return { table, rows, mismatch, isSettled }
+    const isRenamed = formatTableName(relation) !== formatTableName(table.mirrored.table)
+    return { table, rows, mismatch, now: isRenamed ? relation : null, isSettled: isSettled || isRenamed }
   }
 
   private tableState(mirrored: MirroredTable): TableState {
@@ -378,10 +381,11 @@ export class PgoutputDecoder {
 
   /** Whether a change of this relation is to be decoded now. Closes the table where its shape does not fit. */
   private enter(oid: number, relation: RelationState): boolean {
-    const { mismatch, table } = relation
+    const { mismatch, now, table } = relation
     if (!this.wants(table) || this.mustAsk(oid, relation)) return false
-    if (mismatch === null) return true
-    this.closeSchema(table, mismatch)
+    if (now !== null) this.closeRenamed(table, now)
+    else if (mismatch === null) return true
+    else this.closeSchema(table, mismatch)
     return false
   }
 
@@ -471,6 +475,10 @@ export class PgoutputDecoder {
 
   private closeSchema(table: TableState, reason: string): void {
     this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code: 'SCHEMA_CHANGED', reason: `${reason}; ${RESYNC_REMEDY}` })
+  }
+
+  private closeRenamed(table: TableState, { name, schema }: TableName): void {
+    this.close(table, { kind: 'unmirrorable', ...renamedTable(table.mirrored.table, { name, schema }) })
   }
 
   private close(table: TableState, event: SourceEvent): void {

@@ -135,7 +135,7 @@ describe('changes of shape', () => {
       insert(5, row(2, 'a', 1n)),
       commit(1n, 2n),
     )
-    expect(renamed[1]).toMatchObject({ table: orders.table, reason: expect.stringContaining('the table was renamed to public.archive') })
+    expect(renamed[1]).toMatchObject({ table: orders.table, reason: expect.stringContaining('calls the table public.archive now') })
   })
 })
 

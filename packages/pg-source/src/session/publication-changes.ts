@@ -3,7 +3,8 @@ import { describeTables, type CatalogOptions, type DescribedTable } from './cata
 import type { PartitionRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
 import { quoted } from './describe-shape.ts'
-import { dropped, renamed } from './stream-shapes.ts'
+import { droppedTable, renamedTable } from '../decode/index.ts'
+import { nameOfTable } from './table-name.ts'
 
 /** What became of a table's publication since it was prepared, of which the stream itself says nothing. */
 export type PublicationChange =
@@ -41,9 +42,9 @@ export async function preparedChanges(
     const now = 'refusal' in entry ? null : entry.described
     if (now?.relationOid !== before.relationOid) {
       // The stream says nothing of a table that is gone, and one that was made anew under its name is not published.
-      const name = await nameOf(connection, before.relationOid)
-      if (name !== null) refused('TABLE_RENAMED', renamed(table, name).reason)
-      else if (now === null) refused('TABLE_DROPPED', dropped(table).reason)
+      const name = await nameOfTable(connection, before.relationOid)
+      if (name !== null) refused('TABLE_RENAMED', renamedTable(table, name).reason)
+      else if (now === null) refused('TABLE_DROPPED', droppedTable(table).reason)
       else changes.push({ kind: 'changed', table, reason: 'the table was made anew' })
       continue
     }
@@ -103,12 +104,6 @@ async function partitionsChanged(connection: CatalogConnection, before: Describe
   return gone === undefined ? null : `partition ${formatTableName(gone)} was detached or dropped`
 }
 
-/** What the table with that object id is called now; null where there is none. */
-async function nameOf(connection: CatalogConnection, oid: number): Promise<string | null> {
-  const sql = 'SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1'
-  const [found] = await connection.rows<TableName>(sql, [oid])
-  return found === undefined ? null : formatTableName(found)
-}
 
 /** Also where we may not look. */
 async function hasRows(connection: CatalogConnection, partition: PartitionRow): Promise<boolean> {

@@ -46,6 +46,7 @@ import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitF
 import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
 import { StreamShapes } from './stream-shapes.ts'
+import { nameOfTable } from './table-name.ts'
 
 export interface PgSourceOptions {
   readonly logger?: Logger
@@ -347,6 +348,12 @@ export class PgSource implements ChangeSource {
     const { schema, sourceState } = evolveShape(table, known, relation, await this.catalogOptions()).mapped
     const before = decodeSourceState(known.sourceState)
     return { shape: { schema, sourceState }, isAnew: before !== null && before.relation.oid !== relation.oid }
+  }
+
+  /** What the source calls a table now, by what its mirror kept of it; null where it is not there any more, or nothing was kept. */
+  async nameNow({ sourceState }: TableShape): Promise<TableName | null> {
+    const state = decodeSourceState(sourceState)
+    return state === null ? null : nameOfTable(this.connection, state.relation.oid)
   }
 
   /** The condition, in SQL over its columns, that rows of a prepared table fulfil to be published; null where all are. */

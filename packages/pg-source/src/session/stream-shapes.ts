@@ -1,5 +1,13 @@
 import { formatTableName, isMoonlinkError, type Lsn, type ResumePoint, type TableName } from '@moonlink/core'
-import { describeMismatch, type AlterationReader, type Relation, type ShapeQuestion, type TableAlteration } from '../decode/index.ts'
+import {
+  describeMismatch,
+  droppedTable,
+  renamedTable,
+  type AlterationReader,
+  type Relation,
+  type ShapeQuestion,
+  type TableAlteration,
+} from '../decode/index.ts'
 import type { CatalogLook } from './catalog-look.ts'
 import { parseDdlMessage, type DdlMessage } from './ddl-message.ts'
 import { DDL_PREFIX } from './ddl-sql.ts'
@@ -50,6 +58,9 @@ export class StreamShapes implements AlterationReader {
 
   resolve(relation: Relation): MappedShape | null {
     const name = formatTableName(relation)
+    // The same table under another name, before another table under the same name.
+    const same = this.all().find(({ relationOid }) => relationOid === relation.oid)
+    if (same !== undefined) return same
     const shape = this.shapes.get(name) ?? this.preparedSince(name)
     if (shape !== undefined) this.shapes.set(name, shape)
     return shape ?? null
@@ -66,7 +77,7 @@ export class StreamShapes implements AlterationReader {
     const wanted = this.all().filter(({ table }) => !skips(table))
     if (message.kind === 'unknown') return wanted.map(({ table }) => changed(table, `a schema change was not described: ${message.reason}`))
     if (message.kind === 'dropped') {
-      return wanted.filter(({ relationOid }) => relationOid === message.oid).map(({ table }) => dropped(table))
+      return wanted.filter(({ relationOid }) => relationOid === message.oid).map(({ table }) => ({ kind: 'refuse', ...droppedTable(table) }))
     }
     const { oid, schema, name } = message.relation
     const known = wanted.find(({ relationOid }) => relationOid === oid)
@@ -104,7 +115,7 @@ export class StreamShapes implements AlterationReader {
     const { sourceState, table } = known
     const { relation, rewrite } = message
     if (isDoubtful) return [changed(table, 'it is not known whether a schema change was rolled back')]
-    if (relation.schema !== table.schema || relation.name !== table.name) return [renamed(table, formatTableName(relation))]
+    if (relation.schema !== table.schema || relation.name !== table.name) return [{ kind: 'refuse', ...renamedTable(table, relation) }]
     return this.evolve(known, relation, (mapped) =>
       mapped.sourceState === sourceState && rewrite === null ? null : { stale: describeStaleRows(known.relation, mapped, rewrite) },
     )
@@ -140,18 +151,4 @@ function changed(table: TableName, reason: string): TableAlteration {
     code: 'SCHEMA_CHANGED',
     reason: `${reason}; moonlink tables resync ${name} takes the table on as it is now`,
   }
-}
-
-/** The source has the table no more. */
-export function dropped(table: TableName) {
-  const name = formatTableName(table)
-  const remedy = `moonlink tables drop ${name} ends its mirroring; one that is made anew under its name is taken on by moonlink tables resync ${name}`
-  return { kind: 'refuse', table, code: 'TABLE_DROPPED', reason: `the source dropped the table; ${remedy}` } as const
-}
-
-/** The source has the table under another name. */
-export function renamed(table: TableName, now: string) {
-  const name = formatTableName(table)
-  const remedy = `moonlink tables drop ${name} and moonlink tables add ${now} go on under the new name`
-  return { kind: 'refuse', table, code: 'TABLE_RENAMED', reason: `the source calls the table ${now} now; ${remedy}` } as const
 }
