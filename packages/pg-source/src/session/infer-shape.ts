@@ -33,10 +33,13 @@ export function inferShape(evidence: ShapeEvidence): InferredShape {
   if (before.attributeCount === 0) return unknown('too little was kept of the table to follow its change')
   const numbers = attributeNumbers(evidence)
   if (numbers === null) return unknown('columns were dropped and added, and in which order Postgres does not tell')
-  const isLatest = isSameList(
-    numbers,
-    now.columns.filter(evidence.sends).map(({ number }) => number),
-  )
+  // A column that came and went may have come after the message, and is not to be taken for one before.
+  const isLatest =
+    cameAndWent(before, now) === 0 &&
+    isSameList(
+      numbers,
+      now.columns.filter(evidence.sends).map(({ number }) => number),
+    )
   const columns: ShapeColumn[] = []
   for (const [index, number] of numbers.entries()) {
     const column = columnOf(relation.columns[index], number, before, now)
@@ -83,14 +86,18 @@ function attributeNumbers({ before, now, relation, sends }: ShapeEvidence): read
   if (added.some((number) => number <= before.attributeCount)) return null
   if (gone.some((number) => now.columns.some((column) => column.number === number))) return null
   const count = relation.columns.length
-  const cameAndWent = now.attributeCount - before.attributeCount - now.columns.filter(({ number }) => number > before.attributeCount).length
-  if (gone.length === 0 && cameAndWent === 0) {
+  if (gone.length === 0 && cameAndWent(before, now) === 0) {
     const come = count - known.length
     return come < 0 || come > added.length ? null : [...known, ...added.slice(0, come)]
   }
   if (added.length > 0) return null
   if (count === present.length) return present
-  return count === known.length && cameAndWent === 0 ? known : null
+  return count === known.length && cameAndWent(before, now) === 0 ? known : null
+}
+
+/** How many columns were added since and dropped again. */
+function cameAndWent(before: RelationShape, now: RelationShape): number {
+  return now.attributeCount - before.attributeCount - now.columns.filter(({ number }) => number > before.attributeCount).length
 }
 
 /** The column that the message describes; null where neither the catalog nor what is known has it in that type. */
