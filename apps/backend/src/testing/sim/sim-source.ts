@@ -132,6 +132,10 @@ export class SimSource implements SourceHandle {
     return new Map()
   }
 
+  async nameNow() {
+    return null
+  }
+
   rowFilter() {
     return null
   }
