@@ -15,7 +15,16 @@ test('without event triggers, tables that are dropped, renamed or made anew are 
   const { client, connectionString } = await postgres.createDatabase()
   const names = ['dropped', 'anew', 'renamed', 'replaced', 'kept', 'later']
   for (const name of names) await client.query(`CREATE TABLE ${name} (id int PRIMARY KEY); INSERT INTO ${name} VALUES (1), (2)`)
-  const args = ['--source', connectionString, '--state-dir', join(directory, 'state'), '--set', 'source.slotCheckMs=200', '--set', 'source.onSchemaChange=pause']
+  const args = [
+    '--source',
+    connectionString,
+    '--state-dir',
+    join(directory, 'state'),
+    '--set',
+    'source.slotCheckMs=200',
+    '--set',
+    'source.onSchemaChange=pause',
+  ]
   backend = await BackendProcess.start(args)
   const reasonOf = async (name: string) => {
     const { reason, state } = await backend!.table(`public.${name}`)

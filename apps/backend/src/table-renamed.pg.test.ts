@@ -13,7 +13,9 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 async function start(name: string, how: 'told' | 'untold', setting = '', env: Readonly<Record<string, string>> = {}) {
   const { client, connectionString } = await postgres.createDatabase()
-  await client.query(`CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t SELECT g, 'a' || g FROM generate_series(1, 50) g; CREATE TABLE other (id int PRIMARY KEY)`)
+  await client.query(
+    `CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t SELECT g, 'a' || g FROM generate_series(1, 50) g; CREATE TABLE other (id int PRIMARY KEY)`,
+  )
   if (how === 'told') expect(await moonlink(['ddl', 'install', '--source', connectionString])).toMatchObject({ status: 0 })
   const set = ['source.slotCheckMs=200', setting].flatMap((text) => (text === '' ? [] : ['--set', text]))
   const args = ['--source', connectionString, '--state-dir', join(directory, `${name}-${how}`), ...set]
@@ -24,7 +26,8 @@ async function start(name: string, how: 'told' | 'untold', setting = '', env: Re
   return { client, backend, args, lsn: rows[0].lsn }
 }
 
-const ids = async (backend: BackendProcess, table: string) => (await backend.query(`SELECT id FROM ${table} ORDER BY id`).catch(() => [])).map(([id]) => id)
+const ids = async (backend: BackendProcess, table: string) =>
+  (await backend.query(`SELECT id FROM ${table} ORDER BY id`).catch(() => [])).map(([id]) => id)
 const states = async (backend: BackendProcess) => Object.fromEntries((await backend.tables()).map(({ name, state }) => [name, state]))
 const from = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, index) => first + index)
 

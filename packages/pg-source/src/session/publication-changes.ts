@@ -104,7 +104,6 @@ async function partitionsChanged(connection: CatalogConnection, before: Describe
   return gone === undefined ? null : `partition ${formatTableName(gone)} was detached or dropped`
 }
 
-
 /** Also where we may not look. */
 async function hasRows(connection: CatalogConnection, partition: PartitionRow): Promise<boolean> {
   return connection.rows<{ some: boolean }>(`SELECT EXISTS (SELECT FROM ONLY ${quoted(partition)}) AS some`).then(

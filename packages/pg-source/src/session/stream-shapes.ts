@@ -77,7 +77,9 @@ export class StreamShapes implements AlterationReader {
     const wanted = this.all().filter(({ table }) => !skips(table))
     if (message.kind === 'unknown') return wanted.map(({ table }) => changed(table, `a schema change was not described: ${message.reason}`))
     if (message.kind === 'dropped') {
-      return wanted.filter(({ relationOid }) => relationOid === message.oid).map(({ table }) => ({ kind: 'refuse', ...droppedTable(table) }))
+      return wanted
+        .filter(({ relationOid }) => relationOid === message.oid)
+        .map(({ table }) => ({ kind: 'refuse', ...droppedTable(table) }))
     }
     const { oid, schema, name } = message.relation
     const known = wanted.find(({ relationOid }) => relationOid === oid)
