@@ -82,10 +82,9 @@ export class MirrorState {
     return this.shape.schema
   }
 
-  /** The schema that a read at `lsn` shows. */
-  schemaAt(lsn: Lsn): TableSchema {
-    const { shape } = this.shapes.findLast(({ from }) => from === null || from.isAtOrBefore(lsn))!
-    return shape.schema
+  /** The shape that a read at `lsn` shows, which is held. */
+  shapeAt(lsn: Lsn): TableShape {
+    return this.shapes.findLast(({ from }) => from === null || from.isAtOrBefore(lsn))!.shape
   }
 
   /** Within the open transaction: rows that come next have this shape. The key indexes are the caller's business. */

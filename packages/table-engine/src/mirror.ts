@@ -104,6 +104,11 @@ export class Mirror {
     return this.intake.shape
   }
 
+  /** The shape that reads at an LSN from `floor` on show. */
+  shapeAt(lsn: Lsn): TableShape {
+    return this.core.state.shapeAt(lsn)
+  }
+
   /** Where a stream that begins now goes on for this table. */
   get resumePoint(): ResumePoint {
     return { table: this.table, shape: this.shape, throughLsn: this.intake.takenThroughLsn }

@@ -27,7 +27,7 @@ export function planMirror(state: MirrorState, lsn: Lsn): TablePlan {
     }
   }
   const deletes = deletesView(state.log.deathsAt(lsn), bases, moved)
-  return { table: state.table, schema: state.schemaAt(lsn), lsn, incarnation: state.incarnation, files, memory, deletes }
+  return { table: state.table, schema: state.shapeAt(lsn).schema, lsn, incarnation: state.incarnation, files, memory, deletes }
 }
 
 /** What to read of a retained Iceberg snapshot. Its segment ids belong to it alone. */

@@ -1,4 +1,5 @@
 import {
+  formatLsn,
   formatTableName,
   isMoonlinkError,
   maxLsn,
@@ -9,6 +10,8 @@ import {
   type Logger,
   type Lsn,
   type Random,
+  type TableName,
+  type TableShape,
   type Telemetry,
 } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
@@ -150,7 +153,15 @@ export class MoonlinkBackend implements Operations {
     this.#verification = new Verification({
       verifier: new Verifier({
         openSnapshot: () => source.snapshot(),
-        fieldSources: (table) => source.fieldSources(table, engine.mirror(formatTableName(table))?.shape),
+        shape: (table, lsn) => this.#shapeOf(table, lsn),
+        sourceState: async (table, shape) => {
+          const now = await source.evolved(table, shape).catch((error: unknown) => error)
+          // What keeps it from being mirrored may leave its rows alone.
+          if (isMoonlinkError(now, 'invalid')) return now.code
+          if (now instanceof Error) throw now
+          return (now as Awaited<ReturnType<typeof source.evolved>>).shape.sourceState
+        },
+        fieldSources: (table, shape) => source.fieldSources(table, shape),
         rowFilter: (table) => source.rowFilter(table),
         query: (sql, lsn, timeoutMs) => this.query({ sql, atLsn: lsn, timeoutMs }),
         clock,
@@ -285,6 +296,15 @@ export class MoonlinkBackend implements Operations {
     await engine.flush(tables ?? undefined)
     const report = (await this.status()).tables.filter((table) => tables === null || tables.includes(table.name))
     return { tables: report.map(({ name, committedLsn, snapshotId }) => ({ name, committedLsn, snapshotId })) }
+  }
+
+  #shapeOf(table: TableName, lsn?: Lsn): TableShape {
+    const name = formatTableName(table)
+    const mirror = this.#parts.engine.mirror(name)
+    if (mirror === undefined) throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming.`)
+    if (lsn === undefined) return mirror.shape
+    if (lsn >= mirror.floor) return mirror.shapeAt(lsn)
+    throw new MoonlinkError('retry', 'LSN_NOT_HELD', `${name} was committed at an LSN after ${formatLsn(lsn)}; try again.`)
   }
 
   verify(tables: readonly string[] | null): AsyncIterable<VerifyEvent> {

@@ -38,11 +38,11 @@ export class MirrorSet {
     this.#coverage = coverage
   }
 
-  /** What streams now, with the schema it is mirrored with. */
-  comparable(): { readonly table: TableName; readonly schema: TableSchema }[] {
+  /** What streams now. */
+  comparable(): { readonly table: TableName }[] {
     return [...this.#listed.values()].flatMap(({ table }) => {
       const mirror = this.#parts.engine.mirror(formatTableName(table))
-      return mirror?.currentPhase === 'streaming' && !mirror.isCatchingUp ? [{ table, schema: mirror.shape.schema }] : []
+      return mirror?.currentPhase === 'streaming' && !mirror.isCatchingUp ? [{ table }] : []
     })
   }
 

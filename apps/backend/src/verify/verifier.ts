@@ -11,7 +11,7 @@ import {
   type Logger,
   type Lsn,
   type TableName,
-  type TableSchema,
+  type TableShape,
 } from '@moonlink/core'
 import type { FieldSource } from '@moonlink/pg-source'
 import type { RunningQuery } from '../service/operations.ts'
@@ -25,8 +25,12 @@ export interface VerifierParts {
   readonly openSnapshot: () => Promise<SourceSnapshot>
   /** SQL over the union read at an LSN; waits until that is applied. */
   readonly query: (sql: string, lsn: Lsn, timeoutMs: number) => Promise<RunningQuery>
-  /** Where each field of a mirrored table comes from, by its id. */
-  readonly fieldSources: (table: TableName) => ReadonlyMap<number, FieldSource>
+  /** The shape that the mirror of a table shows at an LSN that is held, or that it has now where none is given. */
+  readonly shape: (table: TableName, lsn?: Lsn) => TableShape
+  /** Tells the source's present state of a table from any other that its rows could look otherwise in. */
+  readonly sourceState: (table: TableName, shape: TableShape) => Promise<string | null>
+  /** Where each field of a mirrored table of this shape comes from, by its id. */
+  readonly fieldSources: (table: TableName, shape: TableShape) => ReadonlyMap<number, FieldSource>
   /** The condition that the source's rows fulfil to be mirrored; null where all are. */
   readonly rowFilter: (table: TableName) => string | null
   readonly clock: Clock
@@ -35,7 +39,11 @@ export interface VerifierParts {
 
 export interface VerifyTarget {
   readonly table: TableName
-  readonly schema: TableSchema
+}
+
+/** A target as it is at the LSN of its comparison. */
+interface ShapedTarget extends VerifyTarget {
+  readonly shape: TableShape
 }
 
 /** What the comparison of one table found. */
@@ -61,7 +69,7 @@ export interface VerifyProgress {
 
 /** Longest wait for the mirror to reach the snapshot's LSN. */
 const APPLY_TIMEOUT_MS = 120_000
-/** A flush may let go of the snapshot's LSN before it is read; then another snapshot is taken. */
+/** A flush may let go of the snapshot's LSN before it is read, and the table's schema may change; then another snapshot is taken. */
 const ATTEMPTS = 5
 /** Rows of both sides that are compared one by one. */
 const MAX_COMPARED_ROWS = 200_000
@@ -69,11 +77,15 @@ const MAX_DIFFERENCES = 100
 /** Parts that a table is read in, for progress. */
 const PARTS = 20
 
+/** Errors that another snapshot may be free of. */
+const PASSING = new Set(['LSN_NOT_HELD', 'SCHEMA_CHANGED'])
+
 type Sums = Map<number, { rows: number; sums: [bigint, bigint] }>
 
 /**
  * Compares a mirrored table with its source, row for row, at one exact LSN: checksums of buckets of rows first, then the rows of those buckets that
- * differ. Neither side stops; the source is read in one snapshot, the mirror as SQL shows it to everybody.
+ * differ. Neither side stops; the source is read in one snapshot, the mirror as SQL shows it to everybody, both in the shape of that LSN. Postgres reads a snapshot with the
+ * catalog of the moment, and a rewritten table as an empty one: so what is read while the table's schema changes does not count.
  */
 export class Verifier {
   private readonly parts: VerifierParts
@@ -89,13 +101,13 @@ export class Verifier {
   ): Promise<TableVerdict> {
     const table = formatTableName(target.table)
     const startedMs = this.parts.clock.nowMs()
-    const sums = await this.atOneLsn((snapshot) => this.sums(snapshot, target, onProgress, signal))
+    const sums = await this.atOneLsn(target, (snapshot) => this.sums(snapshot, target, onProgress, signal))
     const suspects = differingBuckets(sums.source, sums.mirror)
     const verdict = { table, lsn: sums.lsn, sourceRows: countRows(sums.source), mirrorRows: countRows(sums.mirror) }
     const found =
       suspects.length === 0
         ? { differences: [], more: false }
-        : await this.atOneLsn((snapshot) => this.rowsOf(snapshot, target, sums, suspects, onProgress, signal))
+        : await this.atOneLsn(target, (snapshot) => this.rowsOf(snapshot, target, sums, suspects, onProgress, signal))
     return {
       ...verdict,
       equal: suspects.length === 0,
@@ -105,14 +117,20 @@ export class Verifier {
     }
   }
 
-  private async atOneLsn<T>(read: (snapshot: SourceSnapshot) => Promise<T>): Promise<T> {
+  private async atOneLsn<T>({ table }: VerifyTarget, read: (snapshot: SourceSnapshot) => Promise<T>): Promise<T> {
+    const { logger, openSnapshot, shape, sourceState } = this.parts
     for (let attempt = 1; ; attempt++) {
-      const snapshot = await this.parts.openSnapshot()
+      const known = shape(table)
+      const before = await sourceState(table, known)
+      const snapshot = await openSnapshot()
       try {
-        return await read(snapshot)
+        const [result] = await Promise.allSettled([read(snapshot)])
+        if ((await sourceState(table, known)) !== before) throw shapeChanged(table)
+        if (result.status === 'rejected') throw result.reason
+        return result.value
       } catch (error) {
-        if (!isMoonlinkError(error) || error.code !== 'LSN_NOT_HELD' || attempt === ATTEMPTS) throw error
-        this.parts.logger.info('a flush let go of the LSN to verify at; trying at a later one', { lsn: formatLsn(snapshot.lsn) })
+        if (!isMoonlinkError(error) || !PASSING.has(error.code) || attempt === ATTEMPTS) throw error
+        logger.info('the table is verified at a later LSN', { table: formatTableName(table), lsn: formatLsn(snapshot.lsn), error: error.message })
       } finally {
         await snapshot.close()
       }
@@ -131,9 +149,10 @@ export class Verifier {
     const [[counted]] = await this.mirrorRows(`SELECT count(*) FROM ${qualified(target.table)}`, snapshot.lsn)
     const buckets = bucketCount(Number(counted))
     const mirror: Sums = new Map()
-    addSums(mirror, await this.mirrorRows(bucketSums(mirrorSide(target), buckets), snapshot.lsn))
+    const shaped = this.shaped(target, snapshot.lsn)
+    addSums(mirror, await this.mirrorRows(bucketSums(mirrorSide(shaped), buckets), snapshot.lsn))
     const source: Sums = new Map()
-    const parts = await this.sourceParts(snapshot, target)
+    const parts = await this.sourceParts(snapshot, shaped)
     for (const [index, side] of parts.entries()) {
       signal?.throwIfAborted()
       onProgress({ table, phase: 'source', done: index / parts.length })
@@ -159,9 +178,12 @@ export class Verifier {
       chosen.push(bucket)
     }
     onProgress({ table: formatTableName(target.table), phase: 'rows', done: 0 })
-    const mirror = await this.mirrorRows(bucketRows(mirrorSide(target), sums.buckets, chosen), snapshot.lsn)
+    // The mirror has to have come that far before it knows its shape there.
+    await this.mirrorRows(`SELECT count(*) FROM ${qualified(target.table)}`, snapshot.lsn)
+    const shaped = this.shaped(target, snapshot.lsn)
+    const mirror = await this.mirrorRows(bucketRows(mirrorSide(shaped), sums.buckets, chosen), snapshot.lsn)
     const source: (readonly (string | null)[])[] = []
-    for (const side of await this.sourceParts(snapshot, target)) {
+    for (const side of await this.sourceParts(snapshot, shaped)) {
       signal?.throwIfAborted()
       source.push(...(await snapshot.rows(bucketRows(side, sums.buckets, chosen))))
     }
@@ -172,8 +194,12 @@ export class Verifier {
     }
   }
 
-  private sourceParts(snapshot: SourceSnapshot, target: VerifyTarget): Promise<TableSide[]> {
-    return sourceParts(snapshot, target, this.parts.fieldSources(target.table), this.parts.rowFilter(target.table))
+  private shaped({ table }: VerifyTarget, lsn: Lsn): ShapedTarget {
+    return { table, shape: this.parts.shape(table, lsn) }
+  }
+
+  private sourceParts(snapshot: SourceSnapshot, target: ShapedTarget): Promise<TableSide[]> {
+    return sourceParts(snapshot, target, this.parts.fieldSources(target.table, target.shape), this.parts.rowFilter(target.table))
   }
 
   private async mirrorRows(sql: string, lsn: Lsn): Promise<(string | null)[][]> {
@@ -192,15 +218,20 @@ function textOf(value: JsonValue): string | null {
   return value === null || typeof value === 'string' ? value : stringifyJsonLossless(value)
 }
 
-function mirrorSide(target: VerifyTarget): TableSide {
+function shapeChanged(table: TableName): MoonlinkError {
+  const message = `the schema of ${formatTableName(table)} changed while it was compared; verify it again once that is over.`
+  return new MoonlinkError('retry', 'SCHEMA_CHANGED', message)
+}
+
+function mirrorSide(target: ShapedTarget): TableSide {
   const textOf = ({ type, name }: Field) => mirrorText(type, quoteIdentifier(name))
-  return { dialect: mirrorDialect, textOf, from: qualified(target.table), schema: target.schema }
+  return { dialect: mirrorDialect, textOf, from: qualified(target.table), schema: target.shape.schema }
 }
 
 /** The source's table in ranges of its pages, so that no statement takes long; the last has no end. */
 async function sourceParts(
   snapshot: SourceSnapshot,
-  target: VerifyTarget,
+  target: ShapedTarget,
   sources: ReadonlyMap<number, FieldSource>,
   filter: string | null,
 ): Promise<TableSide[]> {
@@ -222,7 +253,7 @@ async function sourceParts(
     assert(source !== undefined, 'a mirrored field comes from somewhere', { field: name })
     return sourceFieldText(source)
   }
-  const side = (from: string): TableSide => ({ dialect: sourceDialect, textOf, from, schema: target.schema })
+  const side = (from: string): TableSide => ({ dialect: sourceDialect, textOf, from, schema: target.shape.schema })
   const filtered = (from: string, conditions: readonly string[]) => {
     const all = filter === null ? conditions : [...conditions, `(${filter})`]
     return side(all.length === 0 ? from : `${from} WHERE ${all.join(' AND ')}`)

@@ -40,6 +40,8 @@ async function start(): Promise<void> {
     MOONLINK_FLUSH_INTERVAL_MS: '300',
     MOONLINK_VERIFY_SHARE: '0.2',
     MOONLINK_VERIFY_MIN_PAUSE_MS: '1000',
+    // What these tests do to the publication would be noticed, and made good.
+    MOONLINK_SOURCE_SLOT_CHECK_MS: '3600000',
   })
 }
 
