@@ -301,7 +301,8 @@ export class MoonlinkBackend implements Operations {
   #shapeOf(table: TableName, lsn?: Lsn): TableShape {
     const name = formatTableName(table)
     const mirror = this.#parts.engine.mirror(name)
-    if (mirror === undefined) throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming.`)
+    if (mirror === undefined)
+      throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming.`)
     if (lsn === undefined) return mirror.shape
     if (lsn >= mirror.floor) return mirror.shapeAt(lsn)
     throw new MoonlinkError('retry', 'LSN_NOT_HELD', `${name} was committed at an LSN after ${formatLsn(lsn)}; try again.`)

@@ -130,7 +130,11 @@ export class Verifier {
         return result.value
       } catch (error) {
         if (!isMoonlinkError(error) || !PASSING.has(error.code) || attempt === ATTEMPTS) throw error
-        logger.info('the table is verified at a later LSN', { table: formatTableName(table), lsn: formatLsn(snapshot.lsn), error: error.message })
+        logger.info('the table is verified at a later LSN', {
+          table: formatTableName(table),
+          lsn: formatLsn(snapshot.lsn),
+          error: error.message,
+        })
       } finally {
         await snapshot.close()
       }
