@@ -102,6 +102,39 @@ test.each([
   }
 })
 
+test('a partitioned table shows what its partitions hold', async () => {
+  const told = await create(
+    'partitioned',
+    `CREATE TABLE t (id int PRIMARY KEY, b int) PARTITION BY RANGE (id);
+     CREATE TABLE t_low PARTITION OF t FOR VALUES FROM (0) TO (10);
+     CREATE TABLE t_high (x text, b int, id int NOT NULL); ALTER TABLE t_high DROP x; ALTER TABLE t ATTACH PARTITION t_high FOR VALUES FROM (10) TO (100);
+     INSERT INTO t SELECT g, g FROM generate_series(1, 20) g`,
+  )
+  const settled = async () => {
+    await expect.poll(async () => (await told.backend.table('public.t')).state, { timeout: 30_000 }).toBe('streaming')
+    await told.backend.wait()
+  }
+  try {
+    await told.run(`UPDATE t SET b = 0 WHERE id = 3`)
+    await told.run(`ALTER TABLE t ADD c int DEFAULT 5`, `UPDATE t SET c = 6 WHERE id = 15`, `ALTER TABLE t ADD d int`, `ALTER TABLE t ALTER b TYPE bigint`)
+    await told.run(`INSERT INTO t (id, b) VALUES (30, 5000000000)`)
+    await told.check()
+    await told.client.query(`ALTER TABLE t ADD e int DEFAULT (random() * 1000)::int`)
+    await told.client.query(`UPDATE t SET c = 7 WHERE id = 1`)
+    await settled()
+    await told.run(`UPDATE t SET c = 8 WHERE id = 2`)
+    await told.check(told.moments.length - 1)
+    await told.client.query(`ALTER TABLE t ALTER b TYPE bigint USING b + 1`)
+    await told.client.query(`UPDATE t SET c = 9 WHERE id = 1`)
+    await settled()
+    await told.run(`UPDATE t SET c = 10 WHERE id = 2`)
+    await told.check(told.moments.length - 1)
+    expect(await told.backend.stop()).toBe(0)
+  } finally {
+    await told.backend.stop('SIGKILL').catch(() => undefined)
+  }
+})
+
 test('a table that is dropped and made again under its name is taken on, with fields of its own', async () => {
   const told = await create('again', `CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'old'), (2, 'old')`)
   try {

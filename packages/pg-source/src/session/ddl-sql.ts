@@ -1,4 +1,4 @@
-import { RELATION_SHAPE } from './relation-shape.ts'
+import { TOLD_SHAPE } from './relation-shape.ts'
 
 /** Prefix of the logical messages that say how tables changed. */
 export const DDL_PREFIX = 'moonlink.ddl'
@@ -7,7 +7,7 @@ export const DDL_PREFIX = 'moonlink.ddl'
 export const DDL_SCHEMA = 'moonlink'
 
 /** Raised whenever installed triggers write what earlier readers would misread, or lack what later ones need. */
-export const DDL_VERSION = 1
+export const DDL_VERSION = 2
 
 export const DDL_TRIGGERS = ['moonlink_ddl_command_end', 'moonlink_sql_drop', 'moonlink_table_rewrite'] as const
 
@@ -52,8 +52,11 @@ CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.write_shapes(tables oid[]) RETURNS void
 DECLARE
   rewrites jsonb := coalesce(nullif(current_setting('moonlink.rewrites', true), ''), '{}')::jsonb;
 BEGIN
-  PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object('version', ${DDL_VERSION}, 'kind', 'shape', 'rewrite', rewrites -> c.oid::text,
-    'relation', ${RELATION_SHAPE})::text)
+  PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object('version', ${DDL_VERSION}, 'kind', 'shape', 'rewrite', coalesce(rewrites -> c.oid::text,
+      -- A partitioned table is rewritten where its partitions are; values computed anew in one of them are told before others.
+      (SELECT rewrites -> p.relid::oid::text FROM pg_partition_tree(c.oid) p WHERE c.relkind = 'p' AND rewrites ? p.relid::oid::text
+       ORDER BY rewrites -> p.relid::oid::text ->> 'isPlain' LIMIT 1)),
+    'relation', ${TOLD_SHAPE})::text)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.oid = ANY (tables) AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
     AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname <> '${DDL_SCHEMA}'

@@ -81,7 +81,7 @@ function numberOf(relation: RelationShape, { name }: MappedColumn): number {
 function staleness(known: TableShape, renewed: readonly MappedColumn[], lost: MappedColumn | undefined): string | null {
   const [first] = renewed
   if (first !== undefined) return `column "${first.name}" has a type now that its old values are none of`
-  if (lost !== undefined) return `column "${lost.name}" was added with a default that Iceberg can't hold for older rows`
+  if (lost !== undefined) return `column "${lost.name}" was added with a default that Iceberg can't hold for older rows, or that not all of them have`
   return known.sourceState === null ? 'what its rows were before is not known' : null
 }
 
@@ -91,8 +91,9 @@ function withInitialDefault(
   before: TableSchema,
   relation: RelationShape,
 ): { readonly column: MappedColumn; readonly isLost: boolean } {
-  const missing = relation.columns.find(({ name }) => name === column.name)?.missing ?? null
-  if (missing === null || before.fields.some(({ id }) => id === column.field.id)) return { column, isLost: false }
+  const { missing, isMissingMixed } = relation.columns.find(({ name }) => name === column.name)!
+  if (before.fields.some(({ id }) => id === column.field.id)) return { column, isLost: false }
+  if (missing === null) return { column, isLost: isMissingMixed }
   const value = readText(column, missing)
   if (value === null || !isDefaultable(column.field.type, value)) return { column, isLost: true }
   return { column: { ...column, field: { ...column.field, initialDefault: value, writeDefault: value } }, isLost: false }

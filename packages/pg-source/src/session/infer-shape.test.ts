@@ -29,7 +29,7 @@ const column = (number: number, name: string, typeOid: number, stamp: number) =>
   typeName: 'text',
   isNotNull: false,
   generated: '',
-  missing: null,
+  missing: null, isMissingMixed: false,
   stamp: String(stamp),
 })
 

@@ -18,6 +18,8 @@ const column = z.object({
   generated: z.string(),
   /** Text of what rows hold that were stored before the column was added (`attmissingval`); null where they hold null, or the table was rewritten since. */
   missing: z.string().nullable().default(null),
+  /** The partitions disagree about `missing`. */
+  isMissingMixed: z.boolean().default(false),
   /** `xmin` of its `pg_attribute` row: another one once the column was altered. */
   stamp: z.string().nullable().default(null),
 })
@@ -80,7 +82,7 @@ export function isSameRelation(a: RelationShape, b: RelationShape): boolean {
 
 function toldOf({ columns, keys, replicaIdentity, types }: RelationShape) {
   return {
-    columns: columns.map((column) => ({ ...column, missing: null, stamp: null })),
+    columns: columns.map((column) => ({ ...column, missing: null, isMissingMixed: false, stamp: null })),
     replicaIdentity,
     keys: new Set(keys),
     types: new Set(types),
@@ -115,21 +117,38 @@ const TYPES = `
     'labels', (SELECT jsonb_agg(jsonb_build_array(e.oid::int8, e.enumlabel) ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid)))
   FROM used JOIN pg_type t ON t.oid = used.oid JOIN pg_namespace n ON n.oid = t.typnamespace`
 
+const MISSING = `'missing', CASE WHEN a.atthasmissing THEN array_to_string(a.attmissingval, '') END`
+
+/** A partitioned table has no rows of its own: its partitions say what theirs hold, each by the column's name. */
+const MISSING_IN_PARTITIONS = `'missing', CASE WHEN c.relkind = 'r' AND a.atthasmissing THEN array_to_string(a.attmissingval, '')
+    WHEN c.relkind = 'p' AND leaves.kinds = 1 THEN leaves.missing END, 'isMissingMixed', c.relkind = 'p' AND leaves.kinds > 1`
+const FROM_PARTITIONS = `LEFT JOIN LATERAL (
+  SELECT count(DISTINCT coalesce('=' || array_to_string(l.attmissingval, ''), '')) AS kinds, min(array_to_string(l.attmissingval, '')) AS missing
+  FROM pg_partition_tree(c.oid) p JOIN pg_attribute l ON l.attrelid = p.relid AND l.attname = a.attname AND NOT l.attisdropped
+  WHERE p.isleaf AND c.relkind = 'p') leaves ON true`
+
 /**
  * SQL for the `RelationShape` of `pg_class c`, in `pg_namespace n`, as jsonb. Object ids exceed int4, so they travel as int8. It is the same for
  * whoever runs it; values in it look as the session's settings say.
  */
-export const RELATION_SHAPE = `jsonb_build_object(
+export const RELATION_SHAPE = shapeSql(MISSING, '')
+
+/** The same for who tells of a change as it is made, when partitions have what a new column's default left in them. */
+export const TOLD_SHAPE = shapeSql(MISSING_IN_PARTITIONS, FROM_PARTITIONS)
+
+function shapeSql(missing: string, from: string): string {
+  return `jsonb_build_object(
   'oid', c.oid::int8, 'schema', n.nspname, 'name', c.relname, 'replicaIdentity', c.relreplident,
   'filenode', nullif(c.relfilenode, 0)::int8, 'attributeCount', c.relnatts,
   'columns', coalesce((
     SELECT jsonb_agg(jsonb_build_object(
       ${ATTRIBUTE}, 'typeName', format_type(a.atttypid, a.atttypmod), 'isNotNull', a.attnotnull, 'generated', a.attgenerated, 'stamp', a.xmin::text,
-      'missing', CASE WHEN a.atthasmissing THEN array_to_string(a.attmissingval, '') END) ORDER BY a.attnum)
-    FROM pg_attribute a WHERE a.attrelid = c.oid AND ${LIVE}), '[]'),
+      ${missing}) ORDER BY a.attnum)
+    FROM pg_attribute a ${from} WHERE a.attrelid = c.oid AND ${LIVE}), '[]'),
   'types', coalesce((${TYPES}), '[]'),
   'keys', coalesce((
     SELECT jsonb_agg(jsonb_build_object(
       'isPrimary', i.indisprimary, 'isReplicaIdentity', i.indisreplident, 'isImmediate', i.indimmediate,
       'columns', to_jsonb((i.indkey::int2[])[0:i.indnkeyatts - 1])))
     FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND (i.indisprimary OR i.indisreplident)), '[]'))`
+}
