@@ -116,7 +116,12 @@ test('a partitioned table shows what its partitions hold', async () => {
   }
   try {
     await told.run(`UPDATE t SET b = 0 WHERE id = 3`)
-    await told.run(`ALTER TABLE t ADD c int DEFAULT 5`, `UPDATE t SET c = 6 WHERE id = 15`, `ALTER TABLE t ADD d int`, `ALTER TABLE t ALTER b TYPE bigint`)
+    await told.run(
+      `ALTER TABLE t ADD c int DEFAULT 5`,
+      `UPDATE t SET c = 6 WHERE id = 15`,
+      `ALTER TABLE t ADD d int`,
+      `ALTER TABLE t ALTER b TYPE bigint`,
+    )
     await told.run(`INSERT INTO t (id, b) VALUES (30, 5000000000)`)
     await told.check()
     await told.client.query(`ALTER TABLE t ADD e int DEFAULT (random() * 1000)::int`)

@@ -81,7 +81,8 @@ function numberOf(relation: RelationShape, { name }: MappedColumn): number {
 function staleness(known: TableShape, renewed: readonly MappedColumn[], lost: MappedColumn | undefined): string | null {
   const [first] = renewed
   if (first !== undefined) return `column "${first.name}" has a type now that its old values are none of`
-  if (lost !== undefined) return `column "${lost.name}" was added with a default that Iceberg can't hold for older rows, or that not all of them have`
+  if (lost !== undefined)
+    return `column "${lost.name}" was added with a default that Iceberg can't hold for older rows, or that not all of them have`
   return known.sourceState === null ? 'what its rows were before is not known' : null
 }
 

@@ -29,7 +29,8 @@ const column = (number: number, name: string, typeOid: number, stamp: number) =>
   typeName: 'text',
   isNotNull: false,
   generated: '',
-  missing: null, isMissingMixed: false,
+  missing: null,
+  isMissingMixed: false,
   stamp: String(stamp),
 })
 
