@@ -13,21 +13,18 @@ beforeEach(() => {
 })
 
 const staged = (path: string): StagedFile => ({ path, recordCount: 1, sizeBytes: 1, metrics: null })
-const file = (path: string) => ({ path, recordCount: 1, sizeBytes: 1, firstRowId: 0, dataSequenceNumber: 1 })
-const storageWith = (current: readonly string[], older: readonly string[] = [], lists: readonly string[] = []) =>
+/** A table that needs some files for themselves, and those of groups with some manifest lists. */
+const storageWith = (files: readonly string[], lists: readonly string[] = []) =>
   ({
-    snapshot: { files: current.map(file) },
-    retained: () => [{ snapshotId: 1n }],
-    loadSnapshot: async () => ({ files: older.map(file) }),
-    unneeded: (groups: readonly FileGroup[]) => {
+    unneeded: async (groups: readonly FileGroup[]) => {
       const landed = groups.filter(({ manifestLists }) => manifestLists.some((list) => lists.includes(list)))
-      const needed = landed.flatMap(({ paths }) => paths)
-      return groups.flatMap(({ paths }) => paths).filter((path) => !needed.includes(path))
+      const needed = new Set([...files, ...landed.flatMap(({ paths }) => paths)])
+      return groups.flatMap(({ paths }) => paths).filter((path) => !needed.has(path))
     },
     discard: async (paths: readonly string[]) => void discarded.push(...paths),
-  }) as unknown as TableStorage
+  }) satisfies Pick<TableStorage, 'unneeded' | 'discard'>
 
-async function next(storage: TableStorage): Promise<StagedFiles> {
+async function next(storage: Pick<TableStorage, 'unneeded' | 'discard'>): Promise<StagedFiles> {
   const files = new StagedFiles({ disk: systemDisk, directory }, silentLogger)
   await files.open(storage)
   return files
@@ -65,7 +62,7 @@ test('what a commit took before the crash stays, be it that only an older snapsh
       await onPath(path)
       return staged(path)
     })
-  await next(storageWith(['taken'], ['replaced since']))
+  await next(storageWith(['taken', 'replaced since']))
   // The process after that has them in no snapshot, and removes only what no snapshot had.
   await commits(await next(storageWith([])))
   expect(discarded).toEqual(['left'])
@@ -94,7 +91,7 @@ test('what commits write is removed once another has succeeded, but for that whi
   const files = await next(storageWith([]))
   await files.list({ paths: ['vectors', 'm0', 'list-0'], manifestLists: ['list-0'] })
   await files.list({ paths: ['vectors', 'm1', 'list-1'], manifestLists: ['list-1'] })
-  const landed = storageWith([], [], ['list-1'])
+  const landed = storageWith([], ['list-1'])
   const after = await next(landed)
   await commits(after)
   expect(discarded).toEqual(['m0', 'list-0'])
@@ -108,4 +105,17 @@ test('files of an expiry that was cut off go, but for those that are gone alread
   await files.removed(['a'])
   await commits(await next(storageWith([])))
   expect(discarded).toEqual(['b'])
+})
+
+test('where it can not be read what is needed, nothing is removed until it can', async () => {
+  const files = await next(storageWith([]))
+  await files.list({ paths: ['m0', 'list-0'], manifestLists: ['list-0'] })
+  const storage = storageWith(['m0'])
+  let isAway = true
+  const after = await next({ ...storage, unneeded: (groups) => (isAway ? Promise.reject(new Error('the store is away')) : storage.unneeded(groups)) })
+  await commits(after)
+  expect(discarded).toEqual([])
+  isAway = false
+  await commits(after)
+  expect(discarded).toEqual(['list-0'])
 })

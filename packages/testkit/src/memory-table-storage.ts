@@ -12,6 +12,7 @@ import {
   type ExpirePolicy,
   type ExpireResult,
   type Field,
+  type FileGroup,
   type RetainedSnapshot,
   type RowsToWrite,
   type ScannedBatch,
@@ -198,14 +199,18 @@ export class MemoryTableStorage implements TableStorage {
 
   async discard(paths: readonly string[]): Promise<void> {
     for (const path of paths) {
-      const isUsed = this.history.some(({ snapshot }) => snapshot.files.some((file) => file.path === path))
-      if (isUsed) throw new MoonlinkError('bug', 'FILE_USED', `${path} is in a snapshot`)
+      if (this.isUsed(path)) throw new MoonlinkError('bug', 'FILE_USED', `${path} is in a snapshot`)
       this.stored.delete(path)
     }
   }
 
-  unneeded(): readonly string[] {
-    return []
+  /** It has no manifest lists. */
+  async unneeded(groups: readonly FileGroup[]): Promise<readonly string[]> {
+    return groups.flatMap(({ paths }) => paths).filter((path) => !this.isUsed(path))
+  }
+
+  private isUsed(path: string): boolean {
+    return this.history.some(({ snapshot }) => snapshot.files.some((file) => file.path === path))
   }
 
   async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {

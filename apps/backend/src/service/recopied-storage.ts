@@ -73,7 +73,7 @@ export class RecopiedStorage implements TableStorage {
     return this.#inner.discard(paths)
   }
 
-  unneeded(groups: readonly FileGroup[]): readonly string[] {
+  unneeded(groups: readonly FileGroup[]): Promise<readonly string[]> {
     return this.#inner.unneeded(groups)
   }
 

@@ -143,8 +143,11 @@ export interface TableStorage {
    * already.
    */
   discard(paths: readonly string[]): Promise<void>
-  /** Those of the groups' files that no snapshot needs, as the table was last loaded or committed here; certain once a commit has succeeded since. */
-  unneeded(groups: readonly FileGroup[]): readonly string[]
+  /**
+   * Those of the groups' files that no snapshot needs, be it an older one, as the table was last loaded or committed here; certain once a commit has succeeded
+   * since. Reads older snapshots where a group's own have gone; fails as reading does.
+   */
+  unneeded(groups: readonly FileGroup[]): Promise<readonly string[]>
   setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot>
   /**
    * Reads columns of whole files, in row order, in batches, whatever schema they were written with: fields are matched by id, a missing one

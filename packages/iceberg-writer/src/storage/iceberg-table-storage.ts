@@ -25,7 +25,7 @@ import {
 } from '@moonlink/core'
 import { encodeFileStats } from '../avro/file-stats.ts'
 import { committedLsn, committedStamp, nextEpoch, stampOf } from '../metadata/committed-lsn.ts'
-import { longOf, numberOf, objectsOf, textMapOf, textOf } from '../metadata/fields.ts'
+import { longOf, numberOf, textMapOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
@@ -40,6 +40,7 @@ import { mapConcurrent } from './map-concurrent.ts'
 import { namingFile } from './naming-file.ts'
 import type { Committer, StorageParts } from './storage-parts.ts'
 import { checkWritable, currentSchemaJson, directoriesOf, EMPTY_STATE, snapshotSchemaJson, type TableState } from './table-state.ts'
+import { unneededFiles } from './unneeded-files.ts'
 
 const CONCURRENT_DELETES = 8
 /** Commits of the owner before that may come between reading the table and taking it over. */
@@ -164,16 +165,8 @@ export class IcebergTableStorage implements TableStorage {
     })
   }
 
-  unneeded(groups: readonly FileGroup[]): readonly string[] {
-    const { state, table } = this.head
-    const lists = new Set(objectsOf(table.metadata, 'snapshots').map((snapshot) => textOf(snapshot, 'manifest-list')))
-    const isNeeded = ({ manifestLists }: FileGroup) => manifestLists.some((list) => lists.has(list))
-    const needed = new Set(groups.filter(isNeeded).flatMap(({ paths }) => paths))
-    // Others may have dropped a snapshot of ours whose files live on.
-    for (const { file, entries } of state.manifests)
-      for (const path of [file.path, ...entries.map((entry) => entry.file.path)]) needed.add(path)
-    const paths = groups.filter((group) => !isNeeded(group)).flatMap((group) => group.paths)
-    return [...new Set(paths)].filter((path) => !needed.has(path))
+  unneeded(groups: readonly FileGroup[]): Promise<readonly string[]> {
+    return unneededFiles(this.parts.store, this.head, groups)
   }
 
   async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
