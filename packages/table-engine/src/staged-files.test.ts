@@ -112,7 +112,10 @@ test('where it can not be read what is needed, nothing is removed until it can',
   await files.list({ paths: ['m0', 'list-0'], manifestLists: ['list-0'] })
   const storage = storageWith(['m0'])
   let isAway = true
-  const after = await next({ ...storage, unneeded: (groups) => (isAway ? Promise.reject(new Error('the store is away')) : storage.unneeded(groups)) })
+  const after = await next({
+    ...storage,
+    unneeded: (groups) => (isAway ? Promise.reject(new Error('the store is away')) : storage.unneeded(groups)),
+  })
   await commits(after)
   expect(discarded).toEqual([])
   isAway = false

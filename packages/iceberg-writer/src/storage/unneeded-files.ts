@@ -15,7 +15,8 @@ export async function unneededFiles(store: ObjectStore, head: Head, groups: read
   const lists = new Set(snapshots.map((snapshot) => textOf(snapshot, 'manifest-list')))
   const isNeeded = ({ manifestLists }: FileGroup) => manifestLists.some((list) => lists.has(list))
   const needed = new Set(groups.filter(isNeeded).flatMap(({ paths }) => paths))
-  for (const { file, entries } of state.manifests) for (const path of [file.path, ...entries.map((entry) => entry.file.path)]) needed.add(path)
+  for (const { file, entries } of state.manifests)
+    for (const path of [file.path, ...entries.map((entry) => entry.file.path)]) needed.add(path)
   const gone = groups.filter((group) => !isNeeded(group))
   const candidates = [...new Set(gone.flatMap(({ paths }) => paths))].filter((path) => !needed.has(path) && !lists.has(path))
   if (candidates.length === 0) return []
