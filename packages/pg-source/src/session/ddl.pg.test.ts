@@ -115,6 +115,7 @@ test('a change in a prepared transaction', async () => {
 const STALE = [
   ['a volatile default', `ALTER TABLE t ADD c float8 DEFAULT random()`, 'a value of its own'],
   ['a serial', `ALTER TABLE t ADD c serial`, 'a value of its own'],
+  ['a default beside another type', `ALTER TABLE t ADD c int DEFAULT 7, ALTER n TYPE bigint`, 'a value of its own'],
   ['a USING clause', `ALTER TABLE t ALTER n TYPE bigint USING n + 1`, 'rewritten'],
   ['a USING clause that keeps the type', `ALTER TABLE t ALTER n TYPE int USING n + 1`, 'rewritten'],
   ['a USING clause in a function', `DO $$ BEGIN EXECUTE 'ALTER TABLE t ALTER n TYPE bigint US' || 'ING n + 1'; END $$`, 'rewritten'],
@@ -136,6 +137,28 @@ test.each(STALE)('%s starts a new copy, and later rows have the new shape', asyn
     expect(replica.otherEvents).toMatchObject([{ kind: 'recopy', code: 'SCHEMA_CHANGED' }])
     expect((replica.otherEvents[0] as { reason: string }).reason).toContain(reason)
     expect(sorted(replica.rowsOf('public.t'))).toHaveLength(2)
+  } finally {
+    await leave(following)
+  }
+})
+
+test.each([
+  ['becomes a plain one', `ALTER TABLE t ALTER g DROP EXPRESSION`, 13],
+  ['is generated otherwise', `ALTER TABLE t ALTER g SET EXPRESSION AS (id * 3)`, 17],
+])('a generated column that %s does not show what it did not hold', async (_, ddl, since) => {
+  const { client, following } = await database(`CREATE TABLE t (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) STORED)`)
+  const { replica } = following
+  try {
+    const [{ version }] = (await client.query(`SELECT current_setting('server_version_num')::int / 10000 AS version`)).rows
+    if (version < since) return
+    await client.query(`INSERT INTO t (id) VALUES (1)`)
+    await client.query(ddl)
+    await client.query(`INSERT INTO t (id) VALUES (2)`)
+    await following.catchUp()
+    const isMirrored = replica.schemas.get('public.t')!.fields.some(({ name }) => name === 'g')
+    const shown = sorted(replica.rowsOf('public.t')).join()
+    const isEqual = !isMirrored || shown === (await sourceState(client, 't')).join()
+    if (!isEqual) expect(replica.otherEvents).toMatchObject([{ kind: 'recopy', code: 'SCHEMA_CHANGED' }])
   } finally {
     await leave(following)
   }

@@ -36,10 +36,12 @@ export function evolveShape(table: TableName, known: TableShape, relation: Relat
   for (const column of renewed) ids.renew(numberOf(relation, column))
   if (renewed.length > 0) mapped = describeShape(table, relation, options, ids)
   const withDefaults = mapped.columns.map((column) => withInitialDefault(column, known.schema, relation))
+  const wasThere = (column: MappedColumn) => state?.relation.columns.some(({ number }) => number === numberOf(relation, column)) === true
+  const unsent = mapped.columns.find((column) => wasThere(column) && known.schema.fields.every(({ id }) => id !== column.field.id))
   const fields = withDefaults.flatMap(({ column: { field, textField } }) => (textField ? [field, textField] : [field]))
   const schema = evolveSchema(known.schema, { ...mapped.schema, fields })!
   const [lost] = withDefaults.filter(({ isLost }) => isLost)
-  return { mapped: withSchema(mapped, schema), stale: staleness(known, renewed, lost?.column) }
+  return { mapped: withSchema(mapped, schema), stale: staleness(known, renewed, lost?.column, unsent) }
 }
 
 /** The shape that a mirror has, from what it kept of it. Null where it kept nothing that leads to the fields it has. */
@@ -78,11 +80,17 @@ function numberOf(relation: RelationShape, { name }: MappedColumn): number {
   return relation.columns.find((column) => column.name === name)!.number
 }
 
-function staleness(known: TableShape, renewed: readonly MappedColumn[], lost: MappedColumn | undefined): string | null {
+function staleness(
+  known: TableShape,
+  renewed: readonly MappedColumn[],
+  lost: MappedColumn | undefined,
+  unsent: MappedColumn | undefined,
+): string | null {
   const [first] = renewed
   if (first !== undefined) return `column "${first.name}" has a type now that its old values are none of`
   if (lost !== undefined)
     return `column "${lost.name}" was added with a default that Iceberg can't hold for older rows, or that not all of them have`
+  if (unsent !== undefined) return `column "${unsent.name}" was not published before, so that its older values are not known`
   return known.sourceState === null ? 'what its rows were before is not known' : null
 }
 

@@ -29,9 +29,14 @@ const TEXTS: ReadonlySet<number> = new Set([Oid.text, Oid.varchar])
  * is null where Postgres left the stored rows as they were.
  */
 export function describeStaleRows(before: RelationShape, after: MappedShape, rewrite: Rewrite | null): string | null {
-  if (rewrite !== null && (rewrite.reason & REWRITTEN_FOR_DEFAULT) !== 0) {
-    const added = after.relation.columns.find(({ number }) => !before.columns.some((column) => column.number === number))
+  if (rewrite !== null) {
+    // A rewrite takes what was kept for older rows into the rows, be it for another column of the command.
+    const added = after.relation.columns.find(
+      ({ missing, number }) => missing === null && !before.columns.some((column) => column.number === number),
+    )
     if (added !== undefined) return `column "${added.name}" was added with a value of its own in each row`
+    const generated = after.columns.find(({ name }) => after.relation.columns.some((one) => one.name === name && one.generated !== ''))
+    if (generated !== undefined && (rewrite.reason & REWRITTEN_FOR_DEFAULT) !== 0) return `column "${generated.name}" was generated anew`
   }
   const isRecast = rewrite !== null && (rewrite.reason & REWRITTEN_FOR_TYPE) !== 0
   if (isRecast && !rewrite.isPlain) return 'its rows were rewritten'

@@ -177,6 +177,23 @@ const changes: readonly SchemaChange[] = [
     make: (table, dice) => retype(table, dice.pick(table.columns.filter(({ type }) => WIDER[type.sql] !== undefined)), WIDER, dice, false),
   },
   {
+    // One rewrite, which takes the default into the rows.
+    name: 'add a column with a default and widen another',
+    weight: 2,
+    fits: (table) => isFree(table) && isComparable(table) && table.columns.some(({ type }) => WIDER[type.sql] !== undefined),
+    make: (table, dice) => {
+      const old = dice.pick(table.columns.filter(({ type }) => WIDER[type.sql] !== undefined))
+      const type = typeNamed(dice.pick(WIDER[old.type.sql]))
+      const column = newColumn(table, dice, dice.pick(SIMPLE))
+      const value = literal(column.type.value(dice, true), column.type)
+      const sql = alter(
+        table,
+        `ADD ${quote(column.name)} ${column.type.sql} DEFAULT ${value}, ALTER ${quote(old.name)} TYPE ${type.sql}`,
+      )
+      return { sql, to: added(replaced(table, old, { ...old, type }), column), isStale: true }
+    },
+  },
+  {
     name: 'convert a column',
     weight: 2,
     fits: (table) => isComparable(table) && freeColumns(table).some(({ type }) => CONVERTED[type.sql] !== undefined),
