@@ -186,10 +186,7 @@ const changes: readonly SchemaChange[] = [
       const type = typeNamed(dice.pick(WIDER[old.type.sql]))
       const column = newColumn(table, dice, dice.pick(SIMPLE))
       const value = literal(column.type.value(dice, true), column.type)
-      const sql = alter(
-        table,
-        `ADD ${quote(column.name)} ${column.type.sql} DEFAULT ${value}, ALTER ${quote(old.name)} TYPE ${type.sql}`,
-      )
+      const sql = alter(table, `ADD ${quote(column.name)} ${column.type.sql} DEFAULT ${value}, ALTER ${quote(old.name)} TYPE ${type.sql}`)
       return { sql, to: added(replaced(table, old, { ...old, type }), column), isStale: true }
     },
   },
