@@ -2,7 +2,7 @@ import { MoonlinkError, silentLogger } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import { SchemaFollower } from './schema-follower.ts'
 
-function followerThat(fails: () => Error | null) {
+function followerThat(fails: () => Error | null, isThere = () => false) {
   let nowMs = 0
   let tries = 0
   const table = { schema: 'public', name: 'orders' }
@@ -16,7 +16,7 @@ function followerThat(fails: () => Error | null) {
       const error = fails()
       if (error !== null) throw error
     },
-    isThere: () => Promise.resolve(false),
+    isThere: () => Promise.resolve(isThere()),
   })
   const look = async (atMs: number) => {
     nowMs = atMs
@@ -37,4 +37,15 @@ test('a table that could not be taken on since the source was away is tried agai
 test("a table that can't be taken on is tried once", async () => {
   const look = followerThat(() => new MoonlinkError('invalid', 'SCHEMA_INCOMPATIBLE', 'no'))
   expect([await look(0), await look(5000)]).toEqual([1, 1])
+})
+
+test('a changed table that was dropped before it could be taken on is taken on once there is another of its name', async () => {
+  let isThere = false
+  const look = followerThat(
+    () => (isThere ? null : new MoonlinkError('invalid', 'TABLE_UNKNOWN', 'gone')),
+    () => isThere,
+  )
+  expect([await look(0), await look(2500)]).toEqual([1, 1])
+  isThere = true
+  expect([await look(5000), await look(5001)]).toEqual([2, 3])
 })

@@ -23,6 +23,8 @@ export class SchemaFollower {
   readonly #followed = new Map<string, string>()
   /** Tables for which it failed in a way that may pass, by when to try again. */
   readonly #notBeforeMs = new Map<string, number>()
+  /** Tables that the source had no more when their change was to be followed. */
+  readonly #absent = new Set<string>()
   #lookedForAbsentMs = -Infinity
   #isLooking = false
 
@@ -42,13 +44,24 @@ export class SchemaFollower {
     if (this.#isLooking || nowMs - this.#lookedForAbsentMs < absentLookMs) return
     this.#lookedForAbsentMs = nowMs
     this.#isLooking = true
-    void this.#lookForDropped(paused.filter(({ reason }) => reason?.startsWith('TABLE_DROPPED ')))
+    const isGone = (reason: string | null) => reason?.startsWith('TABLE_DROPPED ') === true || reason?.startsWith('TABLE_UNKNOWN ') === true
+    void this.#lookForDropped(paused.filter(({ reason, table }) => isGone(reason) || this.#isAbsent(table, reason)))
+  }
+
+  #isAbsent(table: TableName, reason: string | null): boolean {
+    const name = formatTableName(table)
+    return this.#absent.has(name) && this.#followed.get(name) === reason
   }
 
   async #lookForDropped(dropped: readonly { readonly table: TableName; readonly reason: string | null }[]): Promise<void> {
     const { isThere, logger } = this.#options
     try {
-      for (const { reason, table } of dropped) if (await isThere(table)) this.#follow(table, reason!, 'it was made anew')
+      for (const { reason, table } of dropped) {
+        if (!(await isThere(table))) continue
+        const name = formatTableName(table)
+        if (this.#absent.delete(name)) this.#followed.delete(name)
+        this.#follow(table, reason!, 'it was made anew')
+      }
     } catch (error) {
       logger.warn('a dropped table could not be looked for', { error: String(error) })
     } finally {
@@ -65,6 +78,7 @@ export class SchemaFollower {
       () => this.#followed.delete(name),
       (error: unknown) => {
         logger.warn('the changed table was not taken on', { table: name, error: String(error) })
+        if (isMoonlinkError(error) && error.code === 'TABLE_UNKNOWN') this.#absent.add(name)
         if (!isMoonlinkError(error, 'retry')) return
         // The server may be away just now.
         this.#followed.delete(name)
