@@ -30,12 +30,14 @@ test(`${runs} nodes that crash at any call lose and repeat nothing (first seed $
   const totals: SimTotals = { crashes: 0, latest: 0, past: 0, rangesResumed: 0, takeovers: 0, resyncs: 0, atRest: 0 }
   const failures: Error[] = []
   for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
+    if (logger !== silentLogger) console.log(`seed ${seed}`)
     const world = new SimWorld(seed, totals, logger)
     try {
       const steps = 40 + world.dice.below(80)
       for (let step = 0; step < steps; step++) await world.step()
       await world.finish()
     } catch (error) {
+      if (logger !== silentLogger) console.log(`seed ${seed} failed: ${(error as Error).message}`)
       failures.push(new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error }))
       if (failures.length === MAX_FAILURES) break
     } finally {

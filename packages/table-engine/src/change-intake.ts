@@ -48,9 +48,9 @@ export class ChangeIntake {
     })
   }
 
-  /** True where changes wait that the mirror has to apply. */
+  /** True where changes wait that the mirror has to apply, or the last of them is being applied. */
   get isHolding(): boolean {
-    return this.isWaiting || !this.spool.isEmpty
+    return this.isWaiting || this.isSpooling || !this.spool.isEmpty
   }
 
   /** True where a part of an open transaction waits for its end to tell whether it counts. */

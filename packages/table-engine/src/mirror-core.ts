@@ -24,6 +24,8 @@ interface Resync {
   readonly difference: Difference
   /** What was readable before stays so. */
   readonly readableThroughLsn: Lsn
+  /** The stream must be able to start again here; null before a snapshot is about to be taken: a crash begins anew with a later one. */
+  holdLsn: Lsn | null
 }
 
 /** What the parts of one mirror share. Whoever changes `state`, `phase` or `committed` after a commit holds `lock`; whoever commits holds `jobs`. */

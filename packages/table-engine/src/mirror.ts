@@ -181,8 +181,7 @@ export class Mirror {
   durableLsn(): Lsn | null {
     const { committed, host, isPauseRecorded, phase, resync } = this.core
     if (phase === 'paused' || phase === 'failed') return isPauseRecorded ? null : (committed.lsn ?? this.copy.holdLsn)
-    // A crash amid a re-synchronisation begins it anew, at a later LSN.
-    if (phase === 'copying') return resync === null ? this.copy.holdLsn : null
+    if (phase === 'copying') return resync === null ? this.copy.holdLsn : resync.holdLsn
     const isIdle = this.flusher.isClean && !this.intake.isHolding
     return isIdle ? maxLsn(committed.lsn!, host.streamedLsn()) : committed.lsn!
   }
@@ -249,6 +248,11 @@ export class Mirror {
   /** True while copied rows are compared with what is there. */
   get isResyncing(): boolean {
     return this.core.resync !== null
+  }
+
+  /** A snapshot of the source is about to be taken, for `beginCopy`: until what it brings is committed, the source keeps what it sends after it. */
+  awaitSnapshot(): void {
+    this.copy.awaitSnapshot()
   }
 
   /** A snapshot of the source begins to be read; gives the ranges of it that are not to be, since earlier ones have read them. */
@@ -392,7 +396,7 @@ export class Mirror {
     const { committed, host, phase, reason, state } = this.core
     const { snapshot } = this.core.spec.storage
     const files = [...state.files()].filter((file) => file.staged === null)
-    const durableLsn = this.durableLsn()
+    const durableLsn = this.isResyncing ? null : this.durableLsn()
     if (durableLsn !== null) this.reportedLsn = maxLsn(this.reportedLsn, durableLsn)
     return {
       table: this.table,

@@ -116,10 +116,16 @@ export class TableCopy {
           this.intake.skipTo(source.asOfLsn)
         }
         const difference = new Difference(core.state, host.limits.memoryLimitBytes * DIGEST_SHARE)
-        core.resync = { difference, readableThroughLsn }
+        core.resync = { difference, readableThroughLsn, holdLsn: null }
       })
     })
     host.logger.warn('the table is made equal to its source again', { table: core.name, reason })
+  }
+
+  /** A snapshot is about to be taken. What is compared with it is committed as of its LSN, which is none that the source was told of before: what comes after it counts. */
+  awaitSnapshot(): void {
+    const { host, resync } = this.core
+    if (resync !== null) resync.holdLsn = host.streamedLsn()
   }
 
   /** True where a snapshot has begun to be read, by an earlier process too. */
@@ -138,8 +144,12 @@ export class TableCopy {
    * they brought can't be joined with it.
    */
   async begin(session: CopySession): Promise<readonly CopyRange[]> {
-    if (this.core.resync !== null) return []
     const { record } = this
+    const { resync } = this.core
+    if (resync !== null) {
+      resync.holdLsn = session.boundaryLsn
+      return []
+    }
     await this.copied.finish()
     const first = record.sessions[0]
     const isSame = first === undefined || (first.storage !== null && first.storage === session.storage)

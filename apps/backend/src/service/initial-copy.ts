@@ -69,6 +69,7 @@ async function resetAll(tables: readonly CopiedTable[], { reset }: CopyOptions):
 }
 
 async function copyOnce(tables: readonly CopiedTable[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {
+  for (const { mirror } of tables) mirror.awaitSnapshot()
   const copy = await options.source.copy(
     tables.map(({ from }) => from),
     signal,
