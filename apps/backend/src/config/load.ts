@@ -42,7 +42,7 @@ export function loadConfig(inputs: ConfigInputs): LoadedConfig {
   const parsed = configSchema.safeParse(merged)
   if (!parsed.success) {
     const problems = parsed.error.issues.map((issue) => explainIssue(issue, merged, layers))
-    throw new MoonlinkError('invalid', 'CONFIG_INVALID', problems.join('; '), {
+    throw new MoonlinkError('invalid', 'CONFIG_INVALID', problems.join('; ').replaceAll(/\s+/g, ' '), {
       context: { keys: parsed.error.issues.map((issue) => issue.path.join('.')) },
     })
   }
