@@ -198,7 +198,7 @@ export class Engine implements LeaseSource {
    */
   async resetOpenTransaction(): Promise<boolean> {
     const all = [...this.mirrors.values()]
-    const open = all.filter((mirror) => mirror.hasOpenTransaction || this.rewinding.has(mirror))
+    const open = all.filter((mirror) => mirror.hasOpenTransaction || mirror.isRewinding || this.rewinding.has(mirror))
     for (const mirror of open) this.rewinding.set(mirror, this.rewinding.get(mirror) ?? false)
     for (const mirror of all) await mirror.rollBackWaiting()
     if (open.length === 0) return true

@@ -1,4 +1,4 @@
-import { formatTableName, isMoonlinkError, maxLsn, type Lsn, type TableCommit, type TableShape } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, maxLsn, MoonlinkError, type Lsn, type TableCommit, type TableShape } from '@moonlink/core'
 import type { Difference } from './difference.ts'
 import { MirrorState } from './mirror-state.ts'
 import { SOURCE_STATE_PROPERTY, type MirrorHost, type MirrorPhase, type MirrorSpec } from './mirror-spec.ts'
@@ -49,6 +49,10 @@ export class MirrorCore {
   isMerging = false
   /** True once a restart would find the table paused: only then may the source forget what the table did not take. */
   isPauseRecorded = false
+  /** True once what it held is let go of: its state must not be touched any more. */
+  isClosed = false
+  /** While it goes back to its last commit, or that failed amid it: its state is no LSN's. */
+  isRewinding = false
   /** The table is another's, who may be told nothing by us. */
   isFenced = false
   /** Changes that came during a copy wait yet: less is applied than the stream has brought. */
@@ -102,6 +106,20 @@ export class MirrorCore {
     this.state = this.newState()
     this.committed.lsn = snapshot.committedLsn
     this.committed.exactFromLsn = snapshot.exactFromLsn ?? 0n
+  }
+
+  /** Runs `work` among the jobs. Throws `retry`/`TABLE_CLOSED` where the mirror was closed first. */
+  job<T>(work: () => Promise<T>): Promise<T> {
+    return this.jobs.run(() => {
+      this.requireOpen()
+      return work()
+    })
+  }
+
+  /** Throws `retry`/`TABLE_CLOSED`. */
+  requireOpen(): void {
+    if (!this.isClosed) return
+    throw new MoonlinkError('retry', 'TABLE_CLOSED', `${this.name} was dropped, is being opened again, or the backend is stopping; try again`)
   }
 
   closeIndexes(): void {

@@ -47,6 +47,8 @@ export class Mirror {
   private isJobRunning = false
   /** What a quiet table was said to cover, it covers still when its next change waits for a commit. */
   private reportedLsn: Lsn = 0n
+  /** What it was like when it was closed. */
+  private lastStatus: MirrorStatus | null = null
   /** Flushes that wait for the open transaction to end. */
   private boundaryWaiters: (() => void)[] = []
 
@@ -59,7 +61,7 @@ export class Mirror {
     this.intake = new ChangeIntake(core, sizes, (code, reason) => this.pauseBeside(code, reason))
     this.early = new EarlyWriter({
       lock: core.lock,
-      state: () => (core.phase === 'streaming' || core.resync !== null || core.isMerging ? core.state : null),
+      state: () => (!core.isClosed && (core.phase === 'streaming' || core.resync !== null || core.isMerging) ? core.state : null),
       sizes,
       sealedFiles: host.sealedFiles,
       stagedFiles: core.staged,
@@ -93,6 +95,16 @@ export class Mirror {
 
   get committedLsn(): Lsn | null {
     return this.core.committed.lsn
+  }
+
+  /** True once it takes and shows nothing any more. */
+  get isClosed(): boolean {
+    return this.core.isClosed
+  }
+
+  /** True while it goes back to its last commit, or where that failed amid it: it shows nothing until it is there (`reload`). */
+  get isRewinding(): boolean {
+    return this.isStreaming && this.core.isRewinding
   }
 
   get currentPhase(): MirrorPhase {
@@ -129,6 +141,7 @@ export class Mirror {
   }
 
   get byteSize(): number {
+    if (this.isClosed) return 0
     return this.core.state.byteSize + this.intake.byteSize + this.copy.byteSize + this.maintenance.byteSize
   }
 
@@ -149,7 +162,7 @@ export class Mirror {
 
   /** Bytes of rows and deletes in memory: a flush frees them. */
   get freeableBytes(): number {
-    return this.isStreaming && !this.flusher.isClean ? this.core.state.changeBytes : 0
+    return this.isStreaming && !this.isClosed && !this.flusher.isClean ? this.core.state.changeBytes : 0
   }
 
   /** Flushes where the open transaction ends. */
@@ -169,12 +182,15 @@ export class Mirror {
 
   /** True while changes wait in memory, since they can't be written to disk. */
   get isHoldingInMemory(): boolean {
-    return this.intake.trouble !== null
+    return !this.isClosed && this.intake.trouble !== null
   }
 
   /** Where that is so, tries again to write them. */
   async retrySpool(): Promise<void> {
-    if (this.isHoldingInMemory) await this.core.lock.run(() => this.intake.retrySpool())
+    if (!this.isHoldingInMemory) return
+    await this.core.lock.run(async () => {
+      if (!this.isClosed) await this.intake.retrySpool()
+    })
   }
 
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
@@ -182,7 +198,7 @@ export class Mirror {
     const { committed, host, isPauseRecorded, phase, resync } = this.core
     if (phase === 'paused' || phase === 'failed') return isPauseRecorded ? null : (committed.lsn ?? this.copy.holdLsn)
     if (phase === 'copying') return resync === null ? this.copy.holdLsn : resync.holdLsn
-    const isIdle = this.flusher.isClean && !this.intake.isHolding
+    const isIdle = this.flusher.isClean && !this.intake.isHolding && !this.isRewinding
     return isIdle ? maxLsn(committed.lsn!, host.streamedLsn()) : committed.lsn!
   }
 
@@ -228,8 +244,8 @@ export class Mirror {
     this.copy.requireComparable()
     if (this.isStreaming && !this.hasOpenTransaction) await this.flush()
     const committedLsn = this.core.committed.lsn!
-    const isCurrent = this.isStreaming && !this.isCatchingUp && source?.isJustOpened !== true
-    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, this.core.host.appliedLsn()) : committedLsn
+    const isCurrent = this.isStreaming && !this.isCatchingUp && !this.isRewinding && source?.isJustOpened !== true
+    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, this.core.host.streamedLsn()) : committedLsn
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
     this.wakeBoundaryWaiters()
@@ -293,7 +309,7 @@ export class Mirror {
 
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
   async pause(code: string, reason: string): Promise<void> {
-    if (this.core.phase === 'paused' || this.core.phase === 'failed') return
+    if (this.isClosed || this.core.phase === 'paused' || this.core.phase === 'failed') return
     const wasCopying = this.core.phase === 'copying' && !this.isResyncing
     const paused = this.pauses.pause(`${code} ${reason}`)
     this.wakeBoundaryWaiters()
@@ -303,16 +319,16 @@ export class Mirror {
 
   /** Pauses without waiting for what that commits. */
   pauseBeside(code: string, reason: string): void {
-    this.pause(code, reason).catch((error: unknown) =>
-      this.core.host.logger.error('a pause failed', { table: this.name, error: String(error) }),
-    )
+    this.pause(code, reason).catch((error: unknown) => {
+      if (!isTableClosed(error)) this.core.host.logger.error('a pause failed', { table: this.name, error: String(error) })
+    })
   }
 
-  /** Makes what has been applied durable in Iceberg. Waits for an open transaction to end first. */
+  /** Makes what has been applied durable in Iceberg. Waits for an open transaction to end first. Throws `retry`/`TABLE_CLOSED` where the mirror is closed before. */
   async flush(): Promise<void> {
     const { core, flusher } = this
     while (core.phase === 'streaming') {
-      const done = await core.jobs.run(async () => {
+      const done = await core.job(async () => {
         // A flush that failed earlier holds an older prefix; what came since is flushed after it.
         if (flusher.isPending) await flusher.run()
         return flusher.run()
@@ -326,27 +342,31 @@ export class Mirror {
   /** Starts what is due: a flush, a compaction, an expiry. Never waits for it. */
   tick(): void {
     const { core, flusher, maintenance } = this
-    if (this.isJobRunning) return
+    if (this.isJobRunning || this.isClosed) return
     if (!this.isStreaming) return this.pauses.recordSoon()
     const nowMs = core.host.clock.nowMs()
     const isFlushDue = flusher.checkDue(nowMs)
     if (!isFlushDue && !maintenance.isExpiryDue(nowMs) && (flusher.isPending || !maintenance.isDue(nowMs))) return
     this.isJobRunning = true
-    void core.jobs
-      .run(async () => {
+    void core
+      .job(async () => {
         if (!this.isStreaming) return
         // What it removes may be the room that a flush waits for.
         await maintenance.expireIfDue()
         if (isFlushDue) await flusher.run()
         if (!flusher.isPending) await maintenance.compactIfDue()
       })
-      .catch((error: unknown) => core.host.logger.error('a commit failed', { table: this.name, error: String(error) }))
+      .catch((error: unknown) => {
+        if (!isTableClosed(error)) core.host.logger.error('a commit failed', { table: this.name, error: String(error) })
+      })
       .finally(() => {
         this.isJobRunning = false
       })
   }
 
+  /** Throws `retry`/`TABLE_CLOSED`. */
   plan(lsn: Lsn): TablePlan {
+    this.core.requireOpen()
     return planMirror(this.core.state, lsn)
   }
 
@@ -371,12 +391,13 @@ export class Mirror {
   /** Goes back to the last Iceberg commit; the stream has to bring the rest again. Throws `retry` where that commit can't be told just now; nothing has changed then. */
   async reload(readableFrom: Lsn): Promise<void> {
     const { core } = this
-    if (!this.isStreaming) return
+    if (!this.isStreaming || this.isClosed) return
     await this.early.settled()
-    await core.jobs.run(() =>
+    await core.job(() =>
       core.lock.run(async () => {
         await rewind(core, this.intake, this.flusher)
         core.readableFromLsn = readableFrom
+        core.isRewinding = false
         this.wakeBoundaryWaiters()
       }),
     )
@@ -389,10 +410,14 @@ export class Mirror {
 
   /** The stream was lost: what waits of an open transaction is forgotten, for it comes again. */
   async rollBackWaiting(): Promise<void> {
-    await this.core.lock.run(() => this.intake.rollBackWaiting())
+    await this.core.lock.run(() => {
+      if (!this.isClosed) this.intake.rollBackWaiting()
+    })
   }
 
+  /** Once it is closed: as it was then. */
   status(): MirrorStatus {
+    if (this.lastStatus !== null) return this.lastStatus
     const { committed, host, phase, reason, state } = this.core
     const { snapshot } = this.core.spec.storage
     const files = [...state.files()].filter((file) => file.staged === null)
@@ -422,7 +447,15 @@ export class Mirror {
     const { core } = this
     await this.catchUp.stop()
     await this.early.settled()
-    await core.jobs.run(() => core.lock.run(() => core.closeIndexes()))
+    await core.jobs.run(() =>
+      core.lock.run(() => {
+        if (this.isClosed) return
+        this.lastStatus = this.status()
+        core.isClosed = true
+        core.closeIndexes()
+      }),
+    )
+    this.wakeBoundaryWaiters()
     await this.copy.close()
     await this.intake.close()
   }
@@ -440,7 +473,7 @@ export class Mirror {
   private async take(change: HeldChange): Promise<void> {
     const { core, flusher, intake } = this
     await core.lock.run(async () => {
-      if (core.phase !== 'copying' && core.phase !== 'streaming') return
+      if (core.isClosed || (core.phase !== 'copying' && core.phase !== 'streaming')) return
       try {
         await intake.take(change)
         if (core.phase === 'streaming') flusher.freezeIfWanted()
@@ -458,4 +491,8 @@ export class Mirror {
   private wakeBoundaryWaiters(): void {
     for (const wake of this.boundaryWaiters.splice(0)) wake()
   }
+}
+
+function isTableClosed(error: unknown): boolean {
+  return isMoonlinkError(error) && error.code === 'TABLE_CLOSED'
 }

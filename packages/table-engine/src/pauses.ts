@@ -31,7 +31,7 @@ export class Pauses {
     core.phase = 'paused'
     core.reason = reason
     logger.warn('table paused', { table: core.name, reason })
-    await core.jobs.run(async () => {
+    await core.job(async () => {
       const error = wasStreaming ? await flusher.run().catch((cause: unknown) => cause) : null
       if (error instanceof Error) logger.warn('the flush before a pause failed', { table: core.name, error: error.message })
       core.reason = reason
@@ -46,7 +46,7 @@ export class Pauses {
     const nowMs = core.host.clock.nowMs()
     if (core.phase === 'copying' || core.isPauseRecorded || !this.retry.isOver(nowMs)) return
     this.retry.failed(nowMs)
-    void core.jobs.run(() => this.record())
+    void core.job(() => this.record()).catch(() => undefined)
   }
 
   private async record(): Promise<void> {

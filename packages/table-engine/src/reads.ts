@@ -7,6 +7,7 @@ import type { StreamPosition } from './stream-position.ts'
 
 /** Of the ranges that older snapshots show, a message names so many. */
 const RANGES_SHOWN = 8
+const POLL_MS = 20
 
 /** Leases over a consistent cut of several mirrors: at the latest LSN, or at one that is held or that retained snapshots show. */
 export class Reads implements LeaseSource {
@@ -39,11 +40,12 @@ export class Reads implements LeaseSource {
   async acquire(request: AcquireRequest): Promise<Lease> {
     const { position } = this
     const mirrors = request.tables.map((name) => this.readable(name, request.lsn))
+    for (const mirror of mirrors) await this.waitRewound(mirror, request.timeoutMs)
     for (const mirror of mirrors) if (mirror.isCatchingUp) await this.waitCaughtUp(mirror, request.timeoutMs)
     if (request.lsn === null) {
       const needed = mirrors.flatMap((mirror) => [mirror.readableFrom, mirror.floor]).reduce(maxLsn, position.latestFromLsn)
       await position.wait(needed, request.timeoutMs)
-      if (this.hasChanged(request)) return this.acquire(request)
+      if (this.hasChanged(request, mirrors)) return this.acquire(request)
       const lsn = position.appliedLsn
       return this.leases.grant(
         lsn,
@@ -51,15 +53,24 @@ export class Reads implements LeaseSource {
       )
     }
     await position.wait(mirrors.map((mirror) => mirror.readableFrom).reduce(maxLsn, request.lsn), request.timeoutMs)
-    if (this.hasChanged(request)) return this.acquire(request)
-    const lease = await this.leasePast(mirrors, request.lsn)
-    // A commit may have raised a floor while snapshots were loaded.
+    if (this.hasChanged(request, mirrors)) return this.acquire(request)
+    const lease = await this.leasePast(request, mirrors, request.lsn)
+    // A commit may have raised a floor while snapshots were loaded, or a table may have been opened again.
     return lease ?? this.acquire(request)
   }
 
-  /** True where a table has begun to be copied while the read waited. Throws where it can't be read any more. */
-  private hasChanged({ lsn, tables }: AcquireRequest): boolean {
-    return tables.some((name) => this.readable(name, lsn).isCatchingUp)
+  /** True where a table has begun to be copied or goes back to its last commit, or was opened again, while the read waited. Throws where it can't be read any more. */
+  private hasChanged({ lsn, tables }: AcquireRequest, mirrors: readonly Mirror[]): boolean {
+    return tables.map((name) => this.readable(name, lsn)).some((mirror, index) => mirror !== mirrors[index] || mirror.isRewinding || mirror.isCatchingUp)
+  }
+
+  private async waitRewound(mirror: Mirror, timeoutMs: number): Promise<void> {
+    const deadlineMs = this.clock.nowMs() + timeoutMs
+    while (mirror.isRewinding && !mirror.isClosed) {
+      if (this.clock.nowMs() >= deadlineMs)
+        throw new MoonlinkError('retry', 'TIMED_OUT', `${mirror.name} still goes back to its last commit after ${timeoutMs} ms; try again`)
+      await this.clock.sleep(POLL_MS)
+    }
   }
 
   private async waitCaughtUp(mirror: Mirror, timeoutMs: number): Promise<void> {
@@ -67,8 +78,8 @@ export class Reads implements LeaseSource {
     await withDeadline(this.clock, timeoutMs, mirror.caughtUp(), message)
   }
 
-  /** A lease at an LSN that may lie below floors; null where a floor rose meanwhile. */
-  private async leasePast(mirrors: readonly Mirror[], lsn: Lsn): Promise<Lease | null> {
+  /** A lease at an LSN that may lie below floors; null where a floor rose meanwhile, or a table was opened again. */
+  private async leasePast(request: AcquireRequest, mirrors: readonly Mirror[], lsn: Lsn): Promise<Lease | null> {
     const retained = new Map<Mirror, TablePlan>()
     const holds: (() => void)[] = []
     try {
@@ -79,7 +90,7 @@ export class Reads implements LeaseSource {
         if (!plan) throw notHeld(mirror, lsn, this.position.appliedLsn)
         retained.set(mirror, plan)
       }
-      if (mirrors.some((mirror) => lsn < mirror.floor && !retained.has(mirror))) return null
+      if (this.hasChanged(request, mirrors) || mirrors.some((mirror) => lsn < mirror.floor && !retained.has(mirror))) return null
       return this.leases.grant(
         lsn,
         mirrors.map((mirror) => retained.get(mirror) ?? mirror.plan(lsn)),

@@ -3,12 +3,13 @@ import type { Flusher } from './flusher.ts'
 import type { MirrorCore } from './mirror-core.ts'
 
 /**
- * Begins again from the last commit; the stream has to bring the rest. Among the jobs and under the lock. Throws what the storage throws where it can't be known which commit
- * is the last; nothing has changed then.
+ * Begins again from the last commit; the stream has to bring the rest. Among the jobs and under the lock. Throws what the storage throws: where it can't be known which commit
+ * is the last, nothing has changed. The caller ends `isRewinding` at once with saying what can be read.
  */
 export async function rewind(core: MirrorCore, intake: ChangeIntake, flusher: Flusher): Promise<void> {
   await flusher.settle()
   await flusher.abandonFiles()
+  core.isRewinding = true
   core.closeIndexes()
   flusher.forget()
   core.resetState()

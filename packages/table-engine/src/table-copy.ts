@@ -101,7 +101,7 @@ export class TableCopy {
   async beginResync(reason: string, source: ResyncSource | null, readableThroughLsn: Lsn): Promise<void> {
     const { core } = this
     const { host } = core
-    await core.jobs.run(async () => {
+    await core.job(async () => {
       await core.spec.storage.setProperties({ [RESYNC_PROPERTY]: reason, [PAUSED_PROPERTY]: '' })
       await core.lock.run(async () => {
         await rewind(core, this.intake, this.flusher)
@@ -117,6 +117,7 @@ export class TableCopy {
         }
         const difference = new Difference(core.state, host.limits.memoryLimitBytes * DIGEST_SHARE)
         core.resync = { difference, readableThroughLsn, holdLsn: null }
+        core.isRewinding = false
       })
     })
     host.logger.warn('the table is made equal to its source again', { table: core.name, reason })
@@ -163,10 +164,16 @@ export class TableCopy {
 
   /** Takes rows of a range; waits while files are being written. */
   async append(batch: ColumnBatch, range: CopyRange = WHOLE): Promise<void> {
-    const { host, lock, name, resync } = this.core
+    const { core } = this
+    const { host, name, resync } = core
     host.telemetry.count('moonlink_copied_rows_total', batch.length, { table: name })
     if (resync === null) await this.copied.append(batch, range)
-    else await lock.run(() => resync.difference.add(batch))
+    else {
+      await core.lock.run(() => {
+        core.requireOpen()
+        return resync.difference.add(batch)
+      })
+    }
   }
 
   /** Every row of the range was taken: it is not read again, once its rows are written. */
@@ -202,7 +209,7 @@ export class TableCopy {
   private async finishCopy(boundaryLsn: Lsn): Promise<void> {
     const { core } = this
     const addFiles = this.record.files.map(({ staged }) => staged)
-    await core.jobs.run(async () => {
+    await core.job(async () => {
       const { storage } = core.spec
       await storage.commit({
         kind: 'append',
@@ -227,7 +234,7 @@ export class TableCopy {
     const { core, early, earlySizes, flusher, intake, record } = this
     const { clock, logger } = core.host
     const { sessions } = record
-    await core.jobs.run(async () => {
+    await core.job(async () => {
       await core.lock.run(() => core.resetState())
       core.isMerging = true
       try {
@@ -274,7 +281,7 @@ export class TableCopy {
   private async finishResync(difference: Difference, boundaryLsn: Lsn): Promise<void> {
     const { core } = this
     const { clock, logger } = core.host
-    await core.jobs.run(async () => {
+    await core.job(async () => {
       const flush = await core.lock.run(async () => {
         await difference.finish(boundaryLsn, clock.nowMs())
         return freeze(core.state, boundaryLsn)

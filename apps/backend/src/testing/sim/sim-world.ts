@@ -18,6 +18,7 @@ const refusals: ReadonlySet<string> = new Set([
   'TIMED_OUT',
   'LSN_NOT_HELD',
   'STORE_UNAVAILABLE',
+  'TABLE_CLOSED',
   'TABLE_COPYING',
   'TABLE_PAUSED',
   'TABLE_RESYNCING',
