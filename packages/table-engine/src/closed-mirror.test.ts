@@ -124,7 +124,12 @@ test('while a mirror goes back to its last commit, also where that fails amid it
   await send(120n)
   const lease = await reading
   expect(lease.lsn).toBeGreaterThanOrEqual(110n)
-  expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(source.history.findLast(({ lsn }) => lsn <= lease.lsn)!.rows.map(rowText).sort())
+  expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(
+    source.history
+      .findLast(({ lsn }) => lsn <= lease.lsn)!
+      .rows.map(rowText)
+      .sort(),
+  )
   lease.release()
   await engine.close()
 })

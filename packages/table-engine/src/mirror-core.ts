@@ -119,7 +119,11 @@ export class MirrorCore {
   /** Throws `retry`/`TABLE_CLOSED`. */
   requireOpen(): void {
     if (!this.isClosed) return
-    throw new MoonlinkError('retry', 'TABLE_CLOSED', `${this.name} was dropped, is being opened again, or the backend is stopping; try again`)
+    throw new MoonlinkError(
+      'retry',
+      'TABLE_CLOSED',
+      `${this.name} was dropped, is being opened again, or the backend is stopping; try again`,
+    )
   }
 
   closeIndexes(): void {

@@ -61,7 +61,9 @@ export class Reads implements LeaseSource {
 
   /** True where a table has begun to be copied or goes back to its last commit, or was opened again, while the read waited. Throws where it can't be read any more. */
   private hasChanged({ lsn, tables }: AcquireRequest, mirrors: readonly Mirror[]): boolean {
-    return tables.map((name) => this.readable(name, lsn)).some((mirror, index) => mirror !== mirrors[index] || mirror.isRewinding || mirror.isCatchingUp)
+    return tables
+      .map((name) => this.readable(name, lsn))
+      .some((mirror, index) => mirror !== mirrors[index] || mirror.isRewinding || mirror.isCatchingUp)
   }
 
   private async waitRewound(mirror: Mirror, timeoutMs: number): Promise<void> {
