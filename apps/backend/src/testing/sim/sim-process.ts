@@ -51,6 +51,11 @@ export class SimProcess {
     return !this.isDead
   }
 
+  /** It does nothing, and answers nobody. */
+  get standsStill(): boolean {
+    return this.resumed !== null
+  }
+
   /** It dies now, whatever it does. */
   kill(): void {
     this.isDead = true

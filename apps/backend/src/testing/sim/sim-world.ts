@@ -141,9 +141,9 @@ export class SimWorld {
     this.clock.stop()
   }
 
-  /** The node that serves: of two, the one that came up last. */
+  /** The node that serves: of two, the one that came up last. Whoever stands still answers nobody: what it holds may be old by now. */
   private get active(): SimNode | null {
-    const up = this.machines.flatMap(({ node }) => (node?.isUp === true ? [node] : []))
+    const up = this.machines.flatMap(({ node }) => (node?.isUp === true && !node.process.standsStill ? [node] : []))
     return up.find((node) => this.slot.owner === node.process) ?? up.at(-1) ?? null
   }
 
