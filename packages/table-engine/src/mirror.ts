@@ -116,6 +116,11 @@ export class Mirror {
     return this.intake.shape
   }
 
+  /** The shape of copied rows: what came since may bring another, which is taken once those are in. */
+  get copiedShape(): TableShape {
+    return this.core.state.shape
+  }
+
   /** The shape that reads at an LSN from `floor` on show. */
   shapeAt(lsn: Lsn): TableShape {
     return this.core.state.shapeAt(lsn)
@@ -276,7 +281,7 @@ export class Mirror {
     return this.copy.begin(session)
   }
 
-  /** Copied rows, before `finishCopy`; waits while files are being written. */
+  /** Copied rows in `copiedShape`, before `finishCopy`; waits while files are being written. */
   async appendCopied(batch: ColumnBatch, range?: CopyRange): Promise<void> {
     await this.copy.append(batch, range)
     const { host, resync, state } = this.core

@@ -1,7 +1,7 @@
 import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger, systemDisk } from '@moonlink/core'
+import { silentLogger, systemDisk, type LocalDisk } from '@moonlink/core'
 import * as fc from 'fast-check'
 import { beforeEach, expect, test } from 'vitest'
 import { PathJournal } from './path-journal.ts'
@@ -76,4 +76,28 @@ test('what could not be written is written with the next change', async () => {
   rmdirSync(path)
   await journal.add('b')
   expect(readFileSync(path, 'utf8')).toBe('+"a"\n+"b"\n')
+})
+
+test('what could not be read is not lost: it is read with the next change', async () => {
+  for (const gone of ['a', 'b', 'c']) await (await loaded()).add(gone)
+  const before = readFileSync(path, 'utf8')
+  let isReadable = false
+  const failing: LocalDisk = {
+    ...systemDisk,
+    readFile: async (name) => {
+      if (!isReadable) throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' })
+      return systemDisk.readFile(name)
+    },
+  }
+  const journal = new PathJournal(failing, path, silentLogger)
+  await journal.load()
+  await journal.add('d')
+  await journal.add('e')
+  await journal.remove(['d', 'a'])
+  expect(readFileSync(path, 'utf8')).toBe(before)
+  isReadable = true
+  await journal.remove(['e'])
+  expect([...(await loaded()).paths].toSorted()).toEqual(['b', 'c'])
+  await journal.add('f')
+  expect([...(await loaded()).paths].toSorted()).toEqual(['b', 'c', 'f'])
 })

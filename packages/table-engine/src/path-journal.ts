@@ -6,7 +6,8 @@ const SLACK_LINES = 256
 
 /**
  * A set of paths, kept in a local file to which each change is a line, so that a change costs the same however many there are. A line that a crash cut off
- * counts for nothing. Changes that can't be written are warned of; the next one writes everything again.
+ * counts for nothing. Changes that can't be written are warned of; the next one writes everything again. A file that can't be read is not written either, until it can be:
+ * what it has is kept for the next process.
  */
 export class PathJournal {
   private readonly disk: LocalDisk
@@ -18,6 +19,9 @@ export class PathJournal {
   private lines = 0
   private size = 0
   private mustRewrite = false
+  private isRead = false
+  /** Removed before the file was read. */
+  private readonly removedUnread = new Set<string>()
   private saving: Promise<void> = Promise.resolve()
 
   constructor(disk: LocalDisk, path: string, logger: Logger) {
@@ -32,7 +36,22 @@ export class PathJournal {
 
   /** Reads what an earlier process left. */
   async load(): Promise<void> {
-    const bytes = await this.disk.readFile(this.path).catch(() => Buffer.alloc(0))
+    try {
+      await this.read()
+    } catch (error) {
+      this.logger.warn('the list of files not committed yet could not be read; tried again with the next change', {
+        path: this.path,
+        error: String(error),
+      })
+    }
+  }
+
+  private async read(): Promise<void> {
+    const bytes = await this.disk.readFile(this.path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return Buffer.alloc(0)
+      throw error
+    })
+    const listed = new Set<string>()
     const lines = bytes.toString().split('\n')
     // What follows the last line's end was cut off.
     if (lines.pop() !== '') this.mustRewrite = true
@@ -41,21 +60,29 @@ export class PathJournal {
     for (const line of lines) {
       const path = pathOf(line)
       if (path === null) this.mustRewrite = true
-      else if (line.startsWith('+')) this.members.add(path)
-      else this.members.delete(path)
+      else if (line.startsWith('+')) listed.add(path)
+      else listed.delete(path)
     }
+    // What changed meanwhile counts.
+    if (this.members.size + this.removedUnread.size > 0) this.mustRewrite = true
+    for (const path of listed) if (!this.removedUnread.has(path)) this.members.add(path)
+    this.removedUnread.clear()
+    this.isRead = true
   }
 
   /** Resolves once it is written down, or that failed. */
   async add(path: string): Promise<void> {
     if (this.members.has(path)) return
     this.members.add(path)
+    this.removedUnread.delete(path)
     await this.save([`+${JSON.stringify(path)}\n`])
   }
 
   /** The same. */
   async remove(paths: Iterable<string>): Promise<void> {
-    const had = [...paths].filter((path) => this.members.delete(path))
+    const gone = [...paths]
+    if (!this.isRead) for (const path of gone) this.removedUnread.add(path)
+    const had = gone.filter((path) => this.members.delete(path))
     if (had.length > 0) await this.save(had.map((path) => `-${JSON.stringify(path)}\n`))
   }
 
@@ -71,6 +98,7 @@ export class PathJournal {
     if (lines.length === 0) return
     this.pending = []
     try {
+      if (!this.isRead) await this.read()
       if (this.members.size === 0) await this.clear()
       else if (this.mustRewrite || this.lines + lines.length > 2 * this.members.size + SLACK_LINES) await this.rewrite()
       else await this.append(lines)

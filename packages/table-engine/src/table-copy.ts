@@ -1,11 +1,14 @@
 import { join } from 'node:path'
 import {
+  assert,
   formatLsn,
   isMoonlinkError,
   maxLsn,
   MoonlinkError,
+  typesEqual,
   type ColumnBatch,
   type CopyRange,
+  type Field,
   type Lsn,
   type TakeCopied,
 } from '@moonlink/core'
@@ -165,7 +168,9 @@ export class TableCopy {
   /** Takes rows of a range; waits while files are being written. */
   async append(batch: ColumnBatch, range: CopyRange = WHOLE): Promise<void> {
     const { core } = this
-    const { host, name, resync } = core
+    const { host, name, resync, state } = core
+    // By place alone, values would come into columns that they are not of.
+    assert(haveSameColumns(batch.fields, state.schema.fields), 'copied rows have the columns of the copy', { table: name })
     host.telemetry.count('moonlink_copied_rows_total', batch.length, { table: name })
     if (resync === null) await this.copied.append(batch, range)
     else {
@@ -346,6 +351,10 @@ export class TableCopy {
     this.core.phase = 'streaming'
     this.intake.startAt(lsn)
   }
+}
+
+function haveSameColumns(some: readonly Field[], others: readonly Field[]): boolean {
+  return some.length === others.length && some.every(({ id, type }, at) => id === others[at].id && typesEqual(type, others[at].type))
 }
 
 /** JSON has no bigint, which a field's default may be. */

@@ -19,18 +19,13 @@ export interface CopyOptions {
 const retryPauseMs = 2000
 const streamPollMs = 50
 
-interface CopiedTable {
-  readonly mirror: Mirror
-  readonly from: SourceTable
-}
-
 /**
  * Copies tables, several at a time, all as of one LSN. After a lost connection another snapshot is taken, in which tables with a key go on where they were; a value that
  * can't be mirrored pauses its table alone, as does a change of its shape since it was listed: it is taken on as it is by then. Resolves when every table is copied or paused, or the signal ends it; throws what the
  * warehouse says where it takes no files.
  */
-export async function copyTables(tables: readonly CopiedTable[], options: CopyOptions, signal: AbortSignal) {
-  let left = [...tables]
+export async function copyTables(mirrors: readonly Mirror[], options: CopyOptions, signal: AbortSignal) {
+  let left = [...mirrors]
   let isCutOff = false
   while (left.length > 0 && !signal.aborted) {
     const copied = new Set<string>()
@@ -42,11 +37,11 @@ export async function copyTables(tables: readonly CopiedTable[], options: CopyOp
     } catch (thrown) {
       if (signal.aborted) return
       const error = toMoonlinkError(thrown)
-      left = left.filter(({ mirror }) => !copied.has(mirror.name))
-      const changed = error.code === 'PG_SCHEMA_CHANGED' ? left.find(({ mirror }) => mirror.name === error.context['table']) : undefined
+      left = left.filter(({ name }) => !copied.has(name))
+      const changed = error.code === 'PG_SCHEMA_CHANGED' ? left.find(({ name }) => name === error.context['table']) : undefined
       if (changed !== undefined) {
-        await changed.mirror.pause('SCHEMA_CHANGED', error.message)
-        left = left.filter((one) => one !== changed)
+        await changed.pause('SCHEMA_CHANGED', error.message)
+        left = left.filter((mirror) => mirror !== changed)
         continue
       }
       if (error.kind !== 'retry') throw error
@@ -62,14 +57,14 @@ export async function copyTables(tables: readonly CopiedTable[], options: CopyOp
 }
 
 /** What was compared in part begins anew. Where that fails, all of it may be tried again. */
-async function resetAll(tables: readonly CopiedTable[], { reset }: CopyOptions): Promise<CopiedTable[]> {
-  return allSettledOrThrow(
-    tables.map(async ({ mirror, from }) => ({ mirror: mirror.isResyncing ? await reset(mirror.name) : mirror, from })),
-  )
+async function resetAll(mirrors: readonly Mirror[], { reset }: CopyOptions): Promise<Mirror[]> {
+  return allSettledOrThrow(mirrors.map(async (mirror) => (mirror.isResyncing ? reset(mirror.name) : mirror)))
 }
 
-async function copyOnce(tables: readonly CopiedTable[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {
-  for (const { mirror } of tables) mirror.awaitSnapshot()
+async function copyOnce(mirrors: readonly Mirror[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {
+  for (const mirror of mirrors) mirror.awaitSnapshot()
+  // As the mirror takes rows now, whatever came since: the source refuses it where it has other columns by then.
+  const tables = mirrors.map((mirror) => ({ mirror, from: { table: mirror.table, ...mirror.copiedShape } }))
   const copy = await options.source.copy(
     tables.map(({ from }) => from),
     signal,

@@ -184,7 +184,7 @@ export class MirrorSet {
   copy(names: readonly string[]): Promise<void> {
     if (names.length === 0) return Promise.resolve()
     const { clock, config, engine, logger, source, telemetry } = this.#parts
-    const tables = names.map((name) => ({ mirror: engine.mirror(name)!, from: sourceTable(engine.mirror(name)!) }))
+    const mirrors = names.map((name) => engine.mirror(name)!)
     const options = {
       source,
       clock,
@@ -194,7 +194,7 @@ export class MirrorSet {
       progress: this.#progress,
       reset: (table: string) => this.#openAnew(table),
     }
-    const copy = copyTables(tables, options, this.#abort.signal).finally(() => this.#copies.delete(copy))
+    const copy = copyTables(mirrors, options, this.#abort.signal).finally(() => this.#copies.delete(copy))
     this.#copies.add(copy)
     return copy
   }
@@ -259,10 +259,6 @@ export class MirrorSet {
     const tables = new Map([...live, ...more].map(({ table }) => [formatTableName(table), table]))
     return source.prepare([...tables.values()], publishLockTimeoutMs)
   }
-}
-
-function sourceTable({ shape, table }: Mirror) {
-  return { table, ...shape }
 }
 
 function describe({ fields, identifierFieldIds }: TableSchema): string {

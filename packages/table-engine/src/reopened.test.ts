@@ -1,0 +1,84 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { silentLogger, systemClock, systemRandom, type SourceEvent, type TableSchema } from '@moonlink/core'
+import { loadRoaring } from '@moonlink/deletion-log'
+import { MemoryTableStorage } from '@moonlink/testkit'
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { Engine } from './engine.ts'
+import { defaultEngineLimits } from './limits.ts'
+import type { Mirror } from './mirror.ts'
+import { ScriptedTable, type Row } from './testing/scripted-table.ts'
+
+const schema: TableSchema = {
+  fields: [
+    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
+    { id: 2, name: 'name', type: { kind: 'string' }, required: false },
+  ],
+  identifierFieldIds: [1],
+}
+const wider: TableSchema = { ...schema, fields: [...schema.fields, { id: 3, name: 'more', type: { kind: 'string' }, required: false }] }
+
+let directory: string
+let engine: Engine
+let source: ScriptedTable
+let storage: MemoryTableStorage
+beforeAll(() => loadRoaring())
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'moonlink-reopened-'))
+  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
+  engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory: directory, limits })
+  source = new ScriptedTable(schema)
+  storage = new MemoryTableStorage(source.table, schema)
+})
+afterEach(async () => {
+  await engine.close()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+const add = (): Promise<Mirror> => engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+
+async function apply(lsn: bigint): Promise<void> {
+  source.endTransaction(lsn)
+  const events: SourceEvent[] = [...source.take(), { kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null }]
+  for (const event of events) await engine.apply(event)
+}
+
+function rowsOf(shape: TableSchema, rows: readonly Row[]) {
+  const scratch = new ScriptedTable(shape)
+  for (const row of rows) scratch.insert(row)
+  scratch.endTransaction(1n)
+  const [event] = scratch.take()
+  return event.kind === 'batch' ? event.batch.rows : expect.unreachable()
+}
+
+test.each(['opened anew', 'removed and added again'])('files of a commit that failed are removed where a mirror is %s', async (how) => {
+  const mirror = await add()
+  await mirror.finishCopy(0n)
+  source.insert([1n, 'a'])
+  await apply(100n)
+  storage.failNext.push('before')
+  await expect(engine.flush()).rejects.toMatchObject({ kind: 'retry' })
+  expect(storage.unreferenced).toHaveLength(1)
+  if (how === 'opened anew') await engine.reopenMirror(mirror.name, async () => void (await add()))
+  else {
+    await engine.removeMirror(mirror.name)
+    await add()
+  }
+  expect(storage.unreferenced).toEqual([])
+})
+
+test('rows are copied in the shape that the copy began with, whatever changes wait', async () => {
+  const mirror = await add()
+  await mirror.beginCopy({ boundaryLsn: 50n, horizon: '0', storage: null })
+  source.reshape(wider, (row) => [...row, null])
+  source.insert([2n, 'b', 'c'])
+  await apply(100n)
+  expect(mirror.shape.schema).toEqual(wider)
+  expect(mirror.copiedShape.schema).toEqual(schema)
+  await expect(mirror.appendCopied(rowsOf(wider, [[1n, 'a', 'x']]))).rejects.toThrow('columns')
+  await mirror.appendCopied(rowsOf(schema, [[1n, 'a']]))
+  await mirror.finishCopy(50n)
+  await mirror.caughtUp()
+  expect(mirror.status()).toMatchObject({ state: 'streaming', rows: 2 })
+})
