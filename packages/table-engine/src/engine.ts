@@ -29,7 +29,7 @@ import { Mirror } from './mirror.ts'
 import type { MirrorSpec, MirrorStatus } from './mirror-spec.ts'
 import { Reads } from './reads.ts'
 import { SealedFiles } from './sealed-files.ts'
-import { isStagedList, StagedFiles } from './staged-files.ts'
+import { StagedFiles } from './staged-files.ts'
 import { StreamPosition } from './stream-position.ts'
 
 export interface EngineOptions {
@@ -148,7 +148,7 @@ export class Engine implements LeaseSource {
     this.mirrors.delete(name)
     await mirror.close()
     await mirror.abandonEarlyFiles()
-    await this.removeLocalFiles(name)
+    await this.disk.remove(this.indexDirectoryOf(name))
     this.staged.delete(name)
   }
 
@@ -330,17 +330,6 @@ export class Engine implements LeaseSource {
       this.staged.set(name, staged)
     }
     return staged
-  }
-
-  /** But for the lists of files that are still to be removed from the warehouse. */
-  private async removeLocalFiles(name: string): Promise<void> {
-    const directory = this.indexDirectoryOf(name)
-    const files = await this.disk.list(directory).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return []
-      throw error
-    })
-    if (!files.some(isStagedList)) return this.disk.remove(directory)
-    for (const file of files) if (!isStagedList(file)) await this.disk.remove(join(directory, file))
   }
 
   private indexDirectoryOf(name: string): string {

@@ -8,11 +8,6 @@ const GROUPS_FILE = 'staged-groups'
 /** The list as one JSON array, as earlier versions kept it. */
 const FORMER_FILE = 'staged.json'
 
-/** Whether a file of that name lists files that a later process, or the table's next mirror, has to remove. */
-export function isStagedList(fileName: string): boolean {
-  return [JOURNAL_FILE, GROUPS_FILE, FORMER_FILE].includes(fileName)
-}
-
 type Removal = Pick<TableStorage, 'discard' | 'unneeded'>
 
 /**

@@ -52,22 +52,6 @@ function rowsOf(shape: TableSchema, rows: readonly Row[]) {
   return event.kind === 'batch' ? event.batch.rows : expect.unreachable()
 }
 
-test.each(['opened anew', 'removed and added again'])('files of a commit that failed are removed where a mirror is %s', async (how) => {
-  const mirror = await add()
-  await mirror.finishCopy(0n)
-  source.insert([1n, 'a'])
-  await apply(100n)
-  storage.failNext.push('before')
-  await expect(engine.flush()).rejects.toMatchObject({ kind: 'retry' })
-  expect(storage.unreferenced).toHaveLength(1)
-  if (how === 'opened anew') await engine.reopenMirror(mirror.name, async () => void (await add()))
-  else {
-    await engine.removeMirror(mirror.name)
-    await add()
-  }
-  expect(storage.unreferenced).toEqual([])
-})
-
 test('rows are copied in the shape that the copy began with, whatever changes wait', async () => {
   const mirror = await add()
   await mirror.beginCopy({ boundaryLsn: 50n, horizon: '0', storage: null })
