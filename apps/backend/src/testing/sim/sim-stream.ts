@@ -65,7 +65,7 @@ export class SimStream implements ChangeStream {
       await this.options.process.unreliably('the stream', async () => undefined)
       const next = database.after(this.position)
       if (next !== undefined) {
-        if (log !== null) await appendTo(log, next)
+        if (log !== null && !(await this.appendTo(log, next))) return
         yield* this.eventsOf(next)
         continue
       }
@@ -78,6 +78,19 @@ export class SimStream implements ChangeStream {
       this.position = this.told = endLsn
       yield { kind: 'watermark', lsn: endLsn, sourceLsn: endLsn, commitTimeMs: null }
     }
+  }
+
+  /** In two halves, as bytes come in pieces; false where the stream was closed in between. */
+  private async appendTo(log: ChangeLog, transaction: SimTransaction): Promise<boolean> {
+    const bytes = encodeTransaction(transaction)
+    const half = Math.floor(bytes.length / 2)
+    log.append(frameOf(bytes.subarray(0, half)), null, false)
+    if (transaction.endLsn % 5n === 0n) await nextTurn()
+    // The log may have another session by now.
+    if (this.isOver) return false
+    log.append(frameOf(bytes.subarray(half)), transaction.endLsn, true)
+    if (log.isBehind) await log.drained()
+    return true
   }
 
   private get isOver(): boolean {
@@ -158,15 +171,6 @@ function changeBatch(name: string, { schema }: TableShape, changes: readonly Sim
 }
 
 /** In two frames, so that a log may end between them. */
-async function appendTo(log: ChangeLog, transaction: SimTransaction): Promise<void> {
-  const bytes = encodeTransaction(transaction)
-  const half = Math.floor(bytes.length / 2)
-  log.append(frameOf(bytes.subarray(0, half)), null, false)
-  if (transaction.endLsn % 5n === 0n) await nextTurn()
-  log.append(frameOf(bytes.subarray(half)), transaction.endLsn, true)
-  if (log.isBehind) await log.drained()
-}
-
 function frameOf(bytes: Uint8Array | null): Uint8Array {
   const frame = Buffer.alloc(4 + (bytes?.length ?? 0))
   frame.writeUInt32LE(bytes?.length ?? 0)
