@@ -98,6 +98,24 @@ test('what a stale owner left stays out where the segment it follows is removed 
   expect((await segments()).filter((name) => name.startsWith('001'))).toEqual([])
 })
 
+test('what a stale owner left behind a segment that its successor has cut off does not end the log there', async () => {
+  const first = await owner('first')
+  await first.log.begin(100n, state)
+  first.log.prune(100n)
+  await write(first.log, [101n, 102n])
+  // A segment without a record yet.
+  await first.log.begin(102n, state)
+  const second = await owner('second', 102n)
+  second.log.prune(100n)
+  await second.log.begin(102n, state)
+  await second.log.sync()
+  await write(first.log, [110n])
+  await write(second.log, [103n, 104n])
+  const third = await owner('third', 104n)
+  expect(third.log.damages).toEqual([])
+  expect(await taken(third.log, 100n)).toEqual(['101', '102', '103', '104'])
+})
+
 test('a stale owner removes nothing', async () => {
   const first = await owner('first')
   await first.log.begin(100n, state)

@@ -58,13 +58,21 @@ export async function recoverLog(disk: LogDisk, log: string): Promise<RecoveredL
       return sequence === null ? [] : [{ name, sequence }]
     })
     .sort((a, b) => a.sequence - b.sequence)
-  const builder = new RunBuilder(disk)
+  const scanned: { readonly name: string; readonly segment: ScannedSegment | null; readonly bytes: Buffer | null }[] = []
   for (const [index, { name, sequence }] of files.entries()) {
     const bytes = await disk.read(name)
-    const isLast = index === files.length - 1
     const header = parseHeader(bytes, disk.locate(name))
-    if (header === null) builder.unreadable(name, bytes, isLast)
-    else if (header.log === log) builder.add(scanSegment(header, name, sequence, bytes, isLast), isLast)
+    if (header === null) scanned.push({ name, segment: null, bytes })
+    else if (header.log === log) scanned.push({ name, segment: scanSegment(header, name, sequence, bytes, index === files.length - 1), bytes: null })
+  }
+  const builder = new RunBuilder(
+    disk,
+    scanned.flatMap(({ segment }) => (segment === null ? [] : [segment])),
+  )
+  const lastName = files.at(-1)?.name
+  for (const { name, segment, bytes } of scanned) {
+    if (segment === null) builder.unreadable(name, bytes!, name === lastName)
+    else builder.add(segment, name === lastName)
   }
   return { ...builder.finish(), names: files.map(({ name }) => name), lastSequence: files.at(-1)?.sequence ?? 0 }
 }
@@ -103,9 +111,12 @@ class RunBuilder {
   private isBreakKnown = true
   private readonly damages: MoonlinkError[] = []
   private readonly notes: string[] = []
+  /** All that can be read, in their order. */
+  private readonly segments: readonly ScannedSegment[]
 
-  constructor(disk: LogDisk) {
+  constructor(disk: LogDisk, segments: readonly ScannedSegment[]) {
     this.disk = disk
+    this.segments = segments
   }
 
   unreadable(name: string, bytes: Buffer, isLast: boolean): void {
@@ -120,6 +131,10 @@ class RunBuilder {
 
   add(segment: ScannedSegment, isLast: boolean): void {
     const { continues, isCut } = segment.header
+    if (this.isPassedOver(segment)) {
+      this.notes.push(`${this.disk.locate(segment.name)} was written by a backend that another had taken over from; it is dropped`)
+      return
+    }
     if (continues === null) {
       // The log began anew; what is older was not needed any more.
       this.runs = []
@@ -142,6 +157,14 @@ class RunBuilder {
   finish(): Pick<RecoveredLog, 'runs' | 'damages' | 'notes'> {
     this.breakRun()
     return { runs: this.runs, damages: this.damages, notes: this.notes }
+  }
+
+  /** A later holder of the lease went on from before it: whoever wrote it had lost the lease by then. */
+  private isPassedOver({ sequence }: ScannedSegment): boolean {
+    return this.segments.some(({ header: { continues }, sequence: later }) => {
+      if (epochOf(later) <= epochOf(sequence) || continues === null || continues.sequence >= sequence) return false
+      return this.current.some((before) => before.sequence === continues.sequence && before.validLength >= continues.offset)
+    })
   }
 
   /** Appends the segment to the current run, where that has what it continues. */
