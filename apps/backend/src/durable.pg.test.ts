@@ -185,7 +185,9 @@ test('a state of the first version is upgraded; one of a later version is refuse
   const path = join(stateDir, 'state.json')
   const { coveredLsn: _, ...rest } = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>
   // Then the slot was told what Iceberg has, and no more.
-  const { rows } = await database.client.query<{ lsn: string }>('SELECT confirmed_flush_lsn::text AS lsn FROM pg_replication_slots WHERE database = current_database()')
+  const { rows } = await database.client.query<{ lsn: string }>(
+    'SELECT confirmed_flush_lsn::text AS lsn FROM pg_replication_slots WHERE database = current_database()',
+  )
   writeFileSync(path, JSON.stringify({ ...rest, version: 1, acknowledgedLsn: rows[0].lsn }))
   rmSync(join(stateDir, 'changelog'), { recursive: true })
   await start()

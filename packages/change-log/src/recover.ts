@@ -63,7 +63,8 @@ export async function recoverLog(disk: LogDisk, log: string): Promise<RecoveredL
     const bytes = await disk.read(name)
     const header = parseHeader(bytes, disk.locate(name))
     if (header === null) scanned.push({ name, segment: null, bytes })
-    else if (header.log === log) scanned.push({ name, segment: scanSegment(header, name, sequence, bytes, index === files.length - 1), bytes: null })
+    else if (header.log === log)
+      scanned.push({ name, segment: scanSegment(header, name, sequence, bytes, index === files.length - 1), bytes: null })
   }
   const builder = new RunBuilder(
     disk,
