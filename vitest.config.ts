@@ -9,6 +9,7 @@ export default defineConfig({
   test: {
     testTimeout: 120_000,
     hookTimeout: 60_000,
+    setupFiles: ['tools/property-seed.ts'],
     projects: [
       {
         extends: true,
