@@ -133,7 +133,7 @@ class RunBuilder {
   add(segment: ScannedSegment, isLast: boolean): void {
     const { continues, isCut } = segment.header
     if (this.isPassedOver(segment)) {
-      this.notes.push(`${this.disk.locate(segment.name)} was written by a backend that another had taken over from; it is dropped`)
+      this.dropStale(segment)
       return
     }
     if (continues === null) {
@@ -192,9 +192,13 @@ class RunBuilder {
   private leaveOutStale({ sequence }: ScannedSegment): void {
     const last = this.current.at(-1)
     if (last === undefined || epochOf(last.sequence) === epochOf(sequence)) return
-    this.notes.push(`${this.disk.locate(last.name)} was written by a backend that another had taken over from; it is dropped`)
+    this.dropStale(last)
     this.current = []
     this.isBreakKnown = true
+  }
+
+  private dropStale({ name }: ScannedSegment): void {
+    this.notes.push(`${this.disk.locate(name)} was written by a backend that another had taken over from; it is dropped`)
   }
 
   private breakRun(): void {

@@ -1,4 +1,4 @@
 import { describeObjectStore } from '@moonlink/testkit'
 import { MemoryObjectStore } from './memory-object-store.ts'
 
-describeObjectStore('MemoryObjectStore', async () => ({ store: new MemoryObjectStore(), root: 'memory://bucket/root/' }))
+describeObjectStore('MemoryObjectStore', async () => ({ store: new MemoryObjectStore(), root: 'memory://bucket/objects/' }))

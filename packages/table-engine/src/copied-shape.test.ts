@@ -25,7 +25,7 @@ let source: ScriptedTable
 let storage: MemoryTableStorage
 beforeAll(() => loadRoaring())
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'moonlink-reopened-'))
+  directory = mkdtempSync(join(tmpdir(), 'moonlink-copied-shape-'))
   const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
   engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory: directory, limits })
   source = new ScriptedTable(schema)

@@ -70,7 +70,7 @@ export class SimulatedLocalDisk {
     this.syncedFiles.clear()
   }
 
-  /** Flips a bit of a file that has any; false where none has. */
+  /** Flips one bit of one file's content; false where all files are empty. */
   flipBit(isVictim: (path: string) => boolean): boolean {
     const victims = [...this.files].filter(([path, { bytes }]) => bytes.length > 0 && isVictim(path))
     if (victims.length === 0) return false

@@ -11,7 +11,7 @@ const unavailable = { kind: 'retry', code: 'STORE_UNAVAILABLE' }
 
 describeObjectStore('FaultyObjectStore without faults', async () => ({
   store: new FaultyObjectStore({ inner: new MemoryObjectStore(), plan: seededFaults({ seed: 1, maxLatencyMs: 1 }), clock: systemClock }),
-  root: 'memory://root/',
+  root: 'memory://objects/',
 }))
 
 function faulty(fate: Fate) {

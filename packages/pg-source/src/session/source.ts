@@ -1,7 +1,6 @@
 import {
   formatLsn,
   formatTableName,
-  formatType,
   isMoonlinkError,
   maxLsn,
   MoonlinkError,
@@ -15,7 +14,6 @@ import {
   type ResumePoint,
   type SourceTable,
   type TableName,
-  type TableSchema,
   type TableShape,
 } from '@moonlink/core'
 import pg from 'pg'
@@ -39,9 +37,11 @@ import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream, type ReplicationOptions } from './replication-stream.ts'
 import { checkCluster, FollowedHistory } from './server-history.ts'
+import { keepaliveMsOf, senderTimeoutMs } from './sender-timeout.ts'
 import { readServerTypes } from './server-types.ts'
 import { describeShape } from './describe-shape.ts'
-import { evolveShape, isSameShape, restoreShape } from './evolve-shape.ts'
+import { evolveShape, restoreShape } from './evolve-shape.ts'
+import { asExpected } from './expected-shape.ts'
 import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
 import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
@@ -397,12 +397,12 @@ export class PgSource implements ChangeSource {
 
   private async connect({ after, answer, decoder, form, log, signal }: StreamBegin): Promise<ReplicationStream> {
     await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
-    const keepaliveMs = await this.keepaliveMs()
+    const timeoutMs = await senderTimeoutMs(this.connection, this.settings)
     const command = await this.startCommand(after, form)
     signal.throwIfAborted()
     const client = await this.connector.connectReplication('stream')
     try {
-      if (this.settings.senderTimeoutMs > 0) await client.query(`SET wal_sender_timeout = ${await this.senderTimeoutMs()}`)
+      if (this.settings.senderTimeoutMs > 0) await client.query(`SET wal_sender_timeout = ${timeoutMs}`)
       // Of several servers behind an address, this may be another than the one whose catalog was read.
       await this.history.follow(client)
     } catch (error) {
@@ -424,7 +424,7 @@ export class PgSource implements ChangeSource {
       answer,
       bufferBytes: this.settings.batchBytes,
       statusIntervalMs: this.settings.statusIntervalMs,
-      keepaliveMs,
+      keepaliveMs: keepaliveMsOf(timeoutMs),
       clock: this.clock,
       onFailure: ({ code }: MoonlinkError) => {
         this.isSlotBlind ||= code === 'PG_PUBLICATION_MISSING'
@@ -494,34 +494,4 @@ export class PgSource implements ChangeSource {
     const from = this.settings.twoPhase ? 0n : maxLsn(after, 0n)
     return `START_REPLICATION SLOT ${pg.escapeIdentifier(this.slotName)} LOGICAL ${formatLsn(from)} (${options.join(', ')})`
   }
-
-  /** After how long the server gives a stream up; 0: never. */
-  private async senderTimeoutMs(): Promise<number> {
-    const [row] = await this.connection.rows<{ ms: string }>(`SELECT setting AS ms FROM pg_settings WHERE name = 'wal_sender_timeout'`)
-    const [own, server] = [this.settings.senderTimeoutMs, Number(row?.ms ?? 0)]
-    return own > 0 && server > 0 ? Math.min(own, server) : Math.max(own, server)
-  }
-
-  /** A third of that, at most 10 s. */
-  private async keepaliveMs(): Promise<number> {
-    const timeoutMs = await this.senderTimeoutMs()
-    return timeoutMs > 0 ? Math.max(10, Math.min(10_000, Math.floor(timeoutMs / 3))) : 10_000
-  }
-}
-
-/** The table as the catalog has it, with the fields that are expected of it. Throws `conflict`/`PG_SCHEMA_CHANGED` where it has others. */
-function asExpected(now: DescribedTable, { schema, sourceState = null, table }: SourceTable, options: CatalogOptions): DescribedTable {
-  const { mapped } = sourceState === null ? { mapped: now } : evolveShape(table, { schema, sourceState }, now.relation, options)
-  if (isSameShape(mapped.schema, schema)) return { ...now, ...mapped }
-  throw new MoonlinkError(
-    'conflict',
-    'PG_SCHEMA_CHANGED',
-    `${formatTableName(table)} has changed its columns or key since it was listed. List it again before it is copied.`,
-    { context: { table: formatTableName(table), now: describeSchema(mapped.schema), expected: describeSchema(schema) } },
-  )
-}
-
-function describeSchema(schema: TableSchema): string {
-  const fields = schema.fields.map((field) => `${field.id} ${field.name} ${formatType(field.type)}`)
-  return `${fields.join(', ')}; key ${schema.identifierFieldIds.join(' ')}`
 }

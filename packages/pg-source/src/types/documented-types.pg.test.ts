@@ -28,7 +28,7 @@ function asDocumented(type: string): string {
   return type.replace(/^list<(.*)>$/, 'list of $1')
 }
 
-/** Types of the server's own catalogs that a column can have all the same: any other type, for the documentation. */
+/** Types made for the server's own catalogs, which a column can have all the same; docs/TYPES.md has them under its row for other types. */
 const INTERNAL = /^(pg_node_tree|pg_ndistinct|pg_dependencies|pg_mcv_list|pg_brin_.*|gtsvector|aclitem)$/
 /** Names that SQL has for them. */
 const SQL_NAMES: Readonly<Record<string, string>> = { bpchar: 'char(n)', char: '"char"', numeric: 'numeric' }

@@ -9,6 +9,7 @@ import { ChaosLoad, loadTables } from './chaos-load.ts'
 import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
 import { checkHistory } from './history.ts'
 import { TcpProxy } from './tcp-proxy.ts'
+import { mulberry32 } from '../sim/random.ts'
 
 export interface ChaosOptions<W extends ChaosWarehouse> {
   /** For everything that the run makes; emptied by the caller. */
@@ -200,16 +201,5 @@ export class ChaosRun<W extends ChaosWarehouse> {
     } finally {
       await client.end().catch(() => undefined)
     }
-  }
-}
-
-/** A small generator of numbers in [0, 1) from a seed. */
-function mulberry32(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
   }
 }

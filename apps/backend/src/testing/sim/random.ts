@@ -19,7 +19,8 @@ export class Dice {
   }
 }
 
-function mulberry32(seed: number): () => number {
+/** A small generator of numbers in [0, 1) from a seed. */
+export function mulberry32(seed: number): () => number {
   let state = seed
   return () => {
     state = (state + 0x6d2b79f5) | 0
