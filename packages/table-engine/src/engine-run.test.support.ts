@@ -1,0 +1,371 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  conformBatch,
+  isMoonlinkError,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  valueAt,
+  type Field,
+  type Lsn,
+  type SourceEvent,
+  type TableSchema,
+  type Value,
+} from '@moonlink/core'
+import { PositionSet } from '@moonlink/deletion-log'
+import { MemoryTableStorage } from '@moonlink/testkit'
+import fc from 'fast-check'
+import { expect } from 'vitest'
+import { defaultEngineLimits, type EngineLimits } from './limits.ts'
+import { Engine } from './engine.ts'
+import { SOURCE_STATE_PROPERTY } from './mirror-spec.ts'
+import { reshape, valueOf, type Reshape } from './testing/reshapes.ts'
+import { columnsText, readContent, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
+import { simulatedDisk, simulatedIndexes } from './testing/simulated.ts'
+
+const string = { kind: 'string' } as const
+const long = { kind: 'long' } as const
+export const schemas: Record<string, TableSchema> = {
+  'a long key': schemaOf([1]),
+  'an int key': schemaOf([1], { kind: 'int' }),
+  'a text key': schemaOf([2]),
+  'a composite key': schemaOf([1, 2]),
+  'no key': schemaOf([]),
+}
+
+function schemaOf(identifierFieldIds: number[], type: Field['type'] = long): TableSchema {
+  const fields: Field[] = [
+    { id: 1, name: 'id', type, required: true },
+    { id: 2, name: 'name', type: string, required: true },
+    { id: 3, name: 'big', type: string, required: false },
+  ]
+  return { fields, identifierFieldIds }
+}
+
+export const limits: EngineLimits = {
+  ...defaultEngineLimits,
+  flushIntervalMs: 3_600_000,
+  // So little that a few rows of an open transaction are worth a file.
+  earlyFileBytes: 256,
+  compaction: { ...defaultEngineLimits.compaction, minFiles: 3 },
+  expiry: { minSnapshots: 3, maxAgeMs: 0, intervalMs: 3_600_000 },
+}
+
+export type Step =
+  | { kind: 'insert'; key: number; text: string }
+  | { kind: 'update'; at: number; text: string; unchanged: boolean }
+  | { kind: 'move'; at: number; key: number }
+  | { kind: 'delete'; at: number }
+  | { kind: 'truncate' }
+  | Reshape
+  | { kind: 'write early' | 'write early beside' | 'memory is short' }
+  | { kind: 'commit' | 'send' | 'flush' | 'flush beside' | 'tick' | 'read' | 'restart' | 'lost stream' | 'pass time' }
+  | { kind: 'fail before' | 'fail after' | 'fail late' | 'deliver late' | 'fail settle' }
+
+export const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ kind: fc.constant('insert' as const), key: fc.nat(12), text: fc.string({ maxLength: 14 }) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('update' as const),
+      at: fc.nat(),
+      text: fc.string({ maxLength: 14 }),
+      unchanged: fc.boolean(),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('move' as const), at: fc.nat(), key: fc.nat(12) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('delete' as const), at: fc.nat() }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'truncate' }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('add column', 'add column', 'drop column', 'rename column', 'widen column', 'change key'),
+      at: fc.nat(),
+    }),
+  },
+  { weight: 5, arbitrary: fc.constant<Step>({ kind: 'commit' }) },
+  { weight: 3, arbitrary: fc.constant<Step>({ kind: 'send' }) },
+  { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush' }) },
+  { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush beside' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'tick' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'pass time' }) },
+  { weight: 3, arbitrary: fc.constant<Step>({ kind: 'read' }) },
+  { weight: 2, arbitrary: fc.constant<Step>({ kind: 'write early' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'write early beside' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'memory is short' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'restart' }) },
+  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'lost stream' }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constantFrom('fail before', 'fail after', 'fail late', 'deliver late', 'fail settle') }),
+  },
+)
+
+/** One engine with one table, driven step by step beside the model. */
+export class Run {
+  readonly source: ScriptedTable
+  readonly storage: MemoryTableStorage
+  engine!: Engine
+  private lsn = 100n
+  private openChanges = 0
+  private nextId = 100
+  private sent: Lsn = 0n
+  /** Everything sent so far, to send again after a restart. */
+  private log: SourceEvent[] = []
+  private beside: Promise<void>[] = []
+  readonly reads = { above: 0, below: 0 }
+  private readonly disk = simulatedDisk()
+
+  private readonly limits: EngineLimits
+
+  constructor(schema: TableSchema, own: EngineLimits = limits) {
+    this.limits = own
+    this.source = new ScriptedTable(schema)
+    this.storage = new MemoryTableStorage(this.source.table, schema)
+  }
+
+  async start(): Promise<void> {
+    // Whoever takes a table over keeps out what is under way.
+    this.storage.failNextSettles = 0
+    await this.storage.settle()
+    this.engine = new Engine({
+      clock: systemClock,
+      random: systemRandom,
+      logger: silentLogger,
+      ...simulatedIndexes(this.disk),
+      limits: this.limits,
+    })
+    const mirror = await this.engine.addMirror({
+      table: this.source.table,
+      schema: this.storage.snapshot.schema,
+      sourceState: this.storage.snapshot.properties[SOURCE_STATE_PROPERTY] ?? null,
+      storage: this.storage,
+      appendOnly: false,
+    })
+    if (mirror.committedLsn === null) await mirror.finishCopy(0n)
+  }
+
+  async do(step: Step): Promise<void> {
+    const { source } = this
+    switch (step.kind) {
+      case 'insert':
+        return this.change(() => {
+          const row = this.rowOf(step.key, step.text)
+          if (this.isFree(row)) source.insert(row)
+        })
+      case 'update':
+        return this.change(() =>
+          this.withRow(step.at, (at, row) =>
+            source.update(at, [...row.slice(0, 2), ...this.rowOf(0, step.text).slice(2)], step.unchanged ? [2] : []),
+          ),
+        )
+      case 'move':
+        return this.change(() =>
+          this.withRow(step.at, (at, row) => {
+            const moved: Row = [...this.rowOf(step.key, '').slice(0, 2), ...row.slice(2)]
+            if (this.isFree(moved)) source.update(at, moved, [2])
+          }),
+        )
+      case 'delete':
+        return this.change(() => this.withRow(step.at, (at) => source.delete(at)))
+      case 'truncate':
+        return this.change(() => source.truncate())
+      case 'add column':
+      case 'drop column':
+      case 'rename column':
+      case 'widen column':
+      case 'change key':
+        return this.change(() => reshape(source, step, this.nextId++))
+      case 'commit':
+        return this.commit()
+      case 'send':
+        return this.send()
+      case 'flush':
+        if (this.openChanges > 0) this.commit()
+        await this.send()
+        return this.engine.flush().catch(ignoreRetry)
+      case 'flush beside':
+        this.beside.push(this.engine.flush().catch(ignoreRetry))
+        return
+      case 'tick':
+        return this.engine.tick()
+      case 'write early':
+        await this.send()
+        await this.engine.mirror('public.t')!.writeEarly()
+        return
+      case 'write early beside':
+        this.beside.push(
+          this.engine
+            .mirror('public.t')!
+            .writeEarly()
+            .then(() => undefined),
+        )
+        return
+      case 'memory is short':
+        await this.send()
+        return this.engine.mirror('public.t')!.releaseCaches()
+      case 'pass time':
+        // What a tick began ends meanwhile.
+        return sleep(5)
+      case 'fail before':
+      case 'fail after':
+      case 'fail late':
+        this.storage.failNext.push(step.kind === 'fail before' ? 'before' : step.kind === 'fail after' ? 'after' : 'late')
+        return
+      case 'deliver late':
+        return this.storage.deliverLate()
+      case 'fail settle':
+        this.storage.failNextSettles++
+        return
+      case 'read':
+        return this.read()
+      case 'restart':
+        await this.settle()
+        await this.engine.close()
+        await this.start()
+        return this.resend()
+      case 'lost stream':
+        // In the middle of a transaction too: what was sent of it is taken back and sent again.
+        if (!(await this.reset())) await this.resend()
+        return
+    }
+  }
+
+  /** Until it is known which commit is the last. */
+  private async reset(): Promise<boolean> {
+    for (;;) {
+      try {
+        return await this.engine.resetOpenTransaction()
+      } catch (error) {
+        ignoreRetry(error)
+      }
+    }
+  }
+
+  async finish(): Promise<void> {
+    this.commit()
+    await this.send()
+    await this.settle()
+    this.storage.failNext.length = this.storage.failNextSettles = 0
+    await this.engine.flush()
+    await this.read()
+    expect(this.storage.current.properties[SOURCE_STATE_PROPERTY] ?? 'shape 0').toBe(this.source.sourceState)
+    expect(this.engine.status()[0]).toMatchObject({ state: 'streaming', rows: this.source.rows.length })
+    await this.engine.close()
+    expect(this.storage.unreferenced).toEqual([])
+  }
+
+  private change(apply: () => void): void {
+    apply()
+    this.openChanges++
+  }
+
+  private commit(): void {
+    this.lsn += 10n
+    this.source.endTransaction(this.lsn)
+    this.openChanges = 0
+  }
+
+  /** The source commits something that is not of this table. */
+  async othersCommit(): Promise<void> {
+    this.lsn += 10n
+    await this.send()
+  }
+
+  /** Sends what there is, in the middle of a transaction too. */
+  private async send(): Promise<void> {
+    for (const event of this.source.take()) {
+      this.log.push(event)
+      await this.engine.apply(event)
+    }
+    if (this.openChanges === 0) {
+      this.sent = this.lsn
+      await this.engine.apply({ kind: 'watermark', lsn: this.lsn, sourceLsn: this.lsn, commitTimeMs: null })
+    }
+  }
+
+  /** The source sends everything again that the engine asks for: whole transactions, from `restartLsn` on. */
+  private async resend(): Promise<void> {
+    for (const event of this.log.slice(this.firstNeeded(this.engine.restartLsn()))) await this.engine.apply(event)
+    await this.send()
+    if (this.openChanges > 0) await this.engine.apply({ kind: 'watermark', lsn: this.sent, sourceLsn: this.lsn, commitTimeMs: null })
+  }
+
+  /** Index of the first event that brings something of a transaction that ends after `lsn`. */
+  private firstNeeded(lsn: Lsn): number {
+    let first = 0
+    this.log.forEach((event, index) => {
+      if (event.kind !== 'batch') return
+      const { ops, marks } = event.batch
+      const last = marks.endLsns.at(-1)
+      if (last !== undefined && last <= lsn && marks.changeCounts.at(-1) === ops.length) first = index + 1
+    })
+    return first
+  }
+
+  private async settle(): Promise<void> {
+    if (this.openChanges > 0) this.commit()
+    // A flush may wait for the end of a transaction that is committed but not sent yet.
+    await this.send()
+    await Promise.all(this.beside.splice(0))
+  }
+
+  private async read(): Promise<void> {
+    this.readAtRest()
+    const applied = this.engine.appliedLsn
+    const mirror = this.engine.mirror('public.t')!
+    // Between two transactions' ends too, and below the floor, where older snapshots may be exact.
+    for (const lsn of this.source.history.flatMap((moment) => [moment.lsn, moment.lsn + 5n])) {
+      const { floor } = mirror
+      if (lsn > applied) continue
+      const isRetained = () => mirror.retainedRanges().some(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
+      const wasRetained = isRetained()
+      const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 }).catch((error: unknown) => {
+        // A flush or an expiry beside may raise the floor meanwhile.
+        const isBelow = lsn < mirror.floor && !(wasRetained && isRetained())
+        if (isMoonlinkError(error) && error.code === 'LSN_NOT_HELD' && isBelow) return null
+        throw error
+      })
+      if (lease === null) continue
+      this.reads[lsn < floor ? 'below' : 'above']++
+      expect(readContent(lease.tables.get('public.t')!, this.storage), `at ${lsn}, floor ${floor}`).toEqual(this.source.contentAt(lsn))
+      lease.release()
+    }
+  }
+
+  /** What readers of the Iceberg table see. */
+  private readAtRest(): void {
+    const { committedLsn, schema, files, vectors } = this.storage.current
+    const texts: string[] = []
+    for (const { path } of files) {
+      const { columns, length } = conformBatch(this.storage.rowsOf(path), schema.fields)
+      const vector = vectors.find(({ dataFile }) => dataFile === path)
+      const dead = vector ? PositionSet.fromPortable(vector.bitmap) : null
+      for (let row = 0; row < length; row++) if (!dead?.has(row)) texts.push(rowText(columns.map((column) => valueAt(column, row))))
+      dead?.dispose()
+    }
+    expect([columnsText(schema), ...texts.sort()], `at rest at ${committedLsn}`).toEqual(this.source.contentAt(committedLsn!))
+  }
+
+  private rowOf(key: number, text: string): Row {
+    const { fields } = this.source.schema
+    const id = fields[0].type.kind === 'int' ? key : BigInt(key)
+    return [id, `k${key % 7}`, text, ...fields.slice(3).map(({ type, required }) => valueOf(type, required ? 'x' : text))]
+  }
+
+  private isFree(row: Row): boolean {
+    if (this.source.schema.identifierFieldIds.length === 0) return true
+    const key = this.source.keyText(row)
+    return !this.source.rows.some((other) => this.source.keyText(other) === key)
+  }
+
+  private withRow(at: number, apply: (at: number, row: readonly Value[]) => void): void {
+    if (this.source.rows.length === 0) return
+    const index = at % this.source.rows.length
+    apply(index, this.source.rows[index])
+  }
+}
+
+function ignoreRetry(error: unknown): void {
+  if (!isMoonlinkError(error, 'retry')) throw error
+}
