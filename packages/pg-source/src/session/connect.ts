@@ -3,7 +3,7 @@ import { isMoonlinkError, MoonlinkError } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { parseConnectionString, placesOf, type ConnectionParts, type Place } from './connection-config.ts'
-import { connectionError, lostConnection, messageOf, sqlState, type Target } from './errors.ts'
+import { connectionError, lostConnection, messageOf, refusedMeanwhile, sqlState, type Target } from './errors.ts'
 import { LendingSocket } from './lending-socket.ts'
 import { planTls, type TlsPlan } from './tls.ts'
 
@@ -34,6 +34,8 @@ export class Connector {
   private readonly settings: PgSourceSettings
   private readonly servers: readonly Server[]
   private current = 0
+  /** From the outset, what is refused has to be put right first; once everything was let in, it may pass. */
+  wasLetIn = false
 
   constructor(settings: PgSourceSettings) {
     this.settings = settings
@@ -78,7 +80,8 @@ export class Connector {
         return client
       } catch (error) {
         // As libpq does: one that can't be reached, or is no primary, is passed over; one that refuses us is not.
-        if (!isMoonlinkError(error, 'retry') || servers.length === 1) throw error
+        if (!isMoonlinkError(error, 'retry')) throw this.wasLetIn ? refusedMeanwhile(error) : error
+        if (servers.length === 1) throw error
         failures.push(error)
       }
     }

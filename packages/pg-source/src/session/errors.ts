@@ -1,4 +1,4 @@
-import { MoonlinkError, type ErrorKind } from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError, type ErrorKind } from '@moonlink/core'
 import pg from 'pg'
 
 /** Where we were going; for messages. Holds no secrets. */
@@ -62,6 +62,13 @@ export function connectionError(error: unknown, target: Target): MoonlinkError {
     'PG_UNREACHABLE',
     `can't reach Postgres at ${where}: ${text || code}. Check host and port, that it runs, and that it listens there (listen_addresses, firewall).`,
   )
+}
+
+/** Passwords, certificates and rights change while we run: whoever was let in before tries again, and says what is wrong until then. */
+export function refusedMeanwhile(error: unknown): unknown {
+  if (!isMoonlinkError(error, 'invalid')) return error
+  const { cause, code, context, message } = error
+  return new MoonlinkError('retry', code, `${message} It is tried again until it is let in.`, { context, cause })
 }
 
 type Make = (kind: ErrorKind, code: string, message: string) => MoonlinkError

@@ -81,7 +81,8 @@ export interface Prepared {
  * Connects to Postgres and checks that it can be mirrored. Makes nothing yet.
  *
  * Throws `retry` where trying again may help (`PG_UNREACHABLE`, `PG_STARTING`, `PG_SLOT_IN_USE` …) and `invalid` where something has to be changed
- * first (`PG_AUTH`, `PG_WAL_LEVEL`, `PG_REPLICATION_PRIVILEGE` …); the message is one line and says what.
+ * first (`PG_AUTH`, `PG_WAL_LEVEL`, `PG_REPLICATION_PRIVILEGE` …); the message is one line and says what. Once it is open, a login that is refused is `retry` too:
+ * passwords and certificates are changed while we run.
  */
 export async function openPgSource(config: PgSourceConfig, options: PgSourceOptions = {}): Promise<PgSource> {
   const settings = parseConfig(config)
@@ -90,6 +91,7 @@ export async function openPgSource(config: PgSourceConfig, options: PgSourceOpti
   try {
     const facts = await preflight(connector, connection, settings, options.logger ?? silentLogger)
     const serverTypes = await readServerTypes(connection, settings)
+    connector.wasLetIn = true
     return new PgSource(settings, connector, connection, facts, serverTypes, options)
   } catch (error) {
     await connection.close()

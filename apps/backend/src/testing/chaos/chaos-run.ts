@@ -8,6 +8,7 @@ import { moonlink } from '../command-line.ts'
 import { ChaosLoad, loadTables } from './chaos-load.ts'
 import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
 import { checkHistory } from './history.ts'
+import { SmallDisk } from './small-disk.ts'
 import { TcpProxy } from './tcp-proxy.ts'
 import { mulberry32 } from '../sim/random.ts'
 
@@ -32,6 +33,7 @@ export interface ChaosReport {
 }
 
 const LONGEST_FAULT_MS = 1500
+const STATE_DISK_MIB = 512
 
 /**
  * A load on a real Postgres and a real backend, with faults at random: either is killed, stopped for a while or cut off, and so is what the warehouse consists of. In
@@ -43,6 +45,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
   private readonly dice: () => number
   private postgres!: RunningPostgres
   private proxy!: TcpProxy
+  private state!: SmallDisk
   private backend: BackendProcess | null = null
   private readonly backends: BackendProcess[] = []
   private load: ChaosLoad | null = null
@@ -65,6 +68,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
   async start(): Promise<void> {
     const { directory, openWarehouse } = this.options
     this.postgres = await startPostgres({ dataDir: join(directory, 'postgres'), persistent: true })
+    this.state = SmallDisk.mount('state', join(directory, 'state'), STATE_DISK_MIB)
     await this.withClient((client) => client.query(`${ddlInstallSql}; ${loadTables}`))
     this.proxy = await TcpProxy.start(this.postgres.port)
     this.warehouse = await openWarehouse(join(directory, 'warehouse'), this.dice)
@@ -74,9 +78,9 @@ export class ChaosRun<W extends ChaosWarehouse> {
   async run(): Promise<ChaosReport> {
     const over = Date.now() + this.options.seconds * 1000
     // A long run need not be a fast one: the mirror has to follow beside the faults.
-    const load = new ChaosLoad(this.connectionString, this.options.seconds > 60 ? 60 : 5, () => this.running)
+    const load = new ChaosLoad(this.connectionString, this.options.seconds > 60 ? 200 : 5, () => this.running)
     this.load = load
-    const faults = [...this.faults(), ...this.warehouse.faults]
+    const faults = [...this.faults(), ...this.state.faults, ...this.warehouse.faults]
     while (Date.now() < over) {
       await pauseMs(300 + this.dice() * 1200)
       const { inflict, name } = faults[Math.floor(this.dice() * faults.length)]
@@ -100,6 +104,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
     await this.proxy?.close()
     await this.postgres?.stop()
     await this.warehouse?.close()
+    this.state?.unmount()
   }
 
   /** Waits until every table follows again: a change of its shape may take one out of the stream for a while. */
@@ -179,7 +184,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
     const url = new URL(this.postgres.connectionString)
     url.port = String(this.proxy.port)
     this.backend = await BackendProcess.launch(
-      ['--source', url.href, '--state-dir', join(this.options.directory, 'state'), ...this.warehouse.args],
+      ['--source', url.href, '--state-dir', this.state.directory, ...this.warehouse.args],
       {
         MOONLINK_FLUSH_INTERVAL_MS: '500',
         MOONLINK_COMPACTION_MIN_FILES: '3',

@@ -1,48 +1,27 @@
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
+import type { ChaosWarehouse, Fault } from './chaos-warehouse.ts'
+import { SmallDisk } from './small-disk.ts'
 
 const DISK_MIB = 192
 
-/** A directory, on a small disk of its own where one may be mounted: that one is full now and then. */
+/** A directory, on a small disk of its own where one may be mounted. */
 export class DiskWarehouse implements ChaosWarehouse {
   readonly args: readonly string[]
   readonly environment = {}
   readonly faults: readonly Fault[]
-  private readonly directory: string
-  private readonly hasOwnDisk: boolean
+  private readonly disk: SmallDisk
 
-  private constructor(directory: string, hasOwnDisk: boolean) {
-    this.directory = directory
-    this.hasOwnDisk = hasOwnDisk
-    this.args = ['--warehouse', join(directory, 'tables')]
-    this.faults = hasOwnDisk ? [{ name: 'fill the disk', inflict: (momentMs) => this.fill(momentMs) }] : []
+  private constructor(disk: SmallDisk) {
+    this.disk = disk
+    this.args = ['--warehouse', join(disk.directory, 'tables')]
+    this.faults = disk.faults
   }
 
   static open(directory: string): DiskWarehouse {
-    mkdirSync(directory, { recursive: true })
-    try {
-      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'none', directory], { stdio: 'ignore' })
-      return new DiskWarehouse(directory, true)
-    } catch {
-      // Mounting is not allowed here: the other faults do.
-      return new DiskWarehouse(directory, false)
-    }
+    return new DiskWarehouse(SmallDisk.mount('warehouse', directory, DISK_MIB))
   }
 
   async close(): Promise<void> {
-    if (this.hasOwnDisk) execFileSync('umount', ['-l', this.directory])
-  }
-
-  private async fill(momentMs: number): Promise<void> {
-    const filler = join(this.directory, 'filler')
-    try {
-      writeFileSync(filler, Buffer.alloc(DISK_MIB * 2 ** 20))
-    } catch {
-      // Full is what it shall be.
-    }
-    await pauseMs(momentMs)
-    rmSync(filler, { force: true })
+    this.disk.unmount()
   }
 }
