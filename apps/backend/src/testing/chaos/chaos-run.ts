@@ -183,16 +183,13 @@ export class ChaosRun<W extends ChaosWarehouse> {
   private async startBackend(): Promise<void> {
     const url = new URL(this.postgres.connectionString)
     url.port = String(this.proxy.port)
-    this.backend = await BackendProcess.launch(
-      ['--source', url.href, '--state-dir', this.state.directory, ...this.warehouse.args],
-      {
-        MOONLINK_FLUSH_INTERVAL_MS: '500',
-        MOONLINK_COMPACTION_MIN_FILES: '3',
-        MOONLINK_EXPIRY_INTERVAL_MS: '2000',
-        MOONLINK_EXPIRY_MAX_AGE_MS: '5000',
-        ...this.warehouse.environment,
-      },
-    )
+    this.backend = await BackendProcess.launch(['--source', url.href, '--state-dir', this.state.directory, ...this.warehouse.args], {
+      MOONLINK_FLUSH_INTERVAL_MS: '500',
+      MOONLINK_COMPACTION_MIN_FILES: '3',
+      MOONLINK_EXPIRY_INTERVAL_MS: '2000',
+      MOONLINK_EXPIRY_MAX_AGE_MS: '5000',
+      ...this.warehouse.environment,
+    })
     this.backends.push(this.backend)
     await this.backend.ready()
   }
