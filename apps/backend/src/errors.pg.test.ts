@@ -99,6 +99,10 @@ describe('the warehouse', () => {
     writeFileSync(file, '')
     const line = await refusal(['--source', database.connectionString, '--warehouse', join(file, 'warehouse')])
     expect(line).toMatch(/^STORE_NOT_WRITABLE the warehouse can't be written/)
+    if (process.platform !== 'linux') return
+    expect(await refusal(['--source', database.connectionString, '--warehouse', '/proc/moonlink/warehouse'])).toMatch(
+      /^STORE_NOT_WRITABLE the warehouse can't be written: cannot make the directory \/proc\/moonlink\/\S+: .*choose another/,
+    )
   })
 
   test('a read-only or full file system', async (context) => {

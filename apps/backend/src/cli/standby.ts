@@ -1,5 +1,5 @@
 import { silentTelemetry, type Lease, type LeasePlace, type Logger } from '@moonlink/core'
-import { isLoopback } from '../config/load.ts'
+import { isLoopback } from '../config/loopback.ts'
 import type { Config } from '../config/schema.ts'
 import { createApi } from '../http/app.ts'
 import { listen, type RunningServer } from '../http/server.ts'

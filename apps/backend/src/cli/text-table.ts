@@ -13,7 +13,15 @@ export function textTable(
       })
       .join('  ')
       .trimEnd()
-  return [line(header), widths.map((width) => '─'.repeat(width)).join('──'), ...rows.map(line)]
+  return [line(header), rule(widths), ...rows.map(line)]
+}
+
+/** A long last column is text to be read: its rule need not be as wide. */
+const MAX_LAST_RULE = 60
+
+function rule(widths: readonly number[]): string {
+  const drawn = widths.map((width, column) => '─'.repeat(column === widths.length - 1 ? Math.min(width, MAX_LAST_RULE) : width))
+  return drawn.join('──')
 }
 
 /** Terminal columns a text takes, near enough: East Asian wide characters and emoji take two, combining marks none. */

@@ -31,6 +31,7 @@ export async function verifyTables(
     if (event.result === 'different' && options.repair) await client.post(`/tables/${encodeURIComponent(event.table)}/resync`)
     await print(options.json ? `${JSON.stringify(event)}\n` : `${verdictLines(event).join('\n')}\n`)
   }
+  if (checked === 0 && !options.json) await print('no table is mirrored, so none was compared; moonlink tables list shows what there is\n')
   if (bad > 0 && options.repair && !options.json)
     await print('what differs is being repaired; verify again when the tables are streaming\n')
   if (bad > 0)

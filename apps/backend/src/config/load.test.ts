@@ -60,7 +60,7 @@ describe('messages', () => {
 
   test('a wrong value names the key, its origin and what is allowed', () => {
     expect(message({ environment: { MOONLINK_FLUSH_INTERVAL_MS: 'soon' } })).toBe(
-      'flush.intervalMs (MOONLINK_FLUSH_INTERVAL_MS): "soon" is not a time; write milliseconds (5000) or a number with ms, s, m, h, d (5s), at least 100 ms',
+      'flush.intervalMs (MOONLINK_FLUSH_INTERVAL_MS): "soon" is not a time; write milliseconds (5000) or a number with ms, s, m, h, d (5s)',
     )
     expect(message({ yaml: 'memory: {limitBytes: lots}' })).toContain('is not a size')
     expect(message({ yaml: 'catalog: {kind: hive}' })).toContain('must be one of file, rest')
@@ -69,6 +69,22 @@ describe('messages', () => {
     expect(message({ flags: { http: { listen: 'nowhere' } } })).toContain('must be host:port')
     expect(message({ flags: { http: { listen: '127.0.0.1:99999' } } })).toContain('port of 65535 at most')
     expect(message({ flags: { warehouse: 's3://' } })).toContain('warehouse: "s3://" names no bucket')
+  })
+
+  test('a size or time that can do no good is refused with what it has to be', () => {
+    expect(message({ flags: { memory: { limitBytes: '1' } } })).toBe('memory.limitBytes (a flag): "1" is too little: at least 16 MiB')
+    expect(message({ yaml: 'flush: {intervalMs: 5}' })).toMatch(/flush\.intervalMs .*: 5 is too little: at least 100 ms$/)
+    expect(message({ yaml: 'copy: {maxBytesPerSecond: 5}' })).toMatch(/: 5 is too little: at least 64 KiB, or 0$/)
+    expect(message({ yaml: 'copy: {maxBytesPerSecond: 0}' })).toBe('no error')
+    expect(message({ yaml: 'standby: {takeoverMs: 100d}' })).toMatch(/: "100d" is too much: 24 h at most$/)
+  })
+
+  test('settings that contradict each other are named together', () => {
+    const copy = { connections: 4, parallelTables: 4 }
+    expect(message({ flags: { copy, memory: { limitBytes: '16MiB' } } })).toMatch(
+      /^copy\.connections: 4 connections for 4 tables .*32 MiB, more than memory\.limitBytes \(16 MiB\); .*copy\.parallelTables/,
+    )
+    expect(message({ flags: { copy, memory: { limitBytes: '32MiB' } } })).toBe('no error')
   })
 
   test('secrets stay out', () => {
@@ -106,6 +122,6 @@ test('a URL is shown without its password', () => {
 test('a standby needs the log in the object store, and patience', () => {
   const load = (environment: Record<string, string>) => () => loadConfig({ environment, flags: {}, workingDirectory: '/tmp' })
   expect(load({ MOONLINK_STANDBY_ENABLED: 'true' })).toThrow(/^standby\.enabled: .*set changeLog\.kind to store/)
-  expect(load({ MOONLINK_STANDBY_TAKEOVER_MS: '2s' })).toThrow(/^standby\.takeoverMs: must be at least .*\(3000 ms\)/)
+  expect(load({ MOONLINK_STANDBY_TAKEOVER_MS: '2s' })).toThrow(/^standby\.takeoverMs: must be at least .*\(3 s\)/)
   expect(load({ MOONLINK_STANDBY_ENABLED: 'true', MOONLINK_CHANGE_LOG_KIND: 'store' })().config.standby.enabled).toBe(true)
 })

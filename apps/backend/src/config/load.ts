@@ -2,12 +2,13 @@ import { join, resolve } from 'node:path'
 import { pathToFileUri } from '@moonlink/object-store'
 import type { z } from 'zod'
 import { MoonlinkError } from '@moonlink/core'
+import { contradictionIn } from './contradictions.ts'
 import { environmentLayer, type Environment } from './environment.ts'
 import { fileLayer, isUri } from './file.ts'
 import { settingKeys } from './keys.ts'
 import { getKey, mergeSettings, type Layer, type Settings } from './layers.ts'
 import { nearest } from './nearest.ts'
-import { configSchema, type Config } from './schema.ts'
+import { configSchema, type Config, type ParsedConfig } from './schema.ts'
 
 export interface ConfigInputs {
   /** Path of a YAML file; without one, `moonlink.yaml` in the working directory where there is one. */
@@ -49,15 +50,9 @@ export function loadConfig(inputs: ConfigInputs): LoadedConfig {
   return { config: complete(parsed.data, inputs), warnings: environment.warnings }
 }
 
-function complete(parsed: z.output<typeof configSchema>, inputs: ConfigInputs): Config {
-  if (!isLoopback(parsed.http.listen) && parsed.http.token === undefined) {
-    throw new MoonlinkError(
-      'invalid',
-      'CONFIG_INVALID',
-      `http.listen: "${parsed.http.listen}" can be reached from other machines, so http.token (or MOONLINK_HTTP_TOKEN) must be set; or listen on 127.0.0.1.`,
-    )
-  }
-  checkStandby(parsed)
+function complete(parsed: ParsedConfig, inputs: ConfigInputs): Config {
+  const contradiction = contradictionIn(parsed)
+  if (contradiction !== null) throw new MoonlinkError('invalid', 'CONFIG_INVALID', contradiction)
   const stateDir = resolve(inputs.workingDirectory, parsed.stateDir)
   const chosen = parsed.warehouse ?? (parsed.catalog.kind === 'rest' ? null : join(stateDir, 'warehouse'))
   const warehouse = chosen === null ? null : storeUri('warehouse', chosen, inputs.workingDirectory)
@@ -65,16 +60,8 @@ function complete(parsed: z.output<typeof configSchema>, inputs: ConfigInputs): 
   return { ...parsed, stateDir, warehouse, changeLog }
 }
 
-function checkStandby({ changeLog, standby }: z.output<typeof configSchema>): void {
-  const refuse = (message: string) => new MoonlinkError('invalid', 'CONFIG_INVALID', message)
-  if (standby.enabled && (!changeLog.enabled || changeLog.kind === 'local'))
-    throw refuse('standby.enabled: a standby needs the change log in the object store; set changeLog.kind to store for both backends.')
-  if (standby.takeoverMs < 3 * standby.renewIntervalMs)
-    throw refuse(`standby.takeoverMs: must be at least three times standby.renewIntervalMs (${3 * standby.renewIntervalMs} ms).`)
-}
-
 function changeLogLocation(
-  { enabled, kind, location }: z.output<typeof configSchema>['changeLog'],
+  { enabled, kind, location }: ParsedConfig['changeLog'],
   warehouse: string | null,
   stateDir: string,
   workingDirectory: string,
@@ -92,12 +79,6 @@ function storeUri(key: string, text: string, workingDirectory: string): string {
     throw new MoonlinkError('invalid', 'CONFIG_INVALID', `${key}: "${text}" names no bucket; write s3://bucket/prefix.`)
   if (/^(s3|file):\/\//.test(text)) return text.replace(/\/+$/, '')
   throw new MoonlinkError('invalid', 'CONFIG_INVALID', `${key}: "${text}" must be a directory or start with s3://.`)
-}
-
-/** Whether `host:port` is an address that only this machine can reach. */
-export function isLoopback(listen: string): boolean {
-  const host = listen.slice(0, listen.lastIndexOf(':')).replace(/^\[|\]$/g, '')
-  return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)
 }
 
 type Issue = z.core.$ZodIssue

@@ -1,32 +1,59 @@
 import { typePolicy } from '@moonlink/pg-source'
 import { z } from 'zod'
-import { parseBytes, parseDurationMs } from './units.ts'
+import { formatBytes, formatDuration, parseBytes, parseDurationMs, withoutZero } from './units.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const DAY_MS = 86_400_000
 
 const numberOrText = z.union([z.number(), z.string()])
 
+interface Bounds {
+  /** In bytes or milliseconds. */
+  readonly least?: number
+  readonly most?: number
+  /** Whether 0, as "never" or "no limit", is allowed below `least`. */
+  readonly orZero?: boolean
+}
+
+/** What is wrong with a size or time that was understood; null where nothing is. */
+function outOfBounds(
+  value: number,
+  { least = 0, most = Number.MAX_SAFE_INTEGER, orZero = false }: Bounds,
+  format: (value: number) => string,
+) {
+  if (value > most) return `is too much: ${withoutZero(format(most))} at most`
+  if (value >= least || (orZero && value === 0)) return null
+  return `is too little: at least ${withoutZero(format(least))}${orZero ? ', or 0' : ''}`
+}
+
 /** A size in bytes: a number, or text with a unit. */
-const bytes = (fallback: string, description: string, least = 1) =>
+const bytes = (fallback: string, description: string, bounds: Bounds = {}) =>
   numberOrText
     .transform((value, context) => {
       const parsed = parseBytes(value)
-      if (parsed !== null && parsed >= least && Number.isSafeInteger(parsed)) return parsed
-      context.addIssue({
-        code: 'custom',
-        message: 'is not a size; write bytes (1048576) or a number with KiB, MiB, GiB, kB, MB, GB (512MiB)',
-      })
+      const wrong =
+        parsed === null || !Number.isSafeInteger(parsed)
+          ? 'is not a size; write bytes (1048576) or a number with KiB, MiB, GiB, kB, MB, GB (512MiB)'
+          : outOfBounds(parsed, { least: 1, ...bounds }, formatBytes)
+      if (wrong === null) return parsed!
+      context.addIssue({ code: 'custom', message: wrong })
       return z.NEVER
     })
     .prefault(fallback)
     .describe(description)
 
 /** A time in milliseconds: a number, or text with a unit. */
-const durationMs = (fallback: string, description: string, minMs = 0) =>
+const durationMs = (fallback: string, description: string, bounds: Bounds = {}) =>
   numberOrText
     .transform((value, context) => {
       const parsed = parseDurationMs(value)
-      if (parsed !== null && parsed >= minMs && Number.isSafeInteger(parsed)) return parsed
-      const least = minMs > 0 ? `, at least ${minMs} ms` : ''
-      context.addIssue({ code: 'custom', message: `is not a time; write milliseconds (5000) or a number with ms, s, m, h, d (5s)${least}` })
+      const wrong =
+        parsed === null || !Number.isSafeInteger(parsed)
+          ? 'is not a time; write milliseconds (5000) or a number with ms, s, m, h, d (5s)'
+          : outOfBounds(parsed, bounds, formatDuration)
+      if (wrong === null) return parsed!
+      context.addIssue({ code: 'custom', message: wrong })
       return z.NEVER
     })
     .prefault(fallback)
@@ -92,7 +119,9 @@ const source = z
       true,
       'Whether Postgres sends large transactions while they are in progress. They are spooled here and become visible when they commit; otherwise Postgres spools them.',
     ),
-    spoolBytes: bytes('32MiB', 'Memory for transactions in progress, beside memory.limitBytes; beyond it they go to files in stateDir.'),
+    spoolBytes: bytes('32MiB', 'Memory for transactions in progress, beside memory.limitBytes; beyond it they go to files in stateDir.', {
+      least: 64 * KIB,
+    }),
     twoPhase: truth(
       false,
       'Whether Postgres sends prepared transactions when they are prepared rather than when they commit. The slot then keeps what follows a prepared transaction until that has ended. Postgres 15 and later.',
@@ -102,11 +131,11 @@ const source = z
       .prefault('any')
       .describe('none: leave out what the source itself got by logical replication, as in a ring of servers. Postgres 16 and later.'),
     failover: truth(false, 'Whether the slot is one that standbys keep too, so that it outlives a failover. Postgres 17 and later.'),
-    slotCheckMs: durationMs('5s', 'Time between two looks at the slot: its lag, its headroom, whether it is still there.', 100),
+    slotCheckMs: durationMs('5s', 'Time between two looks at the slot: its lag, its headroom, whether it is still there.', { least: 100 }),
     heartbeatMs: durationMs(
       '1m',
       'A database that was quiet for so long gets a message of a few bytes written to its log, so that the slot moves on while others write; 0: never.',
-      0,
+      { least: 100, orZero: true },
     ),
     types: typePolicy.types
       .prefault({})
@@ -137,7 +166,7 @@ const catalog = z
     warehouse: z.string().optional().describe('Warehouse name the REST catalog asks for.'),
     token: z.string().optional().describe('Bearer token for the REST catalog.'),
     headers: z.record(z.string(), z.string()).prefault({}).describe('Headers sent with every request to the REST catalog.'),
-    timeoutMs: durationMs('30s', 'How long one request to the REST catalog may take, its answer included.', 100),
+    timeoutMs: durationMs('30s', 'How long one request to the REST catalog may take, its answer included.', { least: 100, most: DAY_MS }),
   })
   .refine((value) => value.kind === 'file' || value.uri !== undefined, { path: ['uri'], message: 'is needed where catalog.kind is rest' })
   .prefault({})
@@ -155,7 +184,10 @@ const s3 = z
     accessKeyId: z.string().optional().describe('Access key; the usual AWS credential chain otherwise.'),
     secretAccessKey: z.string().optional().describe('Secret of the access key.'),
     sessionToken: z.string().optional().describe('Session token of temporary credentials.'),
-    timeoutMs: durationMs('30s', 'How long a connection to S3 may stay silent before its request is sent again.', 100),
+    timeoutMs: durationMs('30s', 'How long a connection to S3 may stay silent before its request is sent again.', {
+      least: 100,
+      most: DAY_MS,
+    }),
   })
   .refine((value) => (value.accessKeyId === undefined) === (value.secretAccessKey === undefined), {
     path: ['secretAccessKey'],
@@ -180,13 +212,11 @@ const http = z
 const flush = z
   .strictObject({
     rows: count(500_000, 'Rows in memory of one table at which it is flushed: one Iceberg commit.'),
-    bytes: bytes('128MiB', 'Bytes of rows in memory of one table at which it is flushed.'),
+    bytes: bytes('128MiB', 'Bytes of rows in memory of one table at which it is flushed.', { least: 64 * KIB }),
     deletes: count(500_000, 'Deletes of rows in files, not committed yet, at which a table is flushed.'),
-    intervalMs: durationMs(
-      '5s',
-      'Longest time a changed table waits for its next flush and commit. An unchanged table commits nothing.',
-      100,
-    ),
+    intervalMs: durationMs('5s', 'Longest time a changed table waits for its next flush and commit. An unchanged table commits nothing.', {
+      least: 100,
+    }),
   })
   .prefault({})
   .describe('When rows in memory become an Iceberg commit: at the first threshold that is reached.')
@@ -195,7 +225,8 @@ const memory = z
   .strictObject({
     limitBytes: bytes(
       '1GiB',
-      'Memory for rows, deletes and indexes of all tables. Near it the cold part of the indexes goes to disk and the source is slowed.',
+      'Memory for rows, deletes and indexes of all tables. Near it the cold part of the indexes goes to disk and the source is slowed. What a process takes beside it: docs/OPERATIONS.md.',
+      { least: 16 * MIB },
     ),
   })
   .prefault({})
@@ -203,7 +234,7 @@ const memory = z
 
 const sql = z
   .strictObject({
-    memoryBytes: bytes('512MiB', 'Memory for queries, beside memory.limitBytes; beyond it they spill to stateDir.'),
+    memoryBytes: bytes('512MiB', 'Memory for queries, beside memory.limitBytes; beyond it they spill to stateDir.', { least: 32 * MIB }),
     threads: count(2, 'Threads of one query.', 1, 1024),
     maxQueries: count(16, 'Queries at once; further ones wait.', 1, 10_000),
   })
@@ -216,7 +247,7 @@ const compaction = z
     minFiles: count(8, 'Small files of one table at which they are folded.', 2),
     smallFileBytes: bytes('32MiB', 'A data file below this size counts as small; one of 1/32 of memory.limitBytes does not.'),
     maxDeadRatio: fraction(0.5, 'Share of deleted rows at which a file is rewritten even when alone.'),
-    maxBytes: bytes('256MiB', 'At most this much is rewritten at once; never more than 1/8 of memory.limitBytes.'),
+    maxBytes: bytes('256MiB', 'At most this much is rewritten at once; never more than 1/8 of memory.limitBytes.', { least: MIB }),
   })
   .prefault({})
   .describe('Compaction.')
@@ -225,7 +256,7 @@ const expiry = z
   .strictObject({
     minSnapshots: count(5, 'Snapshots of each table kept in any case.'),
     maxAgeMs: durationMs('1h', 'Age up to which replaced snapshots and their files are kept; readers elsewhere have that long to finish.'),
-    intervalMs: durationMs('1m', 'Time between two looks for what to remove.', 100),
+    intervalMs: durationMs('1m', 'Time between two looks for what to remove.', { least: 100 }),
   })
   .prefault({})
   .describe('When replaced snapshots and files are removed.')
@@ -247,12 +278,19 @@ const changeLog = z
       .describe(
         'A directory, or for store a URI. One backend each. Default: the directory changelog in stateDir; for store .moonlink/changelog in the warehouse.',
       ),
-    syncIntervalMs: durationMs('200ms', 'Longest time from the arrival of a change until it is safe in the log. For store at least 1s.', 1),
-    syncBytes: bytes('8MiB', 'Bytes that arrived since the last sync at which the next does not wait.'),
-    segmentBytes: bytes('64MiB', 'Size of a segment; what Iceberg has is removed from the log by whole segments.'),
+    syncIntervalMs: durationMs('200ms', 'Longest time from the arrival of a change until it is safe in the log. For store at least 1s.', {
+      least: 1,
+    }),
+    syncBytes: bytes('8MiB', 'Bytes that arrived since the last sync at which the next does not wait.', { least: KIB }),
+    segmentBytes: bytes(
+      '64MiB',
+      'Size of a segment, at most 1/8 of maxBytes; what Iceberg has is removed from the log by whole segments.',
+      { least: 16 * KIB },
+    ),
     maxBytes: bytes(
       '4GiB',
       'At half of this, tables are committed early; at all of it the log stops, and the slot keeps what comes until Iceberg has caught up.',
+      { least: 128 * KIB },
     ),
   })
   .prefault({})
@@ -267,12 +305,12 @@ const standby = z
     renewIntervalMs: durationMs(
       '1s',
       'Time between two signs of life of the backend that runs the mirror, each an object put; a standby looks as often.',
-      100,
+      { least: 100, most: DAY_MS },
     ),
     takeoverMs: durationMs(
       '6s',
       'A backend that gave no sign of life for so long is taken over from. At least three times renewIntervalMs.',
-      300,
+      { least: 300, most: DAY_MS },
     ),
   })
   .prefault({})
@@ -284,7 +322,7 @@ const verify = z
       0,
       'Share of the time spent comparing tables with the source, row for row, one after the other for ever; 0: only on request. Each comparison reads the table on both sides.',
     ),
-    minPauseMs: durationMs('10s', 'Shortest pause between two of these comparisons.', 0),
+    minPauseMs: durationMs('10s', 'Shortest pause between two of these comparisons.'),
   })
   .prefault({})
   .describe('Continuous verification.')
@@ -292,21 +330,25 @@ const verify = z
 const copy = z
   .strictObject({
     parallelTables: count(2, 'Tables copied at the same time while they are first read.', 1, 1000),
-    connections: count(2, 'Connections to the source that read them.', 1, 1000),
+    connections: count(2, 'Connections to the source that read them.', 1, 32),
     rangeBytes: bytes(
       '64MiB',
       'Part of a table that is read as a whole: about what a copy that is cut off reads again, for each connection.',
-      8192,
+      { least: 8 * KIB },
     ),
-    maxBytesPerSecond: bytes('0', 'What these connections together read a second at most, to spare the source; 0: no limit.', 0),
+    maxBytesPerSecond: bytes('0', 'What these connections together read a second at most, to spare the source; 0: no limit.', {
+      least: 64 * KIB,
+      orZero: true,
+    }),
     lockTimeoutMs: durationMs(
       '30s',
       'How long a copy waits for its ACCESS SHARE lock, which only ALTER TABLE, VACUUM FULL and the like hold up, before it is tried again.',
-      1,
+      { least: 1, most: DAY_MS },
     ),
     maxSnapshotMs: durationMs(
       '0',
       'After this time a copy goes on in a new snapshot, so that it does not keep vacuum from removing dead rows for longer; 0: never. Tables without a key are always read in one.',
+      { least: 1000, orZero: true },
     ),
   })
   .prefault({})
@@ -314,7 +356,7 @@ const copy = z
 
 const cache = z
   .strictObject({
-    limitBytes: bytes('4GiB', 'Disk space for local copies of data files that live in S3.'),
+    limitBytes: bytes('4GiB', 'Disk space for local copies of data files that live in S3.', { least: MIB }),
   })
   .prefault({})
   .describe('The local file cache, in stateDir; used with S3 only.')

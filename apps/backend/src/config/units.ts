@@ -41,6 +41,11 @@ export function formatBytes(bytes: number): string {
   return `${power === 0 || bytes >= 100 ? Math.round(bytes) : bytes.toFixed(1)} ${names[power]}`
 }
 
+/** `16 MiB` for `16.0 MiB`: for a bound in a sentence. */
+export function withoutZero(formatted: string): string {
+  return formatted.replace('.0 ', ' ')
+}
+
 /** `340 ms`, `4.2 s`, `3 min`: for people. */
 export function formatDuration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`

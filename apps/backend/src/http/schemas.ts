@@ -173,7 +173,13 @@ export const waitRequestSchema = z
 export const waitResponseSchema = z.object({ lsn }).meta({ id: 'WaitResponse' })
 
 export const verifyRequestSchema = z
-  .strictObject({ tables: z.array(tableName).nullable().default(null).meta({ description: 'null: all that are streaming.' }) })
+  .strictObject({
+    tables: z
+      .array(tableName)
+      .nullable()
+      .default(null)
+      .meta({ description: 'null: all; those that are copied, paused or failed are failed here too.' }),
+  })
   .meta({ id: 'VerifyRequest' })
 export const verifyLineSchema = z
   .union([

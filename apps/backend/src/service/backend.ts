@@ -314,16 +314,14 @@ export class MoonlinkBackend implements Operations {
     const named = (name: string): VerifyTarget => {
       const target = comparable.find(({ table }) => formatTableName(table) === name)
       if (target !== undefined) return target
-      const known = this.#mirrors.has(name) || this.#mirrors.unopened.has(name)
-      throw known
-        ? new MoonlinkError(
-            'invalid',
-            'TABLE_NOT_STREAMING',
-            `${name} can't be verified: it is copied, paused or failed (moonlink status tells).`,
-          )
+      throw this.#mirrors.known().includes(name)
+        ? notStreaming(name)
         : new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${name} is not mirrored; moonlink tables list shows what is.`)
     }
-    return this.#verification.run(tables === null ? comparable : tables.map(named))
+    if (tables !== null) return this.#verification.run(tables.map(named))
+    const compared = new Set(comparable.map(({ table }) => formatTableName(table)))
+    const others = this.#mirrors.known().filter((name) => !compared.has(name))
+    return this.#verification.run(comparable, new Map(others.map((name) => [name, notStreaming(name)])))
   }
 
   listTables(): Promise<readonly ListedTable[]> {
@@ -453,4 +451,9 @@ function stateOf(state: BackendState | null, source: SourceHandle): BackendState
   const { systemIdentifier, database, slot } = source.identity
   const same = state?.source.systemIdentifier === systemIdentifier && state.source.database === database && state.source.slot === slot
   return same ? state : null
+}
+
+function notStreaming(table: string): MoonlinkError {
+  const message = `${table} can't be verified: it is copied, paused or failed (moonlink status tells).`
+  return new MoonlinkError('invalid', 'TABLE_NOT_STREAMING', message)
 }

@@ -35,6 +35,7 @@ import { StateFile } from './state-file.ts'
 import { StateObject } from './state-object.ts'
 import { lockStateDir } from './state-lock.ts'
 import type { StateStore } from './state.ts'
+import { tableNotes } from './table-notes.ts'
 import { asItIs, type WrapPort } from './wrap-port.ts'
 
 export interface ComposeOptions {
@@ -60,7 +61,7 @@ export interface ComposedBackend {
   readonly tables: readonly string[]
   /** For each table of the source that can't be mirrored, the reason, which names it. */
   readonly leftOut: readonly string[]
-  /** What mirrored tables lack: columns left out. */
+  /** What mirrored tables lack, and where earlier commands differ from the configuration. */
   readonly notes: readonly string[]
   /** Commits what was read and lets go of everything. Throws where a commit failed. */
   close(): Promise<void>
@@ -118,7 +119,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
       tables: listed.filter((table) => table.mirrored).map((table) => table.name),
       leftOut: listed.flatMap(({ mirrored, reason }) => (mirrored || reason === null ? [] : [reason])),
-      notes: listed.flatMap(({ name, mirrored, notes }) => (mirrored ? notes.map((note) => `${name}: ${note}`) : [])),
+      notes: tableNotes(listed, config.source.tables),
       close: () => stack.close(),
     }
   } catch (error) {

@@ -18,6 +18,8 @@ export interface ChangeLogParts {
   readonly sourceFromLsn: Lsn
 }
 
+/** The log has to be able to let go of whole segments long before it is full. */
+const SEGMENT_SHARE = 1 / 8
 /** Each sync puts an object, so it is not for every moment. */
 const storeSyncIntervalMs = 1000
 
@@ -35,7 +37,7 @@ export async function openChangeLog(config: Config, parts: ChangeLogParts): Prom
     logger,
     syncIntervalMs: kind === 'store' ? Math.max(syncIntervalMs, storeSyncIntervalMs) : syncIntervalMs,
     syncBytes,
-    segmentBytes,
+    segmentBytes: Math.min(segmentBytes, maxBytes * SEGMENT_SHARE),
     maxBytes,
   })
 }

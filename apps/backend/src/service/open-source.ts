@@ -5,8 +5,9 @@ import type { Config } from '../config/schema.ts'
 import type { ListedSourceTable, SourceHandle } from './parts.ts'
 import { defaultSlotName } from './slot-name.ts'
 
-/** Each connection of a copy holds two batches for each table it reads. */
-const COPY_BATCH_SHARE = 32
+/** Share of the memory limit for the batches of a copy. Each of its connections holds two for each table it reads. */
+const COPY_SHARE = 1 / 4
+const COPY_BATCHES = 2
 const MIN_COPY_BATCH_BYTES = 1024 * 1024
 const MAX_COPY_BATCH_BYTES = 32 * 1024 * 1024
 /** More than the wal_sender_timeout that is usual, for where we may not end a stale backend's connection. */
@@ -46,14 +47,16 @@ export async function openSource(config: Config, url: string, logger: Logger, ta
       copyBytesPerSecond: config.copy.maxBytesPerSecond,
       copyLockTimeoutMs: config.copy.lockTimeoutMs,
       copySnapshotMaxMs: config.copy.maxSnapshotMs,
-      copyBatchBytes: Math.min(
-        MAX_COPY_BATCH_BYTES,
-        Math.max(MIN_COPY_BATCH_BYTES, Math.floor(config.memory.limitBytes / COPY_BATCH_SHARE)),
-      ),
+      copyBatchBytes: copyBatchBytes(config),
     },
     { logger },
   )
   return new PostgresHandle(source)
+}
+
+function copyBatchBytes({ copy, memory }: Config): number {
+  const bytes = Math.floor((memory.limitBytes * COPY_SHARE) / (copy.connections * copy.parallelTables * COPY_BATCHES))
+  return Math.min(MAX_COPY_BATCH_BYTES, Math.max(MIN_COPY_BATCH_BYTES, bytes))
 }
 
 function defaultSlot(url: string): string {

@@ -1,4 +1,4 @@
-import { formatTableName, type Clock, type Logger, type Telemetry } from '@moonlink/core'
+import { formatTableName, type Clock, type MoonlinkError, type Logger, type Telemetry } from '@moonlink/core'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { TableVerdict, Verifier, VerifyProgress, VerifyTarget } from './verifier.ts'
 
@@ -52,8 +52,13 @@ export class Verification {
     await this.#turn
   }
 
-  /** Compares tables one after the other. A table that can't be compared gives a `failed` outcome, and the next goes on. */
-  async *run(targets: readonly VerifyTarget[]): AsyncGenerator<VerifyEvent> {
+  /**
+   * Compares tables one after the other. A table that can't be compared gives a `failed` outcome, and the next goes on; `others`, by name, are not even
+   * tried, for these reasons.
+   */
+  async *run(targets: readonly VerifyTarget[], others: ReadonlyMap<string, MoonlinkError> = new Map()): AsyncGenerator<VerifyEvent> {
+    const atMs = this.#options.clock.nowMs()
+    for (const [table, { code, message }] of others) yield { kind: 'outcome', table, outcome: { kind: 'failed', code, message, atMs } }
     for (const target of targets) {
       let wake: () => void = () => undefined
       let last: VerifyProgress | null = null

@@ -73,6 +73,18 @@ test('a mirror under load is equal at an exact LSN, for every type, and the stat
   expect(verified.result).toBe('equal')
 })
 
+test('a table that takes no changes is no table that is equal', async () => {
+  await start()
+  await backend.wait({})
+  await moonlink(['tables', 'pause', 'public.bag'], { MOONLINK_URL: backend.url }, directory)
+  const result = await verify()
+  expect(result.stdout).toMatch(/public\.bag: could not be compared: TABLE_NOT_STREAMING public\.bag .*paused/)
+  expect(result.stdout).toMatch(/public\.types: equal/)
+  expect(result).toMatchObject({ status: 1 })
+  for (const table of ['public.bag', 'public.types']) await moonlink(['tables', 'drop', table], { MOONLINK_URL: backend.url }, directory)
+  expect(await verify()).toMatchObject({ status: 0, stdout: expect.stringContaining('no table is mirrored') })
+})
+
 test('rows that differ are named, those that the mirror lacks or has too many, too', async () => {
   await start()
   await backend.wait({ iceberg: true })

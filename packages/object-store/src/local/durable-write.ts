@@ -71,10 +71,17 @@ async function openMakingDirectories(path: string): Promise<FileHandle> {
     try {
       return await open(path, 'wx')
     } catch (error) {
-      if (errnoOf(error) !== 'ENOENT' || attempt === DIRECTORY_ATTEMPTS) throw error
+      if (errnoOf(error) !== 'ENOENT') throw error
+      if (attempt > DIRECTORY_ATTEMPTS) throw noDirectory(dirname(path), error)
     }
     await makeDirectory(dirname(path))
   }
+}
+
+/** Some places (/proc, mounts of some services) take no directories, and say that the new one is not there. */
+function noDirectory(directory: string, cause: unknown): MoonlinkError {
+  const message = `cannot make the directory ${directory}: its file system takes none there, or it is removed again each time; choose another directory (ENOENT).`
+  return new MoonlinkError('invalid', 'STORE_NOT_WRITABLE', message, { context: { path: directory, errno: 'ENOENT' }, cause })
 }
 
 /** Makes a directory and its parents, and syncs the parent of each one made: a file is as lasting as the names above it. */

@@ -68,7 +68,6 @@ export function mapLocalError(error: unknown, access: Access, uri: string, path:
     case 'ENAMETOOLONG':
       return new MoonlinkError('invalid', 'URI_MALFORMED', `cannot use ${uri}: the name is too long for the file system.`, details)
     default:
-      // A write meets ENOENT only where its directory was removed meanwhile, which may pass.
       if (access === 'read' && isAbsent(error)) return objectNotFound(uri, error)
       return new MoonlinkError('retry', 'STORE_UNAVAILABLE', `could not ${access} ${path}: ${code}.`, details)
   }

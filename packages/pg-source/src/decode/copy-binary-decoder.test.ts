@@ -98,7 +98,10 @@ describe('CopyBinaryDecoder', () => {
   it('names the column of a value that cannot be held', () => {
     const nan = Buffer.from('00000000c0000000', 'hex')
     expect(() => decoderOf().feed(copyStream([[i64(1n), null, nan, null]]))).toThrow(
-      expect.objectContaining({ code: 'VALUE_UNREPRESENTABLE', message: expect.stringContaining('public.t: column "amount" holds NaN') }),
+      expect.objectContaining({
+        code: 'VALUE_UNREPRESENTABLE',
+        message: expect.stringMatching(/public\.t: column "amount" holds NaN.*moonlink tables resume public\.t/),
+      }),
     )
     expect(() => decoderOf().feed(copyStream([[null, null, null, null]]))).toThrow(
       expect.objectContaining({ code: 'VALUE_UNREPRESENTABLE', message: expect.stringContaining('column "id" holds null') }),

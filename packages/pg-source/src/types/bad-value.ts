@@ -29,7 +29,7 @@ export class BadValueError extends MoonlinkError {
 }
 
 function remedyOf(table: string, column: string): string {
-  return `Change the value; or choose what becomes of such values with source.columns: {${table}: {${column}: {onUnfit: text}}} (or null), or map the column as string`
+  return `Change the value; or choose what becomes of such values with source.columns: {${table}: {${column}: {onUnfit: text}}} (or null), or map the column as string, and start again; then moonlink tables resume ${table} goes on`
 }
 
 const SHOWN_BYTES = 60

@@ -38,16 +38,12 @@ const simLimits: EngineLimits = {
 }
 
 function configFor(log: 'local' | 'store' | 'none'): Config {
-  const changeLog = {
-    kind: log === 'store' ? 'store' : 'local',
-    enabled: log !== 'none',
-    segmentBytes: 2000,
-    syncIntervalMs: 100,
-    maxBytes: 20_000,
-  }
+  const changeLog = { kind: log === 'store' ? 'store' : 'local', enabled: log !== 'none', syncIntervalMs: 100 }
   const source = { url: 'postgres://sim/sim', onSchemaChange: 'resync' }
   const flags = { source, warehouse: '/warehouse', stateDir: STATE_DIR, changeLog, verify: { share: 0 } }
-  return loadConfig({ flags, environment: {}, workingDirectory: '/' }).config
+  const { config } = loadConfig({ flags, environment: {}, workingDirectory: '/' })
+  // Smaller than a configuration may have them, so that segments end and the log fills.
+  return { ...config, changeLog: { ...config.changeLog, segmentBytes: 2000, maxBytes: 20_000 } }
 }
 
 const configs = { local: configFor('local'), store: configFor('store'), none: configFor('none') }
