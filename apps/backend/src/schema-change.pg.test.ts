@@ -28,6 +28,8 @@ test.each(['by command', 'by itself'])('a table whose shape changed is taken on 
       await expect.poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state).toBe('paused')
       const paused = (await backend.tables()).find((table) => table.name === 'public.t')!
       expect(paused.reason).toMatch(/SCHEMA_CHANGED.*moonlink tables resync/)
+      expect(await backend.query(`SELECT count(*), min(a), max(b) FROM t`, before)).toEqual([[100, 'a1', 100]])
+      await expect(backend.query(`SELECT id FROM t`)).rejects.toThrow(/TABLE_PAUSED.*--at-lsn/)
     } else {
       const at = async () => (await backend.tables()).find((table) => table.name === 'public.t')!
       await expect.poll(async () => [(await at()).state, (await at()).rows], { timeout: 20_000 }).toEqual(['streaming', 101])
@@ -54,6 +56,26 @@ test.each(['by command', 'by itself'])('a table whose shape changed is taken on 
     expect(await backend.stop()).toBe(0)
   } finally {
     await backend.stop('SIGKILL').catch(() => undefined)
+  }
+})
+
+test('without event triggers, renamed values of an enum are noticed while the mirror runs and after a stop, also where no row follows', async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  await client.query(`CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE t (id int PRIMARY KEY, m mood)`)
+  await client.query(`INSERT INTO t VALUES (1, 'sad'), (2, 'ok')`)
+  const args = ['--source', connectionString, '--state-dir', join(directory, 'renamed-values'), '--set', 'source.slotCheckMs=200']
+  let backend = await BackendProcess.start(args)
+  const shown = () => backend.query('SELECT m FROM t ORDER BY id').catch(() => [])
+  try {
+    await client.query(`ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'`)
+    await expect.poll(shown, { timeout: 20_000 }).toEqual([['blue'], ['ok']])
+    await backend.stop()
+    await client.query(`ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'; INSERT INTO t VALUES (3, 'fine')`)
+    backend = await BackendProcess.start(args)
+    await expect.poll(shown, { timeout: 20_000 }).toEqual([['blue'], ['fine'], ['fine']])
+    expect(await backend.stop()).toBe(0)
+  } finally {
+    await backend.stop('SIGKILL')
   }
 })
 

@@ -261,6 +261,11 @@ export class Mirror {
     return this.core.resync?.readableThroughLsn ?? null
   }
 
+  /** While it is paused: reads up to here are exact, as its last commit has all of it. Null otherwise. */
+  get readableWhilePaused(): Lsn | null {
+    return this.core.phase === 'paused' ? this.core.committed.lsn : null
+  }
+
   /** True where a copy that is cut off can go on in another snapshot. */
   get canGoOn(): boolean {
     return this.copy.canGoOn

@@ -116,9 +116,11 @@ export class Reads implements LeaseSource {
       throw new MoonlinkError('retry', 'TABLE_RESYNCING', until)
     }
     if (mirror.currentPhase === 'copying') throw copying(name)
-    if (mirror.currentPhase !== 'streaming')
-      throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is ${mirror.currentPhase}: ${mirror.pauseReason ?? ''}`)
-    return mirror
+    if (mirror.currentPhase === 'streaming') return mirror
+    const through = mirror.readableWhilePaused
+    if (through !== null && lsn !== null && lsn <= through) return mirror
+    const readable = through === null ? '' : `, and can be read at ${formatLsn(through)} (--at-lsn)`
+    throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is ${mirror.currentPhase}${readable}: ${mirror.pauseReason ?? ''}`)
   }
 }
 

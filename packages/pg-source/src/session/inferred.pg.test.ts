@@ -74,6 +74,10 @@ class Untold {
     }
   }
 
+  changesInCatalog() {
+    return this.following.source.publicationChanges()
+  }
+
   fields(table: string): [number, string][] {
     return this.shapes.get(table)!.schema.fields.map(({ id, name }) => [id, name])
   }
@@ -271,6 +275,28 @@ test.each(COMPARED)('%s: not decided', async (_, ddl, reason) => {
     expect(await untold.catchUp()).toMatchObject([
       { kind: 'unmirrorable', code: 'SCHEMA_CHANGED', reason: expect.stringContaining(reason) as unknown },
     ])
+  } finally {
+    await untold.leave()
+  }
+})
+
+const ALTERED_TYPES = [
+  ['an attribute of a composite renamed', `ALTER TYPE pair RENAME ATTRIBUTE y TO z`, 'type pair was altered'],
+  ['a value of an enum renamed', `ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'`, 'type mood was renamed to "blue"'],
+] as const
+
+test.each(ALTERED_TYPES)('%s: noticed in the catalog, while it is followed or not', async (_, ddl, reason) => {
+  const untold = await Untold.create(COLUMNS, TYPES)
+  const refused = { kind: 'refused', code: 'SCHEMA_CHANGED', reason: expect.stringContaining(reason) as unknown }
+  try {
+    await untold.run('t', ...first, `ALTER TYPE mood ADD VALUE 'new'`, insert(5))
+    await untold.expectEqual()
+    expect(await untold.changesInCatalog()).toEqual([])
+    await untold.run('t', ddl, insert(10))
+    await untold.catchUp()
+    expect(await untold.changesInCatalog()).toMatchObject(TABLES.map((name) => ({ ...refused, table: { schema: 'public', name } })))
+    await untold.away(() => Promise.resolve())
+    expect(await untold.changesInCatalog()).toMatchObject([refused, refused, refused])
   } finally {
     await untold.leave()
   }

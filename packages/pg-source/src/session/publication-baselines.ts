@@ -1,7 +1,7 @@
 import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
 import type { CatalogOptions, DescribedTable } from './catalog.ts'
 import type { CatalogConnection } from './connect.ts'
-import { editionOfMark, isSameMark, preparedChanges, publicationMark, type PublicationChange } from './publication-changes.ts'
+import { editionOfMark, isSameMark, preparedChanges, publicationMark, type PublicationChange, type StreamedShapes } from './publication-changes.ts'
 import { givenBy, type Publications } from './publication-state.ts'
 import { editionOf } from './published.ts'
 
@@ -52,10 +52,10 @@ export class PublicationBaselines {
     this.tables.set(formatTableName(table.table), table)
   }
 
-  /** What became of the tables' publication, and which tables came into a given one since the last call. */
-  async changes(connection: CatalogConnection, options: CatalogOptions): Promise<PublicationChange[]> {
+  /** What became of the tables' publication, and which tables came into a given one since the last call. `streamed`: see `preparedChanges`. */
+  async changes(connection: CatalogConnection, options: CatalogOptions, streamed: StreamedShapes): Promise<PublicationChange[]> {
     const { main } = options.publications
-    const changes = await preparedChanges(connection, options, this.tables)
+    const changes = await preparedChanges(connection, options, this.tables, streamed)
     if (main === null || main.isOurs) return changes
     const before = this.seen
     this.seen = new Set(main.tables.keys())

@@ -4,6 +4,9 @@ import type { PartitionRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
 import { quoted } from './describe-shape.ts'
 import { droppedTable, renamedTable } from '../decode/index.ts'
+import type { RelationShape } from './relation-shape.ts'
+import { describeAlteredType } from './stale-rows.ts'
+import { changed } from './stream-shapes.ts'
 import { nameOfTable } from './table-name.ts'
 
 /** What became of a table's publication since it was prepared, of which the stream itself says nothing. */
@@ -18,11 +21,18 @@ export type PublicationChange =
 /** Refusals that a table may meet while it is mirrored; others show in its stream. */
 const REFUSALS = new Set(['TABLE_UNPUBLISHED', 'TABLE_NO_IDENTITY', 'TABLE_UNSUPPORTED', 'PG_PUBLICATION_OPERATIONS'])
 
-/** Compares prepared tables with what the catalog says now; takes over partitions that came and are empty, since all their rows will be streamed. */
+/** The shape that the stream's rows of a table have by now; null where the stream itself says what becomes of it. */
+export type StreamedShapes = (table: TableName) => RelationShape | null
+
+/**
+ * Compares prepared tables with what the catalog says now; takes over partitions that came and are empty, since all their rows will be streamed. `streamed`
+ * tells of types that have changed, of which a stream without event triggers says nothing.
+ */
 export async function preparedChanges(
   connection: CatalogConnection,
   options: CatalogOptions,
   baselines: Map<string, DescribedTable>,
+  streamed: StreamedShapes,
 ): Promise<PublicationChange[]> {
   const tables = [...baselines.values()].map(({ table }) => table)
   if (tables.length === 0) return []
@@ -63,6 +73,8 @@ export async function preparedChanges(
     const reason = editionChanged(before, now) ?? (await partitionsChanged(connection, before, now))
     if (reason !== null) changes.push({ kind: 'changed', table, reason })
     else if (now.partitions !== null) baselines.set(formatTableName(table), { ...before, partitions: now.partitions })
+    const alteredType = reason === null ? describeAlteredType(streamed(table), now.relation) : null
+    if (alteredType !== null) refused('SCHEMA_CHANGED', changed(table, alteredType).reason)
   }
   return changes
 }

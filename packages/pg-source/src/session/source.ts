@@ -122,6 +122,7 @@ export class PgSource implements ChangeSource {
   private prepared: ReadonlyMap<string, DescribedTable> = new Map()
   private lastOptions: CatalogOptions | null = null
   private stream: ReplicationStream | LoggedStream | null = null
+  private shapes: StreamShapes | null = null
   /** The slot decodes with a catalog that lacks the publication, and the server fails at that. */
   private isSlotBlind = false
 
@@ -262,6 +263,7 @@ export class PgSource implements ChangeSource {
     }
     checkSlot(this.slotName, slot, this.facts.database)
     const shapes = new StreamShapes(this.prepared.values(), resume, await this.catalogOptions(), (name) => this.prepared.get(name))
+    this.shapes = shapes
     shapes.form = streamForm(shapes.all())
     const decoder = this.decoder(after, shapes, await this.isTold())
     const answer: ReplicationOptions['answer'] = async (question, abandoned) => {
@@ -365,7 +367,9 @@ export class PgSource implements ChangeSource {
 
   /** What became of the prepared tables' publication since they were prepared, or last copied, and which tables came into a given one since the last call. */
   async publicationChanges(): Promise<PublicationChange[]> {
-    return this.baselines.changes(this.connection, await this.catalogOptions())
+    const isTold = await this.isTold()
+    const relationOf = (table: TableName) => (isTold ? null : (this.shapes?.relationOf(table) ?? null))
+    return this.baselines.changes(this.connection, await this.catalogOptions(), relationOf)
   }
 
   /** Removes what `prepare` made: the slot, then the publications. One that somebody else made stays. */

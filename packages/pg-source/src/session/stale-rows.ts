@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { FieldType } from '@moonlink/core'
 import type { SourceType } from '../types/index.ts'
 import type { MappedShape } from './describe-shape.ts'
@@ -60,6 +61,25 @@ function keepsValues(then: ShapeColumn, now: ShapeColumn, isRecast: boolean): bo
   return TEXTS.has(then.typeOid) && TEXTS.has(now.typeOid)
 }
 
+/** What became of a type that columns have, so that their values are others than the mirror shows, or are called so; null where nothing did. */
+export function describeAlteredType(before: RelationShape | null, now: RelationShape): string | null {
+  if (before === null || before.oid !== now.oid) return null
+  return first(now.types, (type) => {
+    const known = before.types.find(({ oid }) => oid === type.oid)
+    if (known === undefined) return null
+    if (!isDeepStrictEqual(known.attributes, type.attributes)) return `type ${type.name} was altered`
+    return renamedLabel(type.name, known.labels, type.labels)
+  })
+}
+
+type Labels = readonly (readonly [number, string])[] | null
+
+function renamedLabel(type: string, before: Labels, now: Labels): string | null {
+  const labels = new Map(before)
+  const renamed = now?.find(([oid, label]) => labels.has(oid) && labels.get(oid) !== label)
+  return renamed === undefined ? null : `a value of type ${type} was renamed to "${renamed[1]}"`
+}
+
 /** Why the text of old values, where the mirror holds their text, is another now. */
 function alteredText(type: SourceType, field: FieldType, before: RelationShape): string | null {
   if (type.base !== null) return alteredText(type.base.type, field, before)
@@ -73,9 +93,8 @@ function alteredText(type: SourceType, field: FieldType, before: RelationShape):
 function alteredWithin(type: SourceType, before: RelationShape): string | null {
   const then = before.types.find(({ oid }) => oid === type.oid)
   if (then === undefined) return null
-  const labels = new Map(then.labels)
-  const renamed = type.labels.find(([oid, label]) => labels.has(oid) && labels.get(oid) !== label)
-  if (renamed !== undefined) return `a value of type ${type.name} was renamed to "${renamed[1]}"`
+  const renamed = renamedLabel(type.name, then.labels, type.labels)
+  if (renamed !== null) return renamed
   if (type.kind === 'c' && type.attributes.map(({ number }) => number).join() !== then.attributes.map(({ number }) => number).join()) {
     return `type ${type.name} was altered`
   }

@@ -56,6 +56,11 @@ export class StreamShapes implements AlterationReader {
     return [...this.shapes.values()]
   }
 
+  /** The shape that a table's rows have by now; null where the stream has none of it. */
+  relationOf(table: TableName): RelationShape | null {
+    return this.shapes.get(formatTableName(table))?.relation ?? null
+  }
+
   resolve(relation: Relation): MappedShape | null {
     const name = formatTableName(relation)
     // The same table under another name, before another table under the same name.
@@ -145,7 +150,8 @@ export class StreamShapes implements AlterationReader {
   }
 }
 
-function changed(table: TableName, reason: string): TableAlteration {
+/** The table can't be followed any further, and is taken on as it is now. */
+export function changed(table: TableName, reason: string): Extract<TableAlteration, { kind: 'refuse' }> {
   const name = formatTableName(table)
   return {
     kind: 'refuse',
