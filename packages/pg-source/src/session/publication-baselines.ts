@@ -1,7 +1,14 @@
 import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
 import type { CatalogOptions, DescribedTable } from './catalog.ts'
 import type { CatalogConnection } from './connect.ts'
-import { editionOfMark, isSameMark, preparedChanges, publicationMark, type PublicationChange, type StreamedShapes } from './publication-changes.ts'
+import {
+  editionOfMark,
+  isSameMark,
+  preparedChanges,
+  publicationMark,
+  type PublicationChange,
+  type StreamedShapes,
+} from './publication-changes.ts'
 import { givenBy, type Publications } from './publication-state.ts'
 import { editionOf } from './published.ts'
 
