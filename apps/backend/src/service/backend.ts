@@ -14,7 +14,7 @@ import {
   type TableShape,
   type Telemetry,
 } from '@moonlink/core'
-import type { Engine } from '@moonlink/table-engine'
+import type { Engine, MirrorStatus } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 import { Verification, type VerifyEvent } from '../verify/verification.ts'
@@ -284,8 +284,15 @@ export class MoonlinkBackend implements Operations {
     const deadlineMs = clock.nowMs() + request.timeoutMs
     const lsn = request.lsn ?? (await source.currentLsn())
     const leftMs = () => Math.max(0, deadlineMs - clock.nowMs())
-    await this.#mirrors.waitCopied(deadlineMs)
-    await nudging(source, clock, request.iceberg ? engine.waitCommitted(lsn, leftMs()) : engine.waitApplied(lsn, leftMs()))
+    for (;;) {
+      await this.#mirrors.waitCopied(deadlineMs)
+      await nudging(source, clock, request.iceberg ? engine.waitCommitted(lsn, leftMs()) : engine.waitApplied(lsn, leftMs()))
+      // A change of schema may have been met on the way.
+      const changed = engine.status().find((mirror) => mirror.state === 'copying' || this.#willTakeOn(mirror))
+      if (changed === undefined) break
+      if (leftMs() === 0) throw new MoonlinkError('retry', 'TIMED_OUT', `${formatTableName(changed.table)} is still read again: ${changed.reason ?? ''}`)
+      await clock.sleep(tickMs)
+    }
     if (request.iceberg) requireCommitted(lsn, engine.status(), this.#mirrors.unopened)
     return lsn
   }
@@ -386,6 +393,10 @@ export class MoonlinkBackend implements Operations {
     const isGone = code === 'TABLE_DROPPED' || code === 'TABLE_RENAMED'
     if (isGone && mirror.currentPhase === 'streaming') await engine.waitApplied(await source.currentLsn(), catchUpMs)
     await mirror.pause(code, reason)
+  }
+
+  #willTakeOn(mirror: Pick<MirrorStatus, 'reason' | 'state' | 'table'>): boolean {
+    return this.#parts.config.source.onSchemaChange === 'resync' && !this.#closing && this.#follower.willTakeOn(mirror)
   }
 
   async #tick(): Promise<void> {

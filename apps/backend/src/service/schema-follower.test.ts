@@ -2,11 +2,12 @@ import { MoonlinkError, silentLogger } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import { SchemaFollower } from './schema-follower.ts'
 
+const changed = { table: { schema: 'public', name: 'orders' }, state: 'paused', reason: 'SCHEMA_CHANGED column "a" was added' } as const
+
 function followerThat(fails: () => Error | null, isThere = () => false) {
   let nowMs = 0
   let tries = 0
-  const table = { schema: 'public', name: 'orders' }
-  const status = () => [{ table, state: 'paused', reason: 'SCHEMA_CHANGED column "a" was added' }]
+  const status = () => [changed]
   const follower = new SchemaFollower({
     engine: { status } as never,
     clock: { nowMs: () => nowMs, sleep: () => Promise.resolve() },
@@ -24,7 +25,7 @@ function followerThat(fails: () => Error | null, isThere = () => false) {
     await new Promise((resolve) => setImmediate(resolve))
     return tries
   }
-  return look
+  return Object.assign(look, { follower })
 }
 
 test('a table that could not be taken on since the source was away is tried again after a while', async () => {
@@ -48,4 +49,15 @@ test('a changed table that was dropped before it could be taken on is taken on o
   expect([await look(0), await look(2500)]).toEqual([1, 1])
   isThere = true
   expect([await look(5000), await look(5001)]).toEqual([2, 3])
+})
+
+test('whether a paused table will be taken on is told, until it turns out that it can not be', async () => {
+  const look = followerThat(() => new MoonlinkError('invalid', 'SCHEMA_INCOMPATIBLE', 'no'))
+  expect(look.follower.willTakeOn(changed)).toBe(true)
+  expect(look.follower.willTakeOn({ ...changed, reason: 'PAUSED by request' })).toBe(false)
+  expect(look.follower.willTakeOn({ ...changed, state: 'streaming' })).toBe(false)
+  const looking = look(0)
+  expect(look.follower.willTakeOn(changed)).toBe(true)
+  await looking
+  expect(look.follower.willTakeOn(changed)).toBe(false)
 })

@@ -1,5 +1,5 @@
 import { formatTableName, isMoonlinkError, type Clock, type Logger, type TableName } from '@moonlink/core'
-import type { Engine } from '@moonlink/table-engine'
+import type { Engine, MirrorStatus } from '@moonlink/table-engine'
 
 export interface SchemaFollowerOptions {
   readonly engine: Pick<Engine, 'status'>
@@ -21,6 +21,8 @@ export class SchemaFollower {
   readonly #options: SchemaFollowerOptions
   /** Tables whose change was followed, or can't be, by the reason of their pause. */
   readonly #followed = new Map<string, string>()
+  /** Tables that are being taken on just now. */
+  readonly #underWay = new Set<string>()
   /** Tables for which it failed in a way that may pass, by when to try again. */
   readonly #notBeforeMs = new Map<string, number>()
   /** Tables that the source had no more when their change was to be followed. */
@@ -30,6 +32,13 @@ export class SchemaFollower {
 
   constructor(options: SchemaFollowerOptions) {
     this.#options = options
+  }
+
+  /** Whether a paused table will be taken on soon, unless that fails. */
+  willTakeOn({ reason, state, table }: Pick<MirrorStatus, 'reason' | 'state' | 'table'>): boolean {
+    if (state !== 'paused' || reason?.startsWith('SCHEMA_CHANGED ') !== true) return false
+    const name = formatTableName(table)
+    return this.#underWay.has(name) || this.#followed.get(name) !== reason
   }
 
   /** Starts what is due. Never waits for it. */
@@ -74,9 +83,14 @@ export class SchemaFollower {
     const { clock, logger, resync } = this.#options
     if (this.#followed.get(name) === pauseReason || clock.nowMs() < (this.#notBeforeMs.get(name) ?? 0)) return
     this.#followed.set(name, pauseReason)
+    this.#underWay.add(name)
     void resync(name, reason).then(
-      () => this.#followed.delete(name),
+      () => {
+        this.#underWay.delete(name)
+        this.#followed.delete(name)
+      },
       (error: unknown) => {
+        this.#underWay.delete(name)
         logger.warn('the changed table was not taken on', { table: name, error: String(error) })
         if (isMoonlinkError(error) && error.code === 'TABLE_UNKNOWN') this.#absent.add(name)
         if (!isMoonlinkError(error, 'retry')) return

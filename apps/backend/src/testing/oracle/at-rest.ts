@@ -60,8 +60,8 @@ export class TablesAtRest {
       const storage = await openAtRest(table, this.#warehouse, this.#parquet)
       if (storage === null) continue
       for (const { snapshotId, lsn } of await stampedSnapshots(storage.snapshot.metadataLocation)) {
-        const allowed = source.at(lsn).map(({ tables }) => tables.get(table.name)!)
-        if (allowed.length === 0 || allowed.some((state) => state.table.isAbsent === true)) continue
+        const allowed = source.at(lsn).map((moment) => source.stateAt(moment, table.name, lsn))
+        if (allowed.length === 0 || source.isHidden(table.name, lsn) || allowed.some((state) => state.table.isAbsent === true)) continue
         const found = await this.#shown(table, storage, await storage.loadSnapshot(snapshotId))
         expectShown(found, allowed, `${mirrorName(table)} in Iceberg, snapshot ${snapshotId} at ${formatLsn(lsn)}`)
         this.compared++

@@ -20,10 +20,7 @@ export type Command =
   | { readonly kind: 'crash Postgres' }
   | { readonly kind: 'stop'; readonly signal: 'SIGTERM' | 'SIGKILL'; readonly seed: number }
 
-/**
- * Whether schemas change: never, told by event triggers, or found by what rows say of them. Those that rows say nothing of are left out then, and each is a
- * transaction by itself with a row after it.
- */
+/** Whether schemas change: never, told by event triggers, or found by what rows and the catalog say of them. */
 export type SchemaChanges = 'none' | 'told' | 'found'
 
 export interface Settings {

@@ -14,6 +14,8 @@ const SETTLE_TIMEOUT_MS = 120_000
 const SETTLE_POLL_MS = 20
 /** Errors of a table whose schema changed in a way that it has to be read again for, until it was. */
 const UNTIL_SETTLED = new Set(['TABLE_RESYNCING', 'TABLE_COPYING', 'TABLE_PAUSED'])
+/** What a table may be paused for, until it is read again. */
+const PASSING_PAUSE = /: (?:SCHEMA_CHANGED|TABLE_DROPPED) /
 
 /** The backend under test: started, killed, and read by SQL. */
 export class OracleMirror {
@@ -47,6 +49,7 @@ export class OracleMirror {
       MOONLINK_EXPIRY_INTERVAL_MS: '300',
       MOONLINK_SOURCE_TYPES: JSON.stringify({ time: settings.timeAs, ...typeRules }),
       MOONLINK_SOURCE_APPEND_ONLY: appendOnly.join(','),
+      MOONLINK_SOURCE_SLOT_CHECK_MS: '500',
       MOONLINK_SOURCE_TWO_PHASE: String(settings.twoPhase && source.major >= 15),
     }
   }
@@ -60,6 +63,7 @@ export class OracleMirror {
   async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
     const status = await this.#backend!.stop(signal)
     this.#backend = null
+    this.#source.wentBack()
     const failed = (await Promise.all(this.#beside.splice(0))).find((error) => error instanceof RequestError)
     if (failed !== undefined) throw failed
     this.#flushedThrough = await this.#source.lsn()
@@ -74,7 +78,16 @@ export class OracleMirror {
   async flush(): Promise<void> {
     if (this.isBlocked()) return
     await this.#running().wait({ iceberg: true })
+    this.#source.applied()
+    this.#source.flushed()
     this.#flushedThrough = await this.#source.lsn()
+  }
+
+  /** Waits until it has applied what was committed. */
+  async catchUp(): Promise<void> {
+    if (this.isBlocked()) return
+    await this.#running().wait()
+    this.#source.applied()
   }
 
   /** Begins a flush and does not wait for it. */
@@ -132,14 +145,30 @@ export class OracleMirror {
       if (Date.now() > deadlineMs) throw new Error(`not read again: ${JSON.stringify(waiting)}`)
       await sleep(SETTLE_POLL_MS)
     }
-    const settledLsn = await this.#source.lsn()
-    for (const gap of open) gap.settledLsn = settledLsn
+    for (const { isSilent, table } of open) if (isSilent) await this.#noticed(table, deadlineMs)
+    this.#source.settled(open, await this.#source.lsn())
+  }
+
+  /** Waits until it shows what became of a table that nothing told of. */
+  async #noticed(name: string, deadlineMs: number): Promise<void> {
+    const { latest, tables } = this.#source
+    const table = tables.find((one) => one.name === name)!
+    for (;;) {
+      try {
+        return expectShown(await this.#running().read(`SELECT * FROM ${quotedTable(table)}`, null), [latest.tables.get(name)!], mirrorName(table))
+      } catch (error) {
+        if (Date.now() > deadlineMs) throw error
+        await sleep(SETTLE_POLL_MS)
+      }
+    }
   }
 
   /** All tables in one statement, at one LSN. */
   async #checkTogether(moment: OracleSource['latest']): Promise<void> {
     const states = [...moment.tables.values()]
-    if (states.some(({ before, rows, table }) => before !== null || rows === null || table.isAbsent === true)) return
+    const isUnknown = ({ before, rows, table }: TableState) =>
+      before !== null || rows === null || table.isAbsent === true || this.#source.isHidden(table.name, moment.after)
+    if (states.some(isUnknown)) return
     const counts = states.map(({ table }) => `(SELECT count(*) FROM ${quotedTable(table)})`)
     const found = await this.#query(`SELECT ${counts.join(', ')}`, moment.after, this.#source.tables)
     const expected = states.map(({ rows }) => rows!.length)
@@ -149,7 +178,7 @@ export class OracleMirror {
 
   async #checkStatus(): Promise<void> {
     if (this.isBlocked()) return
-    await this.#running().wait()
+    await this.catchUp()
     for (const table of this.#source.tables) {
       if (this.#source.openGaps(table.name).length > 0) continue
       const report = await this.#running().table(mirrorName(table))
@@ -161,10 +190,10 @@ export class OracleMirror {
     }
   }
 
-  async #compare(table: OracleTable, lsn: Lsn | null, { tables }: OracleSource['latest']): Promise<void> {
+  async #compare(table: OracleTable, lsn: Lsn | null, moment: OracleSource['latest']): Promise<void> {
     const shown = await this.#query(`SELECT * FROM ${quotedTable(table)}`, lsn, [table])
-    if (shown === null) return
-    const state: TableState = tables.get(table.name)!
+    if (shown === null || this.#source.isHidden(table.name, lsn)) return
+    const state = this.#source.stateAt(moment, table.name, lsn)
     const what = `${mirrorName(table)} at ${lsn === null ? 'latest' : formatLsn(lsn)}`
     if (state.table.isAbsent === true) throw new Error(`${what}: ${shown.rows.length} rows of a table that was dropped`)
     expectShown(shown, [state], what)
@@ -182,13 +211,12 @@ export class OracleMirror {
     }
   }
 
-  #mayRefuse({ code, context }: RequestError, lsn: Lsn | null, tables: readonly OracleTable[]): boolean {
+  #mayRefuse({ code, context, message }: RequestError, lsn: Lsn | null, tables: readonly OracleTable[]): boolean {
     const names = tables.map(({ name }) => name)
-    const gaps = this.#source.gaps.filter(({ fromLsn, settledLsn, table }) => {
-      return names.includes(table) && (settledLsn === null || (lsn !== null && fromLsn <= lsn && lsn <= settledLsn))
-    })
-    const open = gaps.filter(({ settledLsn }) => settledLsn === null)
-    if (UNTIL_SETTLED.has(code)) return open.length > 0
+    if (UNTIL_SETTLED.has(code)) {
+      const isOpen = names.some((name) => this.#source.gapsAt(name, lsn).some(({ settledLsn }) => settledLsn === null))
+      return isOpen && (code !== 'TABLE_PAUSED' || PASSING_PAUSE.test(message))
+    }
     if (code !== 'LSN_NOT_HELD' || lsn === null || lsn >= parseLsn(String(context['floor']))) return false
     // What a table is read again with is committed, and what came before with it.
     const settled = this.#source.gaps.filter(({ table }) => names.includes(table)).map(({ settledLsn }) => settledLsn)

@@ -21,6 +21,8 @@ export interface Statement {
   readonly tables: readonly OracleTable[]
   /** What becomes of tables' schemas. */
   readonly alters?: readonly Alteration[]
+  /** It empties all of its tables. */
+  readonly truncates?: true
 }
 
 /** Something that a transaction does to a table. To let the oracle do more, add one to `operations`. */
@@ -122,7 +124,7 @@ export const operations: readonly Operation[] = [
       const cascade = [...chosen].some(isBulk) || dice.chance(0.3) ? ' CASCADE' : ''
       const names = [...chosen].map(quotedTable).join(', ')
       const sql = `TRUNCATE ${names}${dice.pick(['', ' RESTART IDENTITY', ' CONTINUE IDENTITY'])}${cascade}`
-      return { sql, values: [], tables: [...chosen].flatMap(touchedBy) }
+      return { sql, values: [], tables: [...chosen].flatMap(touchedBy), truncates: true }
     },
   },
   {

@@ -103,7 +103,8 @@ class OracleRun {
       case 'roll back prepared':
         return this.#endPrepared('ROLLBACK', new Dice(command.seed))
       case 'crash Postgres':
-        return this.#source.crash()
+        await this.#source.crash()
+        return this.#source.wentBack()
       case 'burst':
         return this.#burst(new Dice(command.seed))
       case 'check':
@@ -115,7 +116,8 @@ class OracleRun {
       case 'pass time':
         return sleep(400)
       case 'cut stream':
-        return this.#source.cutStream()
+        await this.#source.cutStream()
+        return this.#source.wentBack()
       case 'stop':
         return this.#restart(command.signal, new Dice(command.seed))
     }
@@ -165,20 +167,18 @@ class OracleRun {
   async #alter({ begins, seed, ...command }: Command & { kind: 'alter' }): Promise<void> {
     const { sessions, tables } = this.#source
     const isTold = this.#schemaChanges === 'told'
-    const session = isTold ? sessions[command.session] : sessions.find(({ isOpen }) => !isOpen)
-    if (session === undefined) return
-    if (isTold && begins && !session.isOpen) await session.begin()
-    const table = session.seen(tables[command.table % tables.length])
+    const session = sessions[command.session]
     const dice = new Dice(seed)
+    // What comes after a moment and a row is not mixed up with what came before.
+    if (!isTold && dice.chance(0.7)) await this.#mirror.catchUp()
+    if (begins && !session.isOpen) await session.begin()
+    const table = session.seen(tables[command.table % tables.length])
     const { name, statement } = chooseChange(table, dice, tables, isTold)
     // Such a table can't be read again, which an aborted part of a transaction may make necessary.
-    if (
-      statement.tables.some(({ identity }) => identity === 'append-only') &&
-      (session.isOpen || !isTold || statement.alters!.some(({ isStale }) => isStale))
-    )
-      return
+    const mayBeStale = statement.alters!.some(({ isStale, untold }) => (isTold ? isStale : untold.kind !== 'add'))
+    if (statement.tables.some(({ identity }) => identity === 'append-only') && (session.isOpen || mayBeStale)) return
     if (await this.#source.statement(session, statement)) this.count(name)
-    // What no row follows is not found.
+    // Without triggers, what no row follows is not found.
     if (!isTold && dice.chance(0.8)) await this.#statement(session, this.#source.tables[command.table % tables.length], dice.next())
   }
 

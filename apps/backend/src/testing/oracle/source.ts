@@ -4,6 +4,7 @@ import { formatLsn, parseLsn, type Lsn } from '@moonlink/core'
 import { typeDefinitions, type OracleType } from './types.ts'
 import { quotedTable, tableDefinition, type OracleTable } from './tables.ts'
 import type { Statement } from './operations.ts'
+import { UntoldChanges, type Untold } from './untold.ts'
 
 /** What a table shows: each row as JSON of its cells in Postgres' own text, in code unit order. */
 export type TableRows = readonly string[]
@@ -16,6 +17,8 @@ export interface TableState {
   readonly rows: TableRows | null
   /** Where no trigger tells of changes of schema: what it showed before one that no row has followed yet. */
   readonly before: TableState | null
+  /** Nothing has told of that change: what it showed before is shown still. */
+  readonly isUntold: boolean
 }
 
 /** What the tables showed from the end of a commit on, until the next. */
@@ -45,12 +48,24 @@ interface Changes {
   readonly shapes: ReadonlyMap<string, OracleTable>
   /** Those whose schema it changed, rolled back or not; `true` where the mirror may have to read them again. */
   readonly altered: ReadonlyMap<string, boolean>
+  readonly traces: Traces
 }
+
+/** What the stream tells of a transaction so far, where no trigger tells of changes of schema. */
+interface Traces {
+  readonly untold: readonly { readonly table: string; readonly change: Untold; readonly isFollowed: boolean; readonly isTouched: boolean }[]
+  /** Tables with rows that changed. */
+  readonly followed: ReadonlySet<string>
+}
+
+const NO_TRACES: Traces = { untold: [], followed: new Set() }
 
 /** Commits that the mirror may have to read a table again for: LSNs from there on may be refused, until it has. */
 export interface Gap {
   readonly table: string
   readonly fromLsn: Lsn
+  /** Until the mirror has noticed, nothing is known of what it shows. */
+  readonly isSilent: boolean
   /** From here on every LSN is shown again; null while it may not be. */
   settledLsn: Lsn | null
 }
@@ -62,8 +77,9 @@ export class Session {
   readonly #touched = new Set<string>()
   readonly #altered = new Map<string, boolean>()
   #shapes: ReadonlyMap<string, OracleTable> = new Map()
-  /** What `#shapes` was at each savepoint. */
-  readonly #marks: ReadonlyMap<string, OracleTable>[] = []
+  #traces = NO_TRACES
+  /** What `#shapes` and `#traces` were at each savepoint. */
+  readonly #marks: { readonly shapes: ReadonlyMap<string, OracleTable>; readonly traces: Traces }[] = []
   #client: pg.Client
   readonly #url: string
   readonly #trace: (line: string) => void
@@ -98,6 +114,7 @@ export class Session {
       touched: new Set(this.#touched),
       shapes: this.#shapes,
       altered: new Map(this.#altered),
+      traces: this.#traces,
     }
   }
 
@@ -127,11 +144,13 @@ export class Session {
   }
 
   /** Whether it succeeded; one that fails leaves the transaction as it was. Outside of one it is a transaction by itself. */
-  async statement({ alters = [], sql, tables, values }: Statement): Promise<boolean> {
+  async statement(statement: Statement): Promise<boolean> {
+    const { alters = [], sql, tables, values } = statement
     for (const { name } of tables) this.#touched.add(name)
     if (this.isOpen) await this.run('SAVEPOINT one')
+    let rows: number
     try {
-      await this.run(sql, values)
+      rows = await this.run(sql, values)
     } catch {
       if (!this.isOpen) return false
       for (const { name } of alters) this.#altered.set(name, true)
@@ -142,19 +161,22 @@ export class Session {
       this.#altered.set(name, isStale || this.#altered.get(name) === true)
       if (to !== undefined) this.#shapes = new Map(this.#shapes).set(name, to)
     }
+    this.#traces = traced(this.#traces, statement, rows)
     return true
   }
 
   async savepoint(): Promise<void> {
     await this.run(`SAVEPOINT s${++this.savepoints}`)
-    this.#marks.push(this.#shapes)
+    this.#marks.push({ shapes: this.#shapes, traces: this.#traces })
   }
 
   async rollbackToSavepoint(number: number): Promise<void> {
     this.savepoints = number
     await this.#undo(`ROLLBACK TO s${number}`)
     this.#marks.length = number
-    this.#shapes = this.#marks[number - 1]
+    const { shapes, traces } = this.#marks[number - 1]
+    this.#shapes = shapes
+    this.#traces = traces
   }
 
   /** Where Postgres sends a transaction in parts, it does not tell which subtransaction a change of schema was in. */
@@ -176,6 +198,7 @@ export class Session {
     this.#altered.clear()
     this.#marks.length = 0
     this.#shapes = new Map()
+    this.#traces = NO_TRACES
   }
 
   /** Forgets a transaction that was a statement by itself, and says what it did. */
@@ -185,10 +208,12 @@ export class Session {
     return changes
   }
 
-  async run(sql: string, values: readonly (string | null)[] = []): Promise<void> {
+  /** Returns how many rows it changed, where the server says so. */
+  async run(sql: string, values: readonly (string | null)[] = []): Promise<number> {
     try {
-      await this.#client.query({ text: sql, values: [...values] })
+      const { rowCount } = await this.#client.query({ text: sql, values: [...values] })
       this.#trace(`${sql}${values.length > 0 ? ` -- ${shortened(JSON.stringify(values))}` : ''}`)
+      return rowCount ?? 0
     } catch (error) {
       this.#trace(`-- ${String(error)}: ${sql}`)
       throw error
@@ -198,6 +223,25 @@ export class Session {
   async close(): Promise<void> {
     await this.#client.end().catch(() => undefined)
   }
+}
+
+/** What the stream tells of a transaction behind another statement. */
+function traced({ followed, untold }: Traces, { alters = [], tables, truncates }: Statement, rows: number): Traces {
+  if (alters.length > 0) {
+    const made = alters.map(({ name, untold: change }) => ({ table: name, change, isFollowed: false, isTouched: false }))
+    return { followed, untold: [...untold, ...made] }
+  }
+  const names = tables.map(({ name }) => name)
+  // The first is the one that the statement is of; what becomes of the others with it is not counted.
+  const changed = rows > 0 ? names[0] : null
+  const after = untold.map((one) => {
+    return { ...one, isTouched: one.isTouched || names.includes(one.table), isFollowed: one.isFollowed || one.table === changed }
+  })
+  if (truncates === true) {
+    const emptied = [...new Set(names)].map((table) => ({ table, change: { kind: 'truncate' } as const, isFollowed: false, isTouched: true }))
+    return { followed, untold: [...after, ...emptied] }
+  }
+  return { followed: changed === null ? followed : new Set(followed).add(changed), untold: after }
 }
 
 async function connected(url: string): Promise<pg.Client> {
@@ -222,6 +266,8 @@ export class OracleSource {
   readonly sessions: readonly Session[]
   readonly moments: Moment[] = []
   readonly prepared: PreparedTransaction[] = []
+  /** Where no trigger tells of changes of schema: those that the mirror may not know of. */
+  readonly #untold = new UntoldChanges()
   /** Of the server. */
   readonly major: number
   /** For looking on; it commits nothing that the tables show. */
@@ -263,7 +309,7 @@ export class OracleSource {
     const [[version, database]] = await observer.query(`SELECT current_setting('server_version_num'), current_database()`)
     const major = Math.floor(Number(version) / 10_000)
     const source = new OracleSource(tables, sessions, observer, { major, database, isTold }, trace)
-    await source.#note(await source.lsn(), new Set(tables.map(({ name }) => name)), new Map(), false)
+    await source.#note(await source.lsn(), new Set(tables.map(({ name }) => name)), NO_TRACES, false)
     return source
   }
 
@@ -281,7 +327,7 @@ export class OracleSource {
   async burst(work: () => Promise<unknown>): Promise<void> {
     const before = await this.lsn()
     await work()
-    await this.#note(before, new Set(this.tables.map(({ name }) => name)), new Map(), true)
+    await this.#note(before, new Set(this.tables.map(({ name }) => name)), NO_TRACES, true)
   }
 
   /** A statement of a session, within its transaction or as one; notes what tables show where it commits. Whether it succeeded. */
@@ -311,12 +357,63 @@ export class OracleSource {
     return this.gaps.filter((gap) => gap.table === table && gap.settledLsn === null)
   }
 
-  async #committed(before: Lsn, { altered, shapes, touched }: Changes): Promise<void> {
-    this.tables = this.tables.map((table) => shapes.get(table.name) ?? table)
-    for (const [table, isStale] of altered) {
-      if (isStale || !this.#isTold) this.gaps.push({ table, fromLsn: before, settledLsn: null })
+  /** What a table showed then; what of it the mirror shows is not settled within a gap. */
+  stateAt({ tables }: Moment, table: string, lsn: Lsn | null): TableState {
+    const state = tables.get(table)!
+    return this.gapsAt(table, lsn).length > 0 ? { ...state, isUntold: false } : state
+  }
+
+  /** Gaps of a table that an LSN, or what is latest, lies in. */
+  gapsAt(table: string, lsn: Lsn | null): Gap[] {
+    return this.gaps.filter((gap) => {
+      if (gap.table !== table) return false
+      return lsn === null ? gap.settledLsn === null : gap.fromLsn <= lsn && (gap.settledLsn === null || lsn <= gap.settledLsn)
+    })
+  }
+
+  /** Whether nothing is known of what the mirror shows of a table at an LSN, or by now. */
+  isHidden(table: string, lsn: Lsn | null): boolean {
+    return this.gapsAt(table, lsn).some(({ isSilent }) => isSilent)
+  }
+
+  /** The mirror has applied all that was committed. */
+  applied(): void {
+    this.#untold.applied()
+  }
+
+  /** All of that is safe in Iceberg. */
+  flushed(): void {
+    this.#untold.flushed()
+  }
+
+  /** The mirror may have gone back to what is safe. */
+  wentBack(): void {
+    for (const [table, fromLsn] of this.#untold.wentBack()) this.gaps.push({ table, fromLsn, isSilent: false, settledLsn: null })
+  }
+
+  /** Gaps that the mirror has closed. */
+  settled(gaps: readonly Gap[], settledLsn: Lsn): void {
+    for (const gap of gaps) {
+      gap.settledLsn = settledLsn
+      this.#untold.settled(gap.table)
     }
-    await this.#note(before, touched, altered, false)
+  }
+
+  async #committed(before: Lsn, { altered, shapes, touched, traces }: Changes): Promise<void> {
+    this.tables = this.tables.map((table) => shapes.get(table.name) ?? table)
+    if (this.#isTold) for (const [table, isStale] of altered) if (isStale) this.gaps.push({ table, fromLsn: before, isSilent: false, settledLsn: null })
+    await this.#note(before, touched, traces, false)
+    if (!this.#isTold) this.#noteUntold(before, traces)
+  }
+
+  #noteUntold(before: Lsn, { followed, untold }: Traces): void {
+    for (const table of followed) this.#untold.followed(table)
+    for (const table of new Set(untold.map((one) => one.table))) {
+      const changes = untold.filter((one) => one.table === table)
+      const fromLsn = this.#untold.committed(table, changes, before)
+      const isSilent = changes.some(({ change }) => change.kind === 'silent')
+      if (fromLsn !== null) this.gaps.push({ table, fromLsn, isSilent, settledLsn: null })
+    }
   }
 
   /** Takes a session's transaction from it, unless too many are prepared already. */
@@ -333,7 +430,7 @@ export class OracleSource {
     const [{ changes, id }] = this.prepared.splice(index, 1)
     const before = await this.lsn()
     await this.observer.run(`${how} PREPARED '${id}'`)
-    await this.#committed(before, how === 'COMMIT' ? changes : { ...changes, shapes: new Map(), altered: new Map() })
+    await this.#committed(before, how === 'COMMIT' ? changes : { ...changes, shapes: new Map(), altered: new Map(), traces: NO_TRACES })
   }
 
   /** Kills a process of the server's, which then ends all the others and recovers. */
@@ -383,24 +480,33 @@ export class OracleSource {
     for (const session of [...this.sessions, this.observer]) await session.close()
   }
 
-  async #note(before: Lsn, touched: ReadonlySet<string>, altered: ReadonlyMap<string, boolean>, isBurst: boolean): Promise<void> {
+  async #note(before: Lsn, touched: ReadonlySet<string>, traces: Traces, isBurst: boolean): Promise<void> {
     const after = await this.lsn()
     const tables = new Map<string, TableState>()
     for (const table of this.tables) {
       const { name } = table
       const known = this.moments.at(-1)?.tables.get(name)
       if (known !== undefined && !touched.has(name)) tables.set(name, known)
-      else tables.set(name, await this.#look(table, known, altered.has(name)))
+      else tables.set(name, await this.#look(table, known, traces))
     }
     this.#trace(`-- from ${formatLsn(before)} to ${formatLsn(after)}`)
     this.moments.push({ before, after, tables, isBurst })
   }
 
-  async #look(table: OracleTable, known: TableState | undefined, isAltered: boolean): Promise<TableState> {
-    const rows = await this.#readOrLatest(table, known, isAltered)
-    const before =
-      this.#isTold || known === undefined ? null : isAltered ? known : known.rows?.join() === rows?.join() ? known.before : null
-    return { table, rows, before }
+  async #look(table: OracleTable, known: TableState | undefined, { followed, untold }: Traces): Promise<TableState> {
+    const changes = untold.filter((one) => one.table === table.name && one.change.kind !== 'truncate')
+    const rows = await this.#readOrLatest(table, known, changes.length > 0)
+    const shown = { table, rows, before: null, isUntold: false }
+    if (this.#isTold || known === undefined) return shown
+    const last = changes.at(-1)
+    if (last === undefined) {
+      const isTold = followed.has(table.name) || known.rows?.join() !== rows?.join()
+      return isTold ? shown : { ...shown, before: known.before }
+    }
+    if (last.isFollowed) return shown
+    // It may be shown in a shape that it had within the transaction.
+    if (changes.length > 1 || followed.has(table.name)) return { ...shown, rows: null, before: known }
+    return { ...shown, before: known, isUntold: !last.isTouched && (known.before === null || known.isUntold) }
   }
 
   /** A transaction that is open and has truncated or altered the table locks it: so nobody has changed it since that began, save its types. */

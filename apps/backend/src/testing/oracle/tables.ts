@@ -23,6 +23,8 @@ export interface OracleTable {
   readonly key: readonly OracleColumn[]
   /** Statements that finish its definition. */
   readonly finish?: readonly string[]
+  /** Its rows are named by all they hold (`REPLICA IDENTITY FULL`). */
+  readonly isFull?: boolean
   /** It was dropped; there may be another of its name later. */
   readonly isAbsent?: true
 }
@@ -68,7 +70,7 @@ export function makeTable({ identity, keys, columns, seed }: TableShape, index: 
   const others = columns.map(({ type, isNotNull }) => ({ name: names.pop()!, type: columnTypes[type], isNotNull, pool: null }))
   // The key is neither always first nor in the order of the columns.
   const mixed = dice.some([...key, ...others], key.length + others.length)
-  return { name: `${NAMES[index]}${dice.below(10)}`, identity, columns: mixed, key }
+  return { name: `${NAMES[index]}${dice.below(10)}`, identity, columns: mixed, key, isFull: identity.startsWith('full') }
 }
 
 function keyColumn(name: string, type: OracleType, dice: Dice): OracleColumn {

@@ -1,0 +1,36 @@
+import { expect, test } from 'vitest'
+import { isFollowedInPlace, UntoldChanges, type Untold } from './untold.ts'
+
+const add = { kind: 'add', column: 'a' } as const
+const rename = { kind: 'rename', columns: ['b'] } as const
+const only = (kind: 'add without a default' | 'drop' | 'nulls' | 'longer' | 'key' | 'truncate' | 'compared' | 'silent') => ({ kind }) as const
+
+test.each<[boolean, Untold[]]>([
+  [true, [add]],
+  [true, [only('key')]],
+  [true, [add, add, only('add without a default')]],
+  [true, [add, rename]],
+  [true, [only('drop'), only('nulls')]],
+  [true, [only('truncate'), add]],
+  [false, [only('compared')]],
+  [false, [only('silent'), add]],
+  [false, [add, { kind: 'rename', columns: ['a'] }]],
+  [false, [add, only('drop')]],
+  [false, [only('drop'), only('drop')]],
+  [false, [only('truncate'), only('add without a default')]],
+  [false, [only('nulls'), only('truncate')]],
+])('followed in place: %s for %j', (expected, changes) => {
+  expect(isFollowedInPlace(changes)).toBe(expected)
+})
+
+test('a change that the mirror knew is looked at again where the mirror goes back', () => {
+  const untold = new UntoldChanges()
+  expect(untold.committed('t', [{ change: add, isFollowed: false }], 1n)).toBeNull()
+  untold.applied()
+  expect(untold.committed('t', [{ change: only('drop'), isFollowed: true }], 2n)).toBe(1n)
+  untold.settled('t')
+  expect(untold.committed('t', [{ change: add, isFollowed: true }], 3n)).toBeNull()
+  untold.applied()
+  expect(untold.committed('t', [{ change: only('drop'), isFollowed: true }], 4n)).toBeNull()
+  expect(untold.wentBack()).toEqual(new Map([['t', 3n]]))
+})

@@ -1,0 +1,101 @@
+import type { Lsn } from '@moonlink/core'
+
+/**
+ * A change of a table of which no trigger tells, by what a row after it and the catalog tell (docs/SCHEMA-CHANGES.md, "Without them"). `columns`: as they were
+ * called before. `silent`: no row tells of it, so that it is noticed only when the catalog is looked at.
+ */
+export type Untold =
+  | { readonly kind: 'add'; readonly column: string }
+  | { readonly kind: 'rename'; readonly columns: readonly string[] }
+  | { readonly kind: 'add without a default' | 'drop' | 'nulls' | 'longer' | 'key' | 'truncate' | 'compared' | 'silent' }
+
+/** A change that a mirror may have to look at together with those beside it. */
+interface Waiting {
+  readonly change: Untold
+  readonly fromLsn: Lsn
+  /** A row has followed. */
+  isFollowed: boolean
+}
+
+/** Whether these changes of one table, in this order and between two moments in which the mirror knew it, are followed in place, as is promised. */
+export function isFollowedInPlace(changes: readonly Untold[]): boolean {
+  const kinds = new Set(changes.map(({ kind }) => kind))
+  if (kinds.has('compared') || kinds.has('silent')) return false
+  if (changes.length <= 1) return true
+  if (kinds.delete('truncate')) return kinds.size === 0 || (kinds.size === 1 && (kinds.has('add') || (kinds.has('drop') && isOnce(changes, 'drop'))))
+  if (kinds.size > 1) kinds.delete('nulls')
+  if (kinds.has('add without a default')) kinds.add('add').delete('add without a default')
+  if (kinds.has('rename') && kinds.delete('add')) {
+    const renamed = changes.flatMap((change) => (change.kind === 'rename' ? change.columns : []))
+    // One that came in between may have a default by its old name.
+    if (changes.some((change) => isAdded(change) && (!('column' in change) || renamed.includes(change.column)))) return false
+  }
+  if (kinds.size > 1) return false
+  return (['drop', 'longer', 'key'] as const).every((kind) => !kinds.has(kind) || isOnce(changes, kind))
+}
+
+const isAdded = ({ kind }: Untold) => kind === 'add' || kind === 'add without a default'
+const isOnce = (changes: readonly Untold[], kind: Untold['kind']) => changes.filter((change) => change.kind === kind).length === 1
+
+/** The changes that a mirror may not know of yet, table by table, and those that it may have to look at again. */
+export class UntoldChanges {
+  /** Since the mirror knew the table. */
+  readonly #waiting = new Map<string, Waiting[]>()
+  /** Known to the mirror, and not safe in Iceberg. */
+  readonly #known = new Map<string, Waiting[]>()
+
+  /**
+   * A commit has brought these; `isFollowed`: rows came after them. Where the table may have to be compared now, returns from where on it may be refused.
+   */
+  committed(table: string, changes: readonly { readonly change: Untold; readonly isFollowed: boolean }[], fromLsn: Lsn): Lsn | null {
+    const waiting = this.#waiting.get(table) ?? []
+    waiting.push(...changes.map((one) => ({ ...one, fromLsn })))
+    this.#waiting.set(table, waiting)
+    return refusedFrom(waiting)
+  }
+
+  /** A row of the table has been committed. */
+  followed(table: string): void {
+    for (const change of this.#waiting.get(table) ?? []) change.isFollowed = true
+  }
+
+  /** The mirror has applied all that was committed. */
+  applied(): void {
+    for (const [table, waiting] of this.#waiting) {
+      const isKnown = ({ isFollowed }: Waiting) => isFollowed
+      this.#known.set(table, [...(this.#known.get(table) ?? []), ...waiting.filter(isKnown)])
+      this.#waiting.set(
+        table,
+        waiting.filter((change) => !isKnown(change)),
+      )
+    }
+  }
+
+  /** What the mirror has applied is safe. */
+  flushed(): void {
+    this.#known.clear()
+  }
+
+  /** The mirror has been made equal to the table. */
+  settled(table: string): void {
+    this.#waiting.delete(table)
+    this.#known.delete(table)
+  }
+
+  /** The mirror may have gone back to what is safe. Returns the tables that may have to be compared then, and from where on each may be refused. */
+  wentBack(): Map<string, Lsn> {
+    const refused = new Map<string, Lsn>()
+    for (const table of new Set([...this.#known.keys(), ...this.#waiting.keys()])) {
+      const all = [...(this.#known.get(table) ?? []), ...(this.#waiting.get(table) ?? [])]
+      this.#waiting.set(table, all)
+      const fromLsn = refusedFrom(all)
+      if (fromLsn !== null) refused.set(table, fromLsn)
+    }
+    this.#known.clear()
+    return refused
+  }
+}
+
+function refusedFrom(waiting: readonly Waiting[]): Lsn | null {
+  return waiting.length === 0 || isFollowedInPlace(waiting.map(({ change }) => change)) ? null : waiting[0].fromLsn
+}
