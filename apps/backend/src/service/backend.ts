@@ -290,7 +290,8 @@ export class MoonlinkBackend implements Operations {
       // A change of schema may have been met on the way.
       const changed = engine.status().find((mirror) => mirror.state === 'copying' || this.#willTakeOn(mirror))
       if (changed === undefined) break
-      if (leftMs() === 0) throw new MoonlinkError('retry', 'TIMED_OUT', `${formatTableName(changed.table)} is still read again: ${changed.reason ?? ''}`)
+      if (leftMs() === 0)
+        throw new MoonlinkError('retry', 'TIMED_OUT', `${formatTableName(changed.table)} is still read again: ${changed.reason ?? ''}`)
       await clock.sleep(tickMs)
     }
     if (request.iceberg) requireCommitted(lsn, engine.status(), this.#mirrors.unopened)

@@ -99,7 +99,12 @@ const changes: readonly SchemaChange[] = [
     fits: isOpen,
     make: (table, dice) => {
       const column = newColumn(table, dice, dice.pick(columnTypes))
-      return { sql: alter(table, `ADD ${quote(column.name)} ${column.type.sql}`), to: added(table, column), isStale: false, untold: { kind: 'add without a default' } }
+      return {
+        sql: alter(table, `ADD ${quote(column.name)} ${column.type.sql}`),
+        to: added(table, column),
+        isStale: false,
+        untold: { kind: 'add without a default' },
+      }
     },
   },
   {
@@ -293,7 +298,12 @@ const changes: readonly SchemaChange[] = [
     name: 'add a value to an enum',
     weight: 1,
     fits: isOpen,
-    make: (_, dice) => ({ sql: `ALTER TYPE oracle_mood ADD VALUE 'added${dice.below(3)}'`, isStale: false, untold: { kind: 'nulls' }, type: enumTypes }),
+    make: (_, dice) => ({
+      sql: `ALTER TYPE oracle_mood ADD VALUE 'added${dice.below(3)}'`,
+      isStale: false,
+      untold: { kind: 'nulls' },
+      type: enumTypes,
+    }),
   },
   {
     name: 'rename a value of an enum',

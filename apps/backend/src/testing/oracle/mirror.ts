@@ -155,7 +155,11 @@ export class OracleMirror {
     const table = tables.find((one) => one.name === name)!
     for (;;) {
       try {
-        return expectShown(await this.#running().read(`SELECT * FROM ${quotedTable(table)}`, null), [latest.tables.get(name)!], mirrorName(table))
+        return expectShown(
+          await this.#running().read(`SELECT * FROM ${quotedTable(table)}`, null),
+          [latest.tables.get(name)!],
+          mirrorName(table),
+        )
       } catch (error) {
         if (Date.now() > deadlineMs) throw error
         await sleep(SETTLE_POLL_MS)

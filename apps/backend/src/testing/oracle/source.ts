@@ -238,7 +238,12 @@ function traced({ followed, untold }: Traces, { alters = [], tables, truncates }
     return { ...one, isTouched: one.isTouched || names.includes(one.table), isFollowed: one.isFollowed || one.table === changed }
   })
   if (truncates === true) {
-    const emptied = [...new Set(names)].map((table) => ({ table, change: { kind: 'truncate' } as const, isFollowed: false, isTouched: true }))
+    const emptied = [...new Set(names)].map((table) => ({
+      table,
+      change: { kind: 'truncate' } as const,
+      isFollowed: false,
+      isTouched: true,
+    }))
     return { followed, untold: [...after, ...emptied] }
   }
   return { followed: changed === null ? followed : new Set(followed).add(changed), untold: after }
@@ -401,7 +406,8 @@ export class OracleSource {
 
   async #committed(before: Lsn, { altered, shapes, touched, traces }: Changes): Promise<void> {
     this.tables = this.tables.map((table) => shapes.get(table.name) ?? table)
-    if (this.#isTold) for (const [table, isStale] of altered) if (isStale) this.gaps.push({ table, fromLsn: before, isSilent: false, settledLsn: null })
+    if (this.#isTold)
+      for (const [table, isStale] of altered) if (isStale) this.gaps.push({ table, fromLsn: before, isSilent: false, settledLsn: null })
     await this.#note(before, touched, traces, false)
     if (!this.#isTold) this.#noteUntold(before, traces)
   }

@@ -3,7 +3,8 @@ import { isFollowedInPlace, UntoldChanges, type Untold } from './untold.ts'
 
 const add = { kind: 'add', column: 'a' } as const
 const rename = { kind: 'rename', columns: ['b'] } as const
-const only = (kind: 'add without a default' | 'drop' | 'nulls' | 'longer' | 'key' | 'truncate' | 'compared' | 'silent') => ({ kind }) as const
+const only = (kind: 'add without a default' | 'drop' | 'nulls' | 'longer' | 'key' | 'truncate' | 'compared' | 'silent') =>
+  ({ kind }) as const
 
 test.each<[boolean, Untold[]]>([
   [true, [add]],

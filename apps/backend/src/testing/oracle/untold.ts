@@ -22,7 +22,8 @@ export function isFollowedInPlace(changes: readonly Untold[]): boolean {
   const kinds = new Set(changes.map(({ kind }) => kind))
   if (kinds.has('compared') || kinds.has('silent')) return false
   if (changes.length <= 1) return true
-  if (kinds.delete('truncate')) return kinds.size === 0 || (kinds.size === 1 && (kinds.has('add') || (kinds.has('drop') && isOnce(changes, 'drop'))))
+  if (kinds.delete('truncate'))
+    return kinds.size === 0 || (kinds.size === 1 && (kinds.has('add') || (kinds.has('drop') && isOnce(changes, 'drop'))))
   if (kinds.size > 1) kinds.delete('nulls')
   if (kinds.has('add without a default')) kinds.add('add').delete('add without a default')
   if (kinds.has('rename') && kinds.delete('add')) {
