@@ -1,12 +1,13 @@
 import { silentLogger, systemClock, type Logger } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { beforeAll, expect, test } from 'vitest'
-import { SimWorld, type SimTotals } from './testing/sim/sim-world.ts'
+import { playSeed } from './testing/sim/play.ts'
+import { noTotals } from './testing/sim/sim-world.ts'
 
 /**
  * Whole nodes in simulation: real backends, change logs, leases, Iceberg tables, key indexes and deletion vectors, on a database, a disk, a store and a clock that
  * are simulated, fail, are late and forget. MOONLINK_SIM_RUNS for more runs, MOONLINK_SIM_SEED for one that failed: it comes out the same; MOONLINK_SIM_LOG=1 for what
- * the nodes say in it.
+ * the nodes say in it, =calls for what is done to the store too.
  */
 const runs = Number(process.env['MOONLINK_SIM_RUNS'] ?? 120)
 /** The same in CI, so that a change does not fail for what it did not bring. */
@@ -19,7 +20,9 @@ const MAX_FAILURES = 10
 beforeAll(() => loadRoaring())
 
 const printing: Logger = {
-  debug: () => undefined,
+  debug: (message, fields) => {
+    if (process.env['MOONLINK_SIM_LOG'] === 'calls') console.log('     ', message, JSON.stringify(fields ?? {}))
+  },
   info: (message, fields) => console.log('info', message, JSON.stringify(fields)),
   warn: (message, fields) => console.log('warn', message, JSON.stringify(fields)),
   error: (message, fields) => console.log('error', message, JSON.stringify(fields)),
@@ -27,21 +30,16 @@ const printing: Logger = {
 const logger = process.env['MOONLINK_SIM_LOG'] === undefined ? silentLogger : printing
 
 test(`${runs} nodes that crash at any call lose and repeat nothing (first seed ${firstSeed})`, { timeout: 600_000 }, async () => {
-  const totals: SimTotals = { crashes: 0, latest: 0, past: 0, rangesResumed: 0, takeovers: 0, resyncs: 0, atRest: 0 }
+  const totals = noTotals()
   const failures: Error[] = []
   for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
     if (logger !== silentLogger) console.log(`seed ${seed}`)
-    const world = new SimWorld(seed, totals, logger)
     try {
-      const steps = 40 + world.dice.below(80)
-      for (let step = 0; step < steps; step++) await world.step()
-      await world.finish()
+      await playSeed(seed, totals, logger)
     } catch (error) {
       if (logger !== silentLogger) console.log(`seed ${seed} failed: ${(error as Error).message}`)
       failures.push(new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error }))
       if (failures.length === MAX_FAILURES) break
-    } finally {
-      world.dispose()
     }
   }
   if (logger !== silentLogger) console.log(totals)

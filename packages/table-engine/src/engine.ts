@@ -29,7 +29,7 @@ import { Mirror } from './mirror.ts'
 import type { MirrorSpec, MirrorStatus } from './mirror-spec.ts'
 import { Reads } from './reads.ts'
 import { SealedFiles } from './sealed-files.ts'
-import { StagedFiles } from './staged-files.ts'
+import { isStagedList, StagedFiles } from './staged-files.ts'
 import { StreamPosition } from './stream-position.ts'
 
 export interface EngineOptions {
@@ -148,8 +148,12 @@ export class Engine implements LeaseSource {
     this.mirrors.delete(name)
     await mirror.close()
     await mirror.abandonEarlyFiles()
-    await this.disk.remove(this.indexDirectoryOf(name))
-    this.staged.delete(name)
+    await this.removeLocalFiles(this.indexDirectoryOf(name))
+  }
+
+  /** All but the lists of files that may be in no snapshot: whoever opens the table again removes them, once it is certain that nobody needs them. */
+  private async removeLocalFiles(directory: string): Promise<void> {
+    for (const file of await this.disk.list(directory).catch(() => [])) if (!isStagedList(file)) await this.disk.remove(join(directory, file))
   }
 
   /** Where the storage of a table that is to be mirrored keeps account of its files: give it to that before anything is committed. */

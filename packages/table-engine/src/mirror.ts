@@ -317,6 +317,13 @@ export class Mirror {
     }
   }
 
+  /** Where `finishCopy` failed at its commit: finds out whether that happened all the same, and then goes on behind it. Before the copy goes on in another snapshot. Throws what the storage throws. */
+  async settleCopy(): Promise<boolean> {
+    const isCopied = await this.copy.settle()
+    if (isCopied) this.catchUp.start()
+    return isCopied
+  }
+
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
   async pause(code: string, reason: string): Promise<void> {
     if (this.isClosed || this.core.phase === 'paused' || this.core.phase === 'failed') return

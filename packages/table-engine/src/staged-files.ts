@@ -8,6 +8,11 @@ const GROUPS_FILE = 'staged-groups'
 /** The list as one JSON array, as earlier versions kept it. */
 const FORMER_FILE = 'staged.json'
 
+/** Whether a local file keeps such lists. */
+export function isStagedList(file: string): boolean {
+  return file.startsWith(JOURNAL_FILE)
+}
+
 type Removal = Pick<TableStorage, 'discard' | 'unneeded'>
 
 /**
@@ -43,6 +48,9 @@ export class StagedFiles implements FileLedger {
     const listed = [...journal.paths]
     const left = new Set(listed.length === 0 ? [] : await storage.unneeded([{ paths: listed, manifestLists: [] }]))
     const kept = new Set(wanted)
+    // What was believed of them before, where the table was open here already: a commit that was given up may have landed since.
+    this.abandoned.clear()
+    this.doubtful.clear()
     for (const path of left) if (!kept.has(path)) this.doubtful.add(path)
     // At once: later a snapshot that has one may have gone, with the file, or only the snapshot.
     await journal.remove(listed.filter((path) => !left.has(path)))

@@ -46,6 +46,8 @@ export class TableCopy {
   private readonly earlySizes: EarlyWriteSizes
   private readonly record: CopyRecord
   private copied: CopiedRows
+  /** A commit of what was copied failed, and may have happened all the same. */
+  private isInDoubt = false
   /** Rows that earlier snapshots brought. */
   private rowsBefore = 0
   /** While copying: the stream must be able to start again here. */
@@ -196,9 +198,41 @@ export class TableCopy {
     const { resync } = this.core
     if (resync !== null) return this.finishResync(resync.difference, boundaryLsn)
     await this.copied.finish()
-    if (this.record.sessions.length > 1) await this.finishMerge(boundaryLsn, readChanged)
-    else await this.finishCopy(boundaryLsn)
+    try {
+      if (this.record.sessions.length > 1) await this.finishMerge(boundaryLsn, readChanged)
+      else await this.finishCopy(boundaryLsn)
+    } catch (error) {
+      this.isInDoubt ||= isMoonlinkError(error, 'retry')
+      throw error
+    }
     await this.record.clear()
+  }
+
+  /** Where a commit of what was copied failed, finds out what came of it; true where it happened. To be called before the copy goes on. Throws what the storage throws. */
+  async settle(): Promise<boolean> {
+    if (!this.isInDoubt || this.core.phase !== 'copying') return false
+    const { core, record } = this
+    const { staged } = core
+    const { storage } = core.spec
+    return core.job(async () => {
+      await storage.settle()
+      const { committedLsn, files } = storage.snapshot
+      if (committedLsn !== null) {
+        await core.lock.run(async () => {
+          core.resetState()
+          await core.loadFiles()
+          this.streamFrom(committedLsn)
+        })
+        const paths = new Set(files.map(({ path }) => path))
+        staged.abandon(record.files.map((file) => file.staged.path).filter((path) => !paths.has(path)))
+        await staged.take([...paths])
+        await staged.settleDoubts()
+        await record.clear()
+        await staged.removeAbandoned(core.host.leasedPaths())
+      }
+      this.isInDoubt = false
+      return committedLsn !== null
+    })
   }
 
   /** Lets go of what was copied, for good. */
@@ -310,7 +344,7 @@ export class TableCopy {
     this.rowsBefore = 0
     this.copied = this.newCopiedRows()
     for (const path of files) await host.sealedFiles.remove(path, state.identity)
-    staged.abandon(files)
+    staged.abandon(files, this.isInDoubt)
     await staged.removeAbandoned(host.leasedPaths())
   }
 

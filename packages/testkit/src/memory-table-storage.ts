@@ -213,9 +213,10 @@ export class MemoryTableStorage implements TableStorage {
     return this.history.some(({ snapshot }) => snapshot.files.some((file) => file.path === path))
   }
 
-  async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
-    this.landed = { ...this.landed, properties: { ...this.landed.properties, ...properties } }
-    this.snapshot = { ...this.snapshot, properties: { ...this.snapshot.properties, ...properties } }
+  async setProperties(properties: Readonly<Record<string, string>>, schema?: TableSchema): Promise<TableSnapshot> {
+    const reshaped = schema === undefined ? {} : { schema }
+    this.landed = { ...this.landed, ...reshaped, properties: { ...this.landed.properties, ...properties } }
+    this.snapshot = { ...this.snapshot, ...reshaped, properties: { ...this.snapshot.properties, ...properties } }
     return this.snapshot
   }
 

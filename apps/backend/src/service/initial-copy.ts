@@ -30,7 +30,7 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
   while (left.length > 0 && !signal.aborted) {
     const copied = new Set<string>()
     try {
-      if (isCutOff) left = await resetAll(left, options)
+      if (isCutOff) left = await takeUp(left, options)
       isCutOff = false
       await copyOnce(left, copied, options, signal)
       return
@@ -56,9 +56,19 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
   }
 }
 
-/** What was compared in part begins anew. Where that fails, all of it may be tried again. */
-async function resetAll(mirrors: readonly Mirror[], { reset }: CopyOptions): Promise<Mirror[]> {
-  return allSettledOrThrow(mirrors.map(async (mirror) => (mirror.isResyncing ? reset(mirror.name) : mirror)))
+/**
+ * Which are still to be copied: a commit that seemed to fail may have happened. What was compared in part begins anew. Where this fails, all of it may be tried
+ * again.
+ */
+async function takeUp(mirrors: readonly Mirror[], { logger, reset }: CopyOptions): Promise<Mirror[]> {
+  const all = await allSettledOrThrow(
+    mirrors.map(async (mirror) => {
+      if (mirror.isResyncing) return reset(mirror.name)
+      if (await mirror.settleCopy()) logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
+      return mirror
+    }),
+  )
+  return all.filter(({ currentPhase }) => currentPhase === 'copying')
 }
 
 async function copyOnce(mirrors: readonly Mirror[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {

@@ -1,9 +1,7 @@
 import {
   formatTableName,
   formatType,
-  isJsonObject,
   MoonlinkError,
-  type LoadedTable,
   type Lsn,
   type TableName,
   type TableSchema,
@@ -221,21 +219,14 @@ export class MirrorSet {
     this.#abort = new AbortController()
   }
 
-  async #open(listed: ListedSourceTable, again: boolean): Promise<void> {
+  async #open(listed: ListedSourceTable, again: boolean, reshapesEmpty = false): Promise<void> {
     const { engine, logger, source, warehouse } = this.#parts
-    await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again })
+    await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again, reshapesEmpty })
   }
 
-  /** Of a table whose copy never ended. Without a row in it yet it need not keep its shape, nor why it was paused. */
+  /** Of a table whose copy never ended, as far as is known. Without a row in it yet it need not keep its shape, nor why it was paused. */
   async #beginAnew(name: string): Promise<void> {
-    const { engine, warehouse } = this.#parts
-    const listed = this.#listed.get(name)!
-    await engine.reopenMirror(name, async () => {
-      const identifier = { namespace: listed.table.schema, name: listed.table.name }
-      const loaded = await warehouse.catalog.load(identifier)
-      if (loaded !== null && !hasFiles(loaded)) await warehouse.catalog.drop(identifier, true)
-      await this.#open(listed, false)
-    })
+    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true, true))
   }
 
   async #openAnew(name: string): Promise<Mirror> {
@@ -263,14 +254,4 @@ export class MirrorSet {
 
 function describe({ fields, identifierFieldIds }: TableSchema): string {
   return `${fields.map(({ id, name, type }) => `${id} ${name} ${formatType(type)}`).join()} ${identifierFieldIds.join()}`
-}
-
-/** Whether any snapshot of the table has a data file. */
-function hasFiles({ metadata }: LoadedTable): boolean {
-  const { snapshots } = metadata
-  if (!Array.isArray(snapshots)) return false
-  return snapshots.some((snapshot) => {
-    const summary = isJsonObject(snapshot) ? snapshot['summary'] : null
-    return !isJsonObject(summary) || summary['total-data-files'] !== '0'
-  })
 }

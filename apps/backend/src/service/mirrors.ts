@@ -34,6 +34,8 @@ export interface OpenMirrorOptions {
   readonly coverage: Coverage
   /** Copy even what was committed: the table was not mirrored for a while. */
   readonly again: boolean
+  /** A table without rows yet takes on the shape that the source has now, and forgets why it was paused. */
+  readonly reshapesEmpty?: boolean
   readonly logger: Logger
 }
 
@@ -82,16 +84,33 @@ async function openStorage(listed: ListedSourceTable, options: OpenMirrorOptions
   const properties = ownerProperties(source.identity, listed.table)
   const kept = await keptShape(listed, options)
   try {
-    return { storage: await warehouse.openTable(listed.table, (kept ?? listed).schema, properties, ledger), kept, mismatch: null }
+    const storage = await warehouse.openTable(listed.table, (kept ?? listed).schema, properties, ledger)
+    return (await reshapedEmpty(listed, kept, storage, options)) ?? { storage, kept, mismatch: null }
   } catch (error) {
     if (!isMoonlinkError(error) || error.code !== 'SCHEMA_MISMATCH') throw error
     const storage = await warehouse.openTable(listed.table, null, properties, ledger)
+    const reshaped = await reshapedEmpty(listed, kept, storage, options)
+    if (reshaped !== null) return reshaped
     return {
       storage,
       kept: null,
       mismatch: `${error.message.replace(/;.*$/, '')}; moonlink tables resync ${formatTableName(listed.table)} takes it on`,
     }
   }
+}
+
+/** Where that is asked for and the table has no rows yet. It is not made anew: what was under way to it could land in the new one. */
+async function reshapedEmpty(
+  { table }: ListedSourceTable,
+  kept: TableShape | null,
+  storage: TableStorage,
+  { reshapesEmpty = false, source }: OpenMirrorOptions,
+): Promise<OpenedStorage | null> {
+  const { committedLsn, files, schema } = storage.snapshot
+  if (!reshapesEmpty || committedLsn !== null || files.length > 0) return null
+  const { shape } = await source.evolved(table, { schema, sourceState: kept?.sourceState ?? null })
+  await storage.setProperties({ [PAUSED_PROPERTY]: '', [SOURCE_STATE_PROPERTY]: shape.sourceState ?? '' }, shape.schema)
+  return { storage, kept: shape, mismatch: null }
 }
 
 async function keptShape({ table }: ListedSourceTable, { source, warehouse }: OpenMirrorOptions): Promise<TableShape | null> {

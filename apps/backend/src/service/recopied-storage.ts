@@ -12,6 +12,7 @@ import type {
   StagedFile,
   TableCommit,
   TableName,
+  TableSchema,
   TableSnapshot,
   TableStorage,
 } from '@moonlink/core'
@@ -77,8 +78,8 @@ export class RecopiedStorage implements TableStorage {
     return this.#inner.unneeded(groups)
   }
 
-  setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
-    return this.#inner.setProperties(properties)
+  setProperties(properties: Readonly<Record<string, string>>, schema?: TableSchema): Promise<TableSnapshot> {
+    return this.#inner.setProperties(properties, schema)
   }
 
   scanFile(file: DataFile, fields: readonly Field[], options?: { readonly lineage?: boolean }): AsyncIterable<ScannedBatch> {

@@ -148,7 +148,8 @@ export interface TableStorage {
    * since. Reads older snapshots where a group's own have gone; fails as reading does.
    */
   unneeded(groups: readonly FileGroup[]): Promise<readonly string[]>
-  setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot>
+  /** Sets table properties. With `schema`, for a table without rows: its schema from here on; field ids that were used before keep their meaning. */
+  setProperties(properties: Readonly<Record<string, string>>, schema?: TableSchema): Promise<TableSnapshot>
   /**
    * Reads columns of whole files, in row order, in batches, whatever schema they were written with: fields are matched by id, a missing one
    * holds its initial default, a promoted one comes in its new type. `_row_id` and `_last_updated_sequence_number` come resolved if asked for.

@@ -1,6 +1,7 @@
-import { isMoonlinkError, type JsonObject, type LoadedTable } from '@moonlink/core'
+import { isMoonlinkError, type JsonObject, type LoadedTable, type TableSchema } from '@moonlink/core'
 import { longToJson, textOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
+import { schemaUpdate } from '../metadata/schema-updates.ts'
 import { checkNotFenced, checkSameTable } from './foreign-changes.ts'
 import type { Committer } from './storage-parts.ts'
 
@@ -8,17 +9,19 @@ const ATTEMPTS_MAX = 6
 const BACKOFF_MS = 100
 
 /**
- * Sets table properties. Setting them twice is as good as once, so an unknown outcome is simply tried again; but only on a table whose snapshots since `base` are no other
+ * Sets table properties, and the schema where one is given. Setting them twice is as good as once, so an unknown outcome is simply tried again; but only on a table whose snapshots since `base` are no other
  * mirror's. Throws `fenced`/`OTHER_MIRROR` where one is.
  */
 export async function commitProperties(
   committer: Committer,
   base: LoadedTable,
   properties: Readonly<Record<string, string>>,
+  schema?: TableSchema,
 ): Promise<LoadedTable> {
-  const updates = [{ action: 'set-properties', updates: properties }]
   let head = base
   for (let attempt = 1; ; attempt++) {
+    const reshaping = schema === undefined ? [] : (schemaUpdate(head.metadata, schema)?.updates ?? [])
+    const updates = [...reshaping, { action: 'set-properties', updates: properties }]
     try {
       return await committer.catalog.commit(committer.identifier, unchanged(head), updates)
     } catch (error) {

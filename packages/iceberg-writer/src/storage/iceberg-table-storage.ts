@@ -169,9 +169,11 @@ export class IcebergTableStorage implements TableStorage {
     return unneededFiles(this.parts.store, this.head, groups)
   }
 
-  async setProperties(properties: Readonly<Record<string, string>>): Promise<TableSnapshot> {
+  async setProperties(properties: Readonly<Record<string, string>>, schema?: TableSchema): Promise<TableSnapshot> {
     return this.alone(async () => {
-      const table = await commitProperties(this.committer, this.head.table, properties)
+      assert(schema === undefined || this.head.state.files.size === 0, 'a table with rows gets a schema with a commit of rows')
+      const table = await commitProperties(this.committer, this.head.table, properties, schema)
+      if (schema !== undefined) this.identifierFieldIds = schema.identifierFieldIds
       // Others may have committed meanwhile; their snapshot is for the next commit to find and judge.
       const isOurs = refSnapshotId(table.metadata, 'main') === this.head.state.snapshotId
       return isOurs

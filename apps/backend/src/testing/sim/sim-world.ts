@@ -1,4 +1,4 @@
-import { isMoonlinkError, type Logger, type Lsn } from '@moonlink/core'
+import { isMoonlinkError, silentLogger, type Logger, type Lsn, type ObjectStore } from '@moonlink/core'
 import { MemoryObjectStore } from '@moonlink/object-store'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
@@ -12,6 +12,7 @@ import { SimProcess } from './sim-process.ts'
 import { textsOf } from './sim-rows.ts'
 import { SimSlot } from './sim-source.ts'
 import { SimWarehouse } from './sim-warehouse.ts'
+import { tracedStore } from './traced-store.ts'
 
 /** What a read may be refused by. */
 const refusals: ReadonlySet<string> = new Set([
@@ -47,11 +48,15 @@ export interface SimTotals {
   atRest: number
 }
 
+export function noTotals(): SimTotals {
+  return { crashes: 0, latest: 0, past: 0, rangesResumed: 0, takeovers: 0, resyncs: 0, atRest: 0 }
+}
+
 /** A database, a warehouse, machines with nodes on them, and all that happens to them: everything that a seed decides. */
 export class SimWorld {
   readonly clock = new SimClock()
   readonly dice: Dice
-  private readonly store = new MemoryObjectStore({ clock: this.clock })
+  private readonly store: ObjectStore
   private readonly database = new SimDatabase()
   private readonly slot = new SimSlot()
   private readonly load: SimLoad
@@ -72,6 +77,8 @@ export class SimWorld {
     this.dice = dice
     this.totals = totals
     this.logger = logger
+    const store = new MemoryObjectStore({ clock: this.clock })
+    this.store = logger === silentLogger ? store : tracedStore(store, logger)
     const draw = dice.next()
     this.log = draw < 0.55 ? 'local' : draw < 0.85 ? 'store' : 'none'
     this.losesDisks = dice.chance(0.2)
