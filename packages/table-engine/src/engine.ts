@@ -68,6 +68,8 @@ export class Engine implements LeaseSource {
   private isEnding = false
   /** Called when another owner has taken a table over: this engine should stop. */
   onFenced: (error: MoonlinkError) => void = () => {}
+  /** Asked before "latest" is answered: throws where another may have taken over and gone on. */
+  requireCurrent: () => Promise<void> = async () => {}
 
   constructor(options: EngineOptions) {
     const { clock, limits, logger } = options
@@ -82,7 +84,7 @@ export class Engine implements LeaseSource {
       logger,
       telemetry: this.telemetry,
     })
-    this.reads = new Reads(this.mirrors, this.reopening, this.position, this.leases, options.clock)
+    this.reads = new Reads(this.mirrors, this.reopening, this.position, this.leases, options.clock, () => this.requireCurrent())
   }
 
   get appliedLsn(): Lsn {

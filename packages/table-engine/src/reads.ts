@@ -17,15 +17,18 @@ export class Reads implements LeaseSource {
   private readonly leases: Leases
 
   private readonly clock: Clock
+  private readonly requireCurrent: () => Promise<void>
 
-  /** `reopening`: tables whose mirrors are gone for a moment. */
+  /** `reopening`: tables whose mirrors are gone for a moment. `requireCurrent` throws where "latest" may not be answered, since somebody else may have later changes. */
   constructor(
     mirrors: ReadonlyMap<string, Mirror>,
     reopening: ReadonlyMap<string, unknown>,
     position: StreamPosition,
     leases: Leases,
     clock: Clock,
+    requireCurrent: () => Promise<void>,
   ) {
+    this.requireCurrent = requireCurrent
     this.clock = clock
     this.mirrors = mirrors
     this.reopening = reopening
@@ -43,6 +46,7 @@ export class Reads implements LeaseSource {
     for (const mirror of mirrors) await this.waitRewound(mirror, request.timeoutMs)
     for (const mirror of mirrors) if (mirror.isCatchingUp) await this.waitCaughtUp(mirror, request.timeoutMs)
     if (request.lsn === null) {
+      await this.requireCurrent()
       const needed = mirrors.flatMap((mirror) => [mirror.readableFrom, mirror.floor]).reduce(maxLsn, position.latestFromLsn)
       await position.wait(needed, request.timeoutMs)
       if (this.hasChanged(request, mirrors)) return this.acquire(request)

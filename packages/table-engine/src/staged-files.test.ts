@@ -68,6 +68,19 @@ test('what a commit took before the crash stays, be it that only an older snapsh
   expect(discarded).toEqual(['left'])
 })
 
+test('what was given up here and landed all the same stays where the table is opened again', async () => {
+  const files = await next(storageWith([]))
+  for (const path of ['landed', 'left'])
+    await files.write(async (onPath) => {
+      await onPath(path)
+      return staged(path)
+    })
+  files.abandon(['landed', 'left'], true)
+  await files.open(storageWith(['landed']))
+  await commits(files)
+  expect(discarded).toEqual(['left'])
+})
+
 test('one that could not be written goes with the next chance', async () => {
   const files = await next(storageWith([]))
   const failing = files.write(async (onPath) => {

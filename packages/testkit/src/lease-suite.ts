@@ -131,6 +131,23 @@ export function describeLease(name: string, factory: () => Promise<LeasesUnderTe
       await expect(contender('three').acquire()).rejects.toEqual(held('two'))
     })
 
+    test('a holder whose time has run out does not count on being the latest', async () => {
+      const one = contender('one')
+      const first = await one.acquire()
+      await first.requireCurrent()
+      const two = contender('two')
+      const waiting = two.acquire(true)
+      await two.turns(3)
+      one.freeze()
+      const second = await waiting
+      // Before anything of the first has woken.
+      await expect(first.requireCurrent()).rejects.toEqual(lost)
+      await second.requireCurrent()
+      await second.release()
+      await contender('three').acquire()
+      await expect(second.requireCurrent()).rejects.toEqual(lost)
+    })
+
     test('a waiting process that was itself away does not take a living holder for dead', async () => {
       const one = contender('one')
       const first = await one.acquire()

@@ -193,7 +193,9 @@ export class MoonlinkBackend implements Operations {
       added: (table) => this.#tables.published(table),
     })
     engine.onFenced = (error) => this.#fenced(error)
-    parts.lease?.onLost((error) => this.#fenced(error))
+    const { lease } = parts
+    lease?.onLost((error) => this.#fenced(error))
+    if (lease !== null) engine.requireCurrent = () => lease.requireCurrent()
     log?.onDurable(() => this.#acknowledger.acknowledgeDurable(this.#loop))
   }
 

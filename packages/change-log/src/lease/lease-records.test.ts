@@ -8,7 +8,7 @@ const PREFIX = 'memory:///lease/'
 const store = new MemoryObjectStore()
 const records = new LeaseRecords(store, PREFIX)
 const holder = { id: 'a', home: 'host', name: 'moonlink' }
-await records.claim(3, holder)
+await records.claim(3, holder, 5000)
 const uri = `${PREFIX}000000003.json`
 const bytes = await store.get(uri)
 

@@ -9,12 +9,16 @@ const recordSchema = z.object({
   /** Grows while the holder lives. */
   renewals: z.number().int().nonnegative(),
   isReleased: z.boolean(),
+  /** For how long the holder counts on not being taken over; absent in earlier ones. */
+  takeoverMs: z.number().nonnegative().default(0),
 })
 
 export interface LeaseRecord {
   readonly holder: LeaseHolder
   readonly renewals: number
   readonly isReleased: boolean
+  /** Who waits lets at least so many milliseconds pass without a renewal. */
+  readonly takeoverMs: number
 }
 
 /**
@@ -48,8 +52,8 @@ export class LeaseRecords {
     return parseRecord(text, uri)
   }
 
-  async claim(epoch: number, holder: LeaseHolder): Promise<'created' | 'exists'> {
-    return this.store.putIfAbsent(this.locate(epoch), encode({ holder, renewals: 0, isReleased: false }))
+  async claim(epoch: number, holder: LeaseHolder, takeoverMs: number): Promise<'created' | 'exists'> {
+    return this.store.putIfAbsent(this.locate(epoch), encode({ holder, renewals: 0, isReleased: false, takeoverMs }))
   }
 
   async renew(epoch: number, record: LeaseRecord): Promise<void> {

@@ -11,7 +11,7 @@ import {
   type Logger,
   type ObjectStore,
 } from '@moonlink/core'
-import { HeldLease } from './held-lease.ts'
+import { HeldLease, type Instant } from './held-lease.ts'
 import { LeaseRecords, type LeaseRecord } from './lease-records.ts'
 
 export interface ObjectLeaseOptions {
@@ -25,7 +25,11 @@ export interface ObjectLeaseOptions {
   readonly renewIntervalMs?: number
   /** A holder that has not renewed for so long is taken for dead, in milliseconds of the one that waits. Default 5000. */
   readonly takeoverMs?: number
+  /** Milliseconds since any moment, by a clock that nobody sets. Default: the system's. */
+  readonly monotonicMs?: () => number
 }
+
+const LONG_AGO: Instant = { wallMs: Number.NEGATIVE_INFINITY, monotonicMs: Number.NEGATIVE_INFINITY }
 
 /**
  * A lease in an object store with conditional puts. Nobody's clock is compared with anybody else's: whoever waits measures for how long the holder's
@@ -37,7 +41,8 @@ export class ObjectLease implements LeasePlace {
 
   constructor(options: ObjectLeaseOptions) {
     const { clock = systemClock, logger = silentLogger, renewIntervalMs = 1000, takeoverMs = 5000 } = options
-    this.options = { ...options, clock, logger, renewIntervalMs, takeoverMs }
+    const { monotonicMs = () => performance.now() } = options
+    this.options = { ...options, clock, logger, renewIntervalMs, takeoverMs, monotonicMs }
     this.records = new LeaseRecords(options.store, options.prefix)
   }
 
@@ -60,29 +65,30 @@ export class ObjectLease implements LeasePlace {
 
   /** Looks once, and takes the lease where it is free. */
   private async look(watch: HolderWatch, waits: boolean, onWaiting: AcquireOptions['onWaiting']): Promise<Lease | null> {
-    const { holder } = this.options
+    const { clock, holder, monotonicMs, takeoverMs } = this.options
+    const lookedAt = { wallMs: clock.nowMs(), monotonicMs: monotonicMs() }
     const newest = await this.records.newestEpoch()
     const record = newest === 0 ? null : await this.records.read(newest)
-    // A claim whose answer was lost.
-    if (record?.holder.id === holder.id && !record.isReleased) return this.held(newest, watch.predecessor)
+    // A claim whose answer was lost. Others may have seen it for long.
+    if (record?.holder.id === holder.id && !record.isReleased) return this.held(newest, watch.predecessor, LONG_AGO)
     // Removed since we looked: there is a newer one.
     if (record === null && newest > 0) return null
     const isDead = record !== null && record.holder.home === holder.home
     if (record === null || record.isReleased || isDead || watch.isStill(newest, record)) {
       watch.predecessor = record === null || record.isReleased ? null : record.holder
-      if ((await this.records.claim(newest + 1, holder)) === 'exists') return null
+      if ((await this.records.claim(newest + 1, holder, takeoverMs)) === 'exists') return null
       // Where we were away since we looked, others may have come and gone on, and our name be free again.
       if ((await this.records.newestEpoch()) > newest + 1) return null
-      return this.held(newest + 1, watch.predecessor)
+      return this.held(newest + 1, watch.predecessor, lookedAt)
     }
     if (!waits && watch.isAlive) throw heldBy(record.holder)
     if (watch.isNew) onWaiting?.(record.holder)
     return null
   }
 
-  private held(epoch: number, predecessor: LeaseHolder | null): Lease {
-    const { clock, holder, logger, renewIntervalMs } = this.options
-    return new HeldLease({ records: this.records, holder, epoch, predecessor, clock, logger, renewIntervalMs })
+  private held(epoch: number, predecessor: LeaseHolder | null, claimedAt: Instant): Lease {
+    const { records } = this
+    return new HeldLease({ ...this.options, records, epoch, predecessor, claimedAt })
   }
 }
 
@@ -104,7 +110,7 @@ class HolderWatch {
     this.options = options
   }
 
-  isStill(epoch: number, { holder, renewals }: LeaseRecord): boolean {
+  isStill(epoch: number, { holder, renewals, takeoverMs: promisedMs }: LeaseRecord): boolean {
     const { clock, renewIntervalMs, takeoverMs } = this.options
     const state = `${epoch} ${renewals}`
     const nowMs = clock.nowMs()
@@ -116,7 +122,7 @@ class HolderWatch {
     this.seen = state
     this.seenHolder = holder.id
     this.lookedAtMs = nowMs
-    return this.stillMs >= takeoverMs
+    return this.stillMs >= Math.max(takeoverMs, promisedMs)
   }
 
   forget(): void {

@@ -24,6 +24,11 @@ export interface Lease {
    * successor, or `retry` where it can't be told now.
    */
   check(): Promise<void>
+  /**
+   * Resolves where nobody else can have been the holder by the time it was called: for answers that claim to be the latest. Costs nothing while the last renewal is recent,
+   * else a `check`. Throws `fenced`/`LEASE_LOST`, or `retry`/`LEASE_UNCERTAIN` where it can't be told now.
+   */
+  requireCurrent(): Promise<void>
   /** Calls `listener` once, soon after another has taken over. */
   onLost(listener: (error: MoonlinkError) => void): void
   /** Gives it back: the next one need not wait. Fine to call again, and after it was lost. */

@@ -36,6 +36,16 @@ test('a commit changes the schema together with its rows; older snapshots keep t
   expect((await reopened.loadSnapshot(first.snapshotId!)).schema).toEqual(SCHEMA)
 })
 
+test('a table without rows takes another schema with its properties; one with rows does not', async () => {
+  const h = harness()
+  const storage = await h.open()
+  expect(await storage.setProperties({ a: '1' }, WIDER)).toMatchObject({ schema: WIDER, properties: { a: '1' } })
+  expect(await h.metadata()).toMatchObject({ 'current-schema-id': 1, 'last-column-id': 2 })
+  await append(await h.open({ schema: WIDER }), 1n)
+  const reopened = await h.open({ schema: WIDER })
+  await expect(reopened.setProperties({}, SCHEMA)).rejects.toThrow('rows')
+})
+
 test('a schema that the table had is taken up again, with its id', async () => {
   const h = harness()
   const storage = await h.open()

@@ -16,6 +16,8 @@ import { tracedStore } from './traced-store.ts'
 
 /** What a read may be refused by. */
 const refusals: ReadonlySet<string> = new Set([
+  'LEASE_LOST',
+  'LEASE_UNCERTAIN',
   'TIMED_OUT',
   'LSN_NOT_HELD',
   'STORE_UNAVAILABLE',
@@ -66,8 +68,8 @@ export class SimWorld {
   private readonly losesDisks: boolean
   private readonly totals: SimTotals
   private readonly logger: Logger
-  /** Something that only a log had is gone with its disk: tables may have to be compared with the database. */
-  private isLogLost = false
+  /** The log is gone with its disk, or what the last run knew to be in Iceberg: tables may have to be compared with the database. */
+  private isStateLost = false
   private readonly excused = new Set<string>()
   private lastReadLsn: Lsn = 0n
   private fault: Error | null = null
@@ -154,6 +156,13 @@ export class SimWorld {
     return up.find((node) => this.slot.owner === node.process) ?? up.at(-1) ?? null
   }
 
+  /** The node that a reader comes to: now and then not the one that serves, which may not know yet that another has taken over. */
+  private get asked(): SimNode | null {
+    if (this.dice.chance(0.7)) return this.active
+    const up = this.machines.flatMap(({ node }) => (node?.isUp === true && !node.process.standsStill ? [node] : []))
+    return up.length === 0 ? null : up[this.dice.below(up.length)]
+  }
+
   /** Starts a node on what the one before it left. */
   private async restart(machine: Machine, isGentle = false): Promise<void> {
     const { clock, database, dice, log, slot, store } = this
@@ -201,7 +210,7 @@ export class SimWorld {
     if (this.losesDisks && dice.chance(0.3)) {
       disk.lose()
       await this.excuseWhatIsThere()
-      this.isLogLost ||= this.log === 'local'
+      this.isStateLost ||= this.log !== 'store'
     } else if (dice.chance(0.3)) {
       disk.cutPower()
       await this.excuseWhatIsThere()
@@ -229,7 +238,7 @@ export class SimWorld {
   /** Reads everything at one LSN, the newest or one of the past, and compares with what the database had then. */
   private async read(): Promise<void> {
     const { database, dice } = this
-    const node = this.active
+    const node = this.asked
     if (node === null) return
     const lsn = dice.chance(0.5) ? null : database.lsns[Math.max(0, database.lsns.length - 1 - dice.below(12))]
     const lease = await this.acquire(node, lsn)
@@ -288,7 +297,7 @@ export class SimWorld {
   private noteCopy(node: SimNode, table: string): void {
     if (node.engine.mirror(table)?.committedLsn == null) return
     this.totals.resyncs++
-    if (this.isLogLost || this.database.rewritten.has(table)) return
+    if (this.isStateLost || this.database.rewritten.has(table)) return
     this.fault ??= new Error(`${table} is copied again, so changes that were acknowledged are lost: ${this.describe(node)}`)
   }
 
