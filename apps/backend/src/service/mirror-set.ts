@@ -1,11 +1,4 @@
-import {
-  formatTableName,
-  formatType,
-  MoonlinkError,
-  type Lsn,
-  type TableName,
-  type TableSchema,
-} from '@moonlink/core'
+import { formatTableName, formatType, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'

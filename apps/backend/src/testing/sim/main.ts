@@ -50,7 +50,8 @@ async function main(): Promise<void> {
   let played = 0
   let failed = 0
   const take = (answer: Played): void => {
-    if (Math.floor(played / PROGRESS_RUNS) < Math.floor((played + answer.runs) / PROGRESS_RUNS)) console.log(`${played + answer.runs} of ${runs}`)
+    if (Math.floor(played / PROGRESS_RUNS) < Math.floor((played + answer.runs) / PROGRESS_RUNS))
+      console.log(`${played + answer.runs} of ${runs}`)
     played += answer.runs
     for (const [name, count] of Object.entries(answer.totals)) totals[name] += count as number
     for (const { seed, message } of answer.failures) console.log(`seed ${seed}: ${message}\n  ${replayCommand(seed)}`)
@@ -77,7 +78,9 @@ async function main(): Promise<void> {
     })
   await Promise.all(Array.from({ length: availableParallelism() }, work))
   console.log(totals)
-  console.log(`simulation: ${played - failed} runs passed, ${failed} failed, seeds from ${first}, ${Math.round((systemClock.nowMs() - startMs) / 1000)} s`)
+  console.log(
+    `simulation: ${played - failed} runs passed, ${failed} failed, seeds from ${first}, ${Math.round((systemClock.nowMs() - startMs) / 1000)} s`,
+  )
   process.exitCode = failed > 0 ? 1 : 0
 }
 

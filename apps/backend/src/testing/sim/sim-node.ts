@@ -145,7 +145,14 @@ export class SimNode {
 
   private takeLease(home: string, clock: Clock, logger: Logger): Promise<Lease> {
     const holder = { id: randomUuid(this.options.dice.random), home, name: `a node of ${home}` }
-    const place = new ObjectLease({ store: this.store, prefix: `${WAREHOUSE}/.moonlink/changelog/lease/`, holder, clock, logger, monotonicMs: () => clock.nowMs() })
+    const place = new ObjectLease({
+      store: this.store,
+      prefix: `${WAREHOUSE}/.moonlink/changelog/lease/`,
+      holder,
+      clock,
+      logger,
+      monotonicMs: () => clock.nowMs(),
+    })
     return place.acquire({ waits: true, signal: this.waiting.signal })
   }
 
