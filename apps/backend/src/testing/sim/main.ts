@@ -67,7 +67,7 @@ async function main(): Promise<void> {
         }
         const share = { first: next, end: Math.min(end, next + SHARE) }
         next = share.end
-        worker.postMessage(share)
+        worker.postMessage(share, [])
       }
       worker.on('message', (answer: Played) => {
         take(answer)
@@ -87,5 +87,5 @@ async function main(): Promise<void> {
 if (isMainThread) await main()
 else {
   await loadRoaring()
-  parentPort!.on('message', (share: Share) => void play(share).then((answer) => parentPort!.postMessage(answer)))
+  parentPort!.on('message', (share: Share) => void play(share).then((answer) => parentPort!.postMessage(answer, [])))
 }
