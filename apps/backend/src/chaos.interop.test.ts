@@ -21,7 +21,8 @@ test(
     try {
       await run.start()
       const report = await run.run()
-      console.log(JSON.stringify({ faults: report.faults, transactions: report.transactions, reads: report.reads }))
+      const { failedStarts, faults, reads, transactions } = report
+      console.log(JSON.stringify({ faults, failedStarts, transactions, reads }))
       expect(report.wrong).toEqual([])
       expect(report.verified, report.verified.stdout).toMatchObject({ status: 0 })
       const names = (await run.running.tables()).map(({ name }) => name)

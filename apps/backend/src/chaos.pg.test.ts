@@ -17,7 +17,8 @@ test(`real processes killed, frozen and cut off at random (seed ${seed})`, { tim
   try {
     await run.start()
     const report = await run.run()
-    console.log(JSON.stringify({ faults: report.faults, transactions: report.transactions, reads: report.reads }))
+    const { failedStarts, faults, reads, transactions } = report
+    console.log(JSON.stringify({ faults, failedStarts, transactions, reads }))
     expect(report.wrong).toEqual([])
     expect(report.verified.stdout, report.verified.stderr).toMatch(
       /public\.bag: equal.*\npublic\.items: equal.*\npublic\.lists: equal.*\npublic\.shapes: equal/,

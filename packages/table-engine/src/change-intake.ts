@@ -6,6 +6,7 @@ import { ChangeSpool } from './change-spool.ts'
 import { cutOpenSegment, type EarlyWriteSizes } from './early-write.ts'
 import { isBatch, isRecopy, isReshape, type HeldChange } from './held-batches.ts'
 import type { MirrorCore } from './mirror-core.ts'
+import { Patience } from './patience.ts'
 import { SkipFilter } from './skip-filter.ts'
 
 /** Changes that wait for a copy take this share of the memory limit, or so many bytes, before they go to disk. */
@@ -25,6 +26,8 @@ export class ChangeIntake {
   private readonly arriving: SkipFilter
   /** Drops what Iceberg has. */
   private readonly applying = new SkipFilter(0n)
+  /** With a disk that takes no key indexes. */
+  private readonly patience: Patience
   private isSpooling = false
   /** The shape that the spool ends with, after the open transaction and before it; null where nothing in it changes the shape. */
   private spooledShape: TableShape | null = null
@@ -34,10 +37,16 @@ export class ChangeIntake {
 
   /** `pause`: called, without waiting, where the table has to be copied again. */
   constructor(core: MirrorCore, earlySizes: EarlyWriteSizes, pause: (code: string, reason: string) => void) {
-    const { limits, logger, sealedFiles } = core.host
+    const { clock, isEnding, limits, logger, sealedFiles } = core.host
     this.core = core
     this.earlySizes = earlySizes
     this.pause = pause
+    this.patience = new Patience({
+      clock,
+      isEnding,
+      onWait: ({ code, message }) =>
+        logger.warn('key indexes could not be made anew; changes wait until they can be', { table: core.name, code, error: message }),
+    })
     this.lastTakenLsn = core.committed.lsn ?? core.spec.asOfLsn ?? 0n
     this.arriving = new SkipFilter(this.lastTakenLsn)
     this.spool = new ChangeSpool({
@@ -173,7 +182,7 @@ export class ChangeIntake {
     const { host, phase, state } = this.core
     if (phase !== 'streaming') return
     if (isRecopy(change)) return this.pause(change.code, change.reason)
-    if (isReshape(change)) return changeShape(state, change.shape, host.sealedFiles)
+    if (isReshape(change)) return this.patience.with(() => changeShape(state, change.shape, host.sealedFiles))
     if (!isBatch(change)) return state.truncate()
     cutOpenSegment(state, this.earlySizes)
     await applyBatch(state, change)

@@ -63,7 +63,13 @@ export class CompactedFile {
       await onPath(this.writer.path)
       return this.writer.finish()
     })
-    if (identity) await sealedFiles.write(staged.path, identity, joinedHashes(this.hashes, this.recordCount), joined(this.rowIds))
+    if (identity) {
+      const hashes = joinedHashes(this.hashes, this.recordCount)
+      await sealedFiles.write(staged.path, identity, hashes, joined(this.rowIds)).catch((error: unknown) => {
+        stagedFiles.abandon([staged.path])
+        throw error
+      })
+    }
     return staged
   }
 

@@ -128,7 +128,13 @@ export async function writeParts(
   const hashes = state.appendOnly ? null : await hashKeys(identity, rows, total)
   const indexRowIds = rowIdsForIndex(rowIds)
   const staged = await stagedFiles.write((onPath) => state.storage.writeFile({ rows, rowIds, lastUpdated: null }, onPath))
-  if (hashes) await sealedFiles.write(staged.path, identity, hashes, indexRowIds)
+  if (hashes) {
+    await sealedFiles.write(staged.path, identity, hashes, indexRowIds).catch((error: unknown) => {
+      // Another attempt writes another file.
+      stagedFiles.abandon([staged.path])
+      throw error
+    })
+  }
   return { staged, newRows }
 }
 

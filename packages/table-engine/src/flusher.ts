@@ -1,4 +1,4 @@
-import { formatLsn, isMoonlinkError, type MoonlinkError } from '@moonlink/core'
+import { formatLsn, isMoonlinkError, type MoonlinkError, type TableSnapshot } from '@moonlink/core'
 import { commitPhase } from './commit-phase.ts'
 import { indexesNow, letGoOf, openIndexes } from './committed-files.ts'
 import type { EarlyWriter } from './early-writer.ts'
@@ -10,6 +10,8 @@ import { RetryDelay } from './retry-delay.ts'
 interface PendingFlush {
   readonly flush: FrozenFlush
   written: WrittenFlush | null
+  /** Once it is committed: what fails behind that is tried again, and the commit is not. */
+  snapshot: TableSnapshot | null
 }
 
 /** Commits what was applied. One flush at a time: it is frozen between two transactions, and stays so, with the same content, until it is committed. */
@@ -92,7 +94,7 @@ export class Flusher {
 
   /** Commits a flush that the caller froze, with table properties of its own. Among the jobs. */
   async commitFrozen(flush: FrozenFlush, properties: Readonly<Record<string, string>>): Promise<void> {
-    this.pending = { flush, written: null }
+    this.pending = { flush, written: null, snapshot: null }
     await this.commit(this.pending, properties)
   }
 
@@ -117,7 +119,7 @@ export class Flusher {
     const hasLanded = await core.spec.storage.settle()
     // No flush begins before it is settled, so the doubt was about it.
     if (maintenance.isPending) return maintenance.forget(hasLanded)
-    if (!hasLanded || pending === null) return
+    if (pending === null || (!hasLanded && pending.snapshot === null)) return
     this.pending = null
     core.committed.shape = pending.flush.shape
     await core.staged.take(pathsOf(pending))
@@ -136,7 +138,7 @@ export class Flusher {
 
   private freeze(): void {
     this.isWanted = false
-    this.pending = { flush: freeze(this.core.state, this.core.takenThroughLsn), written: null }
+    this.pending = { flush: freeze(this.core.state, this.core.takenThroughLsn), written: null, snapshot: null }
   }
 
   private async begin(): Promise<'open' | 'clean' | 'frozen'> {
@@ -162,7 +164,7 @@ export class Flusher {
     const { flush } = pending
     pending.written ??= await commitPhase(host, name, 'write', () => writeFlush(core.state, flush, host.sealedFiles, staged))
     const { written } = pending
-    const snapshot = await commitPhase(host, name, 'commit', () =>
+    pending.snapshot ??= await commitPhase(host, name, 'commit', () =>
       core.spec.storage.commit({
         kind: 'append',
         addFiles: [...flush.early.map((segment) => segment.staged!), ...written.files.map((file) => file.staged)],
@@ -174,7 +176,7 @@ export class Flusher {
         ...core.shapeToCommit(flush.shape, properties),
       }),
     )
-    this.countCommit(flush, written)
+    const { snapshot } = pending
     const paths = written.files.map((file) => file.staged.path)
     const opened = await openIndexes(core, paths, snapshot.files)
     await core.lock.run(async () => {
@@ -184,6 +186,7 @@ export class Flusher {
       core.committed.exactFromLsn = flush.lastChangeLsn
       this.pending = null
     })
+    this.countCommit(flush, written)
     await staged.take([...flush.early.map(({ file }) => file.path), ...paths])
     await staged.settleDoubts()
     staged.abandon(flush.useless.map(({ file }) => file.path))

@@ -11,8 +11,8 @@ import {
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test, vi } from 'vitest'
 import { Engine } from './engine.ts'
-import { defaultEngineLimits } from './limits.ts'
-import { readPlan } from './testing/scripted-table.ts'
+import { defaultEngineLimits, type CompactionLimits } from './limits.ts'
+import { readContent, readPlan, ScriptedTable } from './testing/scripted-table.ts'
 import { simulatedDisk, simulatedIndexes } from './testing/simulated.ts'
 
 const table = { schema: 'public', name: 't' }
@@ -67,5 +67,137 @@ test('while the disk is full under what waits for a copy, the source waits withi
   const lease = await engine.acquire({ tables: ['public.t'], lsn: null, timeoutMs: 10_000 })
   expect(readPlan(lease.tables.get('public.t')!, storage)).toHaveLength(BATCHES * ROWS)
   lease.release()
+  await engine.close()
+})
+
+const shape: TableSchema = {
+  fields: [
+    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
+    { id: 2, name: 'code', type: { kind: 'int' }, required: true },
+  ],
+  identifierFieldIds: [1],
+}
+
+/** A table with a committed row, on a disk of its own. */
+async function streaming(compaction: Partial<CompactionLimits> = {}) {
+  const disk = simulatedDisk()
+  const calls = { write: 0, failOpens: 0 }
+  const session = disk.session(({ operation, path }) => {
+    if (operation === 'write') calls.write++
+    if (operation === 'open' && path.endsWith('.idx') && calls.failOpens-- > 0) throw Object.assign(new Error('EIO'), { code: 'EIO' })
+  })
+  const scripted = new ScriptedTable(shape)
+  const storage = new MemoryTableStorage(scripted.table, shape)
+  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000, compaction: { ...defaultEngineLimits.compaction, ...compaction } }
+  const engine = new Engine({
+    clock: systemClock,
+    random: systemRandom,
+    logger: silentLogger,
+    ...simulatedIndexes(disk),
+    disk: session,
+    limits,
+  })
+  const mirror = await engine.addMirror({ table: scripted.table, schema: shape, storage, appendOnly: false })
+  await mirror.finishCopy(0n)
+  const transact = async (lsn: bigint) => {
+    scripted.endTransaction(lsn)
+    for (const event of scripted.take()) await engine.apply(event)
+    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+  }
+  scripted.insert([1n, 10])
+  await transact(10n)
+  await engine.flush()
+  const content = async (lsn: bigint) => {
+    const lease = await engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 10_000 })
+    const read = readContent(lease.tables.get('public.t')!, storage)
+    lease.release()
+    return read
+  }
+  return { calls, content, disk, engine, mirror, scripted, storage, transact }
+}
+
+test('a disk too full for key indexes keeps a table from its commit, says why, and costs no more', async () => {
+  const { content, disk, engine, mirror, scripted, storage, transact } = await streaming()
+  scripted.insert([2n, 20])
+  scripted.update(0, [1n, 11])
+  await transact(20n)
+  disk.capacity = disk.usedBytes
+  await expect(engine.flush()).rejects.toMatchObject({ kind: 'retry', code: 'STATE_FULL' })
+  await expect(engine.flush()).rejects.toMatchObject({ kind: 'retry', code: 'STATE_FULL' })
+  expect(engine.status()[0]).toMatchObject({
+    state: 'streaming',
+    reason: expect.stringMatching(/^STATE_FULL .*ENOSPC.*free space/) as string,
+  })
+  disk.capacity = Number.POSITIVE_INFINITY
+  await engine.flush()
+  expect(engine.status()[0]).toMatchObject({ state: 'streaming', reason: null })
+  expect(mirror.committedLsn).toBe(20n)
+  expect(await content(20n)).toEqual(scripted.contentAt(20n))
+  // Files of the attempts before are gone.
+  expect(storage.unreferenced).toEqual([])
+  await engine.close()
+})
+
+test('changes wait for a disk that is too full for indexes by a new key', async () => {
+  const { calls, content, disk, engine, scripted, transact } = await streaming()
+  disk.capacity = disk.usedBytes
+  const before = calls.write
+  scripted.reshape({ ...shape, identifierFieldIds: [2] }, (row) => row)
+  scripted.update(0, [5n, 10])
+  const applied = transact(20n)
+  await vi.waitFor(() => expect(calls.write).toBeGreaterThan(before + 2), 20_000)
+  disk.capacity = Number.POSITIVE_INFINITY
+  await applied
+  expect(engine.status()[0]).toMatchObject({ state: 'streaming', reason: null })
+  expect(await content(20n)).toEqual(scripted.contentAt(20n))
+  await engine.close()
+})
+
+test('what fails behind a commit is done again without it, and a mirror that goes back to its last commit finds it there', async () => {
+  const { calls, content, engine, mirror, scripted, storage, transact } = await streaming()
+  const commits = vi.spyOn(storage, 'commit')
+  scripted.insert([2n, 20])
+  await transact(20n)
+  calls.failOpens = 1
+  await expect(engine.flush()).rejects.toMatchObject({ kind: 'retry', code: 'STATE_FAILED' })
+  await engine.flush()
+  expect(commits).toHaveBeenCalledTimes(1)
+  expect(await content(20n)).toEqual(scripted.contentAt(20n))
+  scripted.insert([3n, 30])
+  await transact(30n)
+  calls.failOpens = 1
+  await expect(engine.flush()).rejects.toMatchObject({ code: 'STATE_FAILED' })
+  await mirror.reload(30n)
+  expect(commits).toHaveBeenCalledTimes(2)
+  expect(mirror.committedLsn).toBe(30n)
+  await engine.tick()
+  expect(await content(30n)).toEqual(scripted.contentAt(30n))
+  await engine.close()
+})
+
+test('a compaction that finds no room for its index is tried again after a while, not at once', async () => {
+  const { calls, content, disk, engine, mirror, scripted, storage, transact } = await streaming({ minFiles: 3 })
+  for (let lsn = 20n; lsn <= 40n; lsn += 10n) {
+    scripted.insert([lsn, 1])
+    await transact(lsn)
+    await engine.flush()
+  }
+  disk.capacity = disk.usedBytes
+  const writes = vi.spyOn(storage, 'createFile')
+  const before = calls.write
+  mirror.tick()
+  await vi.waitFor(() => expect(calls.write).toBeGreaterThan(before))
+  await engine.flush()
+  for (let look = 0; look < 10; look++) {
+    mirror.tick()
+    await engine.flush()
+  }
+  expect(writes).toHaveBeenCalledTimes(1)
+  disk.capacity = Number.POSITIVE_INFINITY
+  await vi.waitFor(() => {
+    mirror.tick()
+    expect(storage.snapshot.files).toHaveLength(1)
+  }, 10_000)
+  expect(await content(40n)).toEqual(scripted.contentAt(40n))
   await engine.close()
 })

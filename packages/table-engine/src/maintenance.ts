@@ -1,4 +1,4 @@
-import { formatLsn, isMoonlinkError, type TableCommit } from '@moonlink/core'
+import { formatLsn, isMoonlinkError, type TableCommit, type TableSnapshot } from '@moonlink/core'
 import { indexesNow, letGoOf, openIndexes } from './committed-files.ts'
 import { CompactedFile } from './compacted-file.ts'
 import {
@@ -16,6 +16,8 @@ import type { FileSegment } from './segment.ts'
 interface PendingCompaction {
   readonly written: WrittenCompaction
   readonly commit: TableCommit
+  /** Once it is committed: what fails behind that is tried again, and the commit is not. */
+  snapshot: TableSnapshot | null
 }
 
 /** Keeps the Iceberg table in shape: compacts files, expires snapshots. */
@@ -36,8 +38,8 @@ export class Maintenance {
   }
 
   isDue(nowMs: number): boolean {
-    if (this.pending !== null) return this.retry.isOver(nowMs)
-    return this.isExpiryDue(nowMs) || this.chosen().length > 0
+    if (this.pending === null && this.isExpiryDue(nowMs)) return true
+    return this.retry.isOver(nowMs) && (this.pending !== null || this.chosen().length > 0)
   }
 
   /** True where the commit of a compaction is to be tried again. */
@@ -65,6 +67,7 @@ export class Maintenance {
   async compactIfDue(): Promise<void> {
     const { host, name } = this.core
     await this.finish()
+    if (!this.retry.isOver(host.clock.nowMs())) return
     const sources = this.chosen()
     if (sources.length > 0) await host.telemetry.span('compaction', { table: name, files: sources.length }, () => this.compact(sources))
   }
@@ -86,9 +89,10 @@ export class Maintenance {
   async forget(hasLanded: boolean): Promise<void> {
     if (this.pending === null) return
     const paths = this.pending.commit.addFiles.map(({ path }) => path)
+    const isCommitted = hasLanded || this.pending.snapshot !== null
     this.pending = null
     this.retry.succeeded()
-    if (hasLanded) await this.core.staged.take(paths)
+    if (isCommitted) await this.core.staged.take(paths)
     else this.core.staged.abandon(paths, true)
   }
 
@@ -122,7 +126,10 @@ export class Maintenance {
   private async compact(sources: readonly FileSegment[]): Promise<void> {
     const { core } = this
     const { committed } = core
-    const written = await this.write(sources)
+    const written = await this.write(sources).catch((error: unknown) => {
+      this.retry.failed(core.host.clock.nowMs())
+      throw error
+    })
     const commit: TableCommit = {
       kind: 'replace',
       addFiles: written.staged ? [written.staged] : [],
@@ -131,21 +138,23 @@ export class Maintenance {
       lsn: compactionLsn(committed.lsn),
       lastChangeLsn: committed.exactFromLsn,
     }
-    this.pending = { written, commit }
+    this.pending = { written, commit, snapshot: null }
     await this.commit(this.pending)
   }
 
-  private async commit({ commit, written }: PendingCompaction): Promise<void> {
+  private async commit(pending: PendingCompaction): Promise<void> {
+    const { commit, written } = pending
     const { core } = this
     const { committed, host, name, spec, staged } = core
     const { sources } = written
     const paths = commit.addFiles.map(({ path }) => path)
-    const snapshot = await spec.storage.commit(commit).catch(async (error: unknown) => {
+    pending.snapshot ??= await spec.storage.commit(commit).catch(async (error: unknown) => {
       if (isMoonlinkError(error, 'retry')) this.retry.failed(host.clock.nowMs())
       // The next compaction chooses anew.
       else await this.forget(false)
       throw error
     })
+    const { snapshot } = pending
     this.retry.succeeded()
     await staged.take(paths)
     await staged.settleDoubts()

@@ -4,10 +4,11 @@ import { selectFields, type DataFile, type LocalDisk, type TableStorage } from '
 import { BlockCache, SealedKeyIndex, writeSealedIndex, type KeyHashes } from '@moonlink/pk-index'
 import type { FilterMemory } from './filter-memory.ts'
 import type { Identity } from './identity.ts'
+import { stateDiskError } from './state-disk-error.ts'
 
 const INDEX_SUFFIX = '.idx'
 
-/** The sealed key indexes of one mirror's data files, on local disk. They can always be made again from the data. */
+/** The sealed key indexes of one mirror's data files, on local disk. They can always be made again from the data. What can't be written or opened is `retry`/`STATE_FULL` or `STATE_FAILED`. */
 export class SealedFiles {
   readonly directory: string
   readonly disk: LocalDisk
@@ -22,16 +23,24 @@ export class SealedFiles {
   }
 
   async prepare(): Promise<void> {
-    await this.disk.makeDirectory(this.directory)
+    await this.disk.makeDirectory(this.directory).catch((error: unknown) => {
+      throw stateDiskError(error, 'written', this.directory)
+    })
   }
 
   async write(dataFile: string, identity: Identity, hashes: KeyHashes, rowIds: Float64Array | null): Promise<void> {
-    await writeSealedIndex({ path: this.pathOf(dataFile, identity), dataFile, hashes, rowIds, disk: this.disk })
+    const path = this.pathOf(dataFile, identity)
+    await writeSealedIndex({ path, dataFile, hashes, rowIds, disk: this.disk }).catch((error: unknown) => {
+      throw stateDiskError(error, 'written', path)
+    })
   }
 
   async open(file: Pick<DataFile, 'path' | 'recordCount'>, identity: Identity): Promise<SealedKeyIndex | null> {
     const expected = { dataFile: file.path, recordCount: file.recordCount }
-    const index = await SealedKeyIndex.open(this.pathOf(file.path, identity), expected, this.cache, { disk: this.disk })
+    const path = this.pathOf(file.path, identity)
+    const index = await SealedKeyIndex.open(path, expected, this.cache, { disk: this.disk }).catch((error: unknown) => {
+      throw stateDiskError(error, 'read', path)
+    })
     if (index) this.filters.add(index)
     return index
   }

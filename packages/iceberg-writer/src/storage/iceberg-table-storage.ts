@@ -326,7 +326,8 @@ export class IcebergTableStorage implements TableStorage {
         const pinned = await this.parts.localFiles.pin(file.path, file.sizeBytes)
         return { source: { path: pinned.path }, release: () => pinned.release() }
       } catch (error) {
-        if (!isMoonlinkError(error) || error.code !== 'CACHE_TOO_SMALL') throw error
+        // A cache without room is none; the object itself is there.
+        if (!isMoonlinkError(error) || (error.code !== 'CACHE_TOO_SMALL' && error.code !== 'STORE_FULL')) throw error
       }
     }
     return { source: { bytes: await this.parts.store.get(file.path) }, release: () => {} }

@@ -1,5 +1,6 @@
 import { isMoonlinkError, MoonlinkError, type ErrorKind } from '@moonlink/core'
 import { objectNotFound } from '../errors.ts'
+import { OddAnswer } from './odd-answer.ts'
 
 /** What was being done, for the message; a permission is missing for this. */
 export type S3Action = 'read' | 'write' | 'list' | 'delete'
@@ -23,10 +24,13 @@ const FULL = /^(QuotaExceeded|StorageFull|XMinioStorageFull|XMinioAdminBucketQuo
 /** Reads what the SDK threw. Null for an error that is none of the store's: a bug, or an abort. */
 export function readFailure(error: unknown): S3Failure | null {
   if (!(error instanceof Error) || isMoonlinkError(error)) return null
+  if (error instanceof OddAnswer) return { name: error.message, message: error.message, status: null, region: null }
   const { $metadata, $response, code, Code } = error as Error & SdkErrorFields
   const status = $metadata?.httpStatusCode ?? $response?.statusCode ?? null
   const systemCode = code ?? (error.name === 'TimeoutError' ? 'TimeoutError' : undefined)
   if (status === null && systemCode === undefined) return null
+  // It came, and could not be read.
+  if (status !== null && status < 300) return { name: "an answer that is not S3's", message: error.message, status: null, region: null }
   return {
     name: status === null ? systemCode! : (Code ?? error.name),
     message: error.message.replaceAll(/\s+/g, ' ').trim().replace(/\.$/, ''),

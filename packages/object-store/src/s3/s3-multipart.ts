@@ -1,4 +1,5 @@
-import { assert, MoonlinkError } from '@moonlink/core'
+import { MoonlinkError } from '@moonlink/core'
+import { OddAnswer } from './odd-answer.ts'
 import { mayHaveHappened, type S3Failure } from './s3-errors.ts'
 import { isPreconditionFailed, TOKEN_KEY, whoseIsIt, type Put } from './s3-ownership.ts'
 import { isContended, type S3Requests } from './s3-requests.ts'
@@ -33,7 +34,7 @@ async function uploadOnce(requests: S3Requests, put: Put): Promise<'created' | '
   const { bucket: Bucket, key: Key } = put.location
   const uploadId = await requests.run('write', put.uri, async ({ client, sdk }) => {
     const answer = await client.send(new sdk.CreateMultipartUploadCommand({ Bucket, Key, Metadata: { [TOKEN_KEY]: put.token } }))
-    assert(answer.UploadId, 'a multipart upload has an id')
+    if (!answer.UploadId) throw new OddAnswer('an upload without an id')
     return answer.UploadId
   })
   let outcome: 'created' | 'exists' | 'contended' | 'failed' = 'failed'
@@ -83,7 +84,7 @@ async function uploadPart(requests: S3Requests, put: Put, uploadId: string, numb
         ContentLength: body.length,
       }),
     )
-    assert(answer.ETag, 'an uploaded part has an ETag')
+    if (!answer.ETag) throw new OddAnswer('an answer without an ETag')
     return { PartNumber: number, ETag: answer.ETag }
   })
 }
@@ -99,7 +100,7 @@ async function complete(
     'write',
     put.uri,
     async ({ client, sdk }) => {
-      await client.send(
+      const answer = await client.send(
         new sdk.CompleteMultipartUploadCommand({
           Bucket: put.location.bucket,
           Key: put.location.key,
@@ -108,6 +109,8 @@ async function complete(
           ...(put.ifAbsent ? { IfNoneMatch: '*' } : {}),
         }),
       )
+      // Its status comes before the store knows whether it can: errors come behind it.
+      if (!answer.ETag) throw new OddAnswer('an answer without an ETag')
       return 'created'
     },
     async (failure) => {

@@ -1,18 +1,7 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { systemClock, type Clock } from '@moonlink/core'
 import { afterEach, describe, expect, test } from 'vitest'
-import type { S3ObjectStoreOptions } from './s3-options.ts'
 import { S3ObjectStore } from './s3-object-store.ts'
-
-/** What becomes of one request: nothing special, done but unanswered, not done and unanswered, or an error answer. */
-type Trouble =
-  | 'none'
-  | 'done, connection lost'
-  | 'connection lost'
-  | 'done, then 500'
-  | 'silence'
-  | { readonly status: number; readonly code?: string }
+import { startScripted, type ScriptedServerOptions, type Trouble } from './scripted-s3.test.support.ts'
 
 const URI = 's3://lake/t/v1'
 const KEEPS_NO_METADATA = { keepsMetadata: false }
@@ -25,95 +14,10 @@ afterEach(async () => {
   for (const close of closing.splice(0)) await close()
 })
 
-/** The least of S3: objects with metadata, `If-None-Match: *`, multipart uploads, and trouble as scripted, one entry a request. */
-async function start(
-  script: readonly Trouble[] = [],
-  { keepsMetadata = true, ...options }: { keepsMetadata?: boolean } & S3ObjectStoreOptions = {},
-) {
-  const objects = new Map<string, { body: Buffer; token: string | undefined }>()
-  const uploads = new Map<string, { token: string | undefined; parts: Map<number, Buffer> }>()
-  const lines: string[] = []
-  const server = createServer((request, response) => {
-    const chunks: Buffer[] = []
-    request.on('data', (chunk: Buffer) => chunks.push(chunk))
-    request.on('end', () => handle(request, response, Buffer.concat(chunks)))
-  })
-
-  function handle(request: IncomingMessage, response: ServerResponse, body: Buffer): void {
-    const trouble = script[lines.length] ?? 'none'
-    lines.push(`${request.method} ${request.url?.replace(/\?x-id=\w+$|&x-id=\w+/, '')}`)
-    if (trouble === 'silence') return
-    if (trouble === 'connection lost') return void request.socket.destroy()
-    if (typeof trouble === 'object') return answer(response, trouble.status, errorBody(trouble.code ?? ''))
-    const [status, text, headers] = perform(request, body)
-    if (trouble === 'done, connection lost') return void request.socket.destroy()
-    if (trouble === 'done, then 500') return answer(response, 500, errorBody('InternalError'))
-    answer(response, status, request.method === 'HEAD' ? '' : text, headers)
-  }
-
-  function perform(request: IncomingMessage, body: Buffer): [number, string | Buffer, Record<string, string>?] {
-    const url = new URL(request.url!, 'http://x')
-    const key = url.pathname
-    const token = keepsMetadata ? (request.headers['x-amz-meta-moonlink-put'] as string | undefined) : undefined
-    const isTaken = request.headers['if-none-match'] === '*' && objects.has(key)
-    const uploadId = url.searchParams.get('uploadId')
-    if (request.method === 'POST' && url.searchParams.has('uploads')) {
-      uploads.set('u1', { token, parts: new Map() })
-      return [200, '<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>']
-    }
-    if (uploadId !== null) {
-      const upload = uploads.get(uploadId)
-      if (!upload) return [404, errorBody('NoSuchUpload')]
-      if (request.method === 'PUT') {
-        upload.parts.set(Number(url.searchParams.get('partNumber')), body)
-        return [200, '', { etag: '"e"' }]
-      }
-      if (request.method === 'POST' && isTaken) return [412, errorBody('PreconditionFailed')]
-      uploads.delete(uploadId)
-      if (request.method === 'DELETE') return [204, '']
-      const parts = [...upload.parts].sort(([a], [b]) => a - b).map(([, part]) => part)
-      objects.set(key, { body: Buffer.concat(parts), token: upload.token })
-      return [200, '<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>']
-    }
-    if (request.method === 'PUT') {
-      if (isTaken) return [412, errorBody('PreconditionFailed')]
-      objects.set(key, { body, token })
-      return [200, '']
-    }
-    const found = objects.get(key)
-    if (!found) return [404, errorBody('NoSuchKey')]
-    return [200, found.body, found.token === undefined ? {} : { 'x-amz-meta-moonlink-put': found.token }]
-  }
-
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const store = new S3ObjectStore({
-    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    credentials: { accessKeyId: 'key', secretAccessKey: 'do-not-print-me' },
-    clock: hastyClock,
-    ...options,
-  })
-  closing.push(async () => {
-    await store.close()
-    server.closeAllConnections()
-    await new Promise((resolve) => server.close(resolve))
-  })
-  return {
-    store,
-    objects,
-    uploads,
-    lines,
-    bytes: () => objects.get('/lake/t/v1')?.body,
-    putByOther: (body: Uint8Array, token?: string) => objects.set('/lake/t/v1', { body: Buffer.from(body), token }),
-  }
-}
-
-function answer(response: ServerResponse, status: number, body: string | Buffer, headers: Record<string, string> = {}): void {
-  response.writeHead(status, { 'content-type': 'application/xml', ...headers })
-  response.end(body)
-}
-
-function errorBody(code: string): string {
-  return `<?xml version="1.0"?><Error><Code>${code}</Code><Message>as the server puts it</Message></Error>`
+async function start(script: readonly Trouble[] = [], options: ScriptedServerOptions = {}) {
+  const started = await startScripted(script, options)
+  closing.push(() => started.close())
+  return started
 }
 
 describe('putIfAbsent when answers are lost', () => {

@@ -1,8 +1,10 @@
-import type { GetObjectCommandOutput } from '@aws-sdk/client-s3'
-import { joinBytes, MoonlinkError, type ByteRange, type ObjectBytes, type ObjectMeta, type ObjectStore } from '@moonlink/core'
+import { joinBytes, type ByteRange, type ObjectBytes, type ObjectMeta, type ObjectStore } from '@moonlink/core'
 import { assertRange } from '../byte-range.ts'
 import { objectNotFound } from '../errors.ts'
+import { OddAnswer } from './odd-answer.ts'
+import { readBody } from './s3-body.ts'
 import { isNotFound, readFailure } from './s3-errors.ts'
+import { PageReader, type ListedPage } from './s3-list.ts'
 import { resolveS3Options, type S3ObjectStoreOptions } from './s3-options.ts'
 import { putObject } from './s3-put.ts'
 import { S3Requests } from './s3-requests.ts'
@@ -18,7 +20,7 @@ import { splitS3Object, splitS3Uri } from './s3-uri.ts'
  *
  * Codes besides `OBJECT_NOT_FOUND`: `BUCKET_NOT_FOUND`, `STORE_NOT_READABLE`, `STORE_NOT_WRITABLE`, `STORE_CREDENTIALS`, `STORE_REGION`,
  * `STORE_FULL`, `STORE_UNSUPPORTED`, `STORE_REFUSED` and `URI_MALFORMED` (`invalid`), `STORE_UNAVAILABLE` (`retry`, after the store's own
- * repetition; what was being written may or may not be there).
+ * repetition; what was being written may or may not be there; so, too, where what answers is no store, such as a proxy).
  *
  * Not promised: keys that end with `/` (other programs' directory markers) are neither written nor listed; that `head` tells a missing
  * bucket from a missing object.
@@ -39,7 +41,7 @@ export class S3ObjectStore implements ObjectStore {
       return await this.#requests.run('read', uri, async ({ client, sdk }) => {
         const command = new sdk.GetObjectCommand({ Bucket, Key, ...(range === undefined ? {} : { Range: rangeHeader(range) }) })
         try {
-          return await readBody(await client.send(command, signal === undefined ? {} : { abortSignal: signal }), uri)
+          return await readBody(await client.send(command, signal === undefined ? {} : { abortSignal: signal }), range)
         } catch (error) {
           // Past the end of the object, or any range of an empty one.
           if (readFailure(error)?.status === 416) return new Uint8Array()
@@ -57,7 +59,8 @@ export class S3ObjectStore implements ObjectStore {
     return this.#requests.run('read', uri, async ({ client, sdk }) => {
       try {
         const answer = await client.send(new sdk.HeadObjectCommand({ Bucket, Key }))
-        return { uri, size: answer.ContentLength ?? 0, modifiedMs: answer.LastModified?.getTime() ?? 0 }
+        if (answer.ContentLength === undefined) throw new OddAnswer('an answer without a length')
+        return { uri, size: answer.ContentLength, modifiedMs: answer.LastModified?.getTime() ?? 0 }
       } catch (error) {
         const failure = readFailure(error)
         if (failure !== null && isNotFound(failure)) return null
@@ -75,17 +78,19 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async *list(prefix: string): AsyncGenerator<ObjectMeta> {
-    const { head, bucket: Bucket, key: Prefix } = splitS3Uri(prefix)
-    for (let token: string | undefined; ;) {
-      const page = await this.#requests.run('list', prefix, ({ client, sdk }) =>
-        client.send(new sdk.ListObjectsV2Command({ Bucket, Prefix, ...(token === undefined ? {} : { ContinuationToken: token }) })),
+    const location = splitS3Uri(prefix)
+    const { bucket: Bucket, key: Prefix } = location
+    const pages = new PageReader(location)
+    for (let from: string | null = null; ;) {
+      const token: string | null = from
+      const { next, objects }: ListedPage = await this.#requests.run('list', prefix, async ({ client, sdk }) =>
+        pages.read(
+          await client.send(new sdk.ListObjectsV2Command({ Bucket, Prefix, ...(token === null ? {} : { ContinuationToken: token }) })),
+        ),
       )
-      for (const { Key, Size, LastModified } of page.Contents ?? []) {
-        if (Key === undefined || Key.endsWith('/')) continue
-        yield { uri: `${head}${Bucket}/${Key}`, size: Size ?? 0, modifiedMs: LastModified?.getTime() ?? 0 }
-      }
-      token = page.IsTruncated === true ? page.NextContinuationToken : undefined
-      if (token === undefined) return
+      yield* objects
+      if (next === null) return
+      from = next
     }
   }
 
@@ -114,17 +119,4 @@ export class S3ObjectStore implements ObjectStore {
 
 function rangeHeader(range: ByteRange): string {
   return range.offset === null ? `bytes=-${range.length}` : `bytes=${range.offset}-${range.offset + range.length - 1}`
-}
-
-async function readBody(answer: GetObjectCommandOutput, uri: string): Promise<Uint8Array> {
-  const bytes = (await answer.Body?.transformToByteArray()) ?? new Uint8Array()
-  if (answer.ContentLength === undefined || answer.ContentLength === bytes.length) return bytes
-  throw new MoonlinkError(
-    'retry',
-    'STORE_UNAVAILABLE',
-    `${uri} came with ${bytes.length} bytes instead of ${answer.ContentLength}; try again.`,
-    {
-      context: { uri },
-    },
-  )
 }

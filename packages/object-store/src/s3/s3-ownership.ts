@@ -1,4 +1,5 @@
-import { assert, MoonlinkError } from '@moonlink/core'
+import { MoonlinkError } from '@moonlink/core'
+import { readBody } from './s3-body.ts'
 import { isNotFound, readFailure, type S3Failure } from './s3-errors.ts'
 import type { S3Connection, S3Requests } from './s3-requests.ts'
 import type { S3Location } from './s3-uri.ts'
@@ -27,19 +28,23 @@ export function isPreconditionFailed(failure: S3Failure): boolean {
  * the bytes to go by; there two callers with the very same bytes may both be told `created`.
  */
 export async function whoseIsIt(requests: S3Requests, put: Put): Promise<'created' | 'exists'> {
-  const token = await requests.run('write', put.uri, (connection) => readToken(connection, put.location))
-  if (token === put.token) return 'created'
-  if (token === 'gone') {
+  const owner = await requests.run('write', put.uri, (connection) => ownerOf(connection, put))
+  if (owner === 'nobody') {
     throw new MoonlinkError('retry', 'STORE_UNAVAILABLE', `${put.uri} was made and removed while it was being created; try again.`, {
       context: { uri: put.uri },
     })
   }
-  if (token !== 'none') return 'exists'
-  return requests.run('write', put.uri, async ({ client, sdk }) => {
-    const answer = await client.send(new sdk.GetObjectCommand({ Bucket: put.location.bucket, Key: put.location.key }))
-    assert(answer.Body, 'a get that succeeded has a body')
-    return Buffer.compare(await answer.Body.transformToByteArray(), put.bytes) === 0 ? 'created' : 'exists'
-  })
+  return owner === 'us' ? 'created' : 'exists'
+}
+
+/** Whose object is there. */
+export async function ownerOf(connection: S3Connection, { bytes, location, token }: Put): Promise<'us' | 'another' | 'nobody'> {
+  const found = await readToken(connection, location)
+  if (found === 'gone') return 'nobody'
+  if (found !== 'none') return found === token ? 'us' : 'another'
+  const { client, sdk } = connection
+  const answer = await client.send(new sdk.GetObjectCommand({ Bucket: location.bucket, Key: location.key }))
+  return Buffer.compare(await readBody(answer, undefined), bytes) === 0 ? 'us' : 'another'
 }
 
 async function readToken({ client, sdk }: S3Connection, location: S3Location): Promise<string> {

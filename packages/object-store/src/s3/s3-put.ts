@@ -1,7 +1,8 @@
 import { randomUuid } from '@moonlink/core'
+import { OddAnswer } from './odd-answer.ts'
 import { mayHaveHappened } from './s3-errors.ts'
 import { uploadInParts } from './s3-multipart.ts'
-import { isPreconditionFailed, TOKEN_KEY, whoseIsIt, type Put } from './s3-ownership.ts'
+import { isPreconditionFailed, ownerOf, TOKEN_KEY, whoseIsIt, type Put } from './s3-ownership.ts'
 import type { S3Requests } from './s3-requests.ts'
 import type { S3Location } from './s3-uri.ts'
 
@@ -19,8 +20,9 @@ export async function putObject(
   return requests.run(
     'write',
     uri,
-    async ({ client, sdk }) => {
-      await client.send(
+    async (connection) => {
+      const { client, sdk } = connection
+      const answer = await client.send(
         new sdk.PutObjectCommand({
           Bucket: location.bucket,
           Key: location.key,
@@ -30,6 +32,8 @@ export async function putObject(
           ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
         }),
       )
+      // Every store says it: without it, the answer may be anybody's.
+      if (!answer.ETag && (await ownerOf(connection, put)) !== 'us') throw new OddAnswer('an answer without an ETag')
       return 'created' as const
     },
     async (failure) => {

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { startPostgres, type RunningPostgres } from '@moonlink/embedded-pg'
 import { ddlInstallSql } from '@moonlink/pg-source'
@@ -26,6 +26,8 @@ export interface ChaosReport {
   readonly faults: Readonly<Record<string, number>>
   readonly transactions: number
   readonly reads: number
+  /** Starts of a backend that something kept from starting: as often as a supervisor had to try again. */
+  readonly failedStarts: number
   /** What the check of the history found wrong. */
   readonly wrong: readonly string[]
   /** Output of `moonlink verify`, and its exit status. */
@@ -34,6 +36,8 @@ export interface ChaosReport {
 
 const LONGEST_FAULT_MS = 1500
 const STATE_DISK_MIB = 512
+/** As long as a supervisor tries. */
+const START_PATIENCE_MS = 120_000
 
 /**
  * A load on a real Postgres and a real backend, with faults at random: either is killed, stopped for a while or cut off, and so is what the warehouse consists of. In
@@ -50,6 +54,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
   private readonly backends: BackendProcess[] = []
   private load: ChaosLoad | null = null
   private readonly done: Record<string, number> = {}
+  private failedStarts = 0
 
   constructor(options: ChaosOptions<W>) {
     this.options = options
@@ -92,7 +97,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
     const final = await this.withClient((client) => client.query<{ k: number; v: number[] }>('SELECT k, v FROM lists'))
     const wrong = checkHistory(load.appends, load.reads, new Map(final.rows.map(({ k, v }) => [k, v])))
     const verified = await moonlink(['verify'], { MOONLINK_URL: this.running.url }, this.options.directory)
-    return { faults: this.done, transactions: load.transactions, reads: load.reads.length, wrong, verified }
+    return { faults: this.done, failedStarts: this.failedStarts, transactions: load.transactions, reads: load.reads.length, wrong, verified }
   }
 
   /** Ends everything, whatever state it is in, and leaves what the backends said in `backend.log`. */
@@ -104,6 +109,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
     await this.proxy?.close()
     await this.postgres?.stop()
     await this.warehouse?.close()
+    this.keepLog()
     this.state?.unmount()
   }
 
@@ -165,6 +171,11 @@ export class ChaosRun<W extends ChaosWarehouse> {
     ]
   }
 
+  private keepLog(): void {
+    const log = join(this.options.directory, 'state', 'moonlink.log')
+    if (existsSync(log)) copyFileSync(log, join(this.options.directory, 'moonlink.log'))
+  }
+
   private async restartPostgres(): Promise<void> {
     const { dataDir, port } = this.postgres
     await this.postgres.stop().catch(() => undefined)
@@ -180,7 +191,21 @@ export class ChaosRun<W extends ChaosWarehouse> {
     }
   }
 
+  /** As a supervisor does: again, where what the backend needs is not there at the moment. */
   private async startBackend(): Promise<void> {
+    const givesUpAtMs = Date.now() + START_PATIENCE_MS
+    for (;;) {
+      try {
+        return await this.tryStart()
+      } catch (error) {
+        if (this.running.child.exitCode !== 1 || Date.now() > givesUpAtMs) throw error
+        this.failedStarts++
+        await pauseMs(500)
+      }
+    }
+  }
+
+  private async tryStart(): Promise<void> {
     const url = new URL(this.postgres.connectionString)
     url.port = String(this.proxy.port)
     this.backend = await BackendProcess.launch(['--source', url.href, '--state-dir', this.state.directory, ...this.warehouse.args], {
