@@ -97,7 +97,14 @@ export class ChaosRun<W extends ChaosWarehouse> {
     const final = await this.withClient((client) => client.query<{ k: number; v: number[] }>('SELECT k, v FROM lists'))
     const wrong = checkHistory(load.appends, load.reads, new Map(final.rows.map(({ k, v }) => [k, v])))
     const verified = await moonlink(['verify'], { MOONLINK_URL: this.running.url }, this.options.directory)
-    return { faults: this.done, failedStarts: this.failedStarts, transactions: load.transactions, reads: load.reads.length, wrong, verified }
+    return {
+      faults: this.done,
+      failedStarts: this.failedStarts,
+      transactions: load.transactions,
+      reads: load.reads.length,
+      wrong,
+      verified,
+    }
   }
 
   /** Ends everything, whatever state it is in, and leaves what the backends said in `backend.log`. */
