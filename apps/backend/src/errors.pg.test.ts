@@ -141,6 +141,8 @@ describe('the command line', () => {
     expect(await status('query', 'SELECT 1', '--at-lsn', 'yesterday')).toBe(2)
     expect(await status('query', 'SELECT 1', '--format', 'xml')).toBe(2)
     expect(await status('start', '--set', 'flush')).toBe(2)
+    expect(await status('role-sql')).toBe(2)
+    expect((await moonlink(['start', '--help'], {}, directory)).stdout).not.toContain('[]')
     expect(await status('--help')).toBe(0)
     const url = `http://127.0.0.1:${await closedPort()}`
     const absent = await moonlink(['status'], { MOONLINK_URL: url }, directory)

@@ -78,6 +78,6 @@ test('plain lines tell what changed, not that LSNs move', () => {
   const view = new PlainView()
   expect(view.lines(status())).toHaveLength(1)
   expect(view.lines(status({ appliedLsn: '0/30' }))).toEqual([])
-  expect(view.lines(status({ rows: 12_346 }))[0]).toContain('12346 rows')
+  expect(view.lines(status({ rows: 12_346 }))[0]).toContain('12,346 rows')
   expect(view.lines(status({ state: 'paused', reason: 'SCHEMA_CHANGED x' }))[0]).toContain('paused (SCHEMA_CHANGED x)')
 })

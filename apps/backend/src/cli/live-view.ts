@@ -1,3 +1,4 @@
+import { formatCount } from '../config/units.ts'
 import type { StatusReport } from '../http/schemas.ts'
 import { statusLines } from './status-view.ts'
 import { textWidth } from './text-table.ts'
@@ -58,7 +59,7 @@ export class PlainView {
     return status.tables.flatMap((table) => {
       const commit = table.committedLsn === null ? 'nothing committed yet' : `committed ${table.committedLsn}`
       const state = table.reason === null ? table.state : `${table.state} (${table.reason})`
-      const line = `${table.name}: ${state}, ${table.rows} rows, applied ${table.appliedLsn ?? '–'}, ${commit}, ${table.dataFiles} files`
+      const line = `${table.name}: ${state}, ${formatCount(table.rows, 'row')}, applied ${table.appliedLsn ?? '–'}, ${commit}, ${formatCount(table.dataFiles, 'file')}`
       // LSNs move on idle tables too; that alone is no news.
       const news = [state, table.rows, table.snapshotId, table.dataFiles].join()
       if (this.#last.get(table.name) === news) return []

@@ -10,7 +10,7 @@ import { verifyTables } from './verify.ts'
 import { usageError } from './exit.ts'
 import type { SourceFlags, StartFlags } from './start.ts'
 
-const collect = (value: string, before: string[]) => [...before, value]
+const collect = (value: string, before: readonly string[] = []) => [...before, value]
 
 /** The command line. `start` and `uninstall` are loaded when they are run, so that the client commands stay quick. */
 export function createProgram(environment: Environment, workingDirectory: string): Command {
@@ -43,7 +43,7 @@ export function createProgram(environment: Environment, workingDirectory: string
     .option('--repair', 'make tables that differ equal again')
     .action(async (names, options) => verifyTables(backend(options), names, options))
 
-  const tables = program.command('tables').description('add, drop or list tables').exitOverride()
+  const tables = program.command('tables').description('add, drop, pause, resume, resync or list tables').exitOverride()
   client('add <table...>', 'begin to mirror tables', tables).action(async (names, options) => commands.addTables(backend(options), names))
   client('drop <table>', 'end the mirroring of a table; its Iceberg table stays', tables)
     .option('--purge', 'remove the Iceberg table and its files too')
@@ -64,7 +64,7 @@ export function createProgram(environment: Environment, workingDirectory: string
   program
     .command('role-sql')
     .description('print the SQL that makes a role with just what a mirror needs, for an administrator to run')
-    .requiredOption('--table <schema.name>', 'table to be mirrored; repeatable', collect, [])
+    .requiredOption('--table <schema.name>', 'table to be mirrored; repeatable', collect)
     .option('--database <name>', 'database of the tables', 'postgres')
     .option('--role <name>', 'role to make', 'moonlink')
     .option('--publication <name>', 'publication to make', 'moonlink')
@@ -139,7 +139,7 @@ function withSource(command: Command): Command {
     .option('--config <file>', 'settings in YAML (moonlink.yaml)')
     .option('--source <url>', 'postgres://user:password@host:5432/database')
     .option('--state-dir <dir>', 'directory for what the backend itself keeps (.moonlink)')
-    .option('--set <key=value>', 'any setting, such as flush.intervalMs=2s; repeatable', collect, [])
+    .option('--set <key=value>', 'any setting, such as flush.intervalMs=2s; repeatable', collect)
 }
 
 function withSettings(command: Command): Command {
@@ -148,7 +148,6 @@ function withSettings(command: Command): Command {
       '--table <schema.name>',
       'table to mirror; repeatable; default: all; what tables add and tables drop changed stays so',
       collect,
-      [],
     )
     .option('--warehouse <place>', 'directory or s3://bucket/prefix for the Iceberg tables')
     .option('--http <host:port>', 'address of the HTTP API (127.0.0.1:3030)')

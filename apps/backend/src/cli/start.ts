@@ -70,6 +70,8 @@ export async function start(config: Config, wrap: WrapPort = asItIs): Promise<vo
   if (failure !== null) throw failure
   if (closed !== null) throw closed
   output.note('stopped; everything that was read is in Iceberg')
+  if (config.source.url === undefined)
+    output.note(`the demo and its mirror stay in ${config.stateDir}: the next start goes on with them; remove that directory to begin anew`)
 }
 
 interface Serving {

@@ -1,4 +1,5 @@
 import { MoonlinkError } from '@moonlink/core'
+import { formatCount } from '../config/units.ts'
 import type { VerifyLine } from '../http/schemas.ts'
 import type { BackendClient } from './client.ts'
 import { print } from './commands.ts'
@@ -46,7 +47,7 @@ function progressText({ table, phase, done }: { table: string; phase: string; do
 function verdictLines(verdict: Verdict): string[] {
   const { table, result, lsn, sourceRows, mirrorRows, differences, moreDifferences } = verdict
   if (result === 'failed') return [`${table}: could not be compared: ${verdict.reason}`]
-  if (result === 'equal') return [`${table}: equal at ${lsn}, ${sourceRows!.toLocaleString('en-US')} rows`]
+  if (result === 'equal') return [`${table}: equal at ${lsn}, ${formatCount(sourceRows!, 'row')}`]
   const shown = differences.slice(0, SHOWN_DIFFERENCES).map(
     ({ kind, key }) =>
       `  ${kind}: ${key
@@ -55,5 +56,5 @@ function verdictLines(verdict: Verdict): string[] {
         .slice(0, 200)}`,
   )
   const more = moreDifferences || differences.length > SHOWN_DIFFERENCES ? ['  …'] : []
-  return [`${table}: DIFFERENT at ${lsn}: ${sourceRows} rows in the source, ${mirrorRows} in the mirror`, ...shown, ...more]
+  return [`${table}: DIFFERENT at ${lsn}: ${formatCount(sourceRows!, 'row')} in the source, ${mirrorRows!.toLocaleString('en-US')} in the mirror`, ...shown, ...more]
 }

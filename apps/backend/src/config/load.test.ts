@@ -54,6 +54,7 @@ describe('messages', () => {
     expect(message({ yaml: 'flush: {intervallMs: 5s}' })).toMatch(
       /flush\.intervallMs \(.*moonlink\.yaml\): .*did you mean flush\.intervalMs\?/,
     )
+    expect(message({ flags: { a: 'b' } })).toBe('a (a flag): there is no such setting')
     expect(message({ yaml: 'flsuh: {rows: 5}' })).toContain('did you mean flush?')
     expect(message({ yaml: 'tables: [public.a]' })).toContain('did you mean source.tables?')
   })
@@ -66,7 +67,9 @@ describe('messages', () => {
     expect(message({ yaml: 'catalog: {kind: hive}' })).toContain('must be one of file, rest')
     expect(message({ yaml: 'catalog: {kind: rest}' })).toContain('catalog.uri: it is needed where catalog.kind is rest')
     expect(message({ yaml: 'source: {tables: [orders]}' })).toContain('write schema.name, as in public.orders')
-    expect(message({ flags: { http: { listen: 'nowhere' } } })).toContain('must be host:port')
+    expect(message({ flags: { http: { listen: 'nowhere' } } })).toBe(
+      'http.listen (a flag): "nowhere" must be host:port, such as 127.0.0.1:3030',
+    )
     expect(message({ flags: { http: { listen: '127.0.0.1:99999' } } })).toContain('port of 65535 at most')
     expect(message({ flags: { warehouse: 's3://' } })).toContain('warehouse: "s3://" names no bucket')
   })

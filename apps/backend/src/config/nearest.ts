@@ -1,7 +1,7 @@
 /** The candidate with the fewest edits from `word`, or null where none is near enough to be meant. */
 export function nearest(word: string, candidates: Iterable<string>): string | null {
   let best: string | null = null
-  let bestDistance = Math.max(2, Math.ceil(word.length / 2)) + 1
+  let bestDistance = Math.ceil(word.length / 2) + 1
   for (const candidate of candidates) {
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase())
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance]

@@ -200,7 +200,7 @@ const http = z
   .strictObject({
     listen: z
       .string()
-      .regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, 'must be host:port, such as 127.0.0.1:3030')
+      .regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, { error: 'must be host:port, such as 127.0.0.1:3030', abort: true })
       .refine((address) => Number(address.slice(address.lastIndexOf(':') + 1)) <= 65_535, 'must have a port of 65535 at most')
       .prefault('127.0.0.1:3030')
       .describe('Address of the HTTP API; port 0 takes a free one. An address other than loopback needs http.token.'),

@@ -46,6 +46,11 @@ export function withoutZero(formatted: string): string {
   return formatted.replace('.0 ', ' ')
 }
 
+/** `1 row`, `2,000 rows`: for people. */
+export function formatCount(count: number | bigint, noun: string): string {
+  return `${count.toLocaleString('en-US')} ${noun}${Number(count) === 1 ? '' : 's'}`
+}
+
 /** `340 ms`, `4.2 s`, `3 min`: for people. */
 export function formatDuration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`

@@ -24,6 +24,11 @@ test('a live holder keeps others out; a dead one does not', async () => {
   expect(readdirSync(dir)).toEqual([])
 })
 
+test.runIf(existsSync('/proc/self'))('a directory that can not be made is refused, not tried for ever', () => {
+  expect(() => lockStateDir('/proc/moonlink/state')).toThrow(/state directory \/proc\/moonlink\/state .*--state-dir/)
+  expect(() => lockStateDir(process.execPath)).toThrow(/state directory/)
+})
+
 test('of processes that find a stale lock at the same moment, one wins', async () => {
   const root = mkdtempSync(join(tmpdir(), 'moonlink-lock-race-'))
   const rounds = 60

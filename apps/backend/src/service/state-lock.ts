@@ -1,5 +1,5 @@
-import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { MoonlinkError } from '@moonlink/core'
 
 /** Who holds a state directory. `startedTicks` tells a process from a later one with the same id; null where the system has no /proc. */
@@ -19,7 +19,7 @@ interface Holder {
  */
 export function lockStateDir(stateDir: string): () => void {
   try {
-    mkdirSync(stateDir, { recursive: true })
+    makeDirectory(stateDir)
     for (;;) {
       const highest = lockNumbers(stateDir).at(-1)
       if (highest !== undefined) refuseIfAlive(stateDir, highest)
@@ -42,6 +42,19 @@ export function lockStateDir(stateDir: string): () => void {
       `can't write to the state directory ${stateDir} (${(error as Error).message}); make it writable or choose another with --state-dir.`,
       { cause: error },
     )
+  }
+}
+
+/** Not mkdirSync's own `recursive`: in Node 24 it never returns where the parent is there but takes no entries (/proc). */
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST' && statSync(path).isDirectory()) return
+    if (code !== 'ENOENT' || dirname(path) === path) throw error
+    makeDirectory(dirname(path))
+    mkdirSync(path)
   }
 }
 

@@ -1,4 +1,5 @@
 import { readSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises'
 
 /**
@@ -49,9 +50,7 @@ export const systemDisk: LocalDisk = {
   open: async (path, mode) => new SystemFile(await open(path, flags[mode])),
   readFile: (path) => readFile(path),
   list: (directory) => readdir(directory),
-  makeDirectory: async (path) => {
-    await mkdir(path, { recursive: true })
-  },
+  makeDirectory,
   rename: (from, to) => rename(from, to),
   remove: (path) => rm(path, { recursive: true, force: true }),
   syncDirectory: async (path) => {
@@ -62,6 +61,21 @@ export const systemDisk: LocalDisk = {
       await directory.close()
     }
   },
+}
+
+/** Not mkdir's own `recursive`: in Node 24 it never returns where the parent is there but takes no entries (/proc). */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return
+    if (code !== 'ENOENT' || dirname(path) === path) throw error
+    await makeDirectory(dirname(path))
+    await mkdir(path).catch((again: NodeJS.ErrnoException) => {
+      if (again.code !== 'EEXIST') throw again
+    })
+  }
 }
 
 class SystemFile implements DiskFile {
