@@ -144,11 +144,7 @@ function withSource(command: Command): Command {
 
 function withSettings(command: Command): Command {
   return withSource(command)
-    .option(
-      '--table <schema.name>',
-      'table to mirror; repeatable; default: all; what tables add and tables drop changed stays so',
-      collect,
-    )
+    .option('--table <schema.name>', 'table to mirror; repeatable; default: all; what tables add and tables drop changed stays so', collect)
     .option('--warehouse <place>', 'directory or s3://bucket/prefix for the Iceberg tables')
     .option('--http <host:port>', 'address of the HTTP API (127.0.0.1:3030)')
 }

@@ -56,5 +56,9 @@ function verdictLines(verdict: Verdict): string[] {
         .slice(0, 200)}`,
   )
   const more = moreDifferences || differences.length > SHOWN_DIFFERENCES ? ['  …'] : []
-  return [`${table}: DIFFERENT at ${lsn}: ${formatCount(sourceRows!, 'row')} in the source, ${mirrorRows!.toLocaleString('en-US')} in the mirror`, ...shown, ...more]
+  return [
+    `${table}: DIFFERENT at ${lsn}: ${formatCount(sourceRows!, 'row')} in the source, ${mirrorRows!.toLocaleString('en-US')} in the mirror`,
+    ...shown,
+    ...more,
+  ]
 }

@@ -121,7 +121,9 @@ export function mapSetupError(error: unknown): unknown {
     return new MoonlinkError('invalid', 'STORE_CREDENTIALS', `no credentials for S3 were found: ${remedy}.`, { cause: error })
   }
   if (error.message.startsWith('Region is missing')) {
-    return new MoonlinkError('invalid', 'STORE_REGION', 'no region for S3 is set: set the region (s3.region), or AWS_REGION.', { cause: error })
+    return new MoonlinkError('invalid', 'STORE_REGION', 'no region for S3 is set: set the region (s3.region), or AWS_REGION.', {
+      cause: error,
+    })
   }
   return error
 }
