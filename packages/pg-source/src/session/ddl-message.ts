@@ -1,20 +1,34 @@
+import { parseLsn } from '@moonlink/core'
 import { z } from 'zod'
 import { DDL_VERSION } from './ddl-sql.ts'
-import { relationShape } from './relation-shape.ts'
+import { relationShape, shapeType } from './relation-shape.ts'
 
 const version = z.literal(DDL_VERSION)
+const teller = {
+  version,
+  /** `xid8` of the transaction. */
+  xid: z.string(),
+  /** What it saw: `xmin:xmax:xip,…` (`pg_snapshot`). */
+  snapshot: z.string().regex(/^\d+:\d+:[\d,]*$/),
+  /** Where the log was before the snapshot was taken. */
+  sinceLsn: z.string().regex(/^[\dA-F]{1,8}\/[\dA-F]{1,8}$/).transform(parseLsn),
+  /** The snapshot was taken for the message; others are as old as their transaction may be. */
+  isFresh: z.boolean(),
+}
 const ddlMessage = z.discriminatedUnion('kind', [
   z.object({
-    version,
+    ...teller,
     kind: z.literal('shape'),
     relation: relationShape,
     rewrite: z.object({ reason: z.number(), isPlain: z.boolean() }).nullable(),
   }),
+  /** `types`: those altered, and what they are made of. */
+  z.object({ ...teller, kind: z.literal('types'), altered: z.array(z.number()), types: z.array(shapeType) }),
   z.object({ version, kind: z.literal('dropped'), oid: z.number() }),
   z.object({ version, kind: z.literal('unknown'), reason: z.string() }),
 ])
 
-/** What an event trigger of ours wrote: the shape that a table has now, that one is gone, or that it could not tell. */
+/** What an event trigger of ours wrote: the shape that a table has now, what types are now, that a table is gone, or that it could not tell. */
 export type DdlMessage = z.output<typeof ddlMessage>
 
 const ofAnotherVersion = z.object({ version: z.number(), kind: z.string() })

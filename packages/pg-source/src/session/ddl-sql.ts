@@ -1,4 +1,4 @@
-import { TOLD_SHAPE } from './relation-shape.ts'
+import { shapeTypesSql, TOLD_SHAPE } from './relation-shape.ts'
 
 /** Prefix of the logical messages that say how tables changed. */
 export const DDL_PREFIX = 'moonlink.ddl'
@@ -7,7 +7,7 @@ export const DDL_PREFIX = 'moonlink.ddl'
 export const DDL_SCHEMA = 'moonlink'
 
 /** Raised whenever installed triggers write what earlier readers would misread, or lack what later ones need. */
-export const DDL_VERSION = 2
+export const DDL_VERSION = 3
 
 export const DDL_TRIGGERS = ['moonlink_ddl_command_end', 'moonlink_sql_drop', 'moonlink_table_rewrite'] as const
 
@@ -33,6 +33,13 @@ const TAGS = [
  */
 const SEAL = `PERFORM pg_logical_emit_message(true, 'moonlink', '');`
 
+/**
+ * Who says it, and what they could see. Transactions that change a type lock none of the tables that use it, so neither of two that are open at once sees what
+ * the other does; and one that is not READ COMMITTED does not even see what was committed before it got its locks.
+ */
+const TELLER = `'version', ${DDL_VERSION}, 'xid', pg_current_xact_id()::text, 'snapshot', pg_current_snapshot()::text, 'sinceLsn', since_lsn,
+    'isFresh', current_setting('transaction_isolation') LIKE 'read %'`
+
 /** How a function whose own work fails still says that something happened: the reader then compares the tables. */
 const OR_SAY_SO = `EXCEPTION WHEN OTHERS THEN
   RAISE WARNING 'moonlink: a change of tables is not described: %', SQLERRM;
@@ -47,12 +54,17 @@ END`
 export const ddlInstallSql = `CREATE SCHEMA IF NOT EXISTS ${DDL_SCHEMA};
 COMMENT ON SCHEMA ${DDL_SCHEMA} IS 'moonlink.ddl ${DDL_VERSION}: tells mirrors of schema changes. Removed by: moonlink ddl uninstall';
 
--- Tables as they are now, in the place of the transaction where this is called.
-CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.write_shapes(tables oid[]) RETURNS void LANGUAGE plpgsql ${VALUES_AS_TEXT} AS $moonlink$
+-- Types and tables as they are now, in the place of the transaction where this is called.
+CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.write_shapes(tables oid[], types oid[]) RETURNS void LANGUAGE plpgsql ${VALUES_AS_TEXT} AS $moonlink$
 DECLARE
   rewrites jsonb := coalesce(nullif(current_setting('moonlink.rewrites', true), ''), '{}')::jsonb;
+  since_lsn pg_lsn := pg_current_wal_insert_lsn();
 BEGIN
-  PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object('version', ${DDL_VERSION}, 'kind', 'shape', 'rewrite', coalesce(rewrites -> c.oid::text,
+  -- Each statement sees what has committed by then.
+  PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object(${TELLER}, 'kind', 'types', 'altered', to_jsonb(types::int8[]),
+    'types', coalesce((${shapeTypesSql('SELECT unnest(types)')}), '[]'))::text)
+  WHERE cardinality(types) > 0;
+  PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object(${TELLER}, 'kind', 'shape', 'rewrite', coalesce(rewrites -> c.oid::text,
       -- A partitioned table is rewritten where its partitions are; values computed anew in one of them are told before others.
       (SELECT rewrites -> p.relid::oid::text FROM pg_partition_tree(c.oid) p WHERE c.relkind = 'p' AND rewrites ? p.relid::oid::text
        ORDER BY rewrites -> p.relid::oid::text ->> 'isPlain' LIMIT 1)),
@@ -70,25 +82,23 @@ END $moonlink$;
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.on_ddl_command_end() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER ${VALUES_AS_TEXT} AS $moonlink$
 DECLARE
   tables oid[];
+  types oid[];
 BEGIN
   WITH RECURSIVE command AS (
     SELECT classid, objid FROM pg_event_trigger_ddl_commands() WHERE coalesce(schema_name, '') !~ '^pg_'),
-  used_type(oid) AS (
+  -- Of the types that rows of tables have, the tables tell.
+  altered(oid) AS (
     SELECT objid FROM command WHERE classid = 'pg_type'::regclass
-    UNION SELECT t.oid FROM command JOIN pg_type t ON t.typrelid = command.objid WHERE classid = 'pg_class'::regclass
-    UNION SELECT whole.oid FROM used_type part CROSS JOIN LATERAL (
-      SELECT t.oid FROM pg_type t WHERE t.typelem = part.oid OR t.typbasetype = part.oid
-      UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngsubtype = part.oid
-      UNION ALL SELECT r.rngmultitypid FROM pg_range r WHERE r.rngtypid = part.oid
-      UNION ALL SELECT c.reltype FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        WHERE a.atttypid = part.oid AND NOT a.attisdropped AND c.relkind IN ('c', 'r', 'p') AND c.reltype <> 0) whole),
+    UNION SELECT c.reltype FROM command JOIN pg_class c ON c.oid = objid WHERE classid = 'pg_class'::regclass AND c.relkind = 'c'
+    UNION SELECT t.oid FROM command JOIN pg_type t ON t.typnamespace = objid LEFT JOIN pg_class c ON c.oid = t.typrelid
+      WHERE classid = 'pg_namespace'::regclass AND t.typtype IN ('c', 'd', 'e', 'm', 'r') AND coalesce(c.relkind, 'c') = 'c'),
   changed(oid) AS (
     SELECT objid FROM command WHERE classid = 'pg_class'::regclass
-    UNION SELECT a.attrelid FROM used_type JOIN pg_attribute a ON a.atttypid = used_type.oid AND NOT a.attisdropped
+    UNION SELECT c.oid FROM altered JOIN pg_class c ON c.reloftype = altered.oid
     UNION SELECT c.oid FROM command JOIN pg_class c ON c.relnamespace = command.objid WHERE classid = 'pg_namespace'::regclass
     UNION SELECT i.inhrelid FROM changed JOIN pg_inherits i ON i.inhparent = changed.oid)
-  SELECT array_agg(oid) INTO tables FROM changed;
-  PERFORM ${DDL_SCHEMA}.write_shapes(tables);
+  SELECT array(SELECT DISTINCT oid FROM changed), array(SELECT DISTINCT oid FROM altered) INTO tables, types;
+  PERFORM ${DDL_SCHEMA}.write_shapes(tables, types);
 ${OR_SAY_SO} $moonlink$;
 
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.on_sql_drop() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER ${VALUES_AS_TEXT} AS $moonlink$
@@ -99,7 +109,7 @@ BEGIN
   FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table' AND NOT is_temporary AND schema_name !~ '^pg_';
   -- Columns that went with their type.
   SELECT array_agg(DISTINCT objid) INTO tables FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table column' AND NOT is_temporary;
-  PERFORM ${DDL_SCHEMA}.write_shapes(tables);
+  PERFORM ${DDL_SCHEMA}.write_shapes(tables, '{}');
 ${OR_SAY_SO} $moonlink$;
 
 -- Before the rewrite; what ends the command tells of it. Where it was called from, and with what words, tells whether values were computed anew.
@@ -113,8 +123,10 @@ BEGIN
       'isPlain', strpos(calls, E'\\n') = 0 AND current_query() ~* 'alter' AND current_query() !~* 'using')))::text, true);
 ${OR_SAY_SO} $moonlink$;
 
-REVOKE ALL ON FUNCTION ${DDL_SCHEMA}.write_shapes(oid[]), ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite() FROM PUBLIC;
+REVOKE ALL ON FUNCTION ${DDL_SCHEMA}.write_shapes(oid[], oid[]), ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite() FROM PUBLIC;
 
+-- Of an earlier version.
+DROP FUNCTION IF EXISTS ${DDL_SCHEMA}.write_shapes(oid[]);
 DROP EVENT TRIGGER IF EXISTS moonlink_ddl_command_end;
 DROP EVENT TRIGGER IF EXISTS moonlink_sql_drop;
 DROP EVENT TRIGGER IF EXISTS moonlink_table_rewrite;
@@ -128,7 +140,8 @@ CREATE EVENT TRIGGER moonlink_table_rewrite ON table_rewrite EXECUTE FUNCTION ${
 export const ddlUninstallSql = `DROP EVENT TRIGGER IF EXISTS moonlink_ddl_command_end;
 DROP EVENT TRIGGER IF EXISTS moonlink_sql_drop;
 DROP EVENT TRIGGER IF EXISTS moonlink_table_rewrite;
-DROP FUNCTION IF EXISTS ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite(), ${DDL_SCHEMA}.write_shapes(oid[]);
+DROP FUNCTION IF EXISTS ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite(),
+  ${DDL_SCHEMA}.write_shapes(oid[]), ${DDL_SCHEMA}.write_shapes(oid[], oid[]);
 -- Restricted: objects of others in it stay.
 DROP SCHEMA IF EXISTS ${DDL_SCHEMA} RESTRICT;
 `

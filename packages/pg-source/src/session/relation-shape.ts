@@ -1,6 +1,13 @@
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 
+/** The transaction (`xid8`) whose event trigger told of the last change; where the catalog was read, `<` and the next one then; null where neither is known. */
+const changedBy = z
+  .string()
+  .regex(/^<?\d+$/)
+  .nullable()
+  .default(null)
+
 const attribute = {
   name: z.string(),
   number: z.number(),
@@ -43,6 +50,7 @@ const type = z.object({
     .array(z.tuple([z.number(), z.string()]))
     .nullable()
     .default(null),
+  changedBy,
 })
 
 const key = z.object({
@@ -64,6 +72,9 @@ export const relationShape = z.object({
   filenode: z.number().nullable().default(0),
   /** Attribute numbers given so far, those of dropped columns included. */
   attributeCount: z.number().default(0),
+  /** The composite type of its rows (`reltype`); 0 where not known. */
+  rowTypeOid: z.number().default(0),
+  changedBy,
   columns: z.array(column),
   /** Every type that a column has, and those it is made of. */
   types: z.array(type),
@@ -74,6 +85,9 @@ export const relationShape = z.object({
 /** All that a mirror of a relation depends on, as the catalog has it. */
 export type RelationShape = z.output<typeof relationShape>
 export type ShapeColumn = RelationShape['columns'][number]
+export type ShapeType = RelationShape['types'][number]
+
+export const shapeType = type
 
 /** Whether rows of both have the same columns, of types with the same values, and are named by the same key. */
 export function isSameRelation(a: RelationShape, b: RelationShape): boolean {
@@ -85,7 +99,7 @@ function toldOf({ columns, keys, replicaIdentity, types }: RelationShape) {
     columns: columns.map((column) => ({ ...column, missing: null, isMissingMixed: false, stamp: null })),
     replicaIdentity,
     keys: new Set(keys),
-    types: new Set(types),
+    types: new Set(types.map((one) => ({ ...one, changedBy: null }))),
   }
 }
 
@@ -93,10 +107,10 @@ const ATTRIBUTE = `'name', a.attname, 'number', a.attnum, 'typeOid', a.atttypid:
 const IS_ARRAY = `t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc`
 const LIVE = `a.attnum > 0 AND NOT a.attisdropped`
 
-// The types of the columns of table c, with all that they are made of.
-const TYPES = `
+/** SQL for `ShapeType`s, as a jsonb array: those whose object ids `seed` selects, with all that they are made of. */
+export const shapeTypesSql = (seed: string) => `
   WITH RECURSIVE used(oid) AS (
-    SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND ${LIVE}
+    ${seed}
     UNION
     SELECT part.oid FROM used JOIN pg_type t ON t.oid = used.oid CROSS JOIN LATERAL (
       SELECT t.typelem WHERE ${IS_ARRAY}
@@ -117,6 +131,8 @@ const TYPES = `
     'labels', (SELECT jsonb_agg(jsonb_build_array(e.oid::int8, e.enumlabel) ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid)))
   FROM used JOIN pg_type t ON t.oid = used.oid JOIN pg_namespace n ON n.oid = t.typnamespace`
 
+const TYPES = shapeTypesSql(`SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND ${LIVE}`)
+
 const MISSING = `'missing', CASE WHEN a.atthasmissing THEN array_to_string(a.attmissingval, '') END`
 
 /** A partitioned table has no rows of its own: its partitions say what theirs hold, each by the column's name. */
@@ -131,7 +147,7 @@ const FROM_PARTITIONS = `LEFT JOIN LATERAL (
  * SQL for the `RelationShape` of `pg_class c`, in `pg_namespace n`, as jsonb. Object ids exceed int4, so they travel as int8. It is the same for
  * whoever runs it; values in it look as the session's settings say.
  */
-export const RELATION_SHAPE = shapeSql(MISSING, '')
+export const RELATION_SHAPE = `${shapeSql(MISSING, '')} || jsonb_build_object('changedBy', '<' || pg_snapshot_xmax(pg_current_snapshot())::text)`
 
 /** The same for who tells of a change as it is made, when partitions have what a new column's default left in them. */
 export const TOLD_SHAPE = shapeSql(MISSING_IN_PARTITIONS, FROM_PARTITIONS)
@@ -140,6 +156,7 @@ function shapeSql(missing: string, from: string): string {
   return `jsonb_build_object(
   'oid', c.oid::int8, 'schema', n.nspname, 'name', c.relname, 'replicaIdentity', c.relreplident,
   'filenode', nullif(c.relfilenode, 0)::int8, 'attributeCount', c.relnatts,
+  'rowTypeOid', c.reltype::int8,
   'columns', coalesce((
     SELECT jsonb_agg(jsonb_build_object(
       ${ATTRIBUTE}, 'typeName', format_type(a.atttypid, a.atttypmod), 'isNotNull', a.attnotnull, 'generated', a.attgenerated, 'stamp', a.xmin::text,

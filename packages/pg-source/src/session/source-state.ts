@@ -18,9 +18,7 @@ export interface SourceState {
 }
 
 export function encodeSourceState({ relation, ids }: SourceState): string {
-  const { oid, schema, name, replicaIdentity, filenode, attributeCount, columns, types, keys } = relation
-  const kept: RelationShape = { oid, schema, name, replicaIdentity, filenode, attributeCount, columns, types, keys }
-  return JSON.stringify({ version: VERSION, relation: kept, ids })
+  return JSON.stringify({ version: VERSION, relation: relationShape.parse(relation), ids })
 }
 
 /** Null where there is none, or none that this version reads. */

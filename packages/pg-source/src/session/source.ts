@@ -262,7 +262,7 @@ export class PgSource implements ChangeSource {
       )
     }
     checkSlot(this.slotName, slot, this.facts.database)
-    const shapes = new StreamShapes(this.prepared.values(), resume, await this.catalogOptions(), (name) => this.prepared.get(name))
+    const shapes = new StreamShapes(this.prepared.values(), resume, await this.catalogOptions(), (name) => this.prepared.get(name), after)
     this.shapes = shapes
     shapes.form = streamForm(shapes.all())
     const decoder = this.decoder(after, shapes, await this.isTold())

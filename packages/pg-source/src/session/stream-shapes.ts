@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { formatTableName, isMoonlinkError, type Lsn, type ResumePoint, type TableName } from '@moonlink/core'
 import {
   describeMismatch,
@@ -15,10 +16,14 @@ import type { MappedShape, ShapeOptions } from './describe-shape.ts'
 import { evolveShape, restoreShape } from './evolve-shape.ts'
 import { inferShape } from './infer-shape.ts'
 import { sentColumns } from './published.ts'
-import { isSameRelation, type RelationShape } from './relation-shape.ts'
-import { describeStaleRows } from './stale-rows.ts'
+import { isSameRelation, relationShape, type RelationShape } from './relation-shape.ts'
+import { describeStaleRows, type Rewrite } from './stale-rows.ts'
+import { alteredRowType, alteredTypes, isAware, ToldTypes, type Teller, type ToldChange } from './told-types.ts'
 
 type ShapeMessage = Extract<DdlMessage, { kind: 'shape' }>
+
+const ROLLED_BACK = 'it is not known whether a schema change was rolled back'
+const UNAWARE = 'two transactions changed it at the same time, and neither knew of the other'
 
 /** The shapes that the rows of a stream have, table by table, at the place where its decoder is. */
 export class StreamShapes implements AlterationReader {
@@ -26,20 +31,23 @@ export class StreamShapes implements AlterationReader {
   private readonly options: ShapeOptions
   private readonly shapes: Map<string, MappedShape>
   private readonly through = new Map<string, Lsn>()
+  private readonly types: ToldTypes
   private readonly preparedSince: (name: string) => MappedShape | undefined
   /** The form that the stream's values come in. */
   form: 'binary' | 'text' = 'binary'
 
   /**
    * `prepared`: tables as the catalog has them, where nothing says how they were where the stream begins. `preparedSince`: one of those that were
-   * prepared after the stream began.
+   * prepared after the stream began, which it does after `startLsn`.
    */
   constructor(
     prepared: Iterable<MappedShape>,
     resume: readonly ResumePoint[],
     options: ShapeOptions,
     preparedSince: (name: string) => MappedShape | undefined,
+    startLsn: Lsn,
   ) {
+    this.types = new ToldTypes(startLsn)
     this.preparedSince = preparedSince
     this.options = options
     this.shapes = new Map(Array.from(prepared, (shape) => [formatTableName(shape.table), shape]))
@@ -86,11 +94,14 @@ export class StreamShapes implements AlterationReader {
         .filter(({ relationOid }) => relationOid === message.oid)
         .map(({ table }) => ({ kind: 'refuse', ...droppedTable(table) }))
     }
-    const { oid, schema, name } = message.relation
-    const known = wanted.find(({ relationOid }) => relationOid === oid)
-    if (known !== undefined) return this.altered(known, message, isDoubtful)
-    const replaced = wanted.find(({ table }) => table.schema === schema && table.name === name)
-    return replaced === undefined ? [] : [changed(replaced.table, 'the table was made anew')]
+    const types = message.kind === 'types' ? alteredTypes(message) : alteredRowType(message)
+    const users = wanted.filter(({ relation }) => relation.types.some(({ oid }) => types.oids.has(oid)))
+    const alterations = [
+      ...(message.kind === 'types' ? [] : this.reshaped(wanted, message, isDoubtful)),
+      ...users.flatMap((known) => this.retyped(known, message, types, isDoubtful)),
+    ]
+    this.types.note(message, types, isDoubtful)
+    return alterations
   }
 
   /** What became of a table up to a Relation message, as far as the message and a later look at the catalog tell. */
@@ -118,14 +129,34 @@ export class StreamShapes implements AlterationReader {
     )
   }
 
-  private altered(known: MappedShape, message: ShapeMessage, isDoubtful: boolean): readonly TableAlteration[] {
-    const { sourceState, table } = known
+  /** What a message about a table does to the one that mirrors it. */
+  private reshaped(wanted: readonly MappedShape[], message: ShapeMessage, isDoubtful: boolean): readonly TableAlteration[] {
     const { relation, rewrite } = message
-    if (isDoubtful) return [changed(table, 'it is not known whether a schema change was rolled back')]
+    const known = wanted.find(({ relationOid }) => relationOid === relation.oid)
+    if (known === undefined) {
+      const replaced = wanted.find(({ table }) => formatTableName(table) === formatTableName(relation))
+      return replaced === undefined ? [] : [changed(replaced.table, 'the table was made anew')]
+    }
+    const { table } = known
+    if (isDoubtful) return [changed(table, ROLLED_BACK)]
     if (relation.schema !== table.schema || relation.name !== table.name) return [{ kind: 'refuse', ...renamedTable(table, relation) }]
-    return this.evolve(known, relation, (mapped) =>
-      mapped.sourceState === sourceState && rewrite === null ? null : { stale: describeStaleRows(known.relation, mapped, rewrite) },
-    )
+    if (!isAware(message, known.relation.changedBy)) return [changed(table, UNAWARE)]
+    const types = this.types.merge(relation.columns, message, { oids: new Set(), types: relation.types }, known.relation)
+    return types === null ? [changed(table, UNAWARE)] : this.take(known, { ...relation, types, changedBy: message.xid }, rewrite)
+  }
+
+  /** What a change of types does to a table that uses one of them: its columns stay, whoever tells what they saw of them. */
+  private retyped(known: MappedShape, teller: Teller, altered: ToldChange, isDoubtful: boolean): readonly TableAlteration[] {
+    const { relation, table } = known
+    if (isDoubtful) return [changed(table, ROLLED_BACK)]
+    const types = this.types.merge(relation.columns, teller, altered, relation)
+    return types === null ? [changed(table, UNAWARE)] : this.take(known, { ...relation, types }, null)
+  }
+
+  private take(known: MappedShape, told: RelationShape, rewrite: Rewrite | null): readonly TableAlteration[] {
+    const [before, after] = [known.relation, told].map((relation) => ({ ...relationShape.parse(relation), changedBy: null }))
+    if (rewrite === null && isDeepStrictEqual(before, after)) return []
+    return this.evolve(known, told, (mapped) => ({ stale: describeStaleRows(known.relation, mapped, rewrite) }))
   }
 
   /** `judge`: why rows from before are stale, if they are; or null where nothing has changed. */
