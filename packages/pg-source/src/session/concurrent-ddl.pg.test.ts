@@ -41,7 +41,9 @@ async function scene(): Promise<Scene> {
   const { client, connectionString } = await postgres.createDatabase()
   await client.query(TABLES)
   await client.query(ddlInstallSql)
-  const [{ name }] = (await client.query<{ name: string }>(`SELECT 'both_' || oid AS name FROM pg_database WHERE datname = current_database()`)).rows
+  const [{ name }] = (
+    await client.query<{ name: string }>(`SELECT 'both_' || oid AS name FROM pg_database WHERE datname = current_database()`)
+  ).rows
   const following = await follow({ connection: connectionString, slot: name }, ['public.t'])
   const sessions = [await connect(connectionString), await connect(connectionString)]
   open.push(async () => {

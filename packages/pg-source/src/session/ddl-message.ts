@@ -11,7 +11,10 @@ const teller = {
   /** What it saw: `xmin:xmax:xip,…` (`pg_snapshot`). */
   snapshot: z.string().regex(/^\d+:\d+:[\d,]*$/),
   /** Where the log was before the snapshot was taken. */
-  sinceLsn: z.string().regex(/^[\dA-F]{1,8}\/[\dA-F]{1,8}$/).transform(parseLsn),
+  sinceLsn: z
+    .string()
+    .regex(/^[\dA-F]{1,8}\/[\dA-F]{1,8}$/)
+    .transform(parseLsn),
   /** The snapshot was taken for the message; others are as old as their transaction may be. */
   isFresh: z.boolean(),
 }

@@ -29,7 +29,10 @@ export function alteredTypes({ altered, types }: TypesMessage): ToldChange {
 export function alteredRowType({ relation: { columns, name, rowTypeOid: oid, schema, types } }: ShapeMessage): ToldChange {
   const attributes = columns.map(({ dimensions, name, number, typeOid, typmod }) => ({ name, number, typeOid, typmod, dimensions }))
   const none = { elementOid: 0, baseOid: 0, baseTypmod: -1, baseDimensions: 0, partOid: 0, extension: null, labels: null, changedBy: null }
-  return { oids: new Set([oid]), types: [{ ...none, oid, name, schema, kind: 'c', isSendable: true, delimiter: ',', attributes }, ...types] }
+  return {
+    oids: new Set([oid]),
+    types: [{ ...none, oid, name, schema, kind: 'c', isSendable: true, delimiter: ',', attributes }, ...types],
+  }
 }
 
 /**
@@ -97,13 +100,7 @@ export class ToldTypes {
   }
 
   /** `parts`: what types are made of that were taken from who altered them last. */
-  private latestOf(
-    oid: number,
-    teller: Teller,
-    { oids, types }: ToldChange,
-    known: RelationShape,
-    parts: ShapeType[],
-  ): ShapeType | null {
+  private latestOf(oid: number, teller: Teller, { oids, types }: ToldChange, known: RelationShape, parts: ShapeType[]): ShapeType | null {
     const [told, ours] = [types, known.types].map((list) => list.find((type) => type.oid === oid))
     const latest = this.latest.get(oid)
     const changed = latest?.change?.types.find((type) => type.oid === oid)
