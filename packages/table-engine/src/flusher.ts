@@ -81,7 +81,8 @@ export class Flusher {
       const pending = this.pending!
       const attributes = { table: core.name, lsn: formatLsn(pending.flush.lsn) }
       await core.host.telemetry.span('flush', attributes, () => this.commit(pending))
-      core.reason = null
+      // One that failed meanwhile has its own.
+      if (core.phase === 'streaming') core.reason = null
       this.retry.succeeded()
       this.dirtySinceMs = null
       return true
@@ -205,7 +206,7 @@ export class Flusher {
   private retryLater(error: MoonlinkError): void {
     const { host } = this.core
     host.telemetry.count('moonlink_errors_total', 1, { where: 'commit', kind: error.kind, code: error.code })
-    this.core.reason = `${error.code} ${error.message}`
+    if (this.core.phase === 'streaming') this.core.reason = `${error.code} ${error.message}`
     this.retry.failed(host.clock.nowMs())
   }
 }

@@ -12,6 +12,7 @@ import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test, vi } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits, type CompactionLimits } from './limits.ts'
+import { PAUSED_PROPERTY } from './mirror-spec.ts'
 import { readContent, readPlan, ScriptedTable } from './testing/scripted-table.ts'
 import { simulatedDisk, simulatedIndexes } from './testing/simulated.ts'
 
@@ -199,5 +200,31 @@ test('a compaction that finds no room for its index is tried again after a while
     expect(storage.snapshot.files).toHaveLength(1)
   }, 10_000)
   expect(await content(40n)).toEqual(scripted.contentAt(40n))
+  await engine.close()
+})
+
+test('a table that fails beside a commit keeps the reason, and records it', async () => {
+  const { engine, scripted, storage, transact } = await streaming()
+  const commit = storage.commit.bind(storage)
+  const held = Promise.withResolvers<void>()
+  vi.spyOn(storage, 'commit').mockImplementationOnce(async (planned) => {
+    await held.promise
+    return commit(planned)
+  })
+  scripted.insert([2n, 20])
+  await transact(20n)
+  const flushed = engine.flush()
+  // Of a row that the mirror never had.
+  scripted.rows.push([9n, 90])
+  scripted.delete(2)
+  await transact(30n)
+  held.resolve()
+  await flushed
+  const reason = expect.stringMatching(/^DIVERGED /) as string
+  expect(engine.status()[0]).toMatchObject({ state: 'failed', reason })
+  await vi.waitFor(async () => {
+    await engine.tick()
+    expect(storage.snapshot.properties[PAUSED_PROPERTY]).toEqual(reason)
+  })
   await engine.close()
 })

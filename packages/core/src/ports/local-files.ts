@@ -11,4 +11,6 @@ export interface LocalFiles {
    * `invalid`/`CACHE_TOO_SMALL` where the object alone exceeds the cache's limit.
    */
   pin(uri: string, sizeBytes: number): Promise<PinnedFile>
+  /** The object's copy is damaged: it is let go of, and the next pin makes another. False where there is none, as where the object is a local file itself. */
+  drop(uri: string, sizeBytes: number): Promise<boolean>
 }

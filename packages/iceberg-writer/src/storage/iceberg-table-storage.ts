@@ -184,24 +184,33 @@ export class IcebergTableStorage implements TableStorage {
 
   async *scanFile(file: DataFile, fields: readonly Field[], options: { readonly lineage?: boolean } = {}): AsyncGenerator<ScannedBatch> {
     const lineage = options.lineage ? { firstRowId: file.firstRowId, dataSequenceNumber: file.dataSequenceNumber } : null
-    const { source, release } = await this.source(file)
-    try {
-      yield* this.parts.parquet.scan(source, { fields, lineage })
-    } catch (error) {
-      throw namingFile(file.path, error)
-    } finally {
-      release()
+    for (let next = 0; ;) {
+      const { source, release } = await this.source(file)
+      try {
+        for await (const batch of this.parts.parquet.scan(source, { fields, lineage })) {
+          if (batch.firstRow < next) continue
+          next = batch.firstRow + batch.rows.length
+          yield batch
+        }
+        return
+      } catch (error) {
+        if (!(await this.wasDamagedCopy(file, source, error))) throw namingFile(file.path, error)
+      } finally {
+        release()
+      }
     }
   }
 
   async fetchRows(file: DataFile, positions: Uint32Array, fields: readonly Field[]): Promise<ColumnBatch> {
-    const { source, release } = await this.source(file)
-    try {
-      return await this.parts.parquet.fetch(source, positions, fields)
-    } catch (error) {
-      throw namingFile(file.path, error)
-    } finally {
-      release()
+    for (;;) {
+      const { source, release } = await this.source(file)
+      try {
+        return await this.parts.parquet.fetch(source, positions, fields)
+      } catch (error) {
+        if (!(await this.wasDamagedCopy(file, source, error))) throw namingFile(file.path, error)
+      } finally {
+        release()
+      }
     }
   }
 
@@ -318,6 +327,19 @@ export class IcebergTableStorage implements TableStorage {
   /** An error about the table's metadata says which file that is. */
   private named(error: unknown): unknown {
     return namingFile(this.head.table.metadataLocation, error)
+  }
+
+  /** True where the file was read from a local copy that is not what the store has: the copy is gone then. */
+  private async wasDamagedCopy(file: DataFile, source: ParquetSource, error: unknown): Promise<boolean> {
+    const { localFiles, logger } = this.parts
+    if (localFiles === null || !('path' in source) || !isMoonlinkError(error, 'corrupt')) return false
+    if (!(await localFiles.drop(file.path, file.sizeBytes))) return false
+    logger.warn('a local copy of a data file was damaged and is fetched again', {
+      path: file.path,
+      copy: source.path,
+      error: error.message,
+    })
+    return true
   }
 
   private async source(file: DataFile): Promise<{ readonly source: ParquetSource; readonly release: () => void }> {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { MoonlinkError, type ObjectStore } from '@moonlink/core'
+import { MoonlinkError, systemDisk, type ObjectStore } from '@moonlink/core'
 
 const CHUNK_BYTES = 8 * 1024 * 1024
 const CHUNKS_AT_ONCE = 3
@@ -55,7 +55,8 @@ export async function fetchFile(store: ObjectStore, uri: string, sizeBytes: numb
 }
 
 async function fetchChunks(store: ObjectStore, uri: string, sizeBytes: number, path: string): Promise<void> {
-  const file = await open(path, 'wx')
+  // Whose writes are whole: the system's may end short where a disk runs full.
+  const file = await systemDisk.open(path, 'createNew')
   try {
     let next = 0
     let hasFailed = false
@@ -67,7 +68,7 @@ async function fetchChunks(store: ObjectStore, uri: string, sizeBytes: number, p
         try {
           const bytes = await store.get(uri, { offset, length })
           if (bytes.length !== length) throw sizeWrong(uri, sizeBytes, offset + bytes.length)
-          await file.write(bytes, 0, length, offset)
+          await file.write(bytes, offset)
         } catch (error) {
           hasFailed = true
           throw error

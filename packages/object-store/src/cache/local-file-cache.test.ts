@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -92,6 +93,36 @@ describe('LocalFileCache', () => {
       pinned.release()
     }, 10)
     expect(await readFile((await waiting).path)).toEqual(Buffer.from(contentOf('b', 10)))
+  })
+
+  test('a copy that is dropped is fetched again, under another name', async () => {
+    await put('a', 10)
+    const cache = await open(25)
+    const before = await cache.pin(uri('a'), 10)
+    expect(await cache.drop(uri('a'), 10)).toBe(true)
+    expect(await cache.drop(uri('a'), 10)).toBe(false)
+    expect(cache.usedBytes).toBe(0)
+    const after = await cache.pin(uri('a'), 10)
+    expect(after.path).not.toBe(before.path)
+    before.release()
+    await touch(cache, 'a', 10)
+    expect(await readdir(directory)).toHaveLength(1)
+  })
+
+  test('a disk that runs full leaves no half of a file', async ({ skip }) => {
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', directory], { stdio: 'ignore' })
+    } catch {
+      return skip('mounting is not allowed here')
+    }
+    try {
+      await put('a', 100_000)
+      const cache = await open(200_000)
+      await expect(cache.pin(uri('a'), 100_000)).rejects.toMatchObject({ code: 'STORE_FULL' })
+      expect(await readdir(directory)).toEqual([])
+    } finally {
+      execFileSync('umount', ['-l', directory])
+    }
   })
 
   test('an object larger than the cache is refused at once', async () => {

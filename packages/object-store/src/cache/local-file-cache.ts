@@ -108,6 +108,14 @@ export class LocalFileCache implements LocalFiles {
     return pinnedFile(entry.path, () => this.#release(entry))
   }
 
+  async drop(uri: string, sizeBytes: number): Promise<boolean> {
+    const entry = this.#entries.get(cacheKey(uri, sizeBytes))
+    if (!entry) return false
+    this.#forget(entry)
+    await rm(entry.path, { force: true })
+    return true
+  }
+
   async #pinOwnFile(uri: string): Promise<PinnedFile> {
     if (!this.#ownFiles.has(uri)) {
       if ((await this.#store.head(uri)) === null) throw objectNotFound(uri)

@@ -261,6 +261,10 @@ export class ModelLeases implements LeaseSource {
 
 /** Files that are where their URI says. Counts what is pinned. */
 export class PathFiles implements LocalFiles {
+  drop(): Promise<boolean> {
+    return Promise.resolve(false)
+  }
+
   pinned = 0
 
   pin(uri: string): Promise<{ path: string; release(): void }> {
