@@ -1,5 +1,7 @@
 import { Dice } from './dice.ts'
 import type { Statement } from './operations.ts'
+import { partitionChanges } from './partition-changes.ts'
+import type { Made, SchemaChange } from './schema-change.ts'
 import {
   baseColumns,
   COLUMN_NAMES,
@@ -13,35 +15,6 @@ import {
 } from './tables.ts'
 import { columnTypes, compositeTypes, enumTypes, keyTypes, typeNamed, type OracleType } from './types.ts'
 import type { Untold } from './untold.ts'
-
-/** What a statement makes of one table. */
-export interface Alteration {
-  readonly name: string
-  /** The table afterwards; absent where its columns and its key stay. */
-  readonly to?: OracleTable
-  /** Whether the mirror may have to read the table again: LSNs from here until it has may be refused. */
-  readonly isStale: boolean
-  /** What the stream and the catalog tell of it where no trigger does. */
-  readonly untold: Untold
-}
-
-/** A change of schema. To let the oracle do more, add one to `changes`. */
-interface SchemaChange {
-  readonly name: string
-  readonly weight: number
-  readonly fits: (table: OracleTable) => boolean
-  readonly make: (table: OracleTable, dice: Dice) => Made
-}
-
-interface Made {
-  readonly sql: string
-  /** Absent where no column and no key changes. */
-  readonly to?: OracleTable
-  readonly isStale: boolean
-  readonly untold: Untold
-  /** Of a type: every table that has a column of it. */
-  readonly type?: readonly string[]
-}
 
 /** Defaults of these are kept for older rows as they are; those of others are read from the table. */
 const SIMPLE = ['boolean', 'int4', 'int8', 'text', 'varchar(20)', 'numeric(9,2)', 'uuid'].map(typeNamed)
@@ -81,6 +54,11 @@ const isOpen = (table: OracleTable) => table.isAbsent !== true
 const isFree = (table: OracleTable) => isOpen(table) && !isFixed(table)
 /** Rows of others can be told apart by what they hold. */
 const isComparable = (table: OracleTable) => isOpen(table) && table.identity !== 'append-only'
+/** Its partitions name their rows by the same columns. */
+const isWhole = (table: OracleTable) => table.partitions === undefined
+const isNameable = (table: OracleTable) => isFree(table) && isComparable(table) && isWhole(table) && table.published === undefined
+/** Another of its name would be published. */
+const isReplaceable = (table: OracleTable) => isFree(table) && isComparable(table) && table.isGiven !== true
 const freeColumns = (table: OracleTable) => {
   const base = baseColumns(table)
   return table.columns.filter((column) => !table.key.includes(column) && !base.includes(column.name))
@@ -89,6 +67,10 @@ const hasFree = (table: OracleTable) => isOpen(table) && freeColumns(table).leng
 /** A table without columns is not mirrored. */
 const canDrop = (table: OracleTable) => hasFree(table) && table.columns.length > 1
 const hasPrimaryKey = (table: OracleTable) => table.identity === 'primary key' || table.identity === 'full with a key'
+/** What it is published with goes by the key. */
+const hasOwnKey = (table: OracleTable) => isFree(table) && hasPrimaryKey(table) && table.key.length > 0 && table.published === undefined
+/** What a table is partitioned by, and filtered, keeps its name. */
+const renameable = (table: OracleTable) => (isFixed(table) ? freeColumns(table) : table.columns.filter(({ name }) => !baseColumns(table).includes(name)))
 const primaryKey = (table: OracleTable) => quote(`${table.name}_pkey`)
 const sqlOf = (names: readonly OracleColumn[]) => names.map(({ name }) => quote(name)).join(', ')
 
@@ -159,9 +141,9 @@ const changes: readonly SchemaChange[] = [
   {
     name: 'rename a column',
     weight: 4,
-    fits: (table) => isOpen(table) && (hasFree(table) || !isFixed(table)),
+    fits: (table) => isOpen(table) && renameable(table).length > 0,
     make: (table, dice) => {
-      const column = dice.pick(isFixed(table) ? freeColumns(table) : table.columns)
+      const column = dice.pick(renameable(table))
       const renamed = { ...column, name: newName(table, dice) }
       const sql = alter(table, `RENAME ${quote(column.name)} TO ${quote(renamed.name)}`)
       return { sql, to: replaced(table, column, renamed), isStale: false, untold: { kind: 'rename', columns: [column.name] } }
@@ -170,9 +152,9 @@ const changes: readonly SchemaChange[] = [
   {
     name: 'swap two names',
     weight: 1,
-    fits: (table) => isFree(table) && table.columns.length > 1,
+    fits: (table) => isFree(table) && renameable(table).length > 1,
     make: (table, dice) => {
-      const [a, b] = dice.some(table.columns, 2)
+      const [a, b] = dice.some(renameable(table), 2)
       const between = newName(table, dice)
       const rename = (from: string, to: string) => alter(table, `RENAME ${quote(from)} TO ${quote(to)}`)
       const sql = [rename(a.name, between), rename(b.name, a.name), rename(between, b.name)].join('; ')
@@ -248,7 +230,7 @@ const changes: readonly SchemaChange[] = [
     // With one column more or fewer, or another one.
     name: 'change the primary key',
     weight: 4,
-    fits: (table) => isFree(table) && hasPrimaryKey(table) && table.key.length > 0 && keyable(table).length > 0,
+    fits: (table) => hasOwnKey(table) && keyable(table).length > 0,
     make: (table, dice) => {
       const more = dice.pick(keyable(table))
       const columns = dice.pick([
@@ -263,7 +245,7 @@ const changes: readonly SchemaChange[] = [
   {
     name: 'a primary key of new numbers',
     weight: 1,
-    fits: (table) => isFree(table) && hasPrimaryKey(table) && table.key.length > 0,
+    fits: (table) => hasOwnKey(table) && isWhole(table),
     make: (table, dice) => {
       const column = { ...newColumn(table, dice, typeNamed('int4')), isNotNull: true }
       const sql = alter(
@@ -276,7 +258,7 @@ const changes: readonly SchemaChange[] = [
   {
     name: 'identify rows by another index',
     weight: 3,
-    fits: (table) => isFree(table) && isComparable(table) && table.columns.some(isIndexable),
+    fits: (table) => isNameable(table) && table.columns.some(isIndexable),
     make: (table, dice) => {
       const columns = dice.some(table.columns.filter(isIndexable), dice.between(1, 2))
       const index = `${table.name} index ${dice.below(1_000_000)}`
@@ -287,7 +269,7 @@ const changes: readonly SchemaChange[] = [
   {
     name: 'identify rows by all they hold, or by the primary key',
     weight: 3,
-    fits: (table) => isFree(table) && isComparable(table),
+    fits: isNameable,
     make: (table, dice) => {
       const isFull = !(hasPrimaryKey(table) && dice.chance(0.5))
       const sql = alter(table, `REPLICA IDENTITY ${isFull ? 'FULL' : 'DEFAULT'}`)
@@ -330,13 +312,13 @@ const changes: readonly SchemaChange[] = [
   {
     name: 'drop a table',
     weight: 0.5,
-    fits: (table) => isFree(table) && isComparable(table),
+    fits: isReplaceable,
     make: (table) => ({ sql: `DROP TABLE ${quotedTable(table)}`, to: { ...table, isAbsent: true }, isStale: true, untold: SILENT }),
   },
   {
     name: 'drop a table and make another of its name',
     weight: 1,
-    fits: (table) => isFree(table) && isComparable(table),
+    fits: isReplaceable,
     make: (table, dice) => {
       const made = another(table, dice)
       return { sql: [`DROP TABLE ${quotedTable(table)}`, ...tableDefinition(made)].join('; '), to: made, isStale: true, untold: SILENT }
@@ -351,6 +333,7 @@ const changes: readonly SchemaChange[] = [
       return { sql: tableDefinition(made).join('; '), to: made, isStale: true, untold: SILENT }
     },
   },
+  ...partitionChanges,
 ]
 
 /** What changes of schema are called. */
@@ -382,10 +365,16 @@ export function chooseChange(
         name: one.name,
         ...(made.to !== undefined && { to: made.to }),
         isStale: made.isStale || isWrapped,
-        untold: made.untold,
+        untold: one.partitions === undefined || made.type !== undefined ? made.untold : ofPartitions(made),
       })),
     },
   }
+}
+
+/** A column's values are known by its partitions alone, and each of those that is written anew looks as if it had been emptied. */
+function ofPartitions({ isRewritten, untold }: Made): Untold {
+  if (isRewritten === true || untold.kind === 'compared') return { kind: 'unseen' }
+  return ['add', 'add without a default', 'rename', 'longer'].includes(untold.kind) ? COMPARED : untold
 }
 
 function alter(table: OracleTable, action: string): string {
@@ -408,7 +397,8 @@ function newColumn(table: OracleTable, dice: Dice, type: OracleType): OracleColu
 }
 
 function added(table: OracleTable, column: OracleColumn): OracleTable {
-  return { ...table, columns: [...table.columns, column] }
+  const shown = table.published === undefined ? column : { ...column, isHidden: true as const }
+  return { ...table, columns: [...table.columns, shown] }
 }
 
 function without(table: OracleTable, column: OracleColumn): OracleTable {
@@ -424,7 +414,7 @@ function retype(table: OracleTable, column: OracleColumn, to: typeof WIDER, dice
   const type = typeNamed(dice.pick(to[column.type.sql]))
   const sql = alter(table, `ALTER ${quote(column.name)} TYPE ${type.sql}`)
   const isRewritten = isStale || /int|float/.test(type.sql)
-  return { sql, to: replaced(table, column, { ...column, type }), isStale, untold: isRewritten ? COMPARED : { kind: 'longer' } }
+  return { sql, to: replaced(table, column, { ...column, type }), isStale, isRewritten, untold: isRewritten ? COMPARED : { kind: 'longer' } }
 }
 
 const isIndexable = ({ isNotNull, type }: OracleColumn) => isNotNull && type.isKeyable

@@ -37,6 +37,10 @@ export interface Settings {
 export interface Scenario {
   readonly schemaChanges: SchemaChanges
   readonly tables: readonly TableShape[]
+  /** Where schemas change: a partitioned table more, made from this seed. */
+  readonly partitioned: number | null
+  /** A publication that is there before, with a table that it filters, made from this seed; null where the mirror makes one. */
+  readonly given: number | null
   readonly settings: Settings
   readonly commands: readonly Command[]
 }
@@ -90,6 +94,8 @@ export function scenarios(schemaChanges: SchemaChanges): fc.Arbitrary<Scenario> 
   return fc.record({
     schemaChanges: fc.constant(schemaChanges),
     tables: changes ? tableShapes.map((tables) => tables.slice(0, 2)) : tableShapes,
+    partitioned: changes ? fc.integer() : fc.constant(null),
+    given: changes ? fc.option(fc.integer(), { freq: 2 }) : fc.constant(null),
     settings,
     commands: fc.array(command, { ...size, size: 'max' }),
   })

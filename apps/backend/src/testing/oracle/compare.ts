@@ -1,11 +1,12 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { TableRows, TableState } from './source.ts'
-import type { OracleTable } from './tables.ts'
+import { shownColumns, type OracleTable } from './tables.ts'
 
 /** Rows of cells as a query gives them, in the form in which the source's rows are kept. */
 export function rowTexts(table: OracleTable, rows: Iterable<readonly unknown[]>): TableRows {
+  const columns = shownColumns(table)
   return Array.from(rows, (row) =>
-    JSON.stringify(table.columns.map(({ type }, index) => (row[index] === null ? null : type.text(row[index])))),
+    JSON.stringify(columns.map(({ type }, index) => (row[index] === null ? null : type.text(row[index])))),
   ).sort()
 }
 
@@ -19,9 +20,10 @@ export interface Shown {
 export function expectShown({ names, rows }: Shown, states: readonly TableState[], what: string): void {
   const known = states.flatMap((state) => (state.isUntold ? earlier(state).slice(-1) : [state, ...earlier(state)]))
   if (known.some((state) => state.rows === null)) return
-  const fitting = known.filter(({ table }) => table.columns.map(({ name }) => name).join('\n') === names.join('\n'))
+  const namesOf = ({ table }: TableState) => shownColumns(table).map(({ name }) => name)
+  const fitting = known.filter((state) => namesOf(state).join('\n') === names.join('\n'))
   if (fitting.length === 0) {
-    const expected = known.map(({ table }) => table.columns.map(({ name }) => name))
+    const expected = known.map(namesOf)
     throw new Error(
       `${what}: columns ${JSON.stringify(names)} where Postgres has ${expected.map((one) => JSON.stringify(one)).join(' or ')}`,
     )

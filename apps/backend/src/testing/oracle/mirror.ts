@@ -33,7 +33,7 @@ export class OracleMirror {
   /** Up to here, single LSNs may have gone into one Iceberg commit. */
   #flushedThrough: Lsn = 0n
 
-  constructor(source: OracleSource, url: string, stateDir: string, settings: Settings) {
+  constructor(source: OracleSource, url: string, stateDir: string, settings: Settings, publication: string | null) {
     this.#source = source
     this.#flushesByItself = settings.flushIntervalMs < 1000 || settings.flushRows < 1000
     this.warehouse = join(stateDir, 'warehouse')
@@ -50,6 +50,7 @@ export class OracleMirror {
       MOONLINK_SOURCE_TYPES: JSON.stringify({ time: settings.timeAs, ...typeRules }),
       MOONLINK_SOURCE_APPEND_ONLY: appendOnly.join(','),
       MOONLINK_SOURCE_SLOT_CHECK_MS: '500',
+      ...(publication !== null && { MOONLINK_SOURCE_PUBLICATION: publication }),
       MOONLINK_SOURCE_TWO_PHASE: String(settings.twoPhase && source.major >= 15),
     }
   }
@@ -218,12 +219,15 @@ export class OracleMirror {
   #mayRefuse({ code, context, message }: RequestError, lsn: Lsn | null, tables: readonly OracleTable[]): boolean {
     const names = tables.map(({ name }) => name)
     if (UNTIL_SETTLED.has(code)) {
-      const isOpen = names.some((name) => this.#source.gapsAt(name, lsn).some(({ settledLsn }) => settledLsn === null))
+      const isOpen = names.some((name) => {
+        const isLasting = this.#source.gaps.some((gap) => gap.table === name && gap.isLasting && (lsn === null || gap.fromLsn <= lsn))
+        return isLasting || this.#source.gapsAt(name, lsn).some(({ settledLsn }) => settledLsn === null)
+      })
       return isOpen && (code !== 'TABLE_PAUSED' || PASSING_PAUSE.test(message))
     }
     if (code !== 'LSN_NOT_HELD' || lsn === null || lsn >= parseLsn(String(context['floor']))) return false
     // What a table is read again with is committed, and what came before with it.
-    const settled = this.#source.gaps.filter(({ table }) => names.includes(table)).map(({ settledLsn }) => settledLsn)
+    const settled = this.#source.gaps.filter(({ table }) => names.includes(table)).map((gap) => (gap.isLasting ? null : gap.settledLsn))
     const isCommitted = this.#flushesByItself || this.#beside.length > 0 || settled.some((through) => through === null || lsn <= through)
     return isCommitted || lsn <= this.#flushedThrough
   }

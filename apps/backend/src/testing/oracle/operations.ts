@@ -1,5 +1,5 @@
 import { Dice } from './dice.ts'
-import type { Alteration } from './alterations.ts'
+import type { Alteration } from './schema-change.ts'
 import {
   bulkTable,
   isBulk,
@@ -255,5 +255,6 @@ function parameter(column: OracleColumn, dice: Dice, values: (string | null)[]):
 
 /** By place, so that it works without a key too, and takes one of two equal rows. */
 function someRows(table: OracleTable, dice: Dice, count: number): string {
-  return `ctid IN (SELECT ctid FROM ${quotedTable(table)} ORDER BY md5(ctid::text || '${dice.next()}') LIMIT ${count})`
+  const place = table.partitions === undefined ? 'ctid' : '(tableoid, ctid)'
+  return `${place} IN (SELECT ${place.replace(/[()]/g, '')} FROM ${quotedTable(table)} ORDER BY md5(${place}::text || '${dice.next()}') LIMIT ${count})`
 }

@@ -9,7 +9,7 @@ import { changeDdlTriggers } from '@moonlink/pg-source'
 import { chooseChange } from './alterations.ts'
 import { chooseOperation } from './operations.ts'
 import { OracleSource, type Session } from './source.ts'
-import { bulkTable, makeTable, notesTable, type OracleTable } from './tables.ts'
+import { bulkTable, filteredTable, makeTable, notesTable, partitionedTable, type OracleTable } from './tables.ts'
 
 export interface RunOptions {
   /** An empty database of its own. */
@@ -53,6 +53,8 @@ export async function playScenario(scenario: Scenario, options: RunOptions): Pro
   }
 }
 
+const publicationOf = ({ given }: Scenario) => (given === null ? null : 'given')
+
 class OracleRun {
   readonly #options: RunOptions
   readonly #schemaChanges: Scenario['schemaChanges']
@@ -65,14 +67,22 @@ class OracleRun {
     this.#options = options
     this.#schemaChanges = scenario.schemaChanges
     this.#source = source
-    this.#mirror = new OracleMirror(source, options.connectionString, join(options.directory, 'state'), scenario.settings)
+    const state = join(options.directory, 'state')
+    this.#mirror = new OracleMirror(source, options.connectionString, state, scenario.settings, publicationOf(scenario))
     this.#atRest = new TablesAtRest(this.#mirror.warehouse)
   }
 
   static async create(scenario: Scenario, options: RunOptions, trace: (line: string) => void): Promise<OracleRun> {
-    const tables = [...scenario.tables.map(makeTable), bulkTable, notesTable]
     const isTold = scenario.schemaChanges !== 'found'
-    const source = await OracleSource.create(options.connectionString, tables, SESSIONS, isTold, trace)
+    const { given, partitioned } = scenario
+    const make = (hasFilter: boolean): OracleTable[] => [
+      ...scenario.tables.map(makeTable),
+      ...(partitioned === null ? [] : [partitionedTable(partitioned)]),
+      ...(given === null ? [] : [filteredTable(given, hasFilter)]),
+      bulkTable,
+      notesTable,
+    ].map((table) => (given === null ? table : { ...table, isGiven: true }))
+    const source = await OracleSource.create(options.connectionString, make, SESSIONS, isTold, publicationOf(scenario), trace)
     if (scenario.schemaChanges === 'told') await changeDdlTriggers(options.connectionString, 'install')
     const run = new OracleRun(scenario, options, source)
     // Rows to copy, of every table.

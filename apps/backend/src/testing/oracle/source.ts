@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { formatLsn, parseLsn, type Lsn } from '@moonlink/core'
 import { typeDefinitions, type OracleType } from './types.ts'
-import { quotedTable, tableDefinition, type OracleTable } from './tables.ts'
+import { publishedSql, quotedTable, shownColumns, shownSql, tableDefinition, type OracleTable } from './tables.ts'
 import type { Statement } from './operations.ts'
 import { UntoldChanges, type Untold } from './untold.ts'
 
@@ -66,6 +66,8 @@ export interface Gap {
   readonly fromLsn: Lsn
   /** Until the mirror has noticed, nothing is known of what it shows. */
   readonly isSilent: boolean
+  /** It may be noticed again, for no other reason: from here on the mirror may compare the table at any time. */
+  readonly isLasting: boolean
   /** From here on every LSN is shown again; null while it may not be. */
   settledLsn: Lsn | null
 }
@@ -123,14 +125,13 @@ export class Session {
     return this.#shapes.get(table.name) ?? table
   }
 
-  /** Every column and row of a table. */
-  async rowsOf(table: OracleTable): Promise<{ names: string[]; rows: (string | null)[][] }> {
-    const { fields, rows } = await this.#client.query<(string | null)[]>({
-      text: `SELECT * FROM ${quotedTable(table)}`,
-      rowMode: 'array',
-      types: asText,
-    })
-    return { names: fields.map(({ name }) => name), rows }
+  /** What a mirror shows of a table's rows. */
+  async rowsOf(table: OracleTable): Promise<(string | null)[][]> {
+    return (await this.#client.query<(string | null)[]>({ text: shownSql(table), rowMode: 'array', types: asText })).rows
+  }
+
+  async columnsOf(table: OracleTable): Promise<string[]> {
+    return (await this.#client.query(`SELECT * FROM ${quotedTable(table)} LIMIT 0`)).fields.map(({ name }) => name)
   }
 
   async query(sql: string, values: readonly (string | null)[] = []): Promise<string[][]> {
@@ -232,8 +233,8 @@ function traced({ followed, untold }: Traces, { alters = [], tables, truncates }
     return { followed, untold: [...untold, ...made] }
   }
   const names = tables.map(({ name }) => name)
-  // The first is the one that the statement is of; what becomes of the others with it is not counted.
-  const changed = rows > 0 ? names[0] : null
+  // The first is the one that the statement is of; what becomes of the others with it is not counted, nor what a filter may leave out.
+  const changed = rows > 0 && tables[0].published === undefined ? names[0] : null
   const after = untold.map((one) => {
     return { ...one, isTouched: one.isTouched || names.includes(one.table), isFollowed: one.isFollowed || one.table === changed }
   })
@@ -301,18 +302,25 @@ export class OracleSource {
 
   static async create(
     url: string,
-    tables: readonly OracleTable[],
+    makeTables: (hasFilter: boolean) => readonly OracleTable[],
     sessionCount: number,
     isTold: boolean,
+    publication: string | null,
     trace: (line: string) => void,
   ): Promise<OracleSource> {
     const observer = await Session.connect(url, trace)
+    const [[version, database]] = await observer.query(`SELECT current_setting('server_version_num'), current_database()`)
+    const major = Math.floor(Number(version) / 10_000)
+    const tables = makeTables(major >= 15)
     for (const definition of [...typeDefinitions, ...tables.flatMap(tableDefinition)]) await observer.run(definition)
+    if (publication !== null) {
+      const whole = tables.filter(({ identity }) => identity !== 'append-only')
+      const list = whole.map(publishedSql).join(', ')
+      await observer.run(`CREATE PUBLICATION ${publication} FOR TABLE ${list} WITH (publish_via_partition_root = true)`)
+    }
     const sessions = await Promise.all(
       Array.from({ length: sessionCount }, (_, index) => Session.connect(url, (line) => trace(`${'\t'.repeat(index)}${index}: ${line}`))),
     )
-    const [[version, database]] = await observer.query(`SELECT current_setting('server_version_num'), current_database()`)
-    const major = Math.floor(Number(version) / 10_000)
     const source = new OracleSource(tables, sessions, observer, { major, database, isTold }, trace)
     await source.#note(await source.lsn(), new Set(tables.map(({ name }) => name)), NO_TRACES, false)
     return source
@@ -359,7 +367,7 @@ export class OracleSource {
 
   /** The commits that the mirror reads the table again for, or may be about to. */
   openGaps(table: string): Gap[] {
-    return this.gaps.filter((gap) => gap.table === table && gap.settledLsn === null)
+    return this.gaps.filter((gap) => gap.table === table && (gap.settledLsn === null || gap.isLasting))
   }
 
   /** What a table showed then; what of it the mirror shows is not settled within a gap. */
@@ -393,7 +401,7 @@ export class OracleSource {
 
   /** The mirror may have gone back to what is safe. */
   wentBack(): void {
-    for (const [table, fromLsn] of this.#untold.wentBack()) this.gaps.push({ table, fromLsn, isSilent: false, settledLsn: null })
+    for (const [table, fromLsn] of this.#untold.wentBack()) this.#open({ table, fromLsn })
   }
 
   /** Gaps that the mirror has closed. */
@@ -406,10 +414,16 @@ export class OracleSource {
 
   async #committed(before: Lsn, { altered, shapes, touched, traces }: Changes): Promise<void> {
     this.tables = this.tables.map((table) => shapes.get(table.name) ?? table)
-    if (this.#isTold)
-      for (const [table, isStale] of altered) if (isStale) this.gaps.push({ table, fromLsn: before, isSilent: false, settledLsn: null })
+    const unseen = new Set(traces.untold.filter(({ change }) => change.kind === 'unseen').map(({ table }) => table))
+    const stale = [...altered].filter(([table, isStale]) => this.#isTold && isStale && !unseen.has(table))
+    for (const [table] of stale) this.#open({ table, fromLsn: before })
+    for (const table of unseen) this.#open({ table, fromLsn: before, isSilent: true, isLasting: true })
     await this.#note(before, touched, traces, false)
     if (!this.#isTold) this.#noteUntold(before, traces)
+  }
+
+  #open(gap: Pick<Gap, 'table' | 'fromLsn'> & Partial<Gap>): void {
+    this.gaps.push({ isSilent: false, isLasting: false, settledLsn: null, ...gap })
   }
 
   #noteUntold(before: Lsn, { followed, untold }: Traces): void {
@@ -418,7 +432,7 @@ export class OracleSource {
       const changes = untold.filter((one) => one.table === table)
       const fromLsn = this.#untold.committed(table, changes, before)
       const isSilent = changes.some(({ change }) => change.kind === 'silent')
-      if (fromLsn !== null) this.gaps.push({ table, fromLsn, isSilent, settledLsn: null })
+      if (fromLsn !== null) this.#open({ table, fromLsn, isSilent })
     }
   }
 
@@ -459,11 +473,13 @@ export class OracleSource {
   /** What a table shows now. */
   async read(table: OracleTable): Promise<TableRows> {
     if (table.isAbsent === true) return []
-    const { names, rows } = await this.observer.rowsOf(table)
+    const rows = await this.observer.rowsOf(table)
+    const columns = shownColumns(table)
+    const all = await this.observer.columnsOf(table)
     const expected = table.columns.map(({ name }) => name)
-    if (names.join('\n') !== expected.join('\n'))
-      throw new Error(`the oracle lost ${table.name}: ${JSON.stringify(names)} and not ${JSON.stringify(expected)}`)
-    return rows.map((row) => JSON.stringify(row.map((cell, index) => shown(table.columns[index].type, cell)))).sort()
+    if (all.join('\n') !== expected.join('\n'))
+      throw new Error(`the oracle lost ${table.name}: ${JSON.stringify(all)} and not ${JSON.stringify(expected)}`)
+    return rows.map((row) => JSON.stringify(row.map((cell, index) => shown(columns[index].type, cell)))).sort()
   }
 
   /** What the tables showed at `lsn`; two answers where it lies within a commit, whose end only Postgres knows; none within a burst. */
@@ -506,7 +522,7 @@ export class OracleSource {
     if (this.#isTold || known === undefined) return shown
     const last = changes.at(-1)
     if (last === undefined) {
-      const isTold = followed.has(table.name) || known.rows?.join() !== rows?.join()
+      const isTold = followed.has(table.name) || (known.rows !== null && rows !== null && known.rows.join() !== rows.join())
       return isTold ? shown : { ...shown, before: known.before }
     }
     if (last.isFollowed) return shown

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import pg from 'pg'
 import { Dice } from './dice.ts'
-import { columnTypes, keyTypes, type OracleType } from './types.ts'
+import { columnTypes, keyTypes, typeNamed, type OracleType } from './types.ts'
 
 export interface OracleColumn {
   readonly name: string
@@ -9,6 +9,15 @@ export interface OracleColumn {
   readonly isNotNull: boolean
   /** Values that it takes where it is part of the key: few, so that keys come back. */
   readonly pool: readonly string[] | null
+  /** Its publication leaves it out. */
+  readonly isHidden?: true
+}
+
+/** One of a partitioned table. */
+export interface Partition {
+  readonly name: string
+  /** It has rows whose `part` is from 100 times this on, to before 100 times the next. */
+  readonly slot: number
 }
 
 /** What names the rows of a table in the change stream. */
@@ -25,6 +34,12 @@ export interface OracleTable {
   readonly finish?: readonly string[]
   /** Its rows are named by all they hold (`REPLICA IDENTITY FULL`). */
   readonly isFull?: boolean
+  /** Absent where it is not partitioned. */
+  readonly partitions?: readonly Partition[]
+  /** Its publication was there before the mirror. */
+  readonly isGiven?: true
+  /** A list of columns and a row filter that it is published with. */
+  readonly published?: { readonly columns: readonly string[]; readonly filter: string }
   /** It was dropped; there may be another of its name later. */
   readonly isAbsent?: true
 }
@@ -94,6 +109,63 @@ export const notesTable = fixedTable('notes', { id: 'int8', about: 'int8', body:
   'CREATE INDEX ON public.notes (about)',
 ])
 
+/** Ranges of `part`, of which some have a partition and some do not. */
+export const SLOTS = 4
+export const slotBounds = (slot: number) => `FROM (${slot * 100}) TO (${(slot + 1) * 100})`
+
+/** A table partitioned by `part`; one of its partitions is partitioned too. */
+export function partitionedTable(seed: number): OracleTable {
+  const dice = new Dice(seed)
+  const int = typeNamed('int4')
+  const key = [
+    { name: 'part', type: int, isNotNull: true, pool: Array.from({ length: 30 }, () => String(dice.below(SLOTS * 100))) },
+    { name: 'k', type: int, isNotNull: true, pool: ['1', '2', '3'] },
+  ]
+  const others = ['a', 'b', 'c'].map((name) => ({ name, type: dice.pick(columnTypes), isNotNull: false, pool: null }))
+  const partitions = Array.from({ length: SLOTS }, (_, slot) => ({ name: `parted ${slot}`, slot }))
+  const [last, ...first] = [...partitions].reverse()
+  const finish = [
+    ...first.map(({ name, slot }) => `CREATE TABLE public.${quote(name)} PARTITION OF public.parted FOR VALUES ${slotBounds(slot)}`),
+    `CREATE TABLE public.${quote(last.name)} PARTITION OF public.parted FOR VALUES ${slotBounds(last.slot)} PARTITION BY LIST (k)`,
+    `CREATE TABLE public."one of the last" PARTITION OF public.${quote(last.name)} FOR VALUES IN (1, 2)`,
+    `CREATE TABLE public."rest of the last" PARTITION OF public.${quote(last.name)} DEFAULT`,
+  ]
+  return { name: 'parted', identity: 'primary key', key, columns: [...key, ...others], finish, isFull: false, partitions }
+}
+
+/** Of what is published with a list of columns and a row filter: few bytes, since Postgres does not send unchanged large ones of a row that an update brings in. */
+const SMALL = ['boolean', 'int4', 'int8', 'numeric(9,2)', 'uuid', 'date', 'float8']
+
+/** A table that is published in part; `hasFilter`: the server knows filters and lists of columns. */
+export function filteredTable(seed: number, hasFilter: boolean): OracleTable {
+  const dice = new Dice(seed)
+  const key = [
+    { name: 'id', type: typeNamed('int4'), isNotNull: true, pool: Array.from({ length: 20 }, (_, index) => String(index)) },
+    { name: 'keep', type: typeNamed('int4'), isNotNull: true, pool: ['-1', '0', '1', '2'] },
+  ]
+  const others = ['a', 'b', 'c'].map((name) => ({ name, type: typeNamed(dice.pick(SMALL)), isNotNull: false, pool: null }))
+  const table = { name: 'filtered', identity: 'primary key' as const, key, columns: [...key, ...others], isFull: false }
+  if (!hasFilter) return table
+  const [hidden, ...shown] = others
+  const columns = [key[1], { ...hidden, isHidden: true as const }, key[0], ...shown]
+  return { ...table, columns, published: { columns: ['id', 'keep', 'b', 'c'], filter: 'keep > 0' } }
+}
+
+/** The columns that a mirror shows. */
+export const shownColumns = ({ columns }: OracleTable) => columns.filter(({ isHidden }) => isHidden !== true)
+
+/** What a mirror shows, from the source. */
+export function shownSql(table: OracleTable): string {
+  const columns = shownColumns(table).map(({ name }) => quote(name))
+  return `SELECT ${columns.join(', ')} FROM ${quotedTable(table)}${table.published === undefined ? '' : ` WHERE ${table.published.filter}`}`
+}
+
+/** As a publication lists it. */
+export function publishedSql(table: OracleTable): string {
+  const { published } = table
+  return `${quotedTable(table)}${published === undefined ? '' : ` (${published.columns.map(quote).join(', ')}) WHERE (${published.filter})`}`
+}
+
 /** Whether the table is one that statements of its own are for, whatever columns it has got since. */
 export const isBulk = ({ name }: OracleTable) => name === bulkTable.name
 export const isNotes = ({ name }: OracleTable) => name === notesTable.name
@@ -102,8 +174,11 @@ export const isFixed = (table: OracleTable) => isBulk(table) || isNotes(table)
 /** Names of the columns that those statements are about. */
 export function baseColumns(table: OracleTable): readonly string[] {
   const [base] = [bulkTable, notesTable].filter(({ name }) => name === table.name)
-  return base === undefined ? [] : base.columns.map(({ name }) => name)
+  return base === undefined ? table.key.filter(({ name }) => NAMED.includes(name)).map(({ name }) => name) : base.columns.map(({ name }) => name)
 }
+
+/** What partitions and filters are made by. */
+const NAMED = ['part', 'keep']
 
 /** The tables that a change of `table` may change. */
 export const touchedBy = (table: OracleTable): readonly OracleTable[] => (isBulk(table) ? [bulkTable, notesTable] : [table])
@@ -127,7 +202,7 @@ function declaration(table: OracleTable): string[] {
   const key = table.key.map((column) => quote(column.name)).join(', ')
   switch (table.identity) {
     case 'primary key':
-      return [`CREATE TABLE ${name} (${columns.join(', ')}, PRIMARY KEY (${key}))`]
+      return [`CREATE TABLE ${name} (${columns.join(', ')}, PRIMARY KEY (${key}))${table.partitions === undefined ? '' : ' PARTITION BY RANGE (part)'}`]
     case 'full with a key':
       return [`CREATE TABLE ${name} (${columns.join(', ')}, PRIMARY KEY (${key}))`, `ALTER TABLE ${name} REPLICA IDENTITY FULL`]
     case 'unique index':

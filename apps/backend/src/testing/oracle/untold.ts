@@ -2,12 +2,13 @@ import type { Lsn } from '@moonlink/core'
 
 /**
  * A change of a table of which no trigger tells, by what a row after it and the catalog tell (docs/SCHEMA-CHANGES.md, "Without them"). `columns`: as they were
- * called before. `silent`: no row tells of it, so that it is noticed only when the catalog is looked at.
+ * called before. `silent`: no row tells of it, so that it is noticed only when the catalog is looked at;
+ * `unseen`: triggers do not tell of it either.
  */
 export type Untold =
   | { readonly kind: 'add'; readonly column: string }
   | { readonly kind: 'rename'; readonly columns: readonly string[] }
-  | { readonly kind: 'add without a default' | 'drop' | 'nulls' | 'longer' | 'key' | 'truncate' | 'compared' | 'silent' }
+  | { readonly kind: 'add without a default' | 'drop' | 'nulls' | 'longer' | 'key' | 'truncate' | 'compared' | 'silent' | 'unseen' }
 
 /** A change that a mirror may have to look at together with those beside it. */
 interface Waiting {
@@ -20,7 +21,7 @@ interface Waiting {
 /** Whether these changes of one table, in this order and between two moments in which the mirror knew it, are followed in place, as is promised. */
 export function isFollowedInPlace(changes: readonly Untold[]): boolean {
   const kinds = new Set(changes.map(({ kind }) => kind))
-  if (kinds.has('compared') || kinds.has('silent')) return false
+  if ((['compared', 'silent', 'unseen'] as const).some((kind) => kinds.has(kind))) return false
   if (changes.length <= 1) return true
   if (kinds.delete('truncate'))
     return kinds.size === 0 || (kinds.size === 1 && (kinds.has('add') || (kinds.has('drop') && isOnce(changes, 'drop'))))

@@ -1,0 +1,91 @@
+import type { Dice } from './dice.ts'
+import type { SchemaChange } from './schema-change.ts'
+import { quote, quotedTable, slotBounds, SLOTS, type OracleTable, type Partition } from './tables.ts'
+
+const isOpen = (table: OracleTable) => table.partitions !== undefined && table.isAbsent !== true
+const hasOne = (table: OracleTable) => isOpen(table) && table.partitions!.length > 0
+const freeSlots = ({ partitions = [] }: OracleTable) =>
+  Array.from({ length: SLOTS }, (_, slot) => slot).filter((slot) => partitions.every((one) => one.slot !== slot))
+const hasRoom = (table: OracleTable) => isOpen(table) && freeSlots(table).length > 0
+const named = ({ name }: Partition) => `public.${quote(name)}`
+
+function newPartition(table: OracleTable, dice: Dice): Partition {
+  const slot = dice.pick(freeSlots(table))
+  return { name: `parted ${slot} ${dice.below(1_000_000)}`, slot }
+}
+
+const withPartition = (table: OracleTable, partition: Partition): OracleTable => ({
+  ...table,
+  partitions: [...table.partitions!, partition],
+})
+const withoutPartition = (table: OracleTable, partition: Partition): OracleTable => ({
+  ...table,
+  partitions: table.partitions!.filter((one) => one !== partition),
+})
+
+/** A table like the partitioned one, save that nothing was ever dropped from it. */
+const like = (table: OracleTable, partition: Partition) => `CREATE TABLE ${named(partition)} (LIKE ${quotedTable(table)} INCLUDING DEFAULTS)`
+const attach = (table: OracleTable, partition: Partition) =>
+  `ALTER TABLE ${quotedTable(table)} ATTACH PARTITION ${named(partition)} FOR VALUES ${slotBounds(partition.slot)}`
+const detach = (table: OracleTable, partition: Partition) => `ALTER TABLE ${quotedTable(table)} DETACH PARTITION ${named(partition)}`
+
+/** What becomes of partitions. Nothing in the stream tells of it, with event triggers or without. */
+export const partitionChanges: readonly SchemaChange[] = [
+  {
+    name: 'make a partition',
+    weight: 8,
+    fits: hasRoom,
+    make: (table, dice) => {
+      const partition = newPartition(table, dice)
+      const sql = `CREATE TABLE ${named(partition)} PARTITION OF ${quotedTable(table)} FOR VALUES ${slotBounds(partition.slot)}`
+      return { sql, to: withPartition(table, partition), isStale: false, untold: { kind: 'nulls' } }
+    },
+  },
+  {
+    name: 'attach an empty partition',
+    weight: 6,
+    fits: hasRoom,
+    make: (table, dice) => {
+      const partition = newPartition(table, dice)
+      const sql = `${like(table, partition)}; ${attach(table, partition)}`
+      return { sql, to: withPartition(table, partition), isStale: false, untold: { kind: 'nulls' } }
+    },
+  },
+  {
+    // The rows of one that was there.
+    name: 'detach a partition and attach another with its rows',
+    weight: 6,
+    fits: hasOne,
+    make: (table, dice) => {
+      const old = dice.pick(table.partitions!)
+      const partition = { ...newPartition(withoutPartition(table, old), dice), slot: old.slot }
+      const rows = `INSERT INTO ${named(partition)} SELECT * FROM ${named(old)} ORDER BY random() LIMIT 3`
+      const sql = [detach(table, old), like(table, partition), rows, attach(table, partition)].join('; ')
+      return { sql, to: withPartition(withoutPartition(table, old), partition), isStale: true, untold: { kind: 'unseen' } }
+    },
+  },
+  {
+    name: 'detach a partition',
+    weight: 4,
+    fits: hasOne,
+    make: (table, dice) => {
+      const partition = dice.pick(table.partitions!)
+      return { sql: detach(table, partition), to: withoutPartition(table, partition), isStale: true, untold: { kind: 'unseen' } }
+    },
+  },
+  {
+    name: 'drop a partition',
+    weight: 4,
+    fits: hasOne,
+    make: (table, dice) => {
+      const partition = dice.pick(table.partitions!)
+      return { sql: `DROP TABLE ${named(partition)}`, to: withoutPartition(table, partition), isStale: true, untold: { kind: 'unseen' } }
+    },
+  },
+  {
+    name: 'truncate a partition',
+    weight: 4,
+    fits: hasOne,
+    make: (table, dice) => ({ sql: `TRUNCATE ${named(dice.pick(table.partitions!))}`, isStale: true, untold: { kind: 'unseen' } }),
+  },
+]
