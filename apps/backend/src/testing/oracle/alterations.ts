@@ -70,7 +70,8 @@ const hasPrimaryKey = (table: OracleTable) => table.identity === 'primary key' |
 /** What it is published with goes by the key. */
 const hasOwnKey = (table: OracleTable) => isFree(table) && hasPrimaryKey(table) && table.key.length > 0 && table.published === undefined
 /** What a table is partitioned by, and filtered, keeps its name. */
-const renameable = (table: OracleTable) => (isFixed(table) ? freeColumns(table) : table.columns.filter(({ name }) => !baseColumns(table).includes(name)))
+const renameable = (table: OracleTable) =>
+  isFixed(table) ? freeColumns(table) : table.columns.filter(({ name }) => !baseColumns(table).includes(name))
 const primaryKey = (table: OracleTable) => quote(`${table.name}_pkey`)
 const sqlOf = (names: readonly OracleColumn[]) => names.map(({ name }) => quote(name)).join(', ')
 
@@ -414,7 +415,13 @@ function retype(table: OracleTable, column: OracleColumn, to: typeof WIDER, dice
   const type = typeNamed(dice.pick(to[column.type.sql]))
   const sql = alter(table, `ALTER ${quote(column.name)} TYPE ${type.sql}`)
   const isRewritten = isStale || /int|float/.test(type.sql)
-  return { sql, to: replaced(table, column, { ...column, type }), isStale, isRewritten, untold: isRewritten ? COMPARED : { kind: 'longer' } }
+  return {
+    sql,
+    to: replaced(table, column, { ...column, type }),
+    isStale,
+    isRewritten,
+    untold: isRewritten ? COMPARED : { kind: 'longer' },
+  }
 }
 
 const isIndexable = ({ isNotNull, type }: OracleColumn) => isNotNull && type.isKeyable

@@ -24,7 +24,8 @@ const withoutPartition = (table: OracleTable, partition: Partition): OracleTable
 })
 
 /** A table like the partitioned one, save that nothing was ever dropped from it. */
-const like = (table: OracleTable, partition: Partition) => `CREATE TABLE ${named(partition)} (LIKE ${quotedTable(table)} INCLUDING DEFAULTS)`
+const like = (table: OracleTable, partition: Partition) =>
+  `CREATE TABLE ${named(partition)} (LIKE ${quotedTable(table)} INCLUDING DEFAULTS)`
 const attach = (table: OracleTable, partition: Partition) =>
   `ALTER TABLE ${quotedTable(table)} ATTACH PARTITION ${named(partition)} FOR VALUES ${slotBounds(partition.slot)}`
 const detach = (table: OracleTable, partition: Partition) => `ALTER TABLE ${quotedTable(table)} DETACH PARTITION ${named(partition)}`

@@ -174,7 +174,9 @@ export const isFixed = (table: OracleTable) => isBulk(table) || isNotes(table)
 /** Names of the columns that those statements are about. */
 export function baseColumns(table: OracleTable): readonly string[] {
   const [base] = [bulkTable, notesTable].filter(({ name }) => name === table.name)
-  return base === undefined ? table.key.filter(({ name }) => NAMED.includes(name)).map(({ name }) => name) : base.columns.map(({ name }) => name)
+  return base === undefined
+    ? table.key.filter(({ name }) => NAMED.includes(name)).map(({ name }) => name)
+    : base.columns.map(({ name }) => name)
 }
 
 /** What partitions and filters are made by. */
@@ -202,7 +204,9 @@ function declaration(table: OracleTable): string[] {
   const key = table.key.map((column) => quote(column.name)).join(', ')
   switch (table.identity) {
     case 'primary key':
-      return [`CREATE TABLE ${name} (${columns.join(', ')}, PRIMARY KEY (${key}))${table.partitions === undefined ? '' : ' PARTITION BY RANGE (part)'}`]
+      return [
+        `CREATE TABLE ${name} (${columns.join(', ')}, PRIMARY KEY (${key}))${table.partitions === undefined ? '' : ' PARTITION BY RANGE (part)'}`,
+      ]
     case 'full with a key':
       return [`CREATE TABLE ${name} (${columns.join(', ')}, PRIMARY KEY (${key}))`, `ALTER TABLE ${name} REPLICA IDENTITY FULL`]
     case 'unique index':
