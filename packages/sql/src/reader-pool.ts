@@ -53,6 +53,11 @@ export class ReaderPool {
     if (waiter) this.open().then(waiter.resolve, waiter.reject)
   }
 
+  /** Drops the statements that idle readers kept before then. */
+  sweep(keptBeforeMs: number): void {
+    for (const reader of this.idle) reader.sweep(keptBeforeMs)
+  }
+
   close(reason: Error): void {
     this.closedBy = reason
     for (const waiter of this.waiting.splice(0)) waiter.reject(reason)

@@ -1,6 +1,6 @@
 import { DuckDBInstance } from '@duckdb/node-api'
 import { expect, test } from 'vitest'
-import { Reader } from './reader.ts'
+import { Reader, type Scene } from './reader.ts'
 
 test('a statement is planned and run over one state of the native tables, whatever is appended in between', async () => {
   const instance = await DuckDBInstance.create(':memory:')
@@ -10,15 +10,14 @@ test('a statement is planned and run over one state of the native tables, whatev
   const reader = await Reader.open(instance, 'reader')
   const text = `SELECT f.i FROM memory.tail f ANTI JOIN (SELECT r FROM memory.dead WHERE seq < getvariable('end_dead')::BIGINT) d ON f.i = d.r
     WHERE f.rowid < getvariable('rows_tail')::BIGINT`
+  const variables = new Map([
+    ['end_dead', 100],
+    ['rows_tail', 1000],
+  ])
+  const scene: Scene = { views: [{ place: { schema: null, name: 't' }, text }], variables, growing: [], fileCount: 0 }
   const read = async () => {
-    await reader.prepare(
-      [{ place: { schema: null, name: 't' }, text }],
-      new Map([
-        ['end_dead', 100],
-        ['rows_tail', 1000],
-      ]),
-    )
-    const prepared = await reader.connection.prepare('SELECT count(*) FROM t')
+    await reader.begin(scene)
+    const { prepared } = await reader.statement('SELECT count(*) FROM t', scene)
     await feeder.run('INSERT INTO dead SELECT i, i FROM range(100, 500) t(i)')
     await feeder.run('INSERT INTO tail SELECT i FROM range(1000, 3000) t(i)')
     const rows = (await (await prepared.stream()).fetchChunk())?.getRows()
@@ -29,6 +28,87 @@ test('a statement is planned and run over one state of the native tables, whatev
   expect(await read()).toEqual([[900n]])
   expect(await read()).toEqual([[900n]])
   await reader.end()
+  reader.close()
+  feeder.closeSync()
+  instance.closeSync()
+})
+
+test('a statement is planned once for what does not change, and anew once its views, its variables or what they read did', async () => {
+  const instance = await DuckDBInstance.create(':memory:')
+  const feeder = await instance.connect()
+  await feeder.run('CREATE TABLE tail AS SELECT i FROM range(1000) t(i)')
+  const reader = await Reader.open(instance, 'reader')
+  let rowCount = 1000
+  const growing = [{ name: 'memory.tail', rowCount: () => rowCount }]
+  const text = `SELECT i FROM memory.tail f WHERE f.rowid < getvariable('rows_tail')::BIGINT`
+  const sql = 'SELECT count(*) FROM t'
+  const statements: unknown[] = []
+  const read = async (rows: number, viewText = text) => {
+    const scene: Scene = {
+      views: [{ place: { schema: null, name: 't' }, text: viewText }],
+      variables: new Map([['rows_tail', rows]]),
+      growing,
+      fileCount: 1,
+    }
+    await reader.begin(scene)
+    const statement = await reader.statement(sql, scene)
+    statements.push(statement.prepared)
+    const result = await statement.prepared.stream()
+    const found = (await result.fetchChunk())?.getRows()
+    await result.fetchChunk()
+    await reader.end()
+    reader.keep(statement, 10)
+    return Number(found?.[0][0])
+  }
+  const counts = [await read(1000), await read(1000), await read(500)]
+  await feeder.run('INSERT INTO tail SELECT i FROM range(1000, 3000) t(i)')
+  rowCount = 3000
+  counts.push(await read(500), await read(1000), await read(1000), await read(1000, `${text} AND i > 9`))
+  reader.sweep(10)
+  counts.push(await read(1000, `${text} AND i > 9`))
+  reader.sweep(11)
+  counts.push(await read(1000, `${text} AND i > 9`))
+  expect(counts).toEqual([1000, 1000, 500, 500, 1000, 1000, 990, 990, 990])
+  const isNew = statements.map((one, index) => !statements.slice(0, index).includes(one))
+  expect(isNew).toEqual([true, false, true, true, true, false, true, false, true])
+  reader.close()
+  feeder.closeSync()
+  instance.closeSync()
+})
+
+test('a kept plan is not used where rows are appended before the transaction has its snapshot', async () => {
+  const instance = await DuckDBInstance.create(':memory:')
+  const feeder = await instance.connect()
+  await feeder.run('CREATE TABLE dead AS SELECT i AS seq FROM range(1000) t(i)')
+  const reader = await Reader.open(instance, 'reader')
+  let rowCount = 1000
+  const scene: Scene = {
+    views: [{ place: { schema: null, name: 't' }, text: `SELECT seq FROM memory.dead WHERE seq < getvariable('end_dead')::BIGINT` }],
+    variables: new Map([['end_dead', 1000]]),
+    growing: [{ name: 'memory.dead', rowCount: () => rowCount }],
+    fileCount: 1,
+  }
+  const read = async () => {
+    await reader.begin(scene)
+    const statement = await reader.statement('SELECT count(*) FROM t', scene)
+    const result = await statement.prepared.stream()
+    const found = (await result.fetchChunk())?.getRows()
+    await result.fetchChunk()
+    await reader.end()
+    reader.keep(statement, 0)
+    return found
+  }
+  expect(await read()).toEqual([[1000n]])
+  const run = reader.connection.run.bind(reader.connection)
+  const append = async () => {
+    await feeder.run('INSERT INTO dead SELECT i FROM range(1000, 3000) t(i)')
+    rowCount = 3000
+  }
+  reader.connection.run = async (sql: string) => {
+    if (sql.startsWith('FROM')) await append()
+    return run(sql)
+  }
+  expect(await read()).toEqual([[1000n]])
   reader.close()
   feeder.closeSync()
   instance.closeSync()

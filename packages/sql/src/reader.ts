@@ -1,11 +1,29 @@
 import { assert } from '@moonlink/core'
 import type { DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
+import { KeptStatements, type ReadStatement } from './kept-statements.ts'
 import { quoteName } from './sql-text.ts'
 
 /** Where a view goes: a table's name as a statement writes it. */
 export interface ViewPlace {
   readonly schema: string | null
   readonly name: string
+}
+
+/** A table that views read and that rows are appended to: what it holds is told by how much it holds. */
+export interface GrowingTable {
+  /** Quoted, with its database. */
+  readonly name: string
+  readonly rowCount: () => number
+}
+
+/** What a statement is to see. */
+export interface Scene {
+  readonly views: readonly { readonly place: ViewPlace; readonly text: string }[]
+  /** The session variables that the views' texts refer to. */
+  readonly variables: ReadonlyMap<string, number>
+  readonly growing: readonly GrowingTable[]
+  /** Data files that the views read. */
+  readonly fileCount: number
 }
 
 /** Views in this schema are what bare names mean. */
@@ -24,6 +42,7 @@ export class Reader {
   private readonly views = new Map<string, string>()
   private readonly schemas = new Set<string>()
   private readonly variables = new Map<string, number>()
+  private readonly kept = new KeptStatements()
   private isReading = false
 
   private constructor(connection: DuckDBConnection, catalog: string) {
@@ -39,15 +58,12 @@ export class Reader {
   }
 
   /**
-   * Makes each place a view of that text, sets the variables that the texts refer to, and begins a transaction, which holds until `end`.
+   * Makes the scene's views, sets its variables, and begins a transaction, which holds until `end`.
    *
    * The statement must be planned and run in one transaction: DuckDB leaves out conditions that by a table's statistics hold for all of its rows, and
    * those that are appended between planning and running would be read without them.
    */
-  async prepare(
-    views: readonly { readonly place: ViewPlace; readonly text: string }[],
-    variables: ReadonlyMap<string, number>,
-  ): Promise<void> {
+  async begin({ views, variables }: Scene): Promise<void> {
     const statements: string[] = []
     if (this.variables.size > MAX_VARIABLES) statements.push(...this.forgetVariables())
     for (const [name, value] of variables) {
@@ -68,6 +84,31 @@ export class Reader {
     for (const { place, text } of views) this.views.set(keyOf(place), text)
   }
 
+  /**
+   * The statement, prepared, between `begin` and `end`. One that was planned over the same scene, with nothing appended since, comes without planning:
+   * that is looked at once the transaction has its snapshot of the native tables.
+   */
+  async statement(sql: string, scene: Scene): Promise<ReadStatement> {
+    const { growing, fileCount } = scene
+    const state = stateOf(scene)
+    if (this.kept.has(sql, state)) {
+      if (growing.length > 0) await this.connection.run(`FROM ${growing[0].name} LIMIT 0`)
+      const prepared = stateOf(scene) === state ? this.kept.take(sql, state) : null
+      if (prepared) return { sql, state, prepared, fileCount }
+    }
+    return { sql, state, prepared: await this.connection.prepare(sql), fileCount }
+  }
+
+  /** Takes back a statement that was read to its end. */
+  keep(statement: ReadStatement, nowMs: number): void {
+    this.kept.keep(statement, nowMs)
+  }
+
+  /** Drops the statements kept before then, and with them lets go of the files they hold open. */
+  sweep(keptBeforeMs: number): void {
+    this.kept.sweep(keptBeforeMs)
+  }
+
   /** Ends the transaction, and a result that was not read to its end, which would go on filling its buffer. */
   async end(): Promise<void> {
     if (!this.isReading) return
@@ -76,6 +117,7 @@ export class Reader {
   }
 
   close(): void {
+    this.kept.sweep(Number.POSITIVE_INFINITY)
     this.connection.closeSync()
   }
 
@@ -101,4 +143,10 @@ export class Reader {
 /** DuckDB's names do not differ by case. */
 function keyOf(place: ViewPlace): string {
   return JSON.stringify([place.schema?.toLowerCase() ?? null, place.name.toLowerCase()])
+}
+
+/** Plans over equal states are the same. */
+function stateOf({ views, variables, growing }: Scene): string {
+  const counts = growing.map(({ name, rowCount }) => [name, rowCount()])
+  return JSON.stringify([views, [...variables], counts])
 }

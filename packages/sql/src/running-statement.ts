@@ -1,7 +1,8 @@
 import { MoonlinkError, type Clock } from '@moonlink/core'
-import type { DuckDBDataChunk, DuckDBPreparedStatement, DuckDBResult } from '@duckdb/node-api'
+import type { DuckDBDataChunk, DuckDBResult } from '@duckdb/node-api'
 import type { Gate } from './gate.ts'
-import type { Reader } from './reader.ts'
+import type { ReadStatement } from './kept-statements.ts'
+import type { Reader, Scene } from './reader.ts'
 import { sqlError } from './sql-error.ts'
 
 const INTERRUPT_EVERY_MS = 20
@@ -12,7 +13,7 @@ export class RunningStatement {
   private readonly gate: Gate
   private readonly clock: Clock
   private readonly signal: AbortSignal | undefined
-  private prepared: DuckDBPreparedStatement | null = null
+  private statement: ReadStatement | null = null
   private result: DuckDBResult | null = null
   private call: Promise<unknown> = Promise.resolve()
   private drained = false
@@ -25,9 +26,11 @@ export class RunningStatement {
     this.signal = signal
   }
 
-  async execute(sql: string): Promise<DuckDBResult> {
-    this.prepared = await this.interruptible(() => this.reader.connection.prepare(sql))
-    this.result = await this.interruptible(() => this.prepared!.stream())
+  async execute(sql: string, scene: Scene): Promise<DuckDBResult> {
+    await this.gate.run(() => this.reader.begin(scene))
+    this.statement = await this.interruptible(() => this.reader.statement(sql, scene))
+    const { prepared } = this.statement
+    this.result = await this.interruptible(() => prepared.stream())
     return this.result
   }
 
@@ -46,10 +49,12 @@ export class RunningStatement {
   async stop(): Promise<void> {
     this.stopped = true
     if (!this.drained) await this.interruptUntilSettled()
-    this.prepared?.destroySync()
-    this.prepared = null
+    const { statement, drained } = this
+    this.statement = null
+    if (!drained) statement?.prepared.destroySync()
     await this.gate.run(() => this.reader.end())
     this.result = null
+    if (statement && drained) this.reader.keep(statement, this.clock.nowMs())
   }
 
   private async interruptible<T>(call: () => Promise<T>): Promise<T> {

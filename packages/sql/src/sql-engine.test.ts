@@ -284,7 +284,41 @@ describe('plans', () => {
     expect(await fixture.rows('SELECT count(*) FROM people')).toEqual([[20]])
     expect(await fixture.rows('SELECT count(*) FROM people')).toEqual([[20]])
     const begin = 'BEGIN TRANSACTION READ ONLY'
-    expect(statements).toEqual([`SET VARIABLE rows_t1 = 20; ${begin}`, 'ROLLBACK', begin, 'ROLLBACK'])
+    const snapshot = 'FROM "$native".main.t1 LIMIT 0'
+    expect(statements).toEqual([`SET VARIABLE rows_t1 = 20; ${begin}`, 'ROLLBACK', begin, snapshot, 'ROLLBACK'])
+  })
+
+  test('are kept for tables that stand still, and for no others', async () => {
+    const table = fixture.table(people, fields)
+    await table.addFile(numbered(0, 10))
+    table.insert(numbered(10, 20))
+    const sql = 'SELECT count(*), sum(id) FROM people WHERE id >= 0'
+    const read = async (lsn = table.lsn) => {
+      const model = table.expected(lsn).map(([id]) => Number(id))
+      expect(await fixture.rows(sql, { lsn })).toEqual([[model.length, model.reduce((sum, id) => sum + id, 0)]])
+    }
+    await read()
+    const { connection } = fixture.engine['readers']['idle'][0]
+    const prepare = connection.prepare.bind(connection)
+    let planned = 0
+    connection.prepare = (text: string) => {
+      planned++
+      return prepare(text)
+    }
+    const earlier = table.lsn
+    await read()
+    expect(planned).toBe(0)
+    table.remove(([id]) => id === 3n || id === 15n)
+    await read()
+    await read()
+    expect(planned).toBe(1)
+    table.insert(numbered(20, 5000))
+    await read()
+    await read(earlier)
+    await read()
+    expect(planned).toBe(4)
+    await read()
+    expect(planned).toBe(4)
   })
 })
 

@@ -9,7 +9,7 @@ import { NativeCache } from './native-cache.ts'
 import { openDuckdb, OWN_DATABASES } from './open-duckdb.ts'
 import { QueryResult } from './query-result.ts'
 import { ReaderPool } from './reader-pool.ts'
-import type { Reader } from './reader.ts'
+import type { Reader, Scene } from './reader.ts'
 import { resolveTable } from './resolve-table.ts'
 import { RunningStatement } from './running-statement.ts'
 import { sqlError } from './sql-error.ts'
@@ -33,7 +33,7 @@ export interface SqlEngineOptions {
   readonly maxQueries?: number
   /** DuckDB calls at once, each on a thread of libuv's pool, which has four by default. Default 3. */
   readonly maxRunning?: number
-  /** Copies of memory segments that no query used for this long are dropped. Default 60,000. */
+  /** Copies of memory segments and prepared statements that no query used for this long are dropped. Default 60,000. */
   readonly keepUnusedMs?: number
   /**
    * Files with dead rows are read beside a live mask where they have at least this many rows. Default 50,000: below, making the mask
@@ -71,6 +71,7 @@ export class SqlEngine {
   private readonly clusters: FileClusters
   private readonly cache: NativeCache
   private readonly gate: Gate
+  private readonly keepUnusedMs: number
   private readonly active = new Set<Holds>()
   private closed = false
 
@@ -88,8 +89,9 @@ export class SqlEngine {
     this.shapes = shapes
     this.clusters = clusters
     this.readers = new ReaderPool(instance, options.maxQueries ?? 16)
+    this.keepUnusedMs = options.keepUnusedMs ?? 60_000
     this.cache = new NativeCache(instance, this.clock, {
-      keepUnusedMs: options.keepUnusedMs ?? 60_000,
+      keepUnusedMs: this.keepUnusedMs,
       maskLimitBytes: options.memoryLimitBytes * MASKS_SHARE,
       threads: options.threads,
       minBitFacts: options.minDeadBits ?? 20_000,
@@ -142,6 +144,7 @@ export class SqlEngine {
 
   /** Drops what no query used for `keepUnusedMs`. Call it now and then, so that memory comes back when queries stop. */
   async housekeep(): Promise<void> {
+    this.readers.sweep(this.clock.nowMs() - this.keepUnusedMs)
     await this.cache.sweep()
   }
 
@@ -210,10 +213,7 @@ export class SqlEngine {
     const reader = await this.readers.take(request.signal)
     const running = new RunningStatement(reader, this.gate, this.clock, request.signal)
     holds.add(() => this.finish(running, reader))
-    const variables = new Map([...views.values()].flatMap((view) => [...view.variables]))
-    const named = [...views].map(([place, view]) => ({ place, text: view.text }))
-    await this.gate.run(() => reader.prepare(named, variables))
-    const result = await running.execute(sql)
+    const result = await running.execute(sql, sceneOf(views))
     const source = { fetch: () => running.fetch(), release: () => holds.release() }
     return new QueryResult(lsn, columnsOf(result), source, request.maxRows ?? Number.POSITIVE_INFINITY)
   }
@@ -231,6 +231,16 @@ export class SqlEngine {
 }
 
 type Place = Statement['tables'][number]
+
+function sceneOf(views: ReadonlyMap<Place, ViewSql>): Scene {
+  const distinct = [...new Set(views.values())]
+  return {
+    views: [...views].map(([place, { text }]) => ({ place, text })),
+    variables: new Map(distinct.flatMap((view) => [...view.variables])),
+    growing: distinct.flatMap((view) => view.growing),
+    fileCount: distinct.reduce((sum, view) => sum + view.fileCount, 0),
+  }
+}
 
 function columnsOf(result: DuckDBResult): { name: string; type: string }[] {
   return result.columnNames().map((name, index) => ({ name, type: result.columnType(index).toString() }))

@@ -18,10 +18,11 @@ export class TailTable {
   /** Queries that read it now. */
   users = 0
   lastUsedMs = 0
+  /** Rows it has. While it is appended to it may have more, but nobody else's code runs then. */
+  rowCount = 0
   private readonly connection: DuckDBConnection
   private readonly appender: DuckDBAppender
   private readonly writer: ChunkWriter
-  private appendedRows = 0
 
   private constructor(connection: DuckDBConnection, name: string, fields: readonly Field[], appender: DuckDBAppender) {
     this.connection = connection
@@ -48,14 +49,14 @@ export class TailTable {
 
   /** Makes the first `rowCount` rows of `rows` readable. What is there already stays. Must not overlap with another call. */
   async extend(rows: ColumnBatch, rowCount: number): Promise<void> {
-    while (this.appendedRows < rowCount) {
-      const end = Math.min(rowCount, this.appendedRows + SLICE_ROWS)
-      for (let row = this.appendedRows; row < end; row += CHUNK_ROWS) {
+    while (this.rowCount < rowCount) {
+      const end = Math.min(rowCount, this.rowCount + SLICE_ROWS)
+      for (let row = this.rowCount; row < end; row += CHUNK_ROWS) {
         this.writer.write(rows.columns, row, Math.min(CHUNK_ROWS, end - row))
         this.appender.appendDataChunk(this.writer.chunk)
       }
       this.appender.flushSync()
-      this.appendedRows = end
+      this.rowCount = end
       if (end < rowCount) await setImmediate()
     }
   }

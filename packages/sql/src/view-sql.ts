@@ -5,6 +5,7 @@ import { storedColumn, type FileShape } from './file-shapes.ts'
 import { BLOCK_BITS } from './dead-bits.ts'
 import type { CacheUse } from './incarnation-cache.ts'
 import type { MaskPart } from './live-mask.ts'
+import type { GrowingTable } from './reader.ts'
 import { duckdbType, quoteName, quoteText } from './sql-text.ts'
 import { columnName } from './tail-table.ts'
 
@@ -25,6 +26,9 @@ export interface ViewSql {
   readonly text: string
   /** Numbers that change from plan to plan are variables, so that the text, and with it the view, can stay. */
   readonly variables: ReadonlyMap<string, number>
+  /** The native tables it reads that rows are appended to. */
+  readonly growing: readonly GrowingTable[]
+  readonly fileCount: number
 }
 
 /**
@@ -34,6 +38,9 @@ export interface ViewSql {
 export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: CacheUse, database: string, onlyCounts: boolean): ViewSql {
   const native = (name: string) => `${quoteName(database)}.main.${name}`
   const variables = new Map<string, number>()
+  const growing: GrowingTable[] = [...use.tails.values()].map((tail) => ({ name: native(tail.name), rowCount: () => tail.rowCount }))
+  const { deletes } = use
+  if (deletes) growing.push({ name: native(deletes.name), rowCount: () => deletes.factCount })
   const dead = (): DeadRows => {
     const { name } = use.deletes!
     variables.set(`end_${name}`, plan.deletes.endSeq)
@@ -53,7 +60,7 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
     parts.push(`SELECT ${columns.join(', ')} FROM ${native(tail.name)} f${anti} WHERE f.rowid < getvariable('rows_${tail.name}')::BIGINT`)
   }
   if (parts.length === 0) parts.push(`SELECT ${fields.map((field) => cell('', null, field)).join(', ')} WHERE false`)
-  return { text: parts.join(' UNION ALL '), variables }
+  return { text: parts.join(' UNION ALL '), variables, growing, fileCount: files.length }
 }
 
 /** As many rows as these files show. */
