@@ -7,6 +7,7 @@ import { MemoryTableStorage } from '@moonlink/testkit'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { RESYNC_PROPERTY } from './mirror-spec.ts'
 import type { Mirror } from './mirror.ts'
 import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
 
@@ -118,4 +119,53 @@ test('files that may be in no snapshot are known beyond the end of their mirror'
   await storage.settle()
   mirror = await add()
   expect(storage.unreferenced).toEqual([])
+})
+
+/** A table that streams, and is made equal to its source by a commit of that fate while changes come. */
+async function resync(fate: 'after' | 'late'): Promise<void> {
+  await copy(50n)
+  await apply(60n)
+  await engine.flush()
+  // A change that the mirror missed.
+  source.update(0, [1n, 'missed'])
+  source.endTransaction(70n)
+  source.take()
+  await mirror.beginResync('changes were missed')
+  mirror.awaitSnapshot()
+  storage.failNext.push(fate)
+  await expect(copy(80n)).rejects.toMatchObject({ kind: 'retry' })
+  source.insert([3n, 'behind the snapshot'])
+  await apply(90n)
+}
+
+test('a re-synchronisation whose commit happened though it seemed to fail goes on behind it, and lets go of no change before', async () => {
+  await resync('after')
+  expect(engine.acknowledgeableLsn()).toBe(80n)
+  storage.failNextSettles = 1
+  await expect(mirror.settleCopy()).rejects.toMatchObject({ kind: 'retry' })
+  expect(engine.acknowledgeableLsn()).toBe(80n)
+  expect(await mirror.settleCopy()).toBe(true)
+  expect(mirror.isResyncing).toBe(false)
+  await mirror.caughtUp()
+  await expectEqual()
+  expect(engine.acknowledgeableLsn()).toBe(80n)
+  await engine.flush()
+  expect(mirror.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 90n, rows: 3 })
+  expect(storage.snapshot.properties[RESYNC_PROPERTY]).toBe('')
+  await expectEqual()
+})
+
+test('where it did not, it begins anew, and what comes of it late can not count', async () => {
+  await resync('late')
+  expect(await mirror.settleCopy()).toBe(false)
+  storage.deliverLate()
+  expect(mirror.isResyncing).toBe(true)
+  await engine.reopenMirror(NAME, async () => {
+    mirror = await add()
+    await mirror.beginResync('changes were missed')
+  })
+  mirror.awaitSnapshot()
+  await copy(90n)
+  await mirror.caughtUp()
+  await expectEqual()
 })

@@ -10,6 +10,7 @@ import {
   type CopyRange,
   type Field,
   type Lsn,
+  type TableShape,
   type TakeCopied,
 } from '@moonlink/core'
 import type { ChangeIntake } from './change-intake.ts'
@@ -48,6 +49,9 @@ export class TableCopy {
   private copied: CopiedRows
   /** A commit of what was copied failed, and may have happened all the same. */
   private isInDoubt = false
+  /** What that commit brings. */
+  private triedLsn: Lsn | null = null
+  private triedShape: TableShape
   /** Rows that earlier snapshots brought. */
   private rowsBefore = 0
   /** While copying: the stream must be able to start again here. */
@@ -63,6 +67,7 @@ export class TableCopy {
     const fingerprint = JSON.stringify([spec.schema.fields, state.identity.fingerprint], withBigints)
     this.record = new CopyRecord(host.sealedFiles.disk, join(host.sealedFiles.directory, RECORD_FILE), fingerprint, host.logger)
     this.copied = this.newCopiedRows()
+    this.triedShape = core.committed.shape
     this.holdLsn = host.appliedLsn()
   }
 
@@ -196,10 +201,12 @@ export class TableCopy {
   /** Commits at `boundaryLsn` and lets the changes that came meanwhile in. */
   async finish(boundaryLsn: Lsn, readChanged: ReadChanged): Promise<void> {
     const { resync } = this.core
-    if (resync !== null) return this.finishResync(resync.difference, boundaryLsn)
-    await this.copied.finish()
+    if (resync === null) await this.copied.finish()
+    this.triedLsn = boundaryLsn
+    this.triedShape = this.core.committed.shape
     try {
-      if (this.record.sessions.length > 1) await this.finishMerge(boundaryLsn, readChanged)
+      if (resync !== null) await this.finishResync(resync.difference, boundaryLsn)
+      else if (this.record.sessions.length > 1) await this.finishMerge(boundaryLsn, readChanged)
       else await this.finishCopy(boundaryLsn)
     } catch (error) {
       this.isInDoubt ||= isMoonlinkError(error, 'retry')
@@ -211,14 +218,19 @@ export class TableCopy {
   /** Where a commit of what was copied failed, finds out what came of it; true where it happened. To be called before the copy goes on. Throws what the storage throws. */
   async settle(): Promise<boolean> {
     if (!this.isInDoubt || this.core.phase !== 'copying') return false
-    const { core, record } = this
+    const { core, flusher, record } = this
     const { staged } = core
     const { storage } = core.spec
     return core.job(async () => {
       await storage.settle()
       const { committedLsn, files } = storage.snapshot
-      if (committedLsn !== null) {
+      // What is compared has a commit from before.
+      const hasLanded = committedLsn !== null && committedLsn === this.triedLsn
+      if (hasLanded) {
         await core.lock.run(async () => {
+          core.closeIndexes()
+          flusher.forget()
+          core.committed.shape = this.triedShape
           core.resetState()
           await core.loadFiles()
           this.streamFrom(committedLsn)
@@ -231,7 +243,7 @@ export class TableCopy {
         await staged.removeAbandoned(core.host.leasedPaths())
       }
       this.isInDoubt = false
-      return committedLsn !== null
+      return hasLanded
     })
   }
 
@@ -292,6 +304,7 @@ export class TableCopy {
           await merge.finish(boundaryLsn, clock.nowMs())
           return freeze(core.state, boundaryLsn)
         })
+        this.triedShape = flush.shape
         await flusher.commitFrozen(flush, {})
       } catch (error) {
         await this.undoMerge()
@@ -325,13 +338,10 @@ export class TableCopy {
         await difference.finish(boundaryLsn, clock.nowMs())
         return freeze(core.state, boundaryLsn)
       })
+      this.triedShape = flush.shape
       // What was missed changed at LSNs that nobody knows: the snapshots before are exact no longer than they are known to be.
       await this.flusher.commitFrozen({ ...flush, firstChangeLsn: core.committed.lsn! + 1n }, { [RESYNC_PROPERTY]: '' })
-      await core.lock.run(() => {
-        core.resync = null
-        core.reason = null
-        this.streamFrom(boundaryLsn)
-      })
+      await core.lock.run(() => this.streamFrom(boundaryLsn))
     })
     logger.info('the table is equal to its source again', { table: core.name, lsn: formatLsn(boundaryLsn), ...difference.counts })
   }
@@ -383,6 +393,8 @@ export class TableCopy {
     committed.lsn = committed.exactFromLsn = lsn
     this.core.readableFromLsn = maxLsn(this.core.readableFromLsn, lsn)
     this.core.phase = 'streaming'
+    if (this.core.resync !== null) this.core.reason = null
+    this.core.resync = null
     this.intake.startAt(lsn)
   }
 }

@@ -63,9 +63,12 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
 async function takeUp(mirrors: readonly Mirror[], { logger, reset }: CopyOptions): Promise<Mirror[]> {
   const all = await allSettledOrThrow(
     mirrors.map(async (mirror) => {
-      if (mirror.isResyncing) return reset(mirror.name)
-      if (await mirror.settleCopy()) logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
-      return mirror
+      // One that was reset by an attempt before is closed.
+      if (!mirror.isClosed && (await mirror.settleCopy())) {
+        logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
+        return mirror
+      }
+      return mirror.isResyncing ? reset(mirror.name) : mirror
     }),
   )
   return all.filter(({ currentPhase }) => currentPhase === 'copying')
