@@ -160,3 +160,45 @@ test('a table that is dropped and made again under its name is taken on, with fi
     await told.backend.stop('SIGKILL').catch(() => undefined)
   }
 })
+
+test('a table that loses its last column is paused until it has one again', async () => {
+  const told = await create('columns', `CREATE TABLE t (a int); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t VALUES (1), (2)`)
+  try {
+    await told.run(`UPDATE t SET a = 3 WHERE a = 1`)
+    await told.backend.wait()
+    await told.client.query(`ALTER TABLE t DROP a`)
+    await expect.poll(async () => (await told.backend.table('public.t')).reason, { timeout: 30_000 }).toMatch(/^TABLE_UNSUPPORTED .* no column/)
+    await told.client.query(`ALTER TABLE t ADD b text DEFAULT 'x'; INSERT INTO t VALUES ('y')`)
+    await expect.poll(async () => (await told.read(null).catch(() => [])).length, { timeout: 60_000 }).toBe(3)
+    await told.run(`DELETE FROM t WHERE b = 'y'`)
+    await told.check(told.moments.length - 1)
+    expect(await told.backend.stop()).toBe(0)
+  } finally {
+    await told.backend.stop('SIGKILL').catch(() => undefined)
+  }
+})
+
+test('rows are named by the index that identifies them, whichever that is, until it is dropped', async () => {
+  const told = await create('identity', `CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL UNIQUE, b text); INSERT INTO t SELECT g, -g, 'x' FROM generate_series(1, 20) g`)
+  try {
+    await told.run(
+      `UPDATE t SET a = -30 WHERE id = 3`,
+      `ALTER TABLE t REPLICA IDENTITY USING INDEX t_a_key`,
+      `UPDATE t SET id = 40, b = 'y' WHERE a = -4`,
+      `DELETE FROM t WHERE a = -30`,
+      `BEGIN; CREATE UNIQUE INDEX other ON t (a, id); ALTER TABLE t REPLICA IDENTITY USING INDEX other; UPDATE t SET a = -50 WHERE id = 5; COMMIT`,
+      `DELETE FROM t WHERE id = 6`,
+      `DROP INDEX other`,
+      `INSERT INTO t VALUES (50, 1, 'z')`,
+    )
+    await told.check()
+    await told.run(`ALTER TABLE t REPLICA IDENTITY DEFAULT`, `UPDATE t SET b = 'w' WHERE id > 10`)
+    await told.check()
+    await told.backend.wait({ iceberg: true })
+    expect(await told.backend.stop()).toBe(0)
+    await told.start()
+    await told.check(told.moments.length - 1)
+  } finally {
+    await told.backend.stop('SIGKILL').catch(() => undefined)
+  }
+})

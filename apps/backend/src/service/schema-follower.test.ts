@@ -4,10 +4,10 @@ import { SchemaFollower } from './schema-follower.ts'
 
 const changed = { table: { schema: 'public', name: 'orders' }, state: 'paused', reason: 'SCHEMA_CHANGED column "a" was added' } as const
 
-function followerThat(fails: () => Error | null, isThere = () => false) {
+function followerThat(fails: () => Error | null, isThere = () => false, reason: string = changed.reason) {
   let nowMs = 0
   let tries = 0
-  const status = () => [changed]
+  const status = () => [{ ...changed, reason }]
   const follower = new SchemaFollower({
     engine: { status } as never,
     clock: { nowMs: () => nowMs, sleep: () => Promise.resolve() },
@@ -38,6 +38,18 @@ test('a table that could not be taken on since the source was away is tried agai
 test("a table that can't be taken on is tried once", async () => {
   const look = followerThat(() => new MoonlinkError('invalid', 'SCHEMA_INCOMPATIBLE', 'no'))
   expect([await look(0), await look(5000)]).toEqual([1, 1])
+})
+
+test("a table that can't be mirrored as it was altered is taken on once it can be again", async () => {
+  let isThere = false
+  const look = followerThat(
+    () => null,
+    () => isThere,
+    'TABLE_UNSUPPORTED public.orders has no column to mirror',
+  )
+  expect([await look(0), await look(2500)]).toEqual([0, 0])
+  isThere = true
+  expect(await look(5000)).toBe(1)
 })
 
 test('a changed table that was dropped before it could be taken on is taken on once there is another of its name', async () => {

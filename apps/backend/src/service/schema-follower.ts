@@ -12,10 +12,12 @@ export interface SchemaFollowerOptions {
 
 const absentLookMs = 2000
 const retryMs = 1000
+/** Of tables that are not there to be mirrored, or not in a form that can be. */
+const UNAVAILABLE = ['TABLE_DROPPED', 'TABLE_UNKNOWN', 'TABLE_UNSUPPORTED']
 
 /**
- * Takes on tables that were paused because their shape changed, each once for each reason: one that can't be stays paused, and what may pass is tried again. One that was dropped is taken
- * on once there is another of its name.
+ * Takes on tables that were paused because their shape changed, each once for each reason: one that can't be stays paused, and what may pass is tried again. One that was dropped, or can't be
+ * mirrored as it is, is taken on once there is one of its name that can.
  */
 export class SchemaFollower {
   readonly #options: SchemaFollowerOptions
@@ -25,7 +27,7 @@ export class SchemaFollower {
   readonly #underWay = new Set<string>()
   /** Tables for which it failed in a way that may pass, by when to try again. */
   readonly #notBeforeMs = new Map<string, number>()
-  /** Tables that the source had no more when their change was to be followed. */
+  /** Tables that the source had no more, or in no form that can be mirrored, when their change was to be followed. */
   readonly #absent = new Set<string>()
   #lookedForAbsentMs = -Infinity
   #isLooking = false
@@ -53,8 +55,8 @@ export class SchemaFollower {
     if (this.#isLooking || nowMs - this.#lookedForAbsentMs < absentLookMs) return
     this.#lookedForAbsentMs = nowMs
     this.#isLooking = true
-    const isGone = (reason: string | null) => reason?.startsWith('TABLE_DROPPED ') === true || reason?.startsWith('TABLE_UNKNOWN ') === true
-    void this.#lookForDropped(paused.filter(({ reason, table }) => isGone(reason) || this.#isAbsent(table, reason)))
+    const isGone = (reason: string | null) => UNAVAILABLE.some((code) => reason?.startsWith(`${code} `) === true)
+    void this.#lookForAbsent(paused.filter(({ reason, table }) => isGone(reason) || this.#isAbsent(table, reason)))
   }
 
   #isAbsent(table: TableName, reason: string | null): boolean {
@@ -62,17 +64,17 @@ export class SchemaFollower {
     return this.#absent.has(name) && this.#followed.get(name) === reason
   }
 
-  async #lookForDropped(dropped: readonly { readonly table: TableName; readonly reason: string | null }[]): Promise<void> {
+  async #lookForAbsent(absent: readonly { readonly table: TableName; readonly reason: string | null }[]): Promise<void> {
     const { isThere, logger } = this.#options
     try {
-      for (const { reason, table } of dropped) {
+      for (const { reason, table } of absent) {
         if (!(await isThere(table))) continue
         const name = formatTableName(table)
         if (this.#absent.delete(name)) this.#followed.delete(name)
-        this.#follow(table, reason!, 'it was made anew')
+        this.#follow(table, reason!, 'it was made anew, or altered so that it can be mirrored')
       }
     } catch (error) {
-      logger.warn('a dropped table could not be looked for', { error: String(error) })
+      logger.warn('a table that was not there could not be looked for', { error: String(error) })
     } finally {
       this.#isLooking = false
     }
@@ -92,7 +94,7 @@ export class SchemaFollower {
       (error: unknown) => {
         this.#underWay.delete(name)
         logger.warn('the changed table was not taken on', { table: name, error: String(error) })
-        if (isMoonlinkError(error) && error.code === 'TABLE_UNKNOWN') this.#absent.add(name)
+        if (isMoonlinkError(error) && UNAVAILABLE.includes(error.code)) this.#absent.add(name)
         if (!isMoonlinkError(error, 'retry')) return
         // The server may be away just now.
         this.#followed.delete(name)

@@ -107,8 +107,12 @@ DECLARE
 BEGIN
   PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object('version', ${DDL_VERSION}, 'kind', 'dropped', 'oid', objid::int8)::text)
   FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table' AND NOT is_temporary AND schema_name !~ '^pg_';
-  -- Columns that went with their type.
-  SELECT array_agg(DISTINCT objid) INTO tables FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table column' AND NOT is_temporary;
+  -- Columns that went with their type, and tables whose rows nothing names any more: an index that is gone does not say whose it was.
+  SELECT array(
+    SELECT objid FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table column' AND NOT is_temporary
+    UNION SELECT c.oid FROM pg_event_trigger_dropped_objects() d JOIN pg_namespace n ON n.nspname = d.schema_name JOIN pg_class c ON c.relnamespace = n.oid
+      WHERE d.object_type = 'index' AND c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
+  ) INTO tables;
   PERFORM ${DDL_SCHEMA}.write_shapes(tables, '{}');
 ${OR_SAY_SO} $moonlink$;
 

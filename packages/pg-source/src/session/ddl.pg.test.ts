@@ -46,6 +46,7 @@ const KEPT = [
   ['not null, and null again', `ALTER TABLE t ALTER b SET NOT NULL; ALTER TABLE t ALTER n DROP NOT NULL`],
   ['another key', `ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (n)`],
   ['a replica identity', `ALTER TABLE t REPLICA IDENTITY FULL`],
+  ['another identity', `CREATE UNIQUE INDEX other ON t (n, id); ALTER TABLE t REPLICA IDENTITY USING INDEX other`],
   ['a composite that grows', `ALTER TYPE pair ADD ATTRIBUTE z int`],
   ['a value of an enum', `ALTER TYPE mood ADD VALUE 'new'`],
 ] as const
@@ -76,6 +77,22 @@ test('several changes and rows between them in one transaction, part of it rolle
       ROLLBACK TO s; ALTER TABLE t RENAME b TO bb; INSERT INTO t (id, bb, n, c) VALUES (3, 'x', 3, 4); DELETE FROM t WHERE id = 1; COMMIT`)
     await expectEqual(client, following)
     expect(following.replica.schemas.get('public.t')!.fields.map(({ name }) => name)).toEqual(['id', 'a', 'bb', 'n', 'p', 'v', 'm', 'c'])
+  } finally {
+    await leave(following)
+  }
+})
+
+test.each(['DROP INDEX other', 'DROP INDEX CONCURRENTLY other'])('%s: nothing names rows any more, and more can be inserted', async (ddl) => {
+  const { client, following } = await database(`${TABLE}; CREATE UNIQUE INDEX other ON t (n); ALTER TABLE t REPLICA IDENTITY USING INDEX other`)
+  try {
+    await client.query(`${insert(1)}; UPDATE t SET n = 7`)
+    await client.query(ddl)
+    await expectEqual(client, following)
+    expect(following.replica.schemas.get('public.t')!.identifierFieldIds).toEqual([])
+    await client.query(insert(2))
+    await client.query(`ALTER TABLE t REPLICA IDENTITY DEFAULT`)
+    await client.query(`UPDATE t SET b = 'x' WHERE id = 1`)
+    await expectEqual(client, following)
   } finally {
     await leave(following)
   }
