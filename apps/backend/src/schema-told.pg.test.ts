@@ -167,7 +167,9 @@ test('a table that loses its last column is paused until it has one again', asyn
     await told.run(`UPDATE t SET a = 3 WHERE a = 1`)
     await told.backend.wait()
     await told.client.query(`ALTER TABLE t DROP a`)
-    await expect.poll(async () => (await told.backend.table('public.t')).reason, { timeout: 30_000 }).toMatch(/^TABLE_UNSUPPORTED .* no column/)
+    await expect
+      .poll(async () => (await told.backend.table('public.t')).reason, { timeout: 30_000 })
+      .toMatch(/^TABLE_UNSUPPORTED .* no column/)
     await told.client.query(`ALTER TABLE t ADD b text DEFAULT 'x'; INSERT INTO t VALUES ('y')`)
     await expect.poll(async () => (await told.read(null).catch(() => [])).length, { timeout: 60_000 }).toBe(3)
     await told.run(`DELETE FROM t WHERE b = 'y'`)
@@ -179,7 +181,10 @@ test('a table that loses its last column is paused until it has one again', asyn
 })
 
 test('rows are named by the index that identifies them, whichever that is, until it is dropped', async () => {
-  const told = await create('identity', `CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL UNIQUE, b text); INSERT INTO t SELECT g, -g, 'x' FROM generate_series(1, 20) g`)
+  const told = await create(
+    'identity',
+    `CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL UNIQUE, b text); INSERT INTO t SELECT g, -g, 'x' FROM generate_series(1, 20) g`,
+  )
   try {
     await told.run(
       `UPDATE t SET a = -30 WHERE id = 3`,

@@ -82,21 +82,26 @@ test('several changes and rows between them in one transaction, part of it rolle
   }
 })
 
-test.each(['DROP INDEX other', 'DROP INDEX CONCURRENTLY other'])('%s: nothing names rows any more, and more can be inserted', async (ddl) => {
-  const { client, following } = await database(`${TABLE}; CREATE UNIQUE INDEX other ON t (n); ALTER TABLE t REPLICA IDENTITY USING INDEX other`)
-  try {
-    await client.query(`${insert(1)}; UPDATE t SET n = 7`)
-    await client.query(ddl)
-    await expectEqual(client, following)
-    expect(following.replica.schemas.get('public.t')!.identifierFieldIds).toEqual([])
-    await client.query(insert(2))
-    await client.query(`ALTER TABLE t REPLICA IDENTITY DEFAULT`)
-    await client.query(`UPDATE t SET b = 'x' WHERE id = 1`)
-    await expectEqual(client, following)
-  } finally {
-    await leave(following)
-  }
-})
+test.each(['DROP INDEX other', 'DROP INDEX CONCURRENTLY other'])(
+  '%s: nothing names rows any more, and more can be inserted',
+  async (ddl) => {
+    const { client, following } = await database(
+      `${TABLE}; CREATE UNIQUE INDEX other ON t (n); ALTER TABLE t REPLICA IDENTITY USING INDEX other`,
+    )
+    try {
+      await client.query(`${insert(1)}; UPDATE t SET n = 7`)
+      await client.query(ddl)
+      await expectEqual(client, following)
+      expect(following.replica.schemas.get('public.t')!.identifierFieldIds).toEqual([])
+      await client.query(insert(2))
+      await client.query(`ALTER TABLE t REPLICA IDENTITY DEFAULT`)
+      await client.query(`UPDATE t SET b = 'x' WHERE id = 1`)
+      await expectEqual(client, following)
+    } finally {
+      await leave(following)
+    }
+  },
+)
 
 const bulk = (from: number) =>
   `INSERT INTO t (id, b, n) SELECT g, repeat(md5(g::text), 40), g FROM generate_series(${from}, ${from} + 500) g`
