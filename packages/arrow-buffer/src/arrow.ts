@@ -25,6 +25,7 @@ export function toArrowType(type: FieldType): arrow.DataType {
     case 'timestamptz':
       return new arrow.TimestampMicrosecond('UTC')
     case 'string':
+    case 'variant':
       return new arrow.Utf8()
     case 'binary':
       return new arrow.Binary()
@@ -82,6 +83,7 @@ function toArrowData(column: Column, length: number): arrow.Data {
       return make(type, { ...shared, data: new Uint32Array(buffer, byteOffset, length * 4) })
     case 'string':
     case 'binary':
+    case 'variant':
       return make(type, { ...shared, data: column.values.subarray(0, bytes), valueOffsets: column.offsets!.subarray(0, length + 1) })
     case 'list': {
       const child = toArrowData(column.children[0], column.offsets![length])

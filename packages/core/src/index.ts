@@ -7,6 +7,7 @@ export {
   fixedWidth,
   formatTableName,
   formatType,
+  hasVariant,
   parseTableName,
   typesEqual,
   type Field,
@@ -17,6 +18,10 @@ export {
   type TableName,
   type TableSchema,
 } from './types.ts'
+export { ByteSink } from './byte-sink.ts'
+export { VariantEncoder } from './variant/variant-encoder.ts'
+export { VariantDecoder } from './variant/variant-decoder.ts'
+export { jsonbFitsVariant } from './variant/jsonb-fits.ts'
 export { PlaceBuffer, type Place, type SegmentId } from './place.ts'
 export {
   batchByteSize,
@@ -60,7 +65,7 @@ export type {
   TableSnapshot,
   TableStorage,
 } from './ports/table-storage.ts'
-export type { LocalFiles, PinnedFile } from './ports/local-files.ts'
+export type { LocalFiles, PinnedFile, TextCopies } from './ports/local-files.ts'
 export type {
   ChangeSource,
   ChangeStream,

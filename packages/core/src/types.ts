@@ -2,7 +2,7 @@ import { assert } from './errors.ts'
 
 import type { Value } from './columns/values.ts'
 
-/** Iceberg types that a mirror can hold. Timestamps and times are in microseconds. */
+/** Iceberg types that a mirror can hold. Timestamps and times are in microseconds. A `variant` holds JSON. */
 export type FieldType = PrimitiveType | ListType | StructType
 
 export type PrimitiveType =
@@ -20,6 +20,7 @@ export type PrimitiveType =
         | 'string'
         | 'uuid'
         | 'binary'
+        | 'variant'
     }
   | { readonly kind: 'decimal'; readonly precision: number; readonly scale: number }
   | { readonly kind: 'fixed'; readonly length: number }
@@ -98,6 +99,11 @@ export function typesEqual(a: FieldType, b: FieldType): boolean {
 export function childTypes(type: FieldType): readonly FieldType[] {
   if (type.kind === 'list') return [type.element]
   return type.kind === 'struct' ? type.fields.map((field) => field.type) : []
+}
+
+/** Whether a type is a variant, or has one within. */
+export function hasVariant(type: FieldType): boolean {
+  return type.kind === 'variant' || childTypes(type).some(hasVariant)
 }
 
 /**

@@ -50,6 +50,7 @@ export class ChunkWriter {
       case 'uuid':
         return this.writeUuids(vector, column.values, from, count)
       case 'string':
+      case 'variant':
       case 'binary':
       case 'fixed':
         return this.writeStrings(vector, column, from, count)

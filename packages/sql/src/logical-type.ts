@@ -40,6 +40,7 @@ export function duckdbLogicalType(type: FieldType): DuckDBType {
     case 'timestamptz':
       return TIMESTAMPTZ
     case 'string':
+    case 'variant':
       return VARCHAR
     case 'uuid':
       return UUID

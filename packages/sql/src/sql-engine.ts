@@ -1,4 +1,4 @@
-import { isMoonlinkError, MoonlinkError, systemClock, type Clock, type LocalFiles, type Logger, type Lsn } from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError, hasVariant, systemClock, type Clock, type LocalFiles, type PinnedFile, type TextCopies, type Logger, type Lsn } from '@moonlink/core'
 import type { DuckDBInstance, DuckDBResult } from '@duckdb/node-api'
 import type { Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { FileClusters } from './file-clusters.ts'
@@ -21,6 +21,10 @@ import { viewSql, type ViewSql } from './view-sql.ts'
 export interface SqlEngineOptions {
   readonly leases: LeaseSource
   readonly files: LocalFiles
+  /**
+   * Files of tables with variants, which DuckDB reads without telling a JSON null from none; needed for such tables alone. Where they lie has to be among `allowedDirectories`.
+   */
+  readonly textCopies?: TextCopies
   /** What DuckDB may hold in memory, its copies of memory segments included. */
   readonly memoryLimitBytes: number
   /** Threads of one query. */
@@ -186,7 +190,7 @@ export class SqlEngine {
   private async viewOf(plan: TablePlan, { conditions, onlyCounts }: Statement, holds: Holds): Promise<ViewSql> {
     const paths = await Promise.all(
       plan.files.map(async (file) => {
-        const pinned = await this.options.files.pin(file.path, file.sizeBytes)
+        const pinned = await this.pin(plan, file, onlyCounts)
         holds.add(() => pinned.release())
         return { uri: file.path, path: pinned.path }
       }),
@@ -201,6 +205,18 @@ export class SqlEngine {
       return { segment, recordCount, hasDeletes, path, shape }
     })
     return viewSql(plan, ready, use, this.cache.database, onlyCounts)
+  }
+
+  private pin(
+    { table, schema: { fields } }: TablePlan,
+    { path, sizeBytes }: TablePlan['files'][number],
+    onlyCounts: boolean,
+  ): Promise<PinnedFile> {
+    if (onlyCounts || !fields.some(({ type }) => hasVariant(type))) return this.options.files.pin(path, sizeBytes)
+    const { textCopies } = this.options
+    if (textCopies) return textCopies.pin(path, sizeBytes, fields)
+    const message = `${table} has a column of type variant, for which SQL needs copies of its files: give the engine textCopies.`
+    throw new MoonlinkError('invalid', 'SQL_NO_TEXT_COPIES', message)
   }
 
   private async run(

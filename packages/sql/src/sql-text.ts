@@ -32,6 +32,7 @@ export function duckdbType(type: FieldType): string {
     case 'timestamptz':
       return 'TIMESTAMPTZ'
     case 'string':
+    case 'variant':
       return 'VARCHAR'
     case 'uuid':
       return 'UUID'

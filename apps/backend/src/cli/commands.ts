@@ -79,6 +79,8 @@ export async function listTables(client: BackendClient, options: { json?: boolea
 export async function addTables(client: BackendClient, tables: readonly string[]): Promise<void> {
   await client.post('/tables', { tables })
   await print(`mirroring ${tables.join(', ')}\n`)
+  const { tables: listed } = await client.get<{ tables: ListedTable[] }>('/tables')
+  for (const { name, notes } of listed) if (tables.includes(name)) for (const note of notes) await print(`${name}: ${note}\n`)
 }
 
 export async function dropTable(client: BackendClient, table: string, options: { purge?: boolean }): Promise<void> {

@@ -356,10 +356,14 @@ const copy = z
 
 const cache = z
   .strictObject({
-    limitBytes: bytes('4GiB', 'Disk space for local copies of data files that live in S3.', { least: MIB }),
+    limitBytes: bytes(
+      '4GiB',
+      'Disk space for local copies of data files that live in S3; and as much again for copies of files with variants, which SQL reads.',
+      { least: MIB },
+    ),
   })
   .prefault({})
-  .describe('The local file cache, in stateDir; used with S3 only.')
+  .describe('The local file cache, in stateDir; used with S3, and for variants.')
 
 const parquet = z
   .strictObject({

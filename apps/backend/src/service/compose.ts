@@ -96,7 +96,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       indexDirectory: join(config.stateDir, 'index'),
       limits: engineLimits(config),
     })
-    const sql = await openQueryEngine(config, engine, warehouse.localFiles, logger)
+    const sql = await openQueryEngine(config, engine, warehouse, logger)
     stack.push(() => sql.close())
     const openLog = (sourceFromLsn: Lsn) =>
       openChangeLog(config, { ...ports, lease, store: warehouse.store, source: source.identity, sourceFromLsn })

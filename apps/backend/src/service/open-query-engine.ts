@@ -1,18 +1,26 @@
 import { join } from 'node:path'
 import { fileUriToPath } from '@moonlink/object-store'
-import type { LocalFiles, Logger } from '@moonlink/core'
+import type { LocalFiles, Logger, TextCopies } from '@moonlink/core'
 import { SqlEngine } from '@moonlink/sql'
 import type { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
+import { variantCopiesDirectory } from './open-warehouse.ts'
 import type { QueryEngine } from './parts.ts'
 
 const housekeepMs = 30_000
 
+/** Data files as DuckDB can read them. */
+export interface ReadableFiles {
+  readonly localFiles: LocalFiles
+  readonly textCopies: TextCopies
+}
+
 /** SQL over the engine's union reads. */
-export async function openQueryEngine(config: Config, engine: Engine, files: LocalFiles, logger: Logger): Promise<QueryEngine> {
+export async function openQueryEngine(config: Config, engine: Engine, { localFiles, textCopies }: ReadableFiles, logger: Logger): Promise<QueryEngine> {
   const sql = await SqlEngine.create({
     leases: engine,
-    files,
+    files: localFiles,
+    textCopies,
     logger,
     memoryLimitBytes: config.sql.memoryBytes,
     threads: config.sql.threads,
@@ -37,9 +45,10 @@ export async function openQueryEngine(config: Config, engine: Engine, files: Loc
   }
 }
 
-/** Where data files are read from: the warehouse, where it is local, and the cache. A catalog that chooses locations may choose any. */
-function localDirectories({ stateDir, warehouse }: Config): string[] {
+/** Where data files are read from: the warehouse, where it is local, the cache, and the copies of files with variants. A catalog that chooses locations may choose any. */
+function localDirectories(config: Config): string[] {
+  const { stateDir, warehouse } = config
   if (warehouse === null) return ['/']
-  const cache = join(stateDir, 'cache')
-  return warehouse.startsWith('file://') ? [fileUriToPath(warehouse), cache] : [cache]
+  const copies = [join(stateDir, 'cache'), variantCopiesDirectory(config)]
+  return warehouse.startsWith('file://') ? [fileUriToPath(warehouse), ...copies] : copies
 }

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import {
   isMoonlinkError,
   MoonlinkError,
@@ -12,8 +13,9 @@ import {
   type TableName,
   type TableSchema,
   type TableStorage,
+  type TextCopies,
 } from '@moonlink/core'
-import { openTableStorage, ParquetWorkerPool } from '@moonlink/iceberg-writer'
+import { openTableStorage, ParquetWorkerPool, VariantTextCopies } from '@moonlink/iceberg-writer'
 import { checkConditionalPut } from '@moonlink/object-store'
 import type { Config } from '../config/schema.ts'
 import { openCatalog } from './open-catalog.ts'
@@ -32,22 +34,33 @@ export interface WarehousePorts {
 export async function openWarehouse(config: Config, ports: WarehousePorts): Promise<OpenedWarehouse> {
   const stores = await openStores(config, ports)
   const catalog = ports.wrap('catalog', openCatalog(config, stores.store, ports))
-  return new OpenedWarehouse(config, ports, {
-    ...stores,
-    catalog,
-    parquet: new ParquetWorkerPool({ workers: config.parquet.workers }),
+  const parquet = new ParquetWorkerPool({ workers: config.parquet.workers })
+  const { localFiles } = stores
+  const textCopies = await VariantTextCopies.open({
+    localFiles,
+    parquet,
+    directory: variantCopiesDirectory(config),
+    maxBytes: config.cache.limitBytes,
   })
+  return new OpenedWarehouse(config, ports, { ...stores, catalog, parquet, textCopies })
 }
 
 interface Opened extends OpenedStores {
   readonly catalog: Catalog
   readonly parquet: ParquetWorkerPool
+  readonly textCopies: TextCopies
+}
+
+/** Where SQL's copies of files with variants live. */
+export function variantCopiesDirectory({ stateDir }: Config): string {
+  return join(stateDir, 'variants')
 }
 
 class OpenedWarehouse implements Warehouse {
   readonly uri: string
   readonly catalog: Catalog
   readonly localFiles: LocalFiles
+  readonly textCopies: TextCopies
   readonly store: ObjectStore
   readonly #config: Config
   readonly #ports: WarehousePorts
@@ -57,6 +70,7 @@ class OpenedWarehouse implements Warehouse {
     this.uri = config.warehouse ?? config.catalog.uri ?? 'the catalog'
     this.catalog = opened.catalog
     this.localFiles = opened.localFiles
+    this.textCopies = opened.textCopies
     this.store = opened.store
     this.#config = config
     this.#ports = ports

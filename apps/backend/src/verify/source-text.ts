@@ -54,6 +54,8 @@ class SourceText {
       case 'binary':
       case 'fixed':
         return `encode((${expression})::bytea, 'hex')`
+      case 'variant':
+        return printed(`(${expression})::jsonb`)
       case 'list':
         return this.listText(type.element, arrayOf(expression, of), of.element, depth)
       case 'struct': {
@@ -134,6 +136,8 @@ class SourceText {
         return `(isfinite(${expression}) AND ${expression} < timestamptz '${LAST_TIMESTAMP}+00')`
       case 'time':
         return `${expression} < time '24:00'`
+      case 'variant':
+        return variantFits(expression, of)
       case 'list':
         return of.element === null ? null : this.shapeFits(type, expression, of.element)
       default:
@@ -151,6 +155,19 @@ class SourceText {
     // An empty array has no dimensions.
     return `(array_ndims(${expression}) IS NULL OR ${conditions.join(' AND ')})`
   }
+}
+
+/** What json has and jsonb hasn't is told from its text; one key twice in an object is told by walking through the value. */
+function variantFits(expression: string, of: SourceType): string {
+  const number = `(n #>> '{}')::numeric`
+  const isLong = `scale(${number}) > 38 OR abs(${number}) >= ('1e' || 38 - least(38, scale(${number})))::numeric`
+  const numbersFit = (value: string) =>
+    `NOT EXISTS (SELECT FROM jsonb_path_query(${value}, 'strict $.**') AS n(n) WHERE CASE jsonb_typeof(n) WHEN 'number' THEN ${isLong} ELSE false END)`
+  if (of.name !== 'json') return `(${expression} IS NULL OR ${numbersFit(expression)})`
+  const escapes = `regexp_replace(replace((${expression})::text, '\\\\', ''), '\\\\u[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}', '', 'g')`
+  const parts = `SELECT value AS part FROM json_each(CASE json_typeof(j) WHEN 'object' THEN j END) UNION ALL SELECT value FROM json_array_elements(CASE json_typeof(j) WHEN 'array' THEN j END)`
+  const twice = `WITH RECURSIVE walk(j) AS (SELECT ${expression} UNION ALL SELECT part FROM walk, LATERAL (${parts}) AS parts) SELECT FROM walk WHERE CASE json_typeof(j) WHEN 'object' THEN (SELECT count(*) > count(DISTINCT key) FROM json_object_keys(j) AS key) ELSE false END`
+  return `CASE WHEN ${expression} IS NULL THEN true WHEN ${escapes} ~ '\\\\u(0000|[dD][89a-fA-F])' THEN false WHEN EXISTS (${twice}) THEN false ELSE ${numbersFit(`(${expression})::jsonb`)} END`
 }
 
 const bigEndian = (sent: string) => `('x' || encode(${sent}, 'hex'))::bit(64)::bigint::text`

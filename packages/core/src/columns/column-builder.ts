@@ -56,7 +56,7 @@ export class ColumnBuilder {
     this.isShared = options.shared ?? false
     this.capacity = Math.max(8, (capacityRows + 7) & ~7)
     this.width = fixedWidth(type)
-    const isVariable = type.kind === 'string' || type.kind === 'binary'
+    const isVariable = type.kind === 'string' || type.kind === 'binary' || type.kind === 'variant'
     const isList = type.kind === 'list'
     this.children = childTypes(type).map((child) => new ColumnBuilder(child, isList ? MIN_ROWS : capacityRows, options))
     this.isStruct = type.kind === 'struct'

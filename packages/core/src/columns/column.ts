@@ -7,7 +7,7 @@ import { fixedWidth, type Field, type FieldType } from '../types.ts'
  *   `length × fixedWidth(type)` bytes. `date` is days since 1970, times and timestamps microseconds (since midnight, since
  *   1970), `decimal` a 128-bit two's-complement unscaled integer, `uuid` 16 bytes in network order.
  * - `boolean`: `values` is a bitmap, least significant bit first.
- * - `string` (UTF-8) and `binary`: value i is `values[offsets[i] … offsets[i+1])`.
+ * - `string` (UTF-8), `binary` and `variant` (JSON text as Postgres prints jsonb; see `VariantEncoder`): value i is `values[offsets[i] … offsets[i+1])`.
  * - `list`: elements of value i are `children[0][offsets[i] … offsets[i+1])`; `values` is empty.
  * - `struct`: part k of value i is `children[k][i]`, null where the value itself is; `values` is empty.
  *

@@ -7,7 +7,7 @@ const FIRST_DAY = -719_162
 const LAST_DAY = 2_932_896
 
 /**
- * Whether a value can be a field's default in Iceberg's JSON as every reader understands it. Not: values of nested types, NaN and
+ * Whether a value can be a field's default in Iceberg's JSON as every reader understands it. Not: values of nested types and variants, NaN and
  * infinities, -0.0, and days outside of the years 1 to 9999.
  */
 export function isDefaultable(type: FieldType, value: Value): boolean {
@@ -23,6 +23,7 @@ export function isDefaultable(type: FieldType, value: Value): boolean {
       return isDay(Number(floorDiv(value as bigint, DAY_MICROS)))
     case 'time':
       return (value as bigint) < DAY_MICROS
+    case 'variant':
     case 'list':
     case 'struct':
       return false

@@ -4,7 +4,7 @@ import type { ColumnBuilder } from './column-builder.ts'
 
 /**
  * A value as JavaScript: boolean; number (int, date in days, float, double); bigint (long, time and timestamps in µs, decimal's
- * unscaled value); string; Uint8Array (uuid, fixed, binary); array (list, and struct: its parts in order). For tests, edges and messages: it allocates.
+ * unscaled value); string (of a variant its text); Uint8Array (uuid, fixed, binary); array (list, and struct: its parts in order). For tests, edges and messages: it allocates.
  */
 export type Value = null | boolean | number | bigint | string | Uint8Array | readonly Value[]
 
@@ -30,6 +30,7 @@ export function valueAt(column: Column, row: number): Value {
     case 'decimal':
       return decimalAt(column, row)
     case 'string':
+    case 'variant':
       return decoder.decode(column.values.subarray(column.offsets![row], column.offsets![row + 1]))
     case 'binary':
       return column.values.slice(column.offsets![row], column.offsets![row + 1])
@@ -73,7 +74,8 @@ export function appendValue(builder: ColumnBuilder, value: Value): void {
       const word = (index: bigint) => Number((bits >> (32n * index)) & 0xffff_ffffn)
       return builder.appendInt128(word(0n), word(1n), word(2n), word(3n))
     }
-    case 'string': {
+    case 'string':
+    case 'variant': {
       const bytes = new TextEncoder().encode(value as string)
       return builder.appendBytes(bytes, 0, bytes.length)
     }

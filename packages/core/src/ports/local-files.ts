@@ -1,7 +1,18 @@
+import type { Field } from '../types.ts'
+
 /** A file on local disk that stays there until released. */
 export interface PinnedFile {
   readonly path: string
   release(): void
+}
+
+/**
+ * Parquet files as local copies in which each variant is a string, its text: for readers that make something else of variants. A copy has the same rows in the same order, and the
+ * given fields under their ids, in their present types.
+ */
+export interface TextCopies {
+  /** Pins the copy, which is made if there is none. Throws what `LocalFiles.pin` does, and what reading and writing the file do. */
+  pin(uri: string, sizeBytes: number, fields: readonly Field[]): Promise<PinnedFile>
 }
 
 /** Objects as local files, for readers that open paths: the object's own file on local disk, else a copy in a bounded cache. */

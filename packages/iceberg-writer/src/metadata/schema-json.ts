@@ -25,6 +25,7 @@ const PLAIN_KINDS = [
   'string',
   'uuid',
   'binary',
+  'variant',
 ] as const
 /** Deeper than any type of Postgres, and than other readers go. */
 const MAX_DEPTH = 64
@@ -32,7 +33,7 @@ const MAX_DEPTH = 64
 /**
  * A schema as Iceberg JSON (spec, appendix C), with the field ids as they are.
  *
- * `identifier-field-ids` is left out where Iceberg would refuse it: a key column that is optional, or float or double.
+ * `identifier-field-ids` is left out where Iceberg would refuse it: a key column that is optional, or a float, double, variant, list or struct.
  */
 export function schemaToJson(schema: TableSchema, schemaId = 0): JsonObject {
   const fields = schema.fields.map(fieldToJson)
@@ -53,7 +54,7 @@ function fieldToJson(field: Field): JsonObject {
 }
 
 function mayIdentify(field: Field | undefined): boolean {
-  return field !== undefined && field.required && !['float', 'double', 'list', 'struct'].includes(field.type.kind)
+  return field !== undefined && field.required && !['float', 'double', 'variant', 'list', 'struct'].includes(field.type.kind)
 }
 
 function typeToJson(type: FieldType): JsonValue {

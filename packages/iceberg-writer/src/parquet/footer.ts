@@ -61,7 +61,7 @@ export const SchemaElement = {
   LOGICAL_TYPE: 10,
 } as const
 /** Field ids of the union `LogicalType`. */
-export const LogicalType = { STRING: 1, LIST: 3, DECIMAL: 5, DATE: 6, TIME: 7, TIMESTAMP: 8, UUID: 14 } as const
+export const LogicalType = { STRING: 1, LIST: 3, DECIMAL: 5, DATE: 6, TIME: 7, TIMESTAMP: 8, UUID: 14, VARIANT: 16 } as const
 /** The enum `Type`. */
 export const PhysicalType = { BOOLEAN: 0, INT32: 1, INT64: 2, INT96: 3, FLOAT: 4, DOUBLE: 5, BYTE_ARRAY: 6, FIXED: 7 } as const
 

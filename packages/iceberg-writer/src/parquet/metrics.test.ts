@@ -59,6 +59,13 @@ describe('bounds', () => {
     expect(boundsOf({ kind: 'fixed', length: 18 }, [new Uint8Array(18).fill(255)])).toEqual(['ff'.repeat(18), 'ff'.repeat(18)])
   })
 
+  it('are not written for variants, whose values and nulls are counted all the same', () => {
+    const metrics = metricsOf({ kind: 'variant' }, ['{"a": 1}', null, 'null'], 2)
+    expect(metrics).toMatchObject({ valueCounts: { 1: 3 }, nullCounts: { 1: 1 }, nanCounts: {}, lowerBounds: {}, upperBounds: {} })
+    expect(Object.keys(metrics.columnSizes)).toEqual(['1'])
+    expect(metricsOf(listOf({ kind: 'variant' }, 2), [['1'], null])).toMatchObject({ valueCounts: {}, nullCounts: {}, lowerBounds: {} })
+  })
+
   it('are not written for lists', () => {
     const metrics = metricsOf(listOf({ kind: 'int' }, 2), [[1], null])
     expect(metrics).toMatchObject({ valueCounts: {}, nullCounts: {}, nanCounts: {}, lowerBounds: {}, upperBounds: {} })

@@ -1,6 +1,7 @@
 import { formatType, MoonlinkError, type Field, type FieldType } from '@moonlink/core'
 import { LogicalType, malformed, PhysicalType, SchemaElement, type SchemaNode } from './footer.ts'
 import { ThriftStruct } from './thrift-compact.ts'
+import { VARIANT_PARTS } from './variant-columns.ts'
 
 /** How a column's values are to be understood, told by its Parquet schema. */
 export interface PhysicalColumn {
@@ -12,7 +13,7 @@ export interface PhysicalColumn {
   readonly scale: number
   /** Place among the parts of the struct that it is stored in; else 0. */
   readonly index: number
-  /** Of a list its element; of a struct one for each part of the type, null where the file lacks it. */
+  /** Of a list its element; of a variant its two parts; of a struct one for each part of the type, null where the file lacks it. */
   readonly children: readonly (PhysicalColumn | null)[]
 }
 
@@ -37,10 +38,20 @@ export function physicalColumn(node: SchemaNode, type: FieldType, index = 0): Ph
     if (node.children.length === 0 || node.children.some((child) => child.repeated)) throw mismatch(node, type)
     return { ...group, children: type.fields.map((field) => physicalPart(node, field)) }
   }
+  if (type.kind === 'variant') return { ...group, children: variantParts(node, type) }
   const { element } = node
   const physical = element.i32(SchemaElement.TYPE)
   if (node.children.length > 0 || physical === undefined || !isReadable(physical, element, type)) throw mismatch(node, type)
   return { physical, ticksPerSecond: ticksOf(element, physical), scale: scaleOf(element), index, children: [] }
+}
+
+function variantParts(node: SchemaNode, type: FieldType): PhysicalColumn[] {
+  if (node.children.length !== VARIANT_PARTS.length) throw mismatch(node, type)
+  return VARIANT_PARTS.map((name) => {
+    const index = node.children.findIndex((child) => child.name === name)
+    if (index < 0) throw mismatch(node, type)
+    return physicalColumn(node.children[index], { kind: 'binary' }, index)
+  })
 }
 
 function physicalPart(struct: SchemaNode, field: Field): PhysicalColumn | null {
@@ -49,12 +60,17 @@ function physicalPart(struct: SchemaNode, field: Field): PhysicalColumn | null {
 }
 
 /**
- * The schema elements of a subtree, depth first, leaves without annotations: whatever a writer declared, booleans, 32- and 64-bit
+ * The schema elements of a subtree, depth first, leaves and variants without annotations: whatever a writer declared, booleans, 32- and 64-bit
  * integers, floats, doubles and bytes come out as such.
  */
 export function plainElements(node: SchemaNode): ThriftStruct[] {
-  if (node.children.length > 0) return [node.element, ...node.children.flatMap(plainElements)]
+  if (node.children.length > 0) return [withoutVariant(node.element), ...node.children.flatMap(plainElements)]
   return [node.element.clone().delete(...LEAF_ANNOTATIONS)]
+}
+
+function withoutVariant(element: ThriftStruct): ThriftStruct {
+  const isVariant = element.struct(SchemaElement.LOGICAL_TYPE)?.struct(LogicalType.VARIANT) !== undefined
+  return isVariant ? element.clone().delete(SchemaElement.LOGICAL_TYPE) : element
 }
 
 /** The element of a list in any of its layouts (LogicalTypes.md of apache/parquet-format); null where there is none of a simple type. */
@@ -93,6 +109,7 @@ function isReadable(physical: number, element: ThriftStruct, type: FieldType): b
       return physical === FIXED && element.i32(SchemaElement.TYPE_LENGTH) === 16
     case 'fixed':
       return physical === FIXED && element.i32(SchemaElement.TYPE_LENGTH) === type.length
+    case 'variant':
     case 'list':
     case 'struct':
       return false

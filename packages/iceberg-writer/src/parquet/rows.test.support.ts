@@ -10,7 +10,7 @@ import {
 } from '@moonlink/core'
 import fc from 'fast-check'
 
-const KINDS = ['boolean', 'int', 'long', 'float', 'double', 'date', 'time', 'timestamp', 'timestamptz', 'string', 'uuid', 'binary'] as const
+const KINDS = ['boolean', 'int', 'long', 'float', 'double', 'date', 'time', 'timestamp', 'timestamptz', 'string', 'uuid', 'binary', 'variant'] as const
 
 const primitiveType: fc.Arbitrary<PrimitiveType> = fc.oneof(
   fc.constantFrom(...KINDS).map((kind): PrimitiveType => ({ kind })),
@@ -72,6 +72,12 @@ export function anyValue(type: FieldType): fc.Arbitrary<Value> {
       return fc.oneof(fc.string({ unit: 'binary', maxLength: 40 }), fc.constantFrom('', '\u{10ffff}'.repeat(20), 'x'.repeat(200)))
     case 'binary':
       return fc.oneof(fc.uint8Array({ maxLength: 40 }), fc.constant(new Uint8Array(20).fill(255)))
+    case 'variant':
+      return fc.oneof(
+        fc.constantFrom('null', '{}', '[]', '""', '{"b": 1.50, "aa": [true, null, "\\n", {"b": {}}], "é": -9007199254740993}', `"${'x'.repeat(100)}"`),
+        fc.maxSafeInteger().map(String),
+        fc.stringMatching(/^[a-z]{1,9}$/).map((key) => `{"${key}": "${key}"}`),
+      )
     case 'uuid':
       return fc.uint8Array({ minLength: 16, maxLength: 16 })
     case 'fixed':

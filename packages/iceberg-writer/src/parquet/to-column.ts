@@ -2,6 +2,7 @@ import { assert, defaultColumn, fixedWidth, MoonlinkError, type Column, type Fie
 import type * as arrow from 'apache-arrow'
 import { malformed, PhysicalType } from './footer.ts'
 import { MICROS, type PhysicalColumn } from './physical-type.ts'
+import { variantText, type BytesColumn } from './variant-columns.ts'
 
 const MICROS_PER_DAY = 86_400_000_000n
 const NO_BYTES = new Uint8Array(0)
@@ -31,6 +32,8 @@ export function toColumn(data: arrow.Data, source: PhysicalColumn, type: FieldTy
     case 'string':
     case 'binary':
       return of(aligned(bytesOf(data.values as Uint8Array)), offsetsOf(data))
+    case 'variant':
+      return { ...shared, ...variantText(partOf(data, source.children[0]!), partOf(data, source.children[1]!), validity, length), children: [] }
     case 'decimal':
       return of(decimals(data, source.physical))
     case 'boolean':
@@ -38,6 +41,11 @@ export function toColumn(data: arrow.Data, source: PhysicalColumn, type: FieldTy
     default:
       return of(fixedValues(data, source, type))
   }
+}
+
+function partOf(variant: arrow.Data, part: PhysicalColumn): BytesColumn {
+  const data = variant.children[part.index]
+  return { values: bytesOf(data.values as Uint8Array), offsets: offsetsOf(data) }
 }
 
 function partColumn(data: arrow.Data, part: PhysicalColumn | null, field: Field): Column {

@@ -1,4 +1,4 @@
-import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
+import { formatTableName, hasVariant, MoonlinkError, type TableName } from '@moonlink/core'
 import pg from 'pg'
 import type { MirroredTable } from '../decode/index.ts'
 import { FieldIds, isWhollySendable, joinTypes, mapColumn, type MappedColumn, type MappingOptions } from '../types/index.ts'
@@ -101,6 +101,7 @@ function mapColumns(
       const mapped = mapColumn(table, source, mapping, ids.of(number))
       columns.push(mapped)
       if (mapped.streamForm !== 'any') streamForms.push({ form: mapped.streamForm, column: column.name, typeName })
+      if (hasVariant(mapped.field.type)) notes.push(variantNote(column.name))
       if (mapped.streamForm === 'text') notes.push(textNote(column.name, typeName))
       continue
     }
@@ -126,6 +127,10 @@ function mapColumns(
   refuseReservedNames(name, columns)
   refuseTaken(name, columns)
   return { columns, excluded, notes, streamForms }
+}
+
+function variantNote(column: string): string {
+  return `column "${column}" becomes a variant: PyIceberg can't load such a table, and Spark needs version 4 with Iceberg 1.10 or later`
 }
 
 function textNote(column: string, typeName: string): string {

@@ -148,6 +148,8 @@ describe('a rule', () => {
     expect(typeOf(builtIn(Oid.time), { as: 'time' })).toBe('time')
     expect(typeOf(builtIn(Oid.numeric), { as: 'decimal(38, 6)' })).toBe('decimal(38, 6)')
     expect(typeOf(builtIn(Oid.int4), { as: 'string' })).toBe('string')
+    expect(typeOf(builtIn(Oid.jsonb), { as: 'variant' })).toBe('variant')
+    expect(typeOf(arrayOf(builtIn(Oid.json)), { as: 'list<variant>' })).toBe('list<variant>')
     expect(typeOf(arrayOf(builtIn(Oid.int4)), { as: 'list<list>' })).toBe('list<list<int>>')
     expect(typeOf(arrayOf(builtIn(Oid.int4)), { as: 'list' }, { dimensions: 2 })).toBe('list<int>')
     expect(typeOf(arrayOf(builtIn(Oid.numeric)), { as: 'list<list<decimal(38,2)>>' })).toBe('list<list<decimal(38, 2)>>')
@@ -169,7 +171,7 @@ describe('a rule', () => {
     ['a type that it cannot be', builtIn(Oid.text), { as: 'date' }, "can't be mirrored as date. Possible: string."],
     ['a decimal that it is not', builtIn(Oid.money), { as: 'decimal(10,2)' }, 'Possible: decimal(19, 2), string.'],
     ['numeric as double', builtIn(Oid.numeric), { as: 'double' }, 'Possible: string, decimal(38,s).'],
-    ['json as variant', builtIn(Oid.jsonb), { as: 'variant' }, 'cannot load a table that has a variant'],
+    ['what is no JSON as a variant', builtIn(Oid.text), { as: 'variant' }, "can't be mirrored as variant. Possible: string."],
     ['a list as a struct', arrayOf(builtIn(Oid.int4)), { as: 'struct' }, 'Possible: list, list<list>, string.'],
     ['names that differ by case', composite('x', { a: builtIn(Oid.int4), A: builtIn(Oid.int4) }), {}, 'differ only by case'],
   ])('is refused, naming column, type and the way on: %s', (_, type, rule, why) => {

@@ -4,6 +4,7 @@ import * as datetime from './datetime.ts'
 import type { DecodeValue } from './decoder.ts'
 import { binaryMoney, binaryUint8, textMoney, textNumeric } from './decimal.ts'
 import * as extension from './extension-types.ts'
+import * as json from './json-variant.ts'
 import { Oid } from './oids.ts'
 import { renderedText, renderRaw, type RenderText } from './render.ts'
 import * as dates from './render-datetime.ts'
@@ -92,12 +93,13 @@ const builtIn: ReadonlyMap<number, ScalarType> = new Map<number, ScalarType>([
     Oid.regrole,
     Oid.regcollation,
   ].map((number): [number, ScalarType] => [number, alias]),
-  ...[Oid.text, Oid.varchar, Oid.bpchar, Oid.name, Oid.json, Oid.xml, Oid.refcursor].map((number): [number, ScalarType] => [
+  ...[Oid.text, Oid.varchar, Oid.bpchar, Oid.name, Oid.xml, Oid.refcursor].map((number): [number, ScalarType] => [
     number,
     plainText,
   ]),
   [Oid.char, scalarOf(scalar.renderChar)],
-  [Oid.jsonb, versionedText],
+  [Oid.json, { ...plainText, others: { variant: limited({ kind: 'variant' }, json.jsonVariant, json.jsonVariant) } }],
+  [Oid.jsonb, { ...versionedText, others: { variant: limited({ kind: 'variant' }, json.binaryJsonbVariant, json.textJsonbVariant) } }],
   [Oid.jsonpath, versionedText],
   [Oid.bytea, scalarOf(scalar.renderBytea, holding({ kind: 'binary' }, binary.rawBytes, text.textBytea))],
   [Oid.uuid, scalarOf(scalar.renderUuid, holding({ kind: 'uuid' }, binary.binaryUuid, text.textUuid))],

@@ -35,8 +35,8 @@ export function icebergBounds(type: PrimitiveType, { least, greatest }: ValueRan
 }
 
 /** Bounds as Parquet's statistics hold them: PLAIN values, bytes without their length; null where there is no value. */
-export function parquetBounds({ type, physical, typeLength }: Leaf, { least, greatest }: ValueRange): Bounds | null {
-  if (least === null || greatest === null) return null
+export function parquetBounds({ type, physical, typeLength, isVariantPart }: Leaf, { least, greatest }: ValueRange): Bounds | null {
+  if (least === null || greatest === null || isVariantPart) return null
   switch (type.kind) {
     case 'string':
       return textBounds(least, greatest, (bytes) => startOfCodePoint(bytes, COMPARED_BYTES))

@@ -1,7 +1,7 @@
+import type { ByteSink } from '@moonlink/core'
 import { DataPageHeader, DictionaryPageHeader, Encoding, PageHeader, PageType } from '../footer.ts'
 import { ThriftStruct, writeThrift } from '../thrift-compact.ts'
 import type { ParquetCompression } from '../types.ts'
-import type { ByteSink } from './byte-sink.ts'
 import { compress } from './compress.ts'
 import { buildDictionary, type Dictionary } from './dictionary.ts'
 import type { Leaf } from './file-schema.ts'

@@ -1,6 +1,7 @@
 import type { Field, PrimitiveType } from '@moonlink/core'
 import { LogicalType, PhysicalType, SchemaElement } from '../footer.ts'
-import { ThriftStruct } from '../thrift-compact.ts'
+import { ThriftStruct, ThriftType } from '../thrift-compact.ts'
+import { VARIANT_PARTS } from '../variant-columns.ts'
 
 /** What lies between a top-level column and one of its leaves. `part` and `list` step down to a child. */
 export interface Step {
@@ -18,6 +19,8 @@ export interface Leaf {
   readonly physical: number
   /** Bytes of a value where `physical` is `FIXED`, else 0. */
   readonly typeLength: number
+  /** One half of a variant: bytes whose order means nothing. */
+  readonly isVariantPart: boolean
   /** Index of the top-level column. */
   readonly column: number
   readonly steps: readonly Step[]
@@ -34,10 +37,11 @@ export interface FileSchema {
 const Repetition = { REQUIRED: 0, OPTIONAL: 1, REPEATED: 2 } as const
 const ConvertedType = { UTF8: 0, LIST: 3, DECIMAL: 5, DATE: 6, TIME_MICROS: 8, TIMESTAMP_MICROS: 10 } as const
 const MICROS_UNIT = 2
+const VARIANT_VERSION = 1
 
 /**
  * Fields as Parquet declares them (Iceberg spec, appendix A; LogicalTypes.md of apache/parquet-format), every id as the `field_id` of
- * its column or group. A list has three levels: the list, `list`, `element`.
+ * its column or group. A list has three levels: the list, `list`, `element`. A variant is a group of two byte arrays.
  */
 export function fileSchema(fields: readonly Field[]): FileSchema {
   const leaves: Leaf[] = []
@@ -75,11 +79,32 @@ function describe({ id, name, type, required }: Field, above: Above, leaves: Lea
   }
   const { physical, typeLength } = physicalOf(type)
   const { column, path, steps, definition, repetition } = here
-  leaves.push({ path, fieldId: id, type, physical, typeLength, column, steps, maxDefinition: definition, maxRepetition: repetition })
+  const leaf = { fieldId: id, physical, typeLength, column, maxDefinition: definition, maxRepetition: repetition }
+  if (type.kind === 'variant') {
+    VARIANT_PARTS.forEach((name, index) => {
+      const partSteps = [...steps, { kind: 'part', index } as const, { kind: 'required', index: 0 } as const]
+      leaves.push({ ...leaf, path: [...path, name], type: { kind: 'binary' }, steps: partSteps, isVariantPart: true })
+    })
+    return [annotateVariant(element), ...VARIANT_PARTS.map(variantPart)]
+  }
+  leaves.push({ ...leaf, path, type, steps, isVariantPart: false })
   element.setI32(SchemaElement.TYPE, physical)
   if (typeLength > 0) element.setI32(SchemaElement.TYPE_LENGTH, typeLength)
   annotate(element, type)
   return [element]
+}
+
+/** VariantEncoding.md of apache/parquet-format; the parts have no field ids of their own. */
+function annotateVariant(element: ThriftStruct): ThriftStruct {
+  const version = new ThriftStruct().set(1, ThriftType.I8, VARIANT_VERSION)
+  return element.setI32(SchemaElement.NUM_CHILDREN, VARIANT_PARTS.length).setStruct(SchemaElement.LOGICAL_TYPE, union(LogicalType.VARIANT, version))
+}
+
+function variantPart(name: string): ThriftStruct {
+  return new ThriftStruct()
+    .setI32(SchemaElement.REPETITION, Repetition.REQUIRED)
+    .setText(SchemaElement.NAME, name)
+    .setI32(SchemaElement.TYPE, PhysicalType.BYTE_ARRAY)
 }
 
 function insideList(list: Above): Above {
@@ -126,6 +151,7 @@ function physicalOf(type: PrimitiveType): { physical: number; typeLength: number
       return of(DOUBLE)
     case 'string':
     case 'binary':
+    case 'variant':
       return of(BYTE_ARRAY)
     case 'uuid':
       return of(FIXED, 16)

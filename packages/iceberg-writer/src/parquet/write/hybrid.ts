@@ -1,4 +1,4 @@
-import type { ByteSink } from './byte-sink.ts'
+import type { ByteSink } from '@moonlink/core'
 
 /** Values of a bit-packed run come in groups of so many; a run this long is written once with its length. */
 const GROUP = 8

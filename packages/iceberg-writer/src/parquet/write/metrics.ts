@@ -18,17 +18,18 @@ export function fileMetrics(
   const nanCounts: Record<number, number> = {}
   const lowerBounds: Record<number, Uint8Array> = {}
   const upperBounds: Record<number, Uint8Array> = {}
-  schema.leaves.forEach(({ fieldId: id, type, column }, leaf) => {
+  schema.leaves.forEach(({ fieldId: id, type, column, isVariantPart }, leaf) => {
     const chunks = groups.map((group) => group.chunks[leaf])
     const sum = (of: (chunk: (typeof chunks)[number]) => number) => chunks.reduce((total, chunk) => total + of(chunk), 0)
-    columnSizes[id] = sum((chunk) => chunk.compressedSize)
+    columnSizes[id] = (columnSizes[id] ?? 0) + sum((chunk) => chunk.compressedSize)
     if (fields[column].id !== id) return
+    valueCounts[id] = sum((chunk) => chunk.entries)
+    nullCounts[id] = sum((chunk) => chunk.nullCount)
+    if (isVariantPart) return
     const range = mergeRanges(
       type,
       chunks.map((chunk) => chunk.range),
     )
-    valueCounts[id] = sum((chunk) => chunk.entries)
-    nullCounts[id] = sum((chunk) => chunk.nullCount)
     if (type.kind === 'float' || type.kind === 'double') nanCounts[id] = range.nanCount
     const bounds = icebergBounds(type, range)
     if (bounds !== null) lowerBounds[id] = bounds.lower

@@ -1,6 +1,5 @@
-import { fixedWidth, type Column } from '@moonlink/core'
+import { fixedWidth, type ByteSink, type Column } from '@moonlink/core'
 import { PhysicalType } from '../footer.ts'
-import type { ByteSink } from './byte-sink.ts'
 import type { Leaf } from './file-schema.ts'
 
 /** Longer values are copied as a whole; for shorter ones a call costs more than the copy. */

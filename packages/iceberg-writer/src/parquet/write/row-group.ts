@@ -1,7 +1,7 @@
-import type { ColumnBatch } from '@moonlink/core'
+import { ByteSink, type ColumnBatch } from '@moonlink/core'
 import type { ParquetCompression } from '../types.ts'
-import { ByteSink } from './byte-sink.ts'
 import { ChunkWriter, type EncodedChunk } from './column-chunk.ts'
+import { encodeVariants } from '../variant-columns.ts'
 import type { FileSchema } from './file-schema.ts'
 import { shred } from './shred.ts'
 
@@ -32,6 +32,7 @@ export function encodeRowGroup(
   if (page.bytes.length > KEPT_BYTES) page = new ByteSink(1 << 20)
   output.length = 0
   const writer = new ChunkWriter(output, page, compression)
-  const chunks = schema.leaves.map((leaf) => writer.write(leaf, shred(leaf, batch.columns[leaf.column], from, to), to - from))
+  const columns = batch.columns.map((column) => encodeVariants(column, from, to))
+  const chunks = schema.leaves.map((leaf) => writer.write(leaf, shred(leaf, columns[leaf.column], from, to), to - from))
   return { rows: to - from, bytes: output.written().slice(), chunks }
 }

@@ -1,0 +1,95 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { joinBytes, type Field, type LocalFiles, type Value } from '@moonlink/core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { encodeParquet } from './encode.ts'
+import { field, listOf, structOf, toBatch, toRows } from './rows.test.support.ts'
+import { VariantTextCopies } from './variant-text-copies.ts'
+import { ParquetWorkerPool } from './worker-pool.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-copies-'))
+const parquet = new ParquetWorkerPool({ workers: 2 })
+afterAll(async () => {
+  await parquet.close()
+  rmSync(directory, { recursive: true })
+})
+
+const variant = { kind: 'variant' } as const
+const fields = [
+  field(1, { kind: 'long' }),
+  field(2, variant),
+  field(3, listOf(variant, 4)),
+  field(5, structOf(field(6, variant), field(7, { kind: 'decimal', precision: 20, scale: 2 }))),
+]
+const rows: Value[][] = [
+  [1n, '{"a": [1.50]}', ['null', null], ['"x"', 5n]],
+  [2n, 'null', [], null],
+  [3n, null, null, [null, null]],
+]
+/** Objects that are files already; `pinned` counts. */
+let pinned = 0
+const localFiles: LocalFiles = {
+  pin: async (uri) => {
+    pinned++
+    return { path: join(directory, uri), release: () => void pinned-- }
+  },
+}
+
+beforeAll(() => {
+  for (const name of ['a', 'b', 'c']) {
+    const { bytes } = encodeParquet({ rows: toBatch(fields, rows), rowIds: null, lastUpdated: null }, { fields, identifierFieldIds: [] }, { rowGroupRows: 2 })
+    writeFileSync(join(directory, name), joinBytes(bytes))
+  }
+})
+
+const open = (maxBytes: number) => VariantTextCopies.open({ localFiles, parquet, directory: join(directory, 'copies'), maxBytes })
+
+async function read(path: string, of: readonly Field[]): Promise<Value[][]> {
+  const all: Value[][] = []
+  for await (const batch of parquet.scan({ path }, { fields: of, lineage: null })) all.push(...toRows(batch.rows))
+  return all
+}
+
+const string = { kind: 'string' } as const
+const texts = [
+  fields[0],
+  field(2, string),
+  field(3, listOf(string, 4)),
+  field(5, structOf(field(6, string), field(7, { kind: 'decimal', precision: 20, scale: 2 }))),
+]
+
+test('a copy has the same rows with text for variants, a column that was added included, and is made once', async () => {
+  const copies = await open(1 << 20)
+  const [first, second] = await Promise.all([copies.pin('a', 1, fields), copies.pin('a', 1, fields)])
+  expect(second.path).toBe(first.path)
+  expect(await read(first.path, texts)).toEqual(rows)
+  const more = [...fields, field(9, variant), { ...field(10, string), initialDefault: 'given' }]
+  const later = await copies.pin('a', 1, more)
+  expect(await read(later.path, [field(9, string), field(10, string)])).toEqual(rows.map(() => [null, 'given']))
+  expect(pinned).toBe(0)
+})
+
+test('beyond the limit the copy used least recently goes, unless it is pinned; what an earlier process left goes too', async () => {
+  mkdirSync(join(directory, 'copies'), { recursive: true })
+  writeFileSync(join(directory, 'copies', 'left.parquet'), '')
+  const copies = await open(1)
+  expect(existsSync(join(directory, 'copies', 'left.parquet'))).toBe(false)
+  const a = await copies.pin('a', 1, fields)
+  const b = await copies.pin('b', 1, fields)
+  expect(readdirSync(join(directory, 'copies')).length).toBe(2)
+  a.release()
+  a.release()
+  await copies.pin('c', 1, fields)
+  expect([a, b].map(({ path }) => existsSync(path))).toEqual([false, true])
+  expect(await read((await copies.pin('a', 1, fields)).path, texts)).toEqual(rows)
+})
+
+test('a file that can not be read is tried again by the next', async () => {
+  const copies = await open(1 << 20)
+  await expect(copies.pin('missing', 1, fields)).rejects.toMatchObject({ code: 'PARQUET_FILE_NOT_FOUND' })
+  writeFileSync(join(directory, 'missing'), 'no Parquet, but longer than its trailer')
+  await expect(copies.pin('missing', 1, fields)).rejects.toMatchObject({ kind: 'corrupt' })
+  expect(await read((await copies.pin('b', 1, fields)).path, texts)).toEqual(rows)
+  expect(pinned).toBe(0)
+})

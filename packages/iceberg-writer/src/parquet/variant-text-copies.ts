@@ -1,0 +1,136 @@
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import {
+  formatType,
+  isMoonlinkError,
+  joinBytes,
+  MoonlinkError,
+  type Column,
+  type ColumnBatch,
+  type Field,
+  type FieldType,
+  type LocalFiles,
+  type PinnedFile,
+  type TextCopies,
+} from '@moonlink/core'
+import type { ParquetWorkerPool } from './worker-pool.ts'
+
+export interface VariantTextCopiesOptions {
+  readonly localFiles: LocalFiles
+  readonly parquet: Pick<ParquetWorkerPool, 'scan' | 'createFile'>
+  /** Where the copies live; what is there is removed, since copies are made anew by each process. */
+  readonly directory: string
+  /** Copies that no read uses make room beyond so many bytes, the one that was used least recently first. */
+  readonly maxBytes: number
+}
+
+interface Copy {
+  readonly path: string
+  sizeBytes: number
+  pins: number
+  /** Resolves once the file is whole. */
+  ready: Promise<void>
+}
+
+/** Local copies of Parquet files with variants as text (see `TextCopies`), one made at a time, so that one file's bytes are in memory. */
+export class VariantTextCopies implements TextCopies {
+  private readonly options: VariantTextCopiesOptions
+  /** By file and fields, the least recently used first. */
+  private readonly copies = new Map<string, Copy>()
+  private last: Promise<unknown> = Promise.resolve()
+  private madeCount = 0
+  private usedBytes = 0
+
+  private constructor(options: VariantTextCopiesOptions) {
+    this.options = options
+  }
+
+  static async open(options: VariantTextCopiesOptions): Promise<VariantTextCopies> {
+    await rm(options.directory, { recursive: true, force: true })
+    return new VariantTextCopies(options)
+  }
+
+  async pin(uri: string, sizeBytes: number, fields: readonly Field[]): Promise<PinnedFile> {
+    const key = JSON.stringify([uri, fields.map(({ id, name, type }) => [id, name, formatType(type)])])
+    const copy = this.copies.get(key) ?? this.begin(key, uri, sizeBytes, fields)
+    copy.pins++
+    this.copies.delete(key)
+    this.copies.set(key, copy)
+    try {
+      await copy.ready
+    } catch (error) {
+      // The next pin tries again.
+      if (this.copies.get(key) === copy) this.copies.delete(key)
+      throw error
+    }
+    await this.makeRoom()
+    let isReleased = false
+    return {
+      path: copy.path,
+      release: () => {
+        if (!isReleased) copy.pins--
+        isReleased = true
+      },
+    }
+  }
+
+  private begin(key: string, uri: string, sizeBytes: number, fields: readonly Field[]): Copy {
+    const copy: Copy = { path: join(this.options.directory, `${++this.madeCount}.parquet`), sizeBytes: 0, pins: 0, ready: Promise.resolve() }
+    const ready = this.last.then(() => this.make(copy, uri, sizeBytes, fields))
+    this.last = ready.catch(() => undefined)
+    copy.ready = ready
+    this.copies.set(key, copy)
+    return copy
+  }
+
+  private async make(copy: Copy, uri: string, sizeBytes: number, fields: readonly Field[]): Promise<void> {
+    const { localFiles, parquet, directory } = this.options
+    const pinned = await localFiles.pin(uri, sizeBytes)
+    try {
+      const writer = parquet.createFile(textFields(fields))
+      for await (const { rows } of parquet.scan({ path: pinned.path }, { fields, lineage: null })) await writer.append(asText(rows))
+      const bytes = joinBytes(writer.finish().bytes)
+      await mkdir(directory, { recursive: true })
+      await writeFile(`${copy.path}.part`, bytes)
+      await rename(`${copy.path}.part`, copy.path)
+      copy.sizeBytes = bytes.length
+      this.usedBytes += bytes.length
+    } catch (error) {
+      if (isMoonlinkError(error)) throw error
+      const message = `a copy of ${uri} with its variants as text can't be written to ${directory}: ${String(error)}`
+      throw new MoonlinkError('retry', 'VARIANT_COPY_FAILED', message, { context: { uri, directory }, cause: error })
+    } finally {
+      pinned.release()
+    }
+  }
+
+  private async makeRoom(): Promise<void> {
+    for (const [key, copy] of this.copies) {
+      if (this.usedBytes <= this.options.maxBytes) return
+      if (copy.pins > 0) continue
+      this.copies.delete(key)
+      this.usedBytes -= copy.sizeBytes
+      await rm(copy.path, { force: true })
+    }
+  }
+}
+
+function textFields(fields: readonly Field[]): Field[] {
+  // Defaults are in the copy already, as far as older rows have them.
+  return fields.map(({ id, name, type, required }) => ({ id, name, type: textType(type), required }))
+}
+
+function textType(type: FieldType): FieldType {
+  if (type.kind === 'variant') return { kind: 'string' }
+  if (type.kind === 'list') return { ...type, element: textType(type.element) }
+  return type.kind === 'struct' ? { ...type, fields: textFields(type.fields) } : type
+}
+
+function asText({ fields, columns, length }: ColumnBatch): ColumnBatch {
+  return { fields: textFields(fields), columns: columns.map(textColumn), length }
+}
+
+/** A variant's column holds its text. */
+function textColumn(column: Column): Column {
+  return { ...column, type: textType(column.type), children: column.children.map(textColumn) }
+}
