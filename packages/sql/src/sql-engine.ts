@@ -1,4 +1,4 @@
-import { isMoonlinkError, MoonlinkError, hasVariant, systemClock, type Clock, type LocalFiles, type PinnedFile, type TextCopies, type Logger, type Lsn } from '@moonlink/core'
+import { formatTableName, hasVariant, isMoonlinkError, MoonlinkError, systemClock, type Clock, type LocalFiles, type PinnedFile, type TextCopies, type Logger, type Lsn } from '@moonlink/core'
 import type { DuckDBInstance, DuckDBResult } from '@duckdb/node-api'
 import type { Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { FileClusters } from './file-clusters.ts'
@@ -190,9 +190,11 @@ export class SqlEngine {
   private async viewOf(plan: TablePlan, { conditions, onlyCounts }: Statement, holds: Holds): Promise<ViewSql> {
     const paths = await Promise.all(
       plan.files.map(async (file) => {
-        const pinned = await this.pin(plan, file, onlyCounts)
+        const asText = !onlyCounts && plan.schema.fields.some(({ type }) => hasVariant(type))
+        const pinned = await (asText ? this.pinText(plan, file) : this.options.files.pin(file.path, file.sizeBytes))
         holds.add(() => pinned.release())
-        return { uri: file.path, path: pinned.path }
+        // What is remembered of a file goes by its URI, and a copy is another file.
+        return { uri: asText ? pinned.path : file.path, path: pinned.path }
       }),
     )
     const shapes = paths.length === 0 ? [] : await this.shapes.of(paths)
@@ -207,15 +209,10 @@ export class SqlEngine {
     return viewSql(plan, ready, use, this.cache.database, onlyCounts)
   }
 
-  private pin(
-    { table, schema: { fields } }: TablePlan,
-    { path, sizeBytes }: TablePlan['files'][number],
-    onlyCounts: boolean,
-  ): Promise<PinnedFile> {
-    if (onlyCounts || !fields.some(({ type }) => hasVariant(type))) return this.options.files.pin(path, sizeBytes)
+  private pinText({ table, schema: { fields } }: TablePlan, { path, sizeBytes }: TablePlan['files'][number]): Promise<PinnedFile> {
     const { textCopies } = this.options
     if (textCopies) return textCopies.pin(path, sizeBytes, fields)
-    const message = `${table} has a column of type variant, for which SQL needs copies of its files: give the engine textCopies.`
+    const message = `${formatTableName(table)} has a column of type variant, for which SQL needs copies of its files: give the engine textCopies.`
     throw new MoonlinkError('invalid', 'SQL_NO_TEXT_COPIES', message)
   }
 

@@ -61,7 +61,7 @@ function plain(tree: Tree): unknown {
 
 /** Some other JSON text of the tree: white space, other escapes, keys in their own order. */
 function loose(tree: Tree, space: string): string {
-  const escaped = (text: string) => `"${text.replaceAll(/[^ !#-[\]-~]/gu, (char) => [...char.split('')].map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')).replaceAll('/', '\\/')}"`
+  const escaped = (text: string) => `"${text.replaceAll(/[^ !#-[\]-~]/gu, (char) => char.split('').map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')).replaceAll('/', '\\/')}"`
   if (tree === null || typeof tree === 'boolean') return space + String(tree) + space
   if (typeof tree === 'string') return escaped(tree)
   if (Array.isArray(tree)) return `[${space}${(tree as readonly Tree[]).map((part) => loose(part, space)).join(`${space},`)}${space}]`

@@ -34,6 +34,7 @@ const localFiles: LocalFiles = {
     pinned++
     return { path: join(directory, uri), release: () => void pinned-- }
   },
+  drop: async () => false,
 }
 
 beforeAll(() => {
