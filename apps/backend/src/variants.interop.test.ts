@@ -59,7 +59,9 @@ const objects = `SELECT 100 + g, jsonb_build_object('g', g, 'half', g / 2.0, 'te
 
 test('Spark and DuckDB read what Postgres has, as far as they can', { timeout: 400_000 }, async () => {
   const { client, connectionString } = await postgres.createDatabase()
-  await client.query(`CREATE TYPE held AS (n int, v jsonb); CREATE TABLE docs (id int PRIMARY KEY, v jsonb, j json, h held); CREATE TABLE lists (id int PRIMARY KEY, vs jsonb[])`)
+  await client.query(
+    `CREATE TYPE held AS (n int, v jsonb); CREATE TABLE docs (id int PRIMARY KEY, v jsonb, j json, h held); CREATE TABLE lists (id int PRIMARY KEY, vs jsonb[])`,
+  )
   await client.query(`INSERT INTO docs VALUES
     (1, '{"n": 1.50, "s": "a \\"quoted\\" \\n ü 😀", "t": true, "f": false, "z": null, "e": {}, "l": [], "bb": [1, [2]]}', ' {"b": 1.0, "a": "\\u00e9"} ', ROW(1, '[1]')),
     (2, 'null', 'null', NULL), (3, NULL, NULL, ROW(NULL, NULL)),
@@ -72,7 +74,9 @@ test('Spark and DuckDB read what Postgres has, as far as they can', { timeout: 4
     MOONLINK_SOURCE_TYPES: JSON.stringify({ jsonb: 'variant', json: 'variant' }),
   })
   try {
-    await client.query(`INSERT INTO docs ${objects}; UPDATE docs SET v = v || '{"more": [null]}' WHERE id = 1; DELETE FROM docs WHERE id IN (9, 150)`)
+    await client.query(
+      `INSERT INTO docs ${objects}; UPDATE docs SET v = v || '{"more": [null]}' WHERE id = 1; DELETE FROM docs WHERE id IN (9, 150)`,
+    )
     await backend.wait({ iceberg: true })
     const { metadataLocation, reason } = await backend.table('public.docs')
     expect(reason).toBeNull()
@@ -81,14 +85,22 @@ test('Spark and DuckDB read what Postgres has, as far as they can', { timeout: 4
       rowMode: 'array',
     })
     const run = async (environment: 'venv' | 'venv-spark', program: string, ...given: string[]) =>
-      (await python(environment, ['-c', program, ...given])).trim().split('\n').map((line): unknown => JSON.parse(line))
+      (await python(environment, ['-c', program, ...given]))
+        .trim()
+        .split('\n')
+        .map((line): unknown => JSON.parse(line))
     const [expected] = (await run('venv', `${normal}print_rows(json.loads(sys.argv[1]))`, JSON.stringify(rows))) as [unknown[][]]
     expect(expected.length).toBe(307)
 
     const lists = await backend.table('public.lists')
     const [bySpark, nested, types, vectorized] = await run('venv-spark', spark, metadataLocation, lists.metadataLocation)
     expect(bySpark).toEqual(expected)
-    expect(nested).toEqual([[1, '"#1.5"', 'null'], [2, null, null], [3, null, null], [4, null, '{"a": ["#1"]}']])
+    expect(nested).toEqual([
+      [1, '"#1.5"', 'null'],
+      [2, null, null],
+      [3, null, null],
+      [4, null, '{"a": ["#1"]}'],
+    ])
     // A limit of Spark's, which it has with tables of its own too.
     expect(vectorized).toEqual([expect.stringContaining('vectorized'), [1, 2, 3, 4]])
     expect(types).toEqual([

@@ -51,44 +51,54 @@ async function expectShown(): Promise<void> {
 
 const big = `(SELECT jsonb_object_agg('key ' || g, jsonb_build_array(g, g / 4.0, md5(g::text), NULL, g % 2 = 0)) FROM generate_series(1, 800) g)`
 
-test('a variant is the same in memory, in files, after compaction and a restart, for SQL and for verify', { timeout: 180_000 }, async () => {
-  const { client } = database
-  await client.query(`CREATE TYPE held AS (n int, b jsonb);
+test(
+  'a variant is the same in memory, in files, after compaction and a restart, for SQL and for verify',
+  { timeout: 180_000 },
+  async () => {
+    const { client } = database
+    await client.query(`CREATE TYPE held AS (n int, b jsonb);
     CREATE TABLE docs (id int PRIMARY KEY, b jsonb, j json, bs jsonb[], h held, n int);
     ALTER TABLE docs ALTER b SET STORAGE EXTERNAL;
     INSERT INTO docs VALUES (1, '{"bb": 1.50, "a": [1e2, null, {"é": "\\n\\u0001"}], "": {}}', ' {"b":1 , "a":[]}', '{"1",NULL,"null"}', ROW(1, '{"x": 1}')),
       (2, 'null', 'null', '{}', NULL), (3, NULL, NULL, NULL, ROW(NULL, 'null')), (4, ${big}, '"text"', NULL, ROW(2, NULL)),
       (5, '12345678901234567890.5', '-0', '{"[]","{}"}', NULL)`)
-  await start({ ...asVariants, MOONLINK_COMPACTION_MIN_FILES: '2' })
-  await expectShown()
-  for (let round = 0; round < 2; round++) {
-    await client.query(`INSERT INTO docs SELECT id + 10, b, j, bs, h FROM docs WHERE id BETWEEN ${round * 10} AND ${round * 10 + 9};
+    await start({ ...asVariants, MOONLINK_COMPACTION_MIN_FILES: '2' })
+    await expectShown()
+    for (let round = 0; round < 2; round++) {
+      await client.query(`INSERT INTO docs SELECT id + 10, b, j, bs, h FROM docs WHERE id BETWEEN ${round * 10} AND ${round * 10 + 9};
       UPDATE docs SET n = ${round} WHERE id % 10 = 4; UPDATE docs SET b = b || '{"round": ${round}}' WHERE id = 1; DELETE FROM docs WHERE id = ${round * 10 + 5}`)
+      await expectShown()
+      await backend.wait({ iceberg: true })
+      await expectShown()
+    }
+    await expect.poll(async () => (await backend.table('public.docs')).dataFiles, { timeout: 60_000 }).toBeLessThan(3)
     await expectShown()
-    await backend.wait({ iceberg: true })
+    await expectEqual('public.docs')
+    await backend.stop('SIGKILL')
+    await start(asVariants)
+    await client.query(`UPDATE docs SET n = -1; UPDATE docs SET j = '[2, {"c": 3}]' WHERE id = 2`)
     await expectShown()
-  }
-  await expect.poll(async () => (await backend.table('public.docs')).dataFiles, { timeout: 60_000 }).toBeLessThan(3)
-  await expectShown()
-  await expectEqual('public.docs')
-  await backend.stop('SIGKILL')
-  await start(asVariants)
-  await client.query(`UPDATE docs SET n = -1; UPDATE docs SET j = '[2, {"c": 3}]' WHERE id = 2`)
-  await expectShown()
-  await expectEqual('public.docs')
-})
+    await expectEqual('public.docs')
+  },
+)
 
 test('what a variant cannot hold stops the table, is null, or is text beside it', { timeout: 120_000 }, async () => {
   const { client } = database
-  await client.query(`CREATE TABLE strict (id int PRIMARY KEY, b jsonb); CREATE TABLE loose (id int PRIMARY KEY, nulled jsonb, beside json, several jsonb[])`)
-  await client.query(`INSERT INTO loose VALUES (1, '1e38', '{"a": 1, "a": 2}', '{"1e50","2"}'), (2, '{"x": 1.5}', '{"a": {"a": 1}}', '{"1"}'), (3, '[1e-39]', '"\\ud800"', NULL)`)
+  await client.query(
+    `CREATE TABLE strict (id int PRIMARY KEY, b jsonb); CREATE TABLE loose (id int PRIMARY KEY, nulled jsonb, beside json, several jsonb[])`,
+  )
+  await client.query(
+    `INSERT INTO loose VALUES (1, '1e38', '{"a": 1, "a": 2}', '{"1e50","2"}'), (2, '{"x": 1.5}', '{"a": {"a": 1}}', '{"1"}'), (3, '[1e-39]', '"\\ud800"', NULL)`,
+  )
   await start({
     ...asVariants,
     MOONLINK_SOURCE_COLUMNS: JSON.stringify({
       'public.loose': { nulled: { onUnfit: 'null' }, beside: { onUnfit: 'text' }, several: { onUnfit: 'null' } },
     }),
   })
-  await client.query(`INSERT INTO loose VALUES (4, '{"deep": [[1e400]]}', '"\\u0000"', '{"1e-40"}'), (5, NULL, '"\\\\u0000 \\ud83d\\ude00"', '{}')`)
+  await client.query(
+    `INSERT INTO loose VALUES (4, '{"deep": [[1e400]]}', '"\\u0000"', '{"1e-40"}'), (5, NULL, '"\\\\u0000 \\ud83d\\ude00"', '{}')`,
+  )
   for (const iceberg of [false, true]) {
     await backend.wait({ iceberg })
     expect(await backend.query('SELECT * FROM public.loose ORDER BY id')).toEqual([
@@ -112,22 +122,36 @@ test('what a variant cannot hold stops the table, is null, or is text beside it'
 
 test('columns become variants and cease to be', { timeout: 120_000 }, async () => {
   const { client } = database
-  await client.query(`CREATE TABLE docs (id int PRIMARY KEY, b jsonb, j text, bs jsonb[], h jsonb); INSERT INTO docs VALUES (1, '{"a": 1}', '{"b": 2}')`)
+  await client.query(
+    `CREATE TABLE docs (id int PRIMARY KEY, b jsonb, j text, bs jsonb[], h jsonb); INSERT INTO docs VALUES (1, '{"a": 1}', '{"b": 2}')`,
+  )
   await start(asVariants)
   await backend.wait({ iceberg: true })
-  await client.query(`ALTER TABLE docs ALTER j TYPE json USING j::json, ALTER b TYPE text; INSERT INTO docs VALUES (2, 'no json', '[1 ,2]')`)
+  await client.query(
+    `ALTER TABLE docs ALTER j TYPE json USING j::json, ALTER b TYPE text; INSERT INTO docs VALUES (2, 'no json', '[1 ,2]')`,
+  )
   const show = async () => {
     await backend.wait()
     await expect.poll(async () => backend.table('public.docs'), { timeout: 30_000 }).toMatchObject({ state: 'streaming', reason: null })
     return backend.query('SELECT id, b, j FROM public.docs ORDER BY id')
   }
-  await expect.poll(show, { timeout: 30_000 }).toEqual([[1, '{"a": 1}', '{"b": 2}'], [2, 'no json', '[1, 2]']])
+  await expect.poll(show, { timeout: 30_000 }).toEqual([
+    [1, '{"a": 1}', '{"b": 2}'],
+    [2, 'no json', '[1, 2]'],
+  ])
   await client.query(`ALTER TABLE docs ADD extra jsonb; INSERT INTO docs (id, extra) VALUES (3, 'null')`)
   await backend.wait({ iceberg: true })
-  expect(await backend.query('SELECT id, extra FROM public.docs ORDER BY id')).toEqual([[1, null], [2, null], [3, 'null']])
+  expect(await backend.query('SELECT id, extra FROM public.docs ORDER BY id')).toEqual([
+    [1, null],
+    [2, null],
+    [3, 'null'],
+  ])
   await client.query(`ALTER TABLE docs ADD given jsonb DEFAULT '{"d": 1}'; ALTER TABLE docs RENAME j TO k; DELETE FROM docs WHERE id = 2`)
   await expect
     .poll(() => backend.query('SELECT id, k, given FROM public.docs ORDER BY id').catch(String), { timeout: 30_000 })
-    .toEqual([[1, '{"b": 2}', '{"d": 1}'], [3, null, '{"d": 1}']])
+    .toEqual([
+      [1, '{"b": 2}', '{"d": 1}'],
+      [3, null, '{"d": 1}'],
+    ])
   await expectEqual('public.docs')
 })

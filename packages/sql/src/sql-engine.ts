@@ -1,4 +1,16 @@
-import { formatTableName, hasVariant, isMoonlinkError, MoonlinkError, systemClock, type Clock, type LocalFiles, type PinnedFile, type TextCopies, type Logger, type Lsn } from '@moonlink/core'
+import {
+  formatTableName,
+  hasVariant,
+  isMoonlinkError,
+  MoonlinkError,
+  systemClock,
+  type Clock,
+  type LocalFiles,
+  type PinnedFile,
+  type TextCopies,
+  type Logger,
+  type Lsn,
+} from '@moonlink/core'
 import type { DuckDBInstance, DuckDBResult } from '@duckdb/node-api'
 import type { Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { FileClusters } from './file-clusters.ts'

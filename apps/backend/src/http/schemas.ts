@@ -219,7 +219,10 @@ export const listedTableSchema = z
     mirrored: z.boolean(),
     state: z.enum(['copying', 'streaming', 'paused', 'failed']).nullable(),
     reason: z.string().nullable().meta({ description: 'Why it cannot be mirrored, or is paused.' }),
-    notes: z.array(z.string()).readonly().meta({ description: 'What is worth knowing of its mirror: columns left out, and those that not every reader has.' }),
+    notes: z
+      .array(z.string())
+      .readonly()
+      .meta({ description: 'What is worth knowing of its mirror: columns left out, and those that not every reader has.' }),
   })
   .meta({ id: 'ListedTable' })
 export const tablesResponseSchema = z.object({ tables: z.array(listedTableSchema) }).meta({ id: 'Tables' })

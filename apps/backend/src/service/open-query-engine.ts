@@ -16,7 +16,12 @@ export interface ReadableFiles {
 }
 
 /** SQL over the engine's union reads. */
-export async function openQueryEngine(config: Config, engine: Engine, { localFiles, textCopies }: ReadableFiles, logger: Logger): Promise<QueryEngine> {
+export async function openQueryEngine(
+  config: Config,
+  engine: Engine,
+  { localFiles, textCopies }: ReadableFiles,
+  logger: Logger,
+): Promise<QueryEngine> {
   const sql = await SqlEngine.create({
     leases: engine,
     files: localFiles,

@@ -54,7 +54,15 @@ export class VariantDecoder {
    * Appends the text of the variant `value[start … end)` whose metadata is `metadata[metadataStart … metadataEnd)`. Throws `corrupt`/`VARIANT_MALFORMED`, and
    * `invalid`/`VARIANT_NOT_JSON` for a value of a type that JSON lacks, such as a date, which another writer must have put there.
    */
-  append(metadata: Uint8Array, metadataStart: number, metadataEnd: number, value: Uint8Array, start: number, end: number, text: ByteSink): void {
+  append(
+    metadata: Uint8Array,
+    metadataStart: number,
+    metadataEnd: number,
+    value: Uint8Array,
+    start: number,
+    end: number,
+    text: ByteSink,
+  ): void {
     this.openMetadata(metadata, metadataStart, metadataEnd)
     if (value !== this.value) this.view = new DataView(value.buffer, value.byteOffset, value.byteLength)
     this.value = value
@@ -155,7 +163,9 @@ export class VariantDecoder {
   private appendDecimal(text: ByteSink, at: number, unscaled: number | bigint): void {
     const scale = this.value[at]
     const isNegative = unscaled < 0
-    const digits = String(unscaled).slice(isNegative ? 1 : 0).padStart(scale + 1, '0')
+    const digits = String(unscaled)
+      .slice(isNegative ? 1 : 0)
+      .padStart(scale + 1, '0')
     if (isNegative) text.appendByte(0x2d)
     appendAscii(text, scale === 0 ? digits : `${digits.slice(0, -scale)}.${digits.slice(-scale)}`)
   }
@@ -210,7 +220,8 @@ export class VariantDecoder {
     const difference = size - (this.keyStart(b + 1) - startB)
     if (difference !== 0) return difference
     const { metadata } = this
-    for (let at = 0; at < size; at++) if (metadata[startA + at] !== metadata[startB + at]) return metadata[startA + at] - metadata[startB + at]
+    for (let at = 0; at < size; at++)
+      if (metadata[startA + at] !== metadata[startB + at]) return metadata[startA + at] - metadata[startB + at]
     return 0
   }
 

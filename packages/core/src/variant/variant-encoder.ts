@@ -146,7 +146,14 @@ export class VariantEncoder {
     const { bytes } = this.values
     const flags = isObject ? (width - 1) | ((idWidth - 1) << 2) | (isLarge ? 16 : 0) : (width - 1) | (isLarge ? 4 : 0)
     bytes.copyWithin(start + header, start, start + size)
-    this.writeHeader(start, (isObject ? BasicType.object : BasicType.array) | (flags << 2), isLarge, { first, count, idWidth, width, size, isObject })
+    this.writeHeader(start, (isObject ? BasicType.object : BasicType.array) | (flags << 2), isLarge, {
+      first,
+      count,
+      idWidth,
+      width,
+      size,
+      isObject,
+    })
     this.values.length = start + header + size
     this.elementCount = first
   }
@@ -180,7 +187,8 @@ export class VariantEncoder {
       }
     }
     for (let index = 1; index < count; index++) {
-      if (ids[order[index]] === ids[order[index - 1]]) throw unfitJson(`it has the key "${keys.text(ids[order[index]])}" twice in one object`)
+      if (ids[order[index]] === ids[order[index - 1]])
+        throw unfitJson(`it has the key "${keys.text(ids[order[index]])}" twice in one object`)
     }
   }
 

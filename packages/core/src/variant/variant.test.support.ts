@@ -1,7 +1,13 @@
 /** A reader of VariantEncoding.md (apache/parquet-format) of its own, for tests: recursive, and strict in all that the page demands of writers. */
 
 /** Numbers are their exact text. */
-export type Tree = null | boolean | string | { readonly number: string; readonly type: string } | readonly Tree[] | ReadonlyMap<string, Tree>
+export type Tree =
+  | null
+  | boolean
+  | string
+  | { readonly number: string; readonly type: string }
+  | readonly Tree[]
+  | ReadonlyMap<string, Tree>
 
 export function readVariant(metadata: Uint8Array, value: Uint8Array): Tree {
   const reader = new Reader(keysOf(metadata), value)
@@ -60,7 +66,8 @@ class Reader {
     if (next !== dataAt + offsets[count]) throw new Error('the last offset is not the end')
     if (!isObject) return { tree: parts.map(({ tree }) => tree), end: next }
     const names = parts.map((_, index) => this.keys[uint(this.bytes, idsAt + index * idWidth, idWidth)])
-    for (let index = 1; index < count; index++) if (Buffer.compare(Buffer.from(names[index - 1]), Buffer.from(names[index])) >= 0) throw new Error('keys are not sorted')
+    for (let index = 1; index < count; index++)
+      if (Buffer.compare(Buffer.from(names[index - 1]), Buffer.from(names[index])) >= 0) throw new Error('keys are not sorted')
     return { tree: new Map(names.map((name, index) => [name, parts[index].tree])), end: next }
   }
 
@@ -93,7 +100,9 @@ class Reader {
     const scale = this.bytes[at]
     const unscaled = integer(size * 8, at + 1)
     const sign = unscaled < 0n ? '-' : ''
-    const digits = String(unscaled).replace('-', '').padStart(scale + 1, '0')
+    const digits = String(unscaled)
+      .replace('-', '')
+      .padStart(scale + 1, '0')
     // Spark takes a scale for invalid that is greater than its type's precision.
     const precision = { 4: 9, 8: 18, 16: 38 }[size]!
     if (scale > precision || digits.replace(/^0+/, '').length > precision) throw new Error('a decimal exceeds its type')

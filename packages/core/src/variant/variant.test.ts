@@ -31,7 +31,23 @@ const read = (text: string): Tree => {
 
 const strings = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 8 }).filter((text) => !text.includes('\0')),
-  fc.constantFrom('', 'a', 'id', 'name', '"', '\\', '\b\f\n\r\t\u0001\u001f', 'é', '😀', 'ab', '\u007f', 'x'.repeat(63), 'x'.repeat(64), 'ü'.repeat(300), '\ufeff'),
+  fc.constantFrom(
+    '',
+    'a',
+    'id',
+    'name',
+    '"',
+    '\\',
+    '\b\f\n\r\t\u0001\u001f',
+    'é',
+    '😀',
+    'ab',
+    '\u007f',
+    'x'.repeat(63),
+    'x'.repeat(64),
+    'ü'.repeat(300),
+    '\ufeff',
+  ),
 )
 const digits = fc.stringMatching(/^(0|[1-9][0-9]{0,37})$/)
 const numbers = fc
@@ -54,18 +70,30 @@ const { tree: trees } = fc.letrec<{ tree: Tree }>((tie) => ({
 
 /** The tree with numbers as text alone. */
 function plain(tree: Tree): unknown {
-  if (tree instanceof Map) return [...(tree as ReadonlyMap<string, Tree>)].map(([key, value]) => [key, plain(value)] as const).toSorted(([a], [b]) => (a < b ? -1 : 1))
+  if (tree instanceof Map)
+    return [...(tree as ReadonlyMap<string, Tree>)]
+      .map(([key, value]) => [key, plain(value)] as const)
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
   if (Array.isArray(tree)) return (tree as readonly Tree[]).map(plain)
   return tree !== null && typeof tree === 'object' ? `#${(tree as { number: string }).number}` : tree
 }
 
 /** Some other JSON text of the tree: white space, other escapes, keys in their own order. */
 function loose(tree: Tree, space: string): string {
-  const escaped = (text: string) => `"${text.replaceAll(/[^ !#-[\]-~]/gu, (char) => char.split('').map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')).replaceAll('/', '\\/')}"`
+  const escaped = (text: string) =>
+    `"${text
+      .replaceAll(/[^ !#-[\]-~]/gu, (char) =>
+        char
+          .split('')
+          .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+          .join(''),
+      )
+      .replaceAll('/', '\\/')}"`
   if (tree === null || typeof tree === 'boolean') return space + String(tree) + space
   if (typeof tree === 'string') return escaped(tree)
   if (Array.isArray(tree)) return `[${space}${(tree as readonly Tree[]).map((part) => loose(part, space)).join(`${space},`)}${space}]`
-  if (tree instanceof Map) return `{${space}${[...(tree as ReadonlyMap<string, Tree>)].map(([key, value]) => `${escaped(key)}${space}:${loose(value, space)}`).join(',')}${space}}`
+  if (tree instanceof Map)
+    return `{${space}${[...(tree as ReadonlyMap<string, Tree>)].map(([key, value]) => `${escaped(key)}${space}:${loose(value, space)}`).join(',')}${space}}`
   return (tree as { number: string }).number
 }
 
@@ -90,7 +118,9 @@ describe('any JSON', () => {
     const deep = `${'[{"a": '.repeat(3000)}1${'}]'.repeat(3000)}`
     expect(decode(encode(deep))).toBe(deep)
     for (const count of [25, 255, 256, 66_000]) {
-      const keys = Array.from({ length: count }, (_, index) => `k${(index * 7919) % count}`).map((key) => [Buffer.byteLength(key), key] as const)
+      const keys = Array.from({ length: count }, (_, index) => `k${(index * 7919) % count}`).map(
+        (key) => [Buffer.byteLength(key), key] as const,
+      )
       const sorted = keys.toSorted(([a, x], [b, y]) => a - b || (x < y ? -1 : 1)).map(([, key]) => key)
       const canonical = `{${sorted.map((key) => `"${key}": "${key}"`).join(', ')}}`
       const variant = encode(`{${keys.map(([, key]) => `"${key}":"${key}"`).join()}}`)
@@ -151,35 +181,67 @@ test.each([
   encoder.values.length = 0
   const bytes = new TextEncoder().encode(`[1]${text}`)
   encoder.append(bytes, 0, 3)
-  expect(() => encoder.append(bytes, 3, bytes.length)).toThrow(expect.objectContaining({ code: 'VARIANT_UNFIT', message: expect.stringContaining(problem) as string }))
+  expect(() => encoder.append(bytes, 3, bytes.length)).toThrow(
+    expect.objectContaining({ code: 'VARIANT_UNFIT', message: expect.stringContaining(problem) as string }),
+  )
   expect([encoder.metadata.written(), encoder.values.written()]).toEqual([kept.metadata, kept.value])
 })
 
-test.each(['1e38', '[1, "2", -0.000000000000000000000000000000000000001]', '{"1": 123456789012345678901234567890123456789}'])('jsonb with %s does not fit', (text) => {
-  // As jsonb prints it: without exponents.
-  const bytes = new TextEncoder().encode(text.replace('1e38', '1' + '0'.repeat(38)))
-  expect(jsonbFitsVariant(bytes, 0, bytes.length)).toBe(false)
-  const quoted = new TextEncoder().encode(JSON.stringify(text))
-  expect(jsonbFitsVariant(quoted, 0, quoted.length)).toBe(true)
-})
-
-test.each(['', ' ', '[', '{', '[1', '[1,]', '{"a"}', '{"a":}', '{a:1}', '[1 2]', 'nul', 'truex', '1 1', '01', '-', '1.', '.5', '1e', '"', '"\\x"', '"\\u12"', '[}', '{]'])(
-  'what is no JSON is said: %s',
+test.each(['1e38', '[1, "2", -0.000000000000000000000000000000000000001]', '{"1": 123456789012345678901234567890123456789}'])(
+  'jsonb with %s does not fit',
   (text) => {
-    expect(() => encode(text)).toThrow(expect.objectContaining({ code: 'VARIANT_JSON_MALFORMED' }))
+    // As jsonb prints it: without exponents.
+    const bytes = new TextEncoder().encode(text.replace('1e38', '1' + '0'.repeat(38)))
+    expect(jsonbFitsVariant(bytes, 0, bytes.length)).toBe(false)
+    const quoted = new TextEncoder().encode(JSON.stringify(text))
+    expect(jsonbFitsVariant(quoted, 0, quoted.length)).toBe(true)
   },
 )
+
+test.each([
+  '',
+  ' ',
+  '[',
+  '{',
+  '[1',
+  '[1,]',
+  '{"a"}',
+  '{"a":}',
+  '{a:1}',
+  '[1 2]',
+  'nul',
+  'truex',
+  '1 1',
+  '01',
+  '-',
+  '1.',
+  '.5',
+  '1e',
+  '"',
+  '"\\x"',
+  '"\\u12"',
+  '[}',
+  '{]',
+])('what is no JSON is said: %s', (text) => {
+  expect(() => encode(text)).toThrow(expect.objectContaining({ code: 'VARIANT_JSON_MALFORMED' }))
+})
 
 test('bytes that are no variant end in an error, never in a hang', () => {
   const bytes = fc.uint8Array({ maxLength: 40 })
   fc.assert(
-    fc.property(fc.oneof(fc.tuple(bytes, bytes), trees.chain((tree) => mutated(encode(jsonbText(tree))))), ([metadata, value]) => {
-      try {
-        decoder.append(metadata, 0, metadata.length, value, 0, value.length, new ByteSink())
-      } catch (error) {
-        expect(isMoonlinkError(error)).toBe(true)
-      }
-    }),
+    fc.property(
+      fc.oneof(
+        fc.tuple(bytes, bytes),
+        trees.chain((tree) => mutated(encode(jsonbText(tree)))),
+      ),
+      ([metadata, value]) => {
+        try {
+          decoder.append(metadata, 0, metadata.length, value, 0, value.length, new ByteSink())
+        } catch (error) {
+          expect(isMoonlinkError(error)).toBe(true)
+        }
+      },
+    ),
     { numRuns: 1000 },
   )
 })
@@ -191,7 +253,13 @@ test('elements that lie in each other are not written again and again', () => {
   expect(() => decode({ metadata: new Uint8Array([1, 0, 0]), value: new Uint8Array(value) })).toThrow('overlap')
 })
 
-function mutated({ metadata, value }: { readonly metadata: Uint8Array; readonly value: Uint8Array }): fc.Arbitrary<[Uint8Array, Uint8Array]> {
+function mutated({
+  metadata,
+  value,
+}: {
+  readonly metadata: Uint8Array
+  readonly value: Uint8Array
+}): fc.Arbitrary<[Uint8Array, Uint8Array]> {
   return fc.tuple(fc.boolean(), fc.nat(), fc.nat(255)).map(([isValue, at, byte]) => {
     const copies: [Uint8Array, Uint8Array] = [metadata.slice(), value.slice()]
     const bytes = copies[isValue ? 1 : 0]

@@ -10,7 +10,21 @@ import {
 } from '@moonlink/core'
 import fc from 'fast-check'
 
-const KINDS = ['boolean', 'int', 'long', 'float', 'double', 'date', 'time', 'timestamp', 'timestamptz', 'string', 'uuid', 'binary', 'variant'] as const
+const KINDS = [
+  'boolean',
+  'int',
+  'long',
+  'float',
+  'double',
+  'date',
+  'time',
+  'timestamp',
+  'timestamptz',
+  'string',
+  'uuid',
+  'binary',
+  'variant',
+] as const
 
 const primitiveType: fc.Arbitrary<PrimitiveType> = fc.oneof(
   fc.constantFrom(...KINDS).map((kind): PrimitiveType => ({ kind })),
@@ -74,7 +88,14 @@ export function anyValue(type: FieldType): fc.Arbitrary<Value> {
       return fc.oneof(fc.uint8Array({ maxLength: 40 }), fc.constant(new Uint8Array(20).fill(255)))
     case 'variant':
       return fc.oneof(
-        fc.constantFrom('null', '{}', '[]', '""', '{"b": 1.50, "aa": [true, null, "\\n", {"b": {}}], "é": -9007199254740993}', `"${'x'.repeat(100)}"`),
+        fc.constantFrom(
+          'null',
+          '{}',
+          '[]',
+          '""',
+          '{"b": 1.50, "aa": [true, null, "\\n", {"b": {}}], "é": -9007199254740993}',
+          `"${'x'.repeat(100)}"`,
+        ),
         fc.maxSafeInteger().map(String),
         fc.stringMatching(/^[a-z]{1,9}$/).map((key) => `{"${key}": "${key}"}`),
       )

@@ -33,7 +33,11 @@ export function toColumn(data: arrow.Data, source: PhysicalColumn, type: FieldTy
     case 'binary':
       return of(aligned(bytesOf(data.values as Uint8Array)), offsetsOf(data))
     case 'variant':
-      return { ...shared, ...variantText(partOf(data, source.children[0]!), partOf(data, source.children[1]!), validity, length), children: [] }
+      return {
+        ...shared,
+        ...variantText(partOf(data, source.children[0]!), partOf(data, source.children[1]!), validity, length),
+        children: [],
+      }
     case 'decimal':
       return of(decimals(data, source.physical))
     case 'boolean':

@@ -39,7 +39,11 @@ const localFiles: LocalFiles = {
 
 beforeAll(() => {
   for (const name of ['a', 'b', 'c']) {
-    const { bytes } = encodeParquet({ rows: toBatch(fields, rows), rowIds: null, lastUpdated: null }, { fields, identifierFieldIds: [] }, { rowGroupRows: 2 })
+    const { bytes } = encodeParquet(
+      { rows: toBatch(fields, rows), rowIds: null, lastUpdated: null },
+      { fields, identifierFieldIds: [] },
+      { rowGroupRows: 2 },
+    )
     writeFileSync(join(directory, name), joinBytes(bytes))
   }
 })

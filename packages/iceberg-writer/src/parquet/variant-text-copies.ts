@@ -75,7 +75,12 @@ export class VariantTextCopies implements TextCopies {
   }
 
   private begin(key: string, uri: string, sizeBytes: number, fields: readonly Field[]): Copy {
-    const copy: Copy = { path: join(this.options.directory, `${++this.madeCount}.parquet`), sizeBytes: 0, pins: 0, ready: Promise.resolve() }
+    const copy: Copy = {
+      path: join(this.options.directory, `${++this.madeCount}.parquet`),
+      sizeBytes: 0,
+      pins: 0,
+      ready: Promise.resolve(),
+    }
     const ready = this.last.then(() => this.make(copy, uri, sizeBytes, fields))
     this.last = ready.catch(() => undefined)
     copy.ready = ready

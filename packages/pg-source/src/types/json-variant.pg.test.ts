@@ -39,10 +39,12 @@ function decode(decoder: DecodeValue, bytes: Buffer): unknown {
 test('json and jsonb become the text that Postgres prints for jsonb, or do not fit', async () => {
   const { client } = await server.createDatabase()
   const read = async (json: string, sql: string) =>
-    (await client.query<{ json: Buffer; jsonb: string; sent: Buffer }>(
-      `SELECT convert_to(j::text, 'UTF8') AS json, j::jsonb::text AS jsonb, jsonb_send(j::jsonb) AS sent FROM (${sql}) AS given(j)`,
-      json === '' ? [] : [json],
-    )).rows
+    (
+      await client.query<{ json: Buffer; jsonb: string; sent: Buffer }>(
+        `SELECT convert_to(j::text, 'UTF8') AS json, j::jsonb::text AS jsonb, jsonb_send(j::jsonb) AS sent FROM (${sql}) AS given(j)`,
+        json === '' ? [] : [json],
+      )
+    ).rows
   const rows = await read('', numbers)
   for (const json of fitting) rows.push(...(await read(json, 'SELECT $1::json')))
   let fits = 0
@@ -57,7 +59,9 @@ test('json and jsonb become the text that Postgres prints for jsonb, or do not f
   expect(fits).toBeGreaterThan(300)
   for (const json of unfit) {
     const [row] = await read(json, 'SELECT $1::json')
-    expect([decode(jsonVariant, row.json), decode(textJsonbVariant, Buffer.from(row.jsonb)), decode(binaryJsonbVariant, row.sent)]).toEqual(['unfit', 'unfit', 'unfit'])
+    expect([decode(jsonVariant, row.json), decode(textJsonbVariant, Buffer.from(row.jsonb)), decode(binaryJsonbVariant, row.sent)]).toEqual(
+      ['unfit', 'unfit', 'unfit'],
+    )
   }
   for (const json of onlyJson) {
     await client.query('SELECT $1::json', [json])

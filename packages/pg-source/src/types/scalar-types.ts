@@ -93,10 +93,7 @@ const builtIn: ReadonlyMap<number, ScalarType> = new Map<number, ScalarType>([
     Oid.regrole,
     Oid.regcollation,
   ].map((number): [number, ScalarType] => [number, alias]),
-  ...[Oid.text, Oid.varchar, Oid.bpchar, Oid.name, Oid.xml, Oid.refcursor].map((number): [number, ScalarType] => [
-    number,
-    plainText,
-  ]),
+  ...[Oid.text, Oid.varchar, Oid.bpchar, Oid.name, Oid.xml, Oid.refcursor].map((number): [number, ScalarType] => [number, plainText]),
   [Oid.char, scalarOf(scalar.renderChar)],
   [Oid.json, { ...plainText, others: { variant: limited({ kind: 'variant' }, json.jsonVariant, json.jsonVariant) } }],
   [Oid.jsonb, { ...versionedText, others: { variant: limited({ kind: 'variant' }, json.binaryJsonbVariant, json.textJsonbVariant) } }],

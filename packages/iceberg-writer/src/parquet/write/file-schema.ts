@@ -97,7 +97,9 @@ function describe({ id, name, type, required }: Field, above: Above, leaves: Lea
 /** VariantEncoding.md of apache/parquet-format; the parts have no field ids of their own. */
 function annotateVariant(element: ThriftStruct): ThriftStruct {
   const version = new ThriftStruct().set(1, ThriftType.I8, VARIANT_VERSION)
-  return element.setI32(SchemaElement.NUM_CHILDREN, VARIANT_PARTS.length).setStruct(SchemaElement.LOGICAL_TYPE, union(LogicalType.VARIANT, version))
+  return element
+    .setI32(SchemaElement.NUM_CHILDREN, VARIANT_PARTS.length)
+    .setStruct(SchemaElement.LOGICAL_TYPE, union(LogicalType.VARIANT, version))
 }
 
 function variantPart(name: string): ThriftStruct {
