@@ -53,4 +53,7 @@ test(`${runs} nodes that crash at any call lose and repeat nothing (first seed $
   expect(totals.takeovers).toBeGreaterThan(runs / 4)
   expect(totals.resyncs).toBeGreaterThan(0)
   expect(totals.atRest).toBeGreaterThan(runs)
+  expect(totals.diskErrors).toBeGreaterThan(runs / 4)
+  expect(totals.refusedWrites).toBeGreaterThan(0)
+  expect(totals.flippedBits).toBeGreaterThan(0)
 })

@@ -165,12 +165,15 @@ class FileInMaking {
   async finish(): Promise<CopiedFile> {
     await Promise.all(this.appends)
     const { identity, sealedFiles, write } = this.spec
-    const sealing = identity ? sealedFiles.write(this.writer.path, identity, joinedHashes(this.hashes, this.rowCount), null) : null
-    // Both, so that neither works on behind our back.
-    const [staged, sealed] = await Promise.allSettled([write(this.writer.path, () => this.writer.finish()), sealing])
-    if (staged.status === 'rejected') throw staged.reason
-    if (sealed.status === 'rejected') throw sealed.reason
+    const put = async (): Promise<StagedFile> => {
+      const sealing = identity ? sealedFiles.write(this.writer.path, identity, joinedHashes(this.hashes, this.rowCount), null) : null
+      // Both, so that neither works on behind our back.
+      const [staged, sealed] = await Promise.allSettled([this.writer.finish(), sealing])
+      if (staged.status === 'rejected') throw staged.reason
+      if (sealed.status === 'rejected') throw sealed.reason
+      return staged.value
+    }
     const runs: readonly CopyRun[] = this.runs
-    return { staged: staged.value, runs }
+    return { staged: await write(this.writer.path, put), runs }
   }
 }

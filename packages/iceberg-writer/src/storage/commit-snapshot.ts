@@ -20,9 +20,26 @@ const BACKOFF_MS = 100
  *
  * The snapshot id is the commit's own, be it tried again by another call. After a failed requirement or an unknown outcome the table is loaded again: where an ancestor of
  * `main` has our id the commit happened; else it is planned anew on the head, if that left our files alone (`checkRebase`). Every
- * attempt requires that `main` is where it was planned, so no two of them can both land.
+ * attempt requires that `main` is where it was planned, so no two of them can both land. Throws `retry` where one may still have.
  */
 export async function commitSnapshot(committer: Committer, base: Head, commit: CommitRequest, snapshotId: bigint): Promise<Head> {
+  const doubt = { isUnknown: false }
+  try {
+    return await commitAttempts(committer, base, commit, snapshotId, doubt)
+  } catch (error) {
+    if (!doubt.isUnknown || !isMoonlinkError(error, 'invalid')) throw error
+    const message = `a commit to Iceberg table ${committer.name} may have happened, and could not be tried again: ${error.message}`
+    throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', message, { cause: error })
+  }
+}
+
+async function commitAttempts(
+  committer: Committer,
+  base: Head,
+  commit: CommitRequest,
+  snapshotId: bigint,
+  doubt: { isUnknown: boolean },
+): Promise<Head> {
   const staged = stageVectors(committer.random, directoriesOf(base.table).data, commit.vectors)
   let head = base
   for (let attempt = 1; ; attempt++) {
@@ -30,6 +47,7 @@ export async function commitSnapshot(committer: Committer, base: Head, commit: C
     try {
       return await postAttempt(committer, head, commit, written, snapshotId)
     } catch (error) {
+      doubt.isUnknown ||= isMoonlinkError(error, 'retry')
       if (!mayTryAgain(error) || attempt >= ATTEMPTS_MAX) throw error
       committer.logger.warn('commit is tried again', { table: committer.name, attempt, error: error.message })
       if (error.kind === 'retry') await committer.clock.sleep(BACKOFF_MS * 2 ** (attempt - 1))

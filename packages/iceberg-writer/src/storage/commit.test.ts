@@ -1,4 +1,4 @@
-import type { DataFile, JsonObject, TableCommit, TableStorage } from '@moonlink/core'
+import { MoonlinkError, type DataFile, type JsonObject, type TableCommit, type TableStorage } from '@moonlink/core'
 import { describe, expect, test } from 'vitest'
 import { decodeManifest } from '../avro/manifest.ts'
 import { decodeManifestList } from '../avro/manifest-list.ts'
@@ -313,6 +313,23 @@ describe('taking a table over', () => {
     await expect(append(fresh, 10, 1n)).rejects.toMatchObject({ kind: 'fenced' })
     expect((await append(taken, 10, 1n)).committedLsn).toBe(1n)
   })
+})
+
+test('a commit that may have happened and finds the store full stays in doubt, and is recognised', async () => {
+  const h = harness()
+  const storage = await h.open()
+  const addFiles = [await storage.writeFile(rowsOf(3))]
+  h.catalog.failNext.push('late')
+  const put = h.store.put.bind(h.store)
+  h.clock.sleep = async () => {
+    h.store.put = () => Promise.reject(new MoonlinkError('invalid', 'STORE_FULL', 'no room'))
+  }
+  await expect(storage.commit({ ...NOTHING, addFiles, lsn: 1n })).rejects.toMatchObject({ kind: 'retry', code: 'COMMIT_UNKNOWN' })
+  h.store.put = put
+  await h.catalog.deliverLate()
+  const snapshot = await storage.commit({ ...NOTHING, addFiles, lsn: 1n })
+  expect(snapshot.files).toHaveLength(1)
+  expect((await h.metadata())['snapshots']).toHaveLength(1)
 })
 
 test('a table dropped or created anew is noticed', async () => {

@@ -26,7 +26,7 @@ import type { SimProcess } from './sim-process.ts'
 import { SimSource, type SimSlot } from './sim-source.ts'
 
 export const WAREHOUSE = 'file:///warehouse'
-const STATE_DIR = '/state'
+export const STATE_DIR = '/state'
 
 const simLimits: EngineLimits = {
   ...defaultEngineLimits,
@@ -63,6 +63,8 @@ export interface SimNodeOptions {
   readonly logger: Logger
   readonly onCopy: (node: SimNode, table: string) => void
   readonly onRangeRead: (done: number) => void
+  /** Whether a code says of something that was done to the node that it can't go on: with its next life it does. */
+  readonly mayEndBy: (code: string) => boolean
 }
 
 /** One life of a node: a backend of real parts, but for Postgres, the disk, the store, the time and Parquet. */
@@ -111,7 +113,6 @@ export class SimNode {
       const { clock } = this.process
       const { database, disk, dice, home, log, logger, onCopy, onRangeRead, process, slot } = this.options
       const config = configs[log]
-      await disk.makeDirectory(STATE_DIR)
       if (log === 'store') this.lease = await this.takeLease(home, clock, logger)
       const lease = this.lease
       const source = new SimSource({
@@ -198,7 +199,8 @@ export class SimNode {
 
   private judge(error: Error): void {
     if (!this.process.isAlive) return
-    const isFine = error instanceof MoonlinkError && (error.kind === 'retry' || error.kind === 'fenced')
+    const isFine =
+      error instanceof MoonlinkError && (error.kind === 'retry' || error.kind === 'fenced' || this.options.mayEndBy(error.code))
     if (!isFine) this.fault ??= error
   }
 }

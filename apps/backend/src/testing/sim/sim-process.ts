@@ -16,6 +16,7 @@ export interface SimProcessOptions {
   /** At which of its calls the process dies; that call may still have its effect. */
   readonly crashAt: number
   readonly crashesAfterEffect: boolean
+  readonly onDiskError: () => void
   /** Told of writes that happen after they failed. */
   readonly onLate: (uri: string) => void
 }
@@ -120,11 +121,13 @@ export class SimProcess {
 
   /** The disk as this process sees it; calls below one of `failing` may fail. */
   disk(disk: SimulatedLocalDisk, failing: readonly string[]): LocalDisk {
-    const { dice } = this.options
+    const { dice, onDiskError } = this.options
     const session = disk.session(async (call) => {
       await this.call(async () => undefined)
       const mayFail = call.operation !== 'list' && failing.some((directory) => call.path.startsWith(directory))
-      if (mayFail && dice.chance(this.options.failing / 2)) throw diskError(call)
+      if (!mayFail || !dice.chance(this.options.failing / 2)) return
+      onDiskError()
+      throw diskError(call)
     })
     void this.died.then(() => session.end())
     return session

@@ -1,18 +1,17 @@
-import { isMoonlinkError, silentLogger, type Logger, type Lsn, type ObjectStore } from '@moonlink/core'
-import { MemoryObjectStore } from '@moonlink/object-store'
+import { isMoonlinkError, type Logger, type Lsn } from '@moonlink/core'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
 import { Dice } from './random.ts'
 import { nextTurn, SimClock } from './sim-clock.ts'
 import { SimDatabase, TABLES } from './sim-database.ts'
 import { SimLoad } from './sim-load.ts'
-import { SimNode, WAREHOUSE } from './sim-node.ts'
+import { SimNode, STATE_DIR, WAREHOUSE } from './sim-node.ts'
 import { decodeSimFile } from './sim-parquet.ts'
 import { SimProcess } from './sim-process.ts'
 import { textsOf } from './sim-rows.ts'
 import { SimSlot } from './sim-source.ts'
+import { SimStore } from './sim-store.ts'
 import { SimWarehouse } from './sim-warehouse.ts'
-import { tracedStore } from './traced-store.ts'
 
 /** What a read may be refused by. */
 const refusals: ReadonlySet<string> = new Set([
@@ -48,17 +47,21 @@ export interface SimTotals {
   takeovers: number
   resyncs: number
   atRest: number
+  /** Calls of local disks that failed, writes that found the store full, and bits that flipped. */
+  diskErrors: number
+  refusedWrites: number
+  flippedBits: number
 }
 
 export function noTotals(): SimTotals {
-  return { crashes: 0, latest: 0, past: 0, rangesResumed: 0, takeovers: 0, resyncs: 0, atRest: 0 }
+  return { crashes: 0, latest: 0, past: 0, rangesResumed: 0, takeovers: 0, resyncs: 0, atRest: 0, diskErrors: 0, refusedWrites: 0, flippedBits: 0 }
 }
 
 /** A database, a warehouse, machines with nodes on them, and all that happens to them: everything that a seed decides. */
 export class SimWorld {
   readonly clock = new SimClock()
   readonly dice: Dice
-  private readonly store: ObjectStore
+  private readonly store: SimStore
   private readonly database = new SimDatabase()
   private readonly slot = new SimSlot()
   private readonly load: SimLoad
@@ -66,6 +69,12 @@ export class SimWorld {
   private readonly machines: readonly Machine[]
   private readonly log: SimNode['log']
   private readonly losesDisks: boolean
+  /** Calls of local disks fail now and then. */
+  private readonly disksFail: boolean
+  /** Disks and the store are full at times. */
+  private readonly fillsUp: boolean
+  /** Bits flip in local logs and spools. */
+  private readonly flipsBits: boolean
   private readonly totals: SimTotals
   private readonly logger: Logger
   /** The log is gone with its disk, or what the last run knew to be in Iceberg: tables may have to be compared with the database. */
@@ -79,11 +88,13 @@ export class SimWorld {
     this.dice = dice
     this.totals = totals
     this.logger = logger
-    const store = new MemoryObjectStore({ clock: this.clock })
-    this.store = logger === silentLogger ? store : tracedStore(store, logger)
+    this.store = new SimStore(this.clock, logger, () => totals.refusedWrites++)
     const draw = dice.next()
     this.log = draw < 0.55 ? 'local' : draw < 0.85 ? 'store' : 'none'
     this.losesDisks = dice.chance(0.2)
+    this.disksFail = dice.chance(0.3)
+    this.fillsUp = dice.chance(0.3)
+    this.flipsBits = dice.chance(0.2)
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
     this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), node: null }))
     this.load = new SimLoad(this.database, dice, dice.chance(0.5))
@@ -107,12 +118,16 @@ export class SimWorld {
     else if (draw < 0.92) await this.stop(machine)
     else if (draw < 0.94) this.standStill(machine)
     else if (draw < 0.96) for (const { node } of this.machines) node?.process.resume()
+    else if (draw < 0.975) this.fillUp(machine)
+    else if (draw < 0.985) this.makeRoom()
+    else if (draw < 0.99) this.flipBit(machine)
     await this.breathe()
   }
 
   /** Goes on without faults until all is committed; then memory, Iceberg and the database are the same. */
   async finish(): Promise<void> {
     for (const { node } of this.machines) node?.process.kill()
+    this.makeRoom()
     const [machine] = this.machines
     await this.restart(machine, true)
     const node = machine.node!
@@ -169,14 +184,18 @@ export class SimWorld {
     if (machine.node !== null) {
       this.totals.crashes++
       await this.cutOff(machine)
+      // A list that could not be written lacks something.
+      if (this.disksFail || this.fillsUp || this.flipsBits) await this.excuseWhatIsThere()
       if (dice.chance(0.3)) await this.checkWarehouse()
     }
+    await machine.disk.session().makeDirectory(STATE_DIR)
     const process = new SimProcess({
       dice,
       clock,
       failing: isGentle || dice.chance(0.5) ? 0 : 0.03,
       crashAt: isGentle || dice.chance(0.2) ? Number.POSITIVE_INFINITY : 10 + dice.below(500),
       crashesAfterEffect: dice.chance(0.5),
+      onDiskError: () => this.totals.diskErrors++,
       // It may come after its file was removed for good.
       onLate: (uri) => this.excused.add(uri),
     })
@@ -185,12 +204,13 @@ export class SimWorld {
       slot,
       process,
       store,
-      disk: process.disk(machine.disk, []),
+      disk: process.disk(machine.disk, this.disksFail && !isGentle ? [STATE_DIR] : []),
       dice,
       log,
       home: machine.home,
       logger: this.logger,
       onCopy: (copying, table) => this.noteCopy(copying, table),
+      mayEndBy: (code) => (this.fillsUp && code === 'STORE_FULL') || (this.flipsBits && code === 'LOG_CORRUPT'),
       onRangeRead: (done) => {
         if (done > 0) this.totals.rangesResumed++
       },
@@ -227,6 +247,26 @@ export class SimWorld {
     node?.process.pause()
     // Long enough for that, now and then.
     this.clock.advance(this.dice.below(3) * 4000)
+  }
+
+  /** From here on there is little room left, or none. */
+  private fillUp({ disk }: Machine): void {
+    const { dice, store } = this
+    if (!this.fillsUp) return
+    if (dice.chance(0.5)) store.isFull = true
+    else disk.capacity = disk.usedBytes + dice.below(2000)
+  }
+
+  private makeRoom(): void {
+    this.store.isFull = false
+    for (const { disk } of this.machines) disk.capacity = Number.POSITIVE_INFINITY
+  }
+
+  /** What only the log has may be gone with it. */
+  private flipBit({ disk }: Machine): void {
+    if (!this.flipsBits || !disk.flipBit((path) => path.includes('changelog') || path.includes('waiting-changes'))) return
+    this.isStateLost = true
+    this.totals.flippedBits++
   }
 
   /** Lets the nodes work for a moment. */
