@@ -82,11 +82,17 @@ const shape: TableSchema = {
 /** A table with a committed row, on a disk of its own. */
 async function streaming(compaction: Partial<CompactionLimits> = {}) {
   const disk = simulatedDisk()
-  const calls = { write: 0, failOpens: 0 }
-  const session = disk.session(({ operation, path }) => {
-    if (operation === 'write') calls.write++
-    if (operation === 'open' && path.endsWith('.idx') && calls.failOpens-- > 0) throw Object.assign(new Error('EIO'), { code: 'EIO' })
-  })
+  const calls = { write: 0, failOpens: 0, failReads: 0 }
+  const eio = () => Object.assign(new Error('EIO'), { code: 'EIO' })
+  const session = disk.session(
+    ({ operation, path }) => {
+      if (operation === 'write') calls.write++
+      if (operation === 'open' && path.endsWith('.idx') && calls.failOpens-- > 0) throw eio()
+    },
+    ({ path }) => {
+      if (path.endsWith('.idx') && calls.failReads-- > 0) throw eio()
+    },
+  )
   const scripted = new ScriptedTable(shape)
   const storage = new MemoryTableStorage(scripted.table, shape)
   const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000, compaction: { ...defaultEngineLimits.compaction, ...compaction } }
@@ -150,6 +156,17 @@ test('changes wait for a disk that is too full for indexes by a new key', async 
   disk.capacity = Number.POSITIVE_INFINITY
   await applied
   expect(engine.status()[0]).toMatchObject({ state: 'streaming', reason: null })
+  expect(await content(20n)).toEqual(scripted.contentAt(20n))
+  await engine.close()
+})
+
+test('changes wait for a disk whose key indexes can not be read', async () => {
+  const { calls, content, engine, scripted, transact } = await streaming()
+  calls.failReads = 2
+  scripted.update(0, [1n, 11])
+  await transact(20n)
+  expect(calls.failReads).toBeLessThan(1)
+  expect(engine.status()[0]).toMatchObject({ state: 'streaming' })
   expect(await content(20n)).toEqual(scripted.contentAt(20n))
   await engine.close()
 })

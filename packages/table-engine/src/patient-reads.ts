@@ -11,8 +11,8 @@ export interface PatientReadsOptions {
 }
 
 /**
- * Reads of data files for changes that are being applied: tried again, with growing pauses, for as long as the store does not answer. Such a change can be neither
- * applied nor left out, so the stream waits, and a store that is away for a while costs no table its mirror.
+ * Reads of data files, and of their key indexes, for changes that are being applied: tried again, with growing pauses, for as long as the store or the disk does not answer. Such
+ * a change can be neither applied nor left out, so the stream waits, and a store that is away for a while costs no table its mirror.
  */
 export class PatientReads implements Pick<TableStorage, 'fetchRows' | 'scanFile'> {
   private readonly storage: PatientReadsOptions['storage']
@@ -24,8 +24,13 @@ export class PatientReads implements Pick<TableStorage, 'fetchRows' | 'scanFile'
       clock,
       isEnding,
       onWait: ({ code, message }) =>
-        logger.warn('a data file could not be read; changes wait until it can be', { table, code, error: message }),
+        logger.warn('what changes need could not be read; changes wait until it can be', { table, code, error: message }),
     })
+  }
+
+  /** Any reading that may begin anew. */
+  patiently<T>(work: () => Promise<T>): Promise<T> {
+    return this.patience.with(work)
   }
 
   fetchRows(file: DataFile, positions: Uint32Array, fields: readonly Field[]): Promise<ColumnBatch> {

@@ -73,15 +73,20 @@ export class SealedFiles {
     return this.opened(file, identity)
   }
 
+  /** As well as that goes: what stays goes with `removeOthers`. */
   async remove(dataFile: string, identity: Identity): Promise<void> {
-    await SealedKeyIndex.remove(this.pathOf(dataFile, identity), this.disk)
+    await SealedKeyIndex.remove(this.pathOf(dataFile, identity), this.disk).catch(() => undefined)
   }
 
   /** Removes indexes of files that the table no longer has, and those by another key. */
   async removeOthers(dataFiles: readonly string[], identity: Identity): Promise<void> {
     const keep = new Set(dataFiles.map((path) => basename(this.pathOf(path, identity))))
-    for (const name of await this.disk.list(this.directory)) {
-      if (name.includes(INDEX_SUFFIX) && !keep.has(name)) await SealedKeyIndex.remove(join(this.directory, name), this.disk)
+    try {
+      for (const name of await this.disk.list(this.directory)) {
+        if (name.includes(INDEX_SUFFIX) && !keep.has(name)) await SealedKeyIndex.remove(join(this.directory, name), this.disk)
+      }
+    } catch (error) {
+      throw stateDiskError(error, 'written', this.directory)
     }
   }
 

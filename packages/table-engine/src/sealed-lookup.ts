@@ -4,29 +4,44 @@ import { rowsEqual } from './rows-equal.ts'
 import { SealedPlaces } from './sealed-places.ts'
 import type { SealedRequests } from './sealed-requests.ts'
 import type { FileSegment } from './segment.ts'
+import { stateDiskError } from './state-disk-error.ts'
 
 /**
  * Finds live places in files of each requested key: for a table with a key every one there is (where hashes decide, the first), for one
  * without as many as there are requests for that row. Takes time in proportion to keys × files, at some tens of nanoseconds each, and to what
  * is found; it does not matter how many rows are equal. Of those, the first in the order of files and rows are given (`Difference` counts on it).
  */
-export async function lookUpSealed(
+export function lookUpSealed(
   state: MirrorState,
   requests: SealedRequests,
   changeCount: number,
   mayBeMissing = false,
 ): Promise<SealedPlaces> {
+  return state.reads.patiently(() => lookUp(state, requests, changeCount, mayBeMissing))
+}
+
+async function lookUp(state: MirrorState, requests: SealedRequests, changeCount: number, mayBeMissing: boolean): Promise<SealedPlaces> {
   const { keyless, hasher } = state.identity
   const places = new SealedPlaces(requests, changeCount, keyless, hasher.exact, mayBeMissing)
   const files = [...state.files()].filter((segment) => segment.index !== null && segment.deadFrom === null)
   // Rows changed lately are likely to change again, so the newest file comes first.
   if (!keyless) files.reverse()
-  for (const file of files) places.search(file)
+  search(places, files)
   if (hasher.exact || !(await dropCollisions(state, places))) return places
   places.startOver()
-  for (const file of files) places.search(file)
+  search(places, files)
   await dropCollisions(state, places)
   return places
+}
+
+function search(places: SealedPlaces, files: readonly FileSegment[]): void {
+  for (const file of files) {
+    try {
+      places.search(file)
+    } catch (error) {
+      throw stateDiskError(error, 'read', `of ${file.file.path}`)
+    }
+  }
 }
 
 /**
@@ -40,7 +55,7 @@ async function dropCollisions(state: MirrorState, places: SealedPlaces): Promise
   const stored = new Map<FileSegment, { columns: ColumnBatch; at: ReadonlyMap<number, number> }>()
   for (const [segment, rows] of doubtful) {
     const positions = Uint32Array.from(rows).sort()
-    const fetched = await state.reads.fetchRows(segment.file, positions, fields)
+    const fetched = await state.storage.fetchRows(segment.file, positions, fields)
     const at = new Map(Array.from(positions, (position, index) => [position, index]))
     stored.set(segment, { columns: selectFields(fetched, fieldIds), at })
   }

@@ -47,9 +47,15 @@ export class SimulatedLocalDisk {
     return [...this.files].flatMap(([path, { bytes }]) => (isWanted(path) ? [bytes.toString()] : [])).join('\n')
   }
 
-  /** The disk as one process sees it. `intercept` is asked before each call: what it throws or waits for, the call does. */
-  session(intercept: (call: DiskCall) => Promise<void> | void = () => undefined): SimulatedDiskSession {
-    return new SimulatedDiskSession(this, intercept)
+  /**
+   * The disk as one process sees it. `intercept` is asked before each call: what it throws or waits for, the call does. `interceptSync` is asked before those that wait
+   * for nothing.
+   */
+  session(
+    intercept: (call: DiskCall) => Promise<void> | void = () => undefined,
+    interceptSync: (call: DiskCall) => void = () => undefined,
+  ): SimulatedDiskSession {
+    return new SimulatedDiskSession(this, intercept, interceptSync)
   }
 
   /** The machine stops, and all sessions with it. Of what was not synced, each file and each name comes out as it was, as it is, or (bytes alone) something in between. */
@@ -101,11 +107,17 @@ export class SimulatedLocalDisk {
 export class SimulatedDiskSession implements LocalDisk {
   private readonly disk: SimulatedLocalDisk
   private readonly intercept: (call: DiskCall) => Promise<void> | void
+  private readonly interceptSync: (call: DiskCall) => void
   private isOver = false
 
-  constructor(disk: SimulatedLocalDisk, intercept: (call: DiskCall) => Promise<void> | void) {
+  constructor(
+    disk: SimulatedLocalDisk,
+    intercept: (call: DiskCall) => Promise<void> | void,
+    interceptSync: (call: DiskCall) => void = () => undefined,
+  ) {
     this.disk = disk
     this.intercept = intercept
+    this.interceptSync = interceptSync
   }
 
   /** The process is dead: none of its calls has an effect any more, or returns. */
@@ -184,7 +196,10 @@ export class SimulatedDiskSession implements LocalDisk {
         await begin('read')
         return readSync(into, position)
       },
-      readSync,
+      readSync: (into, position) => {
+        this.interceptSync({ operation: 'read', path })
+        return readSync(into, position)
+      },
       write: async (bytes, position) => {
         await begin('write')
         const end = position + bytes.length

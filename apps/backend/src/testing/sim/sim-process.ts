@@ -122,13 +122,15 @@ export class SimProcess {
   /** The disk as this process sees it; calls below one of `failing` may fail. */
   disk(disk: SimulatedLocalDisk, failing: readonly string[]): LocalDisk {
     const { dice, onDiskError } = this.options
-    const session = disk.session(async (call) => {
-      await this.call(async () => undefined)
-      const mayFail = call.operation !== 'list' && failing.some((directory) => call.path.startsWith(directory))
-      if (!mayFail || !dice.chance(this.options.failing / 2)) return
+    const mayFail = (call: DiskCall): void => {
+      if (!failing.some((directory) => call.path.startsWith(directory)) || !dice.chance(this.options.failing)) return
       onDiskError()
       throw diskError(call)
-    })
+    }
+    const session = disk.session(async (call) => {
+      await this.call(async () => undefined)
+      mayFail(call)
+    }, mayFail)
     void this.died.then(() => session.end())
     return session
   }

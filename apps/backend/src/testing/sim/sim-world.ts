@@ -94,7 +94,7 @@ export class SimWorld {
     this.losesDisks = dice.chance(0.2)
     this.disksFail = dice.chance(0.3)
     this.fillsUp = dice.chance(0.3)
-    this.flipsBits = dice.chance(0.2)
+    this.flipsBits = dice.chance(0.3)
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
     this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), node: null }))
     this.load = new SimLoad(this.database, dice, dice.chance(0.5))
@@ -120,7 +120,7 @@ export class SimWorld {
     else if (draw < 0.96) for (const { node } of this.machines) node?.process.resume()
     else if (draw < 0.975) this.fillUp(machine)
     else if (draw < 0.985) this.makeRoom()
-    else if (draw < 0.99) this.flipBit(machine)
+    else if (draw < 0.993) this.flipBit(machine)
     await this.breathe()
   }
 
