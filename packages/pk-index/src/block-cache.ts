@@ -50,7 +50,7 @@ export class BlockCache {
   }
 
   /**
-   * Finds a block: returns where it starts in `words`, which stays so until the next `fetch`. Throws `corrupt`/`INDEX_CORRUPT`
+   * Finds a block: returns where it starts in `words`, which stays so until the next `fetch`. Throws `retry`/`INDEX_UNREADABLE`, and `corrupt`/`INDEX_CORRUPT`
    * where the file's bytes are not those that were written.
    */
   fetch(file: CachedFile, block: number): number {
@@ -125,9 +125,19 @@ export class BlockCache {
   }
 }
 
+function readFrom({ open, path }: CachedFile, bytes: Uint8Array, position: number): number {
+  try {
+    return open.readSync(bytes, position)
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
+    const message = `the key index ${path} can't be read (${code}): check its disk. Where its table has failed, it goes on after a restart.`
+    throw new MoonlinkError('retry', 'INDEX_UNREADABLE', message, { context: { path }, cause })
+  }
+}
+
 function readBlock(file: CachedFile, block: number, words: Int32Array, at: number): void {
   const bytes = new Uint8Array(words.buffer, words.byteOffset + at * 4, BLOCK_BYTES)
-  const count = file.open.readSync(bytes, block * BLOCK_BYTES)
+  const count = readFrom(file, bytes, block * BLOCK_BYTES)
   if (count === BLOCK_BYTES && isIntact(words, at, block)) return
   throw new MoonlinkError(
     'corrupt',

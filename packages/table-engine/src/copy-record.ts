@@ -2,6 +2,7 @@ import { dirname } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
 import { crc32 } from 'node:zlib'
 import type { CopyRange, LocalDisk, Logger, Lsn, StagedFile } from '@moonlink/core'
+import { stateDiskError } from './state-disk-error.ts'
 
 /** One snapshot of the source that a table's copy reads in. */
 export interface CopySession {
@@ -95,12 +96,15 @@ export class CopyRecord {
     await this.write({ kind: 'done', range })
   }
 
-  /** The copy is over, or begins anew. */
+  /** The copy is over, or begins anew. Throws `retry` where the disk does not let go of it. */
   async clear(): Promise<void> {
     await this.writing
+    // First: what a record names is removed once it is gone.
+    await this.disk.remove(this.path).catch((error: unknown) => {
+      throw stateDiskError(error, 'written', this.path)
+    })
     this.recorded = []
     this.size = 0
-    await this.disk.remove(this.path)
   }
 
   private take(entry: Entry): void {

@@ -107,6 +107,11 @@ export class Mirror {
     return this.isStreaming && this.core.isRewinding
   }
 
+  /** True while its state is no LSN's, whatever its phase: it goes back to its last commit, or that failed amid it. */
+  get showsNothing(): boolean {
+    return this.core.isRewinding
+  }
+
   get currentPhase(): MirrorPhase {
     return this.core.phase
   }

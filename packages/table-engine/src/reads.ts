@@ -67,12 +67,12 @@ export class Reads implements LeaseSource {
   private hasChanged({ lsn, tables }: AcquireRequest, mirrors: readonly Mirror[]): boolean {
     return tables
       .map((name) => this.readable(name, lsn))
-      .some((mirror, index) => mirror !== mirrors[index] || mirror.isRewinding || mirror.isCatchingUp)
+      .some((mirror, index) => mirror !== mirrors[index] || mirror.showsNothing || mirror.isCatchingUp)
   }
 
   private async waitRewound(mirror: Mirror, timeoutMs: number): Promise<void> {
     const deadlineMs = this.clock.nowMs() + timeoutMs
-    while (mirror.isRewinding && !mirror.isClosed) {
+    while (mirror.showsNothing && !mirror.isClosed) {
       if (this.clock.nowMs() >= deadlineMs)
         throw new MoonlinkError('retry', 'TIMED_OUT', `${mirror.name} still goes back to its last commit after ${timeoutMs} ms; try again`)
       await this.clock.sleep(POLL_MS)

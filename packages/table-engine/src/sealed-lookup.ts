@@ -4,7 +4,6 @@ import { rowsEqual } from './rows-equal.ts'
 import { SealedPlaces } from './sealed-places.ts'
 import type { SealedRequests } from './sealed-requests.ts'
 import type { FileSegment } from './segment.ts'
-import { stateDiskError } from './state-disk-error.ts'
 
 /**
  * Finds live places in files of each requested key: for a table with a key every one there is (where hashes decide, the first), for one
@@ -26,22 +25,12 @@ async function lookUp(state: MirrorState, requests: SealedRequests, changeCount:
   const files = [...state.files()].filter((segment) => segment.index !== null && segment.deadFrom === null)
   // Rows changed lately are likely to change again, so the newest file comes first.
   if (!keyless) files.reverse()
-  search(places, files)
+  for (const file of files) places.search(file)
   if (hasher.exact || !(await dropCollisions(state, places))) return places
   places.startOver()
-  search(places, files)
+  for (const file of files) places.search(file)
   await dropCollisions(state, places)
   return places
-}
-
-function search(places: SealedPlaces, files: readonly FileSegment[]): void {
-  for (const file of files) {
-    try {
-      places.search(file)
-    } catch (error) {
-      throw stateDiskError(error, 'read', `of ${file.file.path}`)
-    }
-  }
 }
 
 /**

@@ -6,6 +6,6 @@ export function stateDiskError(error: unknown, verb: 'read' | 'written', path: s
   const { code } = error
   const isFull = code === 'ENOSPC' || code === 'EDQUOT'
   const remedy = isFull ? 'free space there' : 'check its disk and its permissions'
-  const message = `the key index ${path} can't be ${verb} (${code}): ${remedy}. It is tried again until then.`
+  const message = `${path} can't be ${verb} (${code}): ${remedy}. It is tried again until then.`
   return new MoonlinkError('retry', isFull ? 'STATE_FULL' : 'STATE_FAILED', message, { context: { path, errno: code }, cause: error })
 }

@@ -351,9 +351,12 @@ export class SimWorld {
     for (const { node } of this.machines) {
       if (node === null) continue
       if (node.fault !== null) throw node.fault
-      for (const { state, reason, table } of node.engine.status())
-        if (state === 'failed' && node.process.isAlive && !(reason ?? '').startsWith('OTHER_MIRROR'))
-          throw new Error(`${table.name} failed: ${reason}`)
+      for (const { state, reason, table } of node.engine.status()) {
+        if (state !== 'failed' || !node.process.isAlive || reason?.startsWith('OTHER_MIRROR') === true) continue
+        if (!this.disksFail || reason?.startsWith('INDEX_UNREADABLE') !== true) throw new Error(`${table.name} failed: ${reason}`)
+        // As whoever reads what it says would.
+        node.process.kill()
+      }
     }
   }
 }

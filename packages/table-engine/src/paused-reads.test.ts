@@ -1,0 +1,56 @@
+import { silentLogger, systemClock, systemRandom, type TableSchema } from '@moonlink/core'
+import { loadRoaring } from '@moonlink/deletion-log'
+import { MemoryTableStorage } from '@moonlink/testkit'
+import { beforeAll, expect, test } from 'vitest'
+import { Engine } from './engine.ts'
+import { defaultEngineLimits } from './limits.ts'
+import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
+import { simulatedDisk } from './testing/simulated.ts'
+
+const schema: TableSchema = {
+  fields: [
+    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
+    { id: 2, name: 'name', type: { kind: 'string' }, required: true },
+  ],
+  identifierFieldIds: [1],
+}
+beforeAll(() => loadRoaring())
+
+test('a paused table that goes back to its last commit, to be compared, shows nothing until it is there', async () => {
+  const reached = Promise.withResolvers<void>()
+  const goOn = Promise.withResolvers<void>()
+  let isHeld = false
+  const disk = simulatedDisk().session(async ({ operation, path }) => {
+    if (!isHeld || operation !== 'open' || !path.endsWith('.idx')) return
+    reached.resolve()
+    await goOn.promise
+  })
+  const source = new ScriptedTable(schema)
+  const storage = new MemoryTableStorage(source.table, schema)
+  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
+  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, disk, indexDirectory: '/index', limits })
+  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  await mirror.finishCopy(0n)
+  source.insert([1n, 'a'])
+  source.endTransaction(10n)
+  for (const event of source.take()) await engine.apply(event)
+  await engine.apply({ kind: 'watermark', lsn: 10n, sourceLsn: 10n, commitTimeMs: null })
+  await engine.flush()
+  await mirror.pause('SCHEMA_CHANGED', 'for a test')
+  const read = async (timeoutMs: number) => {
+    const lease = await engine.acquire({ tables: ['public.t'], lsn: 10n, timeoutMs })
+    const rows = readPlan(lease.tables.get('public.t')!, storage)
+    lease.release()
+    return rows
+  }
+  const expected = source.rows.map(rowText)
+  expect(await read(1000)).toEqual(expected)
+  isHeld = true
+  const begun = mirror.beginResync('for a test')
+  await reached.promise
+  await expect(read(1)).rejects.toMatchObject({ kind: 'retry', code: 'TIMED_OUT' })
+  goOn.resolve()
+  await begun
+  expect(await read(1000)).toEqual(expected)
+  await engine.close()
+})
