@@ -54,7 +54,18 @@ export interface SimTotals {
 }
 
 export function noTotals(): SimTotals {
-  return { crashes: 0, latest: 0, past: 0, rangesResumed: 0, takeovers: 0, resyncs: 0, atRest: 0, diskErrors: 0, refusedWrites: 0, flippedBits: 0 }
+  return {
+    crashes: 0,
+    latest: 0,
+    past: 0,
+    rangesResumed: 0,
+    takeovers: 0,
+    resyncs: 0,
+    atRest: 0,
+    diskErrors: 0,
+    refusedWrites: 0,
+    flippedBits: 0,
+  }
 }
 
 /** A database, a warehouse, machines with nodes on them, and all that happens to them: everything that a seed decides. */
