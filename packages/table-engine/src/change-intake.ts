@@ -82,6 +82,12 @@ export class ChangeIntake {
     await this.spool.retry()
   }
 
+  /** Forgets what waits, for good: the mirror takes nothing any more until it begins anew, and is behind until then. Under the lock. */
+  async letGo(): Promise<void> {
+    // Its memory is free whatever the disk says.
+    await this.spool.clear().catch(() => undefined)
+  }
+
   /** Bytes in memory of changes that wait. */
   get byteSize(): number {
     return this.spool.byteSize + this.arriving.byteSize + this.applying.byteSize

@@ -79,6 +79,7 @@ export class Engine implements LeaseSource {
     this.position = new StreamPosition(clock)
     this.memory = new MemoryGovernor({
       limitBytes: limits.memoryLimitBytes,
+      pausesOnFullSpool: limits.pausesOnFullSpool,
       mirrors: this.mirrors,
       clock,
       logger,

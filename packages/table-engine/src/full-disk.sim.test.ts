@@ -6,6 +6,7 @@ import {
   systemClock,
   systemRandom,
   type ChangeBatch,
+  type Clock,
   type TableSchema,
 } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
@@ -33,7 +34,7 @@ function inserts(first: number, endLsn: bigint): ChangeBatch {
 test('while the disk is full under what waits for a copy, the source waits within the memory limit and says why; then all of it is applied', async () => {
   const disk = simulatedDisk()
   const storage = new MemoryTableStorage(table, schema)
-  const limits = { ...defaultEngineLimits, memoryLimitBytes: MEMORY_LIMIT_BYTES, flushIntervalMs: 3_600_000 }
+  const limits = { ...defaultEngineLimits, memoryLimitBytes: MEMORY_LIMIT_BYTES, flushIntervalMs: 3_600_000, pausesOnFullSpool: false }
   const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(disk), limits })
   const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
   let applied = 0
@@ -243,5 +244,43 @@ test('a table that fails beside a commit keeps the reason, and records it', asyn
     await engine.tick()
     expect(storage.snapshot.properties[PAUSED_PROPERTY]).toEqual(reason)
   })
+  await engine.close()
+})
+
+test('a table whose waiting changes find no room is paused before the others wait for it any longer; its copy can not end any more', async () => {
+  const disk = simulatedDisk()
+  const storage = new MemoryTableStorage(table, schema)
+  const other = new MemoryTableStorage({ schema: 'public', name: 'other' }, schema)
+  const limits = { ...defaultEngineLimits, memoryLimitBytes: MEMORY_LIMIT_BYTES, flushIntervalMs: 3_600_000 }
+  // Time passes where somebody waits.
+  let nowMs = 0
+  const clock: Clock = {
+    nowMs: () => nowMs,
+    sleep: async (ms) => {
+      nowMs += ms
+      await new Promise((resolve) => setImmediate(resolve))
+    },
+  }
+  const engine = new Engine({ clock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(disk), limits })
+  const copying = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  const streams = await engine.addMirror({ table: other.table, schema, storage: other, appendOnly: false })
+  await streams.finishCopy(0n)
+  disk.capacity = disk.usedBytes
+  for (let index = 0; index < BATCHES; index++) {
+    const lsn = BigInt(index + 1) * 10n
+    await engine.apply({ kind: 'batch', batch: inserts(index * ROWS, lsn) })
+    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+  }
+  await engine.apply({ kind: 'batch', batch: { ...inserts(0, 1000n), table: other.table } })
+  await engine.apply({ kind: 'watermark', lsn: 1000n, sourceLsn: 1000n, commitTimeMs: null })
+  const [paused, streaming] = engine.status()
+  expect(paused).toMatchObject({
+    state: 'paused',
+    reason: expect.stringMatching(/^COPY_SPOOL_FULL .*moonlink tables resume public\.t/) as string,
+  })
+  expect(streaming).toMatchObject({ state: 'streaming', rows: ROWS })
+  expect(engine.memoryBytes).toBeLessThan(MEMORY_LIMIT_BYTES * 0.7)
+  await expect(copying.finishCopy(500n)).rejects.toMatchObject({ kind: 'retry', code: 'COPY_STOPPED' })
+  expect(storage.snapshot.committedLsn).toBeNull()
   await engine.close()
 })

@@ -1,6 +1,7 @@
 export { Engine, type EngineOptions } from './engine.ts'
 export { Mirror } from './mirror.ts'
 export {
+  COPY_SPOOL_FULL,
   PAUSED_PROPERTY,
   RESYNC_PROPERTY,
   SOURCE_STATE_PROPERTY,

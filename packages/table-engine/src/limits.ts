@@ -17,6 +17,8 @@ export interface EngineLimits {
   readonly copyFileBytes: number
   /** All mirrors together, indexes included, stay below this: the source waits before it is passed. */
   readonly memoryLimitBytes: number
+  /** Where what waits for a table's copy finds no room on disk and memory is short: that table is paused, rather than that the source waits for all of them. */
+  readonly pausesOnFullSpool: boolean
   readonly compaction: CompactionLimits
   readonly expiry: { readonly minSnapshots: number; readonly maxAgeMs: number; readonly intervalMs: number }
 }
@@ -41,6 +43,7 @@ export const defaultEngineLimits: EngineLimits = {
   earlyFileBytes: 64 * 1024 * 1024,
   copyFileBytes: 64 * 1024 * 1024,
   memoryLimitBytes: 1024 * 1024 * 1024,
+  pausesOnFullSpool: true,
   compaction: { enabled: true, smallFileBytes: 32 * 1024 * 1024, minFiles: 8, maxDeadRatio: 0.5, maxBytes: 256 * 1024 * 1024 },
   expiry: { minSnapshots: 5, maxAgeMs: 3_600_000, intervalMs: 60_000 },
 }

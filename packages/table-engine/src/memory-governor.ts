@@ -15,9 +15,12 @@ const WAIT_SHARE = 0.8
 const CHECK_ROWS = 20_000
 const CHECK_SHARE = 1 / 64
 const HOLD_POLL_MS = 100
+/** So long a disk may be full under what waits for a copy before the others wait no longer for that table. */
+const FULL_SPOOL_PATIENCE_MS = 10_000
 
 export interface MemoryGovernorParts {
   readonly limitBytes: number
+  readonly pausesOnFullSpool: boolean
   /** The engine's, by name; may change. */
   readonly mirrors: ReadonlyMap<string, Mirror>
   readonly clock: Clock
@@ -62,7 +65,7 @@ export class MemoryGovernor {
   /**
    * Frees memory when it grows: flushes the largest mirror, or writes a part of its open transaction to a file. Near the limit the
    * source waits: until memory is free, however often that has to be tried, and until changes that wait for a copy
-   * are on disk.
+   * are on disk, or their table is paused.
    */
   private async hold(): Promise<void> {
     this.rowsSinceCheck = 0
@@ -84,9 +87,18 @@ export class MemoryGovernor {
         if (mustWait) await clock.sleep(HOLD_POLL_MS)
       }
       for (const mirror of mirrors.values()) await mirror.retrySpool()
+      if (clock.nowMs() - startedMs >= FULL_SPOOL_PATIENCE_MS) await this.pauseLargestSpool()
       freed = this.freeLargest()
     }
     telemetry.count('moonlink_backpressure_seconds_total', (clock.nowMs() - startedMs) / 1000)
+  }
+
+  /** The others go on then. */
+  private async pauseLargestSpool(): Promise<void> {
+    if (!this.parts.pausesOnFullSpool) return
+    const holding = [...this.parts.mirrors.values()].filter((mirror) => mirror.isHoldingInMemory)
+    const [largest] = holding.sort((a, b) => b.byteSize - a.byteSize)
+    await largest?.pauseForRoom()
   }
 
   private freeLargest(): Promise<'done' | 'nothing' | 'failed'> {

@@ -48,6 +48,8 @@ export interface MirrorStatus {
   readonly deletionVectors: number
   readonly memoryRows: number
   readonly memoryBytes: number
+  /** Bytes of changes that wait on local disk for a copy, or for those before them. */
+  readonly spooledBytes: number
 }
 
 /** What a mirror needs of its engine. */
@@ -74,6 +76,9 @@ export interface MirrorHost {
 
 /** Table property that says why a mirror is paused; empty or absent while it is not. */
 export const PAUSED_PROPERTY = 'moonlink.paused-reason'
+
+/** What a table is paused for whose waiting changes found no room. */
+export const COPY_SPOOL_FULL = 'COPY_SPOOL_FULL'
 
 /** Table property that keeps the source's own state of the table at the last commit (see `TableShape`). */
 export const SOURCE_STATE_PROPERTY = 'moonlink.source-state'

@@ -21,7 +21,7 @@ import { Flusher } from './flusher.ts'
 import type { HeldChange } from './held-batches.ts'
 import { Maintenance } from './maintenance.ts'
 import { MirrorCore } from './mirror-core.ts'
-import type { MirrorHost, MirrorPhase, MirrorSpec, MirrorStatus, ResyncSource } from './mirror-spec.ts'
+import { COPY_SPOOL_FULL, type MirrorHost, type MirrorPhase, type MirrorSpec, type MirrorStatus, type ResyncSource } from './mirror-spec.ts'
 import { Pauses } from './pauses.ts'
 import { planMirror, planSnapshot } from './plan.ts'
 import { rangesBelow } from './ranges-below.ts'
@@ -200,6 +200,19 @@ export class Mirror {
     if (!this.isHoldingInMemory) return
     await this.core.lock.run(async () => {
       if (!this.isClosed) await this.intake.retrySpool()
+    })
+  }
+
+  /** Where changes wait in memory that others need: pauses the table, and lets go of them. */
+  async pauseForRoom(): Promise<void> {
+    if (!this.isHoldingInMemory) return
+    const { name } = this
+    this.pauseBeside(
+      COPY_SPOOL_FULL,
+      `changes of ${name} that waited for its copy found room neither on disk nor in memory: free space under stateDir; moonlink tables resume ${name} begins the copy again.`,
+    )
+    await this.core.lock.run(async () => {
+      if (!this.isClosed) await this.intake.letGo()
     })
   }
 
@@ -461,6 +474,7 @@ export class Mirror {
       deletionVectors: files.filter((file) => file.baseCount > 0).length,
       memoryRows: state.memoryRows + this.copy.bufferedRows,
       memoryBytes: this.byteSize,
+      spooledBytes: this.isClosed ? 0 : this.intake.spooledBytes,
     }
   }
 

@@ -176,6 +176,7 @@ export class TableCopy {
   async append(batch: ColumnBatch, range: CopyRange = WHOLE): Promise<void> {
     const { core } = this
     const { host, name, resync, state } = core
+    this.requireCopying()
     // By place alone, values would come into columns that they are not of.
     assert(haveSameColumns(batch.fields, state.schema.fields), 'copied rows have the columns of the copy', { table: name })
     host.telemetry.count('moonlink_copied_rows_total', batch.length, { table: name })
@@ -190,6 +191,7 @@ export class TableCopy {
 
   /** Every row of the range was taken: it is not read again, once its rows are written. */
   async finishRange(range: CopyRange): Promise<void> {
+    this.requireCopying()
     if (this.core.resync === null) await this.copied.finishRange(range)
   }
 
@@ -201,6 +203,7 @@ export class TableCopy {
   /** Commits at `boundaryLsn` and lets the changes that came meanwhile in. */
   async finish(boundaryLsn: Lsn, readChanged: ReadChanged): Promise<void> {
     const { resync } = this.core
+    this.requireCopying()
     if (resync === null) await this.copied.finish()
     this.triedLsn = boundaryLsn
     this.triedShape = this.core.committed.shape
@@ -257,11 +260,18 @@ export class TableCopy {
     await this.copied.finish().catch(() => undefined)
   }
 
+  /** Throws `retry`/`COPY_STOPPED` where the table was paused, or failed, meanwhile. */
+  private requireCopying(): void {
+    const { name, phase } = this.core
+    if (phase !== 'copying') throw new MoonlinkError('retry', 'COPY_STOPPED', `${name} is ${phase}: its copy has stopped.`)
+  }
+
   private async finishCopy(boundaryLsn: Lsn): Promise<void> {
     const { core } = this
     const addFiles = this.record.files.map(({ staged }) => staged)
     await core.job(async () => {
       const { storage } = core.spec
+      this.requireCopying()
       await storage.commit({
         kind: 'append',
         addFiles,
@@ -286,6 +296,7 @@ export class TableCopy {
     const { clock, logger } = core.host
     const { sessions } = record
     await core.job(async () => {
+      this.requireCopying()
       await core.lock.run(() => core.resetState())
       core.isMerging = true
       try {
@@ -334,6 +345,7 @@ export class TableCopy {
     const { core } = this
     const { clock, logger } = core.host
     await core.job(async () => {
+      this.requireCopying()
       const flush = await core.lock.run(async () => {
         await difference.finish(boundaryLsn, clock.nowMs())
         return freeze(core.state, boundaryLsn)
@@ -392,8 +404,9 @@ export class TableCopy {
     const { committed } = this.core
     committed.lsn = committed.exactFromLsn = lsn
     this.core.readableFromLsn = maxLsn(this.core.readableFromLsn, lsn)
-    this.core.phase = 'streaming'
-    if (this.core.resync !== null) this.core.reason = null
+    // It may have been paused meanwhile.
+    if (this.core.phase === 'copying') this.core.phase = 'streaming'
+    if (this.core.phase === 'streaming' && this.core.resync !== null) this.core.reason = null
     this.core.resync = null
     this.intake.startAt(lsn)
   }

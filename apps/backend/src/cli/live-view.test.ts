@@ -19,6 +19,7 @@ const table: TableStatusReport = {
   deletionVectors: 1,
   memoryRows: 3,
   memoryBytes: 2048,
+  spooledBytes: 4096,
   lastCommitTimeMs: null,
   copy: null,
   verified: null,

@@ -350,6 +350,12 @@ const copy = z
       'After this time a copy goes on in a new snapshot, so that it does not keep vacuum from removing dead rows for longer; 0: never. Tables without a key are always read in one.',
       { least: 1000, orZero: true },
     ),
+    onFullSpool: z
+      .enum(['restart', 'pause', 'wait'])
+      .default('restart')
+      .describe(
+        'What becomes of a table whose changes wait for its copy where the local disk is full and memory is short: its copy is given up and begun again once in a while, or when asked for; or the source waits, for all tables, until there is room.',
+      ),
   })
   .prefault({})
   .describe('The initial copy.')

@@ -71,6 +71,7 @@ export const tableStatusSchema = z
     deletionVectors: whole,
     memoryRows: whole,
     memoryBytes: whole,
+    spooledBytes: whole.meta({ description: 'Bytes of changes that wait on local disk for the copy.' }),
     lastCommitTimeMs: z.number().nullable().meta({ description: 'Commit time in the source of the newest change applied, ms since 1970.' }),
     copy: copySchema.nullable().meta({ description: 'How far the copy is; null where none runs.' }),
     verified: verifiedSchema

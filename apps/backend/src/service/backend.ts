@@ -32,6 +32,7 @@ import { RememberedTables } from './remembered-tables.ts'
 import { Repeating } from './repeating.ts'
 import { SchemaFollower } from './schema-follower.ts'
 import { isSlotLoss, SlotMender } from './slot-mender.ts'
+import { SpoolRestarts } from './spool-restarts.ts'
 import { SlotWatch } from './slot-watch.ts'
 import type { BackendState, StateStore } from './state.ts'
 import { statusReport } from './status.ts'
@@ -75,6 +76,7 @@ export class MoonlinkBackend implements Operations {
   readonly #slotWatch: SlotWatch
   readonly #publicationWatch: PublicationWatch
   readonly #mender: SlotMender
+  readonly #spoolRestarts: SpoolRestarts
   readonly #tables: TableCommands
   readonly #follower: SchemaFollower
   readonly #changes = new OneAtATime()
@@ -143,6 +145,7 @@ export class MoonlinkBackend implements Operations {
       resync: (table, reason) => this.resyncTable(table, reason),
       isThere: async (table) => (await source.listTables([table])).some(({ refusal }) => refusal === null),
     })
+    this.#spoolRestarts = new SpoolRestarts({ engine, clock, logger, resync: (table, reason) => this.resyncTable(table, reason) })
     this.#mender = new SlotMender({
       ...parts,
       ...shared,
@@ -409,6 +412,7 @@ export class MoonlinkBackend implements Operations {
       const now = clock.nowMs()
       if (this.#isCaughtUp()) this.#caughtUpAtMs = now
       if (config.source.onSchemaChange === 'resync' && !this.#closing) this.#follower.look()
+      if (config.copy.onFullSpool === 'restart' && !this.#closing) this.#spoolRestarts.look()
       if (now - this.#lastAcknowledgeMs < acknowledgeMs) return
       this.#lastAcknowledgeMs = now
       await this.#acknowledger.acknowledge(this.#loop)

@@ -5,7 +5,7 @@ const EARLY_FILE_BYTES = 64 * 1024 * 1024
 const COPY_FILE_BYTES = 64 * 1024 * 1024
 
 /** The engine's thresholds from the configuration. */
-export function engineLimits({ flush, memory, compaction, expiry }: Config): EngineLimits {
+export function engineLimits({ compaction, copy, expiry, flush, memory }: Config): EngineLimits {
   return {
     flushRows: flush.rows,
     flushBytes: flush.bytes,
@@ -14,6 +14,7 @@ export function engineLimits({ flush, memory, compaction, expiry }: Config): Eng
     earlyFileBytes: Math.min(EARLY_FILE_BYTES, memory.limitBytes / 8),
     copyFileBytes: COPY_FILE_BYTES,
     memoryLimitBytes: memory.limitBytes,
+    pausesOnFullSpool: copy.onFullSpool !== 'wait',
     compaction: {
       enabled: compaction.enabled,
       minFiles: compaction.minFiles,

@@ -105,6 +105,12 @@ export const stateMetrics = [
     labels: table,
   },
   { name: 'moonlink_table_memory_bytes', kind: 'gauge', help: 'Memory that rows, indexes and deletes of the table take.', labels: table },
+  {
+    name: 'moonlink_table_spooled_bytes',
+    kind: 'gauge',
+    help: 'Bytes of changes of the table that wait on local disk for its copy.',
+    labels: table,
+  },
   { name: 'moonlink_table_memory_rows', kind: 'gauge', help: 'Rows in memory.', labels: table },
   { name: 'moonlink_table_data_files', kind: 'gauge', help: 'Data files of the current snapshot.', labels: table },
   { name: 'moonlink_table_deletion_vectors', kind: 'gauge', help: 'Data files with deleted rows.', labels: table },

@@ -61,6 +61,7 @@ function tableSamples(table: TableStatusReport): Sample[] {
   add('moonlink_table_lag_bytes', table.lagBytes)
   add('moonlink_table_lag_seconds', table.lagMs / 1000)
   add('moonlink_table_memory_bytes', table.memoryBytes)
+  add('moonlink_table_spooled_bytes', table.spooledBytes)
   add('moonlink_table_memory_rows', table.memoryRows)
   add('moonlink_table_data_files', table.dataFiles)
   add('moonlink_table_deletion_vectors', table.deletionVectors)
