@@ -114,10 +114,8 @@ export class MemoryGovernor {
       .sort((a, b) => b.freeableBytes - a.freeableBytes)
     for (const mirror of candidates) {
       try {
-        if (!mirror.hasOpenTransaction) {
-          await mirror.flush()
-          return 'done'
-        }
+        // Never waits for a transaction's end: the stream may be waiting for us, and would not bring it.
+        if (!mirror.hasOpenTransaction && (await mirror.tryFlush())) return 'done'
         mirror.flushSoon()
         if ((await mirror.writeEarly()) === 'done') return 'done'
       } catch (error) {

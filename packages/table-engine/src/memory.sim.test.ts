@@ -131,6 +131,47 @@ test('a transaction far larger than the memory limit passes below it, and is see
   await engine.close()
 })
 
+test('a flush that a transaction came before does not keep that transaction from being written to files', async () => {
+  const memoryLimitBytes = 12 * 1024 * 1024
+  const storage = new MemoryTableStorage(table, schema)
+  const engine = new Engine({
+    clock: systemClock,
+    random: systemRandom,
+    logger: silentLogger,
+    ...simulatedIndexes(),
+    limits: { ...defaultEngineLimits, memoryLimitBytes, earlyFileBytes: memoryLimitBytes / 8, flushIntervalMs: 3_600_000 },
+  })
+  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  await mirror.finishCopy(0n)
+  // A commit that takes long: the flush that memory asks for waits behind it.
+  let release = () => {}
+  const slow = new Promise<void>((resolve) => (release = resolve))
+  const commit = storage.commit.bind(storage)
+  storage.commit = async (change) => {
+    await slow
+    return commit(change)
+  }
+  await engine.apply({ kind: 'batch', batch: inserts(0, 100n) })
+  const first = mirror.flush()
+  let index = 1
+  for (; engine.memoryBytes < memoryLimitBytes * 0.6; index++)
+    await engine.apply({ kind: 'batch', batch: inserts(index * ROWS, BigInt(index + 1) * 100n) })
+  const openLsn = BigInt(index + 1) * 100n
+  let peak = 0
+  for (const last = index + 60; index < last; index++) {
+    const applied = engine.apply({ kind: 'batch', batch: { ...inserts(index * ROWS, null), openLsn } })
+    if (engine.memoryBytes > memoryLimitBytes * 0.7) release()
+    await applied
+    peak = Math.max(peak, engine.memoryBytes)
+  }
+  await first
+  expect(peak).toBeLessThan(memoryLimitBytes)
+  await engine.apply({ kind: 'batch', batch: inserts(index * ROWS, openLsn) })
+  await engine.flush()
+  expect(engine.status()[0]).toMatchObject({ state: 'streaming', rows: (index + 1) * ROWS })
+  await engine.close()
+})
+
 test('filters of key indexes give way to the memory limit, and look-ups in all files go on without them', async () => {
   const memoryLimitBytes = 4 * 1024 * 1024
   const keys: TableSchema = { fields: [schema.fields[0]], identifierFieldIds: [1] }

@@ -361,17 +361,22 @@ export class Mirror {
 
   /** Makes what has been applied durable in Iceberg. Waits for an open transaction to end first. Throws `retry`/`TABLE_CLOSED` where the mirror is closed before. */
   async flush(): Promise<void> {
-    const { core, flusher } = this
+    const { core } = this
     while (core.phase === 'streaming') {
-      const done = await core.job(async () => {
-        // A flush that failed earlier holds an older prefix; what came since is flushed after it.
-        if (flusher.isPending) await flusher.run()
-        return flusher.run()
-      })
-      if (done) return
+      if (await this.tryFlush()) return
       // The transaction may have ended while the answer was on its way.
       if (core.state.openChanges > 0) await new Promise<void>((resolve) => this.boundaryWaiters.push(resolve))
     }
+  }
+
+  /** As `flush`, but never waits for a transaction to end: false where an open one keeps what came since the last flush from being committed. */
+  tryFlush(): Promise<boolean> {
+    const { core, flusher } = this
+    return core.job(async () => {
+      // A flush that failed earlier holds an older prefix; what came since is flushed after it.
+      if (flusher.isPending) await flusher.run()
+      return flusher.run()
+    })
   }
 
   /** Starts what is due: a flush, a compaction, an expiry. Never waits for it. */
