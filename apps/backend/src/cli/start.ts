@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
@@ -5,6 +6,7 @@ import { createApi } from '../http/app.ts'
 import { listen } from '../http/server.ts'
 import { isLoopback } from '../config/loopback.ts'
 import { composeBackend, uninstallSource, type ComposedBackend } from '../service/compose.ts'
+import { memoryNotes } from '../service/memory-need.ts'
 import { asItIs, type WrapPort } from '../service/wrap-port.ts'
 import { createLogger, withTroubleLines } from '../service/logger.ts'
 import { LiveView, PlainView } from './live-view.ts'
@@ -176,11 +178,17 @@ function stopOnSignals(stop: () => void, output: Pick<Output, 'note'>): { releas
   }
 }
 
+/** Bytes that the container allows, or that the machine has. */
+function availableMemory(): number {
+  return Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem())
+}
+
 function welcome(config: Config, composed: ComposedBackend, url: string): string[] {
   const left = composed.leftOut.map((reason) => `not mirrored: ${reason}`)
   return [
     `mirroring ${composed.sourceName} to ${config.warehouse ?? config.catalog.uri ?? ''}; the API is at ${url}`,
     ...left,
     ...composed.notes,
+    ...memoryNotes(config, availableMemory()),
   ]
 }
