@@ -8,7 +8,9 @@ test('a container that is too small for the settings is told of, one that is lar
   const config = configOf({ memory: { limitBytes: '256MiB' }, sql: { memoryBytes: '128MiB' } })
   expect(memoryNotes(config, memoryNeed(config))).toEqual([])
   const [note] = memoryNotes(config, 512 * 2 ** 20)
-  expect(note).toMatch(/may come to take 866 MiB, and there are 512 MiB; lower memory\.limitBytes \(256 MiB\) or sql\.memoryBytes \(128 MiB\)/)
+  expect(note).toMatch(
+    /may come to take 866 MiB, and there are 512 MiB; lower memory\.limitBytes \(256 MiB\) or sql\.memoryBytes \(128 MiB\)/,
+  )
 })
 
 test('each further Parquet worker takes its share', () => {
