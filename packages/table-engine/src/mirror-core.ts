@@ -45,6 +45,8 @@ export class MirrorCore {
   /** Why it is in its phase, or what a commit failed by. */
   reason: string | null = null
   resync: Resync | null = null
+  /** Where it was paused while it streamed: what its state shows up to here is exact. */
+  pausedThroughLsn: Lsn | null = null
   /** While what several snapshots of a copy brought becomes one state. */
   isMerging = false
   /** True once a restart would find the table paused: only then may the source forget what the table did not take. */

@@ -268,7 +268,8 @@ export class Mirror {
     if (this.isStreaming && !this.hasOpenTransaction) await this.flush()
     const committedLsn = this.core.committed.lsn!
     const isCurrent = this.isStreaming && !this.isCatchingUp && !this.isRewinding && source?.isJustOpened !== true
-    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, this.core.host.streamedLsn()) : committedLsn
+    const pausedThroughLsn = this.core.phase === 'paused' && this.flusher.isClean ? this.core.pausedThroughLsn : null
+    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, this.core.host.streamedLsn()) : (pausedThroughLsn ?? committedLsn)
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
     this.wakeBoundaryWaiters()
@@ -279,9 +280,10 @@ export class Mirror {
     return this.core.resync?.readableThroughLsn ?? null
   }
 
-  /** While it is paused: reads up to here are exact, as its last commit has all of it. Null otherwise. */
+  /** While it is paused: reads up to here are exact. Null otherwise. */
   get readableWhilePaused(): Lsn | null {
-    return this.core.phase === 'paused' ? this.core.committed.lsn : null
+    const { committed, pausedThroughLsn, phase } = this.core
+    return phase === 'paused' ? (pausedThroughLsn ?? committed.lsn) : null
   }
 
   /** True where a copy that is cut off can go on in another snapshot. */

@@ -28,6 +28,7 @@ export class Pauses {
     const { core, flusher } = this
     const { logger } = core.host
     const wasStreaming = core.phase === 'streaming'
+    core.pausedThroughLsn = wasStreaming && !core.isRewinding ? core.takenThroughLsn : null
     core.phase = 'paused'
     core.reason = reason
     logger.warn('table paused', { table: core.name, reason })

@@ -3,7 +3,7 @@ import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { checkPublication } from './publication.ts'
-import { readPublications } from './publication-state.ts'
+import { PublicationReader } from './publication-state.ts'
 import { checkSlot, evictFromSlot, readSlot, waitForSlot } from './slot.ts'
 
 /** The server, as it presented itself. */
@@ -50,7 +50,7 @@ export async function preflight(
     )
   }
   const systemId = await checkReplication(connector)
-  await checkPublications(connection, settings)
+  await checkPublications(connection, settings, Number(facts.number))
   const slot = await readSlot(connection, settings.slot)
   if (slot) {
     checkSlot(settings.slot, slot, facts.database, settings.replaceLostSlot)
@@ -100,8 +100,8 @@ async function checkReplication(connector: Connector): Promise<string> {
   }
 }
 
-async function checkPublications(connection: CatalogConnection, settings: PgSourceSettings): Promise<void> {
-  const { main, append } = await readPublications(connection, settings.publication, appendPublication(settings))
+async function checkPublications(connection: CatalogConnection, settings: PgSourceSettings, versionNumber: number): Promise<void> {
+  const { main, append } = await new PublicationReader(connection, versionNumber).read(settings.publication, appendPublication(settings))
   if (main) checkPublication({ name: main.name, publish: 'all' }, main)
   if (append) checkPublication({ name: append.name, publish: 'inserts' }, append)
   const [found] = await connection.rows<{ may: boolean; has: boolean }>(

@@ -18,6 +18,8 @@ export type PublicationChange =
   /** A given publication publishes it, and did not before. */
   | { readonly kind: 'added'; readonly table: TableName }
 
+const LOCK_TIMEOUT_MS = 50
+
 /** Refusals that a table may meet while it is mirrored; others show in its stream. */
 const REFUSALS = new Set(['TABLE_UNPUBLISHED', 'TABLE_NO_IDENTITY', 'TABLE_UNSUPPORTED', 'PG_PUBLICATION_OPERATIONS'])
 
@@ -116,10 +118,19 @@ async function partitionsChanged(connection: CatalogConnection, before: Describe
   return gone === undefined ? null : `partition ${formatTableName(gone)} was detached or dropped`
 }
 
-/** Also where we may not look. */
+/** Also where we may not look, or somebody locks it: nothing else that is asked of the catalog waits for that. */
 async function hasRows(connection: CatalogConnection, partition: PartitionRow): Promise<boolean> {
-  return connection.rows<{ some: boolean }>(`SELECT EXISTS (SELECT FROM ONLY ${quoted(partition)}) AS some`).then(
-    ([{ some }]) => some,
-    () => true,
-  )
+  const sql = `SELECT EXISTS (SELECT FROM ONLY ${quoted(partition)}) AS some`
+  try {
+    return await connection.exclusive(async (client) => {
+      await client.query(`BEGIN; SET LOCAL lock_timeout = '${LOCK_TIMEOUT_MS}ms'`)
+      try {
+        return (await client.query<{ some: boolean }>(sql)).rows[0].some
+      } finally {
+        await client.query('ROLLBACK')
+      }
+    })
+  } catch {
+    return true
+  }
 }

@@ -1,5 +1,4 @@
 import { formatTableName, type TableName } from '@moonlink/core'
-import pg from 'pg'
 import { explained, type CatalogConnection } from './connect.ts'
 
 /** How a publication of ours says so, as its comment; any other is somebody's, and is used as it is. */
@@ -57,63 +56,109 @@ interface PublicationRow {
   readonly pubgencols?: string
 }
 
+interface FilterSource {
+  /** Of `pg_publication_rel`. */
+  readonly entry: number
+  readonly tree: string
+  readonly columns: readonly string[]
+}
+
 interface Found {
   readonly publication: PublicationRow
   /** Changes with each ALTER of the publication itself. */
   readonly version: string
   readonly isOwned: boolean
   readonly comment: string | null
-  readonly tables: readonly {
-    readonly schemaname: string
-    readonly tablename: string
-    readonly rowfilter?: string | null
-  }[]
+  readonly tables: readonly (TableName & { readonly filter: FilterSource | null })[]
   readonly listed: readonly (TableName & { readonly oid: number; readonly columns?: readonly number[] | string | null })[]
 }
 
-// Without column lists and filters, a publication of ours can be told from the catalog alone. The server's own view locks each table from Postgres 16
-// on (pg_get_publication_tables, pg_publication.c), so it waits for whoever truncates or rewrites one.
-const IS_PLAIN = `obj_description(p.oid, 'pg_publication') = ${pg.escapeLiteral(OUR_COMMENT)} AND p.pubviaroot AND NOT p.puballtables
-  AND NOT EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid
-    AND (to_jsonb(r) ->> 'prattrs' IS NOT NULL OR to_jsonb(r) ->> 'prqual' IS NOT NULL))`
-const PLAIN_TABLES = `
-  SELECT jsonb_agg(jsonb_build_object('schemaname', n.nspname, 'tablename', c.relname))
-  FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE r.prpubid = p.oid AND NOT EXISTS (SELECT FROM pg_partition_ancestors(c.oid) above(oid)
-    JOIN pg_publication_rel o ON o.prrelid = above.oid::oid AND o.prpubid = p.oid WHERE above.oid <> c.oid)`
+// The server's own view locks each table from Postgres 16 on (pg_get_publication_tables, pg_publication.c), so it waits for whoever truncates, rewrites or alters
+// one, and all that is asked of the catalog behind it. This is what it shows, without the text of row filters (pg_get_expr locks too).
+const PUBLISHABLE = `c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname <> 'pg_catalog' AND n.nspname NOT LIKE 'pg\\_toast%'`
+const IN_SCHEMA = 'EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)'
+/** What the text of a row filter follows from: the filter itself, and the names of the columns that it may be about. */
+const FILTER = `jsonb_build_object('entry', r.oid::int8, 'tree', to_jsonb(r) ->> 'prqual', 'columns',
+  (SELECT jsonb_agg(a.attname ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum > 0))`
+
+function tablesSql(versionNumber: number): string {
+  const inSchema = versionNumber >= 150_000 ? IN_SCHEMA : 'false'
+  return `
+  WITH RECURSIVE listed AS (
+    SELECT c.oid, c.relkind, c.relispartition FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE ${PUBLISHABLE} AND (p.puballtables OR ${inSchema} OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid))),
+  below AS (
+    SELECT oid, relkind FROM listed WHERE NOT p.pubviaroot
+    UNION SELECT c.oid, c.relkind FROM below JOIN pg_inherits i ON i.inhparent = below.oid JOIN pg_class c ON c.oid = i.inhrelid WHERE below.relkind = 'p'),
+  published AS (
+    SELECT oid FROM listed WHERE p.pubviaroot AND NOT (relispartition AND EXISTS (
+      SELECT FROM pg_partition_ancestors(listed.oid) above(oid) JOIN listed o ON o.oid = above.oid::oid WHERE o.oid <> listed.oid))
+    UNION ALL SELECT oid FROM below WHERE relkind <> 'p')
+  SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'filter',
+    (SELECT ${FILTER} FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid AND to_jsonb(r) ->> 'prqual' IS NOT NULL
+      AND NOT p.puballtables AND NOT ${inSchema})))
+  FROM published JOIN pg_class c ON c.oid = published.oid JOIN pg_namespace n ON n.oid = c.relnamespace`
+}
 
 // One statement, so that all is of one snapshot. Rows travel as JSON, since each server version adds columns.
-const PUBLICATIONS = `
+const publicationsSql = (versionNumber: number) => `
   SELECT to_jsonb(p) AS publication, p.xmin::text AS version, pg_has_role(p.pubowner, 'USAGE') AS "isOwned", obj_description(p.oid, 'pg_publication') AS comment,
-    coalesce(CASE WHEN ${IS_PLAIN} THEN (${PLAIN_TABLES})
-      ELSE (SELECT jsonb_agg(to_jsonb(t)) FROM pg_publication_tables t WHERE t.pubname = p.pubname) END, '[]') AS tables,
+    coalesce((${tablesSql(versionNumber)}), '[]') AS tables,
     coalesce((SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'oid', r.oid::int8, 'columns', to_jsonb(r) -> 'prattrs')) FROM pg_publication_rel r
       JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), '[]') AS listed
   FROM pg_publication p WHERE p.pubname = ANY ($1)`
 
-export async function readPublications(connection: CatalogConnection, main: string, append: string): Promise<Publications> {
-  const rows = await explained(
-    'reading the publications',
-    () => connection.rows<Found>(PUBLICATIONS, [[main, append]]),
-    () => null,
-  )
-  const found = rows.map(stateOf)
-  const named = (name: string) => found.find((state) => state.name === name) ?? null
-  return { main: named(main), append: named(append) }
+const FILTER_TEXTS = `SELECT ${FILTER} AS filter, pg_get_expr(r.prqual, r.prrelid) AS text FROM pg_publication_rel r WHERE r.oid = ANY ($1::int8[]::oid[])`
+
+/** Reads what publications publish. Waits for nobody's lock, save for that of a table whose row filter it has not met before. */
+export class PublicationReader {
+  private readonly connection: Pick<CatalogConnection, 'rows'>
+  private readonly versionNumber: number
+  /** Texts of row filters, by what they follow from. */
+  private readonly filters = new Map<string, string>()
+
+  constructor(connection: Pick<CatalogConnection, 'rows'>, versionNumber: number) {
+    this.connection = connection
+    this.versionNumber = versionNumber
+  }
+
+  async read(main: string, append: string): Promise<Publications> {
+    const found = await explained(
+      'reading the publications',
+      () => this.rows([main, append]),
+      () => null,
+    )
+    const states = found.map((one) => stateOf(one, this.filters))
+    const named = (name: string) => states.find((state) => state.name === name) ?? null
+    return { main: named(main), append: named(append) }
+  }
+
+  /** With the texts of all filters in `filters`. */
+  private async rows(names: readonly string[]): Promise<Found[]> {
+    for (;;) {
+      const found = await this.connection.rows<Found>(publicationsSql(this.versionNumber), [names])
+      const unknown = found.flatMap(({ tables }) => tables.flatMap(({ filter }) => (filter === null || this.filters.has(keyOf(filter)) ? [] : [filter.entry])))
+      if (unknown.length === 0) return found
+      const texts = await this.connection.rows<{ filter: FilterSource; text: string | null }>(FILTER_TEXTS, [unknown])
+      for (const { filter, text } of texts) if (text !== null) this.filters.set(keyOf(filter), text)
+    }
+  }
 }
 
-function stateOf({ publication, version, isOwned, comment, tables, listed }: Found): PublicationState {
+const keyOf = ({ columns, entry, tree }: FilterSource) => JSON.stringify([entry, tree, columns])
+
+function stateOf({ publication, version, isOwned, comment, tables, listed }: Found, filters: ReadonlyMap<string, string>): PublicationState {
   const lists = new Map(listed.map(({ columns, ...table }) => [formatTableName(table), columns ?? null]))
   const entries = new Map(listed.map(({ oid, ...table }) => [formatTableName(table), oid]))
   const isOurs = comment === OUR_COMMENT
   const origin = isOurs ? '' : givenBy(publication.pubname)
-  const published = tables.map(({ schemaname, tablename, rowfilter }): PublishedTable => {
-    const table = { schema: schemaname, name: tablename }
+  const published = tables.map(({ filter, name, schema }): PublishedTable => {
+    const table = { schema, name }
     const list = lists.get(formatTableName(table)) ?? null
     // An int2vector, which servers turn into JSON one way or the other.
     const columns = list === null ? null : new Set(typeof list === 'string' ? list.split(' ').map(Number) : list)
     const edition = `${origin}${[publication.oid, version, entries.get(formatTableName(table)) ?? 0].join('/')}`
-    return { table, columns, filter: rowfilter ?? null, edition }
+    return { table, columns, filter: filter === null ? null : filters.get(keyOf(filter))!, edition }
   })
   return {
     name: publication.pubname,

@@ -238,6 +238,34 @@ test('a table that somebody rewrites holds nobody up: what is published is told 
   }
 })
 
+test.each(['FOR TABLE a (id, n) WHERE (id > 0), p', 'FOR ALL TABLES', 'FOR TABLES IN SCHEMA public'])(
+  'what a given publication publishes %s is told without the lock of its tables',
+  async (what) => {
+    const { client } = database
+    const { rows: servers } = await client.query<{ major: number }>(`SELECT current_setting('server_version_num')::int / 10000 AS major`)
+    if (servers[0].major < 15 && what !== 'FOR ALL TABLES') return
+    await client.query(`CREATE TABLE a (id int PRIMARY KEY, n int, left_out int); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);
+      CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9); CREATE PUBLICATION given ${what} WITH (publish_via_partition_root = true)`)
+    const source = await openPgSource(config({ publication: 'given', connection: `${database.connectionString}?options=-c%20lock_timeout%3D100ms` }))
+    const tables = ['public.a', 'public.p'].map(tableOf)
+    try {
+      await source.prepare(tables)
+      const [known, filter] = [await source.listTables(tables), source.rowFilter(tables[0])]
+      expect(filter).toBe(what.includes('WHERE') ? '(id > 0)' : null)
+      await client.query('BEGIN; LOCK TABLE a, p')
+      expect(await source.listTables(tables)).toEqual(known)
+      expect(await source.publicationChanges()).toEqual([])
+      await source.prepare(tables)
+      expect(source.rowFilter(tables[0])).toBe(filter)
+    } finally {
+      await client.query('ROLLBACK')
+      await client.query('DROP PUBLICATION given')
+      await source.uninstall()
+      await source.close()
+    }
+  },
+)
+
 test('a table that somebody locks is dropped from the publication later, and is not waited for long where it is to be added', async () => {
   const { client } = database
   await client.query('CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY)')

@@ -31,7 +31,7 @@ import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication } from './publication.ts'
 import { PublicationBaselines } from './publication-baselines.ts'
 import type { PublicationChange } from './publication-changes.ts'
-import { readPublications, type Publications } from './publication-state.ts'
+import { PublicationReader, type Publications } from './publication-state.ts'
 import { protocolOptions } from './protocol-options.ts'
 import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
@@ -118,6 +118,7 @@ export class PgSource implements ChangeSource {
   private readonly logger: Logger
   private readonly clock: Clock
   private readonly serverTypes: ServerTypes
+  private readonly publicationReader: PublicationReader
   private readonly unfitCounters = new Map<string, { count: number }>()
   private prepared: ReadonlyMap<string, DescribedTable> = new Map()
   private lastOptions: CatalogOptions | null = null
@@ -145,6 +146,7 @@ export class PgSource implements ChangeSource {
     this.clock = options.clock ?? systemClock
     this.history = new FollowedHistory(facts.systemId, this.logger)
     this.baselines = new PublicationBaselines(settings.publication)
+    this.publicationReader = new PublicationReader(connection, facts.versionNumber)
     connection.onOpen = (client) => checkCluster(client, facts.systemId)
   }
 
@@ -473,7 +475,7 @@ export class PgSource implements ChangeSource {
   }
 
   private publications(): Promise<Publications> {
-    return readPublications(this.connection, this.publicationName, appendPublication(this.settings))
+    return this.publicationReader.read(this.publicationName, appendPublication(this.settings))
   }
 
   private async catalogOptions(): Promise<CatalogOptions> {

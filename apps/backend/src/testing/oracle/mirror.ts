@@ -221,7 +221,8 @@ export class OracleMirror {
     if (UNTIL_SETTLED.has(code)) {
       const isOpen = names.some((name) => {
         const isLasting = this.#source.gaps.some((gap) => gap.table === name && gap.isLasting && (lsn === null || gap.fromLsn <= lsn))
-        return isLasting || this.#source.gapsAt(name, lsn).some(({ settledLsn }) => settledLsn === null)
+        const isAmid = this.#source.openGaps(name).some((gap) => gap.isAmid)
+        return isLasting || isAmid || this.#source.gapsAt(name, lsn).some(({ settledLsn }) => settledLsn === null)
       })
       return isOpen && (code !== 'TABLE_PAUSED' || PASSING_PAUSE.test(message))
     }

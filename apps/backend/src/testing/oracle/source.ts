@@ -53,7 +53,7 @@ interface Changes {
 
 /** What the stream tells of a transaction so far, where no trigger tells of changes of schema. */
 interface Traces {
-  readonly untold: readonly { readonly table: string; readonly change: Untold; readonly isFollowed: boolean; readonly isTouched: boolean }[]
+  readonly untold: readonly { readonly table: string; readonly change: Untold; readonly isFollowed: boolean; readonly isTouched: boolean; readonly isAmid: boolean }[]
   /** Tables with rows that changed. */
   readonly followed: ReadonlySet<string>
 }
@@ -68,6 +68,8 @@ export interface Gap {
   readonly isSilent: boolean
   /** It may be noticed again, for no other reason: from here on the mirror may compare the table at any time. */
   readonly isLasting: boolean
+  /** Met amid a transaction that had changed rows before: nothing of the table is readable meanwhile that was not committed. */
+  readonly isAmid: boolean
   /** From here on every LSN is shown again; null while it may not be. */
   settledLsn: Lsn | null
 }
@@ -147,6 +149,7 @@ export class Session {
   /** Whether it succeeded; one that fails leaves the transaction as it was. Outside of one it is a transaction by itself. */
   async statement(statement: Statement): Promise<boolean> {
     const { alters = [], sql, tables, values } = statement
+    const touched = new Set(this.#touched)
     for (const { name } of tables) this.#touched.add(name)
     if (this.isOpen) await this.run('SAVEPOINT one')
     let rows: number
@@ -162,7 +165,7 @@ export class Session {
       this.#altered.set(name, isStale || this.#altered.get(name) === true)
       if (to !== undefined) this.#shapes = new Map(this.#shapes).set(name, to)
     }
-    this.#traces = traced(this.#traces, statement, rows)
+    this.#traces = traced(this.#traces, statement, rows, touched)
     return true
   }
 
@@ -227,9 +230,14 @@ export class Session {
 }
 
 /** What the stream tells of a transaction behind another statement. */
-function traced({ followed, untold }: Traces, { alters = [], tables, truncates }: Statement, rows: number): Traces {
+function traced(
+  { followed, untold }: Traces,
+  { alters = [], tables, truncates }: Statement,
+  rows: number,
+  touched: ReadonlySet<string>,
+): Traces {
   if (alters.length > 0) {
-    const made = alters.map(({ name, untold: change }) => ({ table: name, change, isFollowed: false, isTouched: false }))
+    const made = alters.map(({ name, untold: change }) => ({ table: name, change, isFollowed: false, isTouched: false, isAmid: touched.has(name) }))
     return { followed, untold: [...untold, ...made] }
   }
   const names = tables.map(({ name }) => name)
@@ -239,12 +247,11 @@ function traced({ followed, untold }: Traces, { alters = [], tables, truncates }
     return { ...one, isTouched: one.isTouched || names.includes(one.table), isFollowed: one.isFollowed || one.table === changed }
   })
   if (truncates === true) {
-    const emptied = [...new Set(names)].map((table) => ({
-      table,
-      change: { kind: 'truncate' } as const,
-      isFollowed: false,
-      isTouched: true,
-    }))
+    const emptied = [...new Map(tables.map((table) => [table.name, table])).values()].map(({ name, partitions }) => {
+      // Partitions that were emptied with their table are taken for such that were by themselves.
+      const kind = partitions === undefined ? ('truncate' as const) : ('unseen' as const)
+      return { table: name, change: { kind }, isFollowed: false, isTouched: true, isAmid: touched.has(name) }
+    })
     return { followed, untold: [...after, ...emptied] }
   }
   return { followed: changed === null ? followed : new Set(followed).add(changed), untold: after }
@@ -416,14 +423,15 @@ export class OracleSource {
     this.tables = this.tables.map((table) => shapes.get(table.name) ?? table)
     const unseen = new Set(traces.untold.filter(({ change }) => change.kind === 'unseen').map(({ table }) => table))
     const stale = [...altered].filter(([table, isStale]) => this.#isTold && isStale && !unseen.has(table))
-    for (const [table] of stale) this.#open({ table, fromLsn: before })
-    for (const table of unseen) this.#open({ table, fromLsn: before, isSilent: true, isLasting: true })
+    const amid = new Set(traces.untold.filter((one) => one.isAmid).map(({ table }) => table))
+    for (const [table] of stale) this.#open({ table, fromLsn: before, isAmid: amid.has(table) })
+    for (const table of unseen) this.#open({ table, fromLsn: before, isSilent: true, isLasting: true, isAmid: amid.has(table) })
     await this.#note(before, touched, traces, false)
     if (!this.#isTold) this.#noteUntold(before, traces)
   }
 
   #open(gap: Pick<Gap, 'table' | 'fromLsn'> & Partial<Gap>): void {
-    this.gaps.push({ isSilent: false, isLasting: false, settledLsn: null, ...gap })
+    this.gaps.push({ isSilent: false, isLasting: false, isAmid: false, settledLsn: null, ...gap })
   }
 
   #noteUntold(before: Lsn, { followed, untold }: Traces): void {
@@ -432,7 +440,7 @@ export class OracleSource {
       const changes = untold.filter((one) => one.table === table)
       const fromLsn = this.#untold.committed(table, changes, before)
       const isSilent = changes.some(({ change }) => change.kind === 'silent')
-      if (fromLsn !== null) this.#open({ table, fromLsn, isSilent })
+      if (fromLsn !== null) this.#open({ table, fromLsn, isSilent, isAmid: changes.some(({ isAmid }) => isAmid) })
     }
   }
 
