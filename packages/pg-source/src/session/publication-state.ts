@@ -137,7 +137,9 @@ export class PublicationReader {
   private async rows(names: readonly string[]): Promise<Found[]> {
     for (;;) {
       const found = await this.connection.rows<Found>(publicationsSql(this.versionNumber), [names])
-      const unknown = found.flatMap(({ tables }) => tables.flatMap(({ filter }) => (filter === null || this.filters.has(keyOf(filter)) ? [] : [filter.entry])))
+      const unknown = found.flatMap(({ tables }) =>
+        tables.flatMap(({ filter }) => (filter === null || this.filters.has(keyOf(filter)) ? [] : [filter.entry])),
+      )
       if (unknown.length === 0) return found
       const texts = await this.connection.rows<{ filter: FilterSource; text: string | null }>(FILTER_TEXTS, [unknown])
       for (const { filter, text } of texts) if (text !== null) this.filters.set(keyOf(filter), text)
@@ -147,7 +149,10 @@ export class PublicationReader {
 
 const keyOf = ({ columns, entry, tree }: FilterSource) => JSON.stringify([entry, tree, columns])
 
-function stateOf({ publication, version, isOwned, comment, tables, listed }: Found, filters: ReadonlyMap<string, string>): PublicationState {
+function stateOf(
+  { publication, version, isOwned, comment, tables, listed }: Found,
+  filters: ReadonlyMap<string, string>,
+): PublicationState {
   const lists = new Map(listed.map(({ columns, ...table }) => [formatTableName(table), columns ?? null]))
   const entries = new Map(listed.map(({ oid, ...table }) => [formatTableName(table), oid]))
   const isOurs = comment === OUR_COMMENT

@@ -246,7 +246,9 @@ test.each(['FOR TABLE a (id, n) WHERE (id > 0), p', 'FOR ALL TABLES', 'FOR TABLE
     if (servers[0].major < 15 && what !== 'FOR ALL TABLES') return
     await client.query(`CREATE TABLE a (id int PRIMARY KEY, n int, left_out int); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);
       CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9); CREATE PUBLICATION given ${what} WITH (publish_via_partition_root = true)`)
-    const source = await openPgSource(config({ publication: 'given', connection: `${database.connectionString}?options=-c%20lock_timeout%3D100ms` }))
+    const source = await openPgSource(
+      config({ publication: 'given', connection: `${database.connectionString}?options=-c%20lock_timeout%3D100ms` }),
+    )
     const tables = ['public.a', 'public.p'].map(tableOf)
     try {
       await source.prepare(tables)

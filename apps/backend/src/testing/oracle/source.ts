@@ -53,7 +53,13 @@ interface Changes {
 
 /** What the stream tells of a transaction so far, where no trigger tells of changes of schema. */
 interface Traces {
-  readonly untold: readonly { readonly table: string; readonly change: Untold; readonly isFollowed: boolean; readonly isTouched: boolean; readonly isAmid: boolean }[]
+  readonly untold: readonly {
+    readonly table: string
+    readonly change: Untold
+    readonly isFollowed: boolean
+    readonly isTouched: boolean
+    readonly isAmid: boolean
+  }[]
   /** Tables with rows that changed. */
   readonly followed: ReadonlySet<string>
 }
@@ -237,7 +243,13 @@ function traced(
   touched: ReadonlySet<string>,
 ): Traces {
   if (alters.length > 0) {
-    const made = alters.map(({ name, untold: change }) => ({ table: name, change, isFollowed: false, isTouched: false, isAmid: touched.has(name) }))
+    const made = alters.map(({ name, untold: change }) => ({
+      table: name,
+      change,
+      isFollowed: false,
+      isTouched: false,
+      isAmid: touched.has(name),
+    }))
     return { followed, untold: [...untold, ...made] }
   }
   const names = tables.map(({ name }) => name)
