@@ -41,10 +41,21 @@ print(json.dumps({
 }, default=plain))
 `
 
+const readBySpark = `
+import json, sys
+from types import SimpleNamespace
+from spark_common import session
+spark = session(SimpleNamespace(warehouse=None, uri=None, prop=[]))
+rows = spark.read.format("iceberg").load(sys.argv[1]).orderBy("id").collect()
+print(json.dumps([list(row) for row in rows], default=lambda value: value.hex() if isinstance(value, (bytes, bytearray)) else str(value)))
+`
+
 interface Kind {
   readonly extension: string
   /** Columns beside `id`: how each is declared, and the SQL for what its value is in the mirror. */
   readonly columns: Readonly<Record<string, { readonly type: string; readonly shown: string }>>
+  /** Columns that are mirrored once more, as string. */
+  readonly texts: readonly string[]
   /** What a row of the mirror's own SQL shows, as the readers have it. */
   readonly plain: (cell: unknown) => unknown
   readonly copied: readonly string[]
@@ -60,12 +71,19 @@ function asFloats(value: unknown): unknown {
 /** Mirrors a table, changes it, and compares what SQL and the readers show with what Postgres prints. */
 async function mirrors({ client, connectionString }: TestDatabase, kind: Kind): Promise<void> {
   const declared = Object.entries(kind.columns).map(([column, { type }]) => `${column} ${type}`)
+  const strings = kind.texts.map((column) => `${column}_string ${kind.columns[column].type}`)
+  const twins = kind.texts.map((column) => `NEW.${column}_string := NEW.${column};`)
   await client.query(`SET extra_float_digits = 3; CREATE EXTENSION ${kind.extension}`)
-  await client.query(`CREATE TABLE things (id int PRIMARY KEY, ${declared.join(', ')})`)
+  await client.query(`CREATE TABLE things (id int PRIMARY KEY, ${[...declared, ...strings].join(', ')});
+    CREATE FUNCTION twin() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${twins.join(' ')} RETURN NEW; END $$;
+    CREATE TRIGGER twin BEFORE INSERT OR UPDATE ON things FOR EACH ROW EXECUTE FUNCTION twin()`)
   for (const row of kind.copied) await client.query(`INSERT INTO things VALUES ${row}`)
-  const backend = await BackendProcess.start(['--source', connectionString, '--state-dir', join(directory, kind.extension)])
+  const backend = await BackendProcess.start(['--source', connectionString, '--state-dir', join(directory, kind.extension)], {
+    MOONLINK_SOURCE_COLUMNS: JSON.stringify({ 'public.things': Object.fromEntries(kind.texts.map((column) => [`${column}_string`, 'string'])) }),
+  })
   const expected = async () => {
-    const shown = Object.values(kind.columns).map((column) => column.shown)
+    const texts = kind.texts.map((column) => `CASE WHEN ${column} IS NOT NULL THEN format('%s', ${column}) END`)
+    const shown = [...Object.values(kind.columns).map((column) => column.shown), ...texts]
     const sql = `SELECT jsonb_build_array(id, ${shown.join(', ')}) FROM things ORDER BY id`
     const { rows } = await client.query<[unknown]>({ text: sql, rowMode: 'array' })
     return rows.map(([row]) => asFloats(row))
@@ -87,6 +105,7 @@ async function mirrors({ client, connectionString }: TestDatabase, kind: Kind): 
     expect(rows).not.toEqual(copied)
     expect(await bySql()).toEqual(rows)
     expect(JSON.parse(await python('venv', ['-c', readRows, metadataLocation]))).toEqual({ PyIceberg: rows, DuckDB: rows })
+    expect(JSON.parse(await python('venv-spark', ['-c', readBySpark, metadataLocation]))).toEqual(rows)
   } finally {
     await backend.stop()
   }
@@ -108,6 +127,7 @@ describe.skipIf(!hasPostgis)('PostGIS', () => {
           shown: `CASE WHEN parts IS NOT NULL THEN (SELECT coalesce(jsonb_agg(${ewkb('p')} ORDER BY n), '[]') FROM unnest(parts) WITH ORDINALITY u(p, n)) END`,
         },
       },
+      texts: ['at', 'shape', 'area', 'parts'],
       plain: function plain(cell: unknown): unknown {
         if (Array.isArray(cell)) return cell.map(plain)
         return typeof cell === 'string' ? cell.replace(/^\\x/, '') : cell
@@ -141,6 +161,7 @@ describe.skipIf(!hasVector)('pgvector', () => {
         half: { type: 'halfvec(2)', shown: list('half') },
         sparse: { type: 'sparsevec(5)', shown: 'sparse::text' },
       },
+      texts: ['v', 'large', 'half'],
       plain: (cell) => cell,
       copied: [
         `(1, '[1,2.5,-3]', '[0.5]', '[1.5,-65504]', '{1:1.5,3:-2}/5')`,
