@@ -79,7 +79,9 @@ async function mirrors({ client, connectionString }: TestDatabase, kind: Kind): 
     CREATE TRIGGER twin BEFORE INSERT OR UPDATE ON things FOR EACH ROW EXECUTE FUNCTION twin()`)
   for (const row of kind.copied) await client.query(`INSERT INTO things VALUES ${row}`)
   const backend = await BackendProcess.start(['--source', connectionString, '--state-dir', join(directory, kind.extension)], {
-    MOONLINK_SOURCE_COLUMNS: JSON.stringify({ 'public.things': Object.fromEntries(kind.texts.map((column) => [`${column}_string`, 'string'])) }),
+    MOONLINK_SOURCE_COLUMNS: JSON.stringify({
+      'public.things': Object.fromEntries(kind.texts.map((column) => [`${column}_string`, 'string'])),
+    }),
   })
   const expected = async () => {
     const texts = kind.texts.map((column) => `CASE WHEN ${column} IS NOT NULL THEN format('%s', ${column}) END`)
