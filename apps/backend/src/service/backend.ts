@@ -275,10 +275,9 @@ export class MoonlinkBackend implements Operations {
 
   async query(request: QueryRequest): Promise<RunningQuery> {
     this.#refuseWhileClosing()
-    const { clock, source, sql, telemetry } = this.#parts
+    const { clock, sql, telemetry } = this.#parts
     const startedMs = clock.nowMs()
-    const run = () => nudging(source, clock, sql.query(request.sql, request.atLsn, request.timeoutMs))
-    const running = await telemetry.span('query', {}, run)
+    const running = await telemetry.span('query', {}, () => sql.query(request.sql, request.atLsn, request.timeoutMs))
     telemetry.observe('moonlink_query_seconds', (clock.nowMs() - startedMs) / 1000)
     return running
   }

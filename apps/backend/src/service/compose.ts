@@ -27,6 +27,7 @@ import { CloseStack } from './close-stack.ts'
 import { engineLimits } from './limits.ts'
 import { openChangeLog } from './open-change-log.ts'
 import { leasePlace } from './open-lease.ts'
+import { nudgedLeases } from './nudging.ts'
 import { openQueryEngine } from './open-query-engine.ts'
 import { openSource } from './open-source.ts'
 import { openObjectStores } from './open-stores.ts'
@@ -96,7 +97,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       indexDirectory: join(config.stateDir, 'index'),
       limits: engineLimits(config),
     })
-    const sql = await openQueryEngine(config, engine, warehouse, logger)
+    const sql = await openQueryEngine(config, nudgedLeases(engine, source, clock), warehouse, logger)
     stack.push(() => sql.close())
     const openLog = (sourceFromLsn: Lsn) =>
       openChangeLog(config, { ...ports, lease, store: warehouse.store, source: source.identity, sourceFromLsn })

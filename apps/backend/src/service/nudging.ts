@@ -1,4 +1,5 @@
 import type { Clock } from '@moonlink/core'
+import type { LeaseSource } from '@moonlink/union-read'
 import type { SourceHandle } from './parts.ts'
 
 const firstPauseMs = 30
@@ -18,5 +19,13 @@ export async function nudging<T>(source: Pick<SourceHandle, 'currentLsn'>, clock
     return await work
   } finally {
     done.abort(new Error('done'))
+  }
+}
+
+/** The same leases; for one that waits for its LSN the source is asked where it is. What is read once it is there needs nothing of the source. */
+export function nudgedLeases(leases: LeaseSource, source: Pick<SourceHandle, 'currentLsn'>, clock: Clock): LeaseSource {
+  return {
+    readableTables: () => leases.readableTables(),
+    acquire: (request) => nudging(source, clock, leases.acquire(request)),
   }
 }

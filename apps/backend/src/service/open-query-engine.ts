@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { fileUriToPath } from '@moonlink/object-store'
 import type { LocalFiles, Logger, TextCopies } from '@moonlink/core'
 import { SqlEngine } from '@moonlink/sql'
-import type { Engine } from '@moonlink/table-engine'
+import type { LeaseSource } from '@moonlink/union-read'
 import type { Config } from '../config/schema.ts'
 import { variantCopiesDirectory } from './open-warehouse.ts'
 import type { QueryEngine } from './parts.ts'
@@ -15,15 +15,15 @@ export interface ReadableFiles {
   readonly textCopies: TextCopies
 }
 
-/** SQL over the engine's union reads. */
+/** SQL over union reads. */
 export async function openQueryEngine(
   config: Config,
-  engine: Engine,
+  leases: LeaseSource,
   { localFiles, textCopies }: ReadableFiles,
   logger: Logger,
 ): Promise<QueryEngine> {
   const sql = await SqlEngine.create({
-    leases: engine,
+    leases,
     files: localFiles,
     textCopies,
     logger,
