@@ -29,6 +29,7 @@ import { quoteText } from './sql-text.ts'
 import { StatementParser, type Statement } from './statement.ts'
 import { Holds } from './holds.ts'
 import { viewSql, type ViewSql } from './view-sql.ts'
+import { enoughOf } from './wanted-rows.ts'
 
 export interface SqlEngineOptions {
   readonly leases: LeaseSource
@@ -194,7 +195,11 @@ export class SqlEngine {
     holds.add(() => lease.release())
     request.signal?.throwIfAborted()
     const byTable = new Map<string, ViewSql>()
-    for (const table of tables) byTable.set(table, await this.viewOf(lease.tables.get(table)!, statement, holds))
+    for (const table of tables) {
+      const whole = lease.tables.get(table)!
+      const plan = statement.wantedRows === null ? whole : enoughOf(whole, statement.wantedRows)
+      byTable.set(table, await this.viewOf(plan, statement, holds))
+    }
     for (const { place, table } of places) views.set(place, byTable.get(table)!)
     return { lsn: lease.lsn, views }
   }

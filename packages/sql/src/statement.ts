@@ -3,6 +3,7 @@ import type { DuckDBConnection } from '@duckdb/node-api'
 import { filterColumns, readsNoColumn } from './filter-columns.ts'
 import { Mutex } from './mutex.ts'
 import { sqlError } from './sql-error.ts'
+import { wantedRows } from './wanted-rows.ts'
 
 /** A table as a statement names it. `schema` is null for a bare name. */
 export interface TableReference {
@@ -21,6 +22,8 @@ export interface Statement {
   readonly conditions: ReadonlySet<string>
   /** True where only the number of the table's rows matters. */
   readonly onlyCounts: boolean
+  /** How many rows of its one table it wants, whichever they are; null where it may need all of them. */
+  readonly wantedRows: number | null
 }
 
 /** Table functions that read nothing but their arguments. */
@@ -65,7 +68,7 @@ export class StatementParser {
       throw notAllowed(statements.length === 0 ? 'there is no statement' : `there are ${statements.length} statements`)
     }
     if (prefix === '' && isShowTables(statements[0]))
-      return { kind: 'show-tables', sql: body, tables: [], conditions: new Set(), onlyCounts: false }
+      return { kind: 'show-tables', sql: body, tables: [], conditions: new Set(), onlyCounts: false, wantedRows: null }
     const tables = new Map<string, TableReference>()
     collect(statements[0], new Set(), tables)
     return {
@@ -74,6 +77,7 @@ export class StatementParser {
       tables: [...tables.values()],
       conditions: filterColumns(statements[0]),
       onlyCounts: readsNoColumn(statements[0]),
+      wantedRows: wantedRows(statements[0]),
     }
   }
 
