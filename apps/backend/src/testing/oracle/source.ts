@@ -542,7 +542,10 @@ export class OracleSource {
     if (this.#isTold || known === undefined) return shown
     const last = changes.at(-1)
     if (last === undefined) {
-      const isTold = followed.has(table.name) || (known.rows !== null && rows !== null && known.rows.join() !== rows.join())
+      if (followed.has(table.name)) return shown
+      // Of a shape that it had within a transaction nothing is known.
+      if (known.rows === null && known.before !== null) return { ...shown, rows: null, before: known.before }
+      const isTold = known.rows !== null && rows !== null && known.rows.join() !== rows.join()
       return isTold ? shown : { ...shown, before: known.before }
     }
     if (last.isFollowed) return shown
