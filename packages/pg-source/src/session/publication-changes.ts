@@ -47,8 +47,10 @@ export async function preparedChanges(
     if (before === undefined) continue
     const refused = (code: string, reason: string) => changes.push({ kind: 'refused', table, code, reason })
     if ('refusal' in entry && entry.refusal.code !== 'TABLE_UNKNOWN') {
-      const { code, message } = entry.refusal
-      if (REFUSALS.has(code)) refused(code, message)
+      const { code, context, message } = entry.refusal
+      // One without a key goes on: Postgres itself refuses what could not be followed. A partition's is followed otherwise than the table's.
+      const isHarmless = code === 'TABLE_NO_IDENTITY' && context['partition'] === undefined
+      if (REFUSALS.has(code) && !isHarmless) refused(code, message)
       continue
     }
     const now = 'refusal' in entry ? null : entry.described

@@ -216,6 +216,23 @@ test('partitions that name their rows otherwise than the table does, and those w
   expect(await refusal('public.events')).toMatchObject({ reason: expect.stringContaining('SET LOGGED') as string })
 })
 
+test('a table that loses its key goes on, and one with a partition that names rows otherwise does not', async () => {
+  const { client } = database
+  await client.query(`CREATE TABLE a (id int NOT NULL, n int); CREATE UNIQUE INDEX a_id ON a (id); ALTER TABLE a REPLICA IDENTITY USING INDEX a_id;
+    CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9)`)
+  const source = await openPgSource(config())
+  try {
+    await source.prepare(['public.a', 'public.p'].map(tableOf))
+    await client.query('ALTER TABLE a DROP id')
+    expect(await source.publicationChanges()).toEqual([])
+    await client.query('ALTER TABLE p1 REPLICA IDENTITY NOTHING')
+    expect(await source.publicationChanges()).toMatchObject([{ kind: 'refused', code: 'TABLE_NO_IDENTITY', table: { name: 'p' } }])
+  } finally {
+    await source.uninstall()
+    await source.close()
+  }
+})
+
 test('a table that somebody rewrites holds nobody up: what is published is told without its lock', async () => {
   const { client } = database
   await client.query(`CREATE TABLE a (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED); CREATE TABLE b (id int PRIMARY KEY);
