@@ -184,7 +184,8 @@ export class IcebergTableStorage implements TableStorage {
 
   async *scanFile(file: DataFile, fields: readonly Field[], options: { readonly lineage?: boolean } = {}): AsyncGenerator<ScannedBatch> {
     const lineage = options.lineage ? { firstRowId: file.firstRowId, dataSequenceNumber: file.dataSequenceNumber } : null
-    for (let next = 0; ;) {
+    let next = 0
+    for (let isAgain = false; ; isAgain = true) {
       const { source, release } = await this.source(file)
       try {
         for await (const batch of this.parts.parquet.scan(source, { fields, lineage })) {
@@ -194,7 +195,7 @@ export class IcebergTableStorage implements TableStorage {
         }
         return
       } catch (error) {
-        if (!(await this.wasDamagedCopy(file, source, error))) throw namingFile(file.path, error)
+        if (isAgain || !(await this.wasDamagedCopy(file, source, error))) throw namingFile(file.path, error)
       } finally {
         release()
       }
@@ -202,12 +203,12 @@ export class IcebergTableStorage implements TableStorage {
   }
 
   async fetchRows(file: DataFile, positions: Uint32Array, fields: readonly Field[]): Promise<ColumnBatch> {
-    for (;;) {
+    for (let isAgain = false; ; isAgain = true) {
       const { source, release } = await this.source(file)
       try {
         return await this.parts.parquet.fetch(source, positions, fields)
       } catch (error) {
-        if (!(await this.wasDamagedCopy(file, source, error))) throw namingFile(file.path, error)
+        if (isAgain || !(await this.wasDamagedCopy(file, source, error))) throw namingFile(file.path, error)
       } finally {
         release()
       }
