@@ -3,10 +3,15 @@ import { dirname } from 'node:path'
 import type { Logger } from '@moonlink/core'
 import { destination, pino, type Level } from 'pino'
 
-/** JSON lines to a file, or to stderr where `path` is null. */
+/** What a log that can't be written may hold of lines to come; those beyond are lost. */
+const HELD_BYTES = 1024 * 1024
+
+/** JSON lines to a file, or to stderr where `path` is null. Whoever logs never hears of a disk that is full: lines are held for a while, and written once there is room. */
 export function createLogger(level: Level | 'silent', path: string | null): Logger {
   if (path !== null) mkdirSync(dirname(path), { recursive: true })
-  const target = path === null ? destination({ fd: 2, sync: true }) : destination({ dest: path, append: true, sync: true })
+  const target = destination({ ...(path === null ? { fd: 2 } : { dest: path, append: true }), sync: true, maxLength: HELD_BYTES })
+  // Without a listener the error is thrown to whoever logs.
+  target.on('error', () => undefined)
   const log = pino({ level, base: null, timestamp: () => `,"time":"${new Date().toISOString()}"` }, target)
   const write = (method: Level) => (message: string, fields?: Readonly<Record<string, unknown>>) => {
     if (fields === undefined) log[method](message)

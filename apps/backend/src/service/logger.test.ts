@@ -1,0 +1,41 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { createLogger } from './logger.ts'
+
+test.skipIf(!existsSync('/dev/full'))('whoever logs never hears of a full disk', () => {
+  const logger = createLogger('info', '/dev/full')
+  for (let line = 0; line < 20; line++) logger.warn('a line', { line })
+})
+
+test('lines that found no room are written once there is some', ({ skip }) => {
+  const directory = mkdtempSync(join(tmpdir(), 'moonlink-logger-'))
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', directory], { stdio: 'ignore' })
+  } catch {
+    rmSync(directory, { recursive: true })
+    return skip('mounting is not allowed here')
+  }
+  try {
+    const path = join(directory, 'moonlink.log')
+    const logger = createLogger('info', path)
+    logger.info('before')
+    const filler = join(directory, 'filler')
+    const { bavail, bsize } = statfsSync(directory)
+    writeFileSync(filler, Buffer.alloc(bavail * bsize))
+    for (let line = 0; line < 100; line++) logger.info('x'.repeat(100), { line })
+    rmSync(filler)
+    logger.info('after')
+    const messages = readFileSync(path, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { msg: string; line?: number })
+    expect(messages.at(-1)!.msg).toBe('after')
+    expect(messages.flatMap(({ line }) => (line === undefined ? [] : [line]))).toEqual(Array.from({ length: 100 }, (_, line) => line))
+  } finally {
+    execFileSync('umount', ['-l', directory])
+    rmSync(directory, { recursive: true })
+  }
+})
