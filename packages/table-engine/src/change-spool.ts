@@ -153,7 +153,8 @@ export class ChangeSpool {
     const { file } = this
     this.file = null
     await file?.close()
-    await this.options.disk.remove(this.options.path)
+    // What stays is no more than room taken: the next one begins an empty file.
+    await this.options.disk.remove(this.options.path).catch(() => undefined)
   }
 
   private push(batch: ChangeBatch): void {
@@ -206,7 +207,8 @@ export class ChangeSpool {
 
   private async emptyFile(): Promise<void> {
     this.readAt = this.writtenTo = this.closedTo = 0
-    await this.file?.truncate(0)
+    // It only gives room back: nothing of it is read again.
+    await this.file?.truncate(0).catch(() => undefined)
   }
 
   private async readEntry(at: number): Promise<{ change: HeldChange; next: number }> {

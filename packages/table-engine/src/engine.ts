@@ -156,8 +156,9 @@ export class Engine implements LeaseSource {
 
   /** All but the lists of files that may be in no snapshot: whoever opens the table again removes them, once it is certain that nobody needs them. */
   private async removeLocalFiles(directory: string): Promise<void> {
-    for (const file of await this.disk.list(directory).catch(() => []))
-      if (!isStagedList(file)) await this.disk.remove(join(directory, file))
+    for (const file of await this.disk.list(directory).catch(() => [])) {
+      if (!isStagedList(file)) await this.disk.remove(join(directory, file)).catch(() => undefined)
+    }
   }
 
   /** Where the storage of a table that is to be mirrored keeps account of its files: give it to that before anything is committed. */

@@ -1,4 +1,4 @@
-import { silentLogger, systemClock, systemRandom, type TableSchema } from '@moonlink/core'
+import { MoonlinkError, silentLogger, systemClock, systemRandom, type TableSchema } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { beforeAll, expect, test } from 'vitest'
@@ -52,5 +52,29 @@ test('a paused table that goes back to its last commit, to be compared, shows no
   goOn.resolve()
   await begun
   expect(await read(1000)).toEqual(expected)
+  await engine.close()
+})
+
+test('"latest" is not answered where another may have gone on; what is past is', async () => {
+  const source = new ScriptedTable(schema)
+  const storage = new MemoryTableStorage(source.table, schema)
+  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
+  const options = {
+    clock: systemClock,
+    random: systemRandom,
+    logger: silentLogger,
+    disk: simulatedDisk().session(),
+    indexDirectory: '/index',
+    limits,
+  }
+  const engine = new Engine(options)
+  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  await mirror.finishCopy(0n)
+  await engine.apply({ kind: 'watermark', lsn: 10n, sourceLsn: 10n, commitTimeMs: null })
+  const read = (lsn: bigint | null) => engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 })
+  ;(await read(null)).release()
+  engine.requireCurrent = () => Promise.reject(new MoonlinkError('fenced', 'LEASE_LOST', 'another has taken over'))
+  await expect(read(null)).rejects.toMatchObject({ code: 'LEASE_LOST' })
+  ;(await read(10n)).release()
   await engine.close()
 })
