@@ -14,6 +14,8 @@ export interface CopyOptions {
   readonly progress: Map<string, CopyProgress>
   /** Gives a mirror anew that was being made equal to its source again: for another attempt. */
   readonly reset: (table: string) => Promise<Mirror>
+  /** Goes on once a full warehouse has room, rather than throw `STORE_FULL`. */
+  readonly waitsForRoom: boolean
 }
 
 const retryPauseMs = 2000
@@ -21,8 +23,8 @@ const streamPollMs = 50
 
 /**
  * Copies tables, several at a time, all as of one LSN. After a lost connection another snapshot is taken, in which tables with a key go on where they were; a value that
- * can't be mirrored pauses its table alone, as does a change of its shape since it was listed: it is taken on as it is by then. Resolves when every table is copied or paused, or the signal ends it; throws what the
- * warehouse says where it takes no files.
+ * can't be mirrored pauses its table alone, as does a change of its shape since it was listed: it is taken on as it is by then. Resolves when every table is copied or paused, or the
+ * signal ends it; throws what the warehouse says where it takes no files.
  */
 export async function copyTables(mirrors: readonly Mirror[], options: CopyOptions, signal: AbortSignal) {
   let left = [...mirrors]
@@ -44,7 +46,8 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
         left = left.filter((mirror) => mirror !== changed)
         continue
       }
-      if (error.kind !== 'retry') throw error
+      const mayPass = error.kind === 'retry' || (options.waitsForRoom && error.code === 'STORE_FULL')
+      if (!mayPass) throw error
       const isPlanned = error.code === 'COPY_SNAPSHOT_OLD'
       if (!isPlanned) options.telemetry.count('moonlink_errors_total', 1, { where: 'copy', kind: error.kind, code: error.code })
       const details = { tables: left.length, code: error.code, error: error.message }

@@ -172,7 +172,7 @@ export class MirrorSet {
   }
 
   /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */
-  copy(names: readonly string[]): Promise<void> {
+  copy(names: readonly string[], waitsForRoom = false): Promise<void> {
     if (names.length === 0) return Promise.resolve()
     const { clock, config, engine, logger, source, telemetry } = this.#parts
     const mirrors = names.map((name) => engine.mirror(name)!)
@@ -184,16 +184,17 @@ export class MirrorSet {
       parallelTables: config.copy.parallelTables,
       progress: this.#progress,
       reset: (table: string) => this.#openAnew(table),
+      waitsForRoom,
     }
     const copy = copyTables(mirrors, options, this.#abort.signal).finally(() => this.#copies.delete(copy))
     this.#copies.add(copy)
     return copy
   }
 
-  /** Like `copy`; but what keeps the warehouse from taking files pauses these tables. */
+  /** Like `copy`; but a full warehouse is waited for, and what else keeps it from taking files pauses these tables. */
   async copyOrPause(names: readonly string[]): Promise<void> {
     try {
-      await this.copy(names)
+      await this.copy(names, true)
     } catch (thrown) {
       const { code, message } = toMoonlinkError(thrown)
       for (const name of names) {

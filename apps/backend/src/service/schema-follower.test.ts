@@ -28,8 +28,11 @@ function followerThat(fails: () => Error | null, isThere = () => false, reason: 
   return Object.assign(look, { follower })
 }
 
-test('a table that could not be taken on since the source was away is tried again after a while', async () => {
-  const look = followerThat(() => new MoonlinkError('retry', 'PG_UNREACHABLE', 'away'))
+test.each([
+  ['the source was away', new MoonlinkError('retry', 'PG_UNREACHABLE', 'away')],
+  ['the warehouse was full', new MoonlinkError('invalid', 'STORE_FULL', 'no room')],
+])('a table that could not be taken on since %s is tried again after a while', async (_, error) => {
+  const look = followerThat(() => error)
   expect([await look(0), await look(100), await look(999), await look(1000), await look(1100), await look(2000)]).toEqual([
     1, 1, 1, 2, 2, 3,
   ])

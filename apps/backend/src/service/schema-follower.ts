@@ -95,8 +95,9 @@ export class SchemaFollower {
         this.#underWay.delete(name)
         logger.warn('the changed table was not taken on', { table: name, error: String(error) })
         if (isMoonlinkError(error) && UNAVAILABLE.includes(error.code)) this.#absent.add(name)
-        if (!isMoonlinkError(error, 'retry')) return
-        // The server may be away just now.
+        // The server may be away just now, and a full warehouse gets room.
+        const mayPass = isMoonlinkError(error) && (error.kind === 'retry' || error.code === 'STORE_FULL')
+        if (!mayPass) return
         this.#followed.delete(name)
         this.#notBeforeMs.set(name, clock.nowMs() + retryMs)
       },
