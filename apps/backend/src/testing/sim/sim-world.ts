@@ -1,4 +1,4 @@
-import { isMoonlinkError, type Logger, type Lsn } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, type Logger, type Lsn } from '@moonlink/core'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
 import { Dice } from './random.ts'
@@ -149,7 +149,17 @@ export class SimWorld {
       node.engine.status().length === TABLES.length &&
       node.engine.status().every(({ state, durableLsn }) => state === 'streaming' && durableLsn !== null && durableLsn >= database.endLsn)
     let flushing: Promise<unknown> | null = null
+    let resyncing: Promise<unknown> | null = null
     while (!isSettled()) {
+      // What its reason says to do.
+      const unread = node.engine.status().find(({ state, reason }) => state === 'paused' && reason?.startsWith('INDEX_UNREADABLE') === true)
+      if (node.isUp && unread !== undefined) {
+        this.isStateLost = true
+        resyncing ??= node
+          .backend!.resyncTable(formatTableName(unread.table), 'its key index could not be read')
+          .catch(() => undefined)
+          .finally(() => (resyncing = null))
+      }
       this.throwFault()
       if (this.clock.nowMs() > deadlineMs) throw new Error(`nothing settles: ${this.describe(node)}`)
       flushing ??= node.engine
