@@ -155,3 +155,24 @@ test('columns become variants and cease to be', { timeout: 120_000 }, async () =
     ])
   await expectEqual('public.docs')
 })
+
+test('a rule that is changed, and changed back, is taken on at the next start', { timeout: 120_000 }, async () => {
+  const { client } = database
+  await client.query(`CREATE TABLE docs (id int PRIMARY KEY, b jsonb, n numeric); INSERT INTO docs VALUES (1, '{"a": 1.50}', 1.5), (2, 'null', 2)`)
+  const rules = { MOONLINK_SOURCE_TYPES: JSON.stringify({ jsonb: 'variant', numeric: 'decimal(38,2)' }) }
+  const shown: unknown[] = []
+  for (const env of [{}, rules, {}]) {
+    await start(env)
+    await client.query(`INSERT INTO docs SELECT max(id) + 1, '[]', 3 FROM docs`)
+    await expect.poll(() => backend.table('public.docs'), { timeout: 30_000 }).toMatchObject({ state: 'streaming', reason: null })
+    await backend.wait({ iceberg: true })
+    shown.push(await backend.query('SELECT id, b, n FROM public.docs WHERE id < 3 ORDER BY id'))
+    await expectEqual('public.docs')
+    await backend.stop()
+  }
+  const of = (one: string, two: string) => [
+    [1, '{"a": 1.50}', one],
+    [2, 'null', two],
+  ]
+  expect(shown).toEqual([of('1.5', '2'), of('1.50', '2.00'), of('1.5', '2')])
+})

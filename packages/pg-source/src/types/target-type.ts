@@ -22,8 +22,8 @@ const PLAIN = [
 
 /** Types that Iceberg has and a mirror does not write, and why. */
 export const unwrittenTypes: Readonly<Record<string, string>> = {
-  geometry: 'a geometry of Iceberg has no place for the SRID of each value; as binary it is extended well-known binary, which has',
-  geography: 'DuckDB cannot load a table that has a geography; as binary it is extended well-known binary',
+  geometry: 'it is not written, since a geometry of Iceberg has no place for the SRID of each value; as binary it is extended well-known binary, which has',
+  geography: 'it is not written, since DuckDB cannot load a table that has a geography; as binary it is extended well-known binary',
 }
 
 /** Reads `string`, `decimal(38,10)`, `list`, `list<list<long>>` …; null for what is none of these. */
