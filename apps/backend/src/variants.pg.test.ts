@@ -158,7 +158,9 @@ test('columns become variants and cease to be', { timeout: 120_000 }, async () =
 
 test('a rule that is changed, and changed back, is taken on at the next start', { timeout: 120_000 }, async () => {
   const { client } = database
-  await client.query(`CREATE TABLE docs (id int PRIMARY KEY, b jsonb, n numeric); INSERT INTO docs VALUES (1, '{"a": 1.50}', 1.5), (2, 'null', 2)`)
+  await client.query(
+    `CREATE TABLE docs (id int PRIMARY KEY, b jsonb, n numeric); INSERT INTO docs VALUES (1, '{"a": 1.50}', 1.5), (2, 'null', 2)`,
+  )
   const rules = { MOONLINK_SOURCE_TYPES: JSON.stringify({ jsonb: 'variant', numeric: 'decimal(38,2)' }) }
   const shown: unknown[] = []
   for (const env of [{}, rules, {}]) {

@@ -22,7 +22,8 @@ const PLAIN = [
 
 /** Types that Iceberg has and a mirror does not write, and why. */
 export const unwrittenTypes: Readonly<Record<string, string>> = {
-  geometry: 'it is not written, since a geometry of Iceberg has no place for the SRID of each value; as binary it is extended well-known binary, which has',
+  geometry:
+    'it is not written, since a geometry of Iceberg has no place for the SRID of each value; as binary it is extended well-known binary, which has',
   geography: 'it is not written, since DuckDB cannot load a table that has a geography; as binary it is extended well-known binary',
 }
 
