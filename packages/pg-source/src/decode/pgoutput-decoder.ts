@@ -22,7 +22,7 @@ export interface PgoutputDecoderOptions {
    * Whether somebody answers a question about a table whose Relation message came anew, which may hide a change of shape where it `fits` what is known.
    * Default: nobody, and where it does not fit the table is closed.
    */
-  asks?(fits: boolean): boolean
+  asks?(fits: boolean, table: TableName): boolean
   /** The table has every transaction that ends at or before this LSN already: its changes in them are dropped. Default: none. */
   skipThrough?(table: TableName): Lsn
   /**
@@ -106,6 +106,8 @@ export class PgoutputDecoder {
   /** What `descriptions` had before the open transaction, where it changed them. */
   private readonly earlierDescriptions = new Map<number, Relation | undefined>()
   private readonly tables = new Map<string, TableState>()
+  /** Tables that were refused before anything was met of them. */
+  private readonly refused = new Set<string>()
   private readonly events = new EventQueue()
   private readonly openTransactionBytes: number
   private lastOid = -1
@@ -229,6 +231,7 @@ export class PgoutputDecoder {
   refresh(table: TableName): void {
     const name = formatTableName(table)
     const state = this.tables.get(name)
+    this.refused.delete(name)
     if (state !== undefined) {
       state.isClosed = true
       state.changes.current.clear()
@@ -328,7 +331,7 @@ export class PgoutputDecoder {
     if (mirrored === null) return void this.relations.set(relation.oid, null)
     const state = this.relationState(relation, this.tableState(mirrored))
     const fits = state.mismatch === null
-    const isSettled = state.now !== null || (isKnown && fits) || this.options.asks?.(fits) !== true
+    const isSettled = state.now !== null || (isKnown && fits) || this.options.asks?.(fits, mirrored.table) !== true
     this.relations.set(relation.oid, { ...state, isSettled })
   }
 
@@ -344,7 +347,7 @@ export class PgoutputDecoder {
     const known = this.tables.get(name)
     if (known !== undefined) return known
     const changes = new TableChanges(mirrored.table, mirrored.schema.fields, oldFields(mirrored))
-    const state: TableState = { mirrored, changes, isClosed: false, transaction: 0, skips: false, isDirty: false }
+    const state: TableState = { mirrored, changes, isClosed: this.refused.has(name), transaction: 0, skips: false, isDirty: false }
     this.tables.set(name, state)
     return state
   }
@@ -431,6 +434,7 @@ export class PgoutputDecoder {
       const { code, reason, table } = alteration
       const state = this.tables.get(formatTableName(table))
       if (state !== undefined) return this.close(state, { kind: 'unmirrorable', table, code, reason })
+      this.refused.add(formatTableName(table))
       return this.events.push({ kind: 'unmirrorable', table, code, reason })
     }
     const { mirrored, stale } = alteration

@@ -1,24 +1,17 @@
 import type { Clock } from '@moonlink/core'
 import type { ShapeQuestion } from '../decode/index.ts'
 import type { CatalogConnection } from './connect.ts'
-import { DDL_TRIGGERS } from './ddl-sql.ts'
 import { RELATION_SHAPE, type RelationShape } from './relation-shape.ts'
 
 /** What the catalog says of a table at some time after a change of it. */
 export interface CatalogLook {
   /** Null where the table is not there any more. */
   readonly relation: RelationShape | null
-  /** Our event triggers are there, so that the stream itself says what becomes of tables. */
-  readonly isTold: boolean
 }
 
 const RETRY_MS = 5
 
-/** Whether our event triggers are there and fire. */
-export const IS_TOLD = `(SELECT count(*) = ${DDL_TRIGGERS.length} FROM pg_event_trigger
-  WHERE evtname IN (${DDL_TRIGGERS.map((name) => `'${name}'`).join(', ')}) AND evtenabled IN ('O', 'A'))`
-
-const LOOK = `SELECT pg_current_snapshot()::text AS snapshot, ${IS_TOLD} AS "isTold",
+const LOOK = `SELECT pg_current_snapshot()::text AS snapshot,
   (SELECT ${RELATION_SHAPE} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::int8::oid AND c.relkind IN ('r', 'p')) AS relation`
 
 /**
@@ -32,8 +25,8 @@ export async function lookAtCatalog(
   signal: AbortSignal,
 ): Promise<CatalogLook> {
   for (;;) {
-    const [{ snapshot, isTold, relation }] = await connection.rows<CatalogLook & { snapshot: string }>(LOOK, [oid])
-    if (isSeen(xid, snapshot)) return { relation, isTold }
+    const [{ snapshot, relation }] = await connection.rows<CatalogLook & { snapshot: string }>(LOOK, [oid])
+    if (isSeen(xid, snapshot)) return { relation }
     await clock.sleep(RETRY_MS, signal)
   }
 }

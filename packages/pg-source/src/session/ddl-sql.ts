@@ -1,15 +1,11 @@
 import { shapeTypesSql, TOLD_SHAPE } from './relation-shape.ts'
+import { DDL_SCHEMA } from './told-since.ts'
 
 /** Prefix of the logical messages that say how tables changed. */
 export const DDL_PREFIX = 'moonlink.ddl'
 
-/** Schema of the functions behind the event triggers. */
-export const DDL_SCHEMA = 'moonlink'
-
 /** Raised whenever installed triggers write what earlier readers would misread, or lack what later ones need. */
 export const DDL_VERSION = 3
-
-export const DDL_TRIGGERS = ['moonlink_ddl_command_end', 'moonlink_sql_drop', 'moonlink_table_rewrite'] as const
 
 const VALUES_AS_TEXT = `SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET bytea_output = 'hex'
   SET extra_float_digits = 3 SET timezone = 'UTC'`
@@ -52,7 +48,6 @@ END`
  * or whoever may make event triggers. Running it again brings older ones up to date. It changes nothing else.
  */
 export const ddlInstallSql = `CREATE SCHEMA IF NOT EXISTS ${DDL_SCHEMA};
-COMMENT ON SCHEMA ${DDL_SCHEMA} IS 'moonlink.ddl ${DDL_VERSION}: tells mirrors of schema changes. Removed by: moonlink ddl uninstall';
 
 -- Types and tables as they are now, in the place of the transaction where this is called.
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.write_shapes(tables oid[], types oid[]) RETURNS void LANGUAGE plpgsql ${VALUES_AS_TEXT} AS $moonlink$
@@ -138,6 +133,9 @@ CREATE EVENT TRIGGER moonlink_ddl_command_end ON ddl_command_end WHEN TAG IN (${
   EXECUTE FUNCTION ${DDL_SCHEMA}.on_ddl_command_end();
 CREATE EVENT TRIGGER moonlink_sql_drop ON sql_drop EXECUTE FUNCTION ${DDL_SCHEMA}.on_sql_drop();
 CREATE EVENT TRIGGER moonlink_table_rewrite ON table_rewrite EXECUTE FUNCTION ${DDL_SCHEMA}.on_table_rewrite();
+-- From here on, nothing goes untold.
+DO $$ BEGIN EXECUTE format('COMMENT ON SCHEMA ${DDL_SCHEMA} IS %L',
+  'moonlink.ddl ${DDL_VERSION}: tells mirrors of schema changes, since ' || pg_current_xact_id() || '. Removed by: moonlink ddl uninstall'); END $$;
 `
 
 /** SQL that takes back what `ddlInstallSql` made. */

@@ -239,6 +239,39 @@ test('a stream goes on in the shape that was kept, and takes no change twice', a
   }
 })
 
+const UNTOLD = [
+  ['a column dropped and added again', `ALTER TABLE t DROP a; ALTER TABLE t ADD a text`, ''],
+  ['values computed anew', `ALTER TABLE t ALTER a TYPE text USING a || '!'`, ''],
+  ['values computed anew, and then a change that is told', `ALTER TABLE t ALTER a TYPE text USING a || '!'`, `ALTER TABLE t ADD c int`],
+] as const
+
+test.each(UNTOLD.flatMap((change) => [[...change, 'goes on'] as const, [...change, 'begins anew'] as const]))(
+  '%s, before the triggers were there, is noticed: %s; %s; a stream that %s',
+  async (_, untold, told, how) => {
+    const { client, connectionString } = await postgres.createDatabase()
+    await client.query(TABLE)
+    const config = { connection: connectionString, slot: await slotName(client) }
+    const before = await follow(config, ['public.t'])
+    await client.query(`INSERT INTO t (id, a, n) VALUES (1, 'a', 1)`)
+    const throughLsn = await before.catchUp()
+    const [listing] = await before.source.listTables()
+    if (!listing.mirrorable) throw new Error(listing.reason)
+    if (how === 'begins anew') await before.close()
+    await client.query(untold)
+    await client.query(ddlInstallSql)
+    if (told !== '') await client.query(told)
+    await client.query(insert(2))
+    const resume = [{ table: listing.table, shape: listing, throughLsn }]
+    const following = how === 'goes on' ? before : await follow(config, ['public.t'], throughLsn, undefined, undefined, resume)
+    try {
+      await following.catchUp()
+      expect(following.replica.otherEvents).toMatchObject([{ kind: 'unmirrorable', code: 'SCHEMA_CHANGED' }])
+    } finally {
+      await leave(following)
+    }
+  },
+)
+
 test('the triggers are installed twice, and removed without a trace', async () => {
   const { client } = await postgres.createDatabase()
   const made = async () =>

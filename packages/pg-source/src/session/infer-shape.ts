@@ -63,6 +63,7 @@ export function inferShape(evidence: ShapeEvidence): InferredShape {
     // What came after the message is another look's to judge, so that this one must not hide it.
     attributeCount: isLatest ? now.attributeCount : Math.max(before.attributeCount, ...numbers),
     filenode: isLatest ? now.filenode : before.filenode,
+    toldSince: isLatest ? now.toldSince : before.toldSince,
     columns: isLatest
       ? all
       : all.map((column) => ({ ...column, stamp: before.columns.find(({ number }) => number === column.number)?.stamp ?? null })),

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
+import { INSTALLED_BY, TOLD_SINCE } from './told-since.ts'
 
 /** The transaction (`xid8`) whose event trigger told of the last change; where the catalog was read, `<` and the next one then; null where neither is known. */
 const changedBy = z
@@ -74,6 +75,8 @@ export const relationShape = z.object({
   attributeCount: z.number().default(0),
   /** The composite type of its rows (`reltype`); 0 where not known. */
   rowTypeOid: z.number().default(0),
+  /** Every change from here on is told, by event triggers that this transaction (`xid8`) installed; null where one may not be. */
+  toldSince: z.string().nullable().default(null),
   changedBy,
   columns: z.array(column),
   /** Every type that a column has, and those it is made of. */
@@ -147,16 +150,16 @@ const FROM_PARTITIONS = `LEFT JOIN LATERAL (
  * SQL for the `RelationShape` of `pg_class c`, in `pg_namespace n`, as jsonb. Object ids exceed int4, so they travel as int8. It is the same for
  * whoever runs it; values in it look as the session's settings say.
  */
-export const RELATION_SHAPE = `${shapeSql(MISSING, '')} || jsonb_build_object('changedBy', '<' || pg_snapshot_xmax(pg_current_snapshot())::text)`
+export const RELATION_SHAPE = `${shapeSql(MISSING, '', TOLD_SINCE)} || jsonb_build_object('changedBy', '<' || pg_snapshot_xmax(pg_current_snapshot())::text)`
 
 /** The same for who tells of a change as it is made, when partitions have what a new column's default left in them. */
-export const TOLD_SHAPE = shapeSql(MISSING_IN_PARTITIONS, FROM_PARTITIONS)
+export const TOLD_SHAPE = shapeSql(MISSING_IN_PARTITIONS, FROM_PARTITIONS, INSTALLED_BY)
 
-function shapeSql(missing: string, from: string): string {
+function shapeSql(missing: string, from: string, toldSince: string): string {
   return `jsonb_build_object(
   'oid', c.oid::int8, 'schema', n.nspname, 'name', c.relname, 'replicaIdentity', c.relreplident,
   'filenode', nullif(c.relfilenode, 0)::int8, 'attributeCount', c.relnatts,
-  'rowTypeOid', c.reltype::int8,
+  'rowTypeOid', c.reltype::int8, 'toldSince', ${toldSince},
   'columns', coalesce((
     SELECT jsonb_agg(jsonb_build_object(
       ${ATTRIBUTE}, 'typeName', format_type(a.atttypid, a.atttypmod), 'isNotNull', a.attnotnull, 'generated', a.attgenerated, 'stamp', a.xmin::text,

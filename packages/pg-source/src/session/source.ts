@@ -20,7 +20,7 @@ import pg from 'pg'
 import { StreamDecoder } from '../decode/index.ts'
 import { LocalSpoolFiles } from '../spool/index.ts'
 import { FieldIds, fieldSources, type FieldSource, type ServerTypes } from '../types/index.ts'
-import { IS_TOLD, lookAtCatalog } from './catalog-look.ts'
+import { lookAtCatalog } from './catalog-look.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
 import { CatalogConnection, Connector, disconnect, explained } from './connect.ts'
@@ -46,6 +46,7 @@ import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitF
 import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
 import { StreamShapes } from './stream-shapes.ts'
+import { TOLD_SINCE } from './told-since.ts'
 import { nameOfTable } from './table-name.ts'
 
 export interface PgSourceOptions {
@@ -456,7 +457,7 @@ export class PgSource implements ChangeSource {
 
   /** Whether event triggers tell of schema changes. */
   private async isTold(): Promise<boolean> {
-    const [{ isTold }] = await this.connection.rows<{ isTold: boolean }>(`SELECT ${IS_TOLD} AS "isTold"`)
+    const [{ isTold }] = await this.connection.rows<{ isTold: boolean }>(`SELECT ${TOLD_SINCE} IS NOT NULL AS "isTold"`)
     return isTold
   }
 
@@ -466,7 +467,7 @@ export class PgSource implements ChangeSource {
       resolve: (relation) => shapes.resolve(relation),
       alterations: shapes,
       // What triggers tell need not be asked for.
-      asks: (fits) => !fits || !isTold,
+      asks: (fits, table) => !fits || !isTold || !shapes.isTold(table),
       startLsn: after,
       skipThrough: (table) => maxLsn(after, shapes.throughOf(table)),
       spoolMemoryBytes,

@@ -23,6 +23,7 @@ import { alteredRowType, alteredTypes, isAware, ToldTypes, type Teller, type Tol
 type ShapeMessage = Extract<DdlMessage, { kind: 'shape' }>
 
 const ROLLED_BACK = 'it is not known whether a schema change was rolled back'
+const UNTOLD = 'it may have been rewritten before event triggers told of changes'
 const UNAWARE = 'two transactions changed it at the same time, and neither knew of the other'
 
 /** The shapes that the rows of a stream have, table by table, at the place where its decoder is. */
@@ -79,6 +80,11 @@ export class StreamShapes implements AlterationReader {
     return shape ?? null
   }
 
+  /** Whether nothing that befalls the table goes untold, as far as is known. */
+  isTold(table: TableName): boolean {
+    return this.relationOf(table)?.toldSince != null
+  }
+
   /** The table has every transaction that ends here or before. */
   throughOf(table: TableName): Lsn {
     return this.through.get(formatTableName(table)) ?? 0n
@@ -105,10 +111,11 @@ export class StreamShapes implements AlterationReader {
   }
 
   /** What became of a table up to a Relation message, as far as the message and a later look at the catalog tell. */
-  infer({ relation, table }: ShapeQuestion, { isTold, relation: now }: CatalogLook): readonly TableAlteration[] {
+  infer({ relation, table }: ShapeQuestion, { relation: now }: CatalogLook): readonly TableAlteration[] {
     const name = formatTableName(table)
     const known = this.shapes.get(name)!
     const mismatch = describeMismatch(relation, known)
+    const isTold = now !== null && isToldSince(known.relation, now)
     if (mismatch === null && (isTold || now === null || known.relation.attributeCount === 0)) return []
     if (now === null || relation.oid !== known.relationOid) return [changed(table, mismatch ?? 'it is another table')]
     const { appendOnly, publications, versionNumber } = this.options
@@ -141,6 +148,7 @@ export class StreamShapes implements AlterationReader {
     if (isDoubtful) return [changed(table, ROLLED_BACK)]
     if (relation.schema !== table.schema || relation.name !== table.name) return [{ kind: 'refuse', ...renamedTable(table, relation) }]
     if (!isAware(message, known.relation.changedBy)) return [changed(table, UNAWARE)]
+    if (!isToldSince(known.relation, relation) && (relation.filenode ?? -1) !== known.relation.filenode) return [changed(table, UNTOLD)]
     const types = this.types.merge(relation.columns, message, { oids: new Set(), types: relation.types }, known.relation)
     return types === null ? [changed(table, UNAWARE)] : this.take(known, { ...relation, types, changedBy: message.xid }, rewrite)
   }
@@ -154,8 +162,11 @@ export class StreamShapes implements AlterationReader {
   }
 
   private take(known: MappedShape, told: RelationShape, rewrite: Rewrite | null): readonly TableAlteration[] {
-    const [before, after] = [known.relation, told].map((relation) => ({ ...relationShape.parse(relation), changedBy: null }))
-    if (rewrite === null && isDeepStrictEqual(before, after)) return []
+    const [before, after] = [known.relation, told].map((relation) => ({ ...relationShape.parse(relation), changedBy: null, toldSince: null }))
+    if (rewrite === null && isDeepStrictEqual(before, after)) {
+      this.shapes.set(formatTableName(known.table), { ...known, relation: { ...known.relation, toldSince: told.toldSince } })
+      return []
+    }
     return this.evolve(known, told, (mapped) => ({ stale: describeStaleRows(known.relation, mapped, rewrite) }))
   }
 
@@ -182,6 +193,10 @@ export class StreamShapes implements AlterationReader {
 }
 
 /** The table can't be followed any further, and is taken on as it is now. */
+function isToldSince({ toldSince }: RelationShape, other: RelationShape): boolean {
+  return toldSince !== null && toldSince === other.toldSince
+}
+
 export function changed(table: TableName, reason: string): Extract<TableAlteration, { kind: 'refuse' }> {
   const name = formatTableName(table)
   return {
