@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres } from '@moonlink/testkit'
+import pg from 'pg'
 import { afterAll, expect, test } from 'vitest'
 import { moonlink } from './testing/command-line.ts'
 import { SchemaHistory } from './testing/schema-history.ts'
@@ -204,6 +205,27 @@ test('rows are named by the index that identifies them, whichever that is, until
     await told.start()
     await told.check(told.moments.length - 1)
   } finally {
+    await told.backend.stop('SIGKILL').catch(() => undefined)
+  }
+})
+
+test('rows from before a change that makes the table compared stay readable while that has to wait', async () => {
+  const told = await create('waiting', `CREATE TABLE t (id int PRIMARY KEY, a text); CREATE TABLE other (id int PRIMARY KEY)`)
+  const other = new pg.Client(told.args[1])
+  try {
+    await other.connect()
+    await other.query('BEGIN; INSERT INTO other VALUES (1)')
+    await told.run(`INSERT INTO t VALUES (1, 'a')`, `INSERT INTO t VALUES (2, 'b')`, `CREATE TABLE more (id int)`)
+    await told.client.query(`ALTER TABLE t ADD b int[] DEFAULT '{1}'`)
+    await expect.poll(async () => (await told.backend.table('public.t')).reason, { timeout: 60_000 }).toMatch(/^RESYNC /)
+    // Commits that went into one snapshot are shown together.
+    for (const { lsn, rows } of told.moments.slice(1)) await expect.poll(() => told.read(lsn).catch(String), { timeout: 60_000 }).toEqual(rows)
+    await other.query('COMMIT')
+    await expect.poll(async () => (await told.read(null).catch(() => [])).length, { timeout: 60_000 }).toBe(2)
+    await told.check(told.moments.length)
+    expect(await told.backend.stop()).toBe(0)
+  } finally {
+    await other.end()
     await told.backend.stop('SIGKILL').catch(() => undefined)
   }
 })

@@ -78,8 +78,9 @@ export class MirrorCore {
     this.state = this.newState()
   }
 
-  /** Every change up to here has been applied. */
+  /** Every change up to here has been applied. What a pause commits may be committed once the stream is beyond it. */
   get takenThroughLsn(): Lsn {
+    if (this.phase === 'paused') return this.pausedThroughLsn ?? this.state.lastMarkLsn
     return this.isBehind() ? this.state.lastMarkLsn : maxLsn(this.state.lastMarkLsn, this.host.streamedLsn())
   }
 

@@ -126,7 +126,8 @@ export class TableCopy {
           this.intake.skipTo(source.asOfLsn)
         }
         const difference = new Difference(core.state, host.limits.memoryLimitBytes * DIGEST_SHARE)
-        core.resync = { difference, readableThroughLsn, holdLsn: null }
+        // A pause may just have committed what was left to.
+        core.resync = { difference, readableThroughLsn: maxLsn(readableThroughLsn, core.committed.lsn!), holdLsn: null }
         core.isRewinding = false
       })
     })

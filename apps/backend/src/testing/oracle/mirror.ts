@@ -205,15 +205,22 @@ export class OracleMirror {
     this.compared++
   }
 
-  /** Null where the LSN may well not be held any more, or not be shown yet. */
+  /** Null where the LSN may well not be held any more, or not be shown yet. One from before a table is read again is shown soon, whatever hinders that. */
   async #query(sql: string, lsn: Lsn | null, tables: readonly OracleTable[]): Promise<Shown | null> {
-    try {
-      return await this.#running().read(sql, lsn === null ? null : formatLsn(lsn))
-    } catch (error) {
-      if (!(error instanceof RequestError) || !this.#mayRefuse(error, lsn, tables)) throw error
-      this.refused++
-      return null
+    const deadlineMs = Date.now() + SETTLE_TIMEOUT_MS
+    for (;;) {
+      try {
+        return await this.#running().read(sql, lsn === null ? null : formatLsn(lsn))
+      } catch (error) {
+        if (!(error instanceof RequestError)) throw error
+        if (this.#mayRefuse(error, lsn, tables)) break
+        const isPassing = UNTIL_SETTLED.has(error.code) && tables.some(({ name }) => this.#source.openGaps(name).length > 0)
+        if (!isPassing || Date.now() > deadlineMs) throw error
+        await sleep(SETTLE_POLL_MS)
+      }
     }
+    this.refused++
+    return null
   }
 
   #mayRefuse({ code, context, message }: RequestError, lsn: Lsn | null, tables: readonly OracleTable[]): boolean {
