@@ -219,7 +219,8 @@ test('rows from before a change that makes the table compared stay readable whil
     await told.client.query(`ALTER TABLE t ADD b int[] DEFAULT '{1}'`)
     await expect.poll(async () => (await told.backend.table('public.t')).reason, { timeout: 60_000 }).toMatch(/^RESYNC /)
     // Commits that went into one snapshot are shown together.
-    for (const { lsn, rows } of told.moments.slice(1)) await expect.poll(() => told.read(lsn).catch(String), { timeout: 60_000 }).toEqual(rows)
+    for (const { lsn, rows } of told.moments.slice(1))
+      await expect.poll(() => told.read(lsn).catch(String), { timeout: 60_000 }).toEqual(rows)
     await other.query('COMMIT')
     await expect.poll(async () => (await told.read(null).catch(() => [])).length, { timeout: 60_000 }).toBe(2)
     await told.check(told.moments.length)

@@ -162,7 +162,11 @@ export class StreamShapes implements AlterationReader {
   }
 
   private take(known: MappedShape, told: RelationShape, rewrite: Rewrite | null): readonly TableAlteration[] {
-    const [before, after] = [known.relation, told].map((relation) => ({ ...relationShape.parse(relation), changedBy: null, toldSince: null }))
+    const [before, after] = [known.relation, told].map((relation) => ({
+      ...relationShape.parse(relation),
+      changedBy: null,
+      toldSince: null,
+    }))
     if (rewrite === null && isDeepStrictEqual(before, after)) {
       this.shapes.set(formatTableName(known.table), { ...known, relation: { ...known.relation, toldSince: told.toldSince } })
       return []
