@@ -38,7 +38,7 @@ interface Status {
   readonly wantsReply: boolean
 }
 
-async function started(): Promise<{
+async function started(decoder = new StreamDecoder({ resolve: () => null })): Promise<{
   stream: ReplicationStream
   clock: HandClock
   statuses: Status[]
@@ -59,7 +59,7 @@ async function started(): Promise<{
   const options = {
     slot: 's',
     command: 'START',
-    decoder: new StreamDecoder({ resolve: () => null }),
+    decoder,
     answer: () => Promise.resolve([]),
     bufferBytes: 1000,
     statusIntervalMs: 1000,
@@ -118,6 +118,32 @@ test('a server that answers is not given up', async () => {
   }
   const { value } = await stream[Symbol.asyncIterator]().next()
   expect(value).toMatchObject({ kind: 'watermark', lsn: 181n })
+  const closing = stream.close()
+  await clock.step()
+  await closing
+})
+
+test('a question amid a replay that is answered before anybody waits does not stop the stream', async () => {
+  const event = { kind: 'watermark', lsn: 7n, sourceLsn: 7n, commitTimeMs: null }
+  const decoder = {
+    question: {} as object | null,
+    isReplaying: true,
+    sourceLsn: 0n,
+    bytesBuffered: 0,
+    hasNews: true,
+    take() {
+      if (this.question !== null || !this.isReplaying) return []
+      this.isReplaying = false
+      return [event]
+    },
+    answer() {
+      this.question = null
+    },
+    acknowledgeable: () => 0n,
+    close: () => {},
+  }
+  const { stream, clock } = await started(decoder as unknown as StreamDecoder)
+  expect((await stream[Symbol.asyncIterator]().next()).value).toBe(event)
   const closing = stream.close()
   await clock.step()
   await closing

@@ -127,8 +127,12 @@ export class ReplicationStream implements ChangeStream {
         if (this.isClosing) return
         yield event
       }
-      // Nothing in a replay waits for anything outside: whatever else runs here needs its turn.
-      if (this.decoder.isReplaying) await nextTurn()
+      if (this.decoder.isReplaying) {
+        // Nothing in a replay waits for anything outside: whatever else runs here needs its turn.
+        await nextTurn()
+        // What was asked may have been answered in that turn, when nobody was there to be woken.
+        if (this.decoder.question === null) continue
+      }
       if (events.length > 0) continue
       if (this.failure) throw this.failure
       if (this.isClosing) return
