@@ -9,7 +9,7 @@ test('a container that is too small for the settings is told of, one that is lar
   expect(memoryNotes(config, memoryNeed(config))).toEqual([])
   const [note] = memoryNotes(config, 512 * 2 ** 20)
   expect(note).toMatch(
-    /may come to take 866 MiB, and there are 512 MiB; lower memory\.limitBytes \(256 MiB\) or sql\.memoryBytes \(128 MiB\)/,
+    /may come to take 966 MiB, and there are 512 MiB; lower memory\.limitBytes \(256 MiB\) or sql\.memoryBytes \(128 MiB\)/,
   )
 })
 

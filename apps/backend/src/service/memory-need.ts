@@ -3,7 +3,7 @@ import { formatBytes } from '../config/units.ts'
 
 const MIB = 2 ** 20
 /** What the process takes beside what its settings bound, with one Parquet worker under load; measured (docs/OPERATIONS.md). */
-const PROCESS_BYTES = 450 * MIB
+const PROCESS_BYTES = 550 * MIB
 const FURTHER_WORKER_BYTES = 100 * MIB
 
 /** Bytes that a backend of these settings may come to take. */
