@@ -47,8 +47,8 @@ test(`${runs} nodes that crash at any call lose and repeat nothing (first seed $
   // Runs in which nothing happened would prove nothing.
   if (runs < 100) return
   expect(totals.crashes).toBeGreaterThan(runs / 2)
-  expect(totals.latest).toBeGreaterThan(runs)
-  expect(totals.past).toBeGreaterThan(runs)
+  expect(totals.latest).toBeGreaterThan(runs / 2)
+  expect(totals.past).toBeGreaterThan(runs / 2)
   expect(totals.rangesResumed).toBeGreaterThan(0)
   expect(totals.takeovers).toBeGreaterThan(runs / 4)
   expect(totals.resyncs).toBeGreaterThan(0)
