@@ -342,7 +342,6 @@ describe('malformed streams', () => {
     ['a Stream Commit that ends before it', [...open, streamStop(), streamCommit(10, 2n, 2n)]],
     ['a Stream Abort in a block', [...open, streamAbort(10, 10)]],
     ['a Stream Abort with half a place', [streamAbort(10, 10, true).subarray(0, -8)]],
-    ['a Prepare alone', [prepare(10, 'a', 1n)]],
     ['another Prepare', [beginPrepare(10, 'a', 1n), prepare(10, 'b', 1n)]],
     ['a Stream Prepare of nothing', [prepare(10, 'a', 1n, true)]],
     ['a Begin in a Begin Prepare', [beginPrepare(10, 'a', 1n), begin(2n)]],

@@ -354,7 +354,10 @@ export class StreamDecoder {
     this.spool.append(spooled, xid, type, payload.subarray(WAL_HEADER_BYTES + 1))
   }
 
-  private endPrepare({ gid, prepareLsn }: PreparePoint): void {
+  private endPrepare(prepare: PreparePoint): void {
+    const { gid, prepareLsn } = prepare
+    // All that Postgres 18 says of one that changed nothing (`ReorderBufferPrepare`, src/backend/replication/logical/reorderbuffer.c).
+    if (this.current === null) this.beginPrepare(prepare)
     const begun = this.current?.prepare
     if (begun?.gid !== gid || begun.prepareLsn !== prepareLsn) malformedMessage('a Prepare without its Begin Prepare')
     this.current = null

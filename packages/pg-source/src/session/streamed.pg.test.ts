@@ -294,3 +294,28 @@ test('a prepared transaction is not let go of before its commit is safe, over a 
   expect(await confirmed()).toBeGreaterThanOrEqual(committed)
   await following.close()
 })
+
+test('prepared transactions that change nothing, or nothing that lasts, end either way', async () => {
+  if (Number(postgres.server.version.split('.')[0]) < 15) return
+  const { database } = await prepareDatabase()
+  const { client } = database
+  const following = await follow({ connection: database.connectionString, slot: 'empty', twoPhase: true }, names)
+  const nothing = [
+    'SELECT pg_current_xact_id()',
+    'SAVEPOINT s; TRUNCATE single; ROLLBACK TO s',
+    `SAVEPOINT s; INSERT INTO single VALUES (9, 'undone', 0); ROLLBACK TO s`,
+    'SAVEPOINT s; LOCK TABLE single; SELECT pg_current_xact_id(); ROLLBACK TO s',
+  ]
+  try {
+    for (const [index, work] of nothing.entries()) {
+      await client.query(`BEGIN; ${work}; PREPARE TRANSACTION 'empty ${index}'`)
+      await client.query(`INSERT INTO single VALUES (${index}, 'beside', 0)`)
+      await following.catchUp()
+      await client.query(`${index % 2 === 0 ? 'COMMIT' : 'ROLLBACK'} PREPARED 'empty ${index}'`)
+    }
+    await following.catchUp()
+    expect(sorted(following.replica.rowsOf('public.single'))).toEqual(await sourceState(client, 'single'))
+  } finally {
+    await following.close()
+  }
+})
