@@ -558,7 +558,8 @@ export class OracleSource {
   async #readOrLatest(table: OracleTable, known: TableState | undefined, isAltered: boolean): Promise<TableRows | null> {
     return this.read(table).catch((error: unknown) => {
       if (!isLocked(error) || known === undefined) throw error
-      return isAltered ? null : known.rows
+      // Of a partitioned one, a partition may be locked while others change.
+      return isAltered || table.partitions !== undefined ? null : known.rows
     })
   }
 }
