@@ -126,17 +126,21 @@ test('a server that answers is not given up', async () => {
 test('a question amid a replay that is answered before anybody waits does not stop the stream', async () => {
   const event = { kind: 'watermark', lsn: 7n, sourceLsn: 7n, commitTimeMs: null }
   const decoder = {
-    question: {} as object | null,
+    question: null as object | null,
+    isAnswered: false,
     isReplaying: true,
     sourceLsn: 0n,
     bytesBuffered: 0,
     hasNews: true,
     take() {
+      // It is met in the replay itself.
+      if (!this.isAnswered) this.question = {}
       if (this.question !== null || !this.isReplaying) return []
       this.isReplaying = false
       return [event]
     },
     answer() {
+      this.isAnswered = true
       this.question = null
     },
     acknowledgeable: () => 0n,
