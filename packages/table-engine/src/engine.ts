@@ -272,7 +272,8 @@ export class Engine implements LeaseSource {
             mirror.flush(),
             () => `${mirror.name}: no Iceberg commit covers ${formatLsn(lsn)} after ${timeoutMs} ms`,
           )
-        else await clock.sleep(POLL_MS)
+        // One that gets again what a lost stream brought has nothing to flush until then, and all else needs its turn.
+        if (mirror.durableLsn() === durable) await clock.sleep(POLL_MS)
       }
     }
   }
