@@ -95,7 +95,9 @@ export function scenarios(schemaChanges: SchemaChanges): fc.Arbitrary<Scenario> 
     schemaChanges: fc.constant(schemaChanges),
     tables: changes ? tableShapes.map((tables) => tables.slice(0, 2)) : tableShapes,
     partitioned: changes ? fc.integer() : fc.constant(null),
-    given: changes ? fc.tuple(fc.integer(), fc.boolean()).map(([seed, isOther]) => (isOther === (schemaChanges === 'told') ? null : seed)) : fc.constant(null),
+    given: changes
+      ? fc.tuple(fc.integer(), fc.boolean()).map(([seed, isOther]) => (isOther === (schemaChanges === 'told') ? null : seed))
+      : fc.constant(null),
     settings,
     commands: fc.array(command, { ...size, size: 'max' }),
   })
