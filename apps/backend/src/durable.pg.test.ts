@@ -84,9 +84,11 @@ test('the slot follows the log while nothing is committed; a killed backend find
 
 test('segments leave the log as Iceberg takes what they have, and a table that is still does not keep them', async () => {
   await start({ MOONLINK_CHANGE_LOG_SEGMENT_BYTES: '50KiB' })
-  for (let round = 0; round < 6; round++) await change(`round ${round}`)
-  await backend.wait()
-  await until('segments', async () => segments().length > 3)
+  // How much a segment holds depends on how much one sync brings.
+  for (let round = 0; segments().length <= 3; round++) {
+    await change(`round ${round}`)
+    await backend.wait()
+  }
   const before = segments()
   await backend.wait({ iceberg: true })
   await until('fewer segments', async () => segments().length <= 2)

@@ -126,6 +126,7 @@ test('tables are listed, added, dropped, and purged while it runs', async () => 
   await done('tables', 'add', 'public.short_lived')
   await database.client.query('DROP TABLE short_lived')
   expect(await done('tables', 'list')).toMatch(/public\.short_lived\s+(streaming|copying|paused)\s+\S/)
+  await until(async () => (await backend.table('public.short_lived')).state !== 'copying')
   await done('tables', 'drop', 'public.short_lived', '--purge')
 
   const { metadataLocation } = await backend.table('public.other')

@@ -10,4 +10,4 @@ export { hostedServices, roleSql, type HostedService, type RoleSqlOptions } from
 export type { SlotState } from './session/slot.ts'
 export type { SourceSnapshot } from './session/source-snapshot.ts'
 export { typePolicy, type FieldSource, type OnUnfit, type SourceType, type TypePolicy, type TypeRule } from './types/index.ts'
-export { openPgSource, type PgSource, type PgSourceOptions, type Prepared, type UnfitValues } from './session/source.ts'
+export { openPgSource, type EvolvedTable, type PgSource, type PgSourceOptions, type Prepared, type UnfitValues } from './session/source.ts'

@@ -162,7 +162,7 @@ export class MoonlinkBackend implements Operations {
           // What keeps it from being mirrored may leave its rows alone.
           if (isMoonlinkError(now, 'invalid')) return now.code
           if (now instanceof Error) throw now
-          return (now as Awaited<ReturnType<typeof source.evolved>>).shape.sourceState
+          return (now as Awaited<ReturnType<typeof source.evolved>>).mark
         },
         fieldSources: (table, shape) => source.fieldSources(table, shape),
         rowFilter: (table) => source.rowFilter(table),

@@ -64,8 +64,10 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
  * again.
  */
 async function takeUp(mirrors: readonly Mirror[], { logger, reset }: CopyOptions): Promise<Mirror[]> {
+  // One that was paused stays so, as does one that was dropped then.
+  const copying = mirrors.filter(({ currentPhase }) => currentPhase === 'copying')
   const all = await allSettledOrThrow(
-    mirrors.map(async (mirror) => {
+    copying.map(async (mirror) => {
       // One that was reset by an attempt before is closed.
       if (!mirror.isClosed && (await mirror.settleCopy())) {
         logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })

@@ -1,5 +1,5 @@
 import type { Catalog, ChangeSource, FileLedger, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
-import type { FieldSource, PublicationChange, SourcePosition, UnfitValues } from '@moonlink/pg-source'
+import type { EvolvedTable, FieldSource, PublicationChange, SourcePosition, UnfitValues } from '@moonlink/pg-source'
 import type { RunningQuery } from './operations.ts'
 
 export type { PublicationChange, SourcePosition, UnfitValues }
@@ -64,7 +64,7 @@ export interface SourceHandle extends ChangeSource {
   /** The shape that a mirror had, from what it kept; null where that leads nowhere. */
   restore(table: TableName, sourceState: string): Promise<TableShape | null>
   /** The shape that a mirror has to take on to be like its table now, and whether that is another table under the same name. */
-  evolved(table: TableName, known: TableShape): Promise<{ readonly shape: TableShape; readonly isAnew: boolean }>
+  evolved(table: TableName, known: TableShape): Promise<EvolvedTable>
   /** What the source calls the table of that shape now; null where it is gone, or its mirror kept nothing of it. */
   nameNow(known: TableShape): Promise<TableName | null>
   /** What became of published tables' publication since, of which the stream says nothing. */

@@ -39,7 +39,7 @@ describe('rows that cannot be mirrored', () => {
       table: orders.table,
       code: 'VALUE_UNREPRESENTABLE',
       reason:
-        'public.orders: column "amount" holds NaN in the row with id=2, which decimal(10, 2) cannot hold. Change the value; or choose what becomes of such values with source.columns: {public.orders: {amount: {onUnfit: text}}} (or null), or map the column as string',
+        'public.orders: column "amount" holds NaN in the row with id=2, which decimal(10, 2) cannot hold. Change the value; or choose what becomes of such values with source.columns: {public.orders: {amount: {onUnfit: text}}} (or null), or map the column as string, and start again; then moonlink tables resume public.orders goes on',
     })
   })
 

@@ -43,7 +43,7 @@ import { describeShape } from './describe-shape.ts'
 import { evolveShape, restoreShape } from './evolve-shape.ts'
 import { asExpected } from './expected-shape.ts'
 import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
-import { decodeSourceState } from './source-state.ts'
+import { decodeSourceState, markOf } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
 import { StreamShapes } from './stream-shapes.ts'
 import { TOLD_SINCE } from './told-since.ts'
@@ -98,6 +98,15 @@ export async function openPgSource(config: PgSourceConfig, options: PgSourceOpti
     await connection.close()
     throw error
   }
+}
+
+/** A table as the catalog has it now, by what is known of it. */
+export interface EvolvedTable {
+  readonly shape: TableShape
+  /** It is another table under the same name. */
+  readonly isAnew: boolean
+  /** The same text for as long as nothing changes that its rows depend on. */
+  readonly mark: string
 }
 
 /**
@@ -350,11 +359,12 @@ export class PgSource implements ChangeSource {
    * The shape that a mirror has to take on to be like the table as the catalog has it now, and whether that is another table under the same name. Throws the
    * reason where the table can't be mirrored.
    */
-  async evolved(table: TableName, known: TableShape): Promise<{ readonly shape: TableShape; readonly isAnew: boolean }> {
+  async evolved(table: TableName, known: TableShape): Promise<EvolvedTable> {
     const [{ relation }] = await this.describe([table])
     const { schema, sourceState } = evolveShape(table, known, relation, await this.catalogOptions()).mapped
     const before = decodeSourceState(known.sourceState)
-    return { shape: { schema, sourceState }, isAnew: before !== null && before.relation.oid !== relation.oid }
+    const isAnew = before !== null && before.relation.oid !== relation.oid
+    return { shape: { schema, sourceState }, isAnew, mark: markOf(decodeSourceState(sourceState)!) }
   }
 
   /** What the source calls a table now, by what its mirror kept of it; null where it is not there any more, or nothing was kept. */

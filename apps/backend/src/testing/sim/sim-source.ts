@@ -145,7 +145,10 @@ export class SimSource implements SourceHandle {
   }
 
   evolved(table: TableName) {
-    return this.ask('the catalog', () => ({ shape: this.shapeOf(formatTableName(table)), isAnew: false }))
+    return this.ask('the catalog', () => {
+      const shape = this.shapeOf(formatTableName(table))
+      return { shape, isAnew: false, mark: String(shape.sourceState) }
+    })
   }
 
   async publicationChanges() {
