@@ -146,7 +146,10 @@ describe('damage', () => {
     await written()
     const other = await SegmentedLog.open({ disk, log: 'other', sourceFromLsn: 0n, clock })
     expect(other.status.range).toBeNull()
-    for (const file of disk.files.values()) file.bytes.writeUInt32LE(2, 8)
+    for (const { bytes } of disk.files.values()) {
+      bytes.writeUInt32LE(2, 8)
+      bytes.writeUInt32LE(0, 20)
+    }
     await expect(open()).rejects.toMatchObject({ kind: 'invalid', code: 'LOG_VERSION' })
   })
 
@@ -240,6 +243,13 @@ describe('a disk that fails', () => {
       message: expect.stringContaining(path) as string,
     })
   })
+})
+
+test('a flipped bit in the version is damage, and no later version', async () => {
+  await written()
+  const [file] = disk.files.values()
+  file.bytes.writeUInt32LE(513, 8)
+  expect((await open(110n)).damages).toMatchObject([{ code: 'LOG_CORRUPT' }])
 })
 
 describe('bytes from outside', () => {

@@ -82,11 +82,13 @@ export function parseHeader(segment: Buffer, name: string): ParsedHeader | null 
   const jsonLength = segment.readUInt32LE(12)
   const stateLength = segment.readUInt32LE(16)
   const length = FIXED + jsonLength + stateLength
-  if (version > SEGMENT_VERSION && version < 0xffff) {
+  const isWhole = length <= segment.length && segment.readUInt32LE(20) === checksum(segment, length)
+  // No later version writes the checksum of this one: the number itself is damaged then.
+  if (version > SEGMENT_VERSION && version < 0xffff && !isWhole) {
     const message = `${name} has version ${version} of the log's format, and this Moonlink reads up to ${SEGMENT_VERSION}; start the later Moonlink that wrote it, or flush with that one and remove the log.`
     throw new MoonlinkError('invalid', 'LOG_VERSION', message, { context: { file: name, version } })
   }
-  if (version !== SEGMENT_VERSION || length > segment.length || segment.readUInt32LE(20) !== checksum(segment, length)) return null
+  if (version !== SEGMENT_VERSION || !isWhole) return null
   try {
     const { startLsn, ...rest } = headerSchema.parse(JSON.parse(segment.toString('utf8', FIXED, FIXED + jsonLength)))
     return { ...rest, startLsn: parseLsn(startLsn), state: segment.subarray(FIXED + jsonLength, length), length }
@@ -95,6 +97,9 @@ export function parseHeader(segment: Buffer, name: string): ParsedHeader | null 
   }
 }
 
+/** Of a header of this version, whatever number it has. */
 function checksum(bytes: Buffer, length: number): number {
-  return crc32(bytes.subarray(FIXED, length), crc32(bytes.subarray(0, 20)))
+  const fixed = Buffer.from(bytes.subarray(0, 20))
+  fixed.writeUInt32LE(SEGMENT_VERSION, 8)
+  return crc32(bytes.subarray(FIXED, length), crc32(fixed))
 }
