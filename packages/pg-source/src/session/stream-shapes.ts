@@ -196,11 +196,12 @@ export class StreamShapes implements AlterationReader {
   }
 }
 
-/** The table can't be followed any further, and is taken on as it is now. */
+/** Whether both looks at a table fell into one time in which each change of it was told. */
 function isToldSince({ toldSince }: RelationShape, other: RelationShape): boolean {
   return toldSince !== null && toldSince === other.toldSince
 }
 
+/** The table can't be followed any further, and is taken on as it is now. */
 export function changed(table: TableName, reason: string): Extract<TableAlteration, { kind: 'refuse' }> {
   const name = formatTableName(table)
   return {

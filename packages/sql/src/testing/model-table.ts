@@ -261,11 +261,11 @@ export class ModelLeases implements LeaseSource {
 
 /** Files that are where their URI says. Counts what is pinned. */
 export class PathFiles implements LocalFiles {
+  pinned = 0
+
   drop(): Promise<boolean> {
     return Promise.resolve(false)
   }
-
-  pinned = 0
 
   pin(uri: string): Promise<{ path: string; release(): void }> {
     this.pinned++
