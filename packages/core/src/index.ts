@@ -9,6 +9,7 @@ export {
   formatType,
   hasVariant,
   parseTableName,
+  plainKinds,
   typesEqual,
   type Field,
   type FieldType,

@@ -5,23 +5,25 @@ import type { Value } from './columns/values.ts'
 /** Iceberg types that a mirror can hold. Timestamps and times are in microseconds. A `variant` holds JSON. */
 export type FieldType = PrimitiveType | ListType | StructType
 
+/** Primitive types that are no more than their name. */
+export const plainKinds = [
+  'boolean',
+  'int',
+  'long',
+  'float',
+  'double',
+  'date',
+  'time',
+  'timestamp',
+  'timestamptz',
+  'string',
+  'uuid',
+  'binary',
+  'variant',
+] as const
+
 export type PrimitiveType =
-  | {
-      readonly kind:
-        | 'boolean'
-        | 'int'
-        | 'long'
-        | 'float'
-        | 'double'
-        | 'date'
-        | 'time'
-        | 'timestamp'
-        | 'timestamptz'
-        | 'string'
-        | 'uuid'
-        | 'binary'
-        | 'variant'
-    }
+  | { readonly kind: (typeof plainKinds)[number] }
   | { readonly kind: 'decimal'; readonly precision: number; readonly scale: number }
   | { readonly kind: 'fixed'; readonly length: number }
 

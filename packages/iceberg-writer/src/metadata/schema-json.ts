@@ -5,6 +5,7 @@ import {
   stringifyJsonLossless,
   type Field,
   type FieldType,
+  plainKinds,
   type JsonObject,
   type JsonValue,
   type TableSchema,
@@ -12,21 +13,6 @@ import {
 import { defaultFromJson, defaultToJson } from './default-json.ts'
 import { numberOf, numbersOf, objectsOf, textOf } from './fields.ts'
 
-const PLAIN_KINDS = [
-  'boolean',
-  'int',
-  'long',
-  'float',
-  'double',
-  'date',
-  'time',
-  'timestamp',
-  'timestamptz',
-  'string',
-  'uuid',
-  'binary',
-  'variant',
-] as const
 /** Deeper than any type of Postgres, and than other readers go. */
 const MAX_DEPTH = 64
 
@@ -106,7 +92,7 @@ function typeFromJson(json: JsonValue, column: string, depth: number): FieldType
 }
 
 function primitiveFromText(text: string, column: string): FieldType {
-  const plain = PLAIN_KINDS.find((kind) => kind === text)
+  const plain = plainKinds.find((kind) => kind === text)
   if (plain) return { kind: plain }
   const decimal = /^decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)$/.exec(text)
   const [precision, scale] = [Number(decimal?.[1]), Number(decimal?.[2])]

@@ -1,6 +1,7 @@
 import {
   appendValue,
   BatchBuilder,
+  plainKinds,
   valueAt,
   type ColumnBatch,
   type Field,
@@ -10,24 +11,8 @@ import {
 } from '@moonlink/core'
 import fc from 'fast-check'
 
-const KINDS = [
-  'boolean',
-  'int',
-  'long',
-  'float',
-  'double',
-  'date',
-  'time',
-  'timestamp',
-  'timestamptz',
-  'string',
-  'uuid',
-  'binary',
-  'variant',
-] as const
-
 const primitiveType: fc.Arbitrary<PrimitiveType> = fc.oneof(
-  fc.constantFrom(...KINDS).map((kind): PrimitiveType => ({ kind })),
+  fc.constantFrom(...plainKinds).map((kind): PrimitiveType => ({ kind })),
   fc.integer({ min: 1, max: 20 }).map((length): PrimitiveType => ({ kind: 'fixed', length })),
   fc
     .integer({ min: 1, max: 38 })

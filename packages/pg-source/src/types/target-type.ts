@@ -1,24 +1,7 @@
-import type { PrimitiveType } from '@moonlink/core'
+import { plainKinds, type PrimitiveType } from '@moonlink/core'
 
 /** What a rule's `as` asks for; `element` is null where the element's own default is to be taken. */
 export type TargetType = PrimitiveType | { readonly kind: 'struct' } | { readonly kind: 'list'; readonly element: TargetType | null }
-
-const PLAIN = [
-  'boolean',
-  'int',
-  'long',
-  'float',
-  'double',
-  'date',
-  'time',
-  'timestamp',
-  'timestamptz',
-  'string',
-  'uuid',
-  'binary',
-  'variant',
-  'struct',
-] as const
 
 /** Types that Iceberg has and a mirror does not write, and why. */
 export const unwrittenTypes: Readonly<Record<string, string>> = {
@@ -30,8 +13,9 @@ export const unwrittenTypes: Readonly<Record<string, string>> = {
 /** Reads `string`, `decimal(38,10)`, `list`, `list<list<long>>` …; null for what is none of these. */
 export function parseTarget(text: string): TargetType | null {
   const trimmed = text.trim()
-  const plain = PLAIN.find((kind) => kind === trimmed)
+  const plain = plainKinds.find((kind) => kind === trimmed)
   if (plain) return { kind: plain }
+  if (trimmed === 'struct') return { kind: 'struct' }
   const decimal = /^decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)$/.exec(trimmed)
   if (decimal) return decimalTarget(Number(decimal[1]), Number(decimal[2]))
   if (trimmed === 'list') return { kind: 'list', element: null }
