@@ -4,7 +4,8 @@ import { FileCatalog } from '@moonlink/iceberg-writer'
 import { LocalObjectStore } from '@moonlink/object-store'
 import { stampedSnapshots } from './at-rest.ts'
 import { Dice } from './dice.ts'
-import type { OracleSource, Session, TableRows } from './source.ts'
+import type { Session } from './session.ts'
+import type { OracleSource, TableRows } from './source.ts'
 import { mirrorName, quote, type OracleTable } from './tables.ts'
 
 /** Prints, a line a snapshot, its checksum by PyIceberg and by DuckDB's own reader. */

@@ -8,7 +8,8 @@ import { OracleMirror } from './mirror.ts'
 import { changeDdlTriggers } from '@moonlink/pg-source'
 import { chooseChange } from './alterations.ts'
 import { chooseOperation } from './operations.ts'
-import { OracleSource, type Session } from './source.ts'
+import type { Session } from './session.ts'
+import { OracleSource } from './source.ts'
 import { bulkTable, filteredTable, makeTable, notesTable, partitionedTable, type OracleTable } from './tables.ts'
 
 export interface RunOptions {
