@@ -11,7 +11,8 @@ import {
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test } from 'vitest'
 import { Engine } from './engine.ts'
-import { defaultEngineLimits } from './limits.ts'
+import { defaultEngineLimits, type EngineLimits } from './limits.ts'
+import type { Mirror } from './mirror.ts'
 import { readPlan } from './testing/scripted-table.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
 
@@ -37,18 +38,24 @@ function inserts(first: number, endLsn: bigint | null): ChangeBatch {
   return { table, ops: new Uint8Array(ROWS), rows: rows.view(), old, unchanged: [], marks }
 }
 
-test('a table far larger than the memory limit passes below it, and the source waits while the store is away', async () => {
-  const memoryLimitBytes = 12 * 1024 * 1024
-  const storage = new MemoryTableStorage(table, schema)
+/** An engine with one table, whose empty copy is done. */
+async function streaming(storage: MemoryTableStorage, limits: Partial<EngineLimits>): Promise<{ engine: Engine; mirror: Mirror }> {
   const engine = new Engine({
     clock: systemClock,
     random: systemRandom,
     logger: silentLogger,
     ...simulatedIndexes(),
-    limits: { ...defaultEngineLimits, memoryLimitBytes, flushIntervalMs: 3_600_000 },
+    limits: { ...defaultEngineLimits, flushIntervalMs: 3_600_000, ...limits },
   })
-  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  const mirror = await engine.addMirror({ table, schema: storage.snapshot.schema, storage, appendOnly: false })
   await mirror.finishCopy(0n)
+  return { engine, mirror }
+}
+
+test('a table far larger than the memory limit passes below it, and the source waits while the store is away', async () => {
+  const memoryLimitBytes = 12 * 1024 * 1024
+  const storage = new MemoryTableStorage(table, schema)
+  const { engine } = await streaming(storage, { memoryLimitBytes })
   const batches = 150
   let peak = 0
   for (let index = 0; index < batches; index++) {
@@ -71,15 +78,7 @@ test('a table far larger than the memory limit passes below it, and the source w
 test('a transaction far larger than the memory limit passes below it, and is seen all at once or not at all', async () => {
   const memoryLimitBytes = 12 * 1024 * 1024
   const storage = new MemoryTableStorage(table, schema)
-  const engine = new Engine({
-    clock: systemClock,
-    random: systemRandom,
-    logger: silentLogger,
-    ...simulatedIndexes(),
-    limits: { ...defaultEngineLimits, memoryLimitBytes, earlyFileBytes: memoryLimitBytes / 8, flushIntervalMs: 3_600_000 },
-  })
-  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
-  await mirror.finishCopy(0n)
+  const { engine } = await streaming(storage, { memoryLimitBytes, earlyFileBytes: memoryLimitBytes / 8 })
   const rowsSeen = async () => {
     const lease = await engine.acquire({ tables: ['public.t'], lsn: null, timeoutMs: 1000 })
     const rows = readPlan(lease.tables.get('public.t')!, storage).length
@@ -134,15 +133,7 @@ test('a transaction far larger than the memory limit passes below it, and is see
 test('a flush that a transaction came before does not keep that transaction from being written to files', async () => {
   const memoryLimitBytes = 12 * 1024 * 1024
   const storage = new MemoryTableStorage(table, schema)
-  const engine = new Engine({
-    clock: systemClock,
-    random: systemRandom,
-    logger: silentLogger,
-    ...simulatedIndexes(),
-    limits: { ...defaultEngineLimits, memoryLimitBytes, earlyFileBytes: memoryLimitBytes / 8, flushIntervalMs: 3_600_000 },
-  })
-  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
-  await mirror.finishCopy(0n)
+  const { engine, mirror } = await streaming(storage, { memoryLimitBytes, earlyFileBytes: memoryLimitBytes / 8 })
   // A commit that takes long: the flush that memory asks for waits behind it.
   let release = () => {}
   const slow = new Promise<void>((resolve) => (release = resolve))
@@ -176,20 +167,7 @@ test('filters of key indexes give way to the memory limit, and look-ups in all f
   const memoryLimitBytes = 4 * 1024 * 1024
   const keys: TableSchema = { fields: [schema.fields[0]], identifierFieldIds: [1] }
   const storage = new MemoryTableStorage(table, keys)
-  const engine = new Engine({
-    clock: systemClock,
-    random: systemRandom,
-    logger: silentLogger,
-    ...simulatedIndexes(),
-    limits: {
-      ...defaultEngineLimits,
-      memoryLimitBytes,
-      flushIntervalMs: 3_600_000,
-      compaction: { ...defaultEngineLimits.compaction, enabled: false },
-    },
-  })
-  const mirror = await engine.addMirror({ table, schema: keys, storage, appendOnly: false })
-  await mirror.finishCopy(0n)
+  const { engine } = await streaming(storage, { memoryLimitBytes, compaction: { ...defaultEngineLimits.compaction, enabled: false } })
   let lsn = 0n
   const apply = async (op: number, first: number, count: number, step: number) => {
     const rows = new BatchBuilder(keys.fields, count)
