@@ -157,7 +157,7 @@ export class MoonlinkBackend implements Operations {
       verifier: new Verifier({
         openSnapshot: () => source.snapshot(),
         shape: (table, lsn) => this.#shapeOf(table, lsn),
-        sourceState: async (table, shape) => {
+        sourceMark: async (table, shape) => {
           const now = await source.evolved(table, shape).catch((error: unknown) => error)
           // What keeps it from being mirrored may leave its rows alone.
           if (isMoonlinkError(now, 'invalid')) return now.code

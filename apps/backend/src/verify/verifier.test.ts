@@ -43,7 +43,7 @@ function verifierOf(states: string[]) {
       if (at !== undefined) shown.push(at)
       return shape
     },
-    sourceState: async () => states.shift() ?? 'last',
+    sourceMark: async () => states.shift() ?? 'last',
     fieldSources: () => new Map([[1, source]]),
     rowFilter: () => null,
     query: async (sql, at) => ({

@@ -28,7 +28,7 @@ export interface VerifierParts {
   /** The shape that the mirror of a table shows at an LSN that is held, or that it has now where none is given. */
   readonly shape: (table: TableName, lsn?: Lsn) => TableShape
   /** Tells the source's present state of a table from any other that its rows could look otherwise in. */
-  readonly sourceState: (table: TableName, shape: TableShape) => Promise<string | null>
+  readonly sourceMark: (table: TableName, shape: TableShape) => Promise<string | null>
   /** Where each field of a mirrored table of this shape comes from, by its id. */
   readonly fieldSources: (table: TableName, shape: TableShape) => ReadonlyMap<number, FieldSource>
   /** The condition that the source's rows fulfil to be mirrored; null where all are. */
@@ -118,14 +118,14 @@ export class Verifier {
   }
 
   private async atOneLsn<T>({ table }: VerifyTarget, read: (snapshot: SourceSnapshot) => Promise<T>): Promise<T> {
-    const { logger, openSnapshot, shape, sourceState } = this.parts
+    const { logger, openSnapshot, shape, sourceMark } = this.parts
     for (let attempt = 1; ; attempt++) {
       const known = shape(table)
-      const before = await sourceState(table, known)
+      const before = await sourceMark(table, known)
       const snapshot = await openSnapshot()
       try {
         const [result] = await Promise.allSettled([read(snapshot)])
-        if ((await sourceState(table, known)) !== before) throw shapeChanged(table)
+        if ((await sourceMark(table, known)) !== before) throw shapeChanged(table)
         if (result.status === 'rejected') throw result.reason
         return result.value
       } catch (error) {

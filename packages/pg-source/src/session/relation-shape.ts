@@ -97,6 +97,12 @@ export function isSameRelation(a: RelationShape, b: RelationShape): boolean {
   return isDeepStrictEqual(toldOf(a), toldOf(b))
 }
 
+/** The same text for as long as nothing changes that rows depend on, whoever looks and when. */
+export function markOf(relation: RelationShape): string {
+  const types = relation.types.map((type) => ({ ...type, changedBy: null }))
+  return JSON.stringify({ ...relation, types, changedBy: null, toldSince: null })
+}
+
 function toldOf({ columns, keys, replicaIdentity, types }: RelationShape) {
   return {
     columns: columns.map((column) => ({ ...column, missing: null, isMissingMixed: false, stamp: null })),

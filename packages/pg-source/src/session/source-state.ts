@@ -21,13 +21,6 @@ export function encodeSourceState({ relation, ids }: SourceState): string {
   return JSON.stringify({ version: VERSION, relation: relationShape.parse(relation), ids })
 }
 
-/** The same text for as long as nothing changes that rows depend on, whoever looks and when. */
-export function markOf(state: SourceState): string {
-  const { relation, ids } = state
-  const types = relation.types.map((type) => ({ ...type, changedBy: null }))
-  return encodeSourceState({ relation: { ...relation, types, changedBy: null, toldSince: null }, ids })
-}
-
 /** Null where there is none, or none that this version reads. */
 export function decodeSourceState(text: string | null): SourceState | null {
   if (text === null) return null

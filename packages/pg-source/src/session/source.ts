@@ -43,7 +43,8 @@ import { describeShape } from './describe-shape.ts'
 import { evolveShape, restoreShape } from './evolve-shape.ts'
 import { asExpected } from './expected-shape.ts'
 import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
-import { decodeSourceState, markOf } from './source-state.ts'
+import { markOf } from './relation-shape.ts'
+import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
 import { StreamShapes } from './stream-shapes.ts'
 import { TOLD_SINCE } from './told-since.ts'
@@ -364,7 +365,7 @@ export class PgSource implements ChangeSource {
     const { schema, sourceState } = evolveShape(table, known, relation, await this.catalogOptions()).mapped
     const before = decodeSourceState(known.sourceState)
     const isAnew = before !== null && before.relation.oid !== relation.oid
-    return { shape: { schema, sourceState }, isAnew, mark: markOf(decodeSourceState(sourceState)!) }
+    return { shape: { schema, sourceState }, isAnew, mark: markOf(relation) }
   }
 
   /** What the source calls a table now, by what its mirror kept of it; null where it is not there any more, or nothing was kept. */
