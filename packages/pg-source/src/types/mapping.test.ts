@@ -207,6 +207,30 @@ describe('values that do not fit', () => {
     expect(field.required).toBe(false)
   })
 
+  it('go by the rule of the type that they are of, wherever it occurs', () => {
+    const policy = (onUnfit: 'null' | 'text', ofAll: 'error' | 'text' = 'error') => ({ types: { numeric: { onUnfit } }, onUnfit: ofAll })
+    const { decoder, field, unfit } = map(prices, {}, { typmod, required: true }, policy('null'))
+    const builder = new ColumnBuilder(field.type)
+    const bytes = array(Oid.numeric, [nan, numericBytes(150n, 2)])
+    decoder.binary(bytes, 0, bytes.length, builder)
+    expect(valueAt(builder.view(), 0)).toEqual([null, 150n])
+    expect([field.required, unfit]).toEqual([true, { action: 'null', counter: { count: 1 } }])
+    // Of the list itself nothing is said.
+    const grid = Buffer.concat([i32(2), i32(0), i32(Oid.numeric), i32(1), i32(1), i32(1), i32(1), i32(-1)])
+    expect(() => decoder.binary(grid, 0, grid.length, builder)).toThrow('dimensions')
+    // The rule of a column comes first; text is of the whole column.
+    expect(map(prices, { onUnfit: 'error' }, { typmod }, policy('null')).unfit).toBeNull()
+    const place = composite('place', { price: use(builtIn(Oid.numeric), { typmod }) })
+    for (const type of [prices, place]) {
+      expect(map(type, {}, { typmod, required: true }, policy('text'))).toMatchObject({
+        field: { required: false },
+        textField: { name: 'c_text' },
+        unfit: { action: 'text' },
+      })
+    }
+    expect(map(prices, {}, { typmod, isKey: true }, policy('null', 'text'))).toMatchObject({ textField: null, unfit: null })
+  })
+
   it('leave their text beside', () => {
     const { decoder, textDecoder, textField, field, unfit } = map(prices, { onUnfit: 'text' }, { typmod, number: 9 })
     expect(textField).toEqual({ id: 4009, name: 'c_text', type: { kind: 'string' }, required: false })

@@ -92,7 +92,8 @@ class ColumnMapper {
   private readonly column: SourceColumn
   private readonly options: MappingOptions
   private readonly rule: TypeRule
-  private readonly onUnfit: OnUnfit
+  /** What becomes of values that do not fit, of the column and of what it is made of. */
+  private readonly actions = new Set<OnUnfit>()
   private readonly ids: ColumnFieldIds
   private readonly counter: UnfitCounter
 
@@ -101,7 +102,7 @@ class ColumnMapper {
     this.column = column
     this.options = options
     this.rule = options.policy.columns[formatTableName(table)]?.[column.name] ?? {}
-    this.onUnfit = this.chooseOnUnfit()
+    this.checkKey()
     this.ids = ids
     this.counter = counterOf(options, `${formatTableName(table)}.${column.name}`)
   }
@@ -109,12 +110,14 @@ class ColumnMapper {
   map(): MappedColumn {
     const { column, ids, counter } = this
     const target = this.rule.as === undefined ? null : this.parse(this.rule.as)
-    const node = this.node(column, target, '')
+    const node = this.node(column, target, '', this.options.policy.onUnfit)
     const asText = this.asText(column.type)
     if (node.binary === null && node.text === null) {
       this.refuse('holds parts that can be read in binary only, and others as text only', this.asString())
     }
-    const action = node.mayNotFit && this.onUnfit !== 'error' ? this.onUnfit : null
+    // Text is kept of the whole column, whichever part does not fit.
+    const action = (['text', 'null'] as const).find((one) => this.actions.has(one)) ?? null
+    const isNullable = action === 'text' || (node.mayNotFit && this.onUnfit(column.type, this.options.policy.onUnfit) === 'null')
     const { name, required, typmod } = column
     if (action === 'text' && asText === null && node.text === null) {
       this.refuse('its text can be had from a stream of text only, which does not tell all of its value', this.asString())
@@ -126,7 +129,7 @@ class ColumnMapper {
       typeOid: column.type.oid,
       typmod,
       type: column.type,
-      field: { id: ids.column, name, type: node.type, required: required && action === null },
+      field: { id: ids.column, name, type: node.type, required: required && !isNullable },
       textField,
       decoder: { binary: node.binary ?? unknownBinary, text: node.text ?? unknownText },
       textDecoder: { binary: asText ?? unknownBinary, text: binary.rawBytes },
@@ -145,17 +148,18 @@ class ColumnMapper {
   }
 
   /** A key names its row, so it has to be exact. */
-  private chooseOnUnfit(): OnUnfit {
-    const { column, rule, options } = this
-    const asked = rule.onUnfit ?? this.ruleOf(column.type).onUnfit ?? options.policy.onUnfit
-    if (!column.isKey) return asked
-    if (rule.onUnfit !== undefined && rule.onUnfit !== 'error') {
-      this.refuse(
-        `is part of the key, which names its row, so onUnfit can only be error`,
-        `Take onUnfit out of source.columns, or map it as string.`,
-      )
-    }
-    return 'error'
+  private checkKey(): void {
+    const { onUnfit = 'error' } = this.rule
+    if (!this.column.isKey || onUnfit === 'error') return
+    this.refuse(
+      `is part of the key, which names its row, so onUnfit can only be error`,
+      `Take onUnfit out of source.columns, or map it as string.`,
+    )
+  }
+
+  /** Of a type that the column has, or is made of: what its own rule says, or else that of what it is part of. */
+  private onUnfit(type: SourceType, outer: OnUnfit): OnUnfit {
+    return this.column.isKey ? 'error' : (this.rule.onUnfit ?? this.ruleOf(type).onUnfit ?? outer)
   }
 
   /** The rule of a type; of a domain without one, that of what it is based on. */
@@ -170,21 +174,24 @@ class ColumnMapper {
     return (this.rule.lowerBounds ?? this.ruleOf(type).lowerBounds) === 'drop'
   }
 
-  /** `path`: where the type lies within the column's; empty for that itself. */
-  private node(use: TypeUse, asked: TargetType | null, path: string): Node {
+  /** `path`: where the type lies within the column's; empty for that itself. `outer`: what becomes of values that do not fit, of what it is part of. */
+  private node(use: TypeUse, asked: TargetType | null, path: string, outer: OnUnfit): Node {
     const rule = this.ruleOf(use.type)
     const target = asked ?? (rule.as === undefined ? null : this.parse(rule.as))
-    const node = this.nodeOf(resolveDomain(use), target, path)
-    if (!node.mayNotFit || this.onUnfit !== 'null') return node
+    const onUnfit = this.onUnfit(use.type, outer)
+    const node = this.nodeOf(resolveDomain(use), target, path, onUnfit)
+    if (!node.mayNotFit) return node
+    this.actions.add(onUnfit)
+    if (onUnfit !== 'null') return node
     const guard = (decode: DecodeValue | null) => decode && nullOnUnfit(decode, this.counter)
     return { ...node, binary: guard(node.binary), text: guard(node.text) }
   }
 
-  private nodeOf(use: TypeUse, target: TargetType | null, path: string): Node {
+  private nodeOf(use: TypeUse, target: TargetType | null, path: string, onUnfit: OnUnfit): Node {
     const { type } = use
     if (target?.kind === 'string') return this.textNode(type)
-    if (type.element !== null) return this.listNode(use, type.element, target, path)
-    if (type.kind === 'c' && type.attributes.length > 0) return this.structNode(type, target, path)
+    if (type.element !== null) return this.listNode(use, type.element, target, path, onUnfit)
+    if (type.kind === 'c' && type.attributes.length > 0) return this.structNode(type, target, path, onUnfit)
     if (ONLY_TEXT.has(type.kind) || type.kind === 'c') return target === null ? this.textNode(type) : this.refuseTarget(target, ['string'])
     if (type.oid === Oid.numeric) return this.numericNode(use, target)
     if (type.oid === Oid.int2vector) return this.plainList(target, { kind: 'int' }, binary.binaryInt2, textInt2, Oid.int2, path)
@@ -222,7 +229,7 @@ class ColumnMapper {
   }
 
   /** As many lists within each other as the column was declared with dimensions, or as a rule says. */
-  private listNode(use: TypeUse, elementType: SourceType, target: TargetType | null, path: string): Node {
+  private listNode(use: TypeUse, elementType: SourceType, target: TargetType | null, path: string, onUnfit: OnUnfit): Node {
     if (target !== null && target.kind !== 'list') return this.refuseTarget(target, ['list', 'list<list>', 'string'])
     let depth = target === null ? Math.max(1, use.dimensions) : 1
     let asked: TargetType | null = target?.element ?? null
@@ -230,7 +237,7 @@ class ColumnMapper {
     for (; asked?.kind === 'list' && !isList(elementType); asked = asked.element) depth++
     const paths = Array.from({ length: depth }, (_, level) => `${path}${'[]'.repeat(level + 1)}`)
     const elementIds = paths.map((element) => this.elementId(element))
-    const element = this.node({ type: elementType, typmod: use.typmod, dimensions: 0 }, asked, paths[depth - 1])
+    const element = this.node({ type: elementType, typmod: use.typmod, dimensions: 0 }, asked, paths[depth - 1], onUnfit)
     const shape: ListShape = { depth, dropsLowerBounds: this.dropsLowerBounds(this.column.type) }
     return {
       type: elementIds.reduceRight<FieldType>(
@@ -274,7 +281,7 @@ class ColumnMapper {
     }
   }
 
-  private structNode(type: SourceType, target: TargetType | null, path: string): Node {
+  private structNode(type: SourceType, target: TargetType | null, path: string, onUnfit: OnUnfit): Node {
     if (target !== null && target.kind !== 'struct') return this.refuseTarget(target, ['struct', 'string'])
     const names = new Set(type.attributes.map(({ name }) => name.toLowerCase()))
     if (names.size < type.attributes.length) {
@@ -283,7 +290,7 @@ class ColumnMapper {
     const parts = type.attributes.map((attribute) => {
       const place = `${path}.${attribute.number}`
       const id = this.ids.nested(place)
-      return { attribute, id, node: this.node(attribute, null, place) }
+      return { attribute, id, node: this.node(attribute, null, place, onUnfit) }
     })
     const fields = parts.map(({ attribute, id, node }): Field => ({ id, name: attribute.name, type: node.type, required: false }))
     const binaries = parts.flatMap(({ attribute, node }) => (node.binary ? [{ typeOid: attribute.type.oid, decode: node.binary }] : []))

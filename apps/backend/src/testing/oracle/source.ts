@@ -1,7 +1,7 @@
 import pg from 'pg'
 import { formatLsn, parseLsn, type Lsn } from '@moonlink/core'
-import { typeDefinitions, type OracleType } from './types.ts'
-import { publishedSql, shownColumns, tableDefinition, type OracleTable } from './tables.ts'
+import { typeDefinitions } from './types.ts'
+import { publishedSql, tableDefinition, type OracleTable } from './tables.ts'
 import type { Statement } from './operations.ts'
 import { NO_TRACES, Session, type Changes, type Traces } from './session.ts'
 import { UntoldChanges } from './untold.ts'
@@ -265,12 +265,11 @@ export class OracleSource {
   async read(table: OracleTable): Promise<TableRows> {
     if (table.isAbsent === true) return []
     const rows = await this.observer.rowsOf(table)
-    const columns = shownColumns(table)
     const all = await this.observer.columnsOf(table)
     const expected = table.columns.map(({ name }) => name)
     if (all.join('\n') !== expected.join('\n'))
       throw new Error(`the oracle lost ${table.name}: ${JSON.stringify(all)} and not ${JSON.stringify(expected)}`)
-    return rows.map((row) => JSON.stringify(row.map((cell, index) => shown(columns[index].type, cell)))).sort()
+    return rows.map((row) => JSON.stringify(row)).sort()
   }
 
   /** What the tables showed at `lsn`; two answers where it lies within a commit, whose end only Postgres knows; none within a burst. */
@@ -333,11 +332,6 @@ export class OracleSource {
       return isAltered || table.partitions !== undefined ? null : known.rows
     })
   }
-}
-
-/** What the mirror shows of a value that Postgres prints like this. */
-function shown({ mirrored }: OracleType, cell: string | null): string | null {
-  return cell === null || mirrored === undefined ? cell : mirrored(cell)
 }
 
 function isLocked(error: unknown): boolean {

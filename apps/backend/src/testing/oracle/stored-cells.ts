@@ -32,6 +32,8 @@ export function storedCell(type: FieldType, value: Value): unknown {
     case 'int':
     case 'long':
     case 'string':
+    // Its text.
+    case 'variant':
       return value
     default:
       throw new Error(`no column of the oracle is stored as ${formatType(type)}`)

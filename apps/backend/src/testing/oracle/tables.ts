@@ -156,7 +156,7 @@ export const shownColumns = ({ columns }: OracleTable) => columns.filter(({ isHi
 
 /** What a mirror shows, from the source. */
 export function shownSql(table: OracleTable): string {
-  const columns = shownColumns(table).map(({ name }) => quote(name))
+  const columns = shownColumns(table).map(({ name, type }) => (type.shown === undefined ? quote(name) : type.shown(quote(name))))
   return `SELECT ${columns.join(', ')} FROM ${quotedTable(table)}${table.published === undefined ? '' : ` WHERE ${table.published.filter}`}`
 }
 

@@ -11,8 +11,10 @@ export interface OracleType {
   readonly isKeyable: boolean
   /** Postgres' own text for a cell of a query's result, which is never null here. */
   readonly text: (cell: unknown) => string
-  /** What the mirror shows of a value that Postgres prints so; null where it does not fit. The same where absent. */
-  readonly mirrored?: (text: string) => string | null
+  /** SQL of what the mirror shows of a value that `sql` stands for: null where it does not fit. The value itself where absent. */
+  readonly shown?: (sql: string) => string
+  /** PyIceberg can't load a table that has it, and DuckDB does not show it as Arrow does (docs/TYPES.md). */
+  readonly isVariant?: true
   /** The type of the same value that the reference reader of Postgres takes, where it does not take this one. */
   readonly reference?: string
 }
@@ -32,13 +34,20 @@ export const typeDefinitions: readonly string[] = [
   'CREATE TYPE oracle_range AS RANGE (subtype = text, collation = "C")',
   'CREATE TYPE oracle_place AS (street text, zip numeric(10, 2), tags int4[], since date)',
   'CREATE TYPE oracle_pair AS (x int4, y text)',
+  'CREATE DOMAIN oracle_doc AS jsonb',
+  'CREATE DOMAIN oracle_loose_doc AS jsonb',
+  'CREATE DOMAIN oracle_written AS json',
+  'CREATE TYPE oracle_held AS (n int4, doc oracle_doc, docs oracle_doc[])',
 ]
 
-/** `source.types` of the mirror: values that do not fit are kept as text, or become null. */
+/** `source.types` of the mirror: values that do not fit are kept as text, or become null; JSON becomes variants where a type says so. */
 export const typeRules = {
   'public.oracle_date': 'string',
   'public.oracle_moment': { onUnfit: 'null' },
   'public.oracle_rate': { onUnfit: 'null' },
+  'public.oracle_doc': 'variant',
+  'public.oracle_loose_doc': { as: 'variant', onUnfit: 'null' },
+  'public.oracle_written': { as: 'variant', onUnfit: 'null' },
 } as const
 
 const integer = (sql: string, bits: number): OracleType => ({
@@ -140,7 +149,10 @@ function timestamp(dice: Dice): string {
   return dice.chance(0.15) ? dice.pick(TIMESTAMP_EDGES) : `${day(dice, ['2000-02-29', '1582-10-15'])} ${clock(dice)}`
 }
 
-function json(dice: Dice, depth: number): string {
+const JSON_KEYS = ['a', 'b', 'key c', '', 'ü', 'a longer key, which comes after shorter ones', '\\u0041', '\\"']
+
+/** `isDistinct`: no object has a key twice. */
+function json(dice: Dice, depth: number, { isDistinct = false } = {}): string {
   const scalars = [
     'null',
     'true',
@@ -153,8 +165,19 @@ function json(dice: Dice, depth: number): string {
     JSON.stringify(string(dice, 8)),
   ]
   if (depth === 0 || dice.chance(0.4)) return dice.pick(scalars)
-  const items = Array.from({ length: dice.below(4) }, () => json(dice, depth - 1))
-  return dice.chance(0.5) ? `[${items.join(', ')}]` : `{${items.map((item) => `"${dice.pick(['a', 'b', 'key c'])}" :${item}`).join(',')}}`
+  const items = Array.from({ length: dice.below(4) }, () => json(dice, depth - 1, { isDistinct }))
+  if (dice.chance(0.5)) return `[${items.join(', ')}]`
+  const names = isDistinct ? dice.some(JSON_KEYS, items.length) : items.map(() => dice.pick(JSON_KEYS.slice(0, 3)))
+  return `{${items.map((item, index) => `"${names[index]}" :${item}`).join(',')}}`
+}
+
+/** No variant holds them: too many digits, and of json also what jsonb would lose or refuse. */
+const UNFIT_JSONB = ['1e38', '[{"deep": -1e-39}]', '{"a": 1234567890123456789012345678901234567890.5}']
+const UNFIT_JSON = [...UNFIT_JSONB, '{"a": 1, "b": 2, "a": 3}', '[{"a": {"x": 1, "x": 1}}]', '"\\u0000"', '{"half": "\\ud800"}']
+
+/** A value that a variant holds. */
+function document(dice: Dice, small: boolean): string {
+  return !small && dice.chance(0.1) ? `{"large": "${large(dice)}"}` : json(dice, small ? 0 : 3, { isDistinct: true })
 }
 
 const jsonType = (sql: string, isKeyable: boolean): OracleType => ({
@@ -308,6 +331,26 @@ const scalars: readonly OracleType[] = [
   },
 ]
 
+const listed = (texts: readonly string[]) => texts.map((text) => `'${text}'`).join(', ')
+
+/** JSON that is a variant in Iceberg. */
+const variants: readonly OracleType[] = [
+  { ...jsonType('oracle_doc', true), isVariant: true, value: document },
+  {
+    ...jsonType('oracle_loose_doc', false),
+    isVariant: true,
+    value: (dice, small) => (dice.chance(0.1) ? dice.pick(UNFIT_JSONB) : document(dice, small)),
+    shown: (sql) => `CASE WHEN ${sql} NOT IN (${listed(UNFIT_JSONB)}) THEN ${sql} END`,
+  },
+  {
+    ...jsonType('oracle_written', false),
+    isVariant: true,
+    value: (dice, small) => (dice.chance(0.1) ? dice.pick(UNFIT_JSON) : document(dice, small)),
+    // Where it fits, what is kept is what jsonb keeps.
+    shown: (sql) => `CASE WHEN ${sql}::text NOT IN (${listed(UNFIT_JSON)}) THEN ${sql}::text::jsonb::text END`,
+  },
+]
+
 /** What has no arrays here. */
 const alone: readonly OracleType[] = [
   {
@@ -321,11 +364,27 @@ const alone: readonly OracleType[] = [
     ...notForKeys('oracle_moment', (dice) =>
       dice.chance(0.4) ? dice.pick(['infinity', '-infinity', '294276-12-31 00:00:00+00']) : timestamp(dice),
     ),
-    mirrored: (text) => (/infinity|^294276/.test(text) ? null : text),
+    shown: (sql) => `CASE WHEN isfinite(${sql}) AND ${sql} < '294276-01-01' THEN ${sql} END`,
   },
   {
     ...notForKeys('oracle_rate', (dice) => (dice.chance(0.4) ? 'NaN' : decimal(dice, 7, 3))),
-    mirrored: (text) => (text === 'NaN' ? null : text),
+    shown: (sql) => `NULLIF(${sql}, 'NaN')`,
+  },
+  {
+    // In the order of its attributes; of each, values that fit.
+    sql: 'oracle_held',
+    isKeyable: false,
+    isVariant: true,
+    text: (cell) => {
+      const { n, doc, docs } = cell as { n: number | null; doc: string | null; docs: ArrayElements | null }
+      return recordText([n === null ? null : String(n), doc, docs === null ? null : arrayText(docs)])
+    },
+    value: (dice, small) =>
+      recordText([
+        dice.chance(0.2) ? null : String(dice.between(-9, 9)),
+        dice.chance(0.2) ? null : json(dice, small ? 0 : 2, { isDistinct: true }),
+        dice.pick([null, '{}', '{NULL,"null","[1.50, {\\"a\\": null}]"}', '{"\\"x\\""}']),
+      ]),
   },
   grid('int4', 2, (dice) => String(dice.between(-9, 9))),
   grid('text', 2, (dice) => quoted(string(dice, 6))),
@@ -354,6 +413,7 @@ function textsOf(cells: readonly unknown[]): ArrayElements {
 }
 
 const arrayOf = (element: OracleType): OracleType => ({
+  ...element,
   sql: `${element.sql}[]`,
   isKeyable: element.isKeyable,
   text: (cell) => arrayText((cell as readonly unknown[]).map((item) => (item === null ? null : element.text(item)))),
@@ -361,7 +421,14 @@ const arrayOf = (element: OracleType): OracleType => ({
     const items = Array.from({ length: dice.below(small ? 3 : 5) }, () => (dice.chance(0.2) ? 'NULL' : quoted(element.value(dice, small))))
     return `{${items.join(',')}}`
   },
+  ...(element.shown && { shown: eachShown(element.shown) }),
 })
+
+/** What is shown of an array: of each element what is shown of it. */
+function eachShown(shown: (sql: string) => string): (sql: string) => string {
+  return (sql) =>
+    `CASE WHEN ${sql} IS NOT NULL THEN ARRAY(SELECT ${shown('e')} FROM unnest(${sql}) WITH ORDINALITY u (e, n) ORDER BY n) END`
+}
 
 function quoted(value: string): string {
   return `"${value.replace(/["\\]/g, '\\$&')}"`
@@ -375,7 +442,7 @@ function unquoted(value: string): string {
 const altered: readonly OracleType[] = [numeric(11, 2), numeric(38, 2), text('varchar(40)', 40)]
 
 /** Every type that a mirrored column may have. */
-export const columnTypes: readonly OracleType[] = [...scalars, ...scalars.map(arrayOf), ...alone]
+export const columnTypes: readonly OracleType[] = [...[...scalars, ...variants].flatMap((type) => [type, arrayOf(type)]), ...alone]
 export const keyTypes: readonly OracleType[] = columnTypes.filter((type) => type.isKeyable)
 
 /** The type that is declared so. */
