@@ -46,12 +46,16 @@ export class CompactedFile {
 
   /** Appends these rows of the batch, with their lineage. */
   async append({ lastUpdated, rowIds, rows }: ScannedBatch, live: Uint32Array): Promise<void> {
-    this.group.appendGather(rows, live)
-    for (const row of live) {
-      this.groupLineage.rowIds.push(rowIds![row])
-      this.groupLineage.lastUpdated.push(lastUpdated![row])
+    for (let from = 0; from < live.length; ) {
+      const taken = live.subarray(from, from + GROUP_ROWS - this.group.length)
+      this.group.appendGather(rows, taken)
+      for (const row of taken) {
+        this.groupLineage.rowIds.push(rowIds![row])
+        this.groupLineage.lastUpdated.push(lastUpdated![row])
+      }
+      if (this.group.length === GROUP_ROWS || this.group.usedBytes >= this.spec.groupBytes) await this.endGroup()
+      from += taken.length
     }
-    if (this.group.length >= GROUP_ROWS || this.group.usedBytes >= this.spec.groupBytes) await this.endGroup()
   }
 
   /** Writes the file and its sealed index; null where it has no row. */

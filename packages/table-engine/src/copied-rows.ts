@@ -1,4 +1,5 @@
 import {
+  BatchBuilder,
   batchByteSize,
   type ColumnBatch,
   type CopyRange,
@@ -14,9 +15,13 @@ import { keysOf, type Identity } from './identity.ts'
 import { joinedHashes } from './joined-hashes.ts'
 import type { SealedFiles } from './sealed-files.ts'
 
+/** Rows of a row group: as many as readers take at once, so that what they read beside a file keeps in step with it. */
+const GROUP_ROWS = 122_880
 /** A file of copied rows is complete at this share of the memory limit, or this many rows, if not before. */
 const FILE_MEMORY_SHARE = 16
-const FILE_ROWS = 8 * 122_880
+const FILE_ROWS = 8 * GROUP_ROWS
+/** Rows that are held for a whole row group take about this much at most. */
+const HELD_BYTES = 8 * 1024 * 1024
 
 export interface CopiedRowsSpec {
   readonly schema: TableSchema
@@ -34,8 +39,8 @@ export interface CopiedRowsSpec {
 }
 
 /**
- * The rows of a table's initial copy on their way into staged files, each beside its sealed key index. Rows are encoded as they come, so what is held
- * are encoded bytes and key hashes. Commits nothing.
+ * The rows of a table's initial copy on their way into staged files, each beside its sealed key index. Rows are encoded as they come, but for the short
+ * ends of ranges, which share row groups; so what is held are encoded bytes and key hashes. Commits nothing.
  */
 export class CopiedRows {
   private readonly spec: CopiedRowsSpec
@@ -132,37 +137,44 @@ class FileInMaking {
   private readonly writer: DataFileWriter
   private hashes: KeyHashes[] = []
   private appends: Promise<void>[] = []
-  private readonly runs: { range: CopyRange; count: number }[] = []
+  private readonly runs: CopyRun[] = []
+  /** Rows that are not a row group yet. They come behind all that was encoded when they are. */
+  private held: BatchBuilder
+  private heldRuns: CopyRun[] = []
 
   constructor(spec: CopiedRowsSpec) {
     this.spec = spec
     this.writer = spec.storage.createFile(spec.schema.fields)
+    this.held = new BatchBuilder(spec.schema.fields)
   }
 
   get rowCount(): number {
-    return this.writer.recordCount
+    return this.writer.recordCount + this.held.length
   }
 
   get byteSize(): number {
-    return this.writer.byteSize + (this.spec.identity ? this.rowCount * 8 : 0)
+    return this.writer.byteSize + this.held.byteSize + (this.spec.identity ? this.rowCount * 8 : 0)
   }
 
   has(range: CopyRange): boolean {
-    return this.runs.some((run) => run.range === range)
+    return [...this.runs, ...this.heldRuns].some((run) => run.range === range)
   }
 
-  append(batch: ColumnBatch, range: CopyRange): Promise<void> {
-    const { identity } = this.spec
-    const last = this.runs.at(-1)
-    if (last?.range === range) last.count += batch.length
-    else this.runs.push({ range, count: batch.length })
-    if (identity) this.hashes.push(identity.hasher.hash(keysOf(identity, batch), 0, batch.length))
-    const append = this.writer.append(batch)
-    this.appends.push(append)
-    return append
+  async append(batch: ColumnBatch, range: CopyRange): Promise<void> {
+    if (batch.length >= GROUP_ROWS || batchByteSize(batch) > HELD_BYTES) return this.encode(batch, [{ range, count: batch.length }])
+    const ended: Promise<void>[] = []
+    for (let from = 0; from < batch.length; ) {
+      const to = Math.min(batch.length, from + GROUP_ROWS - this.held.length)
+      this.held.appendRange(batch, from, to)
+      addRun(this.heldRuns, { range, count: to - from })
+      if (this.held.length === GROUP_ROWS || this.held.usedBytes > HELD_BYTES) ended.push(this.endGroup())
+      from = to
+    }
+    await Promise.all(ended)
   }
 
   async finish(): Promise<CopiedFile> {
+    if (this.held.length > 0) void this.endGroup()
     await Promise.all(this.appends)
     const { identity, sealedFiles, write } = this.spec
     const put = async (): Promise<StagedFile> => {
@@ -173,7 +185,28 @@ class FileInMaking {
       if (sealed.status === 'rejected') throw sealed.reason
       return staged.value
     }
-    const runs: readonly CopyRun[] = this.runs
-    return { staged: await write(this.writer.path, put), runs }
+    return { staged: await write(this.writer.path, put), runs: this.runs }
   }
+
+  private endGroup(): Promise<void> {
+    const [rows, runs] = [this.held.view(), this.heldRuns]
+    this.held = new BatchBuilder(this.spec.schema.fields)
+    this.heldRuns = []
+    return this.encode(rows, runs)
+  }
+
+  private encode(batch: ColumnBatch, runs: readonly CopyRun[]): Promise<void> {
+    const { identity } = this.spec
+    for (const run of runs) addRun(this.runs, run)
+    if (identity) this.hashes.push(identity.hasher.hash(keysOf(identity, batch), 0, batch.length))
+    const append = this.writer.append(batch)
+    this.appends.push(append)
+    return append
+  }
+}
+
+function addRun(runs: CopyRun[], { range, count }: CopyRun): void {
+  const last = runs.at(-1)
+  if (last?.range === range) runs[runs.length - 1] = { range, count: last.count + count }
+  else runs.push({ range, count })
 }
