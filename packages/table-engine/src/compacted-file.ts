@@ -46,7 +46,7 @@ export class CompactedFile {
 
   /** Appends these rows of the batch, with their lineage. */
   async append({ lastUpdated, rowIds, rows }: ScannedBatch, live: Uint32Array): Promise<void> {
-    for (let from = 0; from < live.length; ) {
+    for (let from = 0; from < live.length;) {
       const taken = live.subarray(from, from + GROUP_ROWS - this.group.length)
       this.group.appendGather(rows, taken)
       for (const row of taken) {

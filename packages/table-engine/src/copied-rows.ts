@@ -163,7 +163,7 @@ class FileInMaking {
   async append(batch: ColumnBatch, range: CopyRange): Promise<void> {
     if (batch.length >= GROUP_ROWS || batchByteSize(batch) > HELD_BYTES) return this.encode(batch, [{ range, count: batch.length }])
     const ended: Promise<void>[] = []
-    for (let from = 0; from < batch.length; ) {
+    for (let from = 0; from < batch.length;) {
       const to = Math.min(batch.length, from + GROUP_ROWS - this.held.length)
       this.held.appendRange(batch, from, to)
       addRun(this.heldRuns, { range, count: to - from })
