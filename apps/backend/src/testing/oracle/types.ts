@@ -13,8 +13,8 @@ export interface OracleType {
   readonly text: (cell: unknown) => string
   /** SQL of what the mirror shows of a value that `sql` stands for: null where it does not fit. The value itself where absent. */
   readonly shown?: (sql: string) => string
-  /** PyIceberg can't load a table that has it, and DuckDB does not show it as Arrow does (docs/TYPES.md). */
-  readonly isVariant?: true
+  /** It is a variant, or has some within; PyIceberg can't load a table that has any (docs/TYPES.md). */
+  readonly variant?: 'itself' | 'within'
   /** The type of the same value that the reference reader of Postgres takes, where it does not take this one. */
   readonly reference?: string
 }
@@ -335,16 +335,16 @@ const listed = (texts: readonly string[]) => texts.map((text) => `'${text}'`).jo
 
 /** JSON that is a variant in Iceberg. */
 const variants: readonly OracleType[] = [
-  { ...jsonType('oracle_doc', true), isVariant: true, value: document },
+  { ...jsonType('oracle_doc', true), variant: 'itself', value: document },
   {
     ...jsonType('oracle_loose_doc', false),
-    isVariant: true,
+    variant: 'itself',
     value: (dice, small) => (dice.chance(0.1) ? dice.pick(UNFIT_JSONB) : document(dice, small)),
     shown: (sql) => `CASE WHEN ${sql} NOT IN (${listed(UNFIT_JSONB)}) THEN ${sql} END`,
   },
   {
     ...jsonType('oracle_written', false),
-    isVariant: true,
+    variant: 'itself',
     value: (dice, small) => (dice.chance(0.1) ? dice.pick(UNFIT_JSON) : document(dice, small)),
     // Where it fits, what is kept is what jsonb keeps.
     shown: (sql) => `CASE WHEN ${sql}::text NOT IN (${listed(UNFIT_JSON)}) THEN ${sql}::text::jsonb::text END`,
@@ -374,7 +374,7 @@ const alone: readonly OracleType[] = [
     // In the order of its attributes; of each, values that fit.
     sql: 'oracle_held',
     isKeyable: false,
-    isVariant: true,
+    variant: 'within',
     text: (cell) => {
       const { n, doc, docs } = cell as { n: number | null; doc: string | null; docs: ArrayElements | null }
       return recordText([n === null ? null : String(n), doc, docs === null ? null : arrayText(docs)])
@@ -421,6 +421,7 @@ const arrayOf = (element: OracleType): OracleType => ({
     const items = Array.from({ length: dice.below(small ? 3 : 5) }, () => (dice.chance(0.2) ? 'NULL' : quoted(element.value(dice, small))))
     return `{${items.join(',')}}`
   },
+  ...(element.variant && { variant: 'within' }),
   ...(element.shown && { shown: eachShown(element.shown) }),
 })
 
