@@ -101,7 +101,8 @@ export class ForeignReaders {
 
   /** The values of variants, row by row: what PyIceberg can't load, and DuckDB shows in another way than Postgres. */
   async #checkVariants(jobs: readonly Job[]): Promise<void> {
-    const variantsOf = ({ table }: Job) => shownColumns(table).flatMap(({ name, type }, index) => (type.variant === 'itself' ? [{ name, index }] : []))
+    const variantsOf = ({ table }: Job) =>
+      shownColumns(table).flatMap(({ name, type }, index) => (type.variant === 'itself' ? [{ name, index }] : []))
     const some = jobs.filter((job) => variantsOf(job).length > 0)
     if (some.length === 0) return
     const asked = some.map((job) => {
