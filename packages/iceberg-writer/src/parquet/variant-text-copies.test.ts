@@ -90,6 +90,32 @@ test('beyond the limit the copy used least recently goes, unless it is pinned; w
   expect(await read((await copies.pin('a', 1, fields)).path, texts)).toEqual(rows)
 })
 
+test('two copies are made at a time, and one that fails holds up no other', async () => {
+  const ends: (() => void)[] = []
+  const begun: string[] = []
+  const held: LocalFiles = {
+    ...localFiles,
+    pin: async (uri, sizeBytes) => {
+      begun.push(uri)
+      await new Promise<void>((resolve) => ends.push(resolve))
+      return localFiles.pin(uri, sizeBytes)
+    },
+  }
+  const copies = await VariantTextCopies.open({ localFiles: held, parquet, directory: join(directory, 'copies'), maxBytes: 1 << 20 })
+  const all = ['missing yet', 'a', 'b', 'c'].map((uri) => copies.pin(uri, 1, fields))
+  await expect.poll(() => begun).toEqual(['missing yet', 'a'])
+  // The second one ends first; another takes its place alone.
+  ends[1]()
+  expect(await read((await all[1]).path, texts)).toEqual(rows)
+  expect(begun).toEqual(['missing yet', 'a', 'b'])
+  ends[0]()
+  await expect(all[0]).rejects.toMatchObject({ code: 'PARQUET_FILE_NOT_FOUND' })
+  await expect.poll(() => begun).toEqual(['missing yet', 'a', 'b', 'c'])
+  for (const end of ends) end()
+  for (const copy of [all[2], all[3]]) expect(await read((await copy).path, texts)).toEqual(rows)
+  expect(pinned).toBe(0)
+})
+
 test('a file that can not be read is tried again by the next', async () => {
   const copies = await open(1 << 20)
   await expect(copies.pin('missing', 1, fields)).rejects.toMatchObject({ code: 'PARQUET_FILE_NOT_FOUND' })

@@ -32,12 +32,17 @@ interface Copy {
   ready: Promise<void>
 }
 
-/** Local copies of Parquet files with variants as text (see `TextCopies`), one made at a time, so that one file's bytes are in memory. */
+/** Each copy that is being made is in memory as a whole. */
+const MADE_AT_ONCE = 2
+
+/** Local copies of Parquet files with variants as text (see `TextCopies`), at most two made at a time, so that two files' bytes are in memory. */
 export class VariantTextCopies implements TextCopies {
   private readonly options: VariantTextCopiesOptions
   /** By file and fields, the least recently used first. */
   private readonly copies = new Map<string, Copy>()
-  private last: Promise<unknown> = Promise.resolve()
+  private making = 0
+  /** Copies that are to be made once others are, in order. */
+  private readonly waiting: (() => void)[] = []
   private madeCount = 0
   private usedBytes = 0
 
@@ -81,11 +86,22 @@ export class VariantTextCopies implements TextCopies {
       pins: 0,
       ready: Promise.resolve(),
     }
-    const ready = this.last.then(() => this.make(copy, uri, sizeBytes, fields))
-    this.last = ready.catch(() => undefined)
-    copy.ready = ready
+    copy.ready = this.inTurn(() => this.make(copy, uri, sizeBytes, fields))
     this.copies.set(key, copy)
     return copy
+  }
+
+  private async inTurn(make: () => Promise<void>): Promise<void> {
+    // Whoever ends hands over its place, so that nobody new takes it.
+    if (this.making < MADE_AT_ONCE) this.making++
+    else await new Promise<void>((resolve) => this.waiting.push(resolve))
+    try {
+      await make()
+    } finally {
+      const next = this.waiting.shift()
+      if (next === undefined) this.making--
+      else next()
+    }
   }
 
   private async make(copy: Copy, uri: string, sizeBytes: number, fields: readonly Field[]): Promise<void> {
