@@ -70,6 +70,25 @@ test.each(KEPT)('%s is followed where it is made', async (_, ddl) => {
   }
 })
 
+test.each([
+  ['m', `ALTER TYPE mood RENAME TO feeling`, 'feeling', 'text'],
+  ['m', `ALTER TYPE mood RENAME TO "How, I feel"`, '"How, I feel"', 'text'],
+  ['ms', `ALTER TYPE mood RENAME TO feeling`, 'feeling[]', 'text[]'],
+])('what is said of column %s after %s has the type’s new name', async (column, rename, name, to) => {
+  const { client, following } = await database(`${TABLE}; ALTER TABLE t ADD ms mood[]`)
+  try {
+    await client.query(`INSERT INTO t (id, n, m, ms) VALUES (1, 1, 'ok', '{sad}')`)
+    await following.catchUp()
+    await client.query(rename)
+    await client.query(`ALTER TABLE t ALTER ${column} TYPE ${to}`)
+    await following.catchUp()
+    const reason = expect.stringContaining(`column "${column}" was converted from public.${name} to ${to}`) as string
+    expect(following.replica.otherEvents).toContainEqual(expect.objectContaining({ kind: 'recopy', reason }))
+  } finally {
+    await leave(following)
+  }
+})
+
 test('several changes and rows between them in one transaction, part of it rolled back', async () => {
   const { client, following } = await database(TABLE)
   try {

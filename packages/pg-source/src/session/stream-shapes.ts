@@ -18,6 +18,7 @@ import { inferShape } from './infer-shape.ts'
 import { sentColumns } from './published.ts'
 import { isSameRelation, relationShape, type RelationShape } from './relation-shape.ts'
 import { describeStaleRows, type Rewrite } from './stale-rows.ts'
+import { namedByTypes } from './type-names.ts'
 import { alteredRowType, alteredTypes, isAware, ToldTypes, type Teller, type ToldChange } from './told-types.ts'
 
 type ShapeMessage = Extract<DdlMessage, { kind: 'shape' }>
@@ -158,7 +159,8 @@ export class StreamShapes implements AlterationReader {
     const { relation, table } = known
     if (isDoubtful) return [changed(table, ROLLED_BACK)]
     const types = this.types.merge(relation.columns, teller, altered, relation)
-    return types === null ? [changed(table, UNAWARE)] : this.take(known, { ...relation, types }, null)
+    if (types === null) return [changed(table, UNAWARE)]
+    return this.take(known, { ...relation, types, columns: namedByTypes(relation, types) }, null)
   }
 
   private take(known: MappedShape, told: RelationShape, rewrite: Rewrite | null): readonly TableAlteration[] {
