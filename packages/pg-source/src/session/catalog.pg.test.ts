@@ -89,6 +89,18 @@ test('what is no ordinary table is refused with the reason; views only where the
   expect(named.get('nowhere.x')).toMatchObject({ code: 'TABLE_UNKNOWN' })
 })
 
+test('foreign tables and materialized views are refused with the reason, and so is a partitioned table with a foreign partition', async () => {
+  await database.client.query(`CREATE FOREIGN DATA WRAPPER none; CREATE SERVER elsewhere FOREIGN DATA WRAPPER none;
+    CREATE FOREIGN TABLE far (id int NOT NULL) SERVER elsewhere; CREATE MATERIALIZED VIEW kept AS SELECT 1 AS x;
+    CREATE TABLE mixed (id int NOT NULL) PARTITION BY RANGE (id); ALTER TABLE mixed REPLICA IDENTITY FULL;
+    CREATE FOREIGN TABLE far_part PARTITION OF mixed FOR VALUES FROM (0) TO (9) SERVER elsewhere`)
+  const named = await list({}, ['public.far', 'public.kept', 'public.mixed'])
+  const refused = (reason: string) => ({ mirrorable: false, reason: expect.stringContaining(reason) as string })
+  expect(named.get('public.far')).toMatchObject(refused('foreign table'))
+  expect(named.get('public.kept')).toMatchObject(refused('materialized view'))
+  expect(named.get('public.mixed')).toMatchObject(refused('far_part'))
+})
+
 test('columns whose names differ only in case are refused, and one of them can be left out', async () => {
   await database.client.query(`CREATE TABLE t (id int PRIMARY KEY, "Name" text, name text)`)
   expect((await list()).get('public.t')).toMatchObject({ reason: expect.stringContaining('"Name" and "name"') as string })

@@ -150,6 +150,32 @@ test('an idle mirror follows a source that is busy elsewhere, and hears of commi
   expect(replica.rowsOf('public.items')).toEqual([{ id: '1' }])
 })
 
+test('what comes from elsewhere (an origin) is mirrored; messages of others, and transactions that change nothing, only move the position', async () => {
+  const { client } = database
+  const origin = `origin_${slot}`
+  await client.query('CREATE TABLE items (id int PRIMARY KEY, body text)')
+  const { catchUp, replica } = await begin(['public.items'])
+  await client.query(`SELECT pg_replication_origin_create('${origin}'), pg_replication_origin_session_setup('${origin}')`)
+  try {
+    await client.query(`BEGIN; SELECT pg_replication_origin_xact_setup('0/AA', now()); INSERT INTO items VALUES (1, 'from elsewhere');
+      SELECT pg_logical_emit_message(true, 'theirs', 'amid it'); INSERT INTO items VALUES (2, 'so too'); COMMIT`)
+  } finally {
+    await client.query(`SELECT pg_replication_origin_session_reset()`)
+    await client.query(`SELECT pg_replication_origin_drop('${origin}')`)
+  }
+  await catchUp()
+  expect(sorted(replica.rowsOf('public.items'))).toEqual(await sourceState(client, 'items'))
+  const { batches, watermarkLsn } = replica
+  await client.query(`SELECT pg_logical_emit_message(true, 'theirs', repeat('x', 1000000)), pg_logical_emit_message(false, 'theirs', '{}'), pg_logical_emit_message(true, 'moonlink', 'x')`)
+  await client.query(`BEGIN; SELECT pg_current_xact_id(); COMMIT`)
+  await client.query(`BEGIN; SAVEPOINT s; INSERT INTO items VALUES (3, 'undone'); ROLLBACK TO s; COMMIT`)
+  await catchUp()
+  expect([replica.batches, replica.watermarkLsn > watermarkLsn, replica.otherEvents]).toEqual([batches, true, []])
+  await client.query(`INSERT INTO items VALUES (4, 'later')`)
+  await catchUp()
+  expect(sorted(replica.rowsOf('public.items'))).toEqual(await sourceState(client, 'items'))
+})
+
 test('a consumer that does not take events makes the server wait, within a bound', async () => {
   const { client } = database
   await client.query('CREATE TABLE items (id int PRIMARY KEY, body text)')
