@@ -67,12 +67,21 @@ test('a row that is touched, moved, made again, twice, in transactions of any si
     ]
     for (const { rows, isNew, isLarge } of kinds) {
       for (const name of tables) {
-        if (isNew) await client.query(`INSERT INTO ${name} SELECT g, g, 0, ${big} || g, ${big} FROM generate_series(${rows + 1}, ${rows + situations.length}) g`)
+        if (isNew)
+          await client.query(
+            `INSERT INTO ${name} SELECT g, g, 0, ${big} || g, ${big} FROM generate_series(${rows + 1}, ${rows + situations.length}) g`,
+          )
         for (const [index, change] of situations.entries()) {
           const id = rows + index + 1
           const from = 10_000 + id * 1000
           const parts = isLarge ? [filler, change, filler.replace('$from, $from', '$from + 500, $from + 500')] : [change]
-          await client.query(`BEGIN; ${parts.join('; ').replace(/\bt\b(?! g)/g, name).replaceAll('$id', String(id)).replaceAll('$from', String(from))}; COMMIT`)
+          await client.query(
+            `BEGIN; ${parts
+              .join('; ')
+              .replace(/\bt\b(?! g)/g, name)
+              .replaceAll('$id', String(id))
+              .replaceAll('$from', String(from))}; COMMIT`,
+          )
         }
       }
       await expectEqual()

@@ -166,7 +166,9 @@ test('what comes from elsewhere (an origin) is mirrored; messages of others, and
   await catchUp()
   expect(sorted(replica.rowsOf('public.items'))).toEqual(await sourceState(client, 'items'))
   const { batches, watermarkLsn } = replica
-  await client.query(`SELECT pg_logical_emit_message(true, 'theirs', repeat('x', 1000000)), pg_logical_emit_message(false, 'theirs', '{}'), pg_logical_emit_message(true, 'moonlink', 'x')`)
+  await client.query(
+    `SELECT pg_logical_emit_message(true, 'theirs', repeat('x', 1000000)), pg_logical_emit_message(false, 'theirs', '{}'), pg_logical_emit_message(true, 'moonlink', 'x')`,
+  )
   await client.query(`BEGIN; SELECT pg_current_xact_id(); COMMIT`)
   await client.query(`BEGIN; SAVEPOINT s; INSERT INTO items VALUES (3, 'undone'); ROLLBACK TO s; COMMIT`)
   await catchUp()
