@@ -65,7 +65,12 @@ export class SimLoad {
   private row(table: string, id: number): SimRow {
     const { database, dice } = this
     const shapes = database.shapes.get(table)!
-    const texts = shapes.at(shapes.current).schema.fields.filter(({ id: field }) => field !== KEY)
-    return Object.fromEntries([[KEY, id], ...texts.map((field) => [field.id, dice.chance(0.1) ? null : `t${dice.below(4)}`])])
+    const others = shapes.at(shapes.current).schema.fields.filter(({ id: field }) => field !== KEY)
+    const cell = ({ type }: (typeof others)[number]) => {
+      if (dice.chance(0.1)) return null
+      const number = dice.below(4)
+      return type.kind === 'variant' ? `{"t": [${number}, null]}` : `t${number}`
+    }
+    return Object.fromEntries([[KEY, id], ...others.map((field) => [field.id, cell(field)])])
   }
 }

@@ -41,13 +41,15 @@ export class SimShapes {
     return sourceState === null ? null : (this.shapes[Number(sourceState)] ?? null)
   }
 
+  /** Of text; of JSON, as variants, some of those without a default. */
   addColumn(initialDefault: string | null): void {
     const { schema } = this.shapes[this.current]
     const id = this.nextFieldId++
+    const kind = initialDefault === null && id % 2 === 0 ? 'variant' : 'string'
     const field = {
       id,
       name: `c${id}`,
-      type: { kind: 'string' } as const,
+      type: { kind } as const,
       required: false,
       ...(initialDefault === null ? {} : { initialDefault }),
     }
