@@ -96,7 +96,7 @@ export class OracleMirror {
     if (this.isBlocked()) return
     const flush = this.#running().wait({ iceberg: true })
     // A kill may cut off the answer; one that says that the flush failed is told when the backend is stopped.
-    this.#beside.push(flush.catch((error: unknown) => (error instanceof RequestError && error.code !== 'STOPPING' ? error : null)))
+    this.#beside.push(flush.catch((error: unknown) => (error instanceof RequestError && !mayEndFlush(error) ? error : null)))
   }
 
   /** Whether a table has to be read again that is not there, or can't be, since a consistent copy begins only once every open transaction has ended. */
@@ -244,4 +244,9 @@ export class OracleMirror {
     if (this.#backend === null) throw new Error('the backend is not running')
     return this.#backend
   }
+}
+
+/** What may come while a flush is waited for: the backend stops, Postgres crashes, or a table is paused to be read again. */
+function mayEndFlush({ code, message }: RequestError): boolean {
+  return ['STOPPING', 'PG_STARTING', 'PG_UNREACHABLE'].includes(code) || (code === 'TABLE_PAUSED' && PASSING_PAUSE.test(message))
 }
