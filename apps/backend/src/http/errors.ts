@@ -1,5 +1,6 @@
 import { isMoonlinkError, MoonlinkError, type ErrorKind } from '@moonlink/core'
 import type { z } from 'zod'
+import { stoppingError } from '../service/stopping.ts'
 import type { ErrorBody } from './schemas.ts'
 
 const statusOfKind: Readonly<Record<ErrorKind, number>> = { retry: 503, conflict: 409, fenced: 409, invalid: 400, corrupt: 500, bug: 500 }
@@ -16,6 +17,9 @@ const statusOfCode: Readonly<Record<string, number>> = {
   BODY_TOO_LARGE: 413,
 }
 
+/** What a request that is under way finds once the backend ends. */
+const codesOfTheEnd = new Set(['PG_SOURCE_CLOSED', 'PARQUET_POOL_CLOSED'])
+
 export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 500 | 503 | 504
 
 /** The HTTP status that fits an error. */
@@ -25,7 +29,7 @@ export function statusOf(error: MoonlinkError): ErrorStatus {
 
 /** Any thrown thing as ours; what is not ours is a bug, and says no more than its message. */
 export function toMoonlinkError(error: unknown): MoonlinkError {
-  if (isMoonlinkError(error)) return error
+  if (isMoonlinkError(error)) return codesOfTheEnd.has(error.code) ? stoppingError(error) : error
   const message = error instanceof Error ? error.message : String(error)
   return new MoonlinkError('bug', 'UNEXPECTED', oneLine(message) || 'an unexpected error', { cause: error })
 }

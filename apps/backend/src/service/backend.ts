@@ -36,6 +36,7 @@ import { SpoolRestarts } from './spool-restarts.ts'
 import { SlotWatch } from './slot-watch.ts'
 import type { BackendState, StateStore } from './state.ts'
 import { statusReport } from './status.ts'
+import { stoppingError } from './stopping.ts'
 import { StreamLoop } from './stream-loop.ts'
 import { TableCommands } from './table-commands.ts'
 import { chooseTables, listWith } from './table-set.ts'
@@ -455,7 +456,7 @@ export class MoonlinkBackend implements Operations {
   }
 
   #refuseWhileClosing(): void {
-    if (this.#closing) throw new MoonlinkError('retry', 'STOPPING', 'the backend is stopping; start it again with moonlink start.')
+    if (this.#closing) throw stoppingError()
   }
 }
 

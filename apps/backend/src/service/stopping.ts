@@ -1,0 +1,6 @@
+import { MoonlinkError } from '@moonlink/core'
+
+/** What is answered to whoever asks a backend that is stopping. `cause`: what a request under way found closed. */
+export function stoppingError(cause?: Error): MoonlinkError {
+  return new MoonlinkError('retry', 'STOPPING', 'the backend is stopping; start it again with moonlink start.', { cause })
+}
