@@ -56,16 +56,19 @@ describe('errors', () => {
     })
   })
 
-  test.each(['PG_SOURCE_CLOSED', 'PARQUET_POOL_CLOSED'])('a request that meets %s was caught by the end of the backend, and is told so', async (code) => {
-    const call = api({
-      wait: async () => {
-        throw new MoonlinkError('invalid', code, 'it has been closed.')
-      },
-    })
-    const response = await call('/wait', post({ timeoutMs: 5 }))
-    expect(response.status).toBe(503)
-    expect(await response.json()).toMatchObject({ error: { kind: 'retry', code: 'STOPPING' } })
-  })
+  test.each(['PG_SOURCE_CLOSED', 'PARQUET_POOL_CLOSED'])(
+    'a request that meets %s was caught by the end of the backend, and is told so',
+    async (code) => {
+      const call = api({
+        wait: async () => {
+          throw new MoonlinkError('invalid', code, 'it has been closed.')
+        },
+      })
+      const response = await call('/wait', post({ timeoutMs: 5 }))
+      expect(response.status).toBe(503)
+      expect(await response.json()).toMatchObject({ error: { kind: 'retry', code: 'STOPPING' } })
+    },
+  )
 
   test('requests are checked, and the message names the field', async () => {
     const call = api()
