@@ -7,12 +7,14 @@ export interface ColumnShape {
   readonly name: string
   /** Iceberg field id; null in a file written without ids. */
   readonly fieldId: number | null
+  /** DuckDB's type of it as it is stored; null where that is the field's own. */
+  readonly type: string | null
   readonly parts: readonly ColumnShape[]
 }
 
 /** The field as it is stored where it has its present type. */
 export function shapeOfField({ id, name, type }: Field): ColumnShape {
-  return { name, fieldId: id, parts: partsOf(type) }
+  return { name, fieldId: id, type: null, parts: partsOf(type) }
 }
 
 /** SQL for the stored column `value` as what the field is now. Parts of structs go by their ids. */
@@ -38,9 +40,27 @@ export function hasSameParts(parts: readonly ColumnShape[], type: FieldType): bo
   })
 }
 
+/** The DuckDB type in which a stored column is read by id: with the parts that the field still has, or with one of those that it had where none is left. */
+export function storedType(shape: ColumnShape, type: FieldType): string {
+  if (type.kind === 'list') return `${storedType(shape.parts[0], type.element)}[]`
+  if (type.kind !== 'struct') return duckdbType(type)
+  const kept = shape.parts.flatMap((part) => {
+    const field = type.fields.find(({ id }) => id === part.fieldId)
+    return field === undefined ? [] : [`${quoteName(part.name)} ${storedType(part, field.type)}`]
+  })
+  // Tells which values are null; all that it holds is let go.
+  return `STRUCT(${kept.length > 0 ? kept.join(', ') : anyPart(shape)})`
+}
+
+/** A part of a stored struct, by its name and type: a simple one if there is any. */
+function anyPart({ parts }: ColumnShape): string {
+  const { name, type } = parts.find((part) => part.parts.length === 0) ?? parts[0]
+  return `${quoteName(name)} ${type}`
+}
+
 function partsOf(type: FieldType): readonly ColumnShape[] {
   if (type.kind === 'struct') return type.fields.map(shapeOfField)
-  return type.kind === 'list' ? [{ name: 'element', fieldId: type.elementId, parts: partsOf(type.element) }] : []
+  return type.kind === 'list' ? [{ name: 'element', fieldId: type.elementId, type: null, parts: partsOf(type.element) }] : []
 }
 
 function partsSql(value: string, parts: readonly ColumnShape[], type: FieldType, depth: number): string {

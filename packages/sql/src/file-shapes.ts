@@ -1,7 +1,7 @@
 import type { Field } from '@moonlink/core'
 import type { DuckDBConnection } from '@duckdb/node-api'
 import type { ColumnShape } from './conform-sql.ts'
-import { quoteText } from './sql-text.ts'
+import { quoteName, quoteText } from './sql-text.ts'
 
 /** The columns of a data file. Files of equal `key` have the same, in the same types. */
 export interface FileShape {
@@ -46,12 +46,18 @@ export class FileShapes {
   private async read(files: readonly ShapedFile[]): Promise<void> {
     const paths = files.map((file) => quoteText(file.path)).join(', ')
     const result = await this.connection.runAndReadAll(
-      `SELECT file_name, name, coalesce(num_children, 0)::INTEGER, field_id::INTEGER, concat_ws(' ', type, precision, scale) FROM parquet_schema([${paths}])`,
+      `SELECT file_name, name, coalesce(num_children, 0)::INTEGER, field_id::INTEGER, concat_ws(' ', type, precision, scale), duckdb_type FROM parquet_schema([${paths}])`,
     )
     const nodes = new Map<string, SchemaNode[]>()
-    for (const [path, name, childCount, fieldId, type] of result.getRows()) {
+    for (const [path, name, childCount, fieldId, type, leafType] of result.getRows()) {
       const known = nodes.get(path as string) ?? []
-      known.push({ name: name as string, childCount: childCount as number, fieldId: fieldId as number | null, type: type as string })
+      known.push({
+        name: name as string,
+        childCount: childCount as number,
+        fieldId: fieldId as number | null,
+        type: type as string,
+        leafType: leafType as string | null,
+      })
       nodes.set(path as string, known)
     }
     for (const file of files) this.shapes.set(file.uri, shapeOf(nodes.get(file.path)!))
@@ -72,14 +78,16 @@ interface SchemaNode {
   readonly fieldId: number | null
   /** Physical type; of a decimal its digits too. */
   readonly type: string
+  /** DuckDB's type of a node without children. */
+  readonly leafType: string | null
 }
 
 /** Nodes come as Parquet stores them: depth first, the root first. */
 function shapeOf(nodes: readonly SchemaNode[]): FileShape {
   let next = 0
   const read = (): ColumnShape => {
-    const { name, childCount, fieldId } = nodes[next++]
-    return { name, fieldId, parts: Array.from({ length: childCount }, read) }
+    const { name, childCount, fieldId, leafType } = nodes[next++]
+    return { name, fieldId, type: leafType, parts: Array.from({ length: childCount }, read) }
   }
   const columns = read().parts.map(withoutRepetition)
   const names = columns.map((column) => column.name.toLowerCase())
@@ -92,8 +100,10 @@ function shapeOf(nodes: readonly SchemaNode[]): FileShape {
 }
 
 /** A list's element is stored within a repeated group, which has no id. */
-function withoutRepetition({ name, fieldId, parts }: ColumnShape): ColumnShape {
-  const [only] = parts
-  const isList = parts.length === 1 && only.fieldId === null && only.parts.length === 1 && fieldId !== null
-  return { name, fieldId, parts: (isList ? only.parts : parts).map(withoutRepetition) }
+function withoutRepetition({ name, fieldId, parts: stored, type: leafType }: ColumnShape): ColumnShape {
+  const [only] = stored
+  const isList = stored.length === 1 && only.fieldId === null && only.parts.length === 1 && fieldId !== null
+  const parts = (isList ? only.parts : stored).map(withoutRepetition)
+  const struct = () => `STRUCT(${parts.map((part) => `${quoteName(part.name)} ${part.type}`).join(', ')})`
+  return { name, fieldId, parts, type: parts.length === 0 ? leafType : isList ? `${parts[0].type}[]` : struct() }
 }

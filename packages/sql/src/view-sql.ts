@@ -1,6 +1,6 @@
-import { MoonlinkError, type Field } from '@moonlink/core'
+import type { Field } from '@moonlink/core'
 import type { TablePlan } from '@moonlink/union-read'
-import { defaultSql, hasSameParts, shapeOfField, storedSql, type ColumnShape } from './conform-sql.ts'
+import { defaultSql, hasSameParts, shapeOfField, storedSql, storedType, type ColumnShape } from './conform-sql.ts'
 import { storedColumn, type FileShape } from './file-shapes.ts'
 import { BLOCK_BITS } from './dead-bits.ts'
 import type { CacheUse } from './incarnation-cache.ts'
@@ -139,26 +139,18 @@ function scan(files: readonly ReadyFile[], fields: readonly Field[], rest: strin
     const columns = fields.map((field, index) => cell(quoteName(stored[index]?.name ?? ''), stored[index], field))
     return `SELECT ${columns.join(', ')} ${read('')}`
   }
-  const renamed = fields.filter((_, index) => stored[index] !== null)
-  const columns = fields.map((field, index) => cell(columnName(field.id), stored[index] && checkParts(stored[index], field), field))
-  return `SELECT ${columns.join(', ')} ${read(`, schema = ${schemaMap(renamed)}`)}`
+  const columns = fields.map((field, index) => cell(columnName(field.id), stored[index], field))
+  return `SELECT ${columns.join(', ')} ${read(`, schema = ${schemaMap(fields, stored)}`)}`
 }
 
-/** Where DuckDB names the columns, it goes by name within them. */
-function checkParts(stored: ColumnShape, field: Field): ColumnShape {
-  if (hasSameParts(stored.parts, field.type)) return shapeOfField(field)
-  throw new MoonlinkError(
-    'invalid',
-    'STRUCT_EVOLVED',
-    `column "${field.name}" changed its parts, and older files can't be read with it because names of the table's columns differ only by case; rename one of them.`,
-  )
-}
-
-/** DuckDB matches by field id and names the columns as told. */
-function schemaMap(fields: readonly Field[]): string {
-  const entries = fields.map(
-    ({ id, type }) => `${id}: {name: ${quoteText(columnName(id))}, type: ${quoteText(duckdbType(type))}, default_value: NULL}`,
-  )
+/** DuckDB matches by field id and names the columns as told; within them it goes by name, so that they are read with the parts that are stored. */
+function schemaMap(fields: readonly Field[], stored: readonly (ColumnShape | null)[]): string {
+  const entries = fields.flatMap(({ id, type }, index) => {
+    const shape = stored[index]
+    if (shape === null) return []
+    const read = hasSameParts(shape.parts, type) ? duckdbType(type) : storedType(shape, type)
+    return [`${id}: {name: ${quoteText(columnName(id))}, type: ${quoteText(read)}, default_value: NULL}`]
+  })
   return `MAP {${entries.join(', ')}}`
 }
 
