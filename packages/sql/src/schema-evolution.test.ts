@@ -84,38 +84,44 @@ test.each<[FieldType, Value, unknown]>([
   expect(await fixture.rows(`SELECT added FROM ${name}`)).toEqual([[cell]])
 })
 
-test.each(['memory', 'a file', 'a file with names that differ by case'])('structs in %s gain, lose, rename and widen parts, within lists too', async (where) => {
-  const struct = (...parts: [number, string, FieldType][]): FieldType => ({
-    kind: 'struct',
-    fields: parts.map(([id, name, type]) => ({ id, name, type, required: false })),
-  })
-  const before = (base: number) =>
-    struct([base, 'a', { kind: 'int' }], [base + 1, 'b', text], [base + 2, 'c', struct([base + 4, 'deep', long])])
-  const after = (base: number) => struct([base + 1, 'a', text], [base, 'n', long], [base + 3, 'd', text])
-  const byCase = where.includes('case')
-  const many = byCase ? 'ONE' : 'many'
-  const fields = [field(1, 'one', before(20)), field(2, many, listOf(before(30)))]
-  const table = fixture.table({ schema: 'public', name: `structs in ${where}` }, fields)
-  table.insert([
-    [
-      [1, 'x', [5n]],
-      [[2, 'y', null], null, [null, null, null]],
-    ],
-    [null, null],
-  ])
-  if (where === 'memory') table.freeze()
-  else await table.flush()
-  table.fields = [field(1, 'one', after(20)), field(2, many, listOf(after(30)))]
-  table.insert([[['new', 2n ** 40n, 'd'], []]])
-  expect(await fixture.rows(`SELECT * FROM "structs in ${where}"`)).toEqual([
-    [{ a: 'x', n: 1, d: null }, [{ a: 'y', n: 2, d: null }, null, { a: null, n: null, d: null }]],
-    [null, null],
-    [{ a: 'new', n: 2 ** 40, d: 'd' }, []],
-  ])
-})
+test.each(['memory', 'a file', 'a file with names that differ by case'])(
+  'structs in %s gain, lose, rename and widen parts, within lists too',
+  async (where) => {
+    const struct = (...parts: [number, string, FieldType][]): FieldType => ({
+      kind: 'struct',
+      fields: parts.map(([id, name, type]) => ({ id, name, type, required: false })),
+    })
+    const before = (base: number) =>
+      struct([base, 'a', { kind: 'int' }], [base + 1, 'b', text], [base + 2, 'c', struct([base + 4, 'deep', long])])
+    const after = (base: number) => struct([base + 1, 'a', text], [base, 'n', long], [base + 3, 'd', text])
+    const byCase = where.includes('case')
+    const many = byCase ? 'ONE' : 'many'
+    const fields = [field(1, 'one', before(20)), field(2, many, listOf(before(30)))]
+    const table = fixture.table({ schema: 'public', name: `structs in ${where}` }, fields)
+    table.insert([
+      [
+        [1, 'x', [5n]],
+        [[2, 'y', null], null, [null, null, null]],
+      ],
+      [null, null],
+    ])
+    if (where === 'memory') table.freeze()
+    else await table.flush()
+    table.fields = [field(1, 'one', after(20)), field(2, many, listOf(after(30)))]
+    table.insert([[['new', 2n ** 40n, 'd'], []]])
+    expect(await fixture.rows(`SELECT * FROM "structs in ${where}"`)).toEqual([
+      [{ a: 'x', n: 1, d: null }, [{ a: 'y', n: 2, d: null }, null, { a: null, n: null, d: null }]],
+      [null, null],
+      [{ a: 'new', n: 2 ** 40, d: 'd' }, []],
+    ])
+  },
+)
 
 test('a struct that has lost each of its parts is still told from a null, where names differ only by case', async () => {
-  const struct = (id: number, name: string, type: FieldType): FieldType => ({ kind: 'struct', fields: [{ id, name, type, required: false }] })
+  const struct = (id: number, name: string, type: FieldType): FieldType => ({
+    kind: 'struct',
+    fields: [{ id, name, type, required: false }],
+  })
   const table = fixture.table({ schema: 'public', name: 'parts_gone' }, [
     field(1, 'one', struct(20, 'a', listOf(struct(30, 'deep', text)))),
     field(2, 'ONE', long),
