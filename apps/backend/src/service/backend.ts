@@ -166,7 +166,7 @@ export class MoonlinkBackend implements Operations {
           return (now as Awaited<ReturnType<typeof source.evolved>>).mark
         },
         fieldSources: (table, shape) => source.fieldSources(table, shape),
-        rowFilter: (table) => source.rowFilter(table),
+        rowFilter: (table, snapshot) => source.rowFilter(table, snapshot),
         query: (sql, lsn, timeoutMs) => this.query({ sql, atLsn: lsn, timeoutMs }),
         clock,
         logger,

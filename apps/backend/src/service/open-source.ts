@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { ChangeLog, Logger, Lsn, ResumePoint, SourceTable, TableName, TableShape } from '@moonlink/core'
 import { openPgSource, parseConnectionString, type PgSource } from '@moonlink/pg-source'
 import type { Config } from '../config/schema.ts'
-import type { ListedSourceTable, SourceHandle } from './parts.ts'
+import type { ListedSourceTable, SourceHandle, SourceSnapshot } from './parts.ts'
 import { defaultSlotName } from './slot-name.ts'
 
 /** Share of the memory limit for the batches of a copy. Each of its connections holds two for each table it reads. */
@@ -123,8 +123,8 @@ class PostgresHandle implements SourceHandle {
     return this.#source.nameNow(known)
   }
 
-  rowFilter(table: TableName) {
-    return this.#source.rowFilter(table)
+  rowFilter(table: TableName, snapshot: SourceSnapshot) {
+    return this.#source.rowFilter(table, snapshot)
   }
 
   publicationChanges() {

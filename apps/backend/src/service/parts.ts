@@ -57,8 +57,8 @@ export interface SourceHandle extends ChangeSource {
   waitUntilUnused(): Promise<void>
   /** What of a published table did not fit the columns that mirror it, where the policy lets the table go on. */
   unfitValues(table: TableName): readonly UnfitValues[]
-  /** The condition that rows of a published table fulfil to be published; null where all are. */
-  rowFilter(table: TableName): string | null
+  /** The condition that rows of a published table fulfil to be published; null where all are. Read in the snapshot. */
+  rowFilter(table: TableName, snapshot: SourceSnapshot): Promise<string | null>
   /** Where each field of a published table comes from, by its id. */
   fieldSources(table: TableName, shape?: TableShape): ReadonlyMap<number, FieldSource>
   /** The shape that a mirror had, from what it kept; null where that leads nowhere. */

@@ -45,7 +45,7 @@ function verifierOf(states: string[]) {
     },
     sourceMark: async () => states.shift() ?? 'last',
     fieldSources: () => new Map([[1, source]]),
-    rowFilter: () => null,
+    rowFilter: async () => null,
     query: async (sql, at) => ({
       lsn: at,
       columns: [],

@@ -32,7 +32,7 @@ export interface VerifierParts {
   /** Where each field of a mirrored table of this shape comes from, by its id. */
   readonly fieldSources: (table: TableName, shape: TableShape) => ReadonlyMap<number, FieldSource>
   /** The condition that the source's rows fulfil to be mirrored; null where all are. */
-  readonly rowFilter: (table: TableName) => string | null
+  readonly rowFilter: (table: TableName, snapshot: SourceSnapshot) => Promise<string | null>
   readonly clock: Clock
   readonly logger: Logger
 }
@@ -202,8 +202,9 @@ export class Verifier {
     return { table, shape: this.parts.shape(table, lsn) }
   }
 
-  private sourceParts(snapshot: SourceSnapshot, target: ShapedTarget): Promise<TableSide[]> {
-    return sourceParts(snapshot, target, this.parts.fieldSources(target.table, target.shape), this.parts.rowFilter(target.table))
+  private async sourceParts(snapshot: SourceSnapshot, target: ShapedTarget): Promise<TableSide[]> {
+    const filter = await this.parts.rowFilter(target.table, snapshot)
+    return sourceParts(snapshot, target, this.parts.fieldSources(target.table, target.shape), filter)
   }
 
   private async mirrorRows(sql: string, lsn: Lsn): Promise<(string | null)[][]> {

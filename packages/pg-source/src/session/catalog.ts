@@ -25,8 +25,8 @@ export type TableListing =
 /** A table that can be mirrored, with all that the stream and the copy need. */
 export interface DescribedTable extends MappedShape {
   readonly appendOnly: boolean
-  /** The publication's row filter, an SQL expression over the table's columns; null where all rows are published. */
-  readonly filter: string | null
+  /** `PublishedTable.filterOid` */
+  readonly filterOid: number | null
   /** `PublishedTable.edition`; null where no publication has the table. */
   readonly edition: string | null
   /** The leaves of a partitioned table, by object id, as the catalog has them now; null for other tables. */
@@ -36,6 +36,9 @@ export interface DescribedTable extends MappedShape {
   readonly isHeap: boolean
   readonly isOwned: boolean
 }
+
+/** The note on a table of which the publication publishes some rows. */
+export const FILTERED = 'rows are filtered by the publication'
 
 export type CatalogOptions = ShapeOptions
 
@@ -68,9 +71,13 @@ export async function describeTables(
   return described
 }
 
-export function toListing(entry: Described): TableListing {
+/** `filters`: texts of row filters by `filterOid`, as far as they are known. */
+export function toListing(entry: Described, filters: ReadonlyMap<number, string> = new Map()): TableListing {
   if ('refusal' in entry) return { table: entry.table, mirrorable: false, code: entry.refusal.code, reason: entry.refusal.message }
-  const { table, schema, sourceState, appendOnly, estimatedRows, notes } = entry.described
+  const { table, schema, sourceState, appendOnly, estimatedRows, filterOid } = entry.described
+  const filter = filterOid === null ? undefined : filters.get(filterOid)
+  const explain = (note: string) => (note === FILTERED && filter !== undefined ? `${note}: only those with ${filter.replaceAll(/\s+/g, ' ')}` : note)
+  const notes = entry.described.notes.map(explain)
   return { table, mirrorable: true, schema, sourceState, appendOnly, estimatedRows, notes }
 }
 
@@ -81,7 +88,7 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
   refuseAccess(name, row)
   const key = identityColumns(row)
   const published = publishedAs(row, options.appendOnly.includes(name), options.publications, options.versionNumber)
-  const { appendOnly, edition, filter } = published
+  const { appendOnly, edition, filterOid } = published
   if (!appendOnly) {
     refuseIdentity(name, row, key)
     refuseUnsentIdentity(name, row, published, options.versionNumber)
@@ -89,12 +96,12 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
   }
   const shape = describeShape(table, row, options)
   const notes = [...shape.notes]
-  if (filter !== null) notes.push(`rows are filtered by the publication: only those with ${filter.replaceAll(/\s+/g, ' ')}`)
+  if (filterOid !== null) notes.push(FILTERED)
   if (appendOnly && !options.appendOnly.includes(name)) notes.push('append-only: the publication publishes no updates and deletes')
   return {
     ...shape,
     appendOnly,
-    filter,
+    filterOid,
     edition,
     partitions: row.kind === 'p' ? row.partitions : null,
     estimatedRows: row.estimatedRows < 0 ? null : row.estimatedRows,

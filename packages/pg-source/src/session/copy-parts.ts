@@ -41,12 +41,17 @@ export function rangesOfParts(parts: readonly CopyPart[], step: number): CopyRan
   )
 }
 
-/** The FROM clause of a range, with the publication's filter. The last range of a part has no end, for pages that came since. */
-export function fromClause(described: DescribedTable, parts: readonly CopyPart[] | null, range: CopyRange, further: string | null): string {
+/** The FROM clause of the rows of a range that fulfil all conditions. The last range of a part has no end, for pages that came since. */
+export function fromClause(
+  described: DescribedTable,
+  parts: readonly CopyPart[] | null,
+  range: CopyRange,
+  conditions: readonly (string | null)[],
+): string {
   const part = parts?.findLast(({ base }) => base <= range.from) ?? null
   const isLast = part !== null && range.to !== null && range.to >= part.base + Math.max(1, part.pages)
   const own = part === null ? range : { from: range.from - part.base, to: isLast || range.to === null ? null : range.to - part.base }
-  const conditions = [condition(own), further, described.filter === null ? null : `(${described.filter})`].filter((text) => text !== null)
-  const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
+  const all = [condition(own), ...conditions].filter((text) => text !== null)
+  const where = all.length === 0 ? '' : ` WHERE ${all.join(' AND ')}`
   return `FROM ${part?.relation ?? `ONLY ${quoted(described.table)}`}${where}`
 }

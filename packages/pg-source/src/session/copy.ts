@@ -26,6 +26,7 @@ import { CopyWorker } from './copy-worker.ts'
 import { isLockTimeout, messageOf, sqlState } from './errors.ts'
 import { LaneBatches } from './lane-batches.ts'
 import { RawConnection } from './raw-connection.ts'
+import { readRowFilter } from './row-filter.ts'
 import { exportSnapshot } from './slot.ts'
 
 export interface CopyDependencies {
@@ -266,6 +267,8 @@ export class SnapshotCopy implements TableCopy {
 interface TableOfCopy {
   readonly described: DescribedTable
   readonly facts: CopiedTable
+  /** The publication's row filter; null where all rows are published. */
+  readonly filter: string | null
   /** Of a partitioned table. */
   readonly parts: readonly CopyPart[] | null
 }
@@ -280,20 +283,21 @@ async function readFacts(client: pg.Client, described: readonly DescribedTable[]
   const found: TableOfCopy[] = []
   for (const [index, table] of described.entries()) {
     const { horizon, size, node } = rows[index]
+    const filter = await readRowFilter(client, table.table, table.filterOid)
     const parts = table.partitions === null ? null : await partitionParts(client, table)
     const pages = parts?.reduce((sum, part) => sum + part.pages, 0) ?? rows[index].pages
     // What another snapshot's rows were once is not known of rows that may have left a filter, or of partitions that may have come and gone; nor
     // where the stream leaves out what moved rows to other pages.
-    const isLasting = origin === 'any' && table.isHeap && node !== null && parts === null && table.filter === null
+    const isLasting = origin === 'any' && table.isHeap && node !== null && parts === null && filter === null
     const storage = isLasting ? `${table.relationOid}/${node}` : null
-    found.push({ described: table, facts: { estimatedRows: table.estimatedRows, pages, pageBytes: size, storage, horizon }, parts })
+    found.push({ described: table, facts: { estimatedRows: table.estimatedRows, pages, pageBytes: size, storage, horizon }, filter, parts })
   }
   return found
 }
 
-function copyCommand({ described, parts }: TableOfCopy, range: CopyRange, further: string | null): string {
+function copyCommand({ described, filter, parts }: TableOfCopy, range: CopyRange, further: string | null): string {
   const columns = described.columns.map(copyExpression).join(', ')
-  return `COPY (SELECT ${columns} ${fromClause(described, parts, range, further)}) TO STDOUT (FORMAT binary)`
+  return `COPY (SELECT ${columns} ${fromClause(described, parts, range, [further, filter === null ? null : `(${filter})`])}) TO STDOUT (FORMAT binary)`
 }
 
 /** `format` prints a value by its type's output function, as a stream does; a cast to text may print another text. */

@@ -3,7 +3,7 @@ import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { checkPublication } from './publication.ts'
-import { PublicationReader } from './publication-state.ts'
+import { readPublications } from './publication-state.ts'
 import { checkSlot, evictFromSlot, readSlot, waitForSlot } from './slot.ts'
 
 /** The server, as it presented itself. */
@@ -101,7 +101,7 @@ async function checkReplication(connector: Connector): Promise<string> {
 }
 
 async function checkPublications(connection: CatalogConnection, settings: PgSourceSettings, versionNumber: number): Promise<void> {
-  const { main, append } = await new PublicationReader(connection, versionNumber).read(settings.publication, appendPublication(settings))
+  const { main, append } = await readPublications(connection, versionNumber, settings.publication, appendPublication(settings))
   if (main) checkPublication({ name: main.name, publish: 'all' }, main)
   if (append) checkPublication({ name: append.name, publish: 'inserts' }, append)
   const [found] = await connection.rows<{ may: boolean; has: boolean }>(

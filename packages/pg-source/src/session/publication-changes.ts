@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { formatTableName, type TableName } from '@moonlink/core'
 import { describeTables, type CatalogOptions, type DescribedTable } from './catalog.ts'
 import type { PartitionRow } from './catalog-rows.ts'
@@ -84,14 +85,17 @@ export async function preparedChanges(
 }
 
 /** Tells a table's state of publication from another, for a later process. */
-export function publicationMark({ edition, filter, partitions }: DescribedTable): string {
-  return JSON.stringify([filter, partitions?.map(({ oid, fileNode }) => [oid, fileNode]) ?? null, edition])
+export function publicationMark({ edition, filterOid, partitions }: DescribedTable): string {
+  return JSON.stringify([filterOid, partitions?.map(({ oid, fileNode }) => [oid, fileNode]) ?? null, edition])
 }
 
-/** Whether a mark that an earlier process left says the same. One of before there were editions has none. */
+/** Whether a mark that an earlier process left says the same. Of old it had the filter's text, and before that no edition, which alone tells one filter from another. */
 export function isSameMark(earlier: string, now: string): boolean {
-  const [filter, partitions] = JSON.parse(now) as unknown[]
-  return earlier === now || earlier === JSON.stringify([filter, partitions])
+  const [filterOid, ...rest] = JSON.parse(now) as unknown[]
+  const [earlierFilter, ...earlierRest] = JSON.parse(earlier) as unknown[]
+  if ((earlierFilter === null) !== (filterOid === null)) return false
+  if (earlierRest.length > 1) return isDeepStrictEqual(earlierRest, rest)
+  return filterOid === null && isDeepStrictEqual(earlierRest, rest.slice(0, 1))
 }
 
 /** The edition that a mark of an earlier process names; null where it names none. */
@@ -101,7 +105,7 @@ export function editionOfMark(mark: string): string | null {
 }
 
 function editionChanged(before: DescribedTable, now: DescribedTable): string | null {
-  if (now.filter !== before.filter) return 'the publication filters its rows otherwise'
+  if (now.filterOid !== before.filterOid) return 'the publication filters its rows otherwise'
   if (now.edition === before.edition) return null
   return now.edition === null ? 'it was taken out of the publication' : 'its publication was altered, or made anew'
 }

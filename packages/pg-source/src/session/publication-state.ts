@@ -9,8 +9,8 @@ export interface PublishedTable {
   readonly table: TableName
   /** Attribute numbers of the columns that it lists; null where it lists none: all, as far as they are not generated. */
   readonly columns: ReadonlySet<number> | null
-  /** The row filter, an SQL expression over the table's columns. */
-  readonly filter: string | null
+  /** Object id of the `pg_publication_rel` whose row filter picks its rows (see `row-filter.ts`): another one with each change of the filter. Null where all are published. */
+  readonly filterOid: number | null
   /**
    * Another text once the publication was altered, or made anew, or the table taken out and put back: changes may have been left out of the stream in between. Of
    * a table that is published with others of a schema or the database, only the former.
@@ -56,31 +56,20 @@ interface PublicationRow {
   readonly pubgencols?: string
 }
 
-interface FilterSource {
-  /** Of `pg_publication_rel`. */
-  readonly entry: number
-  readonly tree: string
-  readonly columns: readonly string[]
-}
-
 interface Found {
   readonly publication: PublicationRow
   /** Changes with each ALTER of the publication itself. */
   readonly version: string
   readonly isOwned: boolean
   readonly comment: string | null
-  readonly tables: readonly (TableName & { readonly filter: FilterSource | null })[]
+  readonly tables: readonly (TableName & { readonly filterOid: number | null })[]
   readonly listed: readonly (TableName & { readonly oid: number; readonly columns?: readonly number[] | string | null })[]
 }
 
 // The server's own view locks each table from Postgres 16 on (pg_get_publication_tables, pg_publication.c), so it waits for whoever truncates, rewrites or alters
-// one, and all that is asked of the catalog behind it. This is what it shows, without the text of row filters (pg_get_expr locks too).
+// one, and all that is asked of the catalog behind it. This is what it shows, without the text of row filters: pg_get_expr locks too.
 const PUBLISHABLE = `c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname <> 'pg_catalog' AND n.nspname NOT LIKE 'pg\\_toast%'`
 const IN_SCHEMA = 'EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)'
-/** What the text of a row filter follows from: the filter itself, and the names of the columns that it may be about. */
-const FILTER = `jsonb_build_object('entry', r.oid::int8, 'tree', to_jsonb(r) ->> 'prqual', 'columns',
-  (SELECT jsonb_agg(a.attname ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum > 0))`
-
 function tablesSql(versionNumber: number): string {
   const inSchema = versionNumber >= 150_000 ? IN_SCHEMA : 'false'
   return `
@@ -94,8 +83,8 @@ function tablesSql(versionNumber: number): string {
     SELECT oid FROM listed WHERE p.pubviaroot AND NOT (relispartition AND EXISTS (
       SELECT FROM pg_partition_ancestors(listed.oid) above(oid) JOIN listed o ON o.oid = above.oid::oid WHERE o.oid <> listed.oid))
     UNION ALL SELECT oid FROM below WHERE relkind <> 'p')
-  SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'filter',
-    (SELECT ${FILTER} FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid AND to_jsonb(r) ->> 'prqual' IS NOT NULL
+  SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'filterOid',
+    (SELECT r.oid::int8 FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid AND to_jsonb(r) ->> 'prqual' IS NOT NULL
       AND NOT p.puballtables AND NOT ${inSchema})))
   FROM published JOIN pg_class c ON c.oid = published.oid JOIN pg_namespace n ON n.oid = c.relnamespace`
 }
@@ -108,62 +97,35 @@ const publicationsSql = (versionNumber: number) => `
       JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), '[]') AS listed
   FROM pg_publication p WHERE p.pubname = ANY ($1)`
 
-const FILTER_TEXTS = `SELECT ${FILTER} AS filter, pg_get_expr(r.prqual, r.prrelid) AS text FROM pg_publication_rel r WHERE r.oid = ANY ($1::int8[]::oid[])`
-
-/** Reads what publications publish. Waits for nobody's lock, save for that of a table whose row filter it has not met before. */
-export class PublicationReader {
-  private readonly connection: Pick<CatalogConnection, 'rows'>
-  private readonly versionNumber: number
-  /** Texts of row filters, by what they follow from. */
-  private readonly filters = new Map<string, string>()
-
-  constructor(connection: Pick<CatalogConnection, 'rows'>, versionNumber: number) {
-    this.connection = connection
-    this.versionNumber = versionNumber
-  }
-
-  async read(main: string, append: string): Promise<Publications> {
-    const found = await explained(
-      'reading the publications',
-      () => this.rows([main, append]),
-      () => null,
-    )
-    const states = found.map((one) => stateOf(one, this.filters))
-    const named = (name: string) => states.find((state) => state.name === name) ?? null
-    return { main: named(main), append: named(append) }
-  }
-
-  /** With the texts of all filters in `filters`. */
-  private async rows(names: readonly string[]): Promise<Found[]> {
-    for (;;) {
-      const found = await this.connection.rows<Found>(publicationsSql(this.versionNumber), [names])
-      const unknown = found.flatMap(({ tables }) =>
-        tables.flatMap(({ filter }) => (filter === null || this.filters.has(keyOf(filter)) ? [] : [filter.entry])),
-      )
-      if (unknown.length === 0) return found
-      const texts = await this.connection.rows<{ filter: FilterSource; text: string | null }>(FILTER_TEXTS, [unknown])
-      for (const { filter, text } of texts) if (text !== null) this.filters.set(keyOf(filter), text)
-    }
-  }
+/** Reads what the publications of these names publish. Waits for nobody's lock. */
+export async function readPublications(
+  connection: Pick<CatalogConnection, 'rows'>,
+  versionNumber: number,
+  main: string,
+  append: string,
+): Promise<Publications> {
+  const found = await explained(
+    'reading the publications',
+    () => connection.rows<Found>(publicationsSql(versionNumber), [[main, append]]),
+    () => null,
+  )
+  const states = found.map(stateOf)
+  const named = (name: string) => states.find((state) => state.name === name) ?? null
+  return { main: named(main), append: named(append) }
 }
 
-const keyOf = ({ columns, entry, tree }: FilterSource) => JSON.stringify([entry, tree, columns])
-
-function stateOf(
-  { publication, version, isOwned, comment, tables, listed }: Found,
-  filters: ReadonlyMap<string, string>,
-): PublicationState {
+function stateOf({ publication, version, isOwned, comment, tables, listed }: Found): PublicationState {
   const lists = new Map(listed.map(({ columns, ...table }) => [formatTableName(table), columns ?? null]))
   const entries = new Map(listed.map(({ oid, ...table }) => [formatTableName(table), oid]))
   const isOurs = comment === OUR_COMMENT
   const origin = isOurs ? '' : givenBy(publication.pubname)
-  const published = tables.map(({ filter, name, schema }): PublishedTable => {
+  const published = tables.map(({ filterOid, name, schema }): PublishedTable => {
     const table = { schema, name }
     const list = lists.get(formatTableName(table)) ?? null
     // An int2vector, which servers turn into JSON one way or the other.
     const columns = list === null ? null : new Set(typeof list === 'string' ? list.split(' ').map(Number) : list)
     const edition = `${origin}${[publication.oid, version, entries.get(formatTableName(table)) ?? 0].join('/')}`
-    return { table, columns, filter: filter === null ? null : filters.get(keyOf(filter))!, edition }
+    return { table, columns, filterOid, edition }
   })
   return {
     name: publication.pubname,

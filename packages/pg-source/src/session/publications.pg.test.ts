@@ -87,7 +87,7 @@ test('a row filter holds for the copy as for the stream: rows enter and leave it
     more,
   )
   const source = await openPgSource(config(more))
-  expect(await listingOf(source, tableOf('public.orders'))).toMatchObject({
+  expect((await source.listTables()).find(({ table }) => table.name === 'orders')).toMatchObject({
     notes: [expect.stringContaining(`region = 'eu'`)],
   })
   await source.close()
@@ -269,13 +269,21 @@ test.each(['FOR TABLE a (id, n) WHERE (id > 0), p', 'FOR ALL TABLES', 'FOR TABLE
     const tables = ['public.a', 'public.p'].map(tableOf)
     try {
       await source.prepare(tables)
-      const [known, filter] = [await source.listTables(tables), source.rowFilter(tables[0])]
-      expect(filter).toBe(what.includes('WHERE') ? '(id > 0)' : null)
+      const known = await source.listTables(tables)
+      const snapshot = await source.snapshot()
+      expect(await source.rowFilter(tables[0], snapshot)).toBe(what.includes('WHERE') ? '(id > 0)' : null)
+      await snapshot.close()
+      const notes = what.includes('WHERE') ? ['rows are filtered by the publication: only those with (id > 0)'] : []
+      expect((await source.listTables()).flatMap((listing) => (listing.mirrorable && listing.table.name === 'a' ? listing.notes : []))).toEqual(expect.arrayContaining(notes))
+      await client.query('ALTER TABLE a RENAME n TO m; ALTER TABLE a ADD later int')
       await client.query('BEGIN; LOCK TABLE a, p')
-      expect(await source.listTables(tables)).toEqual(known)
+      expect((await source.listTables(tables)).map(({ mirrorable }) => mirrorable)).toEqual(known.map(({ mirrorable }) => mirrorable))
+      expect((await source.listTables()).map(({ mirrorable }) => mirrorable)).toContain(true)
       expect(await source.publicationChanges()).toEqual([])
       await source.prepare(tables)
-      expect(source.rowFilter(tables[0])).toBe(filter)
+      const other = await openPgSource(config({ publication: 'given', connection: `${database.connectionString}?options=-c%20lock_timeout%3D100ms` }))
+      await other.prepare(tables)
+      await other.close()
     } finally {
       await client.query('ROLLBACK')
       await client.query('DROP PUBLICATION given')

@@ -12,7 +12,8 @@ function addStatement(publication: string, { schema, name }: TableName): string 
 /** How a table is published, or will be once our publication has it. */
 export interface Published {
   readonly appendOnly: boolean
-  readonly filter: string | null
+  /** `PublishedTable.filterOid` */
+  readonly filterOid: number | null
   /** `PublishedTable.edition`; null where no publication has it, as yet or any more. */
   readonly edition: string | null
   /** Whether the column's values are sent. */
@@ -41,7 +42,7 @@ export function publishedAs(row: RelationRow, isAppendOnly: boolean, publication
   if (state !== null && entry !== null) refuseOperations(name, state, appendOnly)
   return {
     appendOnly,
-    filter: entry?.filter ?? null,
+    filterOid: entry?.filterOid ?? null,
     edition: entry?.edition ?? null,
     sends: sentColumns(name, isAppendOnly, publications, versionNumber),
   }

@@ -1,7 +1,8 @@
-import type { Logger, Lsn } from '@moonlink/core'
+import { MoonlinkError, type Logger, type Lsn } from '@moonlink/core'
 import pg from 'pg'
+import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
-import { lostConnection } from './errors.ts'
+import { isLockTimeout, lostConnection } from './errors.ts'
 import { exportSnapshot } from './slot.ts'
 
 /**
@@ -19,7 +20,12 @@ export class SourceSnapshot {
   }
 
   /** Waits until transactions that are running have ended, as a new slot does; the slot is gone when this resolves. */
-  static async open(connector: Connector, connection: CatalogConnection, slotPrefix: string, logger: Logger): Promise<SourceSnapshot> {
+  static async open(
+    connector: Connector,
+    connection: CatalogConnection,
+    { copyLockTimeoutMs, slot }: Pick<PgSourceSettings, 'copyLockTimeoutMs' | 'slot'>,
+    logger: Logger,
+  ): Promise<SourceSnapshot> {
     const opened: pg.Client[] = []
     try {
       const client = await connector.connect('verify', false)
@@ -27,9 +33,10 @@ export class SourceSnapshot {
       const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
       const exporter = await connector.connectReplication('verify snapshot')
       opened.push(exporter)
-      const snapshot = await exportSnapshot(exporter, connection, `${slotPrefix}_verify_${rows[0].pid.toString(36)}`, logger)
+      const snapshot = await exportSnapshot(exporter, connection, `${slot}_verify_${rows[0].pid.toString(36)}`, logger)
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
       await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
+      await client.query(`SET LOCAL lock_timeout = ${copyLockTimeoutMs}`)
       await disconnect(exporter)
       return new SourceSnapshot(snapshot.lsn, client)
     } catch (error) {
@@ -38,12 +45,16 @@ export class SourceSnapshot {
     }
   }
 
-  /** Rows of one statement, a text or null a column. Statements run one after the other. Throws `retry`/`PG_CONNECTION_LOST`, or Postgres' own error. */
+  /**
+   * Rows of one statement, a text or null a column. Statements run one after the other. Throws `retry`/`PG_CONNECTION_LOST`, `retry`/`PG_LOCK_TIMEOUT` where another
+   * session locks what is read, or Postgres' own error.
+   */
   async rows(sql: string): Promise<readonly (readonly (string | null)[])[]> {
     try {
       const { rows } = await this.client.query<(string | null)[]>({ text: sql, rowMode: 'array', types: { getTypeParser: () => asText } })
       return rows
     } catch (error) {
+      if (isLockTimeout(error)) throw locked(error)
       throw error instanceof pg.DatabaseError ? error : lostConnection('reading a snapshot', error)
     }
   }
@@ -51,6 +62,11 @@ export class SourceSnapshot {
   async close(): Promise<void> {
     await disconnect(this.client)
   }
+}
+
+function locked(cause: unknown): MoonlinkError {
+  const message = 'another session holds an ACCESS EXCLUSIVE lock on what is read, or waits for one (ALTER TABLE, VACUUM FULL?). Try again once that has ended.'
+  return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause })
 }
 
 const asText = (value: string) => value

@@ -31,7 +31,7 @@ import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication } from './publication.ts'
 import { PublicationBaselines } from './publication-baselines.ts'
 import type { PublicationChange } from './publication-changes.ts'
-import { PublicationReader, type Publications } from './publication-state.ts'
+import { readPublications, type Publications } from './publication-state.ts'
 import { protocolOptions } from './protocol-options.ts'
 import { streamForm } from './stream-form.ts'
 import { RawConnection } from './raw-connection.ts'
@@ -42,6 +42,7 @@ import { readServerTypes } from './server-types.ts'
 import { describeShape } from './describe-shape.ts'
 import { evolveShape, restoreShape } from './evolve-shape.ts'
 import { asExpected } from './expected-shape.ts'
+import { refuseFilterGone, rowFilterSql, shownRowFilters } from './row-filter.ts'
 import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
 import { markOf } from './relation-shape.ts'
 import { decodeSourceState } from './source-state.ts'
@@ -129,7 +130,6 @@ export class PgSource implements ChangeSource {
   private readonly logger: Logger
   private readonly clock: Clock
   private readonly serverTypes: ServerTypes
-  private readonly publicationReader: PublicationReader
   private readonly unfitCounters = new Map<string, { count: number }>()
   private prepared: ReadonlyMap<string, DescribedTable> = new Map()
   private lastOptions: CatalogOptions | null = null
@@ -157,16 +157,19 @@ export class PgSource implements ChangeSource {
     this.clock = options.clock ?? systemClock
     this.history = new FollowedHistory(facts.systemId, this.logger)
     this.baselines = new PublicationBaselines(settings.publication)
-    this.publicationReader = new PublicationReader(connection, facts.versionNumber)
     connection.onOpen = (client) => checkCluster(client, facts.systemId)
   }
 
   /**
    * Every ordinary, partitioned and foreign table of the database outside system schemas, or whatever is called one of `only`; each with the
-   * schema that it is mirrored with, or the reason why it can't be.
+   * schema that it is mirrored with, or the reason why it can't be. Where all are listed, notes show the texts of row filters, unless another session locks one of the tables.
    */
   async listTables(only?: readonly TableName[]): Promise<TableListing[]> {
-    return (await describeTables(this.connection, await this.catalogOptions(), only)).map(toListing)
+    const described = await describeTables(this.connection, await this.catalogOptions(), only)
+    if (only !== undefined) return described.map((entry) => toListing(entry))
+    const filterOids = described.flatMap((entry) => ('described' in entry ? (entry.described.filterOid ?? []) : []))
+    const filters = await shownRowFilters(this.connection, filterOids)
+    return described.map((entry) => toListing(entry, filters))
   }
 
   /**
@@ -324,9 +327,9 @@ export class PgSource implements ChangeSource {
     return SnapshotCopy.open({ connector, connection, settings, logger, clock }, names, describe, signal)
   }
 
-  /** The database as it is at one LSN, for comparing it with the mirror there. Waits until transactions that are running have ended. */
+  /** The database as it is at one LSN, for comparing it with the mirror there. Waits until transactions that are running have ended; for a lock as long as a copy does. */
   async snapshot(): Promise<SourceSnapshot> {
-    return SourceSnapshot.open(this.connector, this.connection, this.settings.slot, this.logger)
+    return SourceSnapshot.open(this.connector, this.connection, this.settings, this.logger)
   }
 
   /** How many values did not fit the column that mirrors them, of each prepared table's columns whose policy lets the table go on. */
@@ -374,9 +377,14 @@ export class PgSource implements ChangeSource {
     return state === null ? null : nameOfTable(this.connection, state.relation.oid)
   }
 
-  /** The condition, in SQL over its columns, that rows of a prepared table fulfil to be published; null where all are. */
-  rowFilter(table: TableName): string | null {
-    return this.prepared.get(formatTableName(table))?.filter ?? null
+  /**
+   * The condition, in SQL over its columns, that rows of a prepared table fulfil to be published; null where all are. Waits for who locks the table, on the
+   * snapshot's connection. Throws `retry`/`PG_PUBLICATION_CHANGED` where the snapshot has another filter by now.
+   */
+  async rowFilter(table: TableName, snapshot: Pick<SourceSnapshot, 'rows'>): Promise<string | null> {
+    const filterOid = this.prepared.get(formatTableName(table))?.filterOid ?? null
+    if (filterOid === null) return null
+    return (await snapshot.rows(rowFilterSql(filterOid)))[0]?.[0] ?? refuseFilterGone(table)
   }
 
   /** What became of the prepared tables' publication since they were prepared, or last copied, and which tables came into a given one since the last call. */
@@ -487,7 +495,7 @@ export class PgSource implements ChangeSource {
   }
 
   private publications(): Promise<Publications> {
-    return this.publicationReader.read(this.publicationName, appendPublication(this.settings))
+    return readPublications(this.connection, this.facts.versionNumber, this.publicationName, appendPublication(this.settings))
   }
 
   private async catalogOptions(): Promise<CatalogOptions> {

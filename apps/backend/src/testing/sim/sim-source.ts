@@ -136,7 +136,7 @@ export class SimSource implements SourceHandle {
     return null
   }
 
-  rowFilter() {
+  async rowFilter() {
     return null
   }
 
