@@ -76,7 +76,8 @@ export function toListing(entry: Described, filters: ReadonlyMap<number, string>
   if ('refusal' in entry) return { table: entry.table, mirrorable: false, code: entry.refusal.code, reason: entry.refusal.message }
   const { table, schema, sourceState, appendOnly, estimatedRows, filterOid } = entry.described
   const filter = filterOid === null ? undefined : filters.get(filterOid)
-  const explain = (note: string) => (note === FILTERED && filter !== undefined ? `${note}: only those with ${filter.replaceAll(/\s+/g, ' ')}` : note)
+  const explain = (note: string) =>
+    note === FILTERED && filter !== undefined ? `${note}: only those with ${filter.replaceAll(/\s+/g, ' ')}` : note
   const notes = entry.described.notes.map(explain)
   return { table, mirrorable: true, schema, sourceState, appendOnly, estimatedRows, notes }
 }

@@ -274,14 +274,18 @@ test.each(['FOR TABLE a (id, n) WHERE (id > 0), p', 'FOR ALL TABLES', 'FOR TABLE
       expect(await source.rowFilter(tables[0], snapshot)).toBe(what.includes('WHERE') ? '(id > 0)' : null)
       await snapshot.close()
       const notes = what.includes('WHERE') ? ['rows are filtered by the publication: only those with (id > 0)'] : []
-      expect((await source.listTables()).flatMap((listing) => (listing.mirrorable && listing.table.name === 'a' ? listing.notes : []))).toEqual(expect.arrayContaining(notes))
+      expect(
+        (await source.listTables()).flatMap((listing) => (listing.mirrorable && listing.table.name === 'a' ? listing.notes : [])),
+      ).toEqual(expect.arrayContaining(notes))
       await client.query('ALTER TABLE a RENAME n TO m; ALTER TABLE a ADD later int')
       await client.query('BEGIN; LOCK TABLE a, p')
       expect((await source.listTables(tables)).map(({ mirrorable }) => mirrorable)).toEqual(known.map(({ mirrorable }) => mirrorable))
       expect((await source.listTables()).map(({ mirrorable }) => mirrorable)).toContain(true)
       expect(await source.publicationChanges()).toEqual([])
       await source.prepare(tables)
-      const other = await openPgSource(config({ publication: 'given', connection: `${database.connectionString}?options=-c%20lock_timeout%3D100ms` }))
+      const other = await openPgSource(
+        config({ publication: 'given', connection: `${database.connectionString}?options=-c%20lock_timeout%3D100ms` }),
+      )
       await other.prepare(tables)
       await other.close()
     } finally {

@@ -41,7 +41,12 @@ export async function shownRowFilters(connection: CatalogConnection, filterOids:
 /** Throws `retry`/`PG_PUBLICATION_CHANGED`. */
 export function refuseFilterGone(table: TableName): never {
   const name = formatTableName(table)
-  throw new MoonlinkError('retry', 'PG_PUBLICATION_CHANGED', `the publication of ${name} has just been changed; it is read anew in a moment.`, {
-    context: { table: name },
-  })
+  throw new MoonlinkError(
+    'retry',
+    'PG_PUBLICATION_CHANGED',
+    `the publication of ${name} has just been changed; it is read anew in a moment.`,
+    {
+      context: { table: name },
+    },
+  )
 }

@@ -65,7 +65,8 @@ export class SourceSnapshot {
 }
 
 function locked(cause: unknown): MoonlinkError {
-  const message = 'another session holds an ACCESS EXCLUSIVE lock on what is read, or waits for one (ALTER TABLE, VACUUM FULL?). Try again once that has ended.'
+  const message =
+    'another session holds an ACCESS EXCLUSIVE lock on what is read, or waits for one (ALTER TABLE, VACUUM FULL?). Try again once that has ended.'
   return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause })
 }
 
