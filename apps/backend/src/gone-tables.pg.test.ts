@@ -40,6 +40,9 @@ test('without event triggers, tables that are dropped, renamed or made anew are 
     .poll(() => reasonOf('replaced'), { timeout: 30_000 })
     .toMatch(/^paused TABLE_RENAMED the source calls the table public\.old_one now/)
   await expect.poll(() => backend!.query('SELECT * FROM anew').catch(() => []), { timeout: 30_000 }).toEqual([[3, 'x']])
+  // Whoever looks at the catalog meanwhile still finds that it was renamed.
+  await backend.post('/tables/public.replaced/resync', {})
+  await expect.poll(() => backend!.query('SELECT * FROM replaced').catch(() => []), { timeout: 30_000 }).toEqual([[7]])
   await client.query(`INSERT INTO anew VALUES (4, 'y'); INSERT INTO kept VALUES (3)`)
   await backend.wait()
   expect(await backend.query('SELECT (SELECT count(*)::INT FROM anew), (SELECT count(*)::INT FROM kept)')).toEqual([[2, 3]])

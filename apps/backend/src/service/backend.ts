@@ -394,10 +394,10 @@ export class MoonlinkBackend implements Operations {
     const mirror = engine.mirror(table)
     // What it was paused for before tells more.
     if (mirror === undefined || mirror.currentPhase === 'paused') return
-    // One that is being copied is copied as it is now; what has changed since is met again.
-    if (code === 'SCHEMA_CHANGED' && mirror.currentPhase !== 'streaming') return
     const isGone = code === 'TABLE_DROPPED' || code === 'TABLE_RENAMED'
-    if (isGone && mirror.currentPhase === 'streaming') await engine.waitApplied(await source.currentLsn(), catchUpMs)
+    // One that is being copied is copied as it is now; what has changed since is met again.
+    if ((isGone || code === 'SCHEMA_CHANGED') && mirror.currentPhase !== 'streaming') return
+    if (isGone) await engine.waitApplied(await source.currentLsn(), catchUpMs)
     await mirror.pause(code, reason)
   }
 

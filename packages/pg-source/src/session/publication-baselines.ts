@@ -49,7 +49,7 @@ export class PublicationBaselines {
   prepared(tables: ReadonlyMap<string, DescribedTable>, publications: Publications, appendOnly: readonly string[]): void {
     for (const name of this.tables.keys()) if (!tables.has(name)) this.tables.delete(name)
     for (const [name, table] of tables) {
-      if (this.tables.get(name)?.relationOid === table.relationOid) continue
+      if (this.tables.has(name)) continue
       if (table.edition === null) this.publishedAnew.add(name)
       this.tables.set(name, { ...table, edition: editionOf(name, appendOnly.includes(name), publications) })
     }

@@ -255,6 +255,25 @@ test('a table that somebody rewrites holds nobody up: what is published is told 
   }
 })
 
+test('a table that is made anew is noticed though all were prepared again before anybody looked', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)')
+  const source = await openPgSource(config())
+  const tables = ['public.a', 'public.b'].map(tableOf)
+  await source.prepare(tables)
+  await client.query('DROP TABLE b; CREATE TABLE b (id int PRIMARY KEY, more text)')
+  await source.prepare(tables)
+  const anew = [{ kind: 'changed', table: tables[1], reason: 'the table was made anew' }]
+  expect(await source.publicationChanges()).toEqual(anew)
+  expect(await source.publicationChanges()).toEqual(anew)
+  const listing = await listingOf(source, tables[1])
+  if (!listing.mirrorable) throw new Error(listing.reason)
+  const copy = await source.copy([listing], new AbortController().signal)
+  await copy.close()
+  expect(await source.publicationChanges()).toEqual([])
+  await source.close()
+})
+
 test.each(['FOR TABLE a (id, n) WHERE (id > 0), p', 'FOR ALL TABLES', 'FOR TABLES IN SCHEMA public'])(
   'what a given publication publishes %s is told without the lock of its tables',
   async (what) => {
