@@ -84,6 +84,18 @@ test('an ErrorResponse carries its fields; a length that can not be ends the con
   expect(stream.destroyed).toBe(true)
 })
 
+test('a command on a connection that broke between two, or before the first, fails', async () => {
+  const stream = new Duplex({ read: () => {}, write: (_chunk, _encoding, done: () => void) => done() })
+  const connection = new RawConnection({ connection: { stream }, end: async () => {} } as unknown as pg.Client)
+  stream.destroy()
+  await once(stream, 'close')
+  for (let command = 0; command < 2; command++) {
+    const errors: unknown[] = []
+    connection.start('SELECT', { copyData: () => {}, control: () => {}, chunkEnd: () => {}, failed: (error) => errors.push(error) })
+    expect(errors).toEqual([new Error('the connection was closed')])
+  }
+})
+
 test('a busy socket is read in few large chunks, and loses nothing to rests and pauses', async () => {
   const count = 20_000
   const server = createServer((socket) => {

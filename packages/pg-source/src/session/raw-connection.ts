@@ -46,6 +46,8 @@ export class RawConnection {
   /** Bytes that came between the decision to rest and its effect; they are handed out first. */
   private leftOver = 0
   private isEnded = false
+  /** Why it broke, also where nobody was there to be told. */
+  private broken: Error | null = null
   /** The message that was cut off by the end of the last chunk; `carryLength` bytes of it are there. */
   private carry: Buffer = Buffer.alloc(0)
   private carryLength = 0
@@ -68,9 +70,10 @@ export class RawConnection {
     this.stream.on('close', () => this.end(new Error('the connection was closed')))
   }
 
-  /** Starts a command of the simple protocol; what comes back goes to `handler`. */
+  /** Starts a command of the simple protocol; what comes back goes to `handler`, at once that the connection has broken before. */
   start(sql: string, handler: RawHandler): void {
     this.handler = handler
+    if (this.broken !== null) return handler.failed(this.broken)
     const text = Buffer.from(`${sql}\0`, 'utf8')
     this.send(Code.query, text)
   }
@@ -131,6 +134,7 @@ export class RawConnection {
   private end(error: Error): void {
     if (this.isEnded) return
     this.isEnded = true
+    this.broken = error
     this.handler?.failed(error)
   }
 
