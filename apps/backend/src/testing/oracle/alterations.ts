@@ -214,7 +214,7 @@ const changes: readonly SchemaChange[] = [
     make: (table, dice) => {
       const column = dice.pick(freeColumns(table))
       const sql = alter(table, `ALTER ${quote(column.name)} SET NOT NULL`)
-      return { sql, to: replaced(table, column, { ...column, isNotNull: true }), isStale: false, untold: { kind: 'nulls' } }
+      return { sql, to: replaced(table, column, { ...column, isNotNull: true }), isStale: false, untold: { kind: 'nulls' }, altersColumn: true }
     },
   },
   {
@@ -224,7 +224,7 @@ const changes: readonly SchemaChange[] = [
     make: (table, dice) => {
       const column = dice.pick(freeColumns(table).filter(({ isNotNull }) => isNotNull))
       const sql = alter(table, `ALTER ${quote(column.name)} DROP NOT NULL`)
-      return { sql, to: replaced(table, column, { ...column, isNotNull: false }), isStale: false, untold: { kind: 'nulls' } }
+      return { sql, to: replaced(table, column, { ...column, isNotNull: false }), isStale: false, untold: { kind: 'nulls' }, altersColumn: true }
     },
   },
   {
@@ -240,7 +240,8 @@ const changes: readonly SchemaChange[] = [
         table.key.slice(0, Math.max(1, table.key.length - 1)),
       ])
       const sql = alter(table, `DROP CONSTRAINT ${primaryKey(table)}, ADD PRIMARY KEY (${sqlOf(columns)})`)
-      return { sql, to: keyedBy(table, columns, dice), isStale: false, untold: table.isFull === true ? COMPARED : { kind: 'key' } }
+      const untold: Untold = table.isFull === true ? COMPARED : { kind: 'key' }
+      return { sql, to: keyedBy(table, columns, dice), isStale: false, untold, altersColumn: columns.some(({ isNotNull }) => !isNotNull) }
     },
   },
   {
@@ -373,9 +374,9 @@ export function chooseChange(
 }
 
 /** A column's values are known by its partitions alone, and each of those that is written anew looks as if it had been emptied. */
-function ofPartitions({ isRewritten, untold }: Made): Untold {
+function ofPartitions({ altersColumn, isRewritten, untold }: Made): Untold {
   if (isRewritten === true || untold.kind === 'compared') return { kind: 'unseen' }
-  return ['add', 'add without a default', 'rename', 'longer'].includes(untold.kind) ? COMPARED : untold
+  return altersColumn === true || ['add', 'add without a default', 'rename', 'longer'].includes(untold.kind) ? COMPARED : untold
 }
 
 function alter(table: OracleTable, action: string): string {
