@@ -214,7 +214,13 @@ const changes: readonly SchemaChange[] = [
     make: (table, dice) => {
       const column = dice.pick(freeColumns(table))
       const sql = alter(table, `ALTER ${quote(column.name)} SET NOT NULL`)
-      return { sql, to: replaced(table, column, { ...column, isNotNull: true }), isStale: false, untold: { kind: 'nulls' }, altersColumn: true }
+      return {
+        sql,
+        to: replaced(table, column, { ...column, isNotNull: true }),
+        isStale: false,
+        untold: { kind: 'nulls' },
+        altersColumn: true,
+      }
     },
   },
   {
@@ -224,7 +230,13 @@ const changes: readonly SchemaChange[] = [
     make: (table, dice) => {
       const column = dice.pick(freeColumns(table).filter(({ isNotNull }) => isNotNull))
       const sql = alter(table, `ALTER ${quote(column.name)} DROP NOT NULL`)
-      return { sql, to: replaced(table, column, { ...column, isNotNull: false }), isStale: false, untold: { kind: 'nulls' }, altersColumn: true }
+      return {
+        sql,
+        to: replaced(table, column, { ...column, isNotNull: false }),
+        isStale: false,
+        untold: { kind: 'nulls' },
+        altersColumn: true,
+      }
     },
   },
   {
