@@ -38,6 +38,17 @@ test.each([
   ])
 })
 
+test('a table of which a copy met rows of an altered type is taken on', async () => {
+  const reason = 'TYPE_CHANGED type public.pair was altered: it has 3 attributes now, and had 2'
+  const look = followerThat(
+    () => null,
+    () => false,
+    reason,
+  )
+  expect(look.follower.willTakeOn({ ...changed, reason })).toBe(true)
+  expect(await look(0)).toBe(1)
+})
+
 test("a table that can't be taken on is tried once", async () => {
   const look = followerThat(() => new MoonlinkError('invalid', 'SCHEMA_INCOMPATIBLE', 'no'))
   expect([await look(0), await look(5000)]).toEqual([1, 1])

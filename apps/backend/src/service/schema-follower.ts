@@ -12,6 +12,8 @@ export interface SchemaFollowerOptions {
 
 const absentLookMs = 2000
 const retryMs = 1000
+/** Of tables whose shape is another, as the stream tells, or as a copy does that met rows of an altered type: altering one locks none of its tables. */
+const CHANGED = ['SCHEMA_CHANGED', 'TYPE_CHANGED']
 /** Of tables that are not there to be mirrored, or not in a form that can be. */
 const UNAVAILABLE = ['TABLE_DROPPED', 'TABLE_UNKNOWN', 'TABLE_UNSUPPORTED']
 
@@ -38,7 +40,7 @@ export class SchemaFollower {
 
   /** Whether a paused table will be taken on soon, unless that fails. */
   willTakeOn({ reason, state, table }: Pick<MirrorStatus, 'reason' | 'state' | 'table'>): boolean {
-    if (state !== 'paused' || reason?.startsWith('SCHEMA_CHANGED ') !== true) return false
+    if (state !== 'paused' || reason === null || !isFor(reason, CHANGED)) return false
     const name = formatTableName(table)
     return this.#underWay.has(name) || this.#followed.get(name) !== reason
   }
@@ -48,14 +50,14 @@ export class SchemaFollower {
     const { clock, engine } = this.#options
     const paused = engine.status().filter(({ state }) => state === 'paused')
     for (const { reason, table } of paused) {
-      if (reason?.startsWith('SCHEMA_CHANGED ')) this.#follow(table, reason, 'its columns or key changed')
+      if (reason !== null && isFor(reason, CHANGED)) this.#follow(table, reason, 'its columns or key changed')
       if (reason?.startsWith('TABLE_RENAMED ')) this.#follow(table, reason, 'it was renamed')
     }
     const nowMs = clock.nowMs()
     if (this.#isLooking || nowMs - this.#lookedForAbsentMs < absentLookMs) return
     this.#lookedForAbsentMs = nowMs
     this.#isLooking = true
-    const isGone = (reason: string | null) => UNAVAILABLE.some((code) => reason?.startsWith(`${code} `) === true)
+    const isGone = (reason: string | null) => reason !== null && isFor(reason, UNAVAILABLE)
     void this.#lookForAbsent(paused.filter(({ reason, table }) => isGone(reason) || this.#isAbsent(table, reason)))
   }
 
@@ -103,4 +105,8 @@ export class SchemaFollower {
       },
     )
   }
+}
+
+function isFor(reason: string, codes: readonly string[]): boolean {
+  return codes.some((code) => reason.startsWith(`${code} `))
 }
