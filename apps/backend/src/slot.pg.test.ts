@@ -90,7 +90,7 @@ async function verified(): Promise<void> {
   const compare = () => moonlink(['verify'], { MOONLINK_URL: backend!.url }, directory)
   let result = await compare()
   // A table streams until it is noticed that something is to be mended, and can't be compared while it is.
-  const isMended = () => result.stdout !== '' && !result.stdout.includes('TABLE_RESYNCING')
+  const isMended = () => result.stdout !== '' && !/TABLE_(RESYNCING|NOT_STREAMING)/.test(result.stdout)
   for (const deadline = Date.now() + 60_000; !isMended() && Date.now() < deadline;) result = await compare()
   expect(result.stdout, result.stderr).toMatch(/My Shop\.orders: equal/)
   expect(result).toMatchObject({ status: 0 })

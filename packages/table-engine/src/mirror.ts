@@ -296,6 +296,11 @@ export class Mirror {
     return this.core.resync !== null
   }
 
+  /** Another number with each `beginResync`: who copies for an earlier one has to stop. */
+  get copyAttempt(): number {
+    return this.copy.attempt
+  }
+
   /** A snapshot of the source is about to be taken, for `beginCopy`: until what it brings is committed, the source keeps what it sends after it. */
   awaitSnapshot(): void {
     this.copy.awaitSnapshot()

@@ -56,6 +56,8 @@ export class TableCopy {
   private rowsBefore = 0
   /** While copying: the stream must be able to start again here. */
   holdLsn: Lsn
+  /** Grows where the table begins to be compared: what an earlier comparison still brings does not belong to it. */
+  attempt = 0
 
   constructor(core: MirrorCore, intake: ChangeIntake, flusher: Flusher, early: EarlyWriter, earlySizes: EarlyWriteSizes) {
     const { host, spec, state } = core
@@ -125,6 +127,7 @@ export class TableCopy {
           // What changed before comes in shapes that do not matter any more: the copy is later.
           this.intake.skipTo(source.asOfLsn)
         }
+        this.attempt++
         const difference = new Difference(core.state, host.limits.memoryLimitBytes * DIGEST_SHARE)
         // A pause may just have committed what was left to.
         core.resync = { difference, readableThroughLsn: maxLsn(readableThroughLsn, core.committed.lsn!), holdLsn: null }
@@ -347,6 +350,7 @@ export class TableCopy {
     const { clock, logger } = core.host
     await core.job(async () => {
       this.requireCopying()
+      if (core.resync?.difference !== difference) throw new MoonlinkError('retry', 'COPY_STOPPED', `${core.name} is compared anew.`)
       const flush = await core.lock.run(async () => {
         await difference.finish(boundaryLsn, clock.nowMs())
         return freeze(core.state, boundaryLsn)

@@ -1,4 +1,4 @@
-import { isMoonlinkError, type Clock, type CopyRange, type Logger, type SourceTable, type TableCopy, type Telemetry } from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError, type Clock, type ColumnBatch, type CopyRange, type Logger, type SourceTable, type TableCopy, type Telemetry } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import { CopyProgress } from './copy-progress.ts'
@@ -18,6 +18,15 @@ export interface CopyOptions {
   readonly waitsForRoom: boolean
 }
 
+/** A mirror, and which of its attempts to be copied is meant. Where it was paused and is made equal anew, somebody else copies it. */
+interface Copied {
+  readonly mirror: Mirror
+  readonly attempt: number
+}
+
+const copiedNow = (mirror: Mirror): Copied => ({ mirror, attempt: mirror.copyAttempt })
+const isOvertaken = ({ attempt, mirror }: Copied) => mirror.copyAttempt !== attempt
+
 const retryPauseMs = 2000
 const streamPollMs = 50
 
@@ -27,7 +36,7 @@ const streamPollMs = 50
  * signal ends it; throws what the warehouse says where it takes no files.
  */
 export async function copyTables(mirrors: readonly Mirror[], options: CopyOptions, signal: AbortSignal) {
-  let left = [...mirrors]
+  let left = mirrors.map(copiedNow)
   let isCutOff = false
   while (left.length > 0 && !signal.aborted) {
     const copied = new Set<string>()
@@ -39,13 +48,14 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
     } catch (thrown) {
       if (signal.aborted) return
       const error = toMoonlinkError(thrown)
-      left = left.filter(({ name }) => !copied.has(name))
-      const changed = error.code === 'PG_SCHEMA_CHANGED' ? left.find(({ name }) => name === error.context['table']) : undefined
+      left = left.filter((one) => !copied.has(one.mirror.name) && !isOvertaken(one))
+      const changed = error.code === 'PG_SCHEMA_CHANGED' ? left.find(({ mirror }) => mirror.name === error.context['table']) : undefined
       if (changed !== undefined) {
-        await changed.pause('SCHEMA_CHANGED', error.message)
-        left = left.filter((mirror) => mirror !== changed)
+        await changed.mirror.pause('SCHEMA_CHANGED', error.message)
+        left = left.filter((one) => one !== changed)
         continue
       }
+      if (left.length === 0) return
       const mayPass = error.kind === 'retry' || (options.waitsForRoom && error.code === 'STORE_FULL')
       if (!mayPass) throw error
       const isPlanned = error.code === 'COPY_SNAPSHOT_OLD'
@@ -63,11 +73,11 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
  * Which are still to be copied: a commit that seemed to fail may have happened. What was compared in part begins anew. Where this fails, all of it may be tried
  * again.
  */
-async function takeUp(mirrors: readonly Mirror[], { logger, reset }: CopyOptions): Promise<Mirror[]> {
+async function takeUp(mirrors: readonly Copied[], { logger, reset }: CopyOptions): Promise<Copied[]> {
   // One that was paused stays so, as does one that was dropped then.
-  const copying = mirrors.filter(({ currentPhase }) => currentPhase === 'copying')
+  const copying = mirrors.filter((one) => one.mirror.currentPhase === 'copying' && !isOvertaken(one))
   const all = await allSettledOrThrow(
-    copying.map(async (mirror) => {
+    copying.map(async ({ mirror }) => {
       // One that was reset by an attempt before is closed.
       if (!mirror.isClosed && (await mirror.settleCopy())) {
         logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
@@ -76,13 +86,13 @@ async function takeUp(mirrors: readonly Mirror[], { logger, reset }: CopyOptions
       return mirror.isResyncing ? reset(mirror.name) : mirror
     }),
   )
-  return all.filter(({ currentPhase }) => currentPhase === 'copying')
+  return all.filter(({ currentPhase }) => currentPhase === 'copying').map(copiedNow)
 }
 
-async function copyOnce(mirrors: readonly Mirror[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {
-  for (const mirror of mirrors) mirror.awaitSnapshot()
+async function copyOnce(mirrors: readonly Copied[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {
+  for (const { mirror } of mirrors) mirror.awaitSnapshot()
   // As the mirror takes rows now, whatever came since: the source refuses it where it has other columns by then.
-  const tables = mirrors.map((mirror) => ({ mirror, from: { table: mirror.table, ...mirror.copiedShape } }))
+  const tables = mirrors.map((one) => ({ one, from: { table: one.mirror.table, ...one.mirror.copiedShape } }))
   const copy = await options.source.copy(
     tables.map(({ from }) => from),
     signal,
@@ -91,8 +101,9 @@ async function copyOnce(mirrors: readonly Mirror[], copied: Set<string>, options
     const waiting = [...tables]
     const lane = async () => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-        const { from, mirror } = next
-        const work = () => copyTable(mirror, from, copy, options, signal)
+        const { from, one } = next
+        const { mirror } = one
+        const work = () => copyTable(one, from, copy, options, signal)
         await options.telemetry.span('copy', { table: mirror.name, compares: mirror.isResyncing }, work)
         copied.add(mirror.name)
       }
@@ -103,29 +114,36 @@ async function copyOnce(mirrors: readonly Mirror[], copied: Set<string>, options
   }
 }
 
-async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
+async function copyTable(one: Copied, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
+  const { mirror } = one
+  if (isOvertaken(one)) return
   const { boundaryLsn } = copy
   const { horizon, storage } = copy.table(from.table)
   const done = await mirror.beginCopy({ boundaryLsn, horizon, storage })
   const progress = new CopyProgress(copy.table(from.table), done, options.clock.nowMs())
   options.progress.set(mirror.name, progress)
   const ofMirror = new Set<unknown>()
+  const requireOurs = () => {
+    if (isOvertaken(one)) throw new MoonlinkError('retry', 'COPY_STOPPED', `${mirror.name} is copied anew.`)
+  }
   const ofTable = async (work: Promise<void>) =>
     work.catch((error: unknown) => {
       ofMirror.add(error)
       throw error
     })
   const finished = async (range: CopyRange) => {
+    requireOurs()
     await ofTable(mirror.finishCopiedRange(range))
     progress.finished(range)
   }
   try {
-    await copy.read(from.table, (rows, range) => ofTable(mirror.appendCopied(rows, range)), {
-      done,
-      finished,
-      mayGoOn: mirror.canGoOn && storage !== null,
-    })
+    const take = async (rows: ColumnBatch, range: CopyRange) => {
+      requireOurs()
+      await ofTable(mirror.appendCopied(rows, range))
+    }
+    await copy.read(from.table, take, { done, finished, mayGoOn: mirror.canGoOn && storage !== null })
   } catch (error) {
+    if (isOvertaken(one)) return
     if (ofMirror.has(error) || !isMoonlinkError(error) || error.kind === 'retry') throw error
     return mirror.pause(error.code, error.message)
   } finally {
@@ -133,10 +151,12 @@ async function copyTable(mirror: Mirror, from: SourceTable, copy: TableCopy, opt
   }
   while (mirror.lacksChangesTo(boundaryLsn)) {
     signal.throwIfAborted()
+    if (isOvertaken(one)) return
     // An idle source says where it is only when asked.
     await options.source.currentLsn().catch(() => undefined)
     await options.clock.sleep(streamPollMs, signal)
   }
+  if (isOvertaken(one)) return
   await mirror.finishCopy(boundaryLsn, (ranges, since, take) => copy.readChanged(from.table, ranges, since, take))
   options.logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
 }
