@@ -1,4 +1,14 @@
-import { isMoonlinkError, MoonlinkError, type Clock, type ColumnBatch, type CopyRange, type Logger, type SourceTable, type TableCopy, type Telemetry } from '@moonlink/core'
+import {
+  isMoonlinkError,
+  MoonlinkError,
+  type Clock,
+  type ColumnBatch,
+  type CopyRange,
+  type Logger,
+  type SourceTable,
+  type TableCopy,
+  type Telemetry,
+} from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import { CopyProgress } from './copy-progress.ts'
