@@ -4,7 +4,7 @@ import { bodyLimit } from 'hono/body-limit'
 import type { z } from 'zod'
 import type { Operations } from '../service/operations.ts'
 import { endpoints, type Endpoint } from './endpoints.ts'
-import { errorBody, invalidRequest, statusOf, toMoonlinkError } from './errors.ts'
+import { answeredError, errorBody, invalidRequest, statusOf } from './errors.ts'
 import { refuseCrossSite, requireToken } from './guard.ts'
 import { openApiDocument } from './openapi.ts'
 
@@ -36,7 +36,7 @@ export function createApi(operations: Operations, options: ApiOptions): Hono {
     }),
   )
   api.onError((thrown, context) => {
-    const error = toMoonlinkError(thrown)
+    const error = answeredError(thrown)
     const status = statusOf(error)
     options.telemetry.count('moonlink_errors_total', 1, { where: 'http', kind: error.kind, code: error.code })
     if (status === 500)

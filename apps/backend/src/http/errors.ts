@@ -17,7 +17,7 @@ const statusOfCode: Readonly<Record<string, number>> = {
   BODY_TOO_LARGE: 413,
 }
 
-/** What a request that is under way finds once the backend ends. */
+/** What a request that is under way meets where the backend ends. */
 const codesOfTheEnd = new Set(['PG_SOURCE_CLOSED', 'PARQUET_POOL_CLOSED'])
 
 export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 500 | 503 | 504
@@ -29,9 +29,15 @@ export function statusOf(error: MoonlinkError): ErrorStatus {
 
 /** Any thrown thing as ours; what is not ours is a bug, and says no more than its message. */
 export function toMoonlinkError(error: unknown): MoonlinkError {
-  if (isMoonlinkError(error)) return codesOfTheEnd.has(error.code) ? stoppingError(error) : error
+  if (isMoonlinkError(error)) return error
   const message = error instanceof Error ? error.message : String(error)
   return new MoonlinkError('bug', 'UNEXPECTED', oneLine(message) || 'an unexpected error', { cause: error })
+}
+
+/** What is answered to a request that met `thrown`. */
+export function answeredError(thrown: unknown): MoonlinkError {
+  const error = toMoonlinkError(thrown)
+  return codesOfTheEnd.has(error.code) ? stoppingError(error) : error
 }
 
 export function errorBody(error: MoonlinkError): ErrorBody {

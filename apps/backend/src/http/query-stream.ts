@@ -1,6 +1,6 @@
 import { formatLsn, stringifyJsonLossless, type JsonValue } from '@moonlink/core'
 import type { RunningQuery } from '../service/operations.ts'
-import { errorBody, toMoonlinkError } from './errors.ts'
+import { answeredError, errorBody } from './errors.ts'
 
 /** The result as one JSON document, piece by piece. An error after the first piece becomes its `error` field. */
 export async function* jsonDocument(query: RunningQuery): AsyncGenerator<string> {
@@ -14,7 +14,7 @@ export async function* jsonDocument(query: RunningQuery): AsyncGenerator<string>
       rowCount += rows.length
     }
   } catch (error) {
-    failure = `,"error":${JSON.stringify(errorBody(toMoonlinkError(error)).error)}`
+    failure = `,"error":${JSON.stringify(errorBody(answeredError(error)).error)}`
   }
   yield `],"rowCount":${rowCount}${failure}}\n`
 }
@@ -29,7 +29,7 @@ export async function* jsonLines(query: RunningQuery): AsyncGenerator<string> {
       rowCount += rows.length
     }
   } catch (error) {
-    yield `${JSON.stringify(errorBody(toMoonlinkError(error)))}\n`
+    yield `${JSON.stringify(errorBody(answeredError(error)))}\n`
     return
   }
   yield `${JSON.stringify({ rowCount })}\n`
