@@ -28,14 +28,18 @@ export interface CopyOptions {
   readonly waitsForRoom: boolean
 }
 
-/** A mirror, and which of its attempts to be copied is meant. Where it was paused and is made equal anew, somebody else copies it. */
-interface Copied {
+/** A mirror that is copied, and for which of its attempts: where it was paused and is made equal anew meanwhile, somebody else copies it. */
+interface Attempt {
   readonly mirror: Mirror
-  readonly attempt: number
+  readonly number: number
 }
 
-const copiedNow = (mirror: Mirror): Copied => ({ mirror, attempt: mirror.copyAttempt })
-const isOvertaken = ({ attempt, mirror }: Copied) => mirror.copyAttempt !== attempt
+const attemptOf = (mirror: Mirror): Attempt => ({ mirror, number: mirror.copyAttempt })
+const isOvertaken = ({ mirror, number }: Attempt) => mirror.copyAttempt !== number
+
+function refuseOvertaken(attempt: Attempt): void {
+  if (isOvertaken(attempt)) throw new MoonlinkError('retry', 'COPY_STOPPED', `${attempt.mirror.name} is copied anew.`)
+}
 
 const retryPauseMs = 2000
 const streamPollMs = 50
@@ -46,7 +50,7 @@ const streamPollMs = 50
  * signal ends it; throws what the warehouse says where it takes no files.
  */
 export async function copyTables(mirrors: readonly Mirror[], options: CopyOptions, signal: AbortSignal) {
-  let left = mirrors.map(copiedNow)
+  let left = mirrors.map(attemptOf)
   let isCutOff = false
   while (left.length > 0 && !signal.aborted) {
     const copied = new Set<string>()
@@ -58,11 +62,11 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
     } catch (thrown) {
       if (signal.aborted) return
       const error = toMoonlinkError(thrown)
-      left = left.filter((one) => !copied.has(one.mirror.name) && !isOvertaken(one))
+      left = left.filter((attempt) => !copied.has(attempt.mirror.name) && !isOvertaken(attempt))
       const changed = error.code === 'PG_SCHEMA_CHANGED' ? left.find(({ mirror }) => mirror.name === error.context['table']) : undefined
       if (changed !== undefined) {
         await changed.mirror.pause('SCHEMA_CHANGED', error.message)
-        left = left.filter((one) => one !== changed)
+        left = left.filter((attempt) => attempt !== changed)
         continue
       }
       if (left.length === 0) return
@@ -83,9 +87,9 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
  * Which are still to be copied: a commit that seemed to fail may have happened. What was compared in part begins anew. Where this fails, all of it may be tried
  * again.
  */
-async function takeUp(mirrors: readonly Copied[], { logger, reset }: CopyOptions): Promise<Copied[]> {
+async function takeUp(attempts: readonly Attempt[], { logger, reset }: CopyOptions): Promise<Attempt[]> {
   // One that was paused stays so, as does one that was dropped then.
-  const copying = mirrors.filter((one) => one.mirror.currentPhase === 'copying' && !isOvertaken(one))
+  const copying = attempts.filter((attempt) => attempt.mirror.currentPhase === 'copying' && !isOvertaken(attempt))
   const all = await allSettledOrThrow(
     copying.map(async ({ mirror }) => {
       // One that was reset by an attempt before is closed.
@@ -96,13 +100,13 @@ async function takeUp(mirrors: readonly Copied[], { logger, reset }: CopyOptions
       return mirror.isResyncing ? reset(mirror.name) : mirror
     }),
   )
-  return all.filter(({ currentPhase }) => currentPhase === 'copying').map(copiedNow)
+  return all.filter(({ currentPhase }) => currentPhase === 'copying').map(attemptOf)
 }
 
-async function copyOnce(mirrors: readonly Copied[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {
-  for (const { mirror } of mirrors) mirror.awaitSnapshot()
+async function copyOnce(attempts: readonly Attempt[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {
+  for (const { mirror } of attempts) mirror.awaitSnapshot()
   // As the mirror takes rows now, whatever came since: the source refuses it where it has other columns by then.
-  const tables = mirrors.map((one) => ({ one, from: { table: one.mirror.table, ...one.mirror.copiedShape } }))
+  const tables = attempts.map((attempt) => ({ attempt, from: { table: attempt.mirror.table, ...attempt.mirror.copiedShape } }))
   const copy = await options.source.copy(
     tables.map(({ from }) => from),
     signal,
@@ -111,9 +115,9 @@ async function copyOnce(mirrors: readonly Copied[], copied: Set<string>, options
     const waiting = [...tables]
     const lane = async () => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-        const { from, one } = next
-        const { mirror } = one
-        const work = () => copyTable(one, from, copy, options, signal)
+        const { attempt, from } = next
+        const { mirror } = attempt
+        const work = () => copyTable(attempt, from, copy, options, signal)
         await options.telemetry.span('copy', { table: mirror.name, compares: mirror.isResyncing }, work)
         copied.add(mirror.name)
       }
@@ -124,36 +128,42 @@ async function copyOnce(mirrors: readonly Copied[], copied: Set<string>, options
   }
 }
 
-async function copyTable(one: Copied, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
-  const { mirror } = one
-  if (isOvertaken(one)) return
+/** Ends without a word where it was overtaken: neither the table nor those beside it are the worse for it. */
+async function copyTable(attempt: Attempt, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
+  try {
+    await readTable(attempt, from, copy, options, signal)
+  } catch (error) {
+    if (!isOvertaken(attempt)) throw error
+  }
+}
+
+async function readTable(attempt: Attempt, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
+  refuseOvertaken(attempt)
+  const { mirror } = attempt
   const { boundaryLsn } = copy
   const { horizon, storage } = copy.table(from.table)
   const done = await mirror.beginCopy({ boundaryLsn, horizon, storage })
   const progress = new CopyProgress(copy.table(from.table), done, options.clock.nowMs())
   options.progress.set(mirror.name, progress)
   const ofMirror = new Set<unknown>()
-  const requireOurs = () => {
-    if (isOvertaken(one)) throw new MoonlinkError('retry', 'COPY_STOPPED', `${mirror.name} is copied anew.`)
-  }
   const ofTable = async (work: Promise<void>) =>
     work.catch((error: unknown) => {
       ofMirror.add(error)
       throw error
     })
+  const take = async (rows: ColumnBatch, range: CopyRange) => {
+    refuseOvertaken(attempt)
+    await ofTable(mirror.appendCopied(rows, range))
+  }
   const finished = async (range: CopyRange) => {
-    requireOurs()
+    refuseOvertaken(attempt)
     await ofTable(mirror.finishCopiedRange(range))
     progress.finished(range)
   }
   try {
-    const take = async (rows: ColumnBatch, range: CopyRange) => {
-      requireOurs()
-      await ofTable(mirror.appendCopied(rows, range))
-    }
     await copy.read(from.table, take, { done, finished, mayGoOn: mirror.canGoOn && storage !== null })
   } catch (error) {
-    if (isOvertaken(one)) return
+    refuseOvertaken(attempt)
     if (ofMirror.has(error) || !isMoonlinkError(error) || error.kind === 'retry') throw error
     return mirror.pause(error.code, error.message)
   } finally {
@@ -161,12 +171,12 @@ async function copyTable(one: Copied, from: SourceTable, copy: TableCopy, option
   }
   while (mirror.lacksChangesTo(boundaryLsn)) {
     signal.throwIfAborted()
-    if (isOvertaken(one)) return
+    refuseOvertaken(attempt)
     // An idle source says where it is only when asked.
     await options.source.currentLsn().catch(() => undefined)
     await options.clock.sleep(streamPollMs, signal)
   }
-  if (isOvertaken(one)) return
+  refuseOvertaken(attempt)
   await mirror.finishCopy(boundaryLsn, (ranges, since, take) => copy.readChanged(from.table, ranges, since, take))
   options.logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
 }

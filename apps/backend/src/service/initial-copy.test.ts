@@ -1,0 +1,95 @@
+import {
+  BatchBuilder,
+  silentLogger,
+  silentTelemetry,
+  systemClock,
+  systemRandom,
+  type CopyReadOptions,
+  type TableCopy,
+  type TableName,
+  type TableSchema,
+  type TakeCopied,
+} from '@moonlink/core'
+import { defaultEngineLimits, Engine, type Mirror } from '@moonlink/table-engine'
+import { MemoryTableStorage, SimulatedLocalDisk } from '@moonlink/testkit'
+import { expect, test } from 'vitest'
+import { copyTables } from './initial-copy.ts'
+
+const table: TableName = { schema: 'public', name: 't' }
+const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'int' }, required: true }], identifierFieldIds: [1] }
+const WHOLE = { from: 0, to: null }
+
+/** One that streams. */
+async function mirrorOf(storage: MemoryTableStorage): Promise<Mirror> {
+  const disk = new SimulatedLocalDisk({ next: () => 0.5 }).session()
+  const ports = { clock: systemClock, random: systemRandom, logger: silentLogger, disk }
+  const engine = new Engine({ ...ports, indexDirectory: '/index', limits: defaultEngineLimits })
+  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  await mirror.finishCopy(10n)
+  return mirror
+}
+
+interface HeldCopy {
+  /** Lets go of what waits for the snapshot, or for the rows. */
+  readonly begin: () => void
+  readonly end: () => void
+  /** Settles with the copy. */
+  readonly done: Promise<void>
+}
+
+/** A copy of one row, as of an LSN, which waits before its snapshot and before its rows. */
+function copying(mirror: Mirror, id: number, boundaryLsn: bigint): HeldCopy {
+  const [snapshot, rows] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const read = async (_: TableName, take: TakeCopied, options: CopyReadOptions = {}) => {
+    await rows.promise
+    const batch = new BatchBuilder(schema.fields)
+    batch.builders[0].appendInt32(id)
+    await take(batch.view(), WHOLE)
+    await options.finished?.(WHOLE)
+  }
+  const copy: TableCopy = {
+    boundaryLsn,
+    table: () => ({ estimatedRows: null, pages: 1, pageBytes: 8192, storage: null, horizon: '0' }),
+    read,
+    readChanged: async () => {},
+    close: async () => {},
+  }
+  const source = { copy: () => snapshot.promise.then(() => copy), currentLsn: async () => boundaryLsn }
+  const options = {
+    source,
+    parallelTables: 1,
+    clock: systemClock,
+    logger: silentLogger,
+    telemetry: silentTelemetry,
+    progress: new Map(),
+    reset: () => Promise.reject(new Error('nothing is copied anew here')),
+    waitsForRoom: false,
+  }
+  const done = copyTables([mirror], options, new AbortController().signal)
+  return { begin: snapshot.resolve, end: rows.resolve, done }
+}
+
+test.each(['its snapshot', 'its rows'])(
+  'a copy that is overtaken while it waits for %s leaves the table to the later one',
+  async (what) => {
+    const storage = new MemoryTableStorage(table, schema)
+    const mirror = await mirrorOf(storage)
+    await mirror.beginResync('first')
+    const earlier = copying(mirror, 1, 20n)
+    if (what === 'its rows') earlier.begin()
+    await expect.poll(() => mirror.currentPhase).toBe('copying')
+    await new Promise((resolve) => setImmediate(resolve))
+    await mirror.pause('PAUSED', 'by request')
+    await mirror.beginResync('second')
+    const later = copying(mirror, 2, 30n)
+    later.begin()
+    earlier.begin()
+    earlier.end()
+    await earlier.done
+    expect(mirror.currentPhase).toBe('copying')
+    later.end()
+    await later.done
+    expect([mirror.currentPhase, mirror.status().reason, mirror.status().rows]).toEqual(['streaming', null, 1])
+    expect(storage.snapshot.committedLsn).toBe(30n)
+  },
+)
