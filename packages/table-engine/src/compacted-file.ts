@@ -2,11 +2,10 @@ import { BatchBuilder, type DataFileWriter, type Field, type ScannedBatch, type 
 import type { KeyHashes } from '@moonlink/pk-index'
 import { keysOf, type Identity } from './identity.ts'
 import { joinedHashes } from './joined-hashes.ts'
+import { GROUP_ROWS } from './row-groups.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import type { StagedFiles } from './staged-files.ts'
 
-/** Rows of a row group, unless its bytes are enough before. */
-const GROUP_ROWS = 122_880
 /** Hash, `_row_id` and new place of a row. */
 const ROW_BYTES = 24
 

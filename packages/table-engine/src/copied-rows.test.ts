@@ -3,8 +3,8 @@ import { expect, test } from 'vitest'
 import { CopiedRows } from './copied-rows.ts'
 import type { CopiedFile } from './copy-record.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { GROUP_ROWS } from './row-groups.ts'
 
-const GROUP_ROWS = 122_880
 const fields: Field[] = [{ id: 1, name: 'id', type: { kind: 'int' }, required: true }]
 const [low, high]: CopyRange[] = [
   { from: 0, to: 100 },

@@ -13,10 +13,9 @@ import type { CopiedFile, CopyRun } from './copy-record.ts'
 import type { EngineLimits } from './limits.ts'
 import { keysOf, type Identity } from './identity.ts'
 import { joinedHashes } from './joined-hashes.ts'
+import { GROUP_ROWS } from './row-groups.ts'
 import type { SealedFiles } from './sealed-files.ts'
 
-/** Rows of a row group: as many as readers take at once, so that what they read beside a file keeps in step with it. */
-const GROUP_ROWS = 122_880
 /** A file of copied rows is complete at this share of the memory limit, or this many rows, if not before. */
 const FILE_MEMORY_SHARE = 16
 const FILE_ROWS = 8 * GROUP_ROWS
