@@ -212,15 +212,7 @@ const changes: readonly SchemaChange[] = [
     weight: 2,
     fits: hasFree,
     make: (table, dice) => {
-      const column = dice.pick(freeColumns(table))
-      const sql = alter(table, `ALTER ${quote(column.name)} SET NOT NULL`)
-      return {
-        sql,
-        to: replaced(table, column, { ...column, isNotNull: true }),
-        isStale: false,
-        untold: { kind: 'nulls' },
-        altersColumn: true,
-      }
+      return withNulls(table, dice.pick(freeColumns(table)), 'SET')
     },
   },
   {
@@ -228,15 +220,8 @@ const changes: readonly SchemaChange[] = [
     weight: 2,
     fits: (table) => isOpen(table) && freeColumns(table).some(({ isNotNull }) => isNotNull),
     make: (table, dice) => {
-      const column = dice.pick(freeColumns(table).filter(({ isNotNull }) => isNotNull))
-      const sql = alter(table, `ALTER ${quote(column.name)} DROP NOT NULL`)
-      return {
-        sql,
-        to: replaced(table, column, { ...column, isNotNull: false }),
-        isStale: false,
-        untold: { kind: 'nulls' },
-        altersColumn: true,
-      }
+      const required = freeColumns(table).filter(({ isNotNull }) => isNotNull)
+      return withNulls(table, dice.pick(required), 'DROP')
     },
   },
   {
@@ -389,6 +374,12 @@ export function chooseChange(
 function ofPartitions({ altersColumn, isRewritten, untold }: Made): Untold {
   if (isRewritten === true || untold.kind === 'compared') return { kind: 'unseen' }
   return altersColumn === true || ['add', 'add without a default', 'rename', 'longer'].includes(untold.kind) ? COMPARED : untold
+}
+
+function withNulls(table: OracleTable, column: OracleColumn, how: 'SET' | 'DROP'): Made {
+  const sql = alter(table, `ALTER ${quote(column.name)} ${how} NOT NULL`)
+  const to = replaced(table, column, { ...column, isNotNull: how === 'SET' })
+  return { sql, to, isStale: false, untold: { kind: 'nulls' }, altersColumn: true }
 }
 
 function alter(table: OracleTable, action: string): string {

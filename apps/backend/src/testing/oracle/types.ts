@@ -13,7 +13,7 @@ export interface OracleType {
   readonly text: (cell: unknown) => string
   /** SQL of what the mirror shows of a value that `sql` stands for: null where it does not fit. The value itself where absent. */
   readonly shown?: (sql: string) => string
-  /** It is a variant, or has some within; PyIceberg can't load a table that has any (docs/TYPES.md). */
+  /** Whether its values are variants, or have some within: of such a table DuckDB alone is asked for what is at rest, since PyIceberg loads none (docs/TYPES.md). */
   readonly variant?: 'itself' | 'within'
   /** The type of the same value that the reference reader of Postgres takes, where it does not take this one. */
   readonly reference?: string
