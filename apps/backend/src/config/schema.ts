@@ -342,7 +342,7 @@ const copy = z
     }),
     lockTimeoutMs: durationMs(
       '30s',
-      'How long a copy waits for its ACCESS SHARE lock, which only ALTER TABLE, VACUUM FULL and the like hold up, before it is tried again.',
+      'How long a copy, or a verification, waits for its ACCESS SHARE lock, which only ALTER TABLE, VACUUM FULL and the like hold up, before it is tried again.',
       { least: 1, most: DAY_MS },
     ),
     maxSnapshotMs: durationMs(

@@ -269,6 +269,19 @@ test('a table that another session has locked is named once the wait is over', a
   await source.close()
 })
 
+test('a snapshot for comparing waits no longer for who locks a table behind it', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const source = await openPgSource({ ...config, copyLockTimeoutMs: 20 })
+  const snapshot = await source.snapshot()
+  await client.query('BEGIN; LOCK TABLE items')
+  const error = await snapshot.rows('SELECT * FROM public.items').catch((cause: unknown) => cause)
+  await client.query('COMMIT')
+  expect(error).toMatchObject({ kind: 'retry', code: 'PG_LOCK_TIMEOUT', message: expect.stringContaining('Try again') as string })
+  await snapshot.close()
+  await source.close()
+})
+
 /** Waits until the server has as many sessions that wait for a lock of that kind. */
 async function untilWaiting(kind: 'relation' | 'transactionid', sessions: number): Promise<void> {
   for (;;) {

@@ -70,7 +70,7 @@ export class RawConnection {
     this.stream.on('close', () => this.end(new Error('the connection was closed')))
   }
 
-  /** Starts a command of the simple protocol; what comes back goes to `handler`, at once that the connection has broken before. */
+  /** Starts a command of the simple protocol; what comes back goes to `handler`: of a connection that has broken before, that it has, before this returns. */
   start(sql: string, handler: RawHandler): void {
     this.handler = handler
     if (this.broken !== null) return handler.failed(this.broken)
