@@ -6,7 +6,7 @@ import { Client } from 'pg'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { TcpProxy } from './testing/chaos/tcp-proxy.ts'
-import { moonlink } from './testing/command-line.ts'
+import { verified } from './testing/verified.ts'
 
 /** A primary with a physical standby that keeps the failover slot (Postgres 17 and later), behind one address: the primary dies, the standby takes over. */
 let directory: string
@@ -101,8 +101,8 @@ async function startPair(settings: Record<string, string>, knowsBoth = false) {
 }
 
 async function isEqual(): Promise<void> {
-  const verified = await moonlink(['verify'], { MOONLINK_URL: backend!.url }, directory)
-  expect(verified.stdout, verified.stderr).toMatch(/public\.orders: equal/)
+  const result = await verified(backend!.url, directory)
+  expect(result.stdout, result.stderr).toMatch(/public\.orders: equal/)
 }
 
 const ordersOf = async (condition: string) =>

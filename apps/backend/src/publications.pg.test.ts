@@ -5,6 +5,7 @@ import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { moonlink } from './testing/command-line.ts'
+import { verified } from './testing/verified.ts'
 
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-publications-'))
@@ -34,15 +35,9 @@ async function followed(sql: string, query: string): Promise<void> {
   await expect.poll(shown, { timeout: 60_000, message: sql }).toEqual([[rows[0].count, rows[0].sum]])
 }
 
-/** The mirror may be at the next change already: then it is compared once that has been followed. */
-const verified = async (...tables: string[]) => {
-  const compare = async () => {
-    const { status, stdout, stderr } = await moonlink(['verify', ...tables], { MOONLINK_URL: backend.url }, directory)
-    return `${status} ${stdout}${stderr}`
-  }
-  let said = await compare()
-  for (const deadline = Date.now() + 60_000; said.includes('TABLE_RESYNCING') && Date.now() < deadline;) said = await compare()
-  expect(said).toMatch(/^0 /)
+const isEqual = async (...tables: string[]) => {
+  const { status, stderr, stdout } = await verified(backend.url, directory, ...tables)
+  expect(`${status} ${stdout}${stderr}`).toMatch(/^0 /)
 }
 
 test('partitions that come with rows, are truncated by themselves, detached or dropped are noticed, while it runs and after', async () => {
@@ -57,12 +52,12 @@ test('partitions that come with rows, are truncated by themselves, detached or d
   await followed('TRUNCATE e1', 'events')
   await followed('ALTER TABLE events DETACH PARTITION e2; INSERT INTO e2 VALUES (3000, 150)', 'events')
   await followed('CREATE TABLE e4 PARTITION OF events FOR VALUES FROM (300) TO (400); INSERT INTO events VALUES (4000, 300)', 'events')
-  await verified('public.events')
+  await isEqual('public.events')
   await backend.stop()
   await client.query('DROP TABLE e3; INSERT INTO events VALUES (4001, 1)')
   await start('moonlink')
   await followed('INSERT INTO events VALUES (4002, 2)', 'events')
-  await verified('public.events')
+  await isEqual('public.events')
 })
 
 test('a filter that changes, and tables that come into a given publication and leave it, are followed', async (context) => {
@@ -73,14 +68,14 @@ test('a filter that changes, and tables that come into a given publication and l
     CREATE PUBLICATION given FOR TABLE a WHERE (id > 50), b`)
   await start()
   await followed('INSERT INTO a VALUES (0, $$out$$), (101, $$in$$)', 'a WHERE id > 50')
-  await verified()
+  await isEqual()
   await followed('ALTER PUBLICATION given SET TABLE a WHERE (id > 90), b', 'a WHERE id > 90')
   await followed('ALTER PUBLICATION given ADD TABLE c', 'c')
   await client.query('ALTER PUBLICATION given DROP TABLE b')
   await expect.poll(async () => (await backend.table('public.b')).state, { timeout: 30_000 }).toBe('paused')
   expect((await backend.table('public.b')).reason).toMatch(/TABLE_UNPUBLISHED.*ALTER PUBLICATION "given" ADD TABLE ONLY "public"."b"/)
   await followed('INSERT INTO c VALUES (8); UPDATE a SET id = 1000 WHERE id = 91', 'c')
-  await verified('public.a', 'public.c')
+  await isEqual('public.a', 'public.c')
   await client.query('INSERT INTO b VALUES (2); ALTER PUBLICATION given ADD TABLE b')
   await backend.post('/tables/public.b/resync', {})
   await followed('INSERT INTO b VALUES (3)', 'b')
@@ -88,7 +83,7 @@ test('a filter that changes, and tables that come into a given publication and l
   await client.query('ALTER PUBLICATION given SET TABLE a WHERE (id < 20), b, c')
   await start()
   await followed('INSERT INTO a VALUES (-5, $$in$$)', 'a WHERE id < 20')
-  await verified()
+  await isEqual()
 })
 
 test('a publication of ours that somebody changes, drops or makes anew, and a table taken out of it, are noticed, while it runs and after', async () => {
@@ -113,7 +108,7 @@ test('a publication of ours that somebody changes, drops or makes anew, and a ta
   await client.query(`ALTER PUBLICATION ours SET (publish = 'insert, update, delete, truncate')`)
   for (const table of ['a', 'b']) await backend.post(`/tables/public.${table}/resync`, {})
   await followed('INSERT INTO a VALUES (2003)', 'a')
-  await verified()
+  await isEqual()
 
   await backend.stop()
   await client.query(`DROP PUBLICATION ours; ${missed(1004)}`)
@@ -124,7 +119,7 @@ test('a publication of ours that somebody changes, drops or makes anew, and a ta
     ALTER PUBLICATION ours SET (publish = 'insert, update, delete, truncate')`)
   await start('ours')
   await followed('INSERT INTO a VALUES (2005)', 'a')
-  await verified()
+  await isEqual()
 })
 
 test('a given publication that is gone is not replaced by one of ours', async () => {
@@ -143,5 +138,5 @@ test('a given publication that is gone is not replaced by one of ours', async ()
   await client.query('INSERT INTO a VALUES (2); CREATE PUBLICATION given FOR TABLE a')
   await start()
   await followed('INSERT INTO a VALUES (3)', 'a')
-  await verified()
+  await isEqual()
 })

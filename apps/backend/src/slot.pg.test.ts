@@ -6,6 +6,7 @@ import { Client } from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { moonlink } from './testing/command-line.ts'
+import { verified } from './testing/verified.ts'
 
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-slot-'))
@@ -50,8 +51,8 @@ test('the role that role-sql makes is enough to mirror, and may do nothing else'
   await database.client.query(`UPDATE "My Shop".orders SET note = 'changed' WHERE id <= 10`)
   await backend.wait()
   expect(await backend.query(`SELECT count(*) FROM "My Shop".orders WHERE note = 'changed'`)).toEqual([[10]])
-  const verified = await moonlink(['verify'], { MOONLINK_URL: backend.url }, directory)
-  expect(verified, verified.stderr).toMatchObject({ status: 0 })
+  const result = await verified(backend.url, directory)
+  expect(result, result.stderr).toMatchObject({ status: 0 })
   const { rows } = await database.client.query(
     `SELECT rolsuper, rolcreatedb, rolcreaterole, rolbypassrls FROM pg_roles WHERE rolname = $1`,
     [role],
@@ -86,12 +87,8 @@ test('a quiet database is kept moving while others write, and the status shows h
   expect((await status()).confirmedFlushLsn).not.toBe(before.confirmedFlushLsn)
 })
 
-async function verified(): Promise<void> {
-  const compare = () => moonlink(['verify'], { MOONLINK_URL: backend!.url }, directory)
-  let result = await compare()
-  // A table streams until it is noticed that something is to be mended, and can't be compared while it is.
-  const isMended = () => result.stdout !== '' && !/TABLE_(RESYNCING|NOT_STREAMING)/.test(result.stdout)
-  for (const deadline = Date.now() + 60_000; !isMended() && Date.now() < deadline;) result = await compare()
+async function isEqual(): Promise<void> {
+  const result = await verified(backend!.url, directory)
   expect(result.stdout, result.stderr).toMatch(/My Shop\.orders: equal/)
   expect(result).toMatchObject({ status: 0 })
 }
@@ -141,12 +138,12 @@ test('a table is paused, resumed and made equal on request, the backend going on
   await change(1)
   await run('resume', 'My Shop.orders')
   await until(async () => (await tableReport()).state === 'streaming')
-  await verified()
+  await isEqual()
   await change(2)
   await run('resync', 'My Shop.orders')
   await change(3)
   await until(async () => (await tableReport()).state === 'streaming')
-  await verified()
+  await isEqual()
   expect((await moonlink(['tables', 'pause', 'no.thing'], { MOONLINK_URL: backend!.url }, directory)).stderr).toMatch(
     /TABLE_UNKNOWN no\.thing is not mirrored/,
   )
@@ -164,7 +161,7 @@ test('a slot that vanishes while it runs is made anew, and the table becomes equ
   )
   await until(async () => (await tableReport()).state === 'streaming')
   await change(3)
-  await verified()
+  await isEqual()
 })
 
 test('a slot that vanished, or was invalidated, while the backend was down is noticed at its start', async () => {
@@ -176,7 +173,7 @@ test('a slot that vanished, or was invalidated, while the backend was down is no
   await change(2)
   await running()
   await until(async () => (await tableReport()).state === 'streaming')
-  await verified()
+  await isEqual()
   expect(await backend!.stop()).toBe(0)
 
   await change(3)
@@ -213,5 +210,5 @@ test('a slot that vanished, or was invalidated, while the backend was down is no
   await running()
   await until(async () => (await tableReport()).state === 'streaming')
   await change(4)
-  await verified()
+  await isEqual()
 })

@@ -321,6 +321,21 @@ export class MoonlinkBackend implements Operations {
     throw new MoonlinkError('retry', 'LSN_NOT_HELD', `${name} was committed at an LSN after ${formatLsn(lsn)}; try again.`)
   }
 
+  /** Of a known table that does not stream. What passes by itself is worth another try. */
+  #whyNotComparable(name: string): MoonlinkError {
+    const mirror = this.#parts.engine.mirror(name)
+    const isLasting = this.#mirrors.unopened.has(name) || mirror?.currentPhase === 'paused' || mirror?.currentPhase === 'failed'
+    if (isLasting) {
+      return new MoonlinkError(
+        'invalid',
+        'TABLE_NOT_STREAMING',
+        `${name} can't be verified: it is paused or failed (moonlink status tells).`,
+      )
+    }
+    const [code, state] = mirror?.isResyncing ? ['TABLE_RESYNCING', 'made equal to its source'] : ['TABLE_COPYING', 'copied']
+    return new MoonlinkError('retry', code, `${name} is being ${state}; verify it once that is done (moonlink status tells).`)
+  }
+
   verify(tables: readonly string[] | null): AsyncIterable<VerifyEvent> {
     this.#refuseWhileClosing()
     const comparable = this.#mirrors.comparable()
@@ -328,13 +343,13 @@ export class MoonlinkBackend implements Operations {
       const target = comparable.find(({ table }) => formatTableName(table) === name)
       if (target !== undefined) return target
       throw this.#mirrors.known().includes(name)
-        ? notStreaming(name)
+        ? this.#whyNotComparable(name)
         : new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${name} is not mirrored; moonlink tables list shows what is.`)
     }
     if (tables !== null) return this.#verification.run(tables.map(named))
     const compared = new Set(comparable.map(({ table }) => formatTableName(table)))
     const others = this.#mirrors.known().filter((name) => !compared.has(name))
-    return this.#verification.run(comparable, new Map(others.map((name) => [name, notStreaming(name)])))
+    return this.#verification.run(comparable, new Map(others.map((name) => [name, this.#whyNotComparable(name)])))
   }
 
   listTables(): Promise<readonly ListedTable[]> {
@@ -471,9 +486,4 @@ function stateOf(state: BackendState | null, source: SourceHandle): BackendState
   const { systemIdentifier, database, slot } = source.identity
   const same = state?.source.systemIdentifier === systemIdentifier && state.source.database === database && state.source.slot === slot
   return same ? state : null
-}
-
-function notStreaming(table: string): MoonlinkError {
-  const message = `${table} can't be verified: it is copied, paused or failed (moonlink status tells).`
-  return new MoonlinkError('invalid', 'TABLE_NOT_STREAMING', message)
 }
