@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -103,6 +103,15 @@ describe('the warehouse', () => {
     expect(await refusal(['--source', database.connectionString, '--warehouse', '/proc/moonlink/warehouse'])).toMatch(
       /^STORE_NOT_WRITABLE the warehouse can't be written: cannot make the directory \/proc\/moonlink\/\S+: .*choose another/,
     )
+  })
+
+  test('S3 without a region or credentials is said before a database is started', async () => {
+    const s3 = async (...args: string[]) =>
+      refusal(['--warehouse', 's3://moonlink-test/lake', ...args], { AWS_EC2_METADATA_DISABLED: 'true' })
+    expect(await s3()).toMatch(/^STORE_REGION the warehouse can't be written: no region .* AWS_REGION; no credentials .* role\.$/)
+    expect(await s3('--set', 's3.region=eu-west-1')).toMatch(/^STORE_CREDENTIALS .*no credentials for S3 were found: set s3\.accessKeyId/)
+    const started = readdirSync(directory, { recursive: true }).filter((path) => String(path).endsWith('/postgres'))
+    expect(started).toEqual([])
   })
 
   test('a read-only or full file system', async (context) => {

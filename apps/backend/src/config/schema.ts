@@ -181,13 +181,22 @@ const s3 = z
       .describe(
         'Address buckets by path rather than by host name, as most S3-compatible servers need. Default: true where there is an endpoint.',
       ),
-    accessKeyId: z.string().optional().describe('Access key; the usual AWS credential chain otherwise.'),
+    accessKeyId: z
+      .string()
+      .optional()
+      .describe(
+        'Access key; otherwise as the AWS SDK finds credentials (environment, profile, SSO, web identity, the role of a container or machine), within 10 s.',
+      ),
     secretAccessKey: z.string().optional().describe('Secret of the access key.'),
     sessionToken: z.string().optional().describe('Session token of temporary credentials.'),
-    timeoutMs: durationMs('30s', 'How long a connection to S3 may stay silent before its request is sent again.', {
-      least: 100,
-      most: DAY_MS,
-    }),
+    timeoutMs: durationMs(
+      '30s',
+      'How long a connection to S3 may stay silent, or move less than 4 KiB/s, before its request is sent again.',
+      {
+        least: 100,
+        most: DAY_MS,
+      },
+    ),
   })
   .refine((value) => (value.accessKeyId === undefined) === (value.secretAccessKey === undefined), {
     path: ['secretAccessKey'],

@@ -205,9 +205,8 @@ export class MoonlinkBackend implements Operations {
 
   /** Opens every table and begins to mirror; copies go on after it resolves. */
   static async start(parts: BackendParts): Promise<MoonlinkBackend> {
-    const { config, engine, source, warehouse } = parts
+    const { config, engine, source } = parts
     const state = stateOf(await parts.stateStore.read(), source)
-    await warehouse.checkWritable()
     const wanted = {
       configured: config.source.tables,
       added: state?.added ?? [],

@@ -80,6 +80,10 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const { wrap = asItIs } = options
     const ports = { clock, random, logger, wrap }
     const { lease, stateStore } = await openOwnership(config, ports, stack, options.acquire)
+    // Looked at first: it costs a moment, and a database to start or to reach does not.
+    const warehouse = await openWarehouse(config, ports)
+    stack.push(() => warehouse.close())
+    await warehouse.checkWritable()
     const demo = config.source.url === undefined ? await startDemo(config, stack, options.onStep) : null
     const url = demo ?? config.source.url!
     const source = wrap('source', await openSource(config, url, logger, lease?.predecessor != null))
@@ -87,8 +91,6 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion)
     stack.push(() => spans.close())
     const telemetry = new PrometheusTelemetry(spans)
-    const warehouse = await openWarehouse(config, ports)
-    stack.push(() => warehouse.close())
     const engine = new Engine({
       clock,
       random,

@@ -77,6 +77,7 @@ class OpenedWarehouse implements Warehouse {
     this.#opened = opened
   }
 
+  /** Throws `invalid` with the remedy where nothing can be written there. */
   async checkWritable(): Promise<void> {
     if (this.#config.warehouse === null) return
     const probe = `${this.uri}/.moonlink-probe-${randomUuid(this.#ports.random)}`

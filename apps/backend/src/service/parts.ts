@@ -90,8 +90,6 @@ export interface SourceHandle extends ChangeSource {
 export interface Warehouse {
   readonly uri: string
   readonly catalog: Catalog
-  /** Throws `invalid` with the remedy where nothing can be written there. */
-  checkWritable(): Promise<void>
   /** Opens the table's storage; creates it where a schema is given and there is none. `ledger` keeps account of its files. */
   openTable(
     table: TableName,

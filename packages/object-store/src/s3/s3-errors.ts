@@ -1,5 +1,6 @@
 import { isMoonlinkError, MoonlinkError, type ErrorKind } from '@moonlink/core'
 import { objectNotFound } from '../errors.ts'
+import { TooSlow } from './least-progress.ts'
 import { OddAnswer } from './odd-answer.ts'
 
 /** What was being done, for the message; a permission is missing for this. */
@@ -24,7 +25,8 @@ const FULL = /^(QuotaExceeded|StorageFull|XMinioStorageFull|XMinioAdminBucketQuo
 /** Reads what the SDK threw. Null for an error that is none of the store's: a bug, or an abort. */
 export function readFailure(error: unknown): S3Failure | null {
   if (!(error instanceof Error) || isMoonlinkError(error)) return null
-  if (error instanceof OddAnswer) return { name: error.message, message: error.message, status: null, region: null }
+  if (error instanceof OddAnswer || error instanceof TooSlow)
+    return { name: error.message, message: error.message, status: null, region: null }
   const { $metadata, $response, code, Code } = error as Error & SdkErrorFields
   const status = $metadata?.httpStatusCode ?? $response?.statusCode ?? null
   const systemCode = code ?? (error.name === 'TimeoutError' ? 'TimeoutError' : undefined)
@@ -112,18 +114,3 @@ const PERMISSIONS = {
   write: ['STORE_NOT_WRITABLE', 's3:PutObject and s3:AbortMultipartUpload'],
   delete: ['STORE_NOT_WRITABLE', 's3:DeleteObject'],
 } as const satisfies Record<S3Action, readonly [string, string]>
-
-/** What the SDK throws before anything is sent. */
-export function mapSetupError(error: unknown): unknown {
-  if (!(error instanceof Error)) return error
-  if (error.name === 'CredentialsProviderError') {
-    const remedy = 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or run with a role'
-    return new MoonlinkError('invalid', 'STORE_CREDENTIALS', `no credentials for S3 were found: ${remedy}.`, { cause: error })
-  }
-  if (error.message.startsWith('Region is missing')) {
-    return new MoonlinkError('invalid', 'STORE_REGION', 'no region for S3 is set: set the region (s3.region), or AWS_REGION.', {
-      cause: error,
-    })
-  }
-  return error
-}

@@ -1,5 +1,7 @@
 import type { S3Client } from '@aws-sdk/client-s3'
-import { isPassing, mapFailure, mapSetupError, readFailure, type S3Action, type S3Failure } from './s3-errors.ts'
+import { requireProgress } from './least-progress.ts'
+import { requireSetup } from './s3-setup.ts'
+import { isPassing, mapFailure, readFailure, type S3Action, type S3Failure } from './s3-errors.ts'
 import type { S3Settings } from './s3-options.ts'
 
 type Sdk = typeof import('@aws-sdk/client-s3')
@@ -56,10 +58,12 @@ export class S3Requests {
 
   async #attempt<T>(attempt: (connection: S3Connection) => Promise<T>): Promise<{ result: T } | { failure: S3Failure }> {
     try {
-      return { result: await attempt(await this.#connected()) }
+      const connection = await this.#connected()
+      await requireSetup(connection.client, this.settings)
+      return { result: await attempt(connection) }
     } catch (error) {
       const failure = readFailure(error)
-      if (failure === null) throw mapSetupError(error)
+      if (failure === null) throw error
       return { failure }
     }
   }
@@ -88,7 +92,7 @@ function asPassing(failure: S3Failure): S3Failure {
 
 function createClient(sdk: Sdk, settings: S3Settings): S3Client {
   const { region, endpoint, credentials, timeoutMs } = settings
-  return new sdk.S3Client({
+  const client = new sdk.S3Client({
     ...(region === null ? {} : { region }),
     ...(endpoint === null ? {} : { endpoint }),
     ...(credentials === null ? {} : { credentials }),
@@ -103,4 +107,6 @@ function createClient(sdk: Sdk, settings: S3Settings): S3Client {
       httpsAgent: { maxSockets: 64 },
     },
   })
+  requireProgress(client, timeoutMs)
+  return client
 }

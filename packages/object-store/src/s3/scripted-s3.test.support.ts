@@ -48,6 +48,7 @@ export async function startScripted(
   const objects = new Map<string, { body: Buffer; token: string | undefined }>()
   const uploads = new Map<string, { token: string | undefined; parts: Map<number, Buffer> }>()
   const lines: string[] = []
+  const signers: (string | undefined)[] = []
   let uploadCount = 0
   const server = createServer((request, response) => {
     const chunks: Buffer[] = []
@@ -58,6 +59,7 @@ export async function startScripted(
   function handle(request: IncomingMessage, response: ServerResponse, body: Buffer): void {
     const url = new URL(request.url!, 'http://x')
     const trouble = typeof script === 'function' ? script({ method: request.method!, url }) : (script[lines.length] ?? 'none')
+    signers.push(/Credential=([^/]+)/.exec(request.headers.authorization ?? '')?.[1])
     lines.push(`${request.method} ${request.url?.replace(/\?x-id=\w+$|&x-id=\w+/, '')}`)
     if (trouble === 'silence') return
     if (trouble === 'connection lost') return void request.socket.destroy()
@@ -126,14 +128,18 @@ export async function startScripted(
   }
 
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const store = new S3ObjectStore({
-    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    endpoint,
     credentials: { accessKeyId: 'key', secretAccessKey: 'do-not-print-me' },
     clock: hastyClock,
     ...options,
   })
   return {
     store,
+    endpoint,
+    /** Whose keys signed the requests. */
+    signers,
     objects,
     uploads,
     lines,

@@ -163,7 +163,6 @@ export class SimNode {
     return {
       uri: WAREHOUSE,
       catalog,
-      checkWritable: async () => undefined,
       openTable: (table, schema, properties, ledger) =>
         openTableStorage({
           table,
