@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import pg from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { moonlink } from './testing/command-line.ts'
@@ -139,4 +140,35 @@ test('a given publication that is gone is not replaced by one of ours', async ()
   await start()
   await followed('INSERT INTO a VALUES (3)', 'a')
   await isEqual()
+})
+
+test('a filtered table that is locked just when its columns changed holds up no other, and goes on after', async (context) => {
+  if (postgres.major < 15) return context.skip()
+  const { client, connectionString } = database
+  await client.query(`CREATE TABLE a (id int PRIMARY KEY, n int); CREATE TABLE b (id int PRIMARY KEY);
+    INSERT INTO a SELECT n, n FROM generate_series(1, 10) n; INSERT INTO b VALUES (1); CREATE PUBLICATION given FOR TABLE a WHERE (id > 5), b`)
+  await start()
+  const locker = new pg.Client(connectionString)
+  await locker.connect()
+  try {
+    await client.query('BEGIN; ALTER TABLE a ADD later int; INSERT INTO a VALUES (11, 11, 11)')
+    // It waits for that transaction's lock, so it has its own before anybody who looks at what was committed.
+    const locked = locker.query('BEGIN; LOCK TABLE a')
+    const waiting = `SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted AND relation = 'a'::regclass`
+    await expect.poll(async () => (await client.query<{ n: number }>(waiting)).rows[0].n, { timeout: 30_000 }).toBe(1)
+    await client.query('COMMIT')
+    await locked
+    await followed('INSERT INTO b VALUES (2)', 'b')
+    // What is noticed tells that the publication is still looked at. The copy itself waits for all transactions.
+    await client.query('CREATE TABLE c (id int PRIMARY KEY); ALTER PUBLICATION given ADD TABLE c')
+    await expect.poll(async () => (await backend.table('public.c')).state, { timeout: 60_000 }).toBe('copying')
+    await followed('INSERT INTO b VALUES (3)', 'b')
+    await locker.query('INSERT INTO a VALUES (-1, 0, 0), (1001, 6, 6); COMMIT')
+    await followed('UPDATE a SET id = 7000 WHERE id = 1', 'a WHERE id > 5')
+    await followed('INSERT INTO c VALUES (1)', 'c')
+    expect(await backend.query('SELECT later FROM a WHERE id IN (6, 11, 1001) ORDER BY id')).toEqual([[null], [11], [6]])
+    await isEqual()
+  } finally {
+    await locker.end()
+  }
 })

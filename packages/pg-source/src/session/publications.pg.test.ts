@@ -1,5 +1,6 @@
 import type { TableName } from '@moonlink/core'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import pg from 'pg'
 import { beforeEach, expect, test } from 'vitest'
 import type { PgSourceConfig } from './config.ts'
 import { follow, sourceState, tableOf } from './harness.test.support.ts'
@@ -315,6 +316,54 @@ test.each(['FOR TABLE a (id, n) WHERE (id > 0), p', 'FOR ALL TABLES', 'FOR TABLE
     }
   },
 )
+
+test('a filter that is changed while a copy or a comparison opens its snapshot is not taken for the one that the stream has', async (context) => {
+  if (postgres.major < 15) return context.skip()
+  const { client, connectionString } = database
+  await client.query(`CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 20); CREATE TABLE other (id int);
+    CREATE PUBLICATION given FOR TABLE a WHERE (id > 10)`)
+  const table = tableOf('public.a')
+  const source = await openPgSource(config({ publication: 'given' }))
+  const writer = new pg.Client(connectionString)
+  await writer.connect()
+  try {
+    await source.prepare([table])
+    const listing = await listingOf(source, table)
+    if (!listing.mirrorable) throw new Error(listing.reason)
+    const refused = {
+      kind: 'retry',
+      code: 'PG_PUBLICATION_CHANGED',
+      message: expect.stringContaining('public.a') as string,
+      context: { table: 'public.a' },
+    }
+    await writer.query('BEGIN; INSERT INTO other VALUES (1)')
+    const copying = source.copy([listing], new AbortController().signal).catch((error: unknown) => error)
+    // What the table is like was read before; its rows are read in a snapshot that waits for the writer.
+    const waiting = `SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'`
+    await expect.poll(async () => (await client.query<{ n: number }>(waiting)).rows[0].n, { timeout: 30_000 }).toBe(1)
+    await client.query('ALTER PUBLICATION given SET TABLE a WHERE (id > 15)')
+    await writer.query('COMMIT')
+    expect(await copying).toMatchObject(refused)
+
+    const snapshot = await source.snapshot()
+    await expect(source.rowFilter(table, snapshot)).rejects.toMatchObject(refused)
+    await snapshot.close()
+    expect(await source.publicationChanges()).toMatchObject([{ kind: 'changed', table }])
+
+    await source.prepare([table])
+    const copy = await source.copy([listing], new AbortController().signal)
+    let rows = 0
+    await copy.read(table, async (batch) => void (rows += batch.length))
+    await copy.close()
+    expect(rows).toBe(5)
+    const later = await source.snapshot()
+    expect(await source.rowFilter(table, later)).toBe('(id > 15)')
+    await later.close()
+  } finally {
+    await writer.end()
+    await source.close()
+  }
+})
 
 test('a table that somebody locks is dropped from the publication later, and is not waited for long where it is to be added', async () => {
   const { client } = database
