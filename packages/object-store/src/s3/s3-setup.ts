@@ -33,7 +33,8 @@ export async function requireSetup({ config }: S3Client, { timeoutMs }: S3Settin
 class NoAnswer extends Error {}
 
 function credentialsMissing(error: Error): string {
-  if (error.message.startsWith('Could not load credentials from any providers')) return `no credentials for S3 were found: ${CREDENTIALS_REMEDY}`
+  if (error.message.startsWith('Could not load credentials from any providers'))
+    return `no credentials for S3 were found: ${CREDENTIALS_REMEDY}`
   const said = error.message.replaceAll(/\s+/g, ' ').trim().replace(/\.$/, '')
   return `the credentials for S3 can't be had (${said}): ${CREDENTIALS_REMEDY}`
 }
