@@ -263,6 +263,7 @@ const COMPARED = [
   ['another type', `ALTER TABLE t ALTER n TYPE text`, 'rewritten'],
   ['a shorter varchar', `ALTER TABLE t ALTER v TYPE varchar(3)`, 'rewritten'],
   ['a default of an array', `ALTER TABLE t ADD c int[] DEFAULT '{1,2}'`, "can't hold"],
+  ['a default of a composite', `ALTER TABLE t ADD c pair DEFAULT ROW(1, 'x')`, "can't hold"],
   ['a composite that grows', `ALTER TYPE pair ADD ATTRIBUTE z int; UPDATE t SET q = (1, 'y', 3)`, 'was altered'],
   ['a column dropped and added again', `ALTER TABLE t DROP a; ALTER TABLE t ADD a text`, 'dropped and added'],
   ['a column dropped and another added', `ALTER TABLE t DROP a, ADD c int`, 'dropped and added'],

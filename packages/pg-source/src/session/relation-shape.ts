@@ -24,9 +24,9 @@ const column = z.object({
   isNotNull: z.boolean(),
   /** `attgenerated`: empty, s stored, v virtual. */
   generated: z.string(),
-  /** Text of what rows hold that were stored before the column was added (`attmissingval`); null where they hold null, or the table was rewritten since. */
+  /** Text of what rows hold that were stored before the column was added (`attmissingval`); null where they hold null, the table was rewritten since, or it is not known. */
   missing: z.string().nullable().default(null),
-  /** The partitions disagree about `missing`. */
+  /** What `missing` would be is not known: the partitions disagree, or it is of a type that is not read. */
   isMissingMixed: z.boolean().default(false),
   /** `xmin` of its `pg_attribute` row: another one once the column was altered. */
   stamp: z.string().nullable().default(null),
@@ -116,9 +116,8 @@ const ATTRIBUTE = `'name', a.attname, 'number', a.attnum, 'typeOid', a.atttypid:
 const IS_ARRAY = `t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc`
 const LIVE = `a.attnum > 0 AND NOT a.attisdropped`
 
-/** SQL for `ShapeType`s, as a jsonb array: those whose object ids `seed` selects, with all that they are made of. */
-export const shapeTypesSql = (seed: string) => `
-  WITH RECURSIVE used(oid) AS (
+/** SQL for `used`: the types whose object ids `seed` selects, with all that they are made of. */
+const usedTypesSql = (seed: string) => `WITH RECURSIVE used(oid) AS (
     ${seed}
     UNION
     SELECT part.oid FROM used JOIN pg_type t ON t.oid = used.oid CROSS JOIN LATERAL (
@@ -126,7 +125,11 @@ export const shapeTypesSql = (seed: string) => `
       UNION ALL SELECT t.typbasetype WHERE t.typbasetype <> 0
       UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND ${LIVE}
       UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid
-      UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid) part(oid))
+      UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid) part(oid))`
+
+/** SQL for `ShapeType`s, as a jsonb array: those whose object ids `seed` selects, with all that they are made of. */
+export const shapeTypesSql = (seed: string) => `
+  ${usedTypesSql(seed)}
   SELECT jsonb_agg(jsonb_build_object(
     'oid', t.oid::int8, 'name', t.typname, 'schema', n.nspname, 'kind', t.typtype, 'isSendable', t.typsend <> 0, 'delimiter', t.typdelim,
     'extension', (SELECT x.extname FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid WHERE d.classid = 'pg_catalog.pg_type'::regclass
@@ -142,13 +145,21 @@ export const shapeTypesSql = (seed: string) => `
 
 const TYPES = shapeTypesSql(`SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND ${LIVE}`)
 
-const MISSING = `'missing', CASE WHEN a.atthasmissing THEN array_to_string(a.attmissingval, '') END`
+/**
+ * To print a composite takes a lock on its type (`load_typcache_tupdesc`, src/backend/utils/cache/typcache.c), which an ALTER TYPE holds until its transaction ends,
+ * and all that is asked of the catalog would wait behind that. Iceberg holds no default of such a column anyway.
+ */
+const isUnread = (column: string) =>
+  `EXISTS (${usedTypesSql(`SELECT ${column}.atttypid WHERE ${column}.atthasmissing`)} SELECT FROM used JOIN pg_type t ON t.oid = used.oid WHERE t.typtype = 'c')`
+const missingText = (column: string) => `CASE WHEN NOT ${isUnread(column)} THEN array_to_string(${column}.attmissingval, '') END`
+
+const MISSING = `'missing', ${missingText('a')}, 'isMissingMixed', ${isUnread('a')}`
 
 /** A partitioned table has no rows of its own: its partitions say what theirs hold, each by the column's name. */
-const MISSING_IN_PARTITIONS = `'missing', CASE WHEN c.relkind = 'r' AND a.atthasmissing THEN array_to_string(a.attmissingval, '')
-    WHEN c.relkind = 'p' AND leaves.kinds = 1 THEN leaves.missing END, 'isMissingMixed', c.relkind = 'p' AND leaves.kinds > 1`
+const MISSING_IN_PARTITIONS = `'missing', CASE WHEN c.relkind = 'r' THEN ${missingText('a')} WHEN c.relkind = 'p' AND leaves.kinds = 1 THEN leaves.missing END,
+  'isMissingMixed', CASE WHEN c.relkind = 'r' THEN ${isUnread('a')} ELSE leaves.kinds > 1 OR leaves."isUnread" END`
 const FROM_PARTITIONS = `LEFT JOIN LATERAL (
-  SELECT count(DISTINCT coalesce('=' || array_to_string(l.attmissingval, ''), '')) AS kinds, min(array_to_string(l.attmissingval, '')) AS missing
+  SELECT count(DISTINCT coalesce('=' || ${missingText('l')}, '')) AS kinds, min(${missingText('l')}) AS missing, coalesce(bool_or(${isUnread('l')}), false) AS "isUnread"
   FROM pg_partition_tree(c.oid) p JOIN pg_attribute l ON l.attrelid = p.relid AND l.attname = a.attname AND NOT l.attisdropped
   WHERE p.isleaf AND c.relkind = 'p') leaves ON true`
 

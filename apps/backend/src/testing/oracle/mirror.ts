@@ -29,6 +29,7 @@ export class OracleMirror {
   readonly #env: Readonly<Record<string, string>>
   readonly #flushesByItself: boolean
   #backend: BackendProcess | null = null
+  readonly #backends: BackendProcess[] = []
   #beside: Promise<unknown>[] = []
   /** Up to here, single LSNs may have gone into one Iceberg commit. */
   #flushedThrough: Lsn = 0n
@@ -56,7 +57,10 @@ export class OracleMirror {
   }
 
   async start(): Promise<void> {
-    this.#backend = await BackendProcess.start(this.#args, this.#env)
+    const backend = await BackendProcess.launch(this.#args, this.#env)
+    this.#backends.push(backend)
+    this.#backend = backend
+    await backend.ready()
     this.#flushedThrough = await this.#source.lsn()
   }
 
@@ -69,6 +73,12 @@ export class OracleMirror {
     if (failed !== undefined) throw failed
     this.#flushedThrough = await this.#source.lsn()
     return status
+  }
+
+  /** For whoever looks into a failure. */
+  async describe(): Promise<{ readonly status: unknown; readonly said: string }> {
+    const status = await this.#backend?.status().catch(String)
+    return { status, said: this.#backends.map(({ said }) => said).join('--- started again\n') }
   }
 
   /** After a failure, whatever state it is in. */

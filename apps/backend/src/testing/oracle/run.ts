@@ -48,6 +48,7 @@ export async function playScenario(scenario: Scenario, options: RunOptions): Pro
   } catch (error) {
     const file = join(options.directory, 'trace.sql')
     writeFileSync(file, `${trace.join('\n')}\n-- ${String(error)}\n`)
+    await run.describe()
     throw new Error(`${error instanceof Error ? error.message : String(error)}\nstatements: ${file}`, { cause: error })
   } finally {
     await run.close()
@@ -160,6 +161,14 @@ class OracleRun {
 
   count(name: string): void {
     this.#played.set(name, (this.#played.get(name) ?? 0) + 1)
+  }
+
+  /** Leaves beside the trace what the backend said, and what it and the source are at. */
+  async describe(): Promise<void> {
+    const { said, status } = await this.#mirror.describe()
+    const source = await this.#source.activity().catch(String)
+    writeFileSync(join(this.#options.directory, 'backend.log'), said)
+    writeFileSync(join(this.#options.directory, 'at-failure.json'), JSON.stringify({ status, source }, null, 2))
   }
 
   async close(): Promise<void> {

@@ -254,6 +254,17 @@ export class OracleSource {
     for (const session of [this.observer, ...this.sessions]) await session.reconnect()
   }
 
+  /** What the server's processes do and wait for, its transactions, locks that are not granted, and slots. */
+  async activity(): Promise<unknown> {
+    const [[found]] = await this.observer.query(`SELECT json_build_object(
+      'activity', (SELECT json_agg(a) FROM (SELECT pid, application_name, backend_type, state, wait_event_type, wait_event, backend_xid, backend_xmin,
+        xact_start, query_start, pg_blocking_pids(pid) AS blocked_by, left(query, 300) AS query FROM pg_stat_activity WHERE datname = current_database()) a),
+      'waiting', (SELECT json_agg(l) FROM pg_locks l WHERE NOT granted),
+      'prepared', (SELECT json_agg(p) FROM pg_prepared_xacts p WHERE database = current_database()),
+      'slots', (SELECT json_agg(s) FROM pg_replication_slots s WHERE database = current_database()))`)
+    return JSON.parse(found)
+  }
+
   /** Transactions that the server has sent before they ended, as far as it counts them. */
   async streamedTransactions(): Promise<number> {
     const [[count]] = await this.observer.query(`SELECT coalesce(sum(stream_txns), 0) FROM pg_stat_replication_slots
