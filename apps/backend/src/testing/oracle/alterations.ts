@@ -359,6 +359,7 @@ export function chooseChange(
       sql: isWrapped ? `DO $oracle$ BEGIN ${made.sql}; END $oracle$` : made.sql,
       values: [],
       tables: altered,
+      holdsUp: made.type === compositeTypes,
       // A rewrite from within a function counts as one that computes values.
       alters: altered.map((one) => ({
         name: one.name,

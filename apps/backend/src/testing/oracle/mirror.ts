@@ -109,10 +109,13 @@ export class OracleMirror {
     this.#beside.push(flush.catch((error: unknown) => (error instanceof RequestError && !mayEndFlush(error) ? error : null)))
   }
 
-  /** Whether a table has to be read again that is not there, or can't be, since a consistent copy begins only once every open transaction has ended. */
+  /**
+   * Whether the stream may stand still, or a table has to be read again that is not there, or can't be, since a consistent copy begins only once every open
+   * transaction has ended.
+   */
   isBlocked(): boolean {
-    const { isBusy, tables } = this.#source
-    return tables.some(({ isAbsent, name }) => (isBusy || isAbsent === true) && this.#source.openGaps(name).length > 0)
+    const { isBusy, isHeldUp, tables } = this.#source
+    return isHeldUp || tables.some(({ isAbsent, name }) => (isBusy || isAbsent === true) && this.#source.openGaps(name).length > 0)
   }
 
   /** Without a `wait` before it: a read of the latest state waits by itself where a start needs it to. */
@@ -123,6 +126,7 @@ export class OracleMirror {
   /** Reads at LSNs of a few moments that are held, the newest and the oldest among them, or of all. */
   async check(dice: Dice, reads: 'some' | 'all'): Promise<void> {
     const { moments, latest, tables } = this.#source
+    if (this.#source.isHeldUp) return
     if (reads === 'all' || dice.chance(0.5)) await this.#settle()
     // The newest first and without a wait: it may not be applied yet.
     for (const table of tables) await this.#compare(table, latest.after, latest)

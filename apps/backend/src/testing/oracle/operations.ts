@@ -23,6 +23,8 @@ export interface Statement {
   readonly alters?: readonly Alteration[]
   /** It empties all of its tables. */
   readonly truncates?: true
+  /** It locks a composite type, for which the server waits where it first sends a value of the type on a connection: until the transaction ends, nothing may come. */
+  readonly holdsUp?: boolean
 }
 
 /** Something that a transaction does to a table. To let the oracle do more, add one to `operations`. */

@@ -20,6 +20,8 @@ export interface Changes {
   /** Those whose schema it changed, rolled back or not; `true` where the mirror may have to read them again. */
   readonly altered: ReadonlyMap<string, boolean>
   readonly traces: Traces
+  /** `Statement.holdsUp` */
+  readonly holdsUp: boolean
 }
 
 /** What the stream tells of a transaction so far, where no trigger tells of changes of schema. */
@@ -43,6 +45,7 @@ export class Session {
   savepoints = 0
   readonly #touched = new Set<string>()
   readonly #altered = new Map<string, boolean>()
+  #holdsUp = false
   #shapes: ReadonlyMap<string, OracleTable> = new Map()
   #traces = NO_TRACES
   /** What `#shapes` and `#traces` were at each savepoint. */
@@ -82,6 +85,7 @@ export class Session {
       shapes: this.#shapes,
       altered: new Map(this.#altered),
       traces: this.#traces,
+      holdsUp: this.#holdsUp,
     }
   }
 
@@ -111,7 +115,7 @@ export class Session {
 
   /** Whether it succeeded; one that fails leaves the transaction as it was. Outside of one it is a transaction by itself. */
   async statement(statement: Statement): Promise<boolean> {
-    const { alters = [], sql, tables, values } = statement
+    const { alters = [], holdsUp = false, sql, tables, values } = statement
     const touched = new Set(this.#touched)
     for (const { name } of tables) this.#touched.add(name)
     if (this.isOpen) await this.run('SAVEPOINT one')
@@ -124,6 +128,7 @@ export class Session {
       await this.#undo('ROLLBACK TO one')
       return false
     }
+    this.#holdsUp ||= holdsUp
     for (const { isStale, name, to } of alters) {
       this.#altered.set(name, isStale || this.#altered.get(name) === true)
       if (to !== undefined) this.#shapes = new Map(this.#shapes).set(name, to)
@@ -163,6 +168,7 @@ export class Session {
     this.savepoints = 0
     this.#touched.clear()
     this.#altered.clear()
+    this.#holdsUp = false
     this.#marks.length = 0
     this.#shapes = new Map()
     this.#traces = NO_TRACES

@@ -155,6 +155,11 @@ export class OracleSource {
     return this.prepared.length > 0 || this.sessions.some(({ isOpen }) => isOpen)
   }
 
+  /** Whether the server may send nothing until a transaction has ended. */
+  get isHeldUp(): boolean {
+    return [...this.prepared, ...this.sessions].some(({ changes }) => changes.holdsUp)
+  }
+
   /** The commits that the mirror reads the table again for, or may be about to. */
   openGaps(table: string): Gap[] {
     return this.gaps.filter((gap) => gap.table === table && (gap.settledLsn === null || gap.isLasting))
