@@ -265,11 +265,15 @@ export class Mirror {
    */
   async beginResync(reason: string, source: ResyncSource | null = null): Promise<void> {
     this.copy.requireComparable()
-    if (this.isStreaming && !this.hasOpenTransaction) await this.flush()
+    // Amid a transaction, what was applied and not committed goes with it.
+    const isBetween = !this.hasOpenTransaction
+    if (this.isStreaming && isBetween) await this.flush()
     const committedLsn = this.core.committed.lsn!
-    const isCurrent = this.isStreaming && !this.isCatchingUp && !this.isRewinding && source?.isJustOpened !== true
+    const isCurrent = this.isStreaming && isBetween && !this.isCatchingUp && !this.isRewinding && source?.isJustOpened !== true
     const pausedThroughLsn = this.core.phase === 'paused' && this.flusher.isClean ? this.core.pausedThroughLsn : null
-    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, this.core.host.streamedLsn()) : (pausedThroughLsn ?? committedLsn)
+    // One that is begun anew finds what the one before went back to.
+    const readableSoFarLsn = this.readableWhileResyncing ?? pausedThroughLsn ?? committedLsn
+    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, this.core.host.streamedLsn()) : readableSoFarLsn
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
     this.wakeBoundaryWaiters()

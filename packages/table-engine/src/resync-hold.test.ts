@@ -17,7 +17,7 @@ const schema: TableSchema = {
   identifierFieldIds: [1],
 }
 
-test('what a table that is made equal to its source lacks behind the snapshot is kept by the source until it is committed', async () => {
+async function openMirror() {
   const source = new ScriptedTable(schema)
   const storage = new MemoryTableStorage(source.table, schema)
   const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
@@ -31,6 +31,43 @@ test('what a table that is made equal to its source lacks behind the snapshot is
   for (let id = 1n; id <= 4n; id++) source.insert([id, 'first'])
   source.endTransaction(100n)
   await send(100n)
+  return { engine, mirror, send, source }
+}
+
+test('what was readable when a table began to be made equal to its source stays so where that begins anew', async () => {
+  const { engine, mirror, send } = await openMirror()
+  await engine.flush()
+  // Others have changed since.
+  await send(110n)
+  const read = async (lsn: Lsn) => (await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 0 })).release()
+  for (const reason of ['a partition was truncated', 'a partition was truncated, once more']) {
+    await mirror.beginResync(reason)
+    await read(100n)
+    await read(110n)
+    await expect(read(111n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING', message: expect.stringContaining('0/6E') })
+    await send(120n)
+  }
+  await engine.close()
+})
+
+test('amid a transaction, a table that begins to be made equal to its source goes back to its last commit, and shows nothing later', async () => {
+  const { engine, mirror, send, source } = await openMirror()
+  await engine.flush()
+  source.delete(0)
+  source.endTransaction(110n)
+  await send(110n)
+  source.delete(0)
+  for (const event of source.take()) await engine.apply(event)
+  expect(mirror.hasOpenTransaction).toBe(true)
+  const read = async (lsn: Lsn) => (await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 0 })).release()
+  await mirror.beginResync('changes were missed')
+  await read(100n)
+  await expect(read(110n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
+  await engine.close()
+})
+
+test('what a table that is made equal to its source lacks behind the snapshot is kept by the source until it is committed', async () => {
+  const { engine, mirror, send, source } = await openMirror()
   await engine.flush()
 
   await mirror.beginResync('changes were missed')
