@@ -273,7 +273,9 @@ export class Mirror {
     const pausedThroughLsn = this.core.phase === 'paused' && this.flusher.isClean ? this.core.pausedThroughLsn : null
     // One that is begun anew finds what the one before went back to.
     const readableSoFarLsn = this.readableWhileResyncing ?? pausedThroughLsn ?? committedLsn
-    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, this.core.host.streamedLsn()) : readableSoFarLsn
+    // A stream that had to start again earlier may be behind what was taken.
+    const takenThroughLsn = maxLsn(this.intake.takenThroughLsn, this.core.host.streamedLsn())
+    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, takenThroughLsn) : readableSoFarLsn
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
     this.wakeBoundaryWaiters()

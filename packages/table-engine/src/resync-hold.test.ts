@@ -31,15 +31,15 @@ async function openMirror() {
   for (let id = 1n; id <= 4n; id++) source.insert([id, 'first'])
   source.endTransaction(100n)
   await send(100n)
-  return { engine, mirror, send, source }
+  const read = async (lsn: Lsn) => (await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 0 })).release()
+  return { engine, mirror, read, send, source }
 }
 
 test('what was readable when a table began to be made equal to its source stays so where that begins anew', async () => {
-  const { engine, mirror, send } = await openMirror()
+  const { engine, mirror, read, send } = await openMirror()
   await engine.flush()
   // Others have changed since.
   await send(110n)
-  const read = async (lsn: Lsn) => (await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 0 })).release()
   for (const reason of ['a partition was truncated', 'a partition was truncated, once more']) {
     await mirror.beginResync(reason)
     await read(100n)
@@ -50,8 +50,27 @@ test('what was readable when a table began to be made equal to its source stays 
   await engine.close()
 })
 
+test('what a table has taken is readable while it is made equal to its source, also where the stream had to start again earlier', async () => {
+  const { engine, mirror, read, send } = await openMirror()
+  await engine.flush()
+  const other = new ScriptedTable(schema, 'u')
+  const storage = new MemoryTableStorage(other.table, schema)
+  const opened = await engine.addMirror({ table: other.table, schema, storage, appendOnly: false })
+  await opened.finishCopy(100n)
+  await send(110n)
+  other.insert([1n, 'first'])
+  for (const event of other.take()) await engine.apply(event)
+  expect(await engine.resetOpenTransaction()).toBe(false)
+  expect(engine.restartLsn()).toBe(100n)
+  await mirror.beginResync('a partition was truncated')
+  await send(120n)
+  await read(110n)
+  await expect(read(111n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
+  await engine.close()
+})
+
 test('amid a transaction, a table that begins to be made equal to its source goes back to its last commit, and shows nothing later', async () => {
-  const { engine, mirror, send, source } = await openMirror()
+  const { engine, mirror, read, send, source } = await openMirror()
   await engine.flush()
   source.delete(0)
   source.endTransaction(110n)
@@ -59,7 +78,6 @@ test('amid a transaction, a table that begins to be made equal to its source goe
   source.delete(0)
   for (const event of source.take()) await engine.apply(event)
   expect(mirror.hasOpenTransaction).toBe(true)
-  const read = async (lsn: Lsn) => (await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 0 })).release()
   await mirror.beginResync('changes were missed')
   await read(100n)
   await expect(read(110n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
