@@ -20,7 +20,7 @@ const change: fc.Arbitrary<Change> = fc.record({
   typeOid: fc.constantFrom(25, 1043),
 })
 
-const column = (number: number, name: string, typeOid: number, stamp: number) => ({
+const column = (number: number, name: string, typeOid: number, stamp: number, missing: string | null = null) => ({
   name,
   number,
   typeOid,
@@ -29,7 +29,7 @@ const column = (number: number, name: string, typeOid: number, stamp: number) =>
   typeName: 'text',
   isNotNull: false,
   generated: '',
-  missing: null,
+  missing,
   isMissingMixed: false,
   stamp: String(stamp),
 })
@@ -60,7 +60,7 @@ function altered(
   if (kind === 'truncate') return { shape: { ...shape, filenode: stamp }, computes: false }
   if (kind === 'add') {
     if (isTaken) return same
-    const added = column(attributeCount + 1, to, typeOid, stamp)
+    const added = column(attributeCount + 1, to, typeOid, stamp, of % 2 === 0 ? `default ${stamp}` : null)
     return { shape: { ...shape, attributeCount: attributeCount + 1, columns: [...columns, added] }, computes: false }
   }
   if (chosen === undefined) return same
@@ -69,7 +69,9 @@ function altered(
   if (kind === 'drop') return { shape: { ...shape, columns: columns.filter((known) => known !== chosen) }, computes: false }
   if (kind === 'rename') return isTaken ? same : { shape: { ...shape, columns: replaced({ name: to }) }, computes: false }
   if (kind === 'retype') return { shape: { ...shape, columns: replaced({ typeOid }) }, computes: false }
-  return { shape: { ...shape, filenode: stamp, columns: replaced({}) }, computes: true }
+  // It takes what older rows lack into the rows.
+  const rewritten = replaced({}).map((one) => ({ ...one, missing: null }))
+  return { shape: { ...shape, filenode: stamp, columns: rewritten }, computes: true }
 }
 
 function message({ columns, name, oid, replicaIdentity, schema }: RelationShape): Relation {
@@ -100,6 +102,8 @@ test('whatever happened before and after a Relation message, what is inferred is
       seen.certain++
       const told = ({ columns }: RelationShape) => columns.map(({ name, number, typeOid }) => [number, name, typeOid])
       expect(told(inferred.shape)).toEqual(told(then))
+      const missing = ({ columns }: RelationShape) => columns.filter(({ number }) => number > FIRST.attributeCount).map((one) => one.missing)
+      if (inferred.doubt === null) expect(missing(inferred.shape)).toEqual(missing(then))
       if (isComputedBefore && inferred.doubt === null) {
         // What was computed is in a column that is gone by now.
         const stamps = new Map(FIRST.columns.map(({ number, stamp }) => [number, stamp]))
@@ -136,6 +140,14 @@ test('one message after the other leads to the same shape as the table', () => {
       examples: [[[add, { ...add, kind: 'drop', of: 1 }, add], 2]],
     },
   )
+})
+
+test('a column that was not sent and is gone by now may have been sent in between', () => {
+  const before = { ...FIRST, columns: [FIRST.columns[0], { ...FIRST.columns[1], generated: 's' }] }
+  const added = column(3, 'a', 25, 7, 'default')
+  const now = { ...FIRST, attributeCount: 3, columns: [FIRST.columns[0], added] }
+  const sends = ({ generated }: { generated: string }) => generated === ''
+  expect(inferShape({ before, relation: message(FIRST), now, sends }).isCertain).toBe(false)
 })
 
 test.each([

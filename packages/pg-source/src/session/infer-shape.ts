@@ -26,7 +26,7 @@ export interface ShapeEvidence {
 /**
  * The shape of a table's rows behind a Relation message, which lists the columns in the order of their attribute numbers but leaves the numbers out
  * (`logicalrep_write_attrs`, src/backend/replication/logical/proto.c). Numbers only grow, and a dropped one does not come back. So which ones the message
- * means is certain as long as columns were only added or only dropped between `before` and `now`; anything else is not guessed.
+ * means is certain where only one choice of as many could have been there between `before` and `now`; anything else is not guessed.
  */
 export function inferShape(evidence: ShapeEvidence): InferredShape {
   const { before, now, relation } = evidence
@@ -52,8 +52,9 @@ export function inferShape(evidence: ShapeEvidence): InferredShape {
   if (hasAlteredComposite(before, now)) return unknown('a composite type of it was altered')
   const flagged = numbers.filter((_, index) => relation.columns[index].isKey)
   const identity = [now, before].find((shape) => hasIdentity(shape, relation, flagged)) ?? null
-  // Under FULL the message does not tell the key.
-  const isKeyCertain = relation.replicaIdentity !== 'f' || isSameList(identityColumns(before), identityColumns(now))
+  // Under FULL the message does not tell the key, which is the primary one.
+  const [keyBefore, keyNow] = [before, now].map(({ keys }) => identityColumns({ keys, replicaIdentity: relation.replicaIdentity }))
+  const isKeyCertain = relation.replicaIdentity !== 'f' || isSameList(keyBefore, keyNow)
   if (identity === null || !isKeyCertain) return unknown('its key or replica identity has changed again since')
   const shape: RelationShape = {
     ...now,
@@ -77,24 +78,35 @@ function unknown(why: string): InferredShape {
   return { isCertain: false, why }
 }
 
-/** The numbers of the message's columns, or null where several could be meant. */
+/**
+ * The numbers of the message's columns, or null where several could be meant. Whatever the last number given by then was, what is there now and has no higher one
+ * was there; of what is gone, only how many there were is told.
+ */
 function attributeNumbers({ before, now, relation, sends }: ShapeEvidence): readonly number[] | null {
   const sent = (shape: RelationShape) => shape.columns.filter(sends).map(({ number }) => number)
   const [known, present] = [sent(before), sent(now)]
-  const added = present.filter((number) => !known.includes(number))
-  const gone = known.filter((number) => !present.includes(number))
   // Sent now and not before, or the other way round, for another reason than that it came or went.
-  if (added.some((number) => number <= before.attributeCount)) return null
-  if (gone.some((number) => now.columns.some((column) => column.number === number))) return null
-  const count = relation.columns.length
-  if (gone.length === 0 && cameAndWent(before, now) === 0) {
-    const come = count - known.length
-    return come < 0 || come > added.length ? null : [...known, ...added.slice(0, come)]
+  if (present.some((number) => number <= before.attributeCount && !known.includes(number))) return null
+  if (known.some((number) => !present.includes(number) && has(now, number))) return null
+  const there = present.filter((number) => number <= before.attributeCount)
+  const gone = before.columns.map(({ number }) => number).filter((number) => !has(now, number))
+  let found: readonly number[] | null = null
+  for (let last = before.attributeCount; last <= now.attributeCount; last++) {
+    if (last > before.attributeCount) {
+      if (present.includes(last)) there.push(last)
+      else if (!has(now, last)) gone.push(last)
+    }
+    const goneCount = relation.columns.length - there.length
+    if (goneCount < 0 || goneCount > gone.length) continue
+    if (goneCount > 0 && goneCount < gone.length) return null
+    const numbers = goneCount === 0 ? [...there] : [...there, ...gone].sort(ascending)
+    if (found !== null && !isSameList(found, numbers)) return null
+    found = numbers
   }
-  if (added.length > 0) return null
-  if (count === present.length) return present
-  return count === known.length && cameAndWent(before, now) === 0 ? known : null
+  return found
 }
+
+const has = ({ columns }: RelationShape, number: number) => columns.some((column) => column.number === number)
 
 /** How many columns were added since and dropped again. */
 function cameAndWent(before: RelationShape, now: RelationShape): number {
@@ -112,8 +124,6 @@ function columnOf(
   const [known, present] = [of(before), of(now)]
   const typed = [present, known].find((column) => column?.typeOid === typeOid && column.typmod === typmod)
   if (typed === undefined) return null
-  // Where a column came, another name than now would say that it was renamed since: then its default may be another's too.
-  if (known === undefined && present?.name !== name) return null
   return { ...typed, name, isNotNull: known?.isNotNull === true && present?.isNotNull === true, stamp: present?.stamp ?? null }
 }
 
@@ -124,10 +134,10 @@ function hasAlteredComposite(before: RelationShape, now: RelationShape): boolean
   })
 }
 
-function hasIdentity(shape: RelationShape, { replicaIdentity }: Relation, flagged: readonly number[]): boolean {
-  if (shape.replicaIdentity !== replicaIdentity) return false
+/** Whether the table then had what names rows at the message, be it chosen then or not. */
+function hasIdentity({ keys }: RelationShape, { replicaIdentity }: Relation, flagged: readonly number[]): boolean {
   if (replicaIdentity === 'f' || replicaIdentity === 'n') return true
-  return isSameList([...identityColumns(shape)].sort(ascending), flagged)
+  return isSameList([...identityColumns({ keys, replicaIdentity })].sort(ascending), flagged)
 }
 
 /**

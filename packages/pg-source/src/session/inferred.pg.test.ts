@@ -198,6 +198,26 @@ test('each of several changes, seen long after', async () => {
   }
 })
 
+test('columns that came and went by turns, and how rows were named in between, seen long after', async () => {
+  const untold = await Untold.create(COLUMNS, TYPES)
+  try {
+    for (const table of TABLES) await untold.run(table, ...first)
+    await untold.run('w', `CREATE UNIQUE INDEX t_n ON t (n)`, `ALTER TABLE t REPLICA IDENTITY USING INDEX t_n`, ...rows(3))
+    await untold.expectEqual()
+    await untold.away(async () => {
+      await untold.run('t', `ALTER TABLE t DROP a, DROP b`, ...rows(20), `ALTER TABLE t ADD c int DEFAULT 5`, ...rows(30))
+      await untold.run('t', `ALTER TABLE t RENAME c TO a`)
+      await untold.run('u', `ALTER TABLE t ADD c int DEFAULT 5`, ...rows(10), `ALTER TABLE t DROP a`, ...rows(20))
+      await untold.run('w', `ALTER TABLE t REPLICA IDENTITY FULL`, ...rows(10), `ALTER TABLE t REPLICA IDENTITY DEFAULT`, ...rows(20))
+      await untold.run('w', `ALTER TABLE t REPLICA IDENTITY USING INDEX t_n`)
+    })
+    for (const table of TABLES) await untold.run(table, ...rows(40))
+    await untold.expectEqual()
+  } finally {
+    await untold.leave()
+  }
+})
+
 const bulk = (from: number) =>
   `INSERT INTO t (id, n, b) SELECT g, g, repeat(md5(g::text), 40) FROM generate_series(${from}, ${from} + 500) g`
 

@@ -100,7 +100,7 @@ const changes: readonly SchemaChange[] = [
       const value = literal(type.value(dice, true), type)
       const sql = alter(table, `ADD ${quote(column.name)} ${type.sql} DEFAULT ${value}${column.isNotNull ? ' NOT NULL' : ''}`)
       const isSimple = SIMPLE.includes(type)
-      return { sql, to: added(table, column), isStale: !isSimple, untold: isSimple ? { kind: 'add', column: column.name } : COMPARED }
+      return { sql, to: added(table, column), isStale: !isSimple, untold: isSimple ? { kind: 'add' } : COMPARED }
     },
   },
   {
@@ -147,7 +147,7 @@ const changes: readonly SchemaChange[] = [
       const column = dice.pick(renameable(table))
       const renamed = { ...column, name: newName(table, dice) }
       const sql = alter(table, `RENAME ${quote(column.name)} TO ${quote(renamed.name)}`)
-      return { sql, to: replaced(table, column, renamed), isStale: false, untold: { kind: 'rename', columns: [column.name] } }
+      return { sql, to: replaced(table, column, renamed), isStale: false, untold: { kind: 'rename' } }
     },
   },
   {
@@ -160,7 +160,7 @@ const changes: readonly SchemaChange[] = [
       const rename = (from: string, to: string) => alter(table, `RENAME ${quote(from)} TO ${quote(to)}`)
       const sql = [rename(a.name, between), rename(b.name, a.name), rename(between, b.name)].join('; ')
       const to = replaced(replaced(table, a, { ...a, name: b.name }), b, { ...b, name: a.name })
-      return { sql, to, isStale: false, untold: { kind: 'rename', columns: [a.name, b.name] } }
+      return { sql, to, isStale: false, untold: { kind: 'rename' } }
     },
   },
   {

@@ -1,14 +1,23 @@
 import type { Lsn } from '@moonlink/core'
 
 /**
- * A change of a table of which no trigger tells, by what a row after it and the catalog tell (docs/SCHEMA-CHANGES.md, "Without them"). `columns`: as they were
- * called before. `silent`: no row tells of it, so that it is noticed only when the catalog is looked at;
- * `unseen`: triggers do not tell of it either.
+ * A change of a table of which no trigger tells, by what a row after it and the catalog tell (docs/SCHEMA-CHANGES.md, "Without them"). `silent`: no row tells of it,
+ * so that it is noticed only when the catalog is looked at; `unseen`: triggers do not tell of it either.
  */
-export type Untold =
-  | { readonly kind: 'add'; readonly column: string }
-  | { readonly kind: 'rename'; readonly columns: readonly string[] }
-  | { readonly kind: 'add without a default' | 'drop' | 'nulls' | 'longer' | 'key' | 'truncate' | 'compared' | 'silent' | 'unseen' }
+export interface Untold {
+  readonly kind:
+    | 'add'
+    | 'add without a default'
+    | 'drop'
+    | 'rename'
+    | 'nulls'
+    | 'longer'
+    | 'key'
+    | 'truncate'
+    | 'compared'
+    | 'silent'
+    | 'unseen'
+}
 
 /** A change that a mirror may have to look at together with those beside it. */
 interface Waiting {
@@ -27,16 +36,11 @@ export function isFollowedInPlace(changes: readonly Untold[]): boolean {
     return kinds.size === 0 || (kinds.size === 1 && (kinds.has('add') || (kinds.has('drop') && isOnce(changes, 'drop'))))
   if (kinds.size > 1) kinds.delete('nulls')
   if (kinds.has('add without a default')) kinds.add('add').delete('add without a default')
-  if (kinds.has('rename') && kinds.delete('add')) {
-    const renamed = changes.flatMap((change) => (change.kind === 'rename' ? change.columns : []))
-    // One that came in between may have a default by its old name.
-    if (changes.some((change) => isAdded(change) && (!('column' in change) || renamed.includes(change.column)))) return false
-  }
+  if (kinds.has('rename')) kinds.delete('add')
   if (kinds.size > 1) return false
   return (['drop', 'longer', 'key'] as const).every((kind) => !kinds.has(kind) || isOnce(changes, kind))
 }
 
-const isAdded = ({ kind }: Untold) => kind === 'add' || kind === 'add without a default'
 const isOnce = (changes: readonly Untold[], kind: Untold['kind']) => changes.filter((change) => change.kind === kind).length === 1
 
 /** The changes that a mirror may not know of yet, table by table, and those that it may have to look at again. */
