@@ -102,7 +102,8 @@ test('whatever happened before and after a Relation message, what is inferred is
       seen.certain++
       const told = ({ columns }: RelationShape) => columns.map(({ name, number, typeOid }) => [number, name, typeOid])
       expect(told(inferred.shape)).toEqual(told(then))
-      const missing = ({ columns }: RelationShape) => columns.filter(({ number }) => number > FIRST.attributeCount).map((one) => one.missing)
+      const missing = ({ columns }: RelationShape) =>
+        columns.filter(({ number }) => number > FIRST.attributeCount).map((one) => one.missing)
       if (inferred.doubt === null) expect(missing(inferred.shape)).toEqual(missing(then))
       if (isComputedBefore && inferred.doubt === null) {
         // What was computed is in a column that is gone by now.
