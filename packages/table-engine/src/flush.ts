@@ -19,7 +19,7 @@ import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import type { StagedFiles } from './staged-files.ts'
 import { movedDeletes, movedSince } from './moved-deletes.ts'
-import { FileSegment, type MemorySegment, type RowBits } from './segment.ts'
+import { FileSegment, rowIdIn, type MemorySegment, type RowBits } from './segment.ts'
 
 /** Rows gathered at a time before other work gets a turn. */
 const GATHER_ROWS = 32_768
@@ -158,7 +158,10 @@ function rowMap({ rowCount, live }: LivePart, first: number): Int32Array {
   return map
 }
 
-/** Puts the committed files in the frozen segments' place. Under the mirror's lock; no await in between. `indexes`: one a file. */
+/**
+ * Puts the committed files in the frozen segments' place. Under the mirror's lock; no await in between. `indexes`: one a file. Throws, with nothing
+ * changed, `retry`/`INDEX_UNREADABLE`.
+ */
 export function adoptFlush(
   state: MirrorState,
   flush: FrozenFlush,
@@ -166,28 +169,27 @@ export function adoptFlush(
   snapshot: TableSnapshot,
   indexes: readonly (SealedKeyIndex | null)[],
 ): void {
+  const rowIds = replacedRowIds(state, flush, written, snapshot, indexes)
+  // From here on nothing is read, so that all of it happens or nothing does.
   for (const { target, vector } of flush.vectors) {
     target.base = vector.bitmap
     target.baseCount = vector.cardinality
   }
   for (const segment of [...flush.generation.segments, ...flush.removed, ...flush.useless]) state.segments.delete(segment.id)
   for (const segment of flush.early) segment.becomeCommitted(committedFile(snapshot, segment.file.path))
-  const placed = new Map<MemorySegment, { readonly file: FileSegment; readonly newRows: Int32Array }>()
   written.files.forEach(({ staged, newRows }, index) => {
     const file = committedFile(snapshot, staged.path)
     const byId = new Map([...newRows].map(([segment, map]) => [segment.id, map]))
     const moved = movedDeletes(state.log, flush.endSeq, byId)
     const segment = new FileSegment(state.newSegmentId(), file, indexes[index], null, moved)
-    for (const [source, map] of newRows) {
-      placed.set(source, { file: segment, newRows: map })
-      // A TRUNCATE meanwhile emptied all of the sources, or none.
-      segment.deadFrom = source.deadFrom
-    }
+    // A TRUNCATE meanwhile emptied all of the sources, or none.
+    for (const source of newRows.keys()) segment.deadFrom = source.deadFrom
     state.segments.set(segment.id, segment)
   })
   // What died before is in the vectors now.
   for (const file of state.files()) file.moved = movedSince(file.moved, flush.endSeq)
-  resolveRowIds(state, flush, placed)
+  for (const { segment, row, rowId } of rowIds) segment.buffer.setRowId(row, rowId)
+  for (const segment of state.active.segments) segment.pendingRowIds.clear()
   state.flushing = null
   state.log.prune(flush.endSeq)
   state.pruneShapes(flush.lastChangeLsn)
@@ -199,23 +201,25 @@ function committedFile(snapshot: TableSnapshot, path: string): DataFile {
   return file
 }
 
-/** Rows that wait for the flush to know the `_row_id` of the row they replaced. */
-function resolveRowIds(
+/** For rows that wait for the flush to know it: the `_row_id` of the row that each replaced. */
+function replacedRowIds(
   state: MirrorState,
-  flush: FrozenFlush,
-  placed: ReadonlyMap<MemorySegment, { readonly file: FileSegment; readonly newRows: Int32Array }>,
-): void {
-  for (const { buffer, pendingRowIds } of state.active.segments) {
-    for (const [row, replaced] of pendingRowIds) {
-      const { segment, row: old } = flush.generation.placeOf(replaced)
-      const target = segment.kind === 'file' ? null : placed.get(segment)
-      const file = segment.kind === 'file' ? segment : target?.file
-      const newRow = segment.kind === 'file' ? old : (target?.newRows[old] ?? -1)
-      assert(file !== undefined && newRow >= 0, 'a row replaced during a flush was alive when it was frozen', { segment: segment.id, old })
-      buffer.setRowId(row, file.rowIdAt(newRow))
-    }
-    pendingRowIds.clear()
+  { generation }: FrozenFlush,
+  { files }: WrittenFlush,
+  snapshot: TableSnapshot,
+  indexes: readonly (SealedKeyIndex | null)[],
+): { readonly segment: MemorySegment; readonly row: number; readonly rowId: number }[] {
+  const placed = new Map(files.flatMap(({ newRows, staged }, at) => [...newRows].map(([source, map]) => [source, { at, map, staged }] as const)))
+  const rowIdOf = ({ segment, row: old }: ReturnType<Generation['placeOf']>): number => {
+    if (segment.kind === 'file') return rowIdIn(committedFile(snapshot, segment.file.path), segment.index, old)
+    const place = placed.get(segment)
+    const row = place?.map[old] ?? -1
+    assert(place !== undefined && row >= 0, 'a row replaced during a flush was alive when it was frozen', { segment: segment.id, old })
+    return rowIdIn(committedFile(snapshot, place.staged.path), indexes[place.at], row)
   }
+  return state.active.segments.flatMap((segment) =>
+    Array.from(segment.pendingRowIds, ([row, replaced]) => ({ segment, row, rowId: rowIdOf(generation.placeOf(replaced)) })),
+  )
 }
 
 function keptRowIds(parts: readonly LivePart[], total: number): Float64Array | null {

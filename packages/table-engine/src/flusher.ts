@@ -181,7 +181,14 @@ export class Flusher {
     const paths = written.files.map((file) => file.staged.path)
     const opened = await openIndexes(core, paths, snapshot.files)
     await core.lock.run(async () => {
-      adoptFlush(core.state, flush, written, snapshot, await indexesNow(core, opened, paths, snapshot.files))
+      const indexes = await indexesNow(core, opened, paths, snapshot.files)
+      try {
+        adoptFlush(core.state, flush, written, snapshot, indexes)
+      } catch (error) {
+        // Another attempt opens them anew.
+        for (const index of indexes) index?.close()
+        throw error
+      }
       core.committed.lsn = flush.lsn
       core.committed.shape = flush.shape
       core.committed.exactFromLsn = flush.lastChangeLsn

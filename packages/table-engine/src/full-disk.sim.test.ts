@@ -194,6 +194,29 @@ test('what fails behind a commit is done again without it, and a mirror that goe
   await engine.close()
 })
 
+test('a commit whose row ids can not be read is taken over once, when they can be', async () => {
+  const { calls, content, engine, mirror, scripted, storage, transact } = await streaming({ enabled: false })
+  // Of two rows one keeps the id that it has in a file, so that the next file stores ids.
+  scripted.update(0, [1n, 11])
+  scripted.insert([2n, 20])
+  await transact(20n)
+  const commit = storage.commit.bind(storage)
+  const commits = vi.spyOn(storage, 'commit').mockImplementationOnce(async (planned) => {
+    scripted.update(1, [2n, 21])
+    await transact(30n)
+    calls.failReads = 1
+    return commit(planned)
+  })
+  await expect(engine.flush()).rejects.toMatchObject({ kind: 'retry', code: 'INDEX_UNREADABLE' })
+  expect(await content(20n)).toEqual(scripted.contentAt(20n))
+  expect(await content(30n)).toEqual(scripted.contentAt(30n))
+  await engine.flush()
+  expect(commits).toHaveBeenCalledTimes(2)
+  expect(mirror.status()).toMatchObject({ rows: 2, committedLsn: 30n })
+  expect(await content(30n)).toEqual(scripted.contentAt(30n))
+  await engine.close()
+})
+
 test('a compaction that finds no room for its index is tried again after a while, not at once', async () => {
   const { calls, content, disk, engine, mirror, scripted, storage, transact } = await streaming({ minFiles: 3 })
   for (let lsn = 20n; lsn <= 40n; lsn += 10n) {

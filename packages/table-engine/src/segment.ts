@@ -124,10 +124,15 @@ export class FileSegment {
 
   /** `_row_id` of a row of this file; `NO_ROW_ID` where Iceberg has not given it one yet. */
   rowIdAt(row: number): number {
-    const stored = this.index ? this.index.rowIdAt(row) : NO_ROW_ID
-    if (stored >= 0) return stored
-    return this.staged === null ? this.file.firstRowId + row : NO_ROW_ID
+    if (this.staged === null) return rowIdIn(this.file, this.index, row)
+    return this.index?.rowIdAt(row) ?? NO_ROW_ID
   }
+}
+
+/** `_row_id` of a row of a committed file. */
+export function rowIdIn(file: DataFile, index: SealedKeyIndex | null, row: number): number {
+  const stored = index?.rowIdAt(row) ?? NO_ROW_ID
+  return stored >= 0 ? stored : file.firstRowId + row
 }
 
 export type Segment = MemorySegment | FileSegment
