@@ -209,7 +209,9 @@ function replacedRowIds(
   snapshot: TableSnapshot,
   indexes: readonly (SealedKeyIndex | null)[],
 ): { readonly segment: MemorySegment; readonly row: number; readonly rowId: number }[] {
-  const placed = new Map(files.flatMap(({ newRows, staged }, at) => [...newRows].map(([source, map]) => [source, { at, map, staged }] as const)))
+  const placed = new Map(
+    files.flatMap(({ newRows, staged }, at) => [...newRows].map(([source, map]) => [source, { at, map, staged }] as const)),
+  )
   const rowIdOf = ({ segment, row: old }: ReturnType<Generation['placeOf']>): number => {
     if (segment.kind === 'file') return rowIdIn(committedFile(snapshot, segment.file.path), segment.index, old)
     const place = placed.get(segment)
