@@ -1,6 +1,6 @@
 import type { TableName } from '@moonlink/core'
 import type { CatalogConnection } from './connect.ts'
-import { RELATION_SHAPE, type RelationShape } from './relation-shape.ts'
+import { BELOW, RELATION_SHAPE, type RelationShape } from './relation-shape.ts'
 
 /** A relation as the catalog has it, and what we may do with it. */
 export interface RelationRow extends RelationShape {
@@ -40,11 +40,8 @@ export interface PartitionRow {
   readonly identity: readonly string[] | null
 }
 
-// The leaves of partitioned table c. One whose detaching is under way is none any more.
 const PARTITIONS = `
-  WITH RECURSIVE below(oid) AS (
-    SELECT i.inhrelid FROM pg_inherits i WHERE c.relkind = 'p' AND i.inhparent = c.oid AND NOT i.inhdetachpending
-    UNION ALL SELECT i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid AND NOT i.inhdetachpending)
+  WITH RECURSIVE ${BELOW}
   SELECT jsonb_agg(jsonb_build_object('oid', l.oid::int8, 'schema', ln.nspname, 'name', l.relname, 'kind', l.relkind, 'persistence', l.relpersistence,
     'replicaIdentity', l.relreplident, 'fileNode', l.relfilenode::int8,
     'identity', (SELECT jsonb_agg(a.attname ORDER BY a.attname) FROM pg_index x JOIN pg_attribute a ON a.attrelid = l.oid

@@ -64,6 +64,7 @@ export function inferShape(evidence: ShapeEvidence): InferredShape {
     // What came after the message is another look's to judge, so that this one must not hide it.
     attributeCount: isLatest ? now.attributeCount : Math.max(before.attributeCount, ...numbers),
     filenode: isLatest ? now.filenode : before.filenode,
+    leaves: isLatest ? now.leaves : before.leaves,
     toldSince: isLatest ? now.toldSince : before.toldSince,
     columns: isLatest
       ? all
@@ -71,7 +72,7 @@ export function inferShape(evidence: ShapeEvidence): InferredShape {
     types: [...now.types, ...before.types.filter(({ oid }) => !now.types.some((type) => type.oid === oid))],
     keys: identity.keys.filter(({ columns: key }) => key.every((number) => all.some((column) => column.number === number))),
   }
-  return { isCertain: true, shape, doubt: doubtOfValues(before, columns, now.filenode), isLatest }
+  return { isCertain: true, shape, doubt: doubtOfValues(before, columns, now), isLatest }
 }
 
 function unknown(why: string): InferredShape {
@@ -141,16 +142,18 @@ function hasIdentity({ keys }: RelationShape, { replicaIdentity }: Relation, fla
 }
 
 /**
- * Postgres computes values anew only where it rewrites the table, which gives it another filenode, and only for columns whose catalog rows the change
- * wrote anew.
+ * Postgres computes values anew only where it rewrites the table, which gives it, or each of its partitions, another filenode, and only for columns whose
+ * catalog rows the change wrote anew.
  */
-function doubtOfValues(before: RelationShape, columns: readonly ShapeColumn[], filenode: number | null): string | null {
+function doubtOfValues(before: RelationShape, columns: readonly ShapeColumn[], { filenode, leaves }: RelationShape): string | null {
   if (filenode !== null && filenode !== 0 && filenode === before.filenode) return null
+  const isNoneRewritten = leaves !== null && leaves === before.leaves
   for (const column of columns) {
     const known = before.columns.find(({ number }) => number === column.number)
     if (known === undefined) {
+      // A partitioned table's own row does not say what its partitions' rows hold.
       if (column.missing === null) return `column "${column.name}" was added, with values of its own it may be`
-    } else if (column.stamp === null || column.stamp !== known.stamp) {
+    } else if (!isNoneRewritten && (column.stamp === null || column.stamp !== known.stamp)) {
       return `column "${column.name}" was altered and the table rewritten, with other values it may be`
     }
   }

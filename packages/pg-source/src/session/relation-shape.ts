@@ -71,6 +71,8 @@ export const relationShape = z.object({
   replicaIdentity: z.string(),
   /** `relfilenode`: another one where the table was rewritten, or truncated; null of a partitioned table, which has none. 0 where not known. */
   filenode: z.number().nullable().default(0),
+  /** Of a partitioned table, a digest of its leaves and their `relfilenode`s; null where it has none, of another table, and where not known. */
+  leaves: z.string().nullable().default(null),
   /** Attribute numbers given so far, those of dropped columns included. */
   attributeCount: z.number().default(0),
   /** The composite type of its rows (`reltype`); 0 where not known. */
@@ -100,7 +102,7 @@ export function isSameRelation(a: RelationShape, b: RelationShape): boolean {
 /** The same text for as long as nothing changes that rows depend on, whoever looks and when. */
 export function markOf(relation: RelationShape): string {
   const types = relation.types.map((type) => ({ ...type, changedBy: null }))
-  return JSON.stringify({ ...relation, types, changedBy: null, toldSince: null })
+  return JSON.stringify({ ...relation, types, leaves: null, changedBy: null, toldSince: null })
 }
 
 function toldOf({ columns, keys, replicaIdentity, types }: RelationShape) {
@@ -163,11 +165,20 @@ const FROM_PARTITIONS = `LEFT JOIN LATERAL (
   FROM pg_partition_tree(c.oid) p JOIN pg_attribute l ON l.attrelid = p.relid AND l.attname = a.attname AND NOT l.attisdropped
   WHERE p.isleaf AND c.relkind = 'p') leaves ON true`
 
+/** The relations below partitioned table c, for a `WITH RECURSIVE`. One whose detaching is under way is none any more. */
+export const BELOW = `below(oid) AS (
+    SELECT i.inhrelid FROM pg_inherits i WHERE c.relkind = 'p' AND i.inhparent = c.oid AND NOT i.inhdetachpending
+    UNION ALL SELECT i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid AND NOT i.inhdetachpending)`
+
+const LEAVES = `(WITH RECURSIVE ${BELOW} SELECT md5(string_agg(l.oid || ':' || l.relfilenode, ',' ORDER BY l.oid))
+  FROM below JOIN pg_class l ON l.oid = below.oid WHERE l.relkind <> 'p')`
+
 /**
  * SQL for the `RelationShape` of `pg_class c`, in `pg_namespace n`, as jsonb. Object ids exceed int4, so they travel as int8. It is the same for
  * whoever runs it; values in it look as the session's settings say.
  */
-export const RELATION_SHAPE = `${shapeSql(MISSING, '', TOLD_SINCE)} || jsonb_build_object('changedBy', '<' || pg_snapshot_xmax(pg_current_snapshot())::text)`
+export const RELATION_SHAPE = `${shapeSql(MISSING, '', TOLD_SINCE)} || jsonb_build_object(
+  'changedBy', '<' || pg_snapshot_xmax(pg_current_snapshot())::text, 'leaves', ${LEAVES})`
 
 /** The same for who tells of a change as it is made, when partitions have what a new column's default left in them. */
 export const TOLD_SHAPE = shapeSql(MISSING_IN_PARTITIONS, FROM_PARTITIONS, INSTALLED_BY)

@@ -166,6 +166,7 @@ export class StreamShapes implements AlterationReader {
   private take(known: MappedShape, told: RelationShape, rewrite: Rewrite | null): readonly TableAlteration[] {
     const [before, after] = [known.relation, told].map((relation) => ({
       ...relationShape.parse(relation),
+      leaves: null,
       changedBy: null,
       toldSince: null,
     }))

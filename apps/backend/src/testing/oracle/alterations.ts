@@ -238,7 +238,7 @@ const changes: readonly SchemaChange[] = [
       ])
       const sql = alter(table, `DROP CONSTRAINT ${primaryKey(table)}, ADD PRIMARY KEY (${sqlOf(columns)})`)
       const untold: Untold = table.isFull === true ? COMPARED : { kind: 'key' }
-      return { sql, to: keyedBy(table, columns, dice), isStale: false, untold, altersColumn: columns.some(({ isNotNull }) => !isNotNull) }
+      return { sql, to: keyedBy(table, columns, dice), isStale: false, untold }
     },
   },
   {
@@ -371,16 +371,16 @@ export function chooseChange(
   }
 }
 
-/** A column's values are known by its partitions alone, and each of those that is written anew looks as if it had been emptied. */
-function ofPartitions({ altersColumn, isRewritten, untold }: Made): Untold {
+/** What older rows have of a new column is known by its partitions alone, and each of those that is written anew looks as if it had been emptied. */
+function ofPartitions({ isRewritten, untold }: Made): Untold {
   if (isRewritten === true || untold.kind === 'compared') return { kind: 'unseen' }
-  return altersColumn === true || ['add', 'add without a default', 'rename', 'longer'].includes(untold.kind) ? COMPARED : untold
+  return ['add', 'add without a default'].includes(untold.kind) ? COMPARED : untold
 }
 
 function withNulls(table: OracleTable, column: OracleColumn, how: 'SET' | 'DROP'): Made {
   const sql = alter(table, `ALTER ${quote(column.name)} ${how} NOT NULL`)
   const to = replaced(table, column, { ...column, isNotNull: how === 'SET' })
-  return { sql, to, isStale: false, untold: { kind: 'nulls' }, altersColumn: true }
+  return { sql, to, isStale: false, untold: { kind: 'nulls' } }
 }
 
 function alter(table: OracleTable, action: string): string {

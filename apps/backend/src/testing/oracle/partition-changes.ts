@@ -39,7 +39,7 @@ export const partitionChanges: readonly SchemaChange[] = [
     make: (table, dice) => {
       const partition = newPartition(table, dice)
       const sql = `CREATE TABLE ${named(partition)} PARTITION OF ${quotedTable(table)} FOR VALUES ${slotBounds(partition.slot)}`
-      return { sql, to: withPartition(table, partition), isStale: false, untold: { kind: 'nulls' } }
+      return { sql, to: withPartition(table, partition), isStale: false, untold: { kind: 'partitions' } }
     },
   },
   {
@@ -49,7 +49,7 @@ export const partitionChanges: readonly SchemaChange[] = [
     make: (table, dice) => {
       const partition = newPartition(table, dice)
       const sql = `${like(table, partition)}; ${attach(table, partition)}`
-      return { sql, to: withPartition(table, partition), isStale: false, untold: { kind: 'nulls' } }
+      return { sql, to: withPartition(table, partition), isStale: false, untold: { kind: 'partitions' } }
     },
   },
   {

@@ -29,8 +29,6 @@ export interface Made {
   readonly untold: Untold
   /** Each of its rows is written anew. */
   readonly isRewritten?: boolean
-  /** The catalog's row of a column that stays is written anew, whatever becomes of its values. */
-  readonly altersColumn?: boolean
   /** Of a type: every table that has a column of it. */
   readonly type?: readonly string[]
 }

@@ -12,6 +12,8 @@ test.each<[boolean, Untold[]]>([
   [true, [only('add without a default'), only('rename')]],
   [true, [only('drop'), only('nulls')]],
   [true, [only('truncate'), add]],
+  [true, [only('partitions'), only('partitions')]],
+  [false, [only('partitions'), only('nulls')]],
   [false, [only('compared')]],
   [false, [only('silent'), add]],
   [false, [add, only('drop')]],
@@ -33,4 +35,11 @@ test('a change that the mirror knew is looked at again where the mirror goes bac
   untold.applied()
   expect(untold.committed('t', [{ change: only('drop'), isFollowed: true }], 4n)).toBeNull()
   expect(untold.wentBack()).toEqual(new Map([['t', 3n]]))
+})
+
+test('partitions that came are no matter of course once a row has followed', () => {
+  const untold = new UntoldChanges()
+  expect(untold.committed('t', [{ change: only('partitions'), isFollowed: true }], 1n)).toBeNull()
+  untold.applied()
+  expect(untold.committed('t', [{ change: only('nulls'), isFollowed: true }], 2n)).toBe(1n)
 })

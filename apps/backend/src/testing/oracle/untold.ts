@@ -2,7 +2,8 @@ import type { Lsn } from '@moonlink/core'
 
 /**
  * A change of a table of which no trigger tells, by what a row after it and the catalog tell (docs/SCHEMA-CHANGES.md, "Without them"). `silent`: no row tells of it,
- * so that it is noticed only when the catalog is looked at; `unseen`: triggers do not tell of it either.
+ * so that it is noticed only when the catalog is looked at; `unseen`: triggers do not tell of it either. `partitions`: others
+ * than the mirror knows the table by, until it reads it again.
  */
 export interface Untold {
   readonly kind:
@@ -14,6 +15,7 @@ export interface Untold {
     | 'longer'
     | 'key'
     | 'truncate'
+    | 'partitions'
     | 'compared'
     | 'silent'
     | 'unseen'
@@ -32,6 +34,8 @@ export function isFollowedInPlace(changes: readonly Untold[]): boolean {
   const kinds = new Set(changes.map(({ kind }) => kind))
   if ((['compared', 'silent', 'unseen'] as const).some((kind) => kinds.has(kind))) return false
   if (changes.length <= 1) return true
+  // With others, nothing tells that those that were there have not been rewritten.
+  if (kinds.has('partitions')) return kinds.size === 1
   if (kinds.delete('truncate'))
     return kinds.size === 0 || (kinds.size === 1 && (kinds.has('add') || (kinds.has('drop') && isOnce(changes, 'drop'))))
   if (kinds.size > 1) kinds.delete('nulls')
@@ -68,7 +72,7 @@ export class UntoldChanges {
   /** The mirror has applied all that was committed. */
   applied(): void {
     for (const [table, waiting] of this.#waiting) {
-      const isKnown = ({ isFollowed }: Waiting) => isFollowed
+      const isKnown = ({ change, isFollowed }: Waiting) => isFollowed && change.kind !== 'partitions'
       this.#known.set(table, [...(this.#known.get(table) ?? []), ...waiting.filter(isKnown)])
       this.#waiting.set(
         table,
