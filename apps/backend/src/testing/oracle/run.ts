@@ -232,8 +232,9 @@ class OracleRun {
   async #burst(dice: Dice): Promise<void> {
     const { sessions, tables } = this.#source
     const idle = sessions.filter((session) => !session.isOpen)
-    await this.#source.burst(() =>
-      Promise.all(
+    const unseen = new Set<string>()
+    await this.#source.burst(async () => {
+      await Promise.all(
         idle.map(async (session) => {
           const own = new Dice(dice.next())
           for (let transaction = 0; transaction < 3; transaction++) {
@@ -243,11 +244,13 @@ class OracleRun {
               const operation = chooseOperation(table, own)
               if (operation !== null) await session.statement(operation.statement(table, own, tables))
             }
+            for (const { change, table } of session.changes.traces.untold) if (change.kind === 'unseen') unseen.add(table)
             await session.end(own.chance(0.8) ? 'COMMIT' : 'ROLLBACK')
           }
         }),
-      ),
-    )
+      )
+      return unseen
+    })
   }
 
   async #restart(signal: 'SIGTERM' | 'SIGKILL', dice: Dice): Promise<void> {

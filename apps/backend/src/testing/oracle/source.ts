@@ -126,10 +126,10 @@ export class OracleSource {
     return parseLsn(lsn)
   }
 
-  /** Several commits, none of which changes a schema. Nothing else may commit meanwhile. */
-  async burst(work: () => Promise<unknown>): Promise<void> {
+  /** Several commits, none of which changes a schema; `work` returns the tables that the mirror may take for changed unseen. Nothing else may commit meanwhile. */
+  async burst(work: () => Promise<ReadonlySet<string>>): Promise<void> {
     const before = await this.lsn()
-    await work()
+    for (const table of await work()) this.#open({ table, fromLsn: before, isSilent: true, isLasting: true })
     await this.#note(before, new Set(this.tables.map(({ name }) => name)), NO_TRACES, true)
   }
 
