@@ -220,23 +220,34 @@ test('columns that came and went by turns, and how rows were named in between, s
 })
 
 const PARTITIONS = [`CREATE TABLE t_a PARTITION OF t FOR VALUES FROM (0) TO (20)`, `CREATE TABLE t_b PARTITION OF t DEFAULT`]
-const IN_PARTITIONS = new Set(['a column gone', 'a column renamed', 'more digits', 'a longer varchar', 'a varchar as text', 'nulls', 'no nulls'])
+const IN_PARTITIONS = new Set([
+  'a column gone',
+  'a column renamed',
+  'more digits',
+  'a longer varchar',
+  'a varchar as text',
+  'nulls',
+  'no nulls',
+])
 
-test.each(FOLLOWED.filter(([name]) => IN_PARTITIONS.has(name)))('%s: followed in its place where partitions are not rewritten', async (_, ddl) => {
-  const untold = await Untold.create(COLUMNS, TYPES, PARTITIONS)
-  const changes = ddl.split('; ')
-  try {
-    for (const table of TABLES) await untold.run(table, ...first)
-    await untold.run('t', ...changes, ...rows(10))
-    await untold.run('u', 'BEGIN', ...rows(10), ...changes, ...rows(20), 'COMMIT')
-    await untold.expectEqual()
-    await untold.away(() => untold.run('w', ...rows(10), ...changes, ...rows(20)))
-    for (const table of TABLES) await untold.run(table, ...rows(30))
-    await untold.expectEqual()
-  } finally {
-    await untold.leave()
-  }
-})
+test.each(FOLLOWED.filter(([name]) => IN_PARTITIONS.has(name)))(
+  '%s: followed in its place where partitions are not rewritten',
+  async (_, ddl) => {
+    const untold = await Untold.create(COLUMNS, TYPES, PARTITIONS)
+    const changes = ddl.split('; ')
+    try {
+      for (const table of TABLES) await untold.run(table, ...first)
+      await untold.run('t', ...changes, ...rows(10))
+      await untold.run('u', 'BEGIN', ...rows(10), ...changes, ...rows(20), 'COMMIT')
+      await untold.expectEqual()
+      await untold.away(() => untold.run('w', ...rows(10), ...changes, ...rows(20)))
+      for (const table of TABLES) await untold.run(table, ...rows(30))
+      await untold.expectEqual()
+    } finally {
+      await untold.leave()
+    }
+  },
+)
 
 test('what partitions hold is not decided where they were rewritten, or others came', async () => {
   const untold = await Untold.create(COLUMNS, TYPES, PARTITIONS)
