@@ -7,10 +7,11 @@ import { connectionError, lostConnection, messageOf, refusedMeanwhile, sqlState,
 import { LendingSocket } from './lending-socket.ts'
 import { planTls, type TlsPlan } from './tls.ts'
 
-/** How values look wherever they travel as text, and how long we wait, whatever the server's and the role's own settings. */
+/** How values look wherever they travel as text, how long we wait and what we may do, whatever the server's and the role's own settings. */
 const SESSION =
-  '-c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=3 -c timezone=UTC ' +
-  '-c search_path=pg_catalog -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0'
+  '-c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=3 -c timezone=UTC -c quote_all_identifiers=off ' +
+  '-c search_path=pg_catalog -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0 ' +
+  '-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed'
 
 /** `pg` passes this on to the server; its types do not know it. */
 type ReplicationConfig = pg.ClientConfig & { readonly replication?: 'database' }
@@ -124,9 +125,8 @@ export class Connector {
     try {
       await client.connect()
       if (isStandby()) throw new MoonlinkError('retry', 'PG_STANDBY', `${target.host}:${target.port} is a standby.`)
-      // Postgres 17 and later; an older one would refuse it as an option.
-      if (timeoutMs === 0 && extra.replication === undefined)
-        await client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`)
+      // Postgres 17 and later; an older one would refuse it as an option. A stream is in a transaction for as long as it sends one.
+      await client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`)
     } catch (error) {
       // `pg` leaves the socket open where it gives up itself, as without a password, until the server closes it a minute later.
       client.connection.stream.destroy()

@@ -279,3 +279,41 @@ test('a statement that a time-out cuts off on the way to a stream may be tried a
   await client.query('ROLLBACK')
   await (await source.open(0n, new AbortController().signal)).close()
 })
+
+test('settings of the role that end what takes long, or forbid writing, end nothing of ours: neither statements and copies, nor a transaction that is sent slowly', async () => {
+  const { client } = database
+  const role = `hurried_${database.name}`
+  await client.query(`CREATE ROLE ${role} LOGIN SUPERUSER PASSWORD 'secret'; CREATE TABLE items (id int PRIMARY KEY, name text); CREATE TABLE later (id int PRIMARY KEY);
+    INSERT INTO items SELECT n, 'x' FROM generate_series(1, 1000) n`)
+  const settings = { statement_timeout: 300, lock_timeout: 1, idle_in_transaction_session_timeout: 300, idle_session_timeout: 300 }
+  const all = { ...settings, ...(postgres.major >= 17 ? { transaction_timeout: 300 } : {}), default_transaction_read_only: 'on' }
+  for (const [name, value] of Object.entries(all)) await client.query(`ALTER ROLE ${role} SET ${name} = '${value}'`)
+  await client.query(`ALTER ROLE ${role} SET default_transaction_isolation = 'serializable'; ALTER ROLE ${role} SET quote_all_identifiers = on`)
+  const longer = () => client.query('SELECT pg_sleep(0.5)')
+  const url = new URL(database.connectionString)
+  url.username = role
+  url.password = 'secret'
+  const { catchUp, close, replica, source } = await begin(['public.items'], { connection: url.href, batchBytes: 1 << 20 })
+  try {
+    const listing = { table: tableOf('public.items'), schema: replica.schemas.get('public.items')! }
+    const copy = await source.copy([listing], new AbortController().signal)
+    await longer()
+    await copy.read(listing.table, async (rows) => replica.addCopied('public.items', rows))
+    await copy.close()
+    const snapshot = await source.snapshot()
+    await longer()
+    expect(await snapshot.rows('SELECT count(*) FROM public.items')).toEqual([['1000']])
+    await snapshot.close()
+    // More than sockets and we hold: the server waits amid the transaction.
+    await client.query(`INSERT INTO items SELECT n, repeat('y', 10000) FROM generate_series(1001, 2500) n`)
+    await longer()
+    await catchUp()
+    expect(sorted(replica.rowsOf('public.items'))).toEqual(await sourceState(client, 'items'))
+    expect(await source.heartbeat()).toBe(true)
+    await source.prepare([listing.table, tableOf('public.later')])
+    expect(await source.publicationChanges()).toEqual([])
+  } finally {
+    await close()
+    await client.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
+  }
+})
