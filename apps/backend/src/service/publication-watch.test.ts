@@ -1,4 +1,4 @@
-import { silentLogger, systemClock } from '@moonlink/core'
+import { MoonlinkError, silentLogger, systemClock } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import type { PublicationChange } from './parts.ts'
 import { PublicationWatch } from './publication-watch.ts'
@@ -31,4 +31,35 @@ test('each change is followed in its way, and one that fails keeps no other from
   ).followed
   expect(done).toEqual(['pause public.b: TABLE_UNPUBLISHED gone', 'resync public.a: why', 'added public.d'])
   expect(warned).toMatchObject([{ table: 'public.c', change: 'added' }])
+})
+
+test('what keeps the publication from being looked at is said once, and that it works again', async () => {
+  const lost = new MoonlinkError('retry', 'PG_CONNECTION_LOST', 'lost the connection.')
+  const bug = new TypeError('no such thing')
+  const looks: (Error | null)[] = [lost, lost, bug, null, null, lost]
+  const said: string[] = []
+  const say = (level: string) => (_: string, fields?: Readonly<Record<string, unknown>>) => void said.push(`${level} ${String(fields?.['error'] ?? '')}`)
+  const watch = new PublicationWatch({
+    source: {
+      publicationChanges: async () => {
+        const error = looks.shift()
+        if (error) throw error
+        return []
+      },
+    },
+    clock: systemClock,
+    logger: { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error') },
+    intervalMs: 1000,
+    resync: async () => undefined,
+    pause: async () => undefined,
+    added: async () => undefined,
+  })
+  while (looks.length > 0) await (await watch.look()).followed
+  expect(said).toEqual([
+    'warn lost the connection.',
+    'debug lost the connection.',
+    expect.stringMatching(/^warn .*no such thing/),
+    'info ',
+    'warn lost the connection.',
+  ])
 })

@@ -1,6 +1,7 @@
 import { formatTableName, type Clock, type Logger } from '@moonlink/core'
 import type { PublicationChange, SourceHandle } from './parts.ts'
 import { Repeating } from './repeating.ts'
+import { SaidOnce } from './said-once.ts'
 
 export interface PublicationWatchOptions {
   readonly source: Pick<SourceHandle, 'publicationChanges'>
@@ -18,11 +19,13 @@ export interface PublicationWatchOptions {
 export class PublicationWatch {
   readonly #options: PublicationWatchOptions
   readonly #repeating: Repeating
+  readonly #trouble: SaidOnce
   /** Tables of which a change is being followed. */
   readonly #busy = new Set<string>()
 
   constructor(options: PublicationWatchOptions) {
     this.#options = options
+    this.#trouble = new SaidOnce(options.logger, 'the publication could not be looked at, so changes of it are noticed later; it is tried again')
     this.#repeating = new Repeating(options.clock, options.intervalMs, () => this.look())
   }
 
@@ -35,14 +38,24 @@ export class PublicationWatch {
     await this.#repeating.stop()
   }
 
-  /** Looks once; each change's promise resolves when it has been followed. What can't be is said, and most of it is met again at the next look. */
+  /** Looks once; each change's promise resolves when it has been followed. What can't be looked at or followed is said, and most of it is met again at the next look. */
   async look(): Promise<{ readonly followed: Promise<unknown> }> {
-    // A server that does not answer is the stream's trouble, which says so.
-    const changes = await this.#options.source.publicationChanges().catch(() => [])
+    const changes = await this.#changes()
     const news = changes.filter(({ table }) => !this.#busy.has(formatTableName(table)))
     // What is paused must not be in the way of the others.
     for (const change of news) if (change.kind === 'refused') await this.#follow(change)
     return { followed: Promise.all(news.filter(({ kind }) => kind !== 'refused').map((change) => this.#follow(change))) }
+  }
+
+  async #changes(): Promise<readonly PublicationChange[]> {
+    try {
+      const changes = await this.#options.source.publicationChanges()
+      this.#trouble.worked()
+      return changes
+    } catch (error) {
+      this.#trouble.failed(error)
+      return []
+    }
   }
 
   async #follow(change: PublicationChange): Promise<void> {

@@ -2,6 +2,7 @@ import { formatLsn, type Clock, type Logger, type Lsn } from '@moonlink/core'
 import { formatBytes } from '../config/units.ts'
 import type { SourceHandle, SourcePosition } from './parts.ts'
 import { Repeating } from './repeating.ts'
+import { SaidOnce } from './said-once.ts'
 import { SlotLag } from './slot-lag.ts'
 
 export interface SlotWatchOptions {
@@ -32,10 +33,14 @@ export class SlotWatch {
   #quietSinceMs = 0
   #isLost = false
   readonly #lag = new SlotLag()
+  readonly #trouble: SaidOnce
+  readonly #beatTrouble: SaidOnce
   #last: SourcePosition | null = null
 
   constructor(options: SlotWatchOptions) {
     this.#options = options
+    this.#trouble = new SaidOnce(options.logger, 'where the slot is could not be asked, so status shows what was known; it is tried again')
+    this.#beatTrouble = new SaidOnce(options.logger, 'a heartbeat could not be written to the source; it is tried again')
     this.#repeating = new Repeating(options.clock, options.intervalMs, () => this.#look())
   }
 
@@ -64,19 +69,26 @@ export class SlotWatch {
   }
 
   async #ask(): Promise<SourcePosition | null> {
-    // A server that does not answer is the stream's trouble, which says so.
-    const position = await this.#options.source.position().catch(() => null)
-    if (position === null) return null
-    this.#last = position
-    this.#lag.note(position, this.#options.clock.nowMs())
-    return position
+    try {
+      const position = await this.#options.source.position()
+      this.#trouble.worked()
+      this.#last = position
+      this.#lag.note(position, this.#options.clock.nowMs())
+      return position
+    } catch (error) {
+      this.#trouble.failed(error)
+      return null
+    }
   }
 
   async #look(): Promise<void> {
     const position = await this.#ask()
     if (position === null) return
     this.#judge(position)
-    await this.#beat().catch(() => undefined)
+    await this.#beat().then(
+      () => this.#beatTrouble.worked(),
+      (error: unknown) => this.#beatTrouble.failed(error),
+    )
   }
 
   #judge(position: SourcePosition): void {
