@@ -38,7 +38,8 @@ test('what keeps the publication from being looked at is said once, and that it 
   const bug = new TypeError('no such thing')
   const looks: (Error | null)[] = [lost, lost, bug, null, null, lost]
   const said: string[] = []
-  const say = (level: string) => (_: string, fields?: Readonly<Record<string, unknown>>) => void said.push(`${level} ${String(fields?.['error'] ?? '')}`)
+  const say = (level: string) => (_: string, fields?: Readonly<Record<string, unknown>>) =>
+    void said.push(`${level} ${(fields?.['error'] as string | undefined) ?? ''}`)
   const watch = new PublicationWatch({
     source: {
       publicationChanges: async () => {

@@ -25,7 +25,10 @@ export class PublicationWatch {
 
   constructor(options: PublicationWatchOptions) {
     this.#options = options
-    this.#trouble = new SaidOnce(options.logger, 'the publication could not be looked at, so changes of it are noticed later; it is tried again')
+    this.#trouble = new SaidOnce(
+      options.logger,
+      'the publication could not be looked at, so changes of it are noticed later; it is tried again',
+    )
     this.#repeating = new Repeating(options.clock, options.intervalMs, () => this.look())
   }
 

@@ -288,7 +288,9 @@ test('settings of the role that end what takes long, or forbid writing, end noth
   const settings = { statement_timeout: 300, lock_timeout: 1, idle_in_transaction_session_timeout: 300, idle_session_timeout: 300 }
   const all = { ...settings, ...(postgres.major >= 17 ? { transaction_timeout: 300 } : {}), default_transaction_read_only: 'on' }
   for (const [name, value] of Object.entries(all)) await client.query(`ALTER ROLE ${role} SET ${name} = '${value}'`)
-  await client.query(`ALTER ROLE ${role} SET default_transaction_isolation = 'serializable'; ALTER ROLE ${role} SET quote_all_identifiers = on`)
+  await client.query(
+    `ALTER ROLE ${role} SET default_transaction_isolation = 'serializable'; ALTER ROLE ${role} SET quote_all_identifiers = on`,
+  )
   const longer = () => client.query('SELECT pg_sleep(0.5)')
   const url = new URL(database.connectionString)
   url.username = role
