@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
@@ -15,10 +15,9 @@ afterEach(async () => {
 })
 
 const ROWS = 80_000
-/** Small ranges and files, and a pace that leaves time to die. */
+/** Small ranges and files; a pace leaves time to die. */
 const SLOWLY = {
   MOONLINK_COPY_RANGE_BYTES: '512KiB',
-  MOONLINK_COPY_MAX_BYTES_PER_SECOND: '3MiB',
   MOONLINK_MEMORY_LIMIT_BYTES: '16MiB',
 }
 
@@ -56,8 +55,14 @@ test('a backend that is killed while it copies goes on where it was: nothing is 
     const table = (await backend!.table('public.items').catch(() => null)) as { copy: CopyStatus | null } | null
     return table?.copy ?? null
   }
-  for (const [round, share] of [0.3, 0.6, 0.85].entries()) {
-    backend = await BackendProcess.launch(args, SLOWLY)
+  // The nearer the end, the slower: it has to be killed before that.
+  const rounds = [
+    [0.3, '3MiB'],
+    [0.6, '2MiB'],
+    [0.85, '768KiB'],
+  ] as const
+  for (const [round, [share, pace]] of rounds.entries()) {
+    backend = await BackendProcess.launch(args, { ...SLOWLY, MOONLINK_COPY_MAX_BYTES_PER_SECOND: pace })
     for (;;) {
       expect(backend.child.exitCode, backend.said).toBeNull()
       const now = await copyStatus().catch(() => null)
@@ -86,4 +91,47 @@ test('a backend that is killed while it copies goes on where it was: nothing is 
   const log = readFileSync(join(stateDir, 'moonlink.log'), 'utf8')
   expect(log).toContain('"snapshots":4')
   expect(log).toContain('are read again where they changed')
+})
+
+test('a table that is dropped while it is copied goes at once, and those beside it are copied as if nothing were', async () => {
+  const database = await postgres.createDatabase()
+  const stateDir = join(directory, database.name)
+  const { client } = database
+  for (const table of ['kept', 'dropped']) {
+    await client.query(`CREATE TABLE ${table} (id bigint PRIMARY KEY, text text)`)
+    await client.query(`INSERT INTO ${table} SELECT i, md5(i::text) || md5((i + 1)::text) FROM generate_series(1, 30000) i`)
+  }
+  const filesOf = (table: string) => {
+    const place = join(stateDir, 'warehouse', 'public', table)
+    return existsSync(place) ? readdirSync(place, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()) : []
+  }
+  const isCopied = async (name: string) => ((await backend!.table(name)) as unknown as { copy: CopyStatus | null }).copy?.bytes
+  backend = await BackendProcess.launch(['--source', database.connectionString, '--state-dir', stateDir], {
+    ...SLOWLY,
+    MOONLINK_COPY_MAX_BYTES_PER_SECOND: '1MiB',
+  })
+  const drop = async (purge: boolean) => {
+    const answer = await fetch(`${backend!.url}/tables/public.dropped?purge=${purge}`, { method: 'DELETE' })
+    expect(await answer.text()).toBe('{"done":true}')
+  }
+  await expect.poll(() => isCopied('public.dropped').catch(() => 0), { timeout: 60_000 }).toBeGreaterThan(0)
+  await drop(true)
+  expect(filesOf('dropped')).toEqual([])
+  await client.query(`UPDATE dropped SET text = 'changed' WHERE id % 3 = 0; UPDATE kept SET text = 'changed' WHERE id % 3 = 0`)
+  await backend.ready()
+  await backend.wait()
+  const sum = `SELECT count(*) || ':' || sum(id) || ':' || sum(length(text)) AS sum`
+  const { rows: kept } = await client.query<{ sum: string }>(`${sum} FROM kept`)
+  expect(await backend.query(`${sum} FROM public.kept`)).toEqual([[kept[0].sum]])
+  expect(readFileSync(join(stateDir, 'moonlink.log'), 'utf8')).not.toContain('cut off')
+  // Added again, it is dropped without --purge, and added once more.
+  await backend.post('/tables', { tables: ['public.dropped'] })
+  await expect.poll(() => isCopied('public.dropped').catch(() => 0), { timeout: 60_000 }).toBeGreaterThan(0)
+  await drop(false)
+  expect((await backend.tables()).map(({ name }) => name)).toEqual(['public.kept'])
+  await backend.post('/tables', { tables: ['public.dropped'] })
+  await backend.wait()
+  const { rows: again } = await client.query<{ sum: string }>(`${sum} FROM dropped`)
+  expect(await backend.query(`${sum} FROM public.dropped`)).toEqual([[again[0].sum]])
+  expect(filesOf('dropped').filter(({ name }) => name.endsWith('.parquet')).length).toBe((await backend.table('public.dropped')).dataFiles)
 })

@@ -62,6 +62,7 @@ function copying(mirror: Mirror, id: number, boundaryLsn: bigint): HeldCopy {
     logger: silentLogger,
     telemetry: silentTelemetry,
     progress: new Map(),
+    reading: new Set<Mirror>(),
     reset: () => Promise.reject(new Error('nothing is copied anew here')),
     waitsForRoom: false,
   }

@@ -22,23 +22,25 @@ export interface CopyOptions {
   readonly telemetry: Pick<Telemetry, 'span' | 'count'>
   /** By table, while it is read: kept here. */
   readonly progress: Map<string, CopyProgress>
+  /** What is being read: kept here. */
+  readonly reading: Set<Mirror>
   /** Gives a mirror anew that was being made equal to its source again: for another attempt. */
   readonly reset: (table: string) => Promise<Mirror>
   /** Goes on once a full warehouse has room, rather than throw `STORE_FULL`. */
   readonly waitsForRoom: boolean
 }
 
-/** A mirror that is copied, and for which of its attempts: where it was paused and is made equal anew meanwhile, somebody else copies it. */
+/** A mirror that is copied, and for which of its attempts: that is over where it was paused, and somebody else copies it where it is made equal anew then. */
 interface Attempt {
   readonly mirror: Mirror
   readonly number: number
 }
 
 const attemptOf = (mirror: Mirror): Attempt => ({ mirror, number: mirror.copyAttempt })
-const isOvertaken = ({ mirror, number }: Attempt) => mirror.copyAttempt !== number
+const isOver = ({ mirror, number }: Attempt) => mirror.copyAttempt !== number || mirror.currentPhase === 'paused'
 
-function refuseOvertaken(attempt: Attempt): void {
-  if (isOvertaken(attempt)) throw new MoonlinkError('retry', 'COPY_STOPPED', `${attempt.mirror.name} is copied anew.`)
+function refuseOver(attempt: Attempt): void {
+  if (isOver(attempt)) throw new MoonlinkError('retry', 'COPY_STOPPED', `${attempt.mirror.name} is paused, or copied anew.`)
 }
 
 const retryPauseMs = 2000
@@ -62,7 +64,7 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
     } catch (thrown) {
       if (signal.aborted) return
       const error = toMoonlinkError(thrown)
-      left = left.filter((attempt) => !copied.has(attempt.mirror.name) && !isOvertaken(attempt))
+      left = left.filter((attempt) => !copied.has(attempt.mirror.name) && !isOver(attempt))
       const changed = error.code === 'PG_SCHEMA_CHANGED' ? left.find(({ mirror }) => mirror.name === error.context['table']) : undefined
       if (changed !== undefined) {
         await changed.mirror.pause('SCHEMA_CHANGED', error.message)
@@ -89,7 +91,7 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
  */
 async function takeUp(attempts: readonly Attempt[], { logger, reset }: CopyOptions): Promise<Attempt[]> {
   // One that was paused stays so, as does one that was dropped then.
-  const copying = attempts.filter((attempt) => attempt.mirror.currentPhase === 'copying' && !isOvertaken(attempt))
+  const copying = attempts.filter((attempt) => attempt.mirror.currentPhase === 'copying' && !isOver(attempt))
   const all = await allSettledOrThrow(
     copying.map(async ({ mirror }) => {
       // One that was reset by an attempt before is closed.
@@ -128,17 +130,21 @@ async function copyOnce(attempts: readonly Attempt[], copied: Set<string>, optio
   }
 }
 
-/** Ends without a word where it was overtaken: neither the table nor those beside it are the worse for it. */
+/** Ends without a word where it is over: neither the table nor those beside it are the worse for it. */
 async function copyTable(attempt: Attempt, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
+  const { mirror } = attempt
+  options.reading.add(mirror)
   try {
     await readTable(attempt, from, copy, options, signal)
   } catch (error) {
-    if (!isOvertaken(attempt)) throw error
+    if (!isOver(attempt)) throw error
+  } finally {
+    options.reading.delete(mirror)
   }
 }
 
 async function readTable(attempt: Attempt, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
-  refuseOvertaken(attempt)
+  refuseOver(attempt)
   const { mirror } = attempt
   const { boundaryLsn } = copy
   const { horizon, storage } = copy.table(from.table)
@@ -152,18 +158,18 @@ async function readTable(attempt: Attempt, from: SourceTable, copy: TableCopy, o
       throw error
     })
   const take = async (rows: ColumnBatch, range: CopyRange) => {
-    refuseOvertaken(attempt)
+    refuseOver(attempt)
     await ofTable(mirror.appendCopied(rows, range))
   }
   const finished = async (range: CopyRange) => {
-    refuseOvertaken(attempt)
+    refuseOver(attempt)
     await ofTable(mirror.finishCopiedRange(range))
     progress.finished(range)
   }
   try {
     await copy.read(from.table, take, { done, finished, mayGoOn: mirror.canGoOn && storage !== null })
   } catch (error) {
-    refuseOvertaken(attempt)
+    refuseOver(attempt)
     if (ofMirror.has(error) || !isMoonlinkError(error) || error.kind === 'retry') throw error
     return mirror.pause(error.code, error.message)
   } finally {
@@ -171,12 +177,12 @@ async function readTable(attempt: Attempt, from: SourceTable, copy: TableCopy, o
   }
   while (mirror.lacksChangesTo(boundaryLsn)) {
     signal.throwIfAborted()
-    refuseOvertaken(attempt)
+    refuseOver(attempt)
     // An idle source says where it is only when asked.
     await options.source.currentLsn().catch(() => undefined)
     await options.clock.sleep(streamPollMs, signal)
   }
-  refuseOvertaken(attempt)
+  refuseOver(attempt)
   await mirror.finishCopy(boundaryLsn, (ranges, since, take) => copy.readChanged(from.table, ranges, since, take))
   options.logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
 }

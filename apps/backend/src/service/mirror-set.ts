@@ -9,6 +9,8 @@ import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
 
 const copyPollMs = 50
+/** A range of pages is read in less, unless its source stands still. */
+const endCopyMs = 15_000
 /** What a locked table is waited for while no table's changes are applied. */
 const publishLockTimeoutMs = 500
 
@@ -23,6 +25,8 @@ export class MirrorSet {
   readonly #copies = new Set<Promise<void>>()
   /** Of running copies. */
   readonly #progress = new Map<string, CopyProgress>()
+  /** What copies read just now. */
+  readonly #reading = new Set<Mirror>()
 
   constructor(parts: BackendParts, coverage: Coverage) {
     this.#parts = parts
@@ -111,7 +115,7 @@ export class MirrorSet {
       // Published first: what changes after the copy began must be in the stream.
       await this.#publish(tables)
       for (const listed of tables) {
-        await this.#open(listed, true)
+        await this.#open(listed, true, true)
         this.#listed.set(formatTableName(listed.table), listed)
       }
     } catch (error) {
@@ -183,6 +187,7 @@ export class MirrorSet {
       telemetry,
       parallelTables: config.copy.parallelTables,
       progress: this.#progress,
+      reading: this.#reading,
       reset: (table: string) => this.#openAnew(table),
       waitsForRoom,
     }
@@ -203,6 +208,30 @@ export class MirrorSet {
           ?.pause(code, message)
           .catch((error: unknown) => this.#parts.logger.error('a failed copy could not be recorded', { table: name, error: String(error) }))
       }
+    }
+  }
+
+  /** Ends one table's copy, which is paused then, and none beside it. Throws `retry`/`TABLE_COPYING` where its source does not let go in time. */
+  async endCopy(name: string): Promise<void> {
+    const { clock, engine } = this.#parts
+    const deadlineMs = clock.nowMs() + endCopyMs
+    let isPausing = false
+    for (;;) {
+      const mirror = engine.mirror(name)
+      if (mirror?.currentPhase === 'copying') {
+        isPausing = true
+        // What can't be recorded of it is going to be removed.
+        const paused = mirror.pause('PAUSED', 'its copy was ended, for it is dropped.').catch(() => undefined)
+        void paused.then(() => (isPausing = false))
+      }
+      // Without a mirror it is being opened anew: that has to end first.
+      const isEnded = mirror === undefined ? !this.copying().includes(name) : !this.#reading.has(mirror)
+      if (isEnded && !isPausing) return
+      if (clock.nowMs() >= deadlineMs) {
+        const message = `the copy of ${name} has not ended yet, since the source does not answer: try again in a moment.`
+        throw new MoonlinkError('retry', 'TABLE_COPYING', message, { context: { table: name } })
+      }
+      await clock.sleep(copyPollMs)
     }
   }
 

@@ -104,11 +104,8 @@ export class TableCommands {
     await changes.run(async () => {
       const isMirrored = mirrors.has(table) || mirrors.unopened.has(table)
       if (!isMirrored && !(purge && remembered.wasDropped(table))) throw unknown(table)
-      if (mirrors.copying().includes(table)) {
-        const message = `${table} is being copied: drop it when that is done, or moonlink tables pause ${table} ends the copy first.`
-        throw new MoonlinkError('retry', 'TABLE_COPYING', message, { context: { table } })
-      }
       if (isMirrored) {
+        await mirrors.endCopy(table)
         await loop.pausedFor(() => mirrors.remove(table, !purge))
         remembered.drop(table)
         await acknowledger.remember()

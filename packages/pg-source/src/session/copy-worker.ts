@@ -54,6 +54,8 @@ export class CopyWorker {
     const decoder = this.decoder!
     while (this.isBusy && this.failure === null && !this.isFull(decoder)) {
       await this.throttle?.ready(this.closing.signal)
+      // What was on its way when reading was paused came meanwhile: nothing else may come then.
+      if (!this.isBusy || this.failure !== null || this.isFull(decoder)) break
       this.connection.resume()
       await this.progress()
     }
