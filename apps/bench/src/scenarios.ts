@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DuckDBInstance } from '@duckdb/node-api'
 import type { Lsn } from '@moonlink/core'
@@ -139,12 +139,22 @@ async function backlog(context: BenchContext, scenario: Backlog): Promise<Measur
     return measurement(scenario.name, changes, seconds, raw, scenario.mark, {
       cpuSecondsPerMillionRows: usage && before && ((usage.cpuSeconds - before.cpuSeconds) / changes) * 1e6,
       peakRssMiB: usage && usage.peakRssMiB,
-      details: { connection: kind, 'eager drain s': rounded(eager), 'paced drain s': rounded(paced) },
+      details: { connection: named(kind), 'eager drain s': rounded(eager), 'paced drain s': rounded(paced) },
     })
   } finally {
     await mirror.stop()
     await client.query(`SELECT pg_drop_replication_slot('${RAW_SLOT}')`)
     await client.end()
+  }
+}
+
+/** The kind of a connection, with the kernel's congestion control (Linux), which decides over loopback how many packets the server's messages take. */
+function named(kind: string): string {
+  if (!kind.startsWith('tcp')) return kind
+  try {
+    return `${kind} (${readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim()})`
+  } catch {
+    return kind
   }
 }
 
