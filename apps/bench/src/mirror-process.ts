@@ -4,6 +4,8 @@ import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { formatLsn, type Lsn } from '@moonlink/core'
 
+const PATIENCE_MS = 120_000
+
 /** A backend as a process of its own, as users run it. */
 export class MirrorProcess {
   readonly url: string
@@ -35,8 +37,9 @@ export class MirrorProcess {
     return mirror
   }
 
+  /** Asks seldom enough that the asking takes nothing away from what is measured. */
   async ready(): Promise<void> {
-    await this.until(async () => (await fetch(`${this.url}/ready`)).ok)
+    await this.until(async () => (await fetch(`${this.url}/ready`)).ok, 50)
   }
 
   async query(sql: string): Promise<unknown[][]> {
@@ -108,11 +111,11 @@ export class MirrorProcess {
     return response.json()
   }
 
-  private async until(check: () => Promise<boolean>): Promise<void> {
-    for (let attempt = 0; attempt < 6000; attempt++) {
+  private async until(check: () => Promise<boolean>, everyMs = 20): Promise<void> {
+    for (let attempt = 0; attempt * everyMs < PATIENCE_MS; attempt++) {
       if (this.child.exitCode !== null) throw new Error(`the backend ended with status ${this.child.exitCode}`)
       if (await check().catch(() => false)) return
-      await new Promise((resolve) => setTimeout(resolve, 20))
+      await new Promise((resolve) => setTimeout(resolve, everyMs))
     }
     throw new Error('the backend did not become ready')
   }

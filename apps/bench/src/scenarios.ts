@@ -40,10 +40,13 @@ export async function freshDatabase(context: BenchContext, name: string): Promis
   return { url: url.href, client }
 }
 
-/** Rounds of a scenario whose contestants take turns; the best of each counts. */
-const ROUNDS = 3
+/** Rounds of the copy; an odd number. */
+const COPY_ROUNDS = 5
 
-/** Rows/s of the initial copy beside one raw COPY stream: a gigabyte, so that it is not the warming-up that is measured. */
+/**
+ * Rows/s of the initial copy beside one raw COPY stream: a gigabyte, so that it is not the warming-up that is measured. Each copy is compared with
+ * the raw streams right before and after it, which a machine that becomes slower or faster changes alike; the round of the median ratio counts.
+ */
 export async function initialCopy(context: BenchContext): Promise<Measurement> {
   const rows = Math.round(4_000_000 * context.scale)
   const { url, client } = await freshDatabase(context, 'bench_copy')
@@ -51,19 +54,22 @@ export async function initialCopy(context: BenchContext): Promise<Measurement> {
   await client.query(`INSERT INTO t SELECT ${ROW} FROM generate_series(1, ${rows}) i`)
   await client.query('VACUUM ANALYZE t')
   await copyToNowhere(url, 't')
-  let raw = Number.POSITIVE_INFINITY
-  let best: CopyRound | null = null
-  for (let round = 0; round < ROUNDS; round++) {
-    raw = Math.min(raw, await copyToNowhere(url, 't'))
+  const rounds: (CopyRound & { readonly raw: number; readonly ratio: number })[] = []
+  let before = await copyToNowhere(url, 't')
+  for (let round = 0; round < COPY_ROUNDS; round++) {
     const copied = await copyRound(context, url, client)
-    if (best === null || copied.seconds < best.seconds) best = copied
+    const after = await copyToNowhere(url, 't')
+    const raw = (before + after) / 2
+    rounds.push({ ...copied, raw, ratio: raw / copied.seconds })
+    before = after
   }
   await client.end()
-  const { seconds, startSeconds, usage } = best!
+  rounds.sort((a, b) => a.ratio - b.ratio)
+  const { seconds, startSeconds, usage, raw } = rounds[Math.floor(COPY_ROUNDS / 2)]
   return measurement('initial copy', rows, seconds, { name: 'COPY binary to nowhere', seconds: raw }, '>= 0.7', {
     cpuSecondsPerMillionRows: usage && (usage.cpuSeconds / rows) * 1e6,
     peakRssMiB: usage && usage.peakRssMiB,
-    details: { 'process start s': rounded(startSeconds) },
+    details: { 'process start s': rounded(startSeconds), ratios: rounds.map(({ ratio }) => ratio.toFixed(2)).join(' ') },
   })
 }
 

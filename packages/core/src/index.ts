@@ -20,6 +20,7 @@ export {
   type TableSchema,
 } from './types.ts'
 export { ByteSink } from './byte-sink.ts'
+export { COPY_SLACK_BYTES, copyShort, SHORT_COPY_BYTES } from './copy-short.ts'
 export { VariantEncoder } from './variant/variant-encoder.ts'
 export { VariantDecoder } from './variant/variant-decoder.ts'
 export { jsonbFitsVariant } from './variant/jsonb-fits.ts'

@@ -83,3 +83,18 @@ export function decodeHeader(words: Int32Array, dataFile: string, recordCount: n
   const layout = layoutOf(recordCount, words[3] === 1)
   return name === dataFile && words[4] >>> 0 === layout.blockCount ? layout : null
 }
+
+/** Word of item `index` where every block holds `perBlock` items of one word. */
+export function blockWord(index: number, perBlock: number): number {
+  return blockWordOf(index, perBlock, BLOCK_WORDS)
+}
+
+/** Place of item `index` where every block holds `perBlock` items of the `wordsPerBlock` that would fit. */
+export function blockWordOf(index: number, perBlock: number, wordsPerBlock: number): number {
+  return Math.floor(index / perBlock) * wordsPerBlock + (index % perBlock)
+}
+
+/** First word of a 32-byte filter in the blocks of the filter. */
+export function filterWord(index: number): number {
+  return ((index / FILTERS_PER_BLOCK) >>> 0) * BLOCK_WORDS + (index % FILTERS_PER_BLOCK) * FILTER_WORDS
+}

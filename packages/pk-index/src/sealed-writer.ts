@@ -1,20 +1,10 @@
 import { dirname } from 'node:path'
 import { assert, systemDisk, type DiskFile, type LocalDisk } from '@moonlink/core'
-import { BLOCK_BYTES, BLOCK_WORDS, DATA_WORDS, sealBlocks } from './blocks.ts'
-import { addToFilter, filterOf } from './filter.ts'
+import { BLOCK_BYTES, BLOCK_WORDS, sealBlocks } from './blocks.ts'
+import { EntryBlocks } from './entry-blocks.ts'
+import { addRunToFilter } from './filter.ts'
 import type { KeyHashes } from './key-hashes.ts'
-import {
-  COUNT_AT,
-  encodeHeader,
-  ENTRIES_PER_BLOCK,
-  FILTER_WORDS,
-  FILTERS_PER_BLOCK,
-  layoutOf,
-  LOW_AT,
-  ROW_AT,
-  ROW_IDS_PER_BLOCK,
-  type SealedLayout,
-} from './sealed-format.ts'
+import { blockWordOf, encodeHeader, layoutOf, ROW_IDS_PER_BLOCK, type SealedLayout } from './sealed-format.ts'
 import { nextTurn, sortedRuns } from './sort-entries.ts'
 
 /** Blocks written at a time: 256 KiB. */
@@ -67,37 +57,16 @@ export async function writeSealedIndex(input: SealedIndexInput): Promise<void> {
 async function writeEntries(file: DiskFile, hashes: KeyHashes, layout: SealedLayout): Promise<{ fences: Int32Array; filter: Int32Array }> {
   const fences = new Int32Array((layout.filterAt - layout.fencesAt) * BLOCK_WORDS)
   const filter = new Int32Array((layout.entriesAt - layout.filterAt) * BLOCK_WORDS)
-  const buffer = new Int32Array(WRITE_BLOCKS * BLOCK_WORDS)
-  let block = 0
-  let base = 0
-  let count = 0
-  for await (const { high, low, rows, length } of sortedRuns(hashes)) {
-    for (let from = 0; from < length;) {
-      if (count === ENTRIES_PER_BLOCK) {
-        count = 0
-        block++
-        base += BLOCK_WORDS
-        if (base === buffer.length) {
-          await writeBlocks(file, buffer, layout.entriesAt + block - WRITE_BLOCKS)
-          buffer.fill(0)
-          base = 0
-        }
-      }
-      if (count === 0) fences[blockWord(block, DATA_WORDS)] = high[from]
-      const to = Math.min(length, from + ENTRIES_PER_BLOCK - count)
-      const at = base + count
-      buffer.set(high.subarray(from, to), at)
-      buffer.set(low.subarray(from, to), at + LOW_AT)
-      buffer.set(rows.subarray(from, to), at + ROW_AT)
-      count += to - from
-      buffer[base + COUNT_AT] = count
-      from = to
-    }
-    for (let index = 0; index < length; index++) {
-      addToFilter(filter, filterWord(filterOf(high[index], layout.filterCount)), low[index])
+  const blocks = new EntryBlocks(fences, WRITE_BLOCKS)
+  const write = (words: Int32Array, firstBlock: number) => writeBlocks(file, words, layout.entriesAt + firstBlock)
+  for await (const run of sortedRuns(hashes)) {
+    addRunToFilter(filter, run, layout.filterCount)
+    for (let from = 0; from < run.length;) {
+      from = blocks.fill(run, from)
+      if (blocks.isFull) await blocks.take(write)
     }
   }
-  if (count > 0) await writeBlocks(file, buffer.subarray(0, base + BLOCK_WORDS), layout.entriesAt + block - base / BLOCK_WORDS)
+  await blocks.take(write)
   return { fences, filter }
 }
 
@@ -109,20 +78,6 @@ async function writeRowIds(file: DiskFile, rowIds: Float64Array, layout: SealedL
     await writeBlocks(file, new Int32Array(doubles.buffer), layout.rowIdsAt + from / ROW_IDS_PER_BLOCK)
     await nextTurn()
   }
-}
-
-/** Word of item `index` where every block holds `perBlock` items of one word. */
-export function blockWord(index: number, perBlock: number): number {
-  return blockWordOf(index, perBlock, BLOCK_WORDS)
-}
-
-/** First word of a 32-byte filter in the blocks of the filter. */
-export function filterWord(index: number): number {
-  return Math.floor(index / FILTERS_PER_BLOCK) * BLOCK_WORDS + (index % FILTERS_PER_BLOCK) * FILTER_WORDS
-}
-
-function blockWordOf(index: number, perBlock: number, wordsPerBlock: number): number {
-  return Math.floor(index / perBlock) * wordsPerBlock + (index % perBlock)
 }
 
 async function writeBlocks(file: DiskFile, words: Int32Array, blockNumber: number): Promise<void> {

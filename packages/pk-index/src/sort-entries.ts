@@ -2,6 +2,9 @@ import type { KeyHashes } from './key-hashes.ts'
 
 /** Entries sorted at a time; a part fits in the processor's cache. */
 const PART_ENTRIES = 16_384
+/** Parts are filled a group at a time: of so many entries, but all of them in at most `MAX_GROUPS` passes over the rows. */
+const GROUP_ENTRIES = 1 << 20
+const MAX_GROUPS = 16
 /** Rows handled before other work gets a turn. */
 const ROWS_PER_TURN = 65_536
 const DIGIT_BITS = 11
@@ -14,11 +17,11 @@ const EVERY_DIGIT: readonly Digit[] = (['low', 'high'] as const).flatMap((half) 
   Array.from({ length: Math.ceil(32 / DIGIT_BITS) }, (_, index): Digit => [half, index * DIGIT_BITS]),
 )
 
-/** Entries of a part; only the first `length` count. */
+/** Entries; only the first `length` count. */
 export interface EntryRun {
-  high: Uint32Array
-  low: Uint32Array
-  rows: Uint32Array
+  readonly high: Uint32Array
+  readonly low: Uint32Array
+  readonly rows: Uint32Array
   length: number
 }
 
@@ -28,66 +31,85 @@ export function nextTurn(): Promise<void> {
 
 /**
  * Yields every row's entry in the order of (high, low, row), in runs that are valid until the next one is taken. Hands over to other
- * work every few milliseconds; where one hash has very many rows, after each pass over those. Needs 4 bytes a row, and 24 more a
- * row of the longest run.
+ * work every few milliseconds; where one hash has very many rows, after each pass over those. Needs 12 bytes a row of a group of parts, and as much
+ * for each row of the longest run.
  */
 export async function* sortedRuns(hashes: KeyHashes): AsyncGenerator<EntryRun> {
   const { length } = hashes
   const bits = Math.max(0, Math.ceil(Math.log2(length / PART_ENTRIES)))
-  const { order, starts } = await partition(hashes, bits)
-  let run = emptyRun(PART_ENTRIES)
+  const starts = await partStarts(hashes, bits)
+  const groups = groupsOf(starts, Math.max(GROUP_ENTRIES, Math.ceil(length / MAX_GROUPS)))
+  const entries = emptyRun(Math.max(0, ...groups.map(([first, end]) => starts[end] - starts[first])))
   let spare = emptyRun(PART_ENTRIES)
-  for (let part = 0; part < starts.length - 1; part++) {
-    const from = starts[part]
-    const count = starts[part + 1] - from
-    if (count === 0) continue
-    if (count > run.rows.length) {
-      run = emptyRun(count)
-      spare = emptyRun(count)
+  for (const [first, end] of groups) {
+    await scatter(hashes, bits, first, end, starts, entries)
+    for (let part = first; part < end; part++) {
+      const run = slice(entries, starts[part] - starts[first], starts[part + 1] - starts[first])
+      if (run.length === 0) continue
+      if (run.length > spare.rows.length) spare = emptyRun(run.length)
+      yield await sortRun(run, spare, bits)
+      await nextTurn()
     }
-    gather(hashes, order, from, count, run)
-    const sorted = await sortRun(run, spare, bits)
-    if (sorted === spare) [run, spare] = [spare, run]
-    yield sorted
+  }
+}
+
+/** Where each part, of the rows with the same leading `bits` bits of `high`, begins in the order of all; one more for the end. */
+async function partStarts({ high, length }: KeyHashes, bits: number): Promise<Uint32Array> {
+  const starts = new Uint32Array((1 << bits) + 1)
+  for (let from = 0; from < length; from += ROWS_PER_TURN) {
+    countParts(high, from, Math.min(from + ROWS_PER_TURN, length), bits, starts)
+    await nextTurn()
+  }
+  for (let part = 1; part < starts.length; part++) starts[part] += starts[part - 1]
+  return starts
+}
+
+/** Counts the rows of each part, one place behind it. */
+function countParts(high: Uint32Array, from: number, to: number, bits: number, counts: Uint32Array): void {
+  // A shift by 32 is a shift by 0, hence two shifts.
+  for (let row = from; row < to; row++) counts[((high[row] >>> 1) >>> (31 - bits)) + 1]++
+}
+
+/** Neighbouring parts that have at most `limit` rows together, or are one part. */
+function groupsOf(starts: Uint32Array, limit: number): (readonly [first: number, end: number])[] {
+  const groups: (readonly [number, number])[] = []
+  for (let first = 0; first < starts.length - 1;) {
+    let end = first + 1
+    while (end < starts.length - 1 && starts[end + 1] - starts[first] <= limit) end++
+    groups.push([first, end])
+    first = end
+  }
+  return groups
+}
+
+/** Puts the entries of parts `[first, end)` one part behind the other, rows ascending within each. */
+async function scatter(hashes: KeyHashes, bits: number, first: number, end: number, starts: Uint32Array, into: EntryRun): Promise<void> {
+  const next = starts.slice(0, end).map((start) => start - starts[first])
+  for (let from = 0; from < hashes.length; from += ROWS_PER_TURN) {
+    scatterRows(hashes, from, Math.min(from + ROWS_PER_TURN, hashes.length), bits, first, next, into)
     await nextTurn()
   }
 }
 
-/** Rows grouped by the leading `bits` bits of `high`, ascending within a group. */
-async function partition({ high, length }: KeyHashes, bits: number): Promise<{ order: Uint32Array; starts: Uint32Array }> {
-  const parts = 1 << bits
-  const starts = new Uint32Array(parts + 1)
-  const order = new Uint32Array(length)
-  // A shift by 32 is a shift by 0, hence two shifts.
-  for (let from = 0; from < length; from += ROWS_PER_TURN) {
-    const to = Math.min(from + ROWS_PER_TURN, length)
-    for (let row = from; row < to; row++) starts[((high[row] >>> 1) >>> (31 - bits)) + 1]++
-    await nextTurn()
+function scatterRows(hashes: KeyHashes, from: number, to: number, bits: number, first: number, next: Uint32Array, into: EntryRun): void {
+  const { high: fromHigh, low: fromLow } = hashes
+  const { high, low, rows } = into
+  for (let row = from; row < to; row++) {
+    const part = (fromHigh[row] >>> 1) >>> (31 - bits)
+    if (part < first || part >= next.length) continue
+    const at = next[part]++
+    high[at] = fromHigh[row]
+    low[at] = fromLow[row]
+    rows[at] = row
   }
-  for (let part = 0; part < parts; part++) starts[part + 1] += starts[part]
-  const next = starts.slice()
-  for (let from = 0; from < length; from += ROWS_PER_TURN) {
-    const to = Math.min(from + ROWS_PER_TURN, length)
-    for (let row = from; row < to; row++) order[next[(high[row] >>> 1) >>> (31 - bits)]++] = row
-    await nextTurn()
-  }
-  return { order, starts }
 }
 
 function emptyRun(capacity: number): EntryRun {
   return { high: new Uint32Array(capacity), low: new Uint32Array(capacity), rows: new Uint32Array(capacity), length: 0 }
 }
 
-function gather(hashes: KeyHashes, order: Uint32Array, from: number, count: number, run: EntryRun): void {
-  const { high, low, rows } = run
-  const { high: fromHigh, low: fromLow } = hashes
-  for (let index = 0; index < count; index++) {
-    const row = order[from + index]
-    high[index] = fromHigh[row]
-    low[index] = fromLow[row]
-    rows[index] = row
-  }
-  run.length = count
+function slice({ high, low, rows }: EntryRun, from: number, to: number): EntryRun {
+  return { high: high.subarray(from, to), low: low.subarray(from, to), rows: rows.subarray(from, to), length: to - from }
 }
 
 /**

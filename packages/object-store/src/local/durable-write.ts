@@ -54,8 +54,7 @@ async function writeTemporary(path: string, bytes: ObjectBytes, random: Random):
   const temporary = join(dirname(path), `${TEMPORARY_PREFIX}${randomUuid(random)}`)
   const handle = await openMakingDirectories(temporary)
   try {
-    // Each goes on where the one before ended.
-    for (const part of bytes instanceof Uint8Array ? [bytes] : bytes) await handle.writeFile(part)
+    for (const part of bytes instanceof Uint8Array ? [bytes] : bytes) await writeAll(handle, part)
     await handle.sync()
   } catch (error) {
     await handle.close()
@@ -64,6 +63,11 @@ async function writeTemporary(path: string, bytes: ObjectBytes, random: Random):
   }
   await handle.close()
   return temporary
+}
+
+/** Behind what was written before. Not `writeFile`, which takes half a megabyte at a time. */
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) done += (await handle.write(bytes, done, bytes.length - done)).bytesWritten
 }
 
 async function openMakingDirectories(path: string): Promise<FileHandle> {

@@ -1,6 +1,6 @@
 import { BatchBuilder, formatTableName, MoonlinkError, type ColumnBatch, type ColumnBuilder, type TableName } from '@moonlink/core'
 import { BadValueError, runOf, TextBeside, type DecodeRun, type DecodeValue, type MappedColumn } from '../types/index.ts'
-import { int16At, int32At } from '../types/wire.ts'
+import { int32At } from '../types/wire.ts'
 import { describeKeyValue } from './key-text.ts'
 
 export interface CopyRowsOptions {
@@ -53,6 +53,7 @@ export class CopyRows {
   /** Rows that wait; they lie in `source`. */
   private noted = 0
   private source: Uint8Array = NO_BYTES
+  private view: DataView = new DataView(NO_BYTES.buffer)
   private readonly capacity: number
   /** For each column, where the cells of the waiting rows start and end; an end of -1 is null. */
   private readonly cells: Int32Array
@@ -91,23 +92,28 @@ export class CopyRows {
     if (this.source !== source) {
       this.flush()
       this.source = source
+      this.view = new DataView(source.buffer, source.byteOffset, source.byteLength)
     }
     if (end - at < 2) return INCOMPLETE
-    const count = int16At(source, at)
+    const { cells, view } = this
+    const count = view.getInt16(at)
     if (count === -1) return TRAILER
     if (count !== this.columns.length) this.malformed(`a row has ${count} columns instead of ${this.columns.length}`)
-    const { cells } = this
     const stride = this.capacity * 2
     let next = at + 2
     for (let index = 0, cell = this.noted * 2; index < count; index++, cell += stride) {
       if (end - next < 4) return INCOMPLETE
-      const size = int32At(source, next)
-      if (size < -1) this.malformed(`a value has ${size} bytes`)
+      const size = view.getInt32(next)
       next += 4
       cells[cell] = next
-      cells[cell + 1] = size < 0 ? -1 : next + size
-      if (size > 0) next += size
-      if (next > end) return INCOMPLETE
+      if (size >= 0) {
+        next += size
+        if (next > end) return INCOMPLETE
+        cells[cell + 1] = next
+      } else {
+        if (size !== -1) this.malformed(`a value has ${size} bytes`)
+        cells[cell + 1] = -1
+      }
     }
     this.bytes += next - at
     this.starts[this.noted++] = at

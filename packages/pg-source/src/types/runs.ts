@@ -1,3 +1,4 @@
+import { COPY_SLACK_BYTES, copyShort, SHORT_COPY_BYTES } from '@moonlink/core'
 import {
   binaryBool,
   binaryFloat4,
@@ -20,8 +21,6 @@ import type { DecodeRun, DecodeValue } from './decoder.ts'
 const TWO_32 = 0x1_0000_0000
 /** Halves of timestamps within these are far from the ends of what a timestamp can be. */
 const EVERYDAY = 0x3fff_ffff
-/** Longer values are copied as a whole; for shorter ones a call costs more than the copy. */
-const LONG_VALUE = 192
 
 const runs = new WeakMap<DecodeValue, DecodeRun>()
 
@@ -201,15 +200,15 @@ function copyRun(
 ): void {
   if (count === 0) return
   const view = viewOf(source)
-  // Values are copied four bytes at a time; what is written too much is overwritten next, or never read.
-  const { row, values, offsets } = builder.openRun(count, bytes + 4)
+  // What is written behind a value is overwritten next, or never read.
+  const { row, values, offsets } = builder.openRun(count, bytes + COPY_SLACK_BYTES)
   const target = viewOf(values)
   let to = offsets![row]
   for (let index = 0, cell = at; index < count; index++, cell += 2) {
     const start = cells[cell] + skip
     const end = cells[cell + 1]
-    if (end - start > LONG_VALUE || end + 4 > source.length) values.set(source.subarray(start, end), to)
-    else for (let from = start, next = to; from < end; from += 4, next += 4) target.setInt32(next, view.getInt32(from, true), true)
+    if (end - start > SHORT_COPY_BYTES || end + COPY_SLACK_BYTES > source.length) values.set(source.subarray(start, end), to)
+    else copyShort(target, to, view, start, end)
     to += end - start
     offsets![row + index + 1] = to
   }

@@ -1,9 +1,6 @@
-import { fixedWidth, type ByteSink, type Column } from '@moonlink/core'
+import { COPY_SLACK_BYTES, copyShort, fixedWidth, SHORT_COPY_BYTES, type ByteSink, type Column } from '@moonlink/core'
 import { PhysicalType } from '../footer.ts'
 import type { Leaf } from './file-schema.ts'
-
-/** Longer values are copied as a whole; for shorter ones a call costs more than the copy. */
-const LONG_VALUE = 192
 
 /** Bytes that values `[from, to)` take in Parquet's PLAIN encoding. */
 export function plainSize({ type, physical, typeLength }: Leaf, { offsets }: Column, from: number, to: number): number {
@@ -25,7 +22,7 @@ export function appendPlain(sink: ByteSink, leaf: Leaf, column: Column, from: nu
 
 /** Each value behind its length. */
 function appendByteArrays(sink: ByteSink, values: Uint8Array, offsets: Int32Array, from: number, to: number): void {
-  sink.reserve(offsets[to] - offsets[from] + 4 * (to - from) + 4)
+  sink.reserve(offsets[to] - offsets[from] + 4 * (to - from) + COPY_SLACK_BYTES)
   const { bytes, view } = sink
   const source = new DataView(values.buffer, values.byteOffset, values.byteLength)
   let at = sink.length
@@ -34,11 +31,9 @@ function appendByteArrays(sink: ByteSink, values: Uint8Array, offsets: Int32Arra
     const end = offsets[row + 1]
     view.setInt32(at, end - start, true)
     at += 4
-    if (end - start > LONG_VALUE || end + 4 > values.length) bytes.set(values.subarray(start, end), at)
-    else {
-      // Four bytes at a time; what is written too much is overwritten next.
-      for (let byte = start, target = at; byte < end; byte += 4, target += 4) view.setInt32(target, source.getInt32(byte, true), true)
-    }
+    // What is written behind a value is overwritten next.
+    if (end - start > SHORT_COPY_BYTES || end + COPY_SLACK_BYTES > values.length) bytes.set(values.subarray(start, end), at)
+    else copyShort(view, at, source, start, end)
     at += end - start
     start = end
   }
