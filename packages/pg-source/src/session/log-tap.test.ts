@@ -99,3 +99,31 @@ test('a keepalive that says nothing new is not logged', () => {
   }
   expect(log.runs.map(({ endLsn }) => endLsn)).toEqual([60n])
 })
+
+test('a transaction whose messages had to wait has ended for the log once it is decoded, also where nothing comes behind it', async () => {
+  const live = decoderOf([orders], { asks: () => true })
+  const log = new Appended()
+  const tap = new LogTap(log as unknown as ChangeLog, live.decoder)
+  const run = Buffer.concat([begin(20n), ordersRelation, insert(5, row(1, 'x', 1n)), commit(20n, 21n)].map(copyData))
+  for (let at = 0; at < run.length;) {
+    const next = at + 1 + run.readInt32BE(at + 1)
+    live.decoder.feed(run.subarray(at + 5, next))
+    tap.fed(run, at + 5, next, true)
+    at = next
+  }
+  tap.flush()
+  tap.settled()
+  expect(log.runs.map(({ endLsn }) => endLsn)).toEqual([null])
+  live.decoder.answer([])
+  const events = live.decoder.take()
+  tap.settled()
+  tap.settled()
+  expect(log.runs.map(({ endLsn, isCut }) => [endLsn, isCut])).toEqual([
+    [null, false],
+    [21n, true],
+  ])
+  const again = decoderOf([orders])
+  for (const { bytes } of log.runs) feedRun(again.decoder, bytes)
+  expect(again.decoder).toMatchObject({ position: 21n, isCut: true })
+  expect(kinds(again.decoder.take())).toEqual(kinds(events))
+})

@@ -2,6 +2,7 @@ import type { ChangeLog, Lsn } from '@moonlink/core'
 import type { StreamDecoder } from '../decode/index.ts'
 import { HEADER } from './raw-connection.ts'
 
+const COPY_DATA = 0x64
 const KEEPALIVE = 0x6b
 
 /**
@@ -53,6 +54,27 @@ export class LogTap {
     if (cutEnd < end) this.log.append(run.subarray(Math.max(start, cutEnd), end), null, false)
     this.loggedLsn = decoder.position
   }
+
+  /**
+   * Tells the log of transactions whose messages it has and that were decoded only now: a question had to be answered first, or their spool to be read. Else a stream
+   * that is lost before anything more comes would leave a gap behind, as far as the log can tell.
+   */
+  settled(): void {
+    const { decoder, loggedLsn, run } = this
+    if (run !== null || decoder.inTransaction || decoder.position === loggedLsn) return
+    this.log.append(keepaliveAt(decoder.position), decoder.position, decoder.isCut)
+    this.loggedLsn = decoder.position
+  }
+}
+
+/** A server's message that says no more than where it is (`WalSndKeepalive`, src/backend/replication/walsender.c). */
+function keepaliveAt(lsn: Lsn): Buffer {
+  const message = Buffer.alloc(HEADER + 18)
+  message[0] = COPY_DATA
+  message.writeInt32BE(message.length - 1, 1)
+  message[HEADER] = KEEPALIVE
+  message.writeBigUInt64BE(lsn, HEADER + 1)
+  return message
 }
 
 /** Feeds a run of CopyData messages that a log gave back. */

@@ -121,6 +121,7 @@ export class ReplicationStream implements ChangeStream {
       // What a decoder holds that met garbage is not to be trusted; what came before a lost connection is.
       if (this.failure?.kind === 'corrupt') throw this.failure
       const events = this.decoder.take()
+      this.tap?.settled()
       this.ask()
       this.resumeReading()
       for (const event of events) {
