@@ -162,6 +162,11 @@ test('a filtered table that is locked just when its columns changed holds up no 
     // What is noticed tells that the publication is still looked at. The copy itself waits for all transactions.
     await client.query('CREATE TABLE c (id int PRIMARY KEY); ALTER PUBLICATION given ADD TABLE c')
     await expect.poll(async () => (await backend.table('public.c')).state, { timeout: 60_000 }).toBe('copying')
+    const { rows: holders } = await locker.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+    const waits = `the copy waits for the transaction of process ${holders[0].pid} (`
+    await expect.poll(async () => (await backend.table('public.c')).waitingFor, { timeout: 60_000 }).toContain(waits)
+    const listed = await moonlink(['tables', 'list'], { MOONLINK_URL: backend.url }, directory)
+    expect(listed.stdout).toContain(waits)
     await followed('INSERT INTO b VALUES (3)', 'b')
     await locker.query('INSERT INTO a VALUES (-1, 0, 0), (1001, 6, 6); COMMIT')
     await followed('UPDATE a SET id = 7000 WHERE id = 1', 'a WHERE id > 5')

@@ -7,6 +7,7 @@ const table: TableStatusReport = {
   name: 'shop.orders',
   state: 'streaming',
   reason: null,
+  waitingFor: null,
   rows: 12_345,
   appliedLsn: '0/20',
   durableLsn: '0/10',
@@ -35,6 +36,7 @@ const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
     publication: 'moonlink',
     connected: true,
     reason: null,
+    waits: [],
     sourceLsn: '0/20',
     confirmedFlushLsn: '0/10',
     lagBytes: 16,
@@ -44,6 +46,14 @@ const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
   log: null,
   warehouse: 'file:///w',
   tables: [{ ...table, ...over }],
+})
+
+test('what waits for a transaction of the source is said once, however many tables it concerns', () => {
+  const waitingFor = 'the copy waits for the transaction of process 7'
+  const { source, ...rest } = status({ state: 'copying', waitingFor })
+  const lines = statusLines({ ...rest, source: { ...source, waits: [waitingFor] } })
+  expect(lines.filter((line) => line.includes(waitingFor))).toEqual([`waiting: ${waitingFor}`])
+  expect(new PlainView().lines(status({ state: 'copying', waitingFor }))[0]).toContain(`copying (${waitingFor})`)
 })
 
 test('the view redraws in place and never passes the screen', () => {

@@ -58,7 +58,8 @@ export class PlainView {
   lines(status: StatusReport): string[] {
     return status.tables.flatMap((table) => {
       const commit = table.committedLsn === null ? 'nothing committed yet' : `committed ${table.committedLsn}`
-      const state = table.reason === null ? table.state : `${table.state} (${table.reason})`
+      const reasons = [table.reason, table.waitingFor].filter((reason) => reason !== null)
+      const state = reasons.length === 0 ? table.state : `${table.state} (${reasons.join('; ')})`
       const line = `${table.name}: ${state}, ${formatCount(table.rows, 'row')}, applied ${table.appliedLsn ?? '–'}, ${commit}, ${formatCount(table.dataFiles, 'file')}`
       // LSNs move on idle tables too; that alone is no news.
       const news = [state, table.rows, table.snapshotId, table.dataFiles].join()

@@ -35,7 +35,7 @@ import { isSlotLoss, SlotMender } from './slot-mender.ts'
 import { SpoolRestarts } from './spool-restarts.ts'
 import { SlotWatch } from './slot-watch.ts'
 import type { BackendState, StateStore } from './state.ts'
-import { statusReport } from './status.ts'
+import { statusReport, waitOf } from './status.ts'
 import { stoppingError } from './stopping.ts'
 import { StreamLoop } from './stream-loop.ts'
 import { TableCommands } from './table-commands.ts'
@@ -260,15 +260,18 @@ export class MoonlinkBackend implements Operations {
       copy: (table, rows) => this.#mirrors.copyReport(table, rows),
       unopened: this.#mirrors.unopened,
       verified: this.#verification.outcomes,
+      waits: source.waits(),
       unfit: (table) => source.unfitValues(table),
       log: this.#log === null ? null : { ...this.#log.status, durableLsn: this.#log.durableLsn },
     })
   }
 
   ready(): ReadyReport {
+    const waits = this.#parts.source.waits()
+    const copyOf = (name: string) => [`the copy of ${name}`, waitOf(name, waits)].filter((text) => text !== null).join(': ')
     const waitingFor = [
       ...(this.#loop.trouble === null ? [] : [`the change stream: ${this.#loop.trouble}`]),
-      ...this.#mirrors.copying().map((name) => `the copy of ${name}`),
+      ...this.#mirrors.copying().map(copyOf),
     ]
     return { ready: waitingFor.length === 0, waitingFor }
   }

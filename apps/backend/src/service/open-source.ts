@@ -151,6 +151,10 @@ class PostgresHandle implements SourceHandle {
     return this.#source.snapshot()
   }
 
+  waits() {
+    return this.#source.waits()
+  }
+
   heartbeat() {
     return this.#source.heartbeat()
   }

@@ -1,8 +1,8 @@
 import type { Catalog, ChangeSource, FileLedger, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
-import type { EvolvedTable, FieldSource, PublicationChange, SourcePosition, UnfitValues } from '@moonlink/pg-source'
+import type { EvolvedTable, FieldSource, PublicationChange, SourcePosition, SourceWait, UnfitValues } from '@moonlink/pg-source'
 import type { RunningQuery } from './operations.ts'
 
-export type { PublicationChange, SourcePosition, UnfitValues }
+export type { PublicationChange, SourcePosition, SourceWait, UnfitValues }
 
 export interface SourceIdentity {
   readonly systemIdentifier: string
@@ -79,6 +79,8 @@ export interface SourceHandle extends ChangeSource {
   snapshot(): Promise<SourceSnapshot>
   /** Writes a few bytes to the log of a quiet database. False where the user may not. */
   heartbeat(): Promise<boolean>
+  /** What waits for other transactions of the source now: copies, comparisons, a new slot. */
+  waits(): readonly SourceWait[]
   /** Where source and slot are; disturbs nothing. */
   position(): Promise<SourcePosition>
   /** Removes slot and publication. No stream may be open. */

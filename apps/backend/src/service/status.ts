@@ -4,7 +4,7 @@ import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
 import type { VerifyOutcome } from '../verify/verification.ts'
 import { verifiedReport } from '../verify/report.ts'
 import type { CopyReport } from './copy-progress.ts'
-import type { SourcePosition, SourceIdentity, UnfitValues } from './parts.ts'
+import type { SourcePosition, SourceIdentity, SourceWait, UnfitValues } from './parts.ts'
 
 export interface StatusInputs {
   readonly identity: SourceIdentity
@@ -24,9 +24,15 @@ export interface StatusInputs {
   readonly unopened: ReadonlyMap<string, string>
   /** Each table's last comparison with the source. */
   readonly verified: ReadonlyMap<string, VerifyOutcome>
+  readonly waits: readonly SourceWait[]
   readonly unfit: (table: TableName) => readonly UnfitValues[]
   /** Null where there is none. */
   readonly log: (LogStatus & { readonly durableLsn: Lsn | null }) | null
+}
+
+/** Which transaction of the source a table's copy or comparison waits for; null where it doesn't. */
+export function waitOf(table: string, waits: readonly SourceWait[]): string | null {
+  return waits.find(({ tables }) => tables.some((each) => formatTableName(each) === table))?.reason ?? null
 }
 
 export function statusReport(inputs: StatusInputs): StatusReport {
@@ -41,6 +47,7 @@ export function statusReport(inputs: StatusInputs): StatusReport {
       publication: identity.publication,
       connected: inputs.trouble === null,
       reason: inputs.trouble,
+      waits: [...new Set(inputs.waits.map(({ reason }) => reason))],
       sourceLsn: formatLsn(position.sourceLsn),
       confirmedFlushLsn: position.confirmedFlushLsn === null ? null : formatLsn(position.confirmedFlushLsn),
       lagBytes: position.retainedBytes,
@@ -77,6 +84,7 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
     name,
     state: mirror.state,
     reason: mirror.reason,
+    waitingFor: waitOf(name, inputs.waits),
     rows: mirror.rows,
     appliedLsn: lsn(appliedLsn),
     durableLsn: lsn(mirror.durableLsn === null ? null : maxLsn(mirror.durableLsn, logged)),
@@ -102,6 +110,7 @@ function unopenedReport(name: string, reason: string): TableStatusReport {
     name,
     state: 'failed',
     reason,
+    waitingFor: null,
     rows: 0,
     appliedLsn: null,
     durableLsn: null,

@@ -7,6 +7,7 @@ import type { BackendParts } from './backend.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
 import type { RememberedTables } from './remembered-tables.ts'
+import { waitOf } from './status.ts'
 import type { StreamLoop } from './stream-loop.ts'
 import { listWith, mirrorable } from './table-set.ts'
 
@@ -35,7 +36,8 @@ export class TableCommands {
       const name = formatTableName(table)
       const mirror = statuses.get(name)
       statuses.delete(name)
-      if (mirror !== undefined) return { name, notes, mirrored: true, state: mirror.state, reason: mirror.reason }
+      if (mirror !== undefined)
+        return { name, notes, mirrored: true, state: mirror.state, reason: waitOf(name, source.waits()) ?? mirror.reason }
       const unopened = mirrors.unopened.get(name)
       return {
         name,

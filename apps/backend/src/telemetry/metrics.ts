@@ -77,6 +77,12 @@ export const stateMetrics = [
     labels: [],
   },
   {
+    name: 'moonlink_source_waits',
+    kind: 'gauge',
+    help: 'What waits for other transactions of the source: copies, comparisons, a new slot. `moonlink status` names the transactions.',
+    labels: [],
+  },
+  {
     name: 'moonlink_slot_headroom_bytes',
     kind: 'gauge',
     help: 'Log that may still be written before the server drops what the slot needs; absent where max_slot_wal_keep_size sets no limit.',

@@ -27,6 +27,7 @@ export function stateSamples(status: StatusReport, { changeLogBytes, memory }: L
     ...(confirmed === null ? [] : [{ metric: 'moonlink_slot_confirmed_lsn_bytes' as const, labels: {}, value: position(confirmed) }]),
     { metric: 'moonlink_slot_retained_bytes', labels: {}, value: source.lagBytes },
     { metric: 'moonlink_slot_lag_seconds', labels: {}, value: source.lagMs / 1000 },
+    { metric: 'moonlink_source_waits', labels: {}, value: source.waits.length },
     ...(source.slotHeadroomBytes === null
       ? []
       : [{ metric: 'moonlink_slot_headroom_bytes' as const, labels: {}, value: source.slotHeadroomBytes }]),

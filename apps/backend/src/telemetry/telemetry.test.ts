@@ -13,6 +13,7 @@ const noSpans = await openSpans(undefined, '1')
 
 const status: StatusReport = {
   source: {
+    waits: ['the copy waits for the transaction of process 1'],
     database: 'shop',
     serverVersion: '18.4',
     slot: 's',
@@ -34,6 +35,7 @@ const status: StatusReport = {
       name: 'shop.orders',
       state: 'copying',
       reason: null,
+      waitingFor: null,
       rows: 50,
       appliedLsn: null,
       durableLsn: null,
@@ -76,6 +78,7 @@ test('the page has what was counted, what was observed and the state', async () 
     'moonlink_table_verified{table="shop.orders"} 0',
     'moonlink_table_lag_seconds{table="shop.orders"} 1.5',
     'moonlink_slot_lag_seconds 2.5',
+    'moonlink_source_waits 1',
   ])
     expect(page.split('\n')).toContain(line)
   // An alert watches for little headroom: where nothing limits it, and where there is no log, there must be no sample, be it of 0.

@@ -11,6 +11,7 @@ export interface TableReport {
   readonly name: string
   readonly state: string
   readonly reason: string | null
+  readonly waitingFor: string | null
   readonly rows: number | string
   readonly metadataLocation: string
   readonly dataFiles: number

@@ -27,12 +27,14 @@ import { isLockTimeout, messageOf, sqlState } from './errors.ts'
 import { LaneBatches } from './lane-batches.ts'
 import { RawConnection } from './raw-connection.ts'
 import { readRowFilter } from './row-filter.ts'
-import { exportSnapshot } from './slot.ts'
+import { exportSnapshot, processId } from './slot.ts'
+import type { SourceWaits } from './source-waits.ts'
 
 export interface CopyDependencies {
   readonly connector: Connector
   readonly connection: CatalogConnection
   readonly settings: PgSourceSettings
+  readonly waits: SourceWaits
   readonly logger: Logger
   readonly clock: Clock
 }
@@ -90,13 +92,15 @@ export class SnapshotCopy implements TableCopy {
     describe: () => Promise<readonly DescribedTable[]>,
     signal: AbortSignal,
   ): Promise<SnapshotCopy> {
-    const { clock, connector, connection, settings, logger } = dependencies
+    const { clock, connector, connection, settings, waits } = dependencies
     const opened: pg.Client[] = []
     try {
       signal.throwIfAborted()
       const guard = await connector.connect('copy guard', false)
       opened.push(guard)
-      await lock(guard, tables, settings.copyLockTimeoutMs)
+      const guardPid = await processId(guard)
+      const work = (pid: number) => ({ pid, what: 'the copy', tables })
+      await waits.during(work(guardPid), () => lock(guard, tables, settings.copyLockTimeoutMs))
       const described = await describe()
       // Not its partitions yet, for want of knowing that it has some.
       await lock(
@@ -107,9 +111,10 @@ export class SnapshotCopy implements TableCopy {
       )
       const exporter = await connector.connectReplication('copy snapshot')
       opened.push(exporter)
-      const slot = `${settings.slot}_copy_${(await processId(guard)).toString(36)}`
-      const snapshot = await givingWay(connection, await processId(guard), await processId(exporter), tables, () =>
-        exportSnapshot(exporter, connection, slot, logger),
+      const slot = `${settings.slot}_copy_${guardPid.toString(36)}`
+      const exporterPid = await processId(exporter)
+      const snapshot = await givingWay(connection, guardPid, exporterPid, tables, () =>
+        exportSnapshot(exporter, connection, slot, waits, work(exporterPid)),
       )
       signal.throwIfAborted()
       const clients: pg.Client[] = []
@@ -378,10 +383,6 @@ async function givingWay<T>(
     done.abort(new Error('done'))
     await watching
   }
-}
-
-async function processId(client: pg.Client): Promise<number> {
-  return (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0].pid
 }
 
 function snapshotOld(table: TableName): MoonlinkError {

@@ -2,6 +2,7 @@ import { MoonlinkError, parseLsn, systemClock, type Clock, type Logger, type Lsn
 import pg from 'pg'
 import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
 import { messageOf, sqlState } from './errors.ts'
+import type { SourceWaits, WaitingWork } from './source-waits.ts'
 
 /** A replication slot as the server shows it. */
 export interface SlotState {
@@ -126,17 +127,12 @@ async function slotInUse(connection: CatalogConnection, name: string, pid: numbe
 }
 
 /** Makes the slot, permanent, starting now. Waits for transactions that are running. */
-export async function createSlot(
-  connector: Connector,
-  connection: CatalogConnection,
-  name: string,
-  logger: Logger,
-  failover = false,
-): Promise<Lsn> {
+export async function createSlot(connector: Connector, name: string, waits: SourceWaits, failover = false): Promise<Lsn> {
   const client = await connector.connect('slot', false)
   try {
     const sql = `SELECT lsn::text FROM pg_create_logical_replication_slot($1, $2${failover ? ', failover => true' : ''})`
-    const create = () => whileSlow(connection, logger, () => client.query<{ lsn: string }>(sql, [name, 'pgoutput']))
+    const work = { pid: await processId(client), what: `the new slot "${name}"`, tables: [] }
+    const create = () => waits.during(work, () => client.query<{ lsn: string }>(sql, [name, 'pgoutput']))
     const { rows } = await explained(`creating slot "${name}"`, create, explainSlot)
     return parseLsn(rows[0].lsn)
   } finally {
@@ -155,12 +151,13 @@ export async function exportSnapshot(
   client: pg.Client,
   connection: CatalogConnection,
   slot: string,
-  logger: Logger,
+  waits: SourceWaits,
+  work: WaitingWork,
 ): Promise<ExportedSnapshot> {
   const version = Number((await connection.rows<{ v: string }>(`SELECT current_setting('server_version_num') AS v`))[0].v)
   const option = version >= 150_000 ? `(SNAPSHOT 'export')` : 'EXPORT_SNAPSHOT'
   const sql = `CREATE_REPLICATION_SLOT ${pg.escapeIdentifier(slot)} TEMPORARY LOGICAL pgoutput ${option}`
-  const create = () => whileSlow(connection, logger, () => client.query<{ consistent_point: string; snapshot_name: string }>(sql))
+  const create = () => waits.during(work, () => client.query<{ consistent_point: string; snapshot_name: string }>(sql))
   const { rows } = await explained('taking a snapshot for the copy', create, explainSlot)
   return { lsn: parseLsn(rows[0].consistent_point), name: rows[0].snapshot_name }
 }
@@ -198,24 +195,7 @@ function explainSlot(error: unknown): MoonlinkError | null {
   return null
 }
 
-const SLOW_MS = 5000
-
-/** A new slot waits for the end of every running transaction: says which, where that takes long. */
-async function whileSlow<T>(connection: CatalogConnection, logger: Logger, run: () => Promise<T>): Promise<T> {
-  const done = new AbortController()
-  const watch = async () => {
-    await systemClock.sleep(SLOW_MS, done.signal)
-    const running = await connection.rows<{ pid: number; application: string; since: string }>(
-      `SELECT pid, application_name AS application, xact_start::text AS since FROM pg_stat_activity
-       WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 3`,
-    )
-    logger.warn('the source has open transactions, and a consistent copy starts only after they end', { transactions: running })
-  }
-  const watching = watch().catch(() => {})
-  try {
-    return await run()
-  } finally {
-    done.abort()
-    await watching
-  }
+/** The server process of a connection. */
+export async function processId(client: pg.Client): Promise<number> {
+  return (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0].pid
 }

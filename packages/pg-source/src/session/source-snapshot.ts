@@ -1,9 +1,10 @@
-import { MoonlinkError, type Logger, type Lsn } from '@moonlink/core'
+import { MoonlinkError, type Lsn } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { isLockTimeout, lostConnection } from './errors.ts'
-import { exportSnapshot } from './slot.ts'
+import { exportSnapshot, processId } from './slot.ts'
+import type { SourceWaits } from './source-waits.ts'
 
 /**
  * The database exactly as it was at `lsn`: statements see the transactions that end at or before it, and no others.
@@ -24,16 +25,17 @@ export class SourceSnapshot {
     connector: Connector,
     connection: CatalogConnection,
     { copyLockTimeoutMs, slot }: Pick<PgSourceSettings, 'copyLockTimeoutMs' | 'slot'>,
-    logger: Logger,
+    waits: SourceWaits,
   ): Promise<SourceSnapshot> {
     const opened: pg.Client[] = []
     try {
       const client = await connector.connect('verify', false)
       opened.push(client)
-      const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+      const pid = await processId(client)
       const exporter = await connector.connectReplication('verify snapshot')
       opened.push(exporter)
-      const snapshot = await exportSnapshot(exporter, connection, `${slot}_verify_${rows[0].pid.toString(36)}`, logger)
+      const work = { pid: await processId(exporter), what: 'a comparison', tables: [] }
+      const snapshot = await exportSnapshot(exporter, connection, `${slot}_verify_${pid.toString(36)}`, waits, work)
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
       await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
       await client.query(`SET LOCAL lock_timeout = ${copyLockTimeoutMs}`)

@@ -47,6 +47,7 @@ import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitF
 import { markOf } from './relation-shape.ts'
 import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
+import { SourceWaits, type SourceWait } from './source-waits.ts'
 import { StreamShapes } from './stream-shapes.ts'
 import { TOLD_SINCE } from './told-since.ts'
 import { nameOfTable } from './table-name.ts'
@@ -129,6 +130,7 @@ export class PgSource implements ChangeSource {
   private readonly connection: CatalogConnection
   private readonly logger: Logger
   private readonly clock: Clock
+  private readonly sourceWaits: SourceWaits
   private readonly serverTypes: ServerTypes
   private readonly unfitCounters = new Map<string, { count: number }>()
   private prepared: ReadonlyMap<string, DescribedTable> = new Map()
@@ -155,6 +157,7 @@ export class PgSource implements ChangeSource {
     this.publicationName = settings.publication
     this.logger = options.logger ?? silentLogger
     this.clock = options.clock ?? systemClock
+    this.sourceWaits = new SourceWaits(connection, this.logger, systemClock)
     this.history = new FollowedHistory(facts.systemId, this.logger)
     this.baselines = new PublicationBaselines(settings.publication)
     connection.onOpen = (client) => checkCluster(client, facts.systemId)
@@ -215,7 +218,7 @@ export class PgSource implements ChangeSource {
       await dropSlot(this.connection, this.slotName)
       this.isSlotBlind = false
     }
-    return { slotCreated: true, slotLsn: await createSlot(this.connector, this.connection, this.slotName, this.logger, failover) }
+    return { slotCreated: true, slotLsn: await createSlot(this.connector, this.slotName, this.sourceWaits, failover) }
   }
 
   /** The slot as the server shows it, or null where there is none. */
@@ -317,19 +320,24 @@ export class PgSource implements ChangeSource {
         `slot "${this.slotName}" is not there: changes after the copy would be lost. Prepare the tables first.`,
       )
     const names = tables.map(({ table }) => table)
-    const { clock, connector, connection, settings, logger } = this
+    const { clock, connector, connection, settings, sourceWaits: waits, logger } = this
     const describe = async () => {
       const described = await this.describe(names)
       for (const table of described) this.baselines.copied(table)
       const options = await this.catalogOptions()
       return described.map((now, index) => asExpected(now, tables[index], options))
     }
-    return SnapshotCopy.open({ connector, connection, settings, logger, clock }, names, describe, signal)
+    return SnapshotCopy.open({ connector, connection, settings, waits, logger, clock }, names, describe, signal)
   }
 
   /** The database as it is at one LSN, for comparing it with the mirror there. Waits until transactions that are running have ended; for a lock as long as a copy does. */
   async snapshot(): Promise<SourceSnapshot> {
-    return SourceSnapshot.open(this.connector, this.connection, this.settings, this.logger)
+    return SourceSnapshot.open(this.connector, this.connection, this.settings, this.sourceWaits)
+  }
+
+  /** What waits for other transactions of the source now: copies, comparisons, a new slot. */
+  waits(): readonly SourceWait[] {
+    return this.sourceWaits.all
   }
 
   /** How many values did not fit the column that mirrors them, of each prepared table's columns whose policy lets the table go on. */

@@ -169,6 +169,10 @@ export class SimSource implements SourceHandle {
     throw new Error('nothing is verified in a simulation')
   }
 
+  waits() {
+    return []
+  }
+
   async heartbeat() {
     return false
   }
