@@ -117,6 +117,7 @@ test('a table that is dropped while it is copied goes at once, and those beside 
   await expect.poll(() => isCopied('public.dropped').catch(() => 0), { timeout: 60_000 }).toBeGreaterThan(0)
   await drop(true)
   expect(filesOf('dropped')).toEqual([])
+  expect(readdirSync(join(stateDir, 'warehouse', 'public'))).toEqual(['kept'])
   await client.query(`UPDATE dropped SET text = 'changed' WHERE id % 3 = 0; UPDATE kept SET text = 'changed' WHERE id % 3 = 0`)
   await backend.ready()
   await backend.wait()

@@ -37,6 +37,8 @@ export function openObjectStores(config: Config, ports: StorePorts): Pick<Opened
     ...(forcePathStyle === undefined ? {} : { forcePathStyle }),
     ...(accessKeyId === undefined || secretAccessKey === undefined ? {} : { credentials: { accessKeyId, secretAccessKey, ...session } }),
   })
-  const store: ObjectStore = ports.wrap('store', new ObjectStores({ file: new LocalObjectStore(), s3, s3a: s3, s3n: s3 }))
+  const { warehouse } = config
+  const emptied = warehouse?.startsWith('file:') ? { removesEmptyBelow: warehouse } : {}
+  const store: ObjectStore = ports.wrap('store', new ObjectStores({ file: new LocalObjectStore(emptied), s3, s3a: s3, s3n: s3 }))
   return { store, close: () => s3.close() }
 }

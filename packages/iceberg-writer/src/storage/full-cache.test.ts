@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { ParquetPort } from './parquet-port.ts'
 import { batchOf, fakeParquet, harness, rowsOf } from './harness.test.support.ts'
 
-test.each(['CACHE_TOO_SMALL', 'STORE_FULL'])('a file that finds no room in the local cache (%s) is read from the store', async (code) => {
+test.each(['CACHE_TOO_SMALL', 'CACHE_DISK_FULL'])('a file that finds no room in the local cache (%s) is read from the store', async (code) => {
   const sources: unknown[] = []
   const parquet: ParquetPort = {
     ...fakeParquet,

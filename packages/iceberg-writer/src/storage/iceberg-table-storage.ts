@@ -350,7 +350,7 @@ export class IcebergTableStorage implements TableStorage {
         return { source: { path: pinned.path }, release: () => pinned.release() }
       } catch (error) {
         // A cache without room is none; the object itself is there.
-        if (!isMoonlinkError(error) || (error.code !== 'CACHE_TOO_SMALL' && error.code !== 'STORE_FULL')) throw error
+        if (!isMoonlinkError(error) || (error.code !== 'CACHE_TOO_SMALL' && error.code !== 'CACHE_DISK_FULL')) throw error
       }
     }
     return { source: { bytes: await this.parts.store.get(file.path) }, release: () => {} }

@@ -118,8 +118,17 @@ describe('LocalFileCache', () => {
     try {
       await put('a', 100_000)
       const cache = await open(200_000)
-      await expect(cache.pin(uri('a'), 100_000)).rejects.toMatchObject({ code: 'STORE_FULL' })
+      const full = { kind: 'retry', code: 'CACHE_DISK_FULL', message: expect.stringContaining(directory) }
+      await expect(cache.pin(uri('a'), 100_000)).rejects.toMatchObject(full)
       expect(await readdir(directory)).toEqual([])
+      // What nobody reads gives way.
+      for (const name of ['b', 'c']) await put(name, 40_000)
+      await touch(cache, 'b', 40_000)
+      const pinned = await cache.pin(uri('c'), 40_000)
+      expect(cache.usedBytes).toBe(40_000)
+      await expect(cache.pin(uri('b'), 40_000)).rejects.toMatchObject(full)
+      pinned.release()
+      await touch(cache, 'b', 40_000)
     } finally {
       execFileSync('umount', ['-l', directory])
     }

@@ -13,7 +13,7 @@ import {
 } from '@moonlink/core'
 import { objectNotFound } from '../errors.ts'
 import { fileUriToPath, schemeOf } from '../uri.ts'
-import { mapLocalError } from '../local/local-errors.ts'
+import { errnoOf, mapLocalError } from '../local/local-errors.ts'
 import { adoptFiles, cacheKey, fetchFile } from './cache-files.ts'
 
 export interface LocalFileCacheOptions {
@@ -46,7 +46,7 @@ interface Entry {
  * least recently used that nobody pins make room. Objects are taken to be immutable: a copy is never compared with its object again.
  *
  * Besides the port's codes: `retry`/`CACHE_BUSY` where running reads pin so much that an object that would fit does not, even after
- * `waitMs`; `corrupt`/`OBJECT_SIZE_WRONG`; `invalid`/`STORE_FULL`.
+ * `waitMs`; `retry`/`CACHE_DISK_FULL` where its disk has no room and no copy is left that nobody pins; `corrupt`/`OBJECT_SIZE_WRONG`.
  *
  * Not promised: sharing the directory with another process; fairness between waiting pins.
  */
@@ -98,14 +98,18 @@ export class LocalFileCache implements LocalFiles {
   async pin(uri: string, sizeBytes: number): Promise<PinnedFile> {
     if (schemeOf(uri) === 'file') return this.#pinOwnFile(uri)
     if (sizeBytes > this.#maxBytes) throw tooSmall(uri, sizeBytes, this.#maxBytes)
-    const entry = await this.#pinnedEntry(uri, sizeBytes)
-    try {
-      await entry.ready
-    } catch (error) {
-      this.#release(entry)
-      throw mapLocalError(error, 'write', uri, entry.path)
+    for (;;) {
+      const entry = await this.#pinnedEntry(uri, sizeBytes)
+      try {
+        await entry.ready
+        return pinnedFile(entry.path, () => this.#release(entry))
+      } catch (error) {
+        this.#release(entry)
+        if (!isDiskFull(error)) throw mapLocalError(error, 'write', uri, entry.path)
+        // Others may have filled the disk: what nobody reads gives way first.
+        if (!(await this.#evict(sizeBytes))) throw diskFull(uri, sizeBytes, this.#directory, error)
+      }
     }
-    return pinnedFile(entry.path, () => this.#release(entry))
   }
 
   async drop(uri: string, sizeBytes: number): Promise<boolean> {
@@ -184,6 +188,19 @@ export class LocalFileCache implements LocalFiles {
     return this.#fits(sizeBytes)
   }
 
+  /** Removes what is least recently used and not pinned, so many bytes of it; false where there is none. */
+  async #evict(sizeBytes: number): Promise<boolean> {
+    let freed = 0
+    for (const entry of this.#entries.values()) {
+      if (freed >= sizeBytes) break
+      if (entry.pins > 0) continue
+      this.#forget(entry)
+      await rm(entry.path, { force: true })
+      freed += entry.sizeBytes
+    }
+    return freed > 0
+  }
+
   #fits(sizeBytes: number): boolean {
     return this.#usedBytes + sizeBytes <= this.#maxBytes
   }
@@ -232,10 +249,23 @@ function tooSmall(uri: string, sizeBytes: number, maxBytes: number): MoonlinkErr
   return new MoonlinkError(
     'invalid',
     'CACHE_TOO_SMALL',
-    `${uri} has ${sizeBytes} bytes, and the file cache may hold ${maxBytes}: raise its limit.`,
+    `${uri} has ${sizeBytes} bytes, and the file cache may hold ${maxBytes}: raise its limit (cache.limitBytes).`,
     {
       context: { uri, sizeBytes, maxBytes },
     },
+  )
+}
+
+function isDiskFull(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(errnoOf(error) ?? '')
+}
+
+function diskFull(uri: string, sizeBytes: number, directory: string, cause: unknown): MoonlinkError {
+  return new MoonlinkError(
+    'retry',
+    'CACHE_DISK_FULL',
+    `no room for a local copy of ${uri} (${sizeBytes} bytes): the disk of the file cache, ${directory}, is full; free space there, or keep the cache (stateDir) on a larger disk.`,
+    { context: { uri, sizeBytes, directory }, cause },
   )
 }
 
@@ -243,7 +273,7 @@ function busy(uri: string, sizeBytes: number, maxBytes: number): MoonlinkError {
   return new MoonlinkError(
     'retry',
     'CACHE_BUSY',
-    `no room for ${uri} (${sizeBytes} bytes) in the file cache: running reads hold its ${maxBytes} bytes; raise its limit, or read less at once.`,
+    `no room for ${uri} (${sizeBytes} bytes) in the file cache: running reads hold its ${maxBytes} bytes; raise its limit (cache.limitBytes), or read less at once.`,
     { context: { uri, sizeBytes, maxBytes } },
   )
 }

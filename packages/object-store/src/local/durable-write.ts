@@ -7,8 +7,8 @@ import { errnoOf } from './local-errors.ts'
 /** Names that start like this are files in the making; no list shows them. Readers skip names with a leading dot as well. */
 export const TEMPORARY_PREFIX = '.moonlink-tmp-'
 
-/** How often a directory that vanishes between its making and its use is made again. */
-const DIRECTORY_ATTEMPTS = 3
+/** How often a directory that vanishes between its making and its use, since a delete emptied it, is made again. */
+const DIRECTORY_ATTEMPTS = 20
 
 /** Replaces `path` by `bytes`: after a crash at any point the old or the new content is there, whole. */
 export async function replaceDurably(path: string, bytes: ObjectBytes, random: Random): Promise<void> {
@@ -40,9 +40,13 @@ export async function createDurably(path: string, bytes: Uint8Array, random: Ran
   return true
 }
 
-/** Makes the names in a directory survive a power cut. */
+/** Makes the names in a directory survive a power cut. One that is gone has none: what was in it was deleted since. */
 export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return null
+    throw error
+  })
+  if (handle === null) return
   try {
     await handle.sync()
   } finally {

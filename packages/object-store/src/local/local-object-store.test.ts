@@ -64,6 +64,34 @@ describe('LocalObjectStore on disk', () => {
     expect((await readdir(directory)).sort()).toEqual(['a', 'taken'])
   })
 
+  test('directories that a delete empties go, those that are not empty stay, as does the root', async () => {
+    const clearing = new LocalObjectStore({ removesEmptyBelow: `${root}lake` })
+    for (const name of ['lake/t/data/a', 'lake/t/metadata/v1', 'lake/u/b', 'other/c']) await clearing.put(root + name, bytes)
+    await clearing.delete(`${root}lake/t/data/a`)
+    expect((await readdir(join(directory, 'lake/t'))).sort()).toEqual(['metadata'])
+    await clearing.delete(`${root}lake/t/metadata/v1`)
+    expect(await readdir(join(directory, 'lake'))).toEqual(['u'])
+    await clearing.delete(`${root}lake/u/b`)
+    await clearing.delete(`${root}other/c`)
+    expect(await readdir(join(directory, 'lake'))).toEqual([])
+    expect(await readdir(join(directory, 'other'))).toEqual([])
+  })
+
+  test('writes beside deletes that empty their directory succeed, and what was written is there', async () => {
+    const clearing = new LocalObjectStore({ removesEmptyBelow: root })
+    const lane = async (lane: number) => {
+      for (let round = 0; round < 100; round++) {
+        const uri = `${root}lake/t/data/${lane}`
+        if (round % 2 === 0) await clearing.put(uri, bytes)
+        else expect(await clearing.putIfAbsent(uri, bytes)).toBe('created')
+        expect(await clearing.get(uri)).toEqual(bytes)
+        await clearing.delete(uri)
+      }
+    }
+    await Promise.all([1, 2, 3, 4, 5, 6].map(lane))
+    expect(await readdir(directory)).toEqual([])
+  })
+
   test('files in the making are not listed, and removed once they are old', async () => {
     const left = join(directory, '.moonlink-tmp-left-by-a-crash')
     await writeFile(left, bytes)

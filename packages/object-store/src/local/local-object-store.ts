@@ -1,5 +1,5 @@
-import { open, rm, stat, unlink, type FileHandle } from 'node:fs/promises'
-import { basename } from 'node:path'
+import { open, rm, rmdir, stat, unlink, type FileHandle } from 'node:fs/promises'
+import { basename, dirname } from 'node:path'
 import { systemRandom, type ByteRange, type ObjectBytes, type ObjectMeta, type ObjectStore, type Random } from '@moonlink/core'
 import { resolveRange } from '../byte-range.ts'
 import { objectNotFound } from '../errors.ts'
@@ -14,10 +14,12 @@ const READ_CHUNK_BYTES = 16 * 1024 * 1024
 export interface LocalObjectStoreOptions {
   /** Names temporary files. Default: the system's. */
   readonly random?: Random
+  /** URI of a directory: one below it that a delete empties goes too. Default: directories stay. */
+  readonly removesEmptyBelow?: string
 }
 
 /**
- * Objects as files on local disk, by `file:///…` URI; directories are made as needed and left when they empty. Durable as core's
+ * Objects as files on local disk, by `file:///…` URI; directories are made as needed. Durable as core's
  * port says: a file is synced before it gets its name, and its directory after.
  *
  * Codes besides `OBJECT_NOT_FOUND`: `STORE_NOT_WRITABLE`, `STORE_NOT_READABLE`, `STORE_FULL`, `STORE_WITHOUT_LINKS` and
@@ -27,9 +29,13 @@ export interface LocalObjectStoreOptions {
  */
 export class LocalObjectStore implements ObjectStore {
   readonly #random: Random
+  /** With a slash at its end; null where directories stay. */
+  readonly #root: string | null
 
   constructor(options: LocalObjectStoreOptions = {}) {
     this.#random = options.random ?? systemRandom
+    const { removesEmptyBelow: root = null } = options
+    this.#root = root === null ? null : `${splitFileUri(root).path.replace(/\/+$/, '')}/`
   }
 
   async get(uri: string, range?: ByteRange, signal?: AbortSignal): Promise<Uint8Array> {
@@ -86,6 +92,17 @@ export class LocalObjectStore implements ObjectStore {
         if (!isAbsent(error) && errnoOf(error) !== 'EISDIR') throw error
       })
     })
+    await this.#removeEmpty(dirname(path))
+  }
+
+  /** What is not empty, or can't be removed, stays; whoever writes there just now makes it again. */
+  async #removeEmpty(directory: string): Promise<void> {
+    if (this.#root === null || !directory.startsWith(this.#root)) return
+    const isRemoved = await rmdir(directory).then(
+      () => true,
+      () => false,
+    )
+    if (isRemoved) await this.#removeEmpty(dirname(directory))
   }
 
   /**
