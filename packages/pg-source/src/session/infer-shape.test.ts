@@ -151,6 +151,18 @@ test('a column that was not sent and is gone by now may have been sent in betwee
   expect(inferShape({ before, relation: message(FIRST), now, sends }).isCertain).toBe(false)
 })
 
+test('whole rows name rows where an index did: it is followed, with the primary key that the table had and has; another one is not guessed', () => {
+  const index = { isPrimary: false, isReplicaIdentity: true, isImmediate: true, columns: [2] }
+  const before: RelationShape = { ...FIRST, replicaIdentity: 'i', keys: [...FIRST.keys, index] }
+  const infer = (keys: RelationShape['keys']) => {
+    const now: RelationShape = { ...before, replicaIdentity: 'f', keys }
+    const relation = { ...message(now), columns: now.columns.map((known) => ({ ...known, isKey: true })) }
+    return inferShape({ before, relation, now, sends: () => true })
+  }
+  expect(infer(before.keys)).toMatchObject({ isCertain: true, doubt: null, shape: { replicaIdentity: 'f' } })
+  expect(infer([{ ...FIRST.keys[0], columns: [2] }, index])).toMatchObject({ isCertain: false })
+})
+
 test.each([
   [100, '90:101:', true],
   [100, '90:100:', false],

@@ -20,6 +20,7 @@ test.each<[boolean, Untold[]]>([
   [false, [only('rename'), only('drop')]],
   [false, [only('drop'), only('drop')]],
   [false, [only('truncate'), only('add without a default')]],
+  [false, [add, only('truncate'), add]],
   [false, [only('nulls'), only('truncate')]],
 ])('followed in place: %s for %j', (expected, changes) => {
   expect(isFollowedInPlace(changes)).toBe(expected)

@@ -37,7 +37,7 @@ export function isFollowedInPlace(changes: readonly Untold[]): boolean {
   // With others, nothing tells that those that were there have not been rewritten.
   if (kinds.has('partitions')) return kinds.size === 1
   if (kinds.delete('truncate'))
-    return kinds.size === 0 || (kinds.size === 1 && (kinds.has('add') || (kinds.has('drop') && isOnce(changes, 'drop'))))
+    return kinds.size === 0 || (kinds.size === 1 && (['add', 'drop'] as const).some((kind) => isOnce(changes, kind)))
   if (kinds.size > 1) kinds.delete('nulls')
   if (kinds.has('add without a default')) kinds.add('add').delete('add without a default')
   if (kinds.has('rename')) kinds.delete('add')
