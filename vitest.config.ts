@@ -9,6 +9,8 @@ export default defineConfig({
   test: {
     testTimeout: 120_000,
     hookTimeout: 60_000,
+    // What comes by itself is waited for as long as a loaded machine may take.
+    expect: { poll: { timeout: 60_000, interval: 50 } },
     setupFiles: ['tools/property-seed.ts'],
     projects: [
       {

@@ -7,8 +7,8 @@ import type { Client } from 'pg'
 import { afterAll, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { answerFaults, HttpProxy, type AnswerFault, type LateRequest, type ProxiedRequest } from './testing/chaos/http-proxy.ts'
-import { moonlink } from './testing/command-line.ts'
 import { read } from './testing/readers.ts'
+import { verified } from './testing/verified.ts'
 
 /**
  * A catalog and an object store whose answers get lost, come too late, or say that they failed, while what they were asked for happens: at once, or long after the
@@ -100,8 +100,8 @@ async function play(client: Client, table: string, backend: BackendProcess, prox
 
 async function expectEqual(backend: BackendProcess, table: string): Promise<void> {
   expect(await backend.table(table)).toMatchObject({ state: 'streaming', reason: null })
-  const verified = await moonlink(['verify', table], { MOONLINK_URL: backend.url }, directory)
-  expect(verified, backend.said).toMatchObject({ status: 0, stdout: expect.stringContaining('equal') as string })
+  const result = await verified(backend.url, directory, table)
+  expect(result, backend.said).toMatchObject({ status: 0, stdout: expect.stringContaining('equal') as string })
   expect(await backend.stop()).toBe(0)
 }
 
@@ -119,7 +119,7 @@ test.each(answerFaults)('answers of the catalog that are %s', async (fault) => {
   const warehouse = `s3://${setting('MOONLINK_TEST_S3_BUCKET')}/${table}`
   const args = ['--source', connectionString, '--state-dir', join(directory, `catalog-${fault}`), '--warehouse', warehouse]
   const catalog = ['--set', 'catalog.kind=rest', '--set', `catalog.uri=${proxy.uri}`]
-  const backend = await BackendProcess.launch([...args, ...catalog], { ...environment, AWS_ENDPOINT_URL: s3Uri })
+  const backend = BackendProcess.launch([...args, ...catalog], { ...environment, AWS_ENDPOINT_URL: s3Uri })
   try {
     await backend.ready()
     await play(client, table, backend, proxy, isDone)
@@ -145,7 +145,7 @@ test.each(answerFaults)('answers of the object store that are %s', async (fault)
   const isDone = twiceEach(proxy, storeWrites, writeIn, fault)
   const warehouse = `s3://${setting('MOONLINK_TEST_S3_BUCKET')}/ambiguous-${table}`
   const args = ['--source', connectionString, '--state-dir', join(directory, `store-${fault}`), '--warehouse', warehouse]
-  const backend = await BackendProcess.launch(args, { ...environment, AWS_ENDPOINT_URL: proxy.uri })
+  const backend = BackendProcess.launch(args, { ...environment, AWS_ENDPOINT_URL: proxy.uri })
   try {
     await backend.ready()
     await play(client, table, backend, proxy, isDone)

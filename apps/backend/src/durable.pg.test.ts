@@ -5,6 +5,7 @@ import { parseLsn } from '@moonlink/core'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
+import { until } from './testing/until.ts'
 
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-durable-'))
@@ -36,10 +37,6 @@ const change = async (note: string) => {
   await database.client.query(`UPDATE orders SET note = $1 WHERE id % 7 = 3`, [note])
   await database.client.query(`DELETE FROM orders WHERE id % 11 = 5`)
 }
-const until = async (what: string, check: () => Promise<boolean>, timeoutMs = 30_000) => {
-  for (const end = Date.now() + timeoutMs; !(await check()); await new Promise((resolve) => setTimeout(resolve, 50)))
-    if (Date.now() > end) throw new Error(`${what}: not within ${timeoutMs} ms; ${JSON.stringify(await backend.status())}`)
-}
 const print = `count(*) || ':' || coalesce(sum(id), 0) || ':' || coalesce(min(note), '') || ':' || coalesce(max(note), '')`
 
 async function expectEqual(): Promise<void> {
@@ -52,7 +49,18 @@ async function expectEqual(): Promise<void> {
 
 const currentLsn = async () =>
   parseLsn((await database.client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn')).rows[0].lsn)
+const slotLsn = async () => {
+  const sql = 'SELECT confirmed_flush_lsn AS lsn FROM pg_replication_slots WHERE database = current_database()'
+  return parseLsn((await database.client.query<{ lsn: string }>(sql)).rows[0].lsn)
+}
 const confirmed = async () => parseLsn((await backend.status()).source.confirmedFlushLsn)
+/** Until a status update told the source that everything up to there has come; it says up to where the slot may let go, too. */
+const reported = (lsn: bigint) =>
+  until('a status update', async () => {
+    const sql = `SELECT write_lsn FROM pg_stat_replication JOIN pg_replication_slots ON pid = active_pid WHERE database = current_database()`
+    const { rows } = await database.client.query<{ write_lsn: string }>(sql)
+    return rows.length > 0 && parseLsn(rows[0].write_lsn) >= lsn
+  })
 const logged = () => readFileSync(join(stateDir, 'moonlink.log'), 'utf8')
 const segments = () => readdirSync(join(stateDir, 'changelog')).sort()
 
@@ -62,7 +70,7 @@ test('the slot follows the log while nothing is committed; a killed backend find
     const { committedLsn } = await backend.table('public.orders')
     await change(`round ${round}`)
     const lsn = await currentLsn()
-    await until('the slot follows', async () => (await confirmed()) >= lsn, 30_000)
+    await until('the slot', async () => (await confirmed()) >= lsn)
     const report = await backend.table('public.orders')
     expect(parseLsn(report.durableLsn!)).toBeGreaterThanOrEqual(lsn)
     expect(report.committedLsn).toBe(committedLsn)
@@ -96,7 +104,7 @@ test('segments leave the log as Iceberg takes what they have, and a table that i
   await change('after')
   await backend.wait()
   const durable = await currentLsn()
-  await until('the slot follows', async () => (await confirmed()) >= durable)
+  await until('the slot', async () => (await confirmed()) >= durable)
   await backend.stop('SIGKILL')
   await start()
   await expectEqual()
@@ -108,7 +116,7 @@ test('a lost log is said, and what is missing is made up for by comparing with t
   await change('logged')
   await backend.wait()
   const lsn = await currentLsn()
-  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await until('the slot', async () => (await confirmed()) >= lsn)
   await backend.stop('SIGKILL')
   rmSync(join(stateDir, 'changelog'), { recursive: true })
   await start()
@@ -125,7 +133,7 @@ test('a lost state directory, too', async () => {
   await change('logged')
   await backend.wait()
   const lsn = await currentLsn()
-  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await until('the slot', async () => (await confirmed()) >= lsn)
   await backend.stop('SIGKILL')
   rmSync(stateDir, { recursive: true })
   await again()
@@ -138,10 +146,10 @@ test('a flipped bit in the log is named with its file, and made up for', async (
   for (let round = 0; round < 3; round++) await change(`round ${round}`)
   await backend.wait()
   const lsn = await currentLsn()
-  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await until('the slot', async () => (await confirmed()) >= lsn)
   await change('more')
   const more = await currentLsn()
-  await until('the slot follows', async () => (await confirmed()) >= more)
+  await until('the slot', async () => (await confirmed()) >= more)
   await backend.stop('SIGKILL')
   const path = join(stateDir, 'changelog', segments().at(-1) ?? '')
   const bytes = readFileSync(path)
@@ -161,19 +169,21 @@ test('at its bound the log stops and says so; the slot keeps the rest, and all g
   await backend.wait()
   expect((await backend.status()).log.reason).toMatch(/bound of 204800 bytes/)
   expect((await backend.status()).log.bytes).toBeLessThan(300_000)
-  await new Promise((resolve) => setTimeout(resolve, 1500))
+  const beyond = await currentLsn()
+  await reported(beyond)
+  expect(await slotLsn()).toBeLessThan(beyond)
   await expectEqual()
   await backend.stop('SIGKILL')
   await start({ MOONLINK_CHANGE_LOG_MAX_BYTES: '200KiB', MOONLINK_CHANGE_LOG_SEGMENT_BYTES: '20KiB' })
   await expectEqual()
   await backend.wait({ iceberg: true })
   await change('after')
-  await until('the log goes on', async () => {
+  await until('the log to go on', async () => {
     await database.client.query(`UPDATE still SET note = note || '.'`)
     return (await backend.status()).log.reason === null
   })
   const lsn = await currentLsn()
-  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await until('the slot', async () => (await confirmed()) >= lsn)
   await backend.stop('SIGKILL')
   await start()
   await expectEqual()
@@ -226,7 +236,7 @@ test('a backup of the state is restored: taken while stopped, while running, and
   expect(logged()).not.toMatch(/made equal|copied again/)
   await change('later')
   const lsn = await currentLsn()
-  await until('the slot follows', async () => (await confirmed()) >= lsn)
+  await until('the slot', async () => (await confirmed()) >= lsn)
   await backend.stop('SIGKILL')
   restore('stopped')
   await start()
@@ -239,8 +249,11 @@ test('without a log, the slot keeps what Iceberg lacks', async () => {
   await change('kept by the slot')
   await backend.wait()
   const lsn = await currentLsn()
-  await new Promise((resolve) => setTimeout(resolve, 2500))
-  expect(await confirmed()).toBeLessThan(lsn)
+  for (const round of [1, 2]) {
+    await change(`more ${round}`)
+    await reported(await currentLsn())
+  }
+  expect(await slotLsn()).toBeLessThan(lsn)
   await backend.stop('SIGKILL')
   await start({ MOONLINK_CHANGE_LOG_ENABLED: 'false' })
   await expectEqual()

@@ -1,11 +1,12 @@
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { startPostgres, type RunningPostgres } from '@moonlink/embedded-pg'
 import { Client } from 'pg'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { TcpProxy } from './testing/chaos/tcp-proxy.ts'
+import { until } from './testing/until.ts'
 import { verified } from './testing/verified.ts'
 
 /** A primary with a physical standby that keeps the failover slot (Postgres 17 and later), behind one address: the primary dies, the standby takes over. */
@@ -35,23 +36,26 @@ async function connected(server: RunningPostgres): Promise<Client> {
   return client
 }
 
-/** A copy of the running primary's files, as a base backup is, and a server on it that follows. */
-async function startStandby(primary: RunningPostgres, client: Client): Promise<RunningPostgres> {
-  const dataDir = join(directory, 'standby')
-  await client.query(`SELECT pg_backup_start('standby', true)`)
-  mkdirSync(dataDir)
-  const left = new Set(['postmaster.pid', 'postmaster.opts', 'pg_replslot'])
-  cpSync(primary.dataDir, dataDir, { recursive: true, filter: (path) => !left.has(basename(path)) })
-  mkdirSync(join(dataDir, 'pg_replslot'))
-  const { rows } = await client.query<{ label: string }>('SELECT labelfile AS label FROM pg_backup_stop(false)')
-  writeFileSync(join(dataDir, 'backup_label'), rows[0].label)
-  writeFileSync(join(dataDir, 'standby.signal'), '')
-  return startAgain(dataDir, {
+/** A primary and a server on a copy of its files that follows it; null where the version has no failover slots. The files are copied at rest: nothing vanishes meanwhile. */
+async function startServers(settings: Record<string, string>) {
+  const dataDir = join(directory, 'primary')
+  const first = await startAgain(dataDir, {})
+  if (Number.parseInt(first.version) < 17) return null
+  await first.stop()
+  const copy = join(directory, 'standby')
+  cpSync(dataDir, copy, { recursive: true })
+  writeFileSync(join(copy, 'standby.signal'), '')
+
+  const primary = await startAgain(dataDir, { wal_keep_size: '256MB', ...settings })
+  const client = await connected(primary)
+  await client.query(`SELECT pg_create_physical_replication_slot('standby', true)`)
+  const standby = await startAgain(copy, {
     primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${primary.password} dbname=postgres`,
     primary_slot_name: 'standby',
     hot_standby_feedback: 'on',
     sync_replication_slots: 'on',
   })
+  return { primary, client, standby }
 }
 
 async function startAgain(dataDir: string, settings: Record<string, string>): Promise<RunningPostgres> {
@@ -60,21 +64,11 @@ async function startAgain(dataDir: string, settings: Record<string, string>): Pr
   return server
 }
 
-async function until(what: string, check: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 60_000
-  while (!(await check())) {
-    if (Date.now() > deadline) throw new Error(`waited too long for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-}
-
 /** A backend at the proxy's address, with 1,000 orders, and the slot on both servers; null where the server is too old for that. */
 async function startPair(settings: Record<string, string>, knowsBoth = false) {
-  const primary = await startAgain(join(directory, 'primary'), { wal_keep_size: '256MB', ...settings })
-  if (Number.parseInt(primary.version) < 17) return null
-  const client = await connected(primary)
-  await client.query(`SELECT pg_create_physical_replication_slot('standby', true)`)
-  const standby = await startStandby(primary, client)
+  const servers = await startServers(settings)
+  if (servers === null) return null
+  const { primary, client, standby } = servers
   await client.query(
     `CREATE TABLE orders (id bigint PRIMARY KEY, note text); INSERT INTO orders SELECT i, 'note' FROM generate_series(1, 1000) i`,
   )
@@ -97,7 +91,7 @@ async function startPair(settings: Record<string, string>, knowsBoth = false) {
     )
     return rowCount === 1
   })
-  return { primary, client, standby, follower }
+  return { ...servers, follower }
 }
 
 async function isEqual(): Promise<void> {

@@ -52,7 +52,8 @@ class Lives {
 
   /** Starts, is found equal, works until it dies at the failpoint, and misses a little. */
   async live(failpoint: Failpoint): Promise<void> {
-    backend = await BackendProcess.dying(failpoint, this.env)
+    backend = BackendProcess.dying(failpoint, this.env)
+    await backend.ready()
     await this.expectEqual(backend)
     const { child } = backend
     const died = once(child, 'exit')

@@ -32,17 +32,13 @@ test('without event triggers, tables that are dropped, renamed or made anew are 
   }
   await client.query(`DROP TABLE dropped, anew; CREATE TABLE anew (id int PRIMARY KEY, more text); INSERT INTO anew VALUES (3, 'x');
     ALTER TABLE renamed RENAME TO other; ALTER TABLE replaced RENAME TO old_one; CREATE TABLE replaced (id int PRIMARY KEY); INSERT INTO replaced VALUES (7)`)
-  await expect.poll(() => reasonOf('dropped'), { timeout: 30_000 }).toMatch(/^paused TABLE_DROPPED /)
-  await expect
-    .poll(() => reasonOf('renamed'), { timeout: 30_000 })
-    .toMatch(/^paused TABLE_RENAMED the source calls the table public\.other now/)
-  await expect
-    .poll(() => reasonOf('replaced'), { timeout: 30_000 })
-    .toMatch(/^paused TABLE_RENAMED the source calls the table public\.old_one now/)
-  await expect.poll(() => backend!.query('SELECT * FROM anew').catch(() => []), { timeout: 30_000 }).toEqual([[3, 'x']])
+  await expect.poll(() => reasonOf('dropped')).toMatch(/^paused TABLE_DROPPED /)
+  await expect.poll(() => reasonOf('renamed')).toMatch(/^paused TABLE_RENAMED the source calls the table public\.other now/)
+  await expect.poll(() => reasonOf('replaced')).toMatch(/^paused TABLE_RENAMED the source calls the table public\.old_one now/)
+  await expect.poll(() => backend!.query('SELECT * FROM anew').catch(() => [])).toEqual([[3, 'x']])
   // Whoever looks at the catalog meanwhile still finds that it was renamed.
   await backend.post('/tables/public.replaced/resync', {})
-  await expect.poll(() => backend!.query('SELECT * FROM replaced').catch(() => []), { timeout: 30_000 }).toEqual([[7]])
+  await expect.poll(() => backend!.query('SELECT * FROM replaced').catch(() => [])).toEqual([[7]])
   await client.query(`INSERT INTO anew VALUES (4, 'y'); INSERT INTO kept VALUES (3)`)
   await backend.wait()
   expect(await backend.query('SELECT (SELECT count(*)::INT FROM anew), (SELECT count(*)::INT FROM kept)')).toEqual([[2, 3]])

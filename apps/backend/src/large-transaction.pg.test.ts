@@ -1,9 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
-import { afterAll, afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
+import { until } from './testing/until.ts'
 
 /** Rows of the transaction; 20,000,000 takes about ten minutes. */
 const ROWS = Number(process.env['MOONLINK_TEST_LARGE_ROWS'] ?? 600_000)
@@ -75,17 +76,19 @@ test('transactions far larger than the memory limit pass within it, and are seen
 
 test('one that is cut off by a kill leaves nothing behind, and comes again', async () => {
   await start()
+  const spool = join(directory, database.name, 'spool')
   const insert = database.client.query(
     `INSERT INTO large SELECT i, 1, md5(i::text) FROM generate_series(2001, ${Math.min(ROWS, 600_000) + 2000}) i`,
   )
-  await insert
-  await new Promise((resolve) => setTimeout(resolve, 1500))
+  await until('a part of it', async () => readdirSync(spool).length > 0)
   await backend.stop('SIGKILL')
+  await insert
   await start()
   const { rows } = await database.client.query<{ print: string }>(`SELECT (${print('text')}) AS print`)
   await backend.wait()
   expect(await backend.query(print('VARCHAR'))).toEqual([[rows[0].print]])
   await backend.wait({ iceberg: true })
+  await expect.poll(() => readdirSync(spool)).toEqual([])
 })
 
 test('one that the disk has no room for is asked for again until there is room, and says so', async () => {
@@ -99,10 +102,7 @@ test('one that the disk has no room for is asked for again until there is room, 
     `INSERT INTO large SELECT i, 1, md5(i::text) || md5((i + 1)::text) FROM generate_series(2001, ${rows + 2000}) i`,
   )
   const reason = async () => (await backend.status()).source.reason
-  await vi.waitFor(
-    async () => expect(await reason()).toMatch(/^SPOOL_FAILED transactions in progress .*\/spool \(ENOTDIR|EEXIST\)/),
-    120_000,
-  )
+  await expect.poll(reason).toMatch(/^SPOOL_FAILED transactions in progress .*\/spool \((ENOTDIR|EEXIST)\)/)
   expect(await backend.query('SELECT count(*)::INTEGER FROM large')).toEqual([[1000]])
   rmSync(spool)
   await backend.wait()

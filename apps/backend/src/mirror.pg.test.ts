@@ -7,6 +7,7 @@ import { Client } from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { moonlink, type CommandResult } from './testing/command-line.ts'
+import { until } from './testing/until.ts'
 
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-mirror-'))
@@ -44,10 +45,6 @@ async function expectEqual(table = 'orders'): Promise<void> {
   expect(JSON.parse(await done('query', `SELECT ${fingerprint} FROM public.${table}`, '--format', 'json'))).toEqual([
     { print: rows[0].print },
   ])
-}
-
-const until = async (check: () => Promise<boolean>) => {
-  while (!(await check())) await new Promise((resolve) => setTimeout(resolve, 100))
 }
 
 const change = async () => {
@@ -126,7 +123,7 @@ test('tables are listed, added, dropped, and purged while it runs', async () => 
   await done('tables', 'add', 'public.short_lived')
   await database.client.query('DROP TABLE short_lived')
   expect(await done('tables', 'list')).toMatch(/public\.short_lived\s+(streaming|copying|paused)\s+\S/)
-  await until(async () => (await backend.table('public.short_lived')).state !== 'copying')
+  await until('the end of its copy', async () => (await backend.table('public.short_lived')).state !== 'copying')
   await done('tables', 'drop', 'public.short_lived', '--purge')
 
   const { metadataLocation } = await backend.table('public.other')
@@ -222,7 +219,7 @@ test('a source that goes away and comes back is followed again, from a transacti
     client = await connect()
     await client.query('DELETE FROM orders WHERE id % 3 = 0')
     const { rows } = await client.query<{ print: string }>(`SELECT count(*) || ':' || sum(id) AS print FROM orders`)
-    await until(async () => (await run('wait', '--timeout', '20s')).status === 0)
+    await until('the source that came back', async () => (await run('wait', '--timeout', '20s')).status === 0)
     expect(await done('query', `SELECT count(*)::VARCHAR || ':' || sum(id)::VARCHAR AS print FROM orders`, '--format', 'csv')).toBe(
       `print\n${rows[0].print}\n`,
     )

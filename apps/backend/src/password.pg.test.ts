@@ -26,9 +26,7 @@ test('a password that is changed while the mirror runs is said, and the mirror g
   await database.client.query(`ALTER ROLE rotating PASSWORD 'second'`)
   await database.client.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotating'`)
   await database.client.query('INSERT INTO items VALUES (1)')
-  await expect
-    .poll(async () => (await backend!.status()).source.reason, { timeout: 30_000 })
-    .toMatch(/PG_AUTH .*password of user "rotating"/)
+  await expect.poll(async () => (await backend!.status()).source.reason).toMatch(/PG_AUTH .*password of user "rotating"/)
   know('second')
   await backend.wait()
   expect(await backend.query('SELECT id FROM public.items')).toEqual([[1]])

@@ -33,7 +33,7 @@ async function followed(sql: string, query: string): Promise<void> {
   )
   const shown = () =>
     backend.query(`SELECT count(*)::INT, sum(id)::INT FROM ${query.replace(/ WHERE .*/, '')}`).catch((error: Error) => error.message)
-  await expect.poll(shown, { timeout: 60_000, message: sql }).toEqual([[rows[0].count, rows[0].sum]])
+  await expect.poll(shown, { message: sql }).toEqual([[rows[0].count, rows[0].sum]])
 }
 
 const isEqual = async (...tables: string[]) => {
@@ -73,7 +73,7 @@ test('a filter that changes, and tables that come into a given publication and l
   await followed('ALTER PUBLICATION given SET TABLE a WHERE (id > 90), b', 'a WHERE id > 90')
   await followed('ALTER PUBLICATION given ADD TABLE c', 'c')
   await client.query('ALTER PUBLICATION given DROP TABLE b')
-  await expect.poll(async () => (await backend.table('public.b')).state, { timeout: 30_000 }).toBe('paused')
+  await expect.poll(async () => (await backend.table('public.b')).state).toBe('paused')
   expect((await backend.table('public.b')).reason).toMatch(/TABLE_UNPUBLISHED.*ALTER PUBLICATION "given" ADD TABLE ONLY "public"."b"/)
   await followed('INSERT INTO c VALUES (8); UPDATE a SET id = 1000 WHERE id = 91', 'c')
   await isEqual('public.a', 'public.c')
@@ -102,7 +102,7 @@ test('a publication of ours that somebody changes, drops or makes anew, and a ta
   await followed('INSERT INTO b VALUES (2002)', 'b')
 
   await client.query(`ALTER PUBLICATION ours SET (publish = 'insert'); ${missed(1003)}; DELETE FROM a WHERE id = 7`)
-  await expect.poll(async () => (await backend.table('public.a')).state, { timeout: 30_000 }).toBe('paused')
+  await expect.poll(async () => (await backend.table('public.a')).state).toBe('paused')
   expect((await backend.table('public.a')).reason).toMatch(
     /PG_PUBLICATION_OPERATIONS.*does not publish update and delete and truncate.*ALTER PUBLICATION "ours" SET/,
   )

@@ -32,12 +32,10 @@ test.each(['by command', 'by itself'])('a table whose shape changed is taken on 
       await expect(backend.query(`SELECT id FROM t`)).rejects.toThrow(/TABLE_PAUSED.*--at-lsn/)
     } else {
       const at = async () => (await backend.tables()).find((table) => table.name === 'public.t')!
-      await expect.poll(async () => [(await at()).state, (await at()).rows], { timeout: 20_000 }).toEqual(['streaming', 101])
+      await expect.poll(async () => [(await at()).state, (await at()).rows]).toEqual(['streaming', 101])
     }
     if (how === 'by command') await backend.post('/tables/public.t/resync', {})
-    await expect
-      .poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state, { timeout: 20_000 })
-      .toBe('streaming')
+    await expect.poll(async () => (await backend.tables()).find((table) => table.name === 'public.t')!.state).toBe('streaming')
     await client.query(`UPDATE t SET c = 'changed' WHERE id = 1; DELETE FROM t WHERE id = 2`)
     await backend.wait()
     const rows = async () => backend.query(`SELECT id, x, b, c FROM t WHERE id IN (1, 2, 3, 101) ORDER BY id`)
@@ -68,11 +66,11 @@ test('without event triggers, renamed values of an enum are noticed while the mi
   const shown = () => backend.query('SELECT m FROM t ORDER BY id').catch(() => [])
   try {
     await client.query(`ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'`)
-    await expect.poll(shown, { timeout: 20_000 }).toEqual([['blue'], ['ok']])
+    await expect.poll(shown).toEqual([['blue'], ['ok']])
     await backend.stop()
     await client.query(`ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'; INSERT INTO t VALUES (3, 'fine')`)
     backend = await BackendProcess.start(args)
-    await expect.poll(shown, { timeout: 20_000 }).toEqual([['blue'], ['fine'], ['fine']])
+    await expect.poll(shown).toEqual([['blue'], ['fine'], ['fine']])
     expect(await backend.stop()).toBe(0)
   } finally {
     await backend.stop('SIGKILL')
@@ -85,14 +83,14 @@ test('a table that changes between being listed and being copied is copied as it
     `CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); INSERT INTO t VALUES (1); INSERT INTO other VALUES (1)`,
   )
   await client.query('BEGIN; ALTER TABLE t ADD COLUMN name text')
-  const backend = await BackendProcess.launch(['--source', connectionString, '--state-dir', join(directory, 'changing')])
+  const backend = BackendProcess.launch(['--source', connectionString, '--state-dir', join(directory, 'changing')])
   try {
     const waits = `SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted AND relation = 't'::regclass`
-    await expect.poll(async () => (await client.query<{ n: number }>(waits)).rows[0].n, { timeout: 30_000 }).toBe(1)
+    await expect.poll(async () => (await client.query<{ n: number }>(waits)).rows[0].n).toBe(1)
     await client.query(`COMMIT; INSERT INTO t VALUES (2, 'two')`)
     await backend.ready()
     await expect
-      .poll(async () => (await backend.tables()).map(({ name, rows, state }) => [name, state, rows]), { timeout: 20_000 })
+      .poll(async () => (await backend.tables()).map(({ name, rows, state }) => [name, state, rows]))
       .toEqual([
         ['public.other', 'streaming', 1],
         ['public.t', 'streaming', 2],

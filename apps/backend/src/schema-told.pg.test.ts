@@ -87,9 +87,7 @@ test.each([
         .replace('(51,', ddl.includes('(k)') ? '(51, 51,' : '(51,'),
     )
     await expect
-      .poll(async () => (await told.backend.table('public.t')).state + ((await told.read(null).catch(() => [])).length === 51), {
-        timeout: 30_000,
-      })
+      .poll(async () => (await told.backend.table('public.t')).state + ((await told.read(null).catch(() => [])).length === 51))
       .toBe('streamingtrue')
     await told.run(`DELETE FROM t WHERE id = 1`)
     await told.check(told.moments.length - 1)
@@ -112,7 +110,7 @@ test('a partitioned table shows what its partitions hold', async () => {
      INSERT INTO t SELECT g, g FROM generate_series(1, 20) g`,
   )
   const settled = async () => {
-    await expect.poll(async () => (await told.backend.table('public.t')).state, { timeout: 30_000 }).toBe('streaming')
+    await expect.poll(async () => (await told.backend.table('public.t')).state).toBe('streaming')
     await told.backend.wait()
   }
   try {
@@ -147,9 +145,9 @@ test('a table that is dropped and made again under its name is taken on, with fi
     await told.run(`UPDATE t SET a = 'older' WHERE id = 1`)
     await told.backend.wait({ iceberg: true })
     await told.client.query(`DROP TABLE t`)
-    await expect.poll(async () => (await told.backend.table('public.t')).reason, { timeout: 30_000 }).toMatch(/^TABLE_DROPPED /)
+    await expect.poll(async () => (await told.backend.table('public.t')).reason).toMatch(/^TABLE_DROPPED /)
     await told.client.query(`CREATE TABLE t (a int, id int PRIMARY KEY); INSERT INTO t VALUES (10, 1)`)
-    await expect.poll(async () => (await told.read(null).catch(() => [])).length, { timeout: 60_000 }).toBe(1)
+    await expect.poll(async () => (await told.read(null).catch(() => [])).length).toBe(1)
     await told.run(`INSERT INTO t VALUES (20, 3)`, `ALTER TABLE t ADD b text DEFAULT 'x'`, `DELETE FROM t WHERE id = 1`)
     await told.check(told.moments.length - 3)
     expect(await told.read(told.moments[0].lsn)).toEqual(told.moments[0].rows)
@@ -168,11 +166,9 @@ test('a table that loses its last column is paused until it has one again', asyn
     await told.run(`UPDATE t SET a = 3 WHERE a = 1`)
     await told.backend.wait()
     await told.client.query(`ALTER TABLE t DROP a`)
-    await expect
-      .poll(async () => (await told.backend.table('public.t')).reason, { timeout: 30_000 })
-      .toMatch(/^TABLE_UNSUPPORTED .* no column/)
+    await expect.poll(async () => (await told.backend.table('public.t')).reason).toMatch(/^TABLE_UNSUPPORTED .* no column/)
     await told.client.query(`ALTER TABLE t ADD b text DEFAULT 'x'; INSERT INTO t VALUES ('y')`)
-    await expect.poll(async () => (await told.read(null).catch(() => [])).length, { timeout: 60_000 }).toBe(3)
+    await expect.poll(async () => (await told.read(null).catch(() => [])).length).toBe(3)
     await told.run(`DELETE FROM t WHERE b = 'y'`)
     await told.check(told.moments.length - 1)
     expect(await told.backend.stop()).toBe(0)
@@ -217,12 +213,11 @@ test('rows from before a change that makes the table compared stay readable whil
     await other.query('BEGIN; INSERT INTO other VALUES (1)')
     await told.run(`INSERT INTO t VALUES (1, 'a')`, `INSERT INTO t VALUES (2, 'b')`, `CREATE TABLE more (id int)`)
     await told.client.query(`ALTER TABLE t ADD b int[] DEFAULT '{1}'`)
-    await expect.poll(async () => (await told.backend.table('public.t')).reason, { timeout: 60_000 }).toMatch(/^RESYNC /)
+    await expect.poll(async () => (await told.backend.table('public.t')).reason).toMatch(/^RESYNC /)
     // Commits that went into one snapshot are shown together.
-    for (const { lsn, rows } of told.moments.slice(1))
-      await expect.poll(() => told.read(lsn).catch(String), { timeout: 60_000 }).toEqual(rows)
+    for (const { lsn, rows } of told.moments.slice(1)) await expect.poll(() => told.read(lsn).catch(String)).toEqual(rows)
     await other.query('COMMIT')
-    await expect.poll(async () => (await told.read(null).catch(() => [])).length, { timeout: 60_000 }).toBe(2)
+    await expect.poll(async () => (await told.read(null).catch(() => [])).length).toBe(2)
     await told.check(told.moments.length)
     expect(await told.backend.stop()).toBe(0)
   } finally {

@@ -81,10 +81,7 @@ test('a quiet database is kept moving while others write, and the status shows h
     ).source
   const before = await status()
   expect(before).toMatchObject({ slotStatus: 'reserved', slotHeadroomBytes: null })
-  const deadline = Date.now() + 20_000
-  while ((await status()).confirmedFlushLsn === before.confirmedFlushLsn && Date.now() < deadline)
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  expect((await status()).confirmedFlushLsn).not.toBe(before.confirmedFlushLsn)
+  await expect.poll(async () => (await status()).confirmedFlushLsn).not.toBe(before.confirmedFlushLsn)
 })
 
 async function isEqual(): Promise<void> {
@@ -94,13 +91,7 @@ async function isEqual(): Promise<void> {
 }
 
 const tableReport = () => backend!.table('My Shop.orders')
-async function until(check: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 60_000
-  while (!(await check())) {
-    if (Date.now() > deadline) throw new Error(`waited too long: ${JSON.stringify(await tableReport())}`)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-}
+const hasState = (state: string) => expect.poll(tableReport).toMatchObject({ state })
 const change = (round: number) =>
   database.client.query(
     `UPDATE "My Shop".orders SET note = 'round ${round}' WHERE id % 7 = ${round % 7};
@@ -133,16 +124,16 @@ test('a table is paused, resumed and made equal on request, the backend going on
     expect(result, result.stderr).toMatchObject({ status: 0 })
   }
   await run('pause', 'My Shop.orders')
-  await until(async () => (await tableReport()).state === 'paused')
+  await hasState('paused')
   expect((await tableReport()).reason).toMatch(/PAUSED by request; moonlink tables resume/)
   await change(1)
   await run('resume', 'My Shop.orders')
-  await until(async () => (await tableReport()).state === 'streaming')
+  await hasState('streaming')
   await isEqual()
   await change(2)
   await run('resync', 'My Shop.orders')
   await change(3)
-  await until(async () => (await tableReport()).state === 'streaming')
+  await hasState('streaming')
   await isEqual()
   expect((await moonlink(['tables', 'pause', 'no.thing'], { MOONLINK_URL: backend!.url }, directory)).stderr).toMatch(
     /TABLE_UNKNOWN no\.thing is not mirrored/,
@@ -156,10 +147,10 @@ test('a slot that vanishes while it runs is made anew, and the table becomes equ
   const slot = await slotName()
   await dropSlot(slot)
   await change(2)
-  await until(
-    async () => ((await database.client.query('SELECT FROM pg_replication_slots WHERE slot_name = $1', [slot])).rowCount ?? 0) > 0,
-  )
-  await until(async () => (await tableReport()).state === 'streaming')
+  await expect
+    .poll(async () => (await database.client.query('SELECT FROM pg_replication_slots WHERE slot_name = $1', [slot])).rowCount)
+    .toBe(1)
+  await hasState('streaming')
   await change(3)
   await isEqual()
 })
@@ -172,7 +163,7 @@ test('a slot that vanished, or was invalidated, while the backend was down is no
   await dropSlot(slot)
   await change(2)
   await running()
-  await until(async () => (await tableReport()).state === 'streaming')
+  await hasState('streaming')
   await isEqual()
   expect(await backend!.stop()).toBe(0)
 
@@ -208,7 +199,7 @@ test('a slot that vanished, or was invalidated, while the backend was down is no
   expect(stopped).toMatchObject({ status: 1 })
   expect(stopped.stderr).toMatch(/^PG_SLOT_LOST /)
   await running()
-  await until(async () => (await tableReport()).state === 'streaming')
+  await hasState('streaming')
   await change(4)
   await isEqual()
 })

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { withPostgres } from '@moonlink/testkit'
 import { afterAll, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
-import { moonlink } from './testing/command-line.ts'
 import { Load } from './testing/load.ts'
+import { verified } from './testing/verified.ts'
 
 /** As `standby.pg.test.ts`, with everything that a machine's death must not take in S3. */
 const postgres = withPostgres()
@@ -31,8 +31,6 @@ const env = {
   AWS_SECRET_ACCESS_KEY: setting('MOONLINK_TEST_S3_SECRET_KEY'),
   AWS_REGION: 'us-east-1',
   MOONLINK_CHANGE_LOG_KIND: 'store',
-  MOONLINK_STANDBY_RENEW_INTERVAL_MS: '500ms',
-  MOONLINK_STANDBY_TAKEOVER_MS: '3s',
 }
 
 test('a machine dies: what it has in S3 is enough for its successor', async () => {
@@ -41,7 +39,7 @@ test('a machine dies: what it has in S3 is enough for its successor', async () =
   const warehouse = `s3://${setting('MOONLINK_TEST_S3_BUCKET')}/moonlink-standby-${randomBytes(4).toString('hex')}`
   const launch = async (name: string) => {
     const args = ['--source', connectionString, '--state-dir', join(directory, name), '--warehouse', warehouse, '--standby']
-    const backend = await BackendProcess.launch(args, env)
+    const backend = BackendProcess.launch(args, env)
     running.push(backend)
     return backend
   }
@@ -56,9 +54,9 @@ test('a machine dies: what it has in S3 is enough for its successor', async () =
   await load.until(60)
   await load.stop()
   await second.wait({ iceberg: true })
-  const verified = await moonlink(['verify'], { MOONLINK_URL: second.url }, directory)
-  expect(verified, second.said).toMatchObject({ status: 0 })
-  expect(verified.stdout).toMatch(/public\.bag: equal.*\npublic\.items: equal.*\npublic\.still: equal/)
+  const result = await verified(second.url, directory)
+  expect(result, second.said).toMatchObject({ status: 0 })
+  expect(result.stdout).toMatch(/public\.bag: equal.*\npublic\.items: equal.*\npublic\.still: equal/)
   expect(readFileSync(join(directory, 'second', 'moonlink.log'), 'utf8')).not.toMatch(/made equal|copied again|is damaged|is missing/)
   expect(await second.stop()).toBe(0)
 })

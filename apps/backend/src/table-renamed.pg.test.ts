@@ -41,8 +41,8 @@ test.each([
   try {
     await client.query(ddl)
     await client.query(`INSERT INTO ${now} VALUES (52, 'a52')`)
-    await expect.poll(() => ids(backend, now), { timeout: 60_000 }).toEqual(from(1, 52))
-    await expect.poll(() => states(backend), { timeout: 30_000 }).toEqual({ [now]: 'streaming', 'public.other': 'streaming' })
+    await expect.poll(() => ids(backend, now)).toEqual(from(1, 52))
+    await expect.poll(() => states(backend)).toEqual({ [now]: 'streaming', 'public.other': 'streaming' })
     await backend.wait({ iceberg: true })
     expect(await backend.stop()).toBe(0)
     await client.query(`DELETE FROM ${now} WHERE id = 1; INSERT INTO ${now} VALUES (53, 'a53')`)
@@ -63,8 +63,8 @@ test('where another table takes the name, both are mirrored, each under its own'
       `BEGIN; CREATE TABLE fresh (id int PRIMARY KEY, a int); INSERT INTO fresh VALUES (1000, 1); ALTER TABLE t RENAME TO old; ALTER TABLE fresh RENAME TO t; COMMIT`,
     )
     await client.query(`INSERT INTO old VALUES (52, 'a52'); INSERT INTO t VALUES (1001, 2)`)
-    await expect.poll(() => ids(backend, 'public.old'), { timeout: 60_000 }).toEqual(from(1, 52))
-    await expect.poll(() => ids(backend, 'public.t'), { timeout: 60_000 }).toEqual([1000, 1001])
+    await expect.poll(() => ids(backend, 'public.old')).toEqual(from(1, 52))
+    await expect.poll(() => ids(backend, 'public.t')).toEqual([1000, 1001])
     await client.query(`INSERT INTO old VALUES (53, 'a53'); DELETE FROM t WHERE id = 1000`)
     await backend.wait({ iceberg: true })
     expect([await ids(backend, 'public.old'), await ids(backend, 'public.t')]).toEqual([from(1, 53), [1001]])
@@ -80,11 +80,11 @@ test('where changes wait for a command, the pause names one, and it mirrors the 
   try {
     await client.query(`ALTER TABLE t RENAME TO u`)
     const reason = async () => (await backend.table('public.t')).reason
-    await expect.poll(reason, { timeout: 30_000 }).toMatch(/^TABLE_RENAMED .*public\.u now; moonlink tables resync public\.t mirrors it/)
+    await expect.poll(reason).toMatch(/^TABLE_RENAMED .*public\.u now; moonlink tables resync public\.t mirrors it/)
     await client.query(`INSERT INTO u VALUES (52, 'a52')`)
     expect(await moonlink(['tables', 'resync', 'public.t', '--url', backend.url])).toMatchObject({ status: 0 })
-    await expect.poll(() => ids(backend, 'public.u'), { timeout: 60_000 }).toEqual(from(1, 52))
-    await expect.poll(() => states(backend), { timeout: 30_000 }).toEqual({ 'public.u': 'streaming', 'public.other': 'streaming' })
+    await expect.poll(() => ids(backend, 'public.u')).toEqual(from(1, 52))
+    await expect.poll(() => states(backend)).toEqual({ 'public.u': 'streaming', 'public.other': 'streaming' })
     expect(await backend.stop()).toBe(0)
   } finally {
     await backend.stop('SIGKILL').catch(() => undefined)
@@ -95,7 +95,7 @@ test('columns that are left out under the old name are not mirrored under the ne
   const { backend, client } = await start('excluded', 'untold', '', { MOONLINK_SOURCE_EXCLUDE_COLUMNS: '{"public.t":["a"]}' })
   try {
     await client.query(`ALTER TABLE t RENAME TO u; INSERT INTO u VALUES (52, 'a52')`)
-    await expect.poll(() => backend.said, { timeout: 30_000 }).toContain('source.excludeColumns names it public.t')
+    await expect.poll(() => backend.said).toContain('source.excludeColumns names it public.t')
     expect(await states(backend)).toEqual({ 'public.t': 'paused', 'public.other': 'streaming' })
     expect(await backend.stop()).toBe(0)
   } finally {
@@ -107,15 +107,15 @@ test('a table that is dropped without anybody telling is noticed, and taken on o
   const { backend, client, lsn } = await start('dropped', 'untold')
   try {
     await client.query(`DROP TABLE t`)
-    await expect.poll(async () => (await backend.table('public.t')).reason, { timeout: 30_000 }).toMatch(/^TABLE_DROPPED /)
+    await expect.poll(async () => (await backend.table('public.t')).reason).toMatch(/^TABLE_DROPPED /)
     await client.query(`CREATE TABLE t (id int PRIMARY KEY, b int); INSERT INTO t VALUES (1000, 1)`)
-    await expect.poll(() => ids(backend, 'public.t'), { timeout: 60_000 }).toEqual([1000])
+    await expect.poll(() => ids(backend, 'public.t')).toEqual([1000])
     await client.query(`INSERT INTO t VALUES (1001, 1)`)
     await backend.wait()
     expect(await ids(backend, 'public.t')).toEqual([1000, 1001])
     // At once, too.
     await client.query(`BEGIN; DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, b int); INSERT INTO t VALUES (2000, 1); COMMIT`)
-    await expect.poll(() => ids(backend, 'public.t'), { timeout: 60_000 }).toEqual([2000])
+    await expect.poll(() => ids(backend, 'public.t')).toEqual([2000])
     expect(await backend.query(`SELECT count(*) FROM t`, lsn)).toEqual([[51]])
     expect(await backend.stop()).toBe(0)
   } finally {

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess, type TableReport } from './testing/backend-process.ts'
 import { moonlink } from './testing/command-line.ts'
 import { everyTypeColumns, everyTypeDepth, everyTypeRow, everyTypeSetup } from './testing/every-type.ts'
+import { verified } from './testing/verified.ts'
 
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-types-'))
@@ -29,7 +30,7 @@ async function start(env: Readonly<Record<string, string>> = {}): Promise<void> 
 const run = (...args: string[]) => moonlink(args, { MOONLINK_URL: backend.url }, directory)
 
 async function expectEqual(...tables: string[]): Promise<void> {
-  const result = await run('verify', ...tables, '--json')
+  const result = await verified(backend.url, directory, ...tables, '--json')
   expect(result.stdout + result.stderr).not.toContain('"different"')
   expect(result.status, result.stdout + result.stderr).toBe(0)
 }
@@ -70,7 +71,7 @@ test('every type: copied, streamed, committed and read back after a restart, as 
   expect(await backend.query(select)).toEqual(printed)
 
   await backend.wait({ iceberg: true })
-  await expect.poll(() => backend.table('public.more'), { timeout: 30_000 }).toMatchObject({ state: 'streaming', reason: null })
+  await expect.poll(() => backend.table('public.more')).toMatchObject({ state: 'streaming', reason: null })
   await expectEqual('public.everything', 'public.more')
   expect(await backend.query(select)).toEqual(printed)
   await backend.stop()

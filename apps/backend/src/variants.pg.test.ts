@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess, type TableReport } from './testing/backend-process.ts'
-import { moonlink } from './testing/command-line.ts'
+import { verified } from './testing/verified.ts'
 
 /** Columns of json and jsonb as Iceberg variants: the same values in memory, in files, after compaction and across changes of schema. */
 const postgres = withPostgres()
@@ -29,7 +29,7 @@ async function start(env: Readonly<Record<string, string>> = {}): Promise<void> 
 const asVariants = { MOONLINK_SOURCE_TYPES: JSON.stringify({ jsonb: 'variant', json: 'variant' }) }
 
 async function expectEqual(...tables: string[]): Promise<void> {
-  const result = await moonlink(['verify', ...tables, '--json'], { MOONLINK_URL: backend.url }, directory)
+  const result = await verified(backend.url, directory, ...tables, '--json')
   expect(result.stdout + result.stderr).not.toContain('"different"')
   expect(result.status, result.stdout + result.stderr).toBe(0)
 }
@@ -71,7 +71,7 @@ test(
       await backend.wait({ iceberg: true })
       await expectShown()
     }
-    await expect.poll(async () => (await backend.table('public.docs')).dataFiles, { timeout: 60_000 }).toBeLessThan(3)
+    await expect.poll(async () => (await backend.table('public.docs')).dataFiles).toBeLessThan(3)
     await expectShown()
     await expectEqual('public.docs')
     await backend.stop('SIGKILL')
@@ -132,10 +132,10 @@ test('columns become variants and cease to be', { timeout: 120_000 }, async () =
   )
   const show = async () => {
     await backend.wait()
-    await expect.poll(async () => backend.table('public.docs'), { timeout: 30_000 }).toMatchObject({ state: 'streaming', reason: null })
+    await expect.poll(async () => backend.table('public.docs')).toMatchObject({ state: 'streaming', reason: null })
     return backend.query('SELECT id, b, j FROM public.docs ORDER BY id')
   }
-  await expect.poll(show, { timeout: 30_000 }).toEqual([
+  await expect.poll(show).toEqual([
     [1, '{"a": 1}', '{"b": 2}'],
     [2, 'no json', '[1, 2]'],
   ])
@@ -148,7 +148,7 @@ test('columns become variants and cease to be', { timeout: 120_000 }, async () =
   ])
   await client.query(`ALTER TABLE docs ADD given jsonb DEFAULT '{"d": 1}'; ALTER TABLE docs RENAME j TO k; DELETE FROM docs WHERE id = 2`)
   await expect
-    .poll(() => backend.query('SELECT id, k, given FROM public.docs ORDER BY id').catch(String), { timeout: 30_000 })
+    .poll(() => backend.query('SELECT id, k, given FROM public.docs ORDER BY id').catch(String))
     .toEqual([
       [1, '{"b": 2}', '{"d": 1}'],
       [3, null, '{"d": 1}'],
@@ -166,7 +166,7 @@ test('a rule that is changed, and changed back, is taken on at the next start', 
   for (const env of [{}, rules, {}]) {
     await start(env)
     await client.query(`INSERT INTO docs SELECT max(id) + 1, '[]', 3 FROM docs`)
-    await expect.poll(() => backend.table('public.docs'), { timeout: 30_000 }).toMatchObject({ state: 'streaming', reason: null })
+    await expect.poll(() => backend.table('public.docs')).toMatchObject({ state: 'streaming', reason: null })
     await backend.wait({ iceberg: true })
     shown.push(await backend.query('SELECT id, b, n FROM public.docs WHERE id < 3 ORDER BY id'))
     await expectEqual('public.docs')

@@ -4,7 +4,7 @@ import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { isMoonlinkError, systemClock } from '@moonlink/core'
+import { isMoonlinkError } from '@moonlink/core'
 import pg from 'pg'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { isAlive } from './processes.ts'
@@ -109,6 +109,5 @@ test('the server ends when its owner is killed', async () => {
   expect(isAlive(server.pid)).toBe(true)
   owner.kill('SIGKILL')
   const isGone = async () => !isAlive(server.pid) && (await stat(server.dataDir).catch(() => null)) === null
-  for (let tries = 0; tries < 200 && !(await isGone()); tries++) await systemClock.sleep(50)
-  expect(await isGone()).toBe(true)
+  await expect.poll(isGone).toBe(true)
 })

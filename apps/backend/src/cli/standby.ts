@@ -29,10 +29,16 @@ export async function acquireLease(config: Config, place: LeasePlace, logger: Lo
         operations.holder = name
         output.note(`standby: ${name} runs this mirror; this backend takes over when that one ends`)
         logger.info('this backend is a standby', { holder: name })
-        api.serving ??= serve(config, operations, logger).catch((error: unknown) => {
-          stopped.abort(error)
-          return null
-        })
+        api.serving ??= serve(config, operations, logger).then(
+          (server) => {
+            output.note(`the standby's API is at ${server.url}`)
+            return server
+          },
+          (error: unknown) => {
+            stopped.abort(error)
+            return null
+          },
+        )
       },
     })
   } finally {

@@ -1,11 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { parseJsonLossless } from '@moonlink/core'
 import type { Failpoint } from './failpoints/failpoint.ts'
 
 const main = join(import.meta.dirname, '../../dist/main.js')
 const dyingMain = join(import.meta.dirname, '../../dist/testing/failpoints/main.js')
+/** The system chooses the port, and the backend says which. */
+const ANY_PORT = '127.0.0.1:0'
 
 export interface TableReport {
   readonly name: string
@@ -42,49 +43,40 @@ export class RequestError extends Error {
 
 /** A backend in a process of its own, spoken to over HTTP. */
 export class BackendProcess {
-  readonly url: string
   readonly child: ChildProcess
   private readonly output: string[] = []
 
-  private constructor(child: ChildProcess, url: string) {
+  private constructor(child: ChildProcess) {
     this.child = child
-    this.url = url
     child.stderr?.on('data', (chunk: Buffer) => this.output.push(chunk.toString()))
     child.stdout?.on('data', (chunk: Buffer) => this.output.push(chunk.toString()))
   }
 
   static async start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<BackendProcess> {
-    const backend = await BackendProcess.launch(args, env)
+    const backend = BackendProcess.launch(args, env)
     await backend.ready()
     return backend
   }
 
   /** Starts the process, and waits for nothing. */
-  static async launch(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<BackendProcess> {
-    return BackendProcess.spawn(
-      (listen) => [main, 'start', '--http', listen, ...args],
-      () => env,
-    )
+  static launch(args: readonly string[], env: Readonly<Record<string, string>> = {}): BackendProcess {
+    return BackendProcess.spawn([main, 'start', '--http', ANY_PORT, ...args], env)
   }
 
-  /** A backend of the environment's configuration that kills itself (`testing/failpoints`). */
-  static async dying(failpoint: Failpoint, env: Readonly<Record<string, string>>): Promise<BackendProcess> {
-    const backend = await BackendProcess.spawn(
-      () => [dyingMain],
-      (listen) => ({ ...env, MOONLINK_HTTP_LISTEN: listen, MOONLINK_FAILPOINT: JSON.stringify(failpoint) }),
-    )
-    await backend.ready()
-    return backend
+  /** Starts a backend of the environment's configuration that kills itself (`testing/failpoints`), and waits for nothing. */
+  static dying(failpoint: Failpoint, env: Readonly<Record<string, string>>): BackendProcess {
+    return BackendProcess.spawn([dyingMain], { ...env, MOONLINK_HTTP_LISTEN: ANY_PORT, MOONLINK_FAILPOINT: JSON.stringify(failpoint) })
   }
 
-  private static async spawn(
-    argsOf: (listen: string) => readonly string[],
-    envOf: (listen: string) => Readonly<Record<string, string>>,
-  ): Promise<BackendProcess> {
-    const port = await freePort()
-    const listen = `127.0.0.1:${port}`
-    const child = spawn(process.execPath, argsOf(listen), { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...envOf(listen) } })
-    return new BackendProcess(child, `http://127.0.0.1:${port}`)
+  private static spawn(args: readonly string[], env: Readonly<Record<string, string>>): BackendProcess {
+    return new BackendProcess(spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } }))
+  }
+
+  /** Where it listens, as it says itself: a standby that takes over listens anew. Throws before it does. */
+  get url(): string {
+    const said = this.said.match(/(?<=API is at )http:\/\/\S+(?=\n)/g)?.at(-1)
+    if (said === undefined) throw new Error(`the backend does not listen yet: ${this.said}`)
+    return said
   }
 
   async ready(): Promise<void> {
@@ -166,15 +158,4 @@ export class BackendProcess {
     await this.stop('SIGKILL')
     throw new Error(`the backend was not ready after ${timeoutMs} ms: ${this.output.join('')}`)
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      server.close(() => resolve(port))
-    })
-  })
 }

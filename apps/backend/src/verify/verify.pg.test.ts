@@ -5,6 +5,7 @@ import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from '../testing/backend-process.ts'
 import { moonlink } from '../testing/command-line.ts'
+import { verified } from '../testing/verified.ts'
 
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-verify-'))
@@ -69,8 +70,7 @@ test('a mirror under load is equal at an exact LSN, for every type, and the stat
     loading = false
     await load
   }
-  const { verified } = (await backend.table('public.types')) as unknown as { verified: { result: string } }
-  expect(verified.result).toBe('equal')
+  expect(await backend.table('public.types')).toMatchObject({ verified: { result: 'equal' } })
 })
 
 test('a table that takes no changes is no table that is equal', async () => {
@@ -116,8 +116,7 @@ test('rows that differ are named, those that the mirror lacks or has too many, t
   )
   expect(bag.differences).toEqual([{ kind: 'missing', key: ['3', 'row 3'] }])
   expect((await verify('public.types', '--repair')).status).toBe(1)
-  while ((await backend.table('public.types')).state !== 'streaming') await new Promise((resolve) => setTimeout(resolve, 50))
-  const repaired = await verify('public.types')
+  const repaired = await verified(backend.url, directory, 'public.types')
   expect(repaired.stdout).toMatch(/public\.types: equal/)
   expect(repaired.status).toBe(0)
   expect((await verify('public.nothing')).stderr).toMatch(/TABLE_UNKNOWN public\.nothing is not mirrored/)

@@ -60,7 +60,7 @@ test('what the slot has let go of comes from the log, and the stream goes on beh
   for (let n = 1; n <= 300; n++) await client.query(`UPDATE items SET body = $1 WHERE id = $2`, [`v${n}`, n])
   const lsn = await following.catchUp()
   // The slot follows the log within moments, while nothing is committed anywhere.
-  await expect.poll(async () => (await following.source.position()).confirmedFlushLsn! >= lsn, { timeout: 30_000 }).toBe(true)
+  await expect.poll(async () => (await following.source.position()).confirmedFlushLsn! >= lsn).toBe(true)
   await following.close()
   await log.close()
 

@@ -1,11 +1,11 @@
-import { isMoonlinkError, systemClock, type SourceEvent } from '@moonlink/core'
+import { isMoonlinkError, type SourceEvent } from '@moonlink/core'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openPgSource } from './source.ts'
 import { follow, sourceState, tableOf, type Following } from './harness.test.support.ts'
 import { Replica, sorted } from './replica.test.support.ts'
 
-const postgres = withPostgres({ settings: { wal_sender_timeout: '5s' } })
+const postgres = withPostgres()
 let database: TestDatabase
 let count = 0
 let slot: string
@@ -119,8 +119,7 @@ test('an acknowledgement reaches the slot, by itself and at close', async () => 
   const lsn = await catchUp()
   stream.acknowledge(lsn)
   const confirmed = async () => (await source.slot())!.confirmedFlushLsn!
-  for (let tries = 0; tries < 100 && (await confirmed()) < lsn; tries++) await systemClock.sleep(20)
-  expect(await confirmed()).toBe(lsn)
+  await expect.poll(confirmed).toBe(lsn)
   await client.query('INSERT INTO items VALUES (2)')
   const later = await catchUp()
   stream.acknowledge(later)
@@ -180,15 +179,19 @@ test('what comes from elsewhere (an origin) is mirrored; messages of others, and
 
 test('a consumer that does not take events makes the server wait, within a bound', async () => {
   const { client } = database
-  await client.query('CREATE TABLE items (id int PRIMARY KEY, body text)')
+  await client.query(`CREATE TABLE items (id int PRIMARY KEY, body text); ALTER DATABASE ${database.name} SET wal_sender_timeout = '6s'`)
   const source = await openPgSource({ connection: database.connectionString, slot, batchBytes: 1 << 20, statusIntervalMs: 50 })
   const { slotLsn } = await source.prepare([tableOf('public.items')])
   const stream = await source.open(slotLsn, new AbortController().signal)
   await client.query(`INSERT INTO items SELECT n, repeat('x', 1000) FROM generate_series(1, 30000) n`)
   const lsn = await source.currentLsn()
-  // Longer than wal_sender_timeout: our status updates keep the connection alive all the while.
-  await systemClock.sleep(6000)
-  expect(stream.bufferedBytes).toBeGreaterThan(1 << 20)
+  await expect.poll(() => stream.bufferedBytes).toBeGreaterThan(1 << 20)
+  // Our status updates keep the connection alive all the while.
+  const heard = `SELECT FROM pg_stat_replication JOIN pg_replication_slots ON pid = active_pid WHERE slot_name = '${slot}' AND reply_time >= $1`
+  for (let update = 0; update < 2; update++) {
+    const now = new Date()
+    await expect.poll(async () => (await client.query(heard, [now])).rowCount).toBe(1)
+  }
   expect(stream.bufferedBytes).toBeLessThan(4 << 20)
   let rows = 0
   let largest = 0

@@ -4,13 +4,13 @@ import { startPostgres, type RunningPostgres } from '@moonlink/embedded-pg'
 import { ddlInstallSql } from '@moonlink/pg-source'
 import { Client } from 'pg'
 import { BackendProcess, RequestError } from '../backend-process.ts'
-import { moonlink } from '../command-line.ts'
 import { ChaosLoad, loadTables } from './chaos-load.ts'
 import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
 import { checkHistory } from './history.ts'
 import { SmallDisk } from './small-disk.ts'
 import { TcpProxy } from './tcp-proxy.ts'
 import { mulberry32 } from '../sim/random.ts'
+import { verified } from '../verified.ts'
 
 export interface ChaosOptions<W extends ChaosWarehouse> {
   /** For everything that the run makes; emptied by the caller. */
@@ -96,14 +96,13 @@ export class ChaosRun<W extends ChaosWarehouse> {
     await this.settled()
     const final = await this.withClient((client) => client.query<{ k: number; v: number[] }>('SELECT k, v FROM lists'))
     const wrong = checkHistory(load.appends, load.reads, new Map(final.rows.map(({ k, v }) => [k, v])))
-    const verified = await moonlink(['verify'], { MOONLINK_URL: this.running.url }, this.options.directory)
     return {
       faults: this.done,
       failedStarts: this.failedStarts,
       transactions: load.transactions,
       reads: load.reads.length,
       wrong,
-      verified,
+      verified: await verified(this.running.url, this.options.directory),
     }
   }
 
@@ -215,7 +214,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
   private async tryStart(): Promise<void> {
     const url = new URL(this.postgres.connectionString)
     url.port = String(this.proxy.port)
-    this.backend = await BackendProcess.launch(['--source', url.href, '--state-dir', this.state.directory, ...this.warehouse.args], {
+    this.backend = BackendProcess.launch(['--source', url.href, '--state-dir', this.state.directory, ...this.warehouse.args], {
       MOONLINK_FLUSH_INTERVAL_MS: '500',
       MOONLINK_COMPACTION_MIN_FILES: '3',
       MOONLINK_EXPIRY_INTERVAL_MS: '2000',

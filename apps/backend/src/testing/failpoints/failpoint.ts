@@ -20,6 +20,8 @@ export type Point = (typeof points)[number]
 export interface Failpoint {
   readonly point: Point
   readonly side: 'before' | 'after'
+  /** Armed from the start on; so many calls go well before the one that it dies at. */
+  readonly spared?: number
 }
 
 const byMethod: Readonly<Record<string, Point>> = {
@@ -41,7 +43,9 @@ const byEnding: readonly (readonly [RegExp, Point])[] = [
 const inner: Readonly<Record<string, string>> = { 'logDisk create': 'logFile', 'source open': 'stream' }
 
 /** Wraps ports so that the process kills itself at a failpoint; `isArmed` is asked at each call. */
-export function dyingAt({ point, side }: Failpoint, isArmed: () => boolean): WrapPort {
+export function dyingAt({ point, side, spared }: Failpoint, isArmed: () => boolean): WrapPort {
+  let left = spared ?? 0
+  const isDue = () => (spared !== undefined || isArmed()) && left-- <= 0
   const wrap = <Port extends object>(name: PortName | 'logFile' | 'stream', port: Port): Port =>
     new Proxy(port, {
       get: (target, key) => {
@@ -56,11 +60,11 @@ export function dyingAt({ point, side }: Failpoint, isArmed: () => boolean): Wra
     })
   const atPoint = (id: string, args: unknown[], call: (...args: unknown[]) => unknown): unknown => {
     const isHere = pointOf(id, args) === point
-    if (isHere && side === 'before' && isArmed()) die()
+    if (isHere && side === 'before' && isDue()) die()
     const result = call(...args)
     if (!isHere || side === 'before') return result
-    if (!(result instanceof Promise)) return isArmed() ? die() : result
-    return result.then((value: unknown) => (isArmed() ? die() : value))
+    if (!(result instanceof Promise)) return isDue() ? die() : result
+    return result.then((value: unknown) => (isDue() ? die() : value))
   }
   return wrap
 }
