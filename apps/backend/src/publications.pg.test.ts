@@ -155,16 +155,16 @@ test('a filtered table that is locked just when its columns changed holds up no 
     // It waits for that transaction's lock, so it has its own before anybody who looks at what was committed.
     const locked = locker.query('BEGIN; LOCK TABLE a')
     const waiting = `SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted AND relation = 'a'::regclass`
-    await expect.poll(async () => (await client.query<{ n: number }>(waiting)).rows[0].n, { timeout: 30_000 }).toBe(1)
+    await expect.poll(async () => (await client.query<{ n: number }>(waiting)).rows[0].n).toBe(1)
     await client.query('COMMIT')
     await locked
     await followed('INSERT INTO b VALUES (2)', 'b')
     // What is noticed tells that the publication is still looked at. The copy itself waits for all transactions.
     await client.query('CREATE TABLE c (id int PRIMARY KEY); ALTER PUBLICATION given ADD TABLE c')
-    await expect.poll(async () => (await backend.table('public.c')).state, { timeout: 60_000 }).toBe('copying')
+    await expect.poll(async () => (await backend.table('public.c')).state).toBe('copying')
     const { rows: holders } = await locker.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
     const waits = `the copy waits for the transaction of process ${holders[0].pid} (`
-    await expect.poll(async () => (await backend.table('public.c')).waitingFor, { timeout: 60_000 }).toContain(waits)
+    await expect.poll(async () => (await backend.table('public.c')).waitingFor).toContain(waits)
     const listed = await moonlink(['tables', 'list'], { MOONLINK_URL: backend.url }, directory)
     expect(listed.stdout).toContain(waits)
     await followed('INSERT INTO b VALUES (3)', 'b')

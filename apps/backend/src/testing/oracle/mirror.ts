@@ -57,7 +57,7 @@ export class OracleMirror {
   }
 
   async start(): Promise<void> {
-    const backend = await BackendProcess.launch(this.#args, this.#env)
+    const backend = BackendProcess.launch(this.#args, this.#env)
     this.#backends.push(backend)
     this.#backend = backend
     await backend.ready()
