@@ -374,7 +374,10 @@ export async function unionRead(context: BenchContext): Promise<Measurement> {
   const rows = Math.round(10_000_000 * context.scale)
   const inMemory = Math.round(100_000 * context.scale)
   const { url, client } = await freshDatabase(context, 'bench_union')
-  await client.query(`CREATE TABLE t (id bigint PRIMARY KEY, n int NOT NULL, name text, price numeric(18,2))`)
+  // Else the server would vacuum beside what is measured.
+  await client.query(
+    `CREATE TABLE t (id bigint PRIMARY KEY, n int NOT NULL, name text, price numeric(18,2)) WITH (autovacuum_enabled = false)`,
+  )
   await client.query(
     `INSERT INTO t SELECT i, (i % 1000)::int, 'name ' || i % 5000, (i % 100000) / 100.0 FROM generate_series(1, ${rows}) i`,
   )
@@ -392,22 +395,24 @@ export async function unionRead(context: BenchContext): Promise<Measurement> {
     await mirror.wait(await currentLsn(client))
     const files = `read_parquet('${join(stateDir, 'warehouse/public/t/data/*.parquet')}')`
     const aggregate = 'SELECT count(*), sum(n), sum(price) FROM'
-    const [plain, union] = await withDuckDb((run) =>
-      bestOfEach(15, [
+    const { seconds, cpuSeconds, timesAsLong } = await withDuckDb((run) =>
+      inPairs(
+        40,
         { run: () => run(`${aggregate} ${files}`), cpuSeconds: ownCpuSeconds },
         { run: () => mirror.query(`${aggregate} public.t`), cpuSeconds: () => mirror.usage()?.cpuSeconds ?? 0 },
-      ]),
+      ),
     )
+    const [plain, union] = seconds
     return measurement(
       'union read, 5 % deleted',
       rows,
-      union.seconds,
-      { name: 'DuckDB over the files', seconds: plain.seconds },
+      union,
+      { name: 'DuckDB over the files', seconds: plain },
       'time <= 1.3 x',
       {
         details: {
-          'time as multiple': rounded(union.seconds / plain.seconds),
-          'CPU as multiple': rounded(union.cpuSeconds / plain.cpuSeconds),
+          'time as multiple': rounded(timesAsLong),
+          'CPU as multiple': rounded(cpuSeconds[1] / cpuSeconds[0]),
           'rows in memory': inMemory,
         },
       },
@@ -435,22 +440,38 @@ function ownCpuSeconds(): number {
   return (user + system) / 1e6
 }
 
-/** The best time of each and the CPU time of all its rounds. They take turns, so that whatever else the machine does meets them alike. */
-async function bestOfEach(
-  rounds: number,
-  contestants: readonly { readonly run: () => Promise<unknown>; readonly cpuSeconds: () => number }[],
-): Promise<{ seconds: number; cpuSeconds: number }[]> {
-  const results = contestants.map(() => ({ seconds: Number.POSITIVE_INFINITY, cpuSeconds: 0 }))
-  for (const { run } of contestants) await run()
+interface Contestant {
+  readonly run: () => Promise<unknown>
+  readonly cpuSeconds: () => number
+}
+
+interface PairedTimes {
+  /** The median time of each. */
+  readonly seconds: readonly [number, number]
+  /** The CPU time of all rounds of each. */
+  readonly cpuSeconds: readonly [number, number]
+  /** How many times as long as the first the second takes: the median over rounds of both. */
+  readonly timesAsLong: number
+}
+
+/** They take turns, so that whatever else the machine does meets them alike. */
+async function inPairs(rounds: number, first: Contestant, second: Contestant): Promise<PairedTimes> {
+  const measure = async ({ run, cpuSeconds }: Contestant) => {
+    const cpuBefore = cpuSeconds()
+    const started = performance.now()
+    await run()
+    return { seconds: (performance.now() - started) / 1000, cpuSeconds: cpuSeconds() - cpuBefore }
+  }
+  for (const { run } of [first, second]) await run()
+  const times: [number[], number[]] = [[], []]
+  const cpuSeconds: [number, number] = [0, 0]
   for (let round = 0; round < rounds; round++) {
-    for (const [index, { run, cpuSeconds }] of contestants.entries()) {
-      const started = performance.now()
-      const cpuBefore = cpuSeconds()
-      await run()
-      const result = results[index]
-      result.cpuSeconds += cpuSeconds() - cpuBefore
-      result.seconds = Math.min(result.seconds, (performance.now() - started) / 1000)
+    for (const [index, contestant] of [first, second].entries()) {
+      const one = await measure(contestant)
+      times[index].push(one.seconds)
+      cpuSeconds[index] += one.cpuSeconds
     }
   }
-  return results
+  const ratios = times[1].map((seconds, round) => seconds / times[0][round])
+  return { seconds: [percentile(times[0], 0.5), percentile(times[1], 0.5)], cpuSeconds, timesAsLong: percentile(ratios, 0.5) }
 }

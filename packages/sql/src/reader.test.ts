@@ -16,7 +16,7 @@ test('a statement is planned and run over one state of the native tables, whatev
   ])
   const scene: Scene = { views: [{ place: { schema: null, name: 't' }, text }], variables, growing: [], fileCount: 0 }
   const read = async () => {
-    await reader.begin(scene)
+    await reader.begin('SELECT count(*) FROM t', scene)
     const { prepared } = await reader.statement('SELECT count(*) FROM t', scene)
     await feeder.run('INSERT INTO dead SELECT i, i FROM range(100, 500) t(i)')
     await feeder.run('INSERT INTO tail SELECT i FROM range(1000, 3000) t(i)')
@@ -50,7 +50,7 @@ test('a statement is planned once for what does not change, and anew once its vi
       growing,
       fileCount: 1,
     }
-    await reader.begin(scene)
+    await reader.begin(sql, scene)
     const statement = await reader.statement(sql, scene)
     statements.push(statement.prepared)
     const result = await statement.prepared.stream()
@@ -89,7 +89,7 @@ test('a kept plan is not used where rows are appended before the transaction has
     fileCount: 1,
   }
   const read = async () => {
-    await reader.begin(scene)
+    await reader.begin('SELECT count(*) FROM t', scene)
     const statement = await reader.statement('SELECT count(*) FROM t', scene)
     const result = await statement.prepared.stream()
     const found = (await result.fetchChunk())?.getRows()
@@ -105,10 +105,41 @@ test('a kept plan is not used where rows are appended before the transaction has
     rowCount = 3000
   }
   reader.connection.run = async (sql: string) => {
-    if (sql.startsWith('FROM')) await append()
+    if (sql.includes('FROM memory.dead LIMIT 0')) await append()
     return run(sql)
   }
   expect(await read()).toEqual([[1000n]])
+  reader.close()
+  feeder.closeSync()
+  instance.closeSync()
+})
+
+test('a transaction that could not begin whole leaves the reader as it was', async () => {
+  const instance = await DuckDBInstance.create(':memory:')
+  const feeder = await instance.connect()
+  await feeder.run('CREATE TABLE tail AS SELECT i FROM range(10) t(i)')
+  const reader = await Reader.open(instance, 'reader')
+  const scene: Scene = {
+    views: [{ place: { schema: null, name: 't' }, text: 'SELECT i FROM memory.tail' }],
+    variables: new Map(),
+    growing: [{ name: 'memory.tail', rowCount: () => 10 }],
+    fileCount: 1,
+  }
+  const read = async () => {
+    await reader.begin('SELECT count(*) FROM t', scene)
+    const statement = await reader.statement('SELECT count(*) FROM t', scene)
+    const result = await statement.prepared.stream()
+    const found = (await result.fetchChunk())?.getRows()
+    await result.fetchChunk()
+    await reader.end()
+    reader.keep(statement, 0)
+    return found
+  }
+  expect(await read()).toEqual([[10n]])
+  await feeder.run('ALTER TABLE tail RENAME TO gone')
+  await expect(read()).rejects.toThrow('tail')
+  await feeder.run('ALTER TABLE gone RENAME TO tail')
+  expect(await read()).toEqual([[10n]])
   reader.close()
   feeder.closeSync()
   instance.closeSync()

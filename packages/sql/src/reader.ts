@@ -44,6 +44,8 @@ export class Reader {
   private readonly variables = new Map<string, number>()
   private readonly kept = new KeptStatements()
   private isReading = false
+  /** What the statement under way was to be planned over, as it was when its transaction began. */
+  private state = ''
 
   private constructor(connection: DuckDBConnection, catalog: string) {
     this.connection = connection
@@ -58,12 +60,13 @@ export class Reader {
   }
 
   /**
-   * Makes the scene's views, sets its variables, and begins a transaction, which holds until `end`.
+   * Makes the scene's views, sets its variables, and begins a transaction, which holds until `end`; all in one call, since each takes a turn of a thread.
    *
    * The statement must be planned and run in one transaction: DuckDB leaves out conditions that by a table's statistics hold for all of its rows, and
    * those that are appended between planning and running would be read without them.
    */
-  async begin({ views, variables }: Scene): Promise<void> {
+  async begin(sql: string, scene: Scene): Promise<void> {
+    const { views, variables, growing } = scene
     const statements: string[] = []
     if (this.variables.size > MAX_VARIABLES) statements.push(...this.forgetVariables())
     for (const [name, value] of variables) {
@@ -72,12 +75,17 @@ export class Reader {
     }
     for (const { place, text } of views) statements.push(...this.viewStatements(place, text))
     statements.push('BEGIN TRANSACTION READ ONLY')
+    this.state = stateOf(scene)
+    // A transaction has its snapshot of the native tables once it has looked at one.
+    if (growing.length > 0 && this.kept.has(sql, this.state)) statements.push(`FROM ${growing[0].name} LIMIT 0`)
+    this.isReading = true
     try {
       await this.connection.run(statements.join('; '))
-      this.isReading = true
     } catch (error) {
       this.views.clear()
       this.variables.clear()
+      // It may have begun.
+      await this.end().catch(() => undefined)
       throw error
     }
     for (const [name, value] of variables) this.variables.set(name, value)
@@ -85,18 +93,14 @@ export class Reader {
   }
 
   /**
-   * The statement, prepared, between `begin` and `end`. One that was planned over the same scene, with nothing appended since, comes without planning:
-   * that is looked at once the transaction has its snapshot of the native tables.
+   * The statement that `begin` was told, prepared, before `end`. One that was planned over the same scene, with nothing appended since, comes without
+   * planning: that is looked at now that the transaction has its snapshot of the native tables.
    */
   async statement(sql: string, scene: Scene): Promise<ReadStatement> {
-    const { growing, fileCount } = scene
-    const state = stateOf(scene)
-    if (this.kept.has(sql, state)) {
-      if (growing.length > 0) await this.connection.run(`FROM ${growing[0].name} LIMIT 0`)
-      const prepared = stateOf(scene) === state ? this.kept.take(sql, state) : null
-      if (prepared) return { sql, state, prepared, fileCount }
-    }
-    return { sql, state, prepared: await this.connection.prepare(sql), fileCount }
+    const { state } = this
+    const { fileCount } = scene
+    const kept = this.kept.has(sql, state) && stateOf(scene) === state ? this.kept.take(sql, state) : null
+    return { sql, state, prepared: kept ?? (await this.connection.prepare(sql)), fileCount }
   }
 
   /** Takes back a statement that was read to its end. */

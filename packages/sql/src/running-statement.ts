@@ -7,7 +7,10 @@ import { sqlError } from './sql-error.ts'
 
 const INTERRUPT_EVERY_MS = 20
 
-/** One statement under way on a reader: prepared, executed as a stream, read chunk by chunk; it can be interrupted at any time. */
+/**
+ * One statement under way on a reader: prepared, executed as a stream, read chunk by chunk; it can be interrupted at any time. One chunk is fetched ahead,
+ * while the caller is busy with the one before, and the transaction ends as soon as there is none left.
+ */
 export class RunningStatement {
   private readonly reader: Reader
   private readonly gate: Gate
@@ -16,6 +19,8 @@ export class RunningStatement {
   private statement: ReadStatement | null = null
   private result: DuckDBResult | null = null
   private call: Promise<unknown> = Promise.resolve()
+  private next: Promise<DuckDBDataChunk | null> = Promise.resolve(null)
+  private ended: Promise<void> | null = null
   private drained = false
   private stopped = false
 
@@ -27,22 +32,21 @@ export class RunningStatement {
   }
 
   async execute(sql: string, scene: Scene): Promise<DuckDBResult> {
-    await this.gate.run(() => this.reader.begin(scene))
+    await this.gate.run(() => this.reader.begin(sql, scene))
     this.statement = await this.interruptible(() => this.reader.statement(sql, scene))
     const { prepared } = this.statement
     this.result = await this.interruptible(() => prepared.stream())
+    this.fetchAhead(this.result)
     return this.result
   }
 
-  /** The next chunk with rows; null at the end. */
+  /** The next chunk with rows; null at the end. Not to be called again before it has settled. */
   async fetch(): Promise<DuckDBDataChunk | null> {
-    while (!this.drained) {
-      if (this.stopped) throw new MoonlinkError('retry', 'SQL_CLOSED', 'the query was ended before its last row.')
-      const chunk = await this.interruptible(() => this.result!.fetchChunk())
-      if (chunk === null || chunk.rowCount === 0) this.drained = true
-      else return chunk
-    }
-    return null
+    if (this.stopped) throw new MoonlinkError('retry', 'SQL_CLOSED', 'the query was ended before its last row.')
+    this.signal?.throwIfAborted()
+    const chunk = await this.next
+    if (chunk !== null && !this.stopped) this.fetchAhead(this.result!)
+    return chunk
   }
 
   /** Ends the statement, whatever it is doing, so that its reader can take the next. */
@@ -52,9 +56,28 @@ export class RunningStatement {
     const { statement, drained } = this
     this.statement = null
     if (!drained) statement?.prepared.destroySync()
-    await this.gate.run(() => this.reader.end())
+    await this.end()
     this.result = null
     if (statement && drained) this.reader.keep(statement, this.clock.nowMs())
+  }
+
+  private fetchAhead(result: DuckDBResult): void {
+    this.next = this.chunkOf(result)
+    // Whoever asks for it is told.
+    this.next.catch(() => undefined)
+  }
+
+  private async chunkOf(result: DuckDBResult): Promise<DuckDBDataChunk | null> {
+    const chunk = await this.interruptible(() => result.fetchChunk())
+    if (chunk !== null && chunk.rowCount > 0) return chunk
+    this.drained = true
+    this.end().catch(() => undefined)
+    return null
+  }
+
+  private end(): Promise<void> {
+    this.ended ??= this.gate.run(() => this.reader.end())
+    return this.ended
   }
 
   private async interruptible<T>(call: () => Promise<T>): Promise<T> {

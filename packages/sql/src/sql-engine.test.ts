@@ -1,6 +1,8 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Field, MoonlinkError } from '@moonlink/core'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { DuckDBResult } from '@duckdb/node-api'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { Cell } from './cells.ts'
 import { expectedCell } from './testing/expected-cell.ts'
 import { Fixture } from './testing/fixture.ts'
 import { ModelTable, type Row } from './testing/model-table.ts'
@@ -240,6 +242,42 @@ describe('results', () => {
     await expect(rows.next()).rejects.toBe(reason)
   })
 
+  test('are fetched one chunk ahead, and their transaction ends with the last', async () => {
+    const table = fixture.table(people, fields)
+    table.insert(numbered(0, 5000))
+    await fixture.rows('SELECT id FROM people')
+    const reader = fixture.engine['readers']['idle'][0]
+    const run = reader.connection.run.bind(reader.connection)
+    const statements: string[] = []
+    reader.connection.run = (sql: string) => {
+      statements.push(sql)
+      return run(sql)
+    }
+    const fetch = vi.spyOn(DuckDBResult.prototype, 'fetchChunk')
+    const result = await fixture.engine.query({ sql: 'SELECT id FROM people', lsn: null, timeoutMs: 0 })
+    expect(fetch).toHaveBeenCalledTimes(1)
+    const ids: Cell[] = []
+    let chunks = 0
+    for await (const rows of result.rows()) {
+      expect(fetch).toHaveBeenCalledTimes(++chunks + 1)
+      ids.push(...rows.map(([id]) => id))
+      if (ids.length === 5000) await vi.waitUntil(() => statements.includes('ROLLBACK'))
+      expect(fixture.leases.held).toBe(1)
+    }
+    fetch.mockRestore()
+    expect(chunks).toBeGreaterThan(1)
+    expect(ids).toEqual(Array.from({ length: 5000 }, (_, id) => id))
+    expect(fixture.leases.held).toBe(0)
+  })
+
+  test('tell of an error that comes with a later chunk, to whoever reads that far', async () => {
+    const sql = `SELECT CASE WHEN i < 2048 THEN i ELSE error('too late') END FROM range(1000000) r(i)`
+    const unread = await fixture.engine.query({ sql, lsn: null, timeoutMs: 0 }).catch(() => null)
+    await unread?.close()
+    await expect(fixture.rows(sql)).rejects.toMatchObject({ kind: 'invalid', code: 'SQL_ERROR' })
+    expect(await fixture.rows('SELECT 1')).toEqual([[1]])
+  })
+
   test('more queries than connections wait their turn', async () => {
     const small = await Fixture.open({ maxQueries: 2, maxRunning: 1 })
     const table = small.table(people, fields)
@@ -285,7 +323,7 @@ describe('plans', () => {
     expect(await fixture.rows('SELECT count(*) FROM people')).toEqual([[20]])
     const begin = 'BEGIN TRANSACTION READ ONLY'
     const snapshot = 'FROM "$native".main.t1 LIMIT 0'
-    expect(statements).toEqual([`SET VARIABLE rows_t1 = 20; ${begin}`, 'ROLLBACK', begin, snapshot, 'ROLLBACK'])
+    expect(statements).toEqual([`SET VARIABLE rows_t1 = 20; ${begin}`, 'ROLLBACK', `${begin}; ${snapshot}`, 'ROLLBACK'])
   })
 
   test('are kept for tables that stand still, and for no others', async () => {
