@@ -69,7 +69,7 @@ interface RelationState {
 export const DOUBTFUL_SUFFIX = '?'
 const RESYNC_REMEDY = 'moonlink tables resync takes the table on as it is now'
 const decodeText = new TextDecoder()
-const DEFAULT_OPEN_TRANSACTION_BYTES = 1024 * 1024
+export const DEFAULT_OPEN_TRANSACTION_BYTES = 1024 * 1024
 const WAL_HEADER_BYTES = 25
 const UNCHANGED_BYTES = 2048
 const KEEPALIVE_BYTES = 18

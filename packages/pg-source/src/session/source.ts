@@ -17,7 +17,7 @@ import {
   type TableShape,
 } from '@moonlink/core'
 import pg from 'pg'
-import { StreamDecoder } from '../decode/index.ts'
+import { DEFAULT_OPEN_TRANSACTION_BYTES, StreamDecoder } from '../decode/index.ts'
 import { LocalSpoolFiles } from '../spool/index.ts'
 import { FieldIds, fieldSources, type FieldSource, type ServerTypes } from '../types/index.ts'
 import { lookAtCatalog } from './catalog-look.ts'
@@ -496,6 +496,8 @@ export class PgSource implements ChangeSource {
       // What triggers tell need not be asked for.
       asks: (fits, table) => !fits || !isTold || !shapes.isTold(table),
       startLsn: after,
+      // Past `batchBytes` the socket is not read: what is held then has to be there for the taking.
+      openTransactionBytes: Math.min(DEFAULT_OPEN_TRANSACTION_BYTES, this.settings.batchBytes),
       skipThrough: (table) => maxLsn(after, shapes.throughOf(table)),
       spoolMemoryBytes,
       ...(spoolDirectory === undefined ? {} : { spoolFiles: new LocalSpoolFiles(spoolDirectory) }),

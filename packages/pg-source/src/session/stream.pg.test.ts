@@ -322,3 +322,12 @@ test('settings of the role that end what takes long, or forbid writing, end noth
     await client.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
   }
 })
+
+test('a transaction larger than what is held back arrives, however small that is', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY, name text)')
+  const { catchUp, replica } = await begin(['public.items'], { batchBytes: 64 * 1024 })
+  await client.query(`INSERT INTO items SELECT n, repeat('y', 10000) FROM generate_series(1, 300) n`)
+  await catchUp()
+  expect(replica.rowsOf('public.items')).toHaveLength(300)
+})
