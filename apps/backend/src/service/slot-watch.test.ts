@@ -1,4 +1,4 @@
-import { silentLogger, type Clock, type Logger } from '@moonlink/core'
+import { silentLogger, systemClock, type Clock, type Logger } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import type { SourcePosition } from './parts.ts'
 import { SlotWatch } from './slot-watch.ts'
@@ -91,4 +91,25 @@ test('a quiet database gets a heartbeat, a busy one none', async () => {
   expect((await watch(quiet, { heartbeatMs: 3000, applied: () => 7n })).beats).toBe(3)
   expect((await watch(quiet, { heartbeatMs: 3000 })).beats).toBe(0)
   expect((await watch(quiet, { heartbeatMs: 0, applied: () => 7n })).beats).toBe(0)
+})
+
+test('whoever asks for the position of a server that does not answer gets the last one, and asks no more until it has answered', async () => {
+  const answers: ((position: SourcePosition) => void)[] = []
+  const under = new SlotWatch({
+    source: { position: () => new Promise((resolve) => answers.push(resolve)), heartbeat: () => Promise.resolve(true) },
+    clock: { ...systemClock, sleep: (ms, signal) => systemClock.sleep(Math.min(ms, 5), signal) },
+    logger: silentLogger,
+    intervalMs: 1000,
+    heartbeatMs: 0,
+    appliedLsn: () => 0n,
+    onLost: () => undefined,
+  })
+  expect(await under.position()).toBeNull()
+  expect(await under.position()).toBeNull()
+  expect(answers).toHaveLength(1)
+  answers[0](healthy)
+  await expect.poll(() => under.position()).toEqual(healthy)
+  const later = { ...healthy, sourceLsn: 200n }
+  answers.at(-1)!(later)
+  await expect.poll(() => under.position()).toEqual(later)
 })

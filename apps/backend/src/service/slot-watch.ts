@@ -21,6 +21,8 @@ export interface SlotWatchOptions {
 const LOW_HEADROOM_SHARE = 0.25
 /** With less than this in any case. */
 const LOW_HEADROOM_BYTES = 256 * 2 ** 20
+/** Whoever wants to know where the source is gets what was known after this time. */
+const ANSWER_MS = 2000
 
 type Level = 'fine' | 'low' | 'unreserved'
 
@@ -36,6 +38,7 @@ export class SlotWatch {
   readonly #trouble: SaidOnce
   readonly #beatTrouble: SaidOnce
   #last: SourcePosition | null = null
+  #isAnswerLate = false
 
   constructor(options: SlotWatchOptions) {
     this.#options = options
@@ -63,9 +66,23 @@ export class SlotWatch {
     return this.#lag.ms(this.#options.clock.nowMs())
   }
 
-  /** Where source and slot are, or were when the server answered last; null where it never did. */
+  /** Where source and slot are, or were when the server answered last, which is not waited for; null where it never did. */
   async position(): Promise<SourcePosition | null> {
-    return (await this.#ask()) ?? this.#last
+    // One question that waits is enough.
+    if (this.#isAnswerLate) return this.#last
+    const answered = new AbortController()
+    const asked = this.#ask().finally(() => {
+      answered.abort()
+      this.#isAnswerLate = false
+    })
+    const late = this.#options.clock.sleep(ANSWER_MS, answered.signal).then(
+      () => {
+        this.#isAnswerLate = !answered.signal.aborted
+        return null
+      },
+      () => null,
+    )
+    return (await Promise.race([asked, late])) ?? this.#last
   }
 
   async #ask(): Promise<SourcePosition | null> {

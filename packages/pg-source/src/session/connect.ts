@@ -6,12 +6,18 @@ import { parseConnectionString, placesOf, type ConnectionParts, type Place } fro
 import { connectionError, lostConnection, messageOf, refusedMeanwhile, sqlState, type Target } from './errors.ts'
 import { LendingSocket } from './lending-socket.ts'
 import { planTls, type TlsPlan } from './tls.ts'
+import { unlessSilent } from './unless-silent.ts'
 
 /** How values look wherever they travel as text, how long we wait and what we may do, whatever the server's and the role's own settings. */
 const SESSION =
   '-c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=3 -c timezone=UTC -c quote_all_identifiers=off ' +
   '-c search_path=pg_catalog -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0 ' +
   '-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed'
+
+/** What a server's own time-out gets on top, to be heard of. */
+const GRACE_MS = 5000
+/** An idle connection, or one that is only read, is probed by TCP after this time. */
+const KEEPALIVE_MS = 10_000
 
 /** `pg` passes this on to the server; its types do not know it. */
 type ReplicationConfig = pg.ClientConfig & { readonly replication?: 'database' }
@@ -48,6 +54,12 @@ export class Connector {
       target: { ...place, user: probe.user ?? '', database: probe.database ?? '' },
       tls: planTls(withEnvironment(this.parts), place.host),
     }))
+  }
+
+  /** How long a server that does not answer a limited statement is waited for, in ms, which is longer than the server itself lets it run; 0: however long. */
+  get patienceMs(): number {
+    const { statementTimeoutMs } = this.settings
+    return statementTimeoutMs === 0 ? 0 : statementTimeoutMs + GRACE_MS
   }
 
   /** A connection for statements; a limited one has the statement time-out. */
@@ -116,6 +128,7 @@ export class Connector {
       application_name: `${this.parts.applicationName ?? 'moonlink'} ${purpose}`,
       connectionTimeoutMillis: this.settings.connectTimeoutMs,
       keepAlive: true,
+      keepAliveInitialDelayMillis: KEEPALIVE_MS,
       ...extra,
       options: `${this.parts.options ?? ''} ${SESSION} -c statement_timeout=${timeoutMs}`.trim(),
     })
@@ -126,7 +139,9 @@ export class Connector {
       await client.connect()
       if (isStandby()) throw new MoonlinkError('retry', 'PG_STANDBY', `${target.host}:${target.port} is a standby.`)
       // Postgres 17 and later; an older one would refuse it as an option. A stream is in a transaction for as long as it sends one.
-      await client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`)
+      await unlessSilent(client, this.settings.connectTimeoutMs, () =>
+        client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`),
+      )
     } catch (error) {
       // `pg` leaves the socket open where it gives up itself, as without a password, until the server closes it a minute later.
       client.connection.stream.destroy()
@@ -191,7 +206,10 @@ export class CatalogConnection {
 
   /** Runs statements with nobody else's in between. */
   async exclusive<T>(use: (client: pg.Client) => Promise<T>): Promise<T> {
-    const turn = this.queue.then(async () => use(await this.ensure()))
+    const turn = this.queue.then(async () => {
+      const client = await this.ensure()
+      return unlessSilent(client, this.connector.patienceMs, () => use(client))
+    })
     this.queue = turn.catch(() => {})
     return turn.catch((error: unknown) => {
       const explained = lostConnection('reading its catalog', error)
@@ -221,14 +239,16 @@ export class CatalogConnection {
     if (this.client) return this.client
     const client = await this.connector.connect('catalog')
     try {
-      await this.onOpen(client)
+      await unlessSilent(client, this.connector.patienceMs, () => this.onOpen(client))
     } catch (error) {
       await disconnect(client)
       throw error
     }
-    client.once('end', () => {
+    const forget = () => {
       if (this.client === client) this.client = null
-    })
+    }
+    client.once('error', forget)
+    client.once('end', forget)
     this.client = client
     return client
   }

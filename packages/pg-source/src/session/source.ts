@@ -51,6 +51,7 @@ import { SourceWaits, type SourceWait } from './source-waits.ts'
 import { StreamShapes } from './stream-shapes.ts'
 import { TOLD_SINCE } from './told-since.ts'
 import { nameOfTable } from './table-name.ts'
+import { unlessSilent } from './unless-silent.ts'
 
 export interface PgSourceOptions {
   readonly logger?: Logger
@@ -438,9 +439,11 @@ export class PgSource implements ChangeSource {
     signal.throwIfAborted()
     const client = await this.connector.connectReplication('stream')
     try {
-      if (this.settings.senderTimeoutMs > 0) await client.query(`SET wal_sender_timeout = ${timeoutMs}`)
-      // Of several servers behind an address, this may be another than the one whose catalog was read.
-      await this.history.follow(client)
+      await unlessSilent(client, this.connector.patienceMs, async () => {
+        if (this.settings.senderTimeoutMs > 0) await client.query(`SET wal_sender_timeout = ${timeoutMs}`)
+        // Of several servers behind an address, this may be another than the one whose catalog was read.
+        await this.history.follow(client)
+      })
     } catch (error) {
       await disconnect(client)
       throw error
