@@ -332,16 +332,25 @@ test('a transaction larger than what is held back arrives, however small that is
   expect(replica.rowsOf('public.items')).toHaveLength(300)
 })
 
-test.runIf(process.platform !== 'win32')('a server that falls silent amid a statement on the catalog is given up, and asked on another connection', async () => {
-  const { client } = database
-  await client.query('CREATE TABLE items (id int PRIMARY KEY)')
-  const { source } = await begin(['public.items'], { statementTimeoutMs: 1000 })
-  const { rows } = await client.query<{ pid: number }>(`SELECT pid FROM pg_stat_activity WHERE application_name = 'moonlink catalog' AND datname = current_database()`)
-  process.kill(rows[0].pid, 'SIGSTOP')
-  try {
-    await expect(source.position()).rejects.toMatchObject({ kind: 'retry', code: 'PG_CONNECTION_LOST', message: expect.stringMatching(/has not answered/) })
-    await expect(source.position()).resolves.toMatchObject({ slot: { walStatus: 'reserved' } })
-  } finally {
-    process.kill(rows[0].pid, 'SIGCONT')
-  }
-})
+test.runIf(process.platform !== 'win32')(
+  'a server that falls silent amid a statement on the catalog is given up, and asked on another connection',
+  async () => {
+    const { client } = database
+    await client.query('CREATE TABLE items (id int PRIMARY KEY)')
+    const { source } = await begin(['public.items'], { statementTimeoutMs: 1000 })
+    const { rows } = await client.query<{ pid: number }>(
+      `SELECT pid FROM pg_stat_activity WHERE application_name = 'moonlink catalog' AND datname = current_database()`,
+    )
+    process.kill(rows[0].pid, 'SIGSTOP')
+    try {
+      await expect(source.position()).rejects.toMatchObject({
+        kind: 'retry',
+        code: 'PG_CONNECTION_LOST',
+        message: expect.stringMatching(/has not answered/),
+      })
+      await expect(source.position()).resolves.toMatchObject({ slot: { walStatus: 'reserved' } })
+    } finally {
+      process.kill(rows[0].pid, 'SIGCONT')
+    }
+  },
+)
