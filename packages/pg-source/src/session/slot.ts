@@ -1,4 +1,4 @@
-import { MoonlinkError, parseLsn, systemClock, type Clock, type Logger, type Lsn } from '@moonlink/core'
+import { formatLsn, MoonlinkError, parseLsn, systemClock, type Clock, type Logger, type Lsn } from '@moonlink/core'
 import pg from 'pg'
 import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
 import { messageOf, sqlState } from './errors.ts'
@@ -80,6 +80,18 @@ export function checkSlot(name: string, slot: SlotState, database: string, mayBe
       `slot "${name}" lost the log that it needs (${why}), so changes are missing. Drop it (moonlink uninstall) and copy the tables again; max_slot_wal_keep_size and idle_replication_slot_timeout decide how long a server waits.`,
     )
   }
+}
+
+/** Throws where the slot has acknowledged more than `after`: the server would go on there, and never say what it left out. */
+export function checkNothingLost(name: string, slot: SlotState, after: Lsn): void {
+  const confirmed = slot.confirmedFlushLsn
+  if (confirmed === null || confirmed <= after) return
+  throw new MoonlinkError(
+    'invalid',
+    'PG_CHANGES_LOST',
+    `slot "${name}" has let go of everything up to ${formatLsn(confirmed)}, and what comes after ${formatLsn(after)} is in no log of ours: somebody else moved the slot. Start again, and the tables that miss changes are copied again.`,
+    { context: { slot: name, confirmed: formatLsn(confirmed), after: formatLsn(after) } },
+  )
 }
 
 /** Waits until nobody uses the slot. Throws `retry`/`PG_SLOT_IN_USE` naming who does. */

@@ -1,5 +1,4 @@
 import {
-  formatLsn,
   formatTableName,
   isMoonlinkError,
   maxLsn,
@@ -16,34 +15,31 @@ import {
   type TableName,
   type TableShape,
 } from '@moonlink/core'
-import pg from 'pg'
 import { DEFAULT_OPEN_TRANSACTION_BYTES, StreamDecoder } from '../decode/index.ts'
 import { LocalSpoolFiles } from '../spool/index.ts'
 import { FieldIds, fieldSources, type FieldSource, type ServerTypes } from '../types/index.ts'
 import { lookAtCatalog } from './catalog-look.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
-import { CatalogConnection, Connector, disconnect, explained } from './connect.ts'
+import { CatalogConnection, Connector, explained } from './connect.ts'
 import { SnapshotCopy } from './copy.ts'
 import { LoggedStream } from './logged-stream.ts'
+import { openStream, type StreamBegin } from './open-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
 import { dropPublication, ensurePublication } from './publication.ts'
 import { PublicationBaselines } from './publication-baselines.ts'
 import type { PublicationChange } from './publication-changes.ts'
 import { readPublications, type Publications } from './publication-state.ts'
-import { protocolOptions } from './protocol-options.ts'
 import { streamForm } from './stream-form.ts'
-import { RawConnection } from './raw-connection.ts'
-import { ReplicationStream, type ReplicationOptions } from './replication-stream.ts'
+import type { ReplicationOptions, ReplicationStream } from './replication-stream.ts'
 import { checkCluster, FollowedHistory } from './server-history.ts'
-import { keepaliveMsOf, senderTimeoutMs } from './sender-timeout.ts'
 import { readServerTypes } from './server-types.ts'
 import { describeShape } from './describe-shape.ts'
 import { evolveShape, restoreShape } from './evolve-shape.ts'
 import { asExpected } from './expected-shape.ts'
 import { refuseFilterGone, rowFilterSql, shownRowFilters } from './row-filter.ts'
-import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
+import { checkNothingLost, checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
 import { markOf } from './relation-shape.ts'
 import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
@@ -51,7 +47,6 @@ import { SourceWaits, type SourceWait } from './source-waits.ts'
 import { StreamShapes } from './stream-shapes.ts'
 import { TOLD_SINCE } from './told-since.ts'
 import { nameOfTable } from './table-name.ts'
-import { unlessSilent } from './unless-silent.ts'
 
 export interface PgSourceOptions {
   readonly logger?: Logger
@@ -64,14 +59,6 @@ export interface UnfitValues {
   /** `null`: they are null in the mirror. `text`: their text is in the column `<column>_text`. */
   readonly action: 'null' | 'text'
   readonly values: number
-}
-
-/** What a stream begins with. */
-interface StreamBegin extends Pick<ReplicationOptions, 'decoder' | 'answer'> {
-  readonly form: 'binary' | 'text'
-  readonly after: Lsn
-  readonly signal: AbortSignal
-  readonly log?: ChangeLog
 }
 
 /** What `prepare` found or made. */
@@ -291,13 +278,13 @@ export class PgSource implements ChangeSource {
       return shapes.infer(question, await explained('looking at a changed table', look, () => null))
     }
     const begin = { decoder, answer, form: shapes.form, signal }
-    if (log === undefined) return (this.stream = await this.connect({ ...begin, after }))
+    if (log === undefined) return (this.stream = await this.openStream({ ...begin, after }))
     await log.sync()
     const { range } = log.status
     const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
     const from = isReplayed ? range.endLsn : after
-    this.checkNothingLost(slot, from)
-    const connect = () => this.connect({ ...begin, after: from, log })
+    checkNothingLost(this.slotName, slot, from)
+    const connect = () => this.openStream({ ...begin, after: from, log })
     const { batchBytes } = this.settings
     this.stream = isReplayed ? new LoggedStream({ log, decoder, answer, after, batchBytes, connect }) : await connect()
     return this.stream
@@ -432,56 +419,22 @@ export class PgSource implements ChangeSource {
     })
   }
 
-  private async connect({ after, answer, decoder, form, log, signal }: StreamBegin): Promise<ReplicationStream> {
-    await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
-    const timeoutMs = await senderTimeoutMs(this.connection, this.settings)
-    const command = await this.startCommand(after, form)
-    signal.throwIfAborted()
-    const client = await this.connector.connectReplication('stream')
-    try {
-      await unlessSilent(client, this.connector.patienceMs, async () => {
-        if (this.settings.senderTimeoutMs > 0) await client.query(`SET wal_sender_timeout = ${timeoutMs}`)
-        // Of several servers behind an address, this may be another than the one whose catalog was read.
-        await this.history.follow(client)
-      })
-    } catch (error) {
-      await disconnect(client)
-      throw error
-    }
-    const connection = new RawConnection(client, { isPaced: this.connector.isRemote, clock: this.clock })
-    decoder.beginSession()
-    try {
-      await log?.begin(after, () => decoder.exportState())
-    } catch (error) {
-      await connection.close()
-      throw error
-    }
-    const options = {
-      slot: this.slotName,
-      command,
-      decoder,
-      answer,
-      bufferBytes: this.settings.batchBytes,
-      statusIntervalMs: this.settings.statusIntervalMs,
-      keepaliveMs: keepaliveMsOf(timeoutMs),
-      clock: this.clock,
-      onFailure: ({ code }: MoonlinkError) => {
-        this.isSlotBlind ||= code === 'PG_PUBLICATION_MISSING'
+  private openStream(begin: StreamBegin): Promise<ReplicationStream> {
+    const { clock, connection, connector, facts, history, settings } = this
+    return openStream(
+      {
+        clock,
+        connection,
+        connector,
+        history,
+        settings,
+        versionNumber: facts.versionNumber,
+        publications: () => this.publications(),
+        onFailure: ({ code }) => {
+          this.isSlotBlind ||= code === 'PG_PUBLICATION_MISSING'
+        },
       },
-      ...(log === undefined ? {} : { log }),
-    }
-    return ReplicationStream.start(connection, options, signal)
-  }
-
-  /** The server would go on at what the slot has acknowledged, and never say what it left out. */
-  private checkNothingLost(slot: SlotState, after: Lsn): void {
-    const confirmed = slot.confirmedFlushLsn
-    if (confirmed === null || confirmed <= after) return
-    throw new MoonlinkError(
-      'invalid',
-      'PG_CHANGES_LOST',
-      `slot "${this.slotName}" has let go of everything up to ${formatLsn(confirmed)}, and what comes after ${formatLsn(after)} is in no log of ours: somebody else moved the slot. Start again, and the tables that miss changes are copied again.`,
-      { context: { slot: this.slotName, confirmed: formatLsn(confirmed), after: formatLsn(after) } },
+      begin,
     )
   }
 
@@ -520,19 +473,5 @@ export class PgSource implements ChangeSource {
       versionNumber: this.facts.versionNumber,
       mapping: { policy: { types, columns, onUnfit }, server: this.serverTypes, counters: this.unfitCounters },
     })
-  }
-
-  private async startCommand(after: Lsn, form: 'binary' | 'text'): Promise<string> {
-    const { append } = await this.publications()
-    const publications = append === null ? [this.publicationName] : [this.publicationName, append.name]
-    const names = publications.map((name) => pg.escapeIdentifier(name)).join(',')
-    const options = [
-      `publication_names ${pg.escapeLiteral(names)}`,
-      `binary '${form === 'binary'}'`,
-      ...protocolOptions(this.facts.versionNumber, this.settings),
-    ]
-    // A prepared transaction of which the server was not told comes again only from where the slot is.
-    const from = this.settings.twoPhase ? 0n : maxLsn(after, 0n)
-    return `START_REPLICATION SLOT ${pg.escapeIdentifier(this.slotName)} LOGICAL ${formatLsn(from)} (${options.join(', ')})`
   }
 }

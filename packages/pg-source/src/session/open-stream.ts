@@ -1,0 +1,87 @@
+import { formatLsn, maxLsn, type ChangeLog, type Clock, type Lsn } from '@moonlink/core'
+import pg from 'pg'
+import type { PgSourceSettings } from './config.ts'
+import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
+import { protocolOptions } from './protocol-options.ts'
+import type { Publications } from './publication-state.ts'
+import { RawConnection } from './raw-connection.ts'
+import { ReplicationStream, type ReplicationOptions } from './replication-stream.ts'
+import { keepaliveMsOf, senderTimeoutMs } from './sender-timeout.ts'
+import type { FollowedHistory } from './server-history.ts'
+import { waitForSlot } from './slot.ts'
+import { unlessSilent } from './unless-silent.ts'
+
+/** What a stream is opened with. */
+export interface StreamDependencies extends Pick<ReplicationOptions, 'onFailure'> {
+  readonly connector: Connector
+  readonly connection: CatalogConnection
+  readonly settings: PgSourceSettings
+  readonly history: FollowedHistory
+  readonly clock: Clock
+  /** `server_version_num`. */
+  readonly versionNumber: number
+  readonly publications: () => Promise<Publications>
+}
+
+/** What a stream begins with. */
+export interface StreamBegin extends Pick<ReplicationOptions, 'decoder' | 'answer'> {
+  readonly form: 'binary' | 'text'
+  readonly after: Lsn
+  readonly signal: AbortSignal
+  readonly log?: ChangeLog
+}
+
+/** Waits until nobody else streams from the slot, looks at what the server has lived through, and begins to read after `after`. */
+export async function openStream(dependencies: StreamDependencies, begin: StreamBegin): Promise<ReplicationStream> {
+  const { clock, connection, connector, history, onFailure, settings } = dependencies
+  const { after, answer, decoder, log, signal } = begin
+  await waitForSlot(connection, settings.slot, settings.slotWaitMs, clock)
+  const timeoutMs = await senderTimeoutMs(connection, settings)
+  const command = await startCommand(dependencies, begin)
+  signal.throwIfAborted()
+  const client = await connector.connectReplication('stream')
+  try {
+    await unlessSilent(client, connector.patienceMs, async () => {
+      if (settings.senderTimeoutMs > 0) await client.query(`SET wal_sender_timeout = ${timeoutMs}`)
+      // Of several servers behind an address, this may be another than the one whose catalog was read.
+      await history.follow(client)
+    })
+  } catch (error) {
+    await disconnect(client)
+    throw error
+  }
+  const raw = new RawConnection(client, { isPaced: connector.isRemote, clock })
+  decoder.beginSession()
+  try {
+    await log?.begin(after, () => decoder.exportState())
+  } catch (error) {
+    await raw.close()
+    throw error
+  }
+  const options: ReplicationOptions = {
+    slot: settings.slot,
+    command,
+    decoder,
+    answer,
+    bufferBytes: settings.batchBytes,
+    statusIntervalMs: settings.statusIntervalMs,
+    keepaliveMs: keepaliveMsOf(timeoutMs),
+    clock,
+    ...(onFailure === undefined ? {} : { onFailure }),
+    ...(log === undefined ? {} : { log }),
+  }
+  return ReplicationStream.start(raw, options, signal)
+}
+
+async function startCommand({ publications, settings, versionNumber }: StreamDependencies, { after, form }: StreamBegin): Promise<string> {
+  const { append } = await publications()
+  const names = append === null ? [settings.publication] : [settings.publication, append.name]
+  const options = [
+    `publication_names ${pg.escapeLiteral(names.map((name) => pg.escapeIdentifier(name)).join(','))}`,
+    `binary '${form === 'binary'}'`,
+    ...protocolOptions(versionNumber, settings),
+  ]
+  // A prepared transaction of which the server was not told comes again only from where the slot is.
+  const from = settings.twoPhase ? 0n : maxLsn(after, 0n)
+  return `START_REPLICATION SLOT ${pg.escapeIdentifier(settings.slot)} LOGICAL ${formatLsn(from)} (${options.join(', ')})`
+}
