@@ -218,7 +218,7 @@ export class MirrorSet {
     let isPausing = false
     for (;;) {
       const mirror = engine.mirror(name)
-      if (mirror?.currentPhase === 'copying') {
+      if (mirror?.currentPhase === 'copying' && !isPausing) {
         isPausing = true
         // What can't be recorded of it is going to be removed.
         const paused = mirror.pause('PAUSED', 'its copy was ended, for it is dropped.').catch(() => undefined)

@@ -43,22 +43,11 @@ export class PublicationWatch {
 
   /** Looks once; each change's promise resolves when it has been followed. What can't be looked at or followed is said, and most of it is met again at the next look. */
   async look(): Promise<{ readonly followed: Promise<unknown> }> {
-    const changes = await this.#changes()
+    const changes = (await this.#trouble.attempt(() => this.#options.source.publicationChanges())) ?? []
     const news = changes.filter(({ table }) => !this.#busy.has(formatTableName(table)))
     // What is paused must not be in the way of the others.
     for (const change of news) if (change.kind === 'refused') await this.#follow(change)
     return { followed: Promise.all(news.filter(({ kind }) => kind !== 'refused').map((change) => this.#follow(change))) }
-  }
-
-  async #changes(): Promise<readonly PublicationChange[]> {
-    try {
-      const changes = await this.#options.source.publicationChanges()
-      this.#trouble.worked()
-      return changes
-    } catch (error) {
-      this.#trouble.failed(error)
-      return []
-    }
   }
 
   async #follow(change: PublicationChange): Promise<void> {

@@ -14,16 +14,20 @@ export class SaidOnce {
     this.#what = what
   }
 
-  failed(thrown: unknown): void {
-    const { code, message } = toMoonlinkError(thrown)
-    const fields = { code, error: message }
-    if (this.#said === code) this.#logger.debug(this.#what, fields)
-    else this.#logger.warn(this.#what, fields)
-    this.#said = code
-  }
-
-  worked(): void {
-    if (this.#said !== null) this.#logger.info('works again', { what: this.#what })
-    this.#said = null
+  /** What the work gives; null where it could not be done. */
+  async attempt<T>(work: () => Promise<T>): Promise<T | null> {
+    try {
+      const done = await work()
+      if (this.#said !== null) this.#logger.info('works again', { what: this.#what })
+      this.#said = null
+      return done
+    } catch (thrown) {
+      const { code, message } = toMoonlinkError(thrown)
+      const fields = { code, error: message }
+      if (this.#said === code) this.#logger.debug(this.#what, fields)
+      else this.#logger.warn(this.#what, fields)
+      this.#said = code
+      return null
+    }
   }
 }

@@ -86,26 +86,19 @@ export class SlotWatch {
   }
 
   async #ask(): Promise<SourcePosition | null> {
-    try {
-      const position = await this.#options.source.position()
-      this.#trouble.worked()
+    const position = await this.#trouble.attempt(() => this.#options.source.position())
+    if (position !== null) {
       this.#last = position
       this.#lag.note(position, this.#options.clock.nowMs())
-      return position
-    } catch (error) {
-      this.#trouble.failed(error)
-      return null
     }
+    return position
   }
 
   async #look(): Promise<void> {
     const position = await this.#ask()
     if (position === null) return
     this.#judge(position)
-    await this.#beat().then(
-      () => this.#beatTrouble.worked(),
-      (error: unknown) => this.#beatTrouble.failed(error),
-    )
+    await this.#beatTrouble.attempt(() => this.#beat())
   }
 
   #judge(position: SourcePosition): void {
