@@ -2,6 +2,19 @@ import { DuckDBInstance } from '@duckdb/node-api'
 import { expect, test } from 'vitest'
 import { Reader, type Scene } from './reader.ts'
 
+/** Counts the rows of `t` as a statement that is read to its end and kept. */
+async function countRows(reader: Reader, scene: Scene) {
+  const sql = 'SELECT count(*) FROM t'
+  await reader.begin(sql, scene)
+  const statement = await reader.statement(sql, scene)
+  const result = await statement.prepared.stream()
+  const found = (await result.fetchChunk())?.getRows()
+  await result.fetchChunk()
+  await reader.end()
+  reader.keep(statement, 0)
+  return found
+}
+
 test('a statement is planned and run over one state of the native tables, whatever is appended in between', async () => {
   const instance = await DuckDBInstance.create(':memory:')
   const feeder = await instance.connect()
@@ -88,16 +101,7 @@ test('a kept plan is not used where rows are appended before the transaction has
     growing: [{ name: 'memory.dead', rowCount: () => rowCount }],
     fileCount: 1,
   }
-  const read = async () => {
-    await reader.begin('SELECT count(*) FROM t', scene)
-    const statement = await reader.statement('SELECT count(*) FROM t', scene)
-    const result = await statement.prepared.stream()
-    const found = (await result.fetchChunk())?.getRows()
-    await result.fetchChunk()
-    await reader.end()
-    reader.keep(statement, 0)
-    return found
-  }
+  const read = () => countRows(reader, scene)
   expect(await read()).toEqual([[1000n]])
   const run = reader.connection.run.bind(reader.connection)
   const append = async () => {
@@ -125,16 +129,7 @@ test('a transaction that could not begin whole leaves the reader as it was', asy
     growing: [{ name: 'memory.tail', rowCount: () => 10 }],
     fileCount: 1,
   }
-  const read = async () => {
-    await reader.begin('SELECT count(*) FROM t', scene)
-    const statement = await reader.statement('SELECT count(*) FROM t', scene)
-    const result = await statement.prepared.stream()
-    const found = (await result.fetchChunk())?.getRows()
-    await result.fetchChunk()
-    await reader.end()
-    reader.keep(statement, 0)
-    return found
-  }
+  const read = () => countRows(reader, scene)
   expect(await read()).toEqual([[10n]])
   await feeder.run('ALTER TABLE tail RENAME TO gone')
   await expect(read()).rejects.toThrow('tail')

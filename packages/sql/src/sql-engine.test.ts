@@ -15,6 +15,18 @@ beforeEach(async () => {
 })
 afterEach(() => closeReleased(fixture))
 
+/** What the engine's one reader is told to run from now on. */
+function statementsOf(engine: Fixture['engine']): readonly string[] {
+  const reader = engine['readers']['idle'][0]
+  const run = reader.connection.run.bind(reader.connection)
+  const statements: string[] = []
+  reader.connection.run = (sql: string) => {
+    statements.push(sql)
+    return run(sql)
+  }
+  return statements
+}
+
 describe('a union read', () => {
   test('shows files and memory without their dead rows, at every LSN held', async () => {
     const table = fixture.table(people, fields)
@@ -246,13 +258,7 @@ describe('results', () => {
     const table = fixture.table(people, fields)
     table.insert(numbered(0, 5000))
     await fixture.rows('SELECT id FROM people')
-    const reader = fixture.engine['readers']['idle'][0]
-    const run = reader.connection.run.bind(reader.connection)
-    const statements: string[] = []
-    reader.connection.run = (sql: string) => {
-      statements.push(sql)
-      return run(sql)
-    }
+    const statements = statementsOf(fixture.engine)
     const fetch = vi.spyOn(DuckDBResult.prototype, 'fetchChunk')
     const result = await fixture.engine.query({ sql: 'SELECT id FROM people', lsn: null, timeoutMs: 0 })
     expect(fetch).toHaveBeenCalledTimes(1)
@@ -311,13 +317,7 @@ describe('plans', () => {
     const table = fixture.table(people, fields)
     table.insert(numbered(0, 10))
     await fixture.rows('SELECT count(*) FROM people')
-    const reader = fixture.engine['readers']['idle'][0]
-    const run = reader.connection.run.bind(reader.connection)
-    const statements: string[] = []
-    reader.connection.run = (sql: string) => {
-      statements.push(sql)
-      return run(sql)
-    }
+    const statements = statementsOf(fixture.engine)
     table.insert(numbered(10, 20))
     expect(await fixture.rows('SELECT count(*) FROM people')).toEqual([[20]])
     expect(await fixture.rows('SELECT count(*) FROM people')).toEqual([[20]])
