@@ -130,7 +130,7 @@ function readFrom({ open, path }: CachedFile, bytes: Uint8Array, position: numbe
     return open.readSync(bytes, position)
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
-    const message = `the key index ${path} can't be read (${code}): check its disk. Where its table has failed, moonlink tables resync takes it up again.`
+    const message = `the key index ${path} can't be read (${code}): check its disk.`
     throw new MoonlinkError('retry', 'INDEX_UNREADABLE', message, { context: { path }, cause })
   }
 }

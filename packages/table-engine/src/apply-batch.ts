@@ -1,3 +1,4 @@
+import { NO_ROW_ID } from '@moonlink/arrow-buffer'
 import { assert, ChangeOp, formatTableName, MoonlinkError, selectFields, type ChangeBatch, type ColumnBatch } from '@moonlink/core'
 import type { KeyHashes } from '@moonlink/pk-index'
 import { findUnchanged, type Predecessors } from './fill-unchanged.ts'
@@ -88,7 +89,7 @@ function sealedRequests(
       const keyRow = byOld ? old : row
       // A key that is in memory now is in no file. Of equal rows without a key, any may be.
       const inMemory = !keyless && memory.find(hashes.low[keyRow], hashes.high[keyRow], byOld ? oldKeys : newKeys, keyRow)
-      if (!inMemory) requests.push(change, hashes, keyRow, byOld)
+      if (!inMemory) requests.push(change, hashes, keyRow, byOld, op !== ChangeOp.delete)
     }
     if (op !== ChangeOp.delete) row++
     if (byOld) old++
@@ -114,6 +115,8 @@ class ChangeApplier {
   private readonly incomplete: ReadonlySet<number>
   private victim: Segment | null = null
   private victimRow = 0
+  /** Where the victim is in a file and another row takes its place. */
+  private victimRowId = NO_ROW_ID
 
   constructor(
     state: MirrorState,
@@ -208,7 +211,7 @@ class ChangeApplier {
     }
     const place = this.first + row
     if (victim === null) return
-    const rowId = victim.kind === 'file' ? victim.rowIdAt(victimRow) : victim.buffer.rowIdAt(victimRow)
+    const rowId = victim.kind === 'file' ? this.victimRowId : victim.buffer.rowIdAt(victimRow)
     if (rowId >= 0) return this.segment.buffer.setRowId(place, rowId)
     // A row that only this generation has keeps none.
     const pending = state.flushing?.has(victim)
@@ -264,6 +267,7 @@ class ChangeApplier {
     if (!this.sealed.take(change)) return false
     this.victim = this.sealed.segment
     this.victimRow = this.sealed.row
+    this.victimRowId = this.sealed.rowId
     this.state.fileDeletes++
     return true
   }

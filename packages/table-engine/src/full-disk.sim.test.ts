@@ -8,7 +8,10 @@ import {
   type ChangeBatch,
   type Clock,
   type TableSchema,
+  type Value,
+  valueAt,
 } from '@moonlink/core'
+import { PositionSet } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test, vi } from 'vitest'
 import { Engine } from './engine.ts'
@@ -169,6 +172,45 @@ test('changes wait for a disk whose key indexes can not be read', async () => {
   expect(calls.failReads).toBeLessThan(1)
   expect(engine.status()[0]).toMatchObject({ state: 'streaming' })
   expect(await content(20n)).toEqual(scripted.contentAt(20n))
+  await engine.close()
+})
+
+/** Of every live row, as Iceberg has it: key → `_row_id`. */
+async function rowIdsByKey(storage: MemoryTableStorage): Promise<ReadonlyMap<Value, number>> {
+  const { files, vectors } = storage.snapshot
+  const found = new Map<Value, number>()
+  for (const file of files) {
+    const vector = vectors.find(({ dataFile }) => dataFile === file.path)
+    const dead = vector ? PositionSet.fromPortable(vector.bitmap) : new PositionSet()
+    for await (const { firstRow, rowIds, rows } of storage.scanFile(file, shape.fields, { lineage: true })) {
+      for (let row = 0; row < rows.length; row++) if (!dead.has(firstRow + row)) found.set(valueAt(rows.columns[0], row), rowIds![row])
+    }
+    dead.dispose()
+  }
+  return found
+}
+
+test('changes wait for a disk whose row ids can not be read, and the rows keep theirs', async () => {
+  const { calls, content, engine, scripted, storage, transact } = await streaming({ enabled: false })
+  // A file that stores ids, and whose keys are in the cache.
+  scripted.update(0, [1n, 11])
+  scripted.insert([2n, 20])
+  scripted.insert([3n, 30])
+  await transact(20n)
+  await engine.flush()
+  const before = await rowIdsByKey(storage)
+  scripted.delete(2)
+  await transact(30n)
+  calls.failReads = 2
+  scripted.update(1, [2n, 21])
+  scripted.update(0, [1n, 12])
+  await transact(40n)
+  expect(calls.failReads).toBeLessThan(1)
+  expect(engine.status()[0]).toMatchObject({ state: 'streaming', rows: 2 })
+  await engine.flush()
+  expect(await content(40n)).toEqual(scripted.contentAt(40n))
+  expect([...before.keys()].sort()).toEqual([1n, 2n, 3n])
+  expect(await rowIdsByKey(storage)).toEqual(new Map([...before].filter(([key]) => key !== 3n)))
   await engine.close()
 })
 

@@ -1,3 +1,4 @@
+import { NO_ROW_ID } from '@moonlink/arrow-buffer'
 import type { ColumnBatch } from '@moonlink/core'
 import { sortByHash } from '@moonlink/pk-index'
 import { rowsEqual } from './rows-equal.ts'
@@ -17,22 +18,26 @@ export class SealedPlaces {
   /** What `take` found. */
   segment: FileSegment | null = null
   row = 0
+  /** Where the change hands it on: its `_row_id`; `NO_ROW_ID` where Iceberg has not given it one yet. */
+  rowId = NO_ROW_ID
   private readonly requests: SealedRequests
   /** A group with at least so many places is doubtful. */
   private readonly doubtfulCount: number
   /** Change → group, or -1. */
   private readonly groupOf: Int32Array
   private groupCount = 0
-  /** By group: one of its requests; how many it has; first and last of its places, a list; how many those are, and how many are enough. */
+  /** By group: one of its requests; how many it has; whether one hands a `_row_id` on; first and last of its places, a list; how many those are, and how many are enough. */
   private readonly leaders: Uint32Array
   private readonly counts: Int32Array
+  private readonly handsOn: Uint8Array
   private readonly first: Int32Array
   private readonly last: Int32Array
   private readonly found: Int32Array
   private readonly enough: Int32Array
-  /** By place: where it is, and the next place of its group. */
+  /** By place: where it is, its `_row_id` where that may be handed on, and the next place of its group. */
   private segments: FileSegment[] = []
   private rows: number[] = []
+  private rowIds: number[] = []
   private next: number[] = []
 
   /** `mayBeMissing`: a single place may be of another key with the same hash. */
@@ -43,6 +48,7 @@ export class SealedPlaces {
     this.groupOf = new Int32Array(changeCount).fill(NONE)
     this.leaders = new Uint32Array(length)
     this.counts = new Int32Array(length)
+    this.handsOn = new Uint8Array(length)
     this.first = new Int32Array(length).fill(NONE)
     this.last = new Int32Array(length).fill(NONE)
     this.found = new Int32Array(length)
@@ -60,7 +66,16 @@ export class SealedPlaces {
     if (at === NONE) return false
     this.segment = this.segments[at]
     this.row = this.rows[at]
+    this.rowId = this.rowIds[at]
     return true
+  }
+
+  /** Reads what `take` gives of `_row_id`s, so that whoever takes reads nothing. */
+  readRowIds(): void {
+    for (let group = 0; group < this.groupCount; group++) {
+      if (this.handsOn[group] === 0) continue
+      for (let at = this.first[group]; at !== NONE; at = this.next[at]) this.rowIds[at] = this.segments[at].rowIdAt(this.rows[at])
+    }
   }
 
   /** Adds what a file has of the keys that have not enough places yet. */
@@ -113,6 +128,7 @@ export class SealedPlaces {
   startOver(): void {
     this.segments = []
     this.rows = []
+    this.rowIds = []
     this.next = []
     for (let group = 0; group < this.groupCount; group++) this.forget(group)
     this.enough.fill(ALL)
@@ -130,6 +146,7 @@ export class SealedPlaces {
         this.leaders[group] = request
       }
       this.counts[group]++
+      if (requests.needsRowId(request)) this.handsOn[group] = 1
       // A key has one live row. Of equal rows each request takes one; a place more tells whether the hash decides.
       if (keyless) this.enough[group] = this.counts[group] + 1
       else this.enough[group] = exact ? 1 : ALL
@@ -178,6 +195,7 @@ export class SealedPlaces {
   private add(group: number, file: FileSegment, row: number): void {
     this.segments.push(file)
     this.rows.push(row)
+    this.rowIds.push(NO_ROW_ID)
     this.next.push(NONE)
     this.link(group, this.rows.length - 1)
   }

@@ -1,4 +1,4 @@
-import { formatTableName, isMoonlinkError, type Logger, type Lsn } from '@moonlink/core'
+import { isMoonlinkError, type Logger, type Lsn } from '@moonlink/core'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
 import { Dice } from './random.ts'
@@ -149,17 +149,7 @@ export class SimWorld {
       node.engine.status().length === TABLES.length &&
       node.engine.status().every(({ state, durableLsn }) => state === 'streaming' && durableLsn !== null && durableLsn >= database.endLsn)
     let flushing: Promise<unknown> | null = null
-    let resyncing: Promise<unknown> | null = null
     while (!isSettled()) {
-      // What its reason says to do.
-      const unread = node.engine.status().find(({ state, reason }) => state === 'paused' && reason?.startsWith('INDEX_UNREADABLE') === true)
-      if (node.isUp && unread !== undefined) {
-        this.isStateLost = true
-        resyncing ??= node
-          .backend!.resyncTable(formatTableName(unread.table), 'its key index could not be read')
-          .catch(() => undefined)
-          .finally(() => (resyncing = null))
-      }
       this.throwFault()
       if (this.clock.nowMs() > deadlineMs) throw new Error(`nothing settles: ${this.describe(node)}`)
       flushing ??= node.engine
@@ -373,10 +363,8 @@ export class SimWorld {
       if (node === null) continue
       if (node.fault !== null) throw node.fault
       for (const { state, reason, table } of node.engine.status()) {
-        if (state !== 'failed' || !node.process.isAlive || reason?.startsWith('OTHER_MIRROR') === true) continue
-        if (!this.disksFail || reason?.startsWith('INDEX_UNREADABLE') !== true) throw new Error(`${table.name} failed: ${reason}`)
-        // As whoever reads what it says would.
-        node.process.kill()
+        const isFault = state === 'failed' && node.process.isAlive && reason?.startsWith('OTHER_MIRROR') !== true
+        if (isFault) throw new Error(`${table.name} failed: ${reason}`)
       }
     }
   }
