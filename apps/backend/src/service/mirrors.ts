@@ -61,7 +61,7 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
     schema: storage.snapshot.schema,
     sourceState,
     asOfLsn,
-    storage: isRecopied ? await RecopiedStorage.begin(storage) : storage,
+    storage: isRecopied ? await RecopiedStorage.begin(storage, options.again) : storage,
     appendOnly: listed.appendOnly,
     changesFromLsn: options.coverage.floorLsn,
   })

@@ -33,9 +33,13 @@ export class RecopiedStorage implements TableStorage {
     this.#inner = inner
   }
 
-  /** Remembers in the table that it is to be copied again, so that a restart does not take it for complete. */
-  static async begin(inner: TableStorage): Promise<RecopiedStorage> {
-    if (inner.snapshot.properties[COPY_PENDING_PROPERTY] !== 'true') {
+  /**
+   * Remembers in the table that it is to be copied again, so that a restart does not take it for complete. `isAskedFor`: rather than going on with what an earlier
+   * process began, so that a pause amid that ends.
+   */
+  static async begin(inner: TableStorage, isAskedFor: boolean): Promise<RecopiedStorage> {
+    const { properties } = inner.snapshot
+    if (properties[COPY_PENDING_PROPERTY] !== 'true' || (isAskedFor && properties[PAUSED_PROPERTY])) {
       await inner.setProperties({ [COPY_PENDING_PROPERTY]: 'true', [PAUSED_PROPERTY]: '' })
     }
     return new RecopiedStorage(inner)

@@ -1,0 +1,55 @@
+import { silentLogger, systemClock, systemRandom, type TableName, type TableSchema } from '@moonlink/core'
+import { defaultEngineLimits, Engine, PAUSED_PROPERTY } from '@moonlink/table-engine'
+import { MemoryTableStorage, SimulatedLocalDisk } from '@moonlink/testkit'
+import { expect, test } from 'vitest'
+import { openMirror } from './mirrors.ts'
+import type { SourceHandle, SourceIdentity, Warehouse } from './parts.ts'
+import { COPY_PENDING_PROPERTY } from './recopied-storage.ts'
+import { ownerProperties } from './table-owner.ts'
+
+const table: TableName = { schema: 'public', name: 't' }
+const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'int' }, required: true }], identifierFieldIds: [] }
+const identity: SourceIdentity = { systemIdentifier: '1', database: 'd', serverVersion: '18', slot: 's', publication: 'p' }
+
+/** Opens an append-only table in one process after the other; `again`: it is asked for. */
+async function appendOnlyTable() {
+  const storage = new MemoryTableStorage(table, schema)
+  await storage.setProperties(ownerProperties(identity, table))
+  const warehouse = { uri: 'memory://', catalog: { load: async () => null }, openTable: async () => storage } as unknown as Warehouse
+  const source = { identity, position: async () => ({ sourceLsn: 0n }) } as unknown as SourceHandle
+  const coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, republished: new Set<string>() }
+  const listed = { table, schema, sourceState: null, appendOnly: true, refusal: null, notes: [] }
+  const disk = new SimulatedLocalDisk({ next: () => 0.5 })
+  const ports = { clock: systemClock, random: systemRandom, logger: silentLogger }
+  const open = (again: boolean) => {
+    const engine = new Engine({ ...ports, disk: disk.session(), indexDirectory: '/index', limits: defaultEngineLimits })
+    return openMirror(listed, { engine, warehouse, source, coverage, again, logger: silentLogger })
+  }
+  return { open, storage }
+}
+
+test('an append-only table that is paused amid another copy stays so over a restart, and goes on when that is asked for', async () => {
+  const { open, storage } = await appendOnlyTable()
+  const first = await open(false)
+  await first.finishCopy(10n)
+  await first.close()
+
+  const copied = await open(true)
+  expect(copied.currentPhase).toBe('copying')
+  await copied.pause('PAUSED', 'by request')
+  await copied.close()
+  const restarted = await open(false)
+  expect([restarted.currentPhase, restarted.pauseReason]).toEqual(['paused', 'PAUSED by request'])
+  await restarted.close()
+
+  const resumed = await open(true)
+  expect([resumed.currentPhase, resumed.pauseReason]).toEqual(['copying', null])
+  await resumed.finishCopy(20n)
+  expect(resumed.currentPhase).toBe('streaming')
+  await resumed.close()
+  const { properties } = storage.snapshot
+  expect([properties[PAUSED_PROPERTY] ?? '', properties[COPY_PENDING_PROPERTY] ?? '']).toEqual(['', ''])
+  const later = await open(false)
+  expect([later.currentPhase, later.committedLsn]).toEqual(['streaming', 20n])
+  await later.close()
+})
