@@ -209,7 +209,7 @@ test('changes wait for a disk whose row ids can not be read, and the rows keep t
   expect(engine.status()[0]).toMatchObject({ state: 'streaming', rows: 2 })
   await engine.flush()
   expect(await content(40n)).toEqual(scripted.contentAt(40n))
-  expect([...before.keys()].sort()).toEqual([1n, 2n, 3n])
+  expect(new Set(before.keys())).toEqual(new Set([1n, 2n, 3n]))
   expect(await rowIdsByKey(storage)).toEqual(new Map([...before].filter(([key]) => key !== 3n)))
   await engine.close()
 })
