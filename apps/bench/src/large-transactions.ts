@@ -4,7 +4,7 @@ import type pg from 'pg'
 import { currentLsn } from './ceilings.ts'
 import { MirrorProcess } from './mirror-process.ts'
 import { measurement, type Measurement } from './report.ts'
-import { freshDatabase, type BenchContext } from './scenarios.ts'
+import { freshDatabase, type BenchContext } from './context.ts'
 
 const MEMORY_LIMIT_MIB = 64
 const POLL_MS = 1000

@@ -5,9 +5,10 @@ import { parseArgs } from 'node:util'
 import { startPostgres } from '@moonlink/embedded-pg'
 import { largeTransactions } from './large-transactions.ts'
 import { printTable, type Measurement } from './report.ts'
+import type { BenchContext } from './context.ts'
 import * as scenarios from './scenarios.ts'
 
-const all: Record<string, (context: scenarios.BenchContext) => Promise<Measurement | Measurement[]>> = {
+const all: Record<string, (context: BenchContext) => Promise<Measurement | Measurement[]>> = {
   copy: scenarios.initialCopy,
   big: scenarios.bigTransaction,
   streamed: scenarios.streamedTransaction,

@@ -1,44 +1,15 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DuckDBInstance } from '@duckdb/node-api'
-import type { Lsn } from '@moonlink/core'
-import type { RunningPostgres } from '@moonlink/embedded-pg'
 import pg from 'pg'
-import { copyToNowhere, currentLsn, drainSlot } from './ceilings.ts'
+import { backlog, COLUMNS } from './backlog.ts'
+import { copyToNowhere, currentLsn } from './ceilings.ts'
+import { freshDatabase, type BenchContext } from './context.ts'
 import { MirrorProcess } from './mirror-process.ts'
-import type { Pace } from './raw-reader.ts'
 import { measurement, percentile, rounded, type Measurement } from './report.ts'
 
-export interface BenchContext {
-  readonly postgres: RunningPostgres
-  readonly directory: string
-  /** Multiplies every row count. */
-  readonly scale: number
-  readonly log: (line: string) => void
-  readonly connection: 'socket' | 'tcp'
-  /** Where the backend's CPU profiles go; null where none are wanted. */
-  readonly profileDir: string | null
-}
-
-const RAW_SLOT = 'raw_drain'
-
-const COLUMNS = `id bigint PRIMARY KEY, n int NOT NULL, name text, note text, price numeric(18,2), at timestamptz, doc jsonb, ok boolean, ref uuid, score float8`
 const ROW = `i, (i::bigint * 7919 % 1000003)::int, 'customer number ' || i, md5(i::text) || md5((i + 1)::text), (i % 100000) / 100.0,
   timestamptz '2026-01-01' + i * interval '1 second', jsonb_build_object('i', i, 'k', 'v'), i % 3 = 0, md5(i::text)::uuid, i / 7.0`
-
-/** A database of its own for each scenario, so that slots and publications do not meet. */
-export async function freshDatabase(context: BenchContext, name: string): Promise<{ url: string; client: pg.Client }> {
-  const admin = new pg.Client({ connectionString: context.postgres.connectionString })
-  await admin.connect()
-  await admin.query(`CREATE DATABASE ${name}`)
-  await admin.end()
-  const url = new URL(context.postgres.connectionString)
-  url.pathname = `/${name}`
-  if (context.connection === 'socket' && context.postgres.socketDir) url.searchParams.set('host', context.postgres.socketDir)
-  const client = new pg.Client({ connectionString: url.href })
-  await client.connect()
-  return { url: url.href, client }
-}
 
 /** Rounds of the copy; an odd number. */
 const COPY_ROUNDS = 5
@@ -94,94 +65,6 @@ async function copyRound(context: BenchContext, url: string, client: pg.Client):
     const { rows } = await client.query<{ name: string }>('SELECT quote_ident(pubname) AS name FROM pg_publication')
     for (const { name } of rows) await client.query(`DROP PUBLICATION ${name}`)
     rmSync(stateDir, { recursive: true, force: true })
-  }
-}
-
-interface Backlog {
-  readonly name: string
-  readonly database: string
-  readonly mark: string
-  /** Columns of the table; the usual ten by default. */
-  readonly columns?: string
-  readonly prepare: string
-  /** Writes the changes and returns how many there are. */
-  readonly load: (client: pg.Client) => Promise<number>
-}
-
-/** Makes a backlog while the mirror is down, then times raw drains of it and the mirror, from the same LSN over the same kind of connection. */
-async function backlog(context: BenchContext, scenario: Backlog): Promise<Measurement> {
-  const { url, client } = await freshDatabase(context, scenario.database)
-  const stateDir = mkdtempSync(join(context.directory, `${scenario.database}-`))
-  await client.query(`CREATE TABLE t (${scenario.columns ?? COLUMNS})`)
-  if (scenario.prepare) await client.query(scenario.prepare)
-  const first = await MirrorProcess.start({ source: url, stateDir, tables: ['public.t'] })
-  await first.ready()
-  await first.stop()
-  const { rows } = await client.query<{ name: string }>(`SELECT pubname AS name FROM pg_publication LIMIT 1`)
-  await client.query(`SELECT pg_create_logical_replication_slot('${RAW_SLOT}', 'pgoutput')`)
-  const changes = await scenario.load(client)
-  const end: Lsn = await currentLsn(client)
-  await client.query('SELECT pg_logical_emit_message(true, $1, $2)', ['bench', 'end'])
-  context.log(`${scenario.name}: backlog is written`)
-  let rawKind = ''
-  const drain = async (pace: Pace) => {
-    const seconds = await drainSlot(url, RAW_SLOT, rows[0].name, end, pace, async () => {
-      rawKind = (await readingBegun(client, `slot_name = '${RAW_SLOT}'`)).kind
-    })
-    await senderGone(client)
-    return seconds
-  }
-  const eager = await drain('eager')
-  const paced = await drain('paced')
-  const mirror = await MirrorProcess.start({ source: url, stateDir, tables: ['public.t'], profileDir: context.profileDir })
-  try {
-    const { at: started, kind } = await readingBegun(client, `slot_name <> '${RAW_SLOT}' AND NOT temporary`)
-    if (kind !== rawKind) throw new Error(`the mirror reads over ${kind}, the raw drain over ${rawKind}: they can't be compared`)
-    const before = mirror.usage()
-    await mirror.wait(end)
-    const seconds = (performance.now() - started) / 1000
-    const usage = mirror.usage()
-    const raw = { name: 'raw drain of the slot', seconds: Math.min(eager, paced) }
-    return measurement(scenario.name, changes, seconds, raw, scenario.mark, {
-      cpuSecondsPerMillionRows: usage && before && ((usage.cpuSeconds - before.cpuSeconds) / changes) * 1e6,
-      peakRssMiB: usage && usage.peakRssMiB,
-      details: { connection: named(kind), 'eager drain s': rounded(eager), 'paced drain s': rounded(paced) },
-    })
-  } finally {
-    await mirror.stop()
-    await client.query(`SELECT pg_drop_replication_slot('${RAW_SLOT}')`)
-    await client.end()
-  }
-}
-
-/** The kind of a connection, with the kernel's congestion control (Linux), which decides over loopback how many packets the server's messages take. */
-function named(kind: string): string {
-  if (!kind.startsWith('tcp')) return kind
-  try {
-    return `${kind} (${readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim()})`
-  } catch {
-    return kind
-  }
-}
-
-/** When somebody began to read such a slot, and over what kind of connection. */
-async function readingBegun(client: pg.Client, slot: string): Promise<{ at: number; kind: string }> {
-  for (;;) {
-    const { rows } = await client.query<{ kind: string }>(
-      `SELECT concat(CASE WHEN client_addr IS NULL THEN 'socket' ELSE 'tcp' END, CASE WHEN ssl THEN '+tls' END) AS kind
-       FROM pg_replication_slots JOIN pg_stat_activity ON pid = active_pid JOIN pg_stat_ssl USING (pid) WHERE ${slot}`,
-    )
-    if (rows.length > 0) return { at: performance.now(), kind: rows[0].kind }
-    await new Promise((resolve) => setTimeout(resolve, 2))
-  }
-}
-
-/** The server notices late that a reader hung up, and would go on decoding beside the next one. */
-async function senderGone(client: pg.Client): Promise<void> {
-  for (;;) {
-    const { rows } = await client.query(`SELECT 1 FROM pg_replication_slots WHERE active AND slot_name = '${RAW_SLOT}'`)
-    if (rows.length === 0) return
-    await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }
 

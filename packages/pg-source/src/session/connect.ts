@@ -77,9 +77,12 @@ export class Connector {
     return !this.servers[this.current].target.host.startsWith('/')
   }
 
-  /** A connection that speaks the replication protocol. */
+  /** A connection that speaks the replication protocol; without TLS its socket is a `LendingSocket`. */
   async connectReplication(purpose: string): Promise<pg.Client> {
-    return this.open(purpose, 0, () => ({ replication: 'database', stream: () => new Socket(STREAM_SOCKET) }))
+    return this.open(purpose, 0, ({ tls }) => ({
+      replication: 'database',
+      stream: () => (tls.ssl === false ? new LendingSocket() : new Socket(STREAM_SOCKET)),
+    }))
   }
 
   private async open(purpose: string, timeoutMs: number, extraOf: (server: Server) => ReplicationConfig): Promise<pg.Client> {

@@ -1,6 +1,7 @@
 import { Socket } from 'node:net'
 
-const READ_BYTES = 256 * 1024
+/** What one read of it brings at most. */
+export const LENT_READ_BYTES = 256 * 1024
 
 /**
  * A socket that reads into one buffer again and again. A socket of Node's own makes a buffer for each read; for a stream of gigabytes these are what
@@ -13,7 +14,7 @@ export class LendingSocket extends Socket {
   private isLending = false
 
   constructor() {
-    const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+    const buffer = Buffer.allocUnsafeSlow(LENT_READ_BYTES)
     super({ onread: { buffer, callback: (size) => this.hand(buffer.subarray(0, size)) } })
   }
 

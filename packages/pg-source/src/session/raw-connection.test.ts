@@ -5,6 +5,7 @@ import { isMoonlinkError } from '@moonlink/core'
 import * as fc from 'fast-check'
 import type pg from 'pg'
 import { expect, test } from 'vitest'
+import { LendingSocket } from './lending-socket.ts'
 import { RawConnection } from './raw-connection.ts'
 
 function message(type: string, payload: Uint8Array): Buffer {
@@ -96,7 +97,10 @@ test('a command on a connection that broke between two, or before the first, fai
   }
 })
 
-test('a busy socket is read in few large chunks, and loses nothing to rests and pauses', async () => {
+test.each([
+  ['lending', () => new LendingSocket()],
+  ['ordinary', () => new Socket({ readableHighWaterMark: 1 } as SocketConstructorOpts)],
+])('a busy %s socket is read in few large chunks, and loses nothing to rests and pauses', async (_kind, socketOf) => {
   const count = 20_000
   const server = createServer((socket) => {
     let next = 0
@@ -109,10 +113,7 @@ test('a busy socket is read in few large chunks, and loses nothing to rests and 
     step()
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const stream = new Socket({ readableHighWaterMark: 1 } as SocketConstructorOpts).connect(
-    (server.address() as AddressInfo).port,
-    '127.0.0.1',
-  )
+  const stream = socketOf().connect((server.address() as AddressInfo).port, '127.0.0.1')
   const connection = new RawConnection({ connection: { stream }, end: async () => void stream.destroy() } as unknown as pg.Client, {
     isPaced: true,
   })

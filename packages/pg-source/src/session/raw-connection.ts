@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { assert, MoonlinkError, systemClock, type Clock } from '@moonlink/core'
 import pg from 'pg'
-import { LendingSocket } from './lending-socket.ts'
+import { LendingSocket, LENT_READ_BYTES } from './lending-socket.ts'
 import { ReadPacer } from './read-pacer.ts'
 
 /** What arrives on a connection that was taken over. All calls happen while the socket's chunk is at hand: copy what must outlive them. */
@@ -26,7 +26,8 @@ const MAX_MESSAGE = 0x4000_0000
 /** The carry buffer is given back above this size. */
 const KEPT_BYTES = 4 * 2 ** 20
 const GOODBYE_MS = 1000
-const REST_MS = 1
+/** What one read of a socket of Node's own brings at most. */
+const OWN_READ_BYTES = 64 * 1024
 const Code = { copyData: 0x64, error: 0x45, notice: 0x4e, parameter: 0x53, notification: 0x41, query: 0x51, copyDone: 0x63 } as const
 
 /**
@@ -53,18 +54,19 @@ export class RawConnection {
   private carryLength = 0
 
   /**
-   * Takes the socket away from an idle client. With `isPaced`, a busy socket is read once a millisecond (see `ReadPacer`): for TCP. A socket of
-   * this machine holds too few messages for that. Such a stream needs a high-water mark of 1 byte, or a rest begins as much later.
+   * Takes the socket away from an idle client. With `isPaced`, a busy socket is left alone for moments (see `ReadPacer`): for TCP. A socket of
+   * this machine holds too few messages for that. Such a stream is a `LendingSocket` or has a high-water mark of 1 byte, or a rest begins as much later.
    */
   constructor(client: pg.Client, options: { readonly isPaced?: boolean; readonly clock?: Clock } = {}) {
     this.client = client
     this.clock = options.clock ?? systemClock
-    this.pacer = options.isPaced ? new ReadPacer() : null
     const inner = (client as unknown as { connection?: { stream?: Duplex } }).connection?.stream
     assert(inner !== undefined && typeof inner.pause === 'function', "pg's client has a connection with a stream")
     this.stream = inner
     this.stream.removeAllListeners('data')
-    if (inner instanceof LendingSocket) inner.lend()
+    const isLending = inner instanceof LendingSocket
+    if (isLending) inner.lend()
+    this.pacer = options.isPaced ? new ReadPacer(isLending ? LENT_READ_BYTES : OWN_READ_BYTES) : null
     this.stream.on('data', (chunk: Buffer) => this.receive(chunk))
     this.stream.on('error', (error: Error) => this.end(error))
     this.stream.on('close', () => this.end(new Error('the connection was closed')))
@@ -155,10 +157,12 @@ export class RawConnection {
       this.leftOver -= bytes
       return
     }
-    if (this.isResting || this.isEnded || !pacer.shouldRest(bytes, this.clock.nowMs())) return
+    if (this.isResting || this.isEnded) return
+    const restMs = pacer.restAfter(bytes, this.clock.nowMs())
+    if (restMs === 0) return
     this.isResting = true
     this.stream.pause()
-    void this.clock.sleep(REST_MS).then(() => {
+    void this.clock.sleep(restMs).then(() => {
       this.isResting = false
       pacer.rested(this.clock.nowMs())
       this.leftOver = this.stream.readableLength
