@@ -20,6 +20,10 @@ export class CatchUp {
     this.flusher = flusher
   }
 
+  get isRunning(): boolean {
+    return this.running !== null
+  }
+
   /** Begins, where there is something to do and it has not begun. */
   start(): void {
     if (this.isStopped || this.running !== null || !this.intake.isBehind || this.core.phase !== 'streaming') return

@@ -265,11 +265,12 @@ export class Mirror {
    */
   async beginResync(reason: string, source: ResyncSource | null = null): Promise<void> {
     this.copy.requireComparable()
+    // What is applied beside the flush is not in its commit.
+    const wasCatchingUp = this.isCatchingUp
     // Amid a transaction, what was applied and not committed goes with it.
-    const isBetween = !this.hasOpenTransaction
-    if (this.isStreaming && isBetween) await this.flush()
+    const isCommitted = this.isStreaming && !this.hasOpenTransaction && (await this.flushWhole())
     const committedLsn = this.core.committed.lsn!
-    const isCurrent = this.isStreaming && isBetween && !this.isCatchingUp && !this.isRewinding && source?.isJustOpened !== true
+    const isCurrent = isCommitted && this.isStreaming && !wasCatchingUp && !this.isRewinding && source?.isJustOpened !== true
     const pausedThroughLsn = this.core.phase === 'paused' && this.flusher.isClean ? this.core.pausedThroughLsn : null
     // One that is begun anew finds what the one before went back to.
     const readableSoFarLsn = this.readableWhileResyncing ?? pausedThroughLsn ?? committedLsn
@@ -378,8 +379,23 @@ export class Mirror {
     while (core.phase === 'streaming') {
       if (await this.tryFlush()) return
       // The transaction may have ended while the answer was on its way.
-      if (core.state.openChanges > 0) await new Promise<void>((resolve) => this.boundaryWaiters.push(resolve))
+      if (core.state.openChanges > 0) await this.boundary()
     }
+  }
+
+  /**
+   * As `flush`, for while no stream is open: false where a transaction is open whose end nothing here brings, which keeps what came since the last flush from
+   * being committed. Waits for what came during a copy only up to the end of such a transaction.
+   */
+  async flushWhole(): Promise<boolean> {
+    const { catchUp, core } = this
+    while (core.phase === 'streaming') {
+      if (await this.tryFlush()) return true
+      if (core.state.openChanges === 0) continue
+      if (!catchUp.isRunning) return false
+      await Promise.race([this.boundary(), catchUp.settled()])
+    }
+    return false
   }
 
   /** As `flush`, but never waits for a transaction to end: false where an open one keeps what came since the last flush from being committed. */
@@ -536,6 +552,11 @@ export class Mirror {
       }
     })
     if (flusher.isPending && !this.isJobRunning) this.tick()
+  }
+
+  /** Resolves where the open transaction ends, or is forgotten. */
+  private boundary(): Promise<void> {
+    return new Promise((resolve) => this.boundaryWaiters.push(resolve))
   }
 
   private wakeAtBoundary(): void {

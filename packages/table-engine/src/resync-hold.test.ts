@@ -1,13 +1,15 @@
 import { appendValue, BatchBuilder, silentLogger, systemClock, systemRandom, type Lsn, type TableSchema } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
-import { beforeAll, expect, test } from 'vitest'
+import { afterEach, beforeAll, expect, test, vi } from 'vitest'
+import { ChangeSpool } from './change-spool.ts'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import { ScriptedTable } from './testing/scripted-table.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
 
 beforeAll(() => loadRoaring())
+afterEach(() => vi.restoreAllMocks())
 
 const schema: TableSchema = {
   fields: [
@@ -79,6 +81,65 @@ test('amid a transaction, a table that begins to be made equal to its source goe
   for (const event of source.take()) await engine.apply(event)
   expect(mirror.hasOpenTransaction).toBe(true)
   await mirror.beginResync('changes were missed')
+  await read(100n)
+  await expect(read(110n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
+  await engine.close()
+})
+
+/** A table whose copy is committed as of 50, before the two transactions that came meanwhile: catching up is held where it takes that one of them, until `goOn`. */
+async function catchingUp(at: number, endsSecond: boolean) {
+  const source = new ScriptedTable(schema)
+  const storage = new MemoryTableStorage(source.table, schema)
+  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
+  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(), limits })
+  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  source.insert([1n, 'first'])
+  source.endTransaction(100n)
+  const first = source.take()
+  source.insert([2n, 'second'])
+  if (endsSecond) source.endTransaction(110n)
+  for (const event of [...first, ...source.take()]) await engine.apply(event)
+  const [held, isThere] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const shift = ChangeSpool.prototype.shift
+  let taken = 0
+  vi.spyOn(ChangeSpool.prototype, 'shift').mockImplementation(async function (this: ChangeSpool) {
+    if (++taken === at) {
+      isThere.resolve()
+      await held.promise
+    }
+    return shift.call(this)
+  })
+  await mirror.finishCopy(50n)
+  await isThere.promise
+  const read = async (lsn: Lsn) => (await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 0 })).release()
+  return { engine, goOn: held.resolve, mirror, read, storage }
+}
+
+test.each(['is made equal to its source', 'is dropped or closed'])(
+  'a table that %s does not wait for the end of a transaction that no stream brings',
+  async (what) => {
+    const { engine, goOn, mirror } = await catchingUp(2, false)
+    expect(mirror.hasOpenTransaction).toBe(false)
+    const done = what === 'is made equal to its source' ? mirror.beginResync('changes were missed') : engine.flushWhole()
+    goOn()
+    await done
+    expect(mirror.isResyncing).toBe(what === 'is made equal to its source')
+    await engine.close()
+  },
+)
+
+test('what is applied beside the flush with which a table begins to be made equal to its source is not shown', async () => {
+  const { engine, goOn, mirror, read, storage } = await catchingUp(1, true)
+  const commit = storage.commit.bind(storage)
+  vi.spyOn(storage, 'commit').mockImplementationOnce(async (planned) => {
+    await mirror.caughtUp()
+    return commit(planned)
+  })
+  const begun = mirror.beginResync('changes were missed')
+  goOn()
+  await begun
+  expect(mirror.committedLsn).toBe(100n)
+  await engine.apply({ kind: 'watermark', lsn: 120n, sourceLsn: 120n, commitTimeMs: null })
   await read(100n)
   await expect(read(110n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
   await engine.close()

@@ -459,7 +459,7 @@ export class MoonlinkBackend implements Operations {
     await this.#loop.stop()
     await this.#mirrors.stopCopies()
     try {
-      if (!this.#isFenced) await this.#flushFlushable()
+      if (!this.#isFenced) await this.#parts.engine.flushWhole(this.#mirrors.flushable())
     } finally {
       await this.#log?.sync()
       if (!this.#isFenced) await this.#acknowledger.acknowledge(this.#loop)

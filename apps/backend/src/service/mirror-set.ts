@@ -128,7 +128,7 @@ export class MirrorSet {
 
   /** Removes a table while no stream is open; with its last changes committed where it `keeps` its Iceberg table. */
   async remove(name: string, keeps: boolean): Promise<void> {
-    if (keeps && this.flushable().includes(name)) await this.#parts.engine.mirror(name)?.flush()
+    if (keeps && this.flushable().includes(name)) await this.#parts.engine.mirror(name)?.flushWhole()
     await this.#forget(name)
     this.unopened.delete(name)
     await this.#publish()
