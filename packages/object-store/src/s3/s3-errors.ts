@@ -2,6 +2,7 @@ import { isMoonlinkError, MoonlinkError, type ErrorKind } from '@moonlink/core'
 import { objectNotFound } from '../errors.ts'
 import { TooSlow } from './least-progress.ts'
 import { OddAnswer } from './odd-answer.ts'
+import { DamagedBody } from './s3-body.ts'
 
 /** What was being done, for the message; a permission is missing for this. */
 export type S3Action = 'read' | 'write' | 'list' | 'delete'
@@ -19,6 +20,9 @@ export interface S3Failure {
 
 const NOT_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EADDRNOTAVAIL'])
 const CREDENTIALS = /^(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidClientTokenId)/
+/** What was sent arrived otherwise. */
+const DAMAGED_ON_THE_WAY = /^(BadDigest|XAmzContentChecksumMismatch|XAmzContentSHA256Mismatch)$/
+const CHECKSUM_MISMATCH = 'ChecksumMismatch'
 const BUSY = /^(SlowDown|RequestTimeout|RequestTimeTooSkewed|InternalError|ServiceUnavailable|Throttling|TooManyRequests|OperationAborted)/
 const FULL = /^(QuotaExceeded|StorageFull|XMinioStorageFull|XMinioAdminBucketQuotaExceeded|InsufficientCapacity)/
 
@@ -27,6 +31,7 @@ export function readFailure(error: unknown): S3Failure | null {
   if (!(error instanceof Error) || isMoonlinkError(error)) return null
   if (error instanceof OddAnswer || error instanceof TooSlow)
     return { name: error.message, message: error.message, status: null, region: null }
+  if (error instanceof DamagedBody) return { name: CHECKSUM_MISMATCH, message: error.message, status: null, region: null }
   const { $metadata, $response, code, Code } = error as Error & SdkErrorFields
   const status = $metadata?.httpStatusCode ?? $response?.statusCode ?? null
   const systemCode = code ?? (error.name === 'TimeoutError' ? 'TimeoutError' : undefined)
@@ -50,7 +55,7 @@ interface SdkErrorFields {
 
 /** True where the same request may succeed later. */
 export function isPassing(failure: S3Failure): boolean {
-  return failure.status === null || failure.status >= 500 || failure.status === 429 || BUSY.test(failure.name)
+  return failure.status === null || failure.status >= 500 || failure.status === 429 || BUSY.test(failure.name) || DAMAGED_ON_THE_WAY.test(failure.name)
 }
 
 /** True where the store may have carried the request out although it failed. */
@@ -73,6 +78,10 @@ export function mapFailure(failure: S3Failure, action: S3Action, uri: string, en
       context: { uri, action, status: failure.status, name: failure.name },
       cause: new Error(`${failure.name}: ${failure.message}`),
     })
+  if (failure.name === CHECKSUM_MISMATCH) {
+    const line = `what ${where} sends of ${uri} is not what was stored there, each time it is read (${failure.message.replace(/\.$/, '')}): restore the object from a version or a replica of the bucket.`
+    return make('corrupt', 'OBJECT_CORRUPT', line)
+  }
   const bucket = /^[^/]*\/\/([^/]+)/.exec(uri)?.[1] ?? uri
   if (failure.name === 'NoSuchBucket')
     return make('invalid', 'BUCKET_NOT_FOUND', `${where} has no bucket ${bucket}: create it, or correct its name.`)

@@ -20,7 +20,8 @@ import { splitS3Object, splitS3Uri } from './s3-uri.ts'
  *
  * Codes besides `OBJECT_NOT_FOUND`: `BUCKET_NOT_FOUND`, `STORE_NOT_READABLE`, `STORE_NOT_WRITABLE`, `STORE_CREDENTIALS`, `STORE_REGION`,
  * `STORE_FULL`, `STORE_UNSUPPORTED`, `STORE_REFUSED` and `URI_MALFORMED` (`invalid`), `STORE_UNAVAILABLE` (`retry`, after the store's own
- * repetition; what was being written may or may not be there; so, too, where what answers is no store, such as a proxy).
+ * repetition; what was being written may or may not be there; so, too, where what answers is no store, such as a proxy), `OBJECT_CORRUPT`
+ * (`corrupt`: the bytes of an object of AWS, which is asked for its checksum, are never those that were stored).
  *
  * Not promised: keys that end with `/` (other programs' directory markers) are neither written nor listed; that `head` tells a missing
  * bucket from a missing object.
