@@ -55,7 +55,13 @@ interface SdkErrorFields {
 
 /** True where the same request may succeed later. */
 export function isPassing(failure: S3Failure): boolean {
-  return failure.status === null || failure.status >= 500 || failure.status === 429 || BUSY.test(failure.name) || DAMAGED_ON_THE_WAY.test(failure.name)
+  return (
+    failure.status === null ||
+    failure.status >= 500 ||
+    failure.status === 429 ||
+    BUSY.test(failure.name) ||
+    DAMAGED_ON_THE_WAY.test(failure.name)
+  )
 }
 
 /** True where the store may have carried the request out although it failed. */
