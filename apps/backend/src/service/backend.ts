@@ -215,11 +215,12 @@ export class MoonlinkBackend implements Operations {
     }
     const { chosen, refused } = chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
     source.resumeMarks(state?.published ?? {})
+    // Who else mirrors from this slot is left alone: publishing would take its tables away, and opening them would take them over.
+    await source.waitUntilUnused()
     const slotLsn = await source.prepare(
       chosen.map(({ table }) => table),
       null,
     )
-    // Who else mirrors from this slot is left alone: opening the tables would take them over.
     await source.waitUntilUnused()
     const log = await parts.openLog(slotLsn)
     const republished = new Set(chosen.filter(({ table }) => source.isRepublished(table)).map(({ table }) => formatTableName(table)))

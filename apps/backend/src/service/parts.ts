@@ -53,7 +53,7 @@ export interface SourceHandle extends ChangeSource {
    * `retry`/`PG_LOCK_TIMEOUT` where one to publish stays locked for `lockTimeoutMs`; null: it waits.
    */
   prepare(tables: readonly TableName[], lockTimeoutMs: number | null): Promise<Lsn>
-  /** Waits a moment for the slot to be free. Throws `retry`/`PG_SLOT_IN_USE`, naming who uses it. */
+  /** Waits a moment for the slot to be free, and for as long as who uses it waits for a lock. Throws `retry`/`PG_SLOT_IN_USE`, naming who uses it. */
   waitUntilUnused(): Promise<void>
   /** What of a published table did not fit the columns that mirror it, where the policy lets the table go on. */
   unfitValues(table: TableName): readonly UnfitValues[]

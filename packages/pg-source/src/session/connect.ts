@@ -18,6 +18,8 @@ const SESSION =
 const GRACE_MS = 5000
 /** An idle connection, or one that is only read, is probed by TCP after this time. */
 const KEEPALIVE_MS = 10_000
+/** How often the server looks whether we are still there while it waits for something, such as a lock: a connection of ours that was cut off would go on waiting, and keep its slot. */
+const CLIENT_CHECK_MS = 2000
 
 /** `pg` passes this on to the server; its types do not know it. */
 type ReplicationConfig = pg.ClientConfig & { readonly replication?: 'database' }
@@ -141,16 +143,26 @@ export class Connector {
     try {
       await client.connect()
       if (isStandby()) throw new MoonlinkError('retry', 'PG_STANDBY', `${target.host}:${target.port} is a standby.`)
-      // Postgres 17 and later; an older one would refuse it as an option. A stream is in a transaction for as long as it sends one.
-      await unlessSilent(client, this.settings.connectTimeoutMs, () =>
-        client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`),
-      )
+      await unlessSilent(client, this.settings.connectTimeoutMs, async () => {
+        await letServerCheck(client)
+        // Postgres 17 and later; an older one would refuse it as an option. A stream is in a transaction for as long as it sends one.
+        await client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`)
+      })
     } catch (error) {
       // `pg` leaves the socket open where it gives up itself, as without a password, until the server closes it a minute later.
       client.connection.stream.destroy()
       throw error
     }
     return client
+  }
+}
+
+async function letServerCheck(client: pg.Client): Promise<void> {
+  try {
+    await client.query(`SET client_connection_check_interval = ${CLIENT_CHECK_MS}`)
+  } catch (error) {
+    // Not every operating system of a server tells (check_client_connection_check_interval, postgres.c).
+    if (sqlState(error) !== '22023') throw error
   }
 }
 

@@ -8,7 +8,7 @@ import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream, type ReplicationOptions } from './replication-stream.ts'
 import { keepaliveMsOf, senderTimeoutMs } from './sender-timeout.ts'
 import type { FollowedHistory } from './server-history.ts'
-import { waitForSlot } from './slot.ts'
+import { serverProcess, waitForSlot, type ServerProcess } from './slot.ts'
 import { unlessSilent } from './unless-silent.ts'
 
 /** What a stream is opened with. */
@@ -21,6 +21,9 @@ export interface StreamDependencies extends Pick<ReplicationOptions, 'onFailure'
   /** `server_version_num`. */
   readonly versionNumber: number
   readonly publications: () => Promise<Publications>
+  /** Of the stream before, which is closed. */
+  readonly stale: ServerProcess | null
+  readonly onConnected: (process: ServerProcess) => void
 }
 
 /** What a stream begins with. */
@@ -35,7 +38,7 @@ export interface StreamBegin extends Pick<ReplicationOptions, 'decoder' | 'answe
 export async function openStream(dependencies: StreamDependencies, begin: StreamBegin): Promise<ReplicationStream> {
   const { clock, connection, connector, history, onFailure, settings } = dependencies
   const { after, answer, decoder, log, signal } = begin
-  await waitForSlot(connection, settings.slot, settings.slotWaitMs, clock)
+  await waitForSlot(connection, settings.slot, { waitMs: settings.slotWaitMs, clock, stale: dependencies.stale })
   const timeoutMs = await senderTimeoutMs(connection, settings)
   const command = await startCommand(dependencies, begin)
   signal.throwIfAborted()
@@ -46,18 +49,15 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
       // Of several servers behind an address, this may be another than the one whose catalog was read.
       await history.follow(client)
     })
+    decoder.beginSession()
+    await log?.begin(after, () => decoder.exportState())
+    // The last statement before the stream, since each has the server begin to check whether we are there, and START_REPLICATION does not.
+    dependencies.onConnected(await unlessSilent(client, connector.patienceMs, () => serverProcess(client)))
   } catch (error) {
     await disconnect(client)
     throw error
   }
   const raw = new RawConnection(client, { isPaced: connector.isRemote, clock })
-  decoder.beginSession()
-  try {
-    await log?.begin(after, () => decoder.exportState())
-  } catch (error) {
-    await raw.close()
-    throw error
-  }
   const options: ReplicationOptions = {
     slot: settings.slot,
     command,

@@ -1,10 +1,10 @@
-import { MoonlinkError, type Logger } from '@moonlink/core'
+import { MoonlinkError, systemClock, type Logger } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { checkPublication } from './publication.ts'
 import { readPublications } from './publication-state.ts'
-import { checkSlot, evictFromSlot, readSlot, waitForSlot } from './slot.ts'
+import { checkSlot, evictFromSlot, readSlot, unlessHeldUp, waitForSlot } from './slot.ts'
 
 /** The server, as it presented itself. */
 export interface ServerFacts {
@@ -55,7 +55,7 @@ export async function preflight(
   if (slot) {
     checkSlot(settings.slot, slot, facts.database, settings.replaceLostSlot)
     if (settings.evictsStale) await evictFromSlot(connection, settings.slot, logger)
-    await waitForSlot(connection, settings.slot, settings.slotWaitMs)
+    await waitForSlot(connection, settings.slot, { waitMs: settings.slotWaitMs, clock: systemClock }).catch(unlessHeldUp)
   }
   // One for the stream, and one more while tables are copied.
   const needed = slot ? 1 : 2

@@ -1,8 +1,8 @@
-import { formatLsn, MoonlinkError, parseLsn, systemClock, type Clock, type Logger, type Lsn } from '@moonlink/core'
+import { formatLsn, isMoonlinkError, MoonlinkError, parseLsn, type Clock, type Logger, type Lsn } from '@moonlink/core'
 import pg from 'pg'
 import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
 import { messageOf, sqlState } from './errors.ts'
-import type { SourceWaits, WaitingWork } from './source-waits.ts'
+import { whomItWaitsFor, type SourceWaits, type WaitingWork } from './source-waits.ts'
 
 /** A replication slot as the server shows it. */
 export interface SlotState {
@@ -94,26 +94,54 @@ export function checkNothingLost(name: string, slot: SlotState, after: Lsn): voi
   )
 }
 
-/** Waits until nobody uses the slot. Throws `retry`/`PG_SLOT_IN_USE` naming who does. */
-export async function waitForSlot(connection: CatalogConnection, name: string, waitMs: number, clock: Clock = systemClock): Promise<void> {
-  const stepMs = 100
-  for (let waitedMs = 0; ; waitedMs += stepMs) {
+/** One process of a server, which no later one is taken for. */
+export interface ServerProcess {
+  readonly pid: number
+  /** When it began, as the server prints it. */
+  readonly since: string
+}
+
+export interface SlotWait {
+  readonly waitMs: number
+  readonly clock: Clock
+  /** Had the slot by a connection of ours that is closed: where it has not noticed, it is ended. */
+  readonly stale?: ServerProcess | null
+}
+
+const SLOT_LOOK_MS = 100
+/** What a connection that was closed in order has time for. */
+const STALE_AFTER_MS = 1000
+
+/** Waits until nobody uses the slot. Throws `retry`/`PG_SLOT_IN_USE` naming who does, and for whom that waits in turn. */
+export async function waitForSlot(connection: CatalogConnection, name: string, { clock, stale = null, waitMs }: SlotWait): Promise<void> {
+  for (let waitedMs = 0; ; waitedMs += SLOT_LOOK_MS) {
     const slot = await readSlot(connection, name)
     if (!slot?.isActive) return
+    if (waitedMs === STALE_AFTER_MS && stale !== null) await endProcess(connection, name, stale)
     if (waitedMs >= waitMs) throw await slotInUse(connection, name, slot.activePid)
-    await clock.sleep(stepMs)
+    await clock.sleep(SLOT_LOOK_MS)
   }
+}
+
+/** Throws what `waitForSlot` threw, unless who has the slot waits for a lock: it may be a connection of ours that was cut off, and is worth a longer wait. */
+export function unlessHeldUp(error: unknown): number {
+  const { isWaiting, pid } = isMoonlinkError(error) ? error.context : {}
+  if (isWaiting !== true || typeof pid !== 'number') throw error
+  return pid
+}
+
+// One that waits for room to send would hang in telling its client that it ends; that one ends by wal_sender_timeout.
+const END_HOLDER = `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots JOIN pg_stat_activity ON pid = active_pid
+  WHERE slot_name = $1 AND wait_event IS DISTINCT FROM 'WalSenderWriteData'`
+
+async function endProcess(connection: CatalogConnection, name: string, { pid, since }: ServerProcess): Promise<void> {
+  await connection.rows(`${END_HOLDER} AND pid = $2 AND backend_start = $3::text::timestamptz`, [name, pid, since])
 }
 
 /** Ends the connection of whoever streams from the slot, if anybody does. Where the user may not, that is logged, and the server ends it in time. */
 export async function evictFromSlot(connection: CatalogConnection, name: string, logger: Logger): Promise<void> {
   try {
-    // One that waits for room to send would hang in telling its client that it ends; that one ends by wal_sender_timeout.
-    await connection.rows(
-      `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots JOIN pg_stat_activity ON pid = active_pid
-       WHERE slot_name = $1 AND wait_event IS DISTINCT FROM 'WalSenderWriteData'`,
-      [name],
-    )
+    await connection.rows(END_HOLDER, [name])
   } catch (error) {
     if (sqlState(error) !== '42501') throw error
     logger.warn('the user may not end the connection that still uses the slot; the server does after wal_sender_timeout', {
@@ -130,12 +158,13 @@ async function slotInUse(connection: CatalogConnection, name: string, pid: numbe
     [pid],
   )
   const who = holder?.application ? ` ("${holder.application}" from ${holder.address})` : ''
-  return new MoonlinkError(
-    'retry',
-    'PG_SLOT_IN_USE',
-    `slot "${name}" is in use by server process ${pid ?? '?'}${who}. Stop that mirror, or give this one another slot and publication (source.slot, source.publication).`,
-    { context: { slot: name, pid } },
-  )
+  const whom = pid === null ? null : await whomItWaitsFor(connection, pid)
+  const stop = 'top that mirror, or give this one another slot and publication (source.slot, source.publication).'
+  const remedy =
+    whom === null ? `. S${stop}` : `, which waits for ${whom}. A connection of this mirror that was cut off lets go of it then; else s${stop}`
+  return new MoonlinkError('retry', 'PG_SLOT_IN_USE', `slot "${name}" is in use by server process ${pid ?? '?'}${who}${remedy}`, {
+    context: { slot: name, pid, isWaiting: whom !== null },
+  })
 }
 
 /** Makes the slot, permanent, starting now. Waits for transactions that are running. */
@@ -205,6 +234,12 @@ function explainSlot(error: unknown): MoonlinkError | null {
   if (state === '55006')
     return new MoonlinkError('retry', 'PG_SLOT_IN_USE', `${text}. Stop the mirror that uses it first.`, { cause: error })
   return null
+}
+
+/** The server process of a connection, so that it is known again. */
+export async function serverProcess(client: pg.Client): Promise<ServerProcess> {
+  const sql = 'SELECT pid, backend_start::text AS since FROM pg_stat_activity WHERE pid = pg_backend_pid()'
+  return (await client.query<ServerProcess>(sql)).rows[0]
 }
 
 /** The server process of a connection. */

@@ -100,13 +100,19 @@ export class SourceWaits {
 
   private async reason({ pid, what }: WaitingWork): Promise<string | null> {
     try {
-      const blockers = await this.connection.rows<Blocker>(BLOCKERS, [pid])
-      return blockers.length === 0 ? null : `${what} waits for ${describeBlockers(blockers)}`
+      const whom = await whomItWaitsFor(this.connection, pid)
+      return whom === null ? null : `${what} waits for ${whom}`
     } catch (error) {
       this.logger.debug('for whom a session waits could not be found out', { what, error: messageOf(error) })
       return null
     }
   }
+}
+
+/** Whom a server process waits for, and what ends that; null where it waits for nobody. */
+export async function whomItWaitsFor(connection: Pick<CatalogConnection, 'rows'>, pid: number): Promise<string | null> {
+  const blockers = await connection.rows<Blocker>(BLOCKERS, [pid])
+  return blockers.length === 0 ? null : describeBlockers(blockers)
 }
 
 function describeBlockers([first, ...others]: readonly Blocker[]): string {

@@ -39,14 +39,17 @@ import { describeShape } from './describe-shape.ts'
 import { evolveShape, restoreShape } from './evolve-shape.ts'
 import { asExpected } from './expected-shape.ts'
 import { refuseFilterGone, rowFilterSql, shownRowFilters } from './row-filter.ts'
-import { checkNothingLost, checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, waitForSlot, type SlotState } from './slot.ts'
+import { checkNothingLost, checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, unlessHeldUp, waitForSlot, type ServerProcess, type SlotState } from './slot.ts'
 import { markOf } from './relation-shape.ts'
 import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
-import { SourceWaits, type SourceWait } from './source-waits.ts'
+import { SourceWaits, whomItWaitsFor, type SourceWait } from './source-waits.ts'
 import { StreamShapes } from './stream-shapes.ts'
 import { TOLD_SINCE } from './told-since.ts'
 import { nameOfTable } from './table-name.ts'
+
+/** How often is looked whether who has the slot still waits. */
+const HELD_SLOT_LOOK_MS = 500
 
 export interface PgSourceOptions {
   readonly logger?: Logger
@@ -125,6 +128,8 @@ export class PgSource implements ChangeSource {
   private lastOptions: CatalogOptions | null = null
   private stream: ReplicationStream | LoggedStream | null = null
   private shapes: StreamShapes | null = null
+  /** Of the last stream's connection. */
+  private walSender: ServerProcess | null = null
   /** The slot decodes with a catalog that lacks the publication, and the server fails at that. */
   private isSlotBlind = false
 
@@ -193,13 +198,18 @@ export class PgSource implements ChangeSource {
     )
     this.prepared = new Map(described.map((table) => [formatTableName(table.table), table]))
     this.baselines.prepared(this.prepared, await this.publications(), this.settings.appendOnly)
-    const slot = await this.slot()
+    let slot = await this.slot()
+    // One that is being made is none yet, and may never be.
+    if (slot?.isActive === true && slot.confirmedFlushLsn === null) {
+      await this.waitUntilUnused()
+      slot = await this.slot()
+    }
     const { failover, replaceLostSlot } = this.settings
     if (slot) {
       checkSlot(this.slotName, slot, database, replaceLostSlot)
       // It decodes with the catalog as it was, and servers before 18 fail where that lacks a publication.
       const isBlind = (this.isSlotBlind || (main === null && versionNumber < 180_000)) && replaceLostSlot
-      if (isBlind) await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
+      if (isBlind) await this.waitForSlot()
       else if (!isLost(slot)) return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
       const reason = isBlind ? 'its publication was not there' : (slot.invalidationReason ?? slot.walStatus)
       this.logger.warn('the slot is made anew', { slot: this.slotName, reason })
@@ -214,10 +224,23 @@ export class PgSource implements ChangeSource {
     return readSlot(this.connection, this.slotName)
   }
 
-  /** Waits up to `slotWaitMs` until nobody streams from the slot. Throws `retry`/`PG_SLOT_IN_USE`, naming who does. */
+  /**
+   * Waits up to `slotWaitMs` until nobody streams from the slot, and for as long as who does waits for a lock: that may be a connection of ours that was cut off. Throws
+   * `retry`/`PG_SLOT_IN_USE`, naming who does.
+   */
   async waitUntilUnused(): Promise<void> {
     if (this.settings.evictsStale) await evictFromSlot(this.connection, this.slotName, this.logger)
-    await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
+    const { clock, connection, slotName } = this
+    const { slotWaitMs: waitMs } = this.settings
+    for (;;) {
+      const pid = await waitForSlot(connection, slotName, { waitMs, clock }).then(() => null, unlessHeldUp)
+      if (pid === null) return
+      const work = { pid, what: `server process ${pid}, which still has slot "${slotName}",`, tables: [] }
+      const isSame = async () => (await this.slot())?.activePid === pid && (await whomItWaitsFor(connection, pid)) !== null
+      await this.sourceWaits.during(work, async () => {
+        while (await isSame()) await clock.sleep(HELD_SLOT_LOOK_MS)
+      })
+    }
   }
 
   /** Where source and slot are, without disturbing the source. */
@@ -393,7 +416,7 @@ export class PgSource implements ChangeSource {
   /** Removes what `prepare` made: the slot, then the publications. One that somebody else made stays. */
   async uninstall(): Promise<void> {
     await this.stream?.close()
-    await waitForSlot(this.connection, this.slotName, this.settings.slotWaitMs, this.clock)
+    await this.waitForSlot()
     await dropSlot(this.connection, this.slotName)
     const { main, append } = await this.publications()
     await dropPublication(this.connection, main)
@@ -419,6 +442,10 @@ export class PgSource implements ChangeSource {
     })
   }
 
+  private waitForSlot(): Promise<void> {
+    return waitForSlot(this.connection, this.slotName, { waitMs: this.settings.slotWaitMs, clock: this.clock, stale: this.walSender })
+  }
+
   private openStream(begin: StreamBegin): Promise<ReplicationStream> {
     const { clock, connection, connector, facts, history, settings } = this
     return openStream(
@@ -430,6 +457,8 @@ export class PgSource implements ChangeSource {
         settings,
         versionNumber: facts.versionNumber,
         publications: () => this.publications(),
+        stale: this.walSender,
+        onConnected: (process) => (this.walSender = process),
         onFailure: ({ code }) => {
           this.isSlotBlind ||= code === 'PG_PUBLICATION_MISSING'
         },
