@@ -99,7 +99,9 @@ test('who has the slot and waits for a lock is said with whom it waits for; a st
   await expect(second.uninstall()).rejects.toMatchObject({
     kind: 'retry',
     code: 'PG_SLOT_IN_USE',
-    message: expect.stringMatching(new RegExp(`server process ${pid} .*, which ${whom.replace('(', '\\(')}.*COMMIT or ROLLBACK there.*; else stop that mirror`)) as string,
+    message: expect.stringMatching(
+      new RegExp(`server process ${pid} .*, which ${whom.replace('(', '\\(')}.*COMMIT or ROLLBACK there.*; else stop that mirror`),
+    ) as string,
   })
   const unused = second.waitUntilUnused().catch((error: Error) => error)
   await expect

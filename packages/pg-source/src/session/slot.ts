@@ -161,7 +161,9 @@ async function slotInUse(connection: CatalogConnection, name: string, pid: numbe
   const whom = pid === null ? null : await whomItWaitsFor(connection, pid)
   const stop = 'top that mirror, or give this one another slot and publication (source.slot, source.publication).'
   const remedy =
-    whom === null ? `. S${stop}` : `, which waits for ${whom}. A connection of this mirror that was cut off lets go of it then; else s${stop}`
+    whom === null
+      ? `. S${stop}`
+      : `, which waits for ${whom}. A connection of this mirror that was cut off lets go of it then; else s${stop}`
   return new MoonlinkError('retry', 'PG_SLOT_IN_USE', `slot "${name}" is in use by server process ${pid ?? '?'}${who}${remedy}`, {
     context: { slot: name, pid, isWaiting: whom !== null },
   })

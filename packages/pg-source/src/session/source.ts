@@ -39,7 +39,19 @@ import { describeShape } from './describe-shape.ts'
 import { evolveShape, restoreShape } from './evolve-shape.ts'
 import { asExpected } from './expected-shape.ts'
 import { refuseFilterGone, rowFilterSql, shownRowFilters } from './row-filter.ts'
-import { checkNothingLost, checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, unlessHeldUp, waitForSlot, type ServerProcess, type SlotState } from './slot.ts'
+import {
+  checkNothingLost,
+  checkSlot,
+  createSlot,
+  dropSlot,
+  evictFromSlot,
+  isLost,
+  readSlot,
+  unlessHeldUp,
+  waitForSlot,
+  type ServerProcess,
+  type SlotState,
+} from './slot.ts'
 import { markOf } from './relation-shape.ts'
 import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
