@@ -1,7 +1,7 @@
 import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { bytesText, dateText, decimalText, intervalText, timestampText, timeText } from './cell-text.ts'
+import { bytesText, dateText, decimalText, intervalText, shortestFloat, timestampText, timeText } from './cell-text.ts'
 
 let instance: DuckDBInstance
 let connection: DuckDBConnection
@@ -50,6 +50,11 @@ describe('cell texts', () => {
       '-1 years -2 mons 1 day -00:00:01.5',
       '1 mon -2 days',
     ])
+    const floats = [0.1, 16_777_216, 123_456_792, 3.4028235e38, 1e-40, 1e-45, 1.17549435e-38, -0.3]
+    expect(floats.map((float) => shortestFloat(Math.fround(float)))).toEqual([
+      0.1, 16_777_216, 123_456_790, 3.4028235e38, 1e-40, 1e-45, 1.1754944e-38, -0.3,
+    ])
+    expect([shortestFloat(-0), shortestFloat(NaN), shortestFloat(Infinity)]).toEqual([-0, NaN, Infinity])
     expect(bytesText(Uint8Array.of(0, 255))).toBe('\\x00ff')
   })
 })

@@ -51,6 +51,20 @@ export function intervalText(months: number, days: number, micros: bigint): stri
   return parts.join(' ')
 }
 
+/** Smallest 32-bit float of full precision; what is less has fewer digits than six to give. */
+const SMALLEST_NORMAL_FLOAT = 2 ** -126
+
+/** The number of the fewest digits that is nearest to the 32-bit float `value`: 0.1 for what is 0.10000000149011612. */
+export function shortestFloat(value: number): number {
+  if (value === 0 || !Number.isFinite(value)) return value
+  // Six digits always survive a float, and nine always name one.
+  for (let digits = Math.abs(value) < SMALLEST_NORMAL_FLOAT ? 1 : 6; digits < 9; digits++) {
+    const shorter = Number(value.toPrecision(digits))
+    if (Math.fround(shorter) === value) return shorter
+  }
+  return Number(value.toPrecision(9))
+}
+
 /** `\x00ff`. */
 export function bytesText(bytes: Uint8Array): string {
   return `\\x${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex')}`

@@ -1,25 +1,30 @@
 import {
+  DuckDBArrayType,
   DuckDBArrayValue,
   DuckDBBlobValue,
   DuckDBDateValue,
   DuckDBDecimalValue,
   DuckDBIntervalValue,
+  DuckDBListType,
   DuckDBListValue,
   DuckDBMapValue,
+  DuckDBStructType,
   DuckDBStructValue,
   DuckDBTimestampTZValue,
   DuckDBTimestampValue,
   DuckDBTimeValue,
+  DuckDBTypeId,
   DuckDBUnionValue,
   type DuckDBDataChunk,
+  type DuckDBType,
   type DuckDBValue,
 } from '@duckdb/node-api'
-import { bytesText, dateText, decimalText, intervalText, timestampText, timeText } from './cell-text.ts'
+import { bytesText, dateText, decimalText, intervalText, shortestFloat, timestampText, timeText } from './cell-text.ts'
 
 /**
  * A value of a result. Integers are numbers, or bigints where a number would lose digits; decimals, dates, times, timestamps
- * (UTC), intervals, uuids and binary (`\x…`) are text as Postgres prints them; NaN and infinities are text; lists are arrays,
- * structs objects, maps arrays of `{key, value}`.
+ * (UTC), intervals, uuids and binary (`\x…`) are text as Postgres prints them; a 32-bit float is the number of the fewest digits that
+ * name it (`0.1`), as Postgres prints it; NaN and infinities are text; lists are arrays, structs objects, maps arrays of `{key, value}`.
  */
 export type Cell = null | boolean | number | bigint | string | readonly Cell[] | { readonly [name: string]: Cell }
 
@@ -29,7 +34,8 @@ export function rowsOf(chunk: DuckDBDataChunk): Cell[][] {
   const rows = Array.from({ length: rowCount }, (): Cell[] => [])
   for (let column = 0; column < columnCount; column++) {
     const vector = chunk.getColumnVector(column)
-    for (let row = 0; row < rowCount; row++) rows[row].push(cellOf(vector.getItem(row)))
+    const shorten = floatsOf(vector.type) ?? unchanged
+    for (let row = 0; row < rowCount; row++) rows[row].push(shorten(cellOf(vector.getItem(row))))
   }
   return rows
 }
@@ -63,4 +69,22 @@ function objectCell(value: DuckDBValue & object): Cell {
   if (value instanceof DuckDBMapValue) return value.entries.map((entry) => ({ key: cellOf(entry.key), value: cellOf(entry.value) }))
   if (value instanceof DuckDBUnionValue) return cellOf(value.value)
   return String(value)
+}
+
+const unchanged = (cell: Cell): Cell => cell
+
+/** What a cell of the type becomes with its 32-bit floats in their fewest digits; null where the type has none. */
+function floatsOf(type: DuckDBType): ((cell: Cell) => Cell) | null {
+  if (type.typeId === DuckDBTypeId.FLOAT) return (cell) => (typeof cell === 'number' ? shortestFloat(cell) : cell)
+  if (type instanceof DuckDBListType || type instanceof DuckDBArrayType) {
+    const ofItem = floatsOf(type.valueType)
+    return ofItem && ((cell) => (Array.isArray(cell) ? (cell as readonly Cell[]).map(ofItem) : cell))
+  }
+  if (type instanceof DuckDBStructType) {
+    const ofEntries = new Map(type.entryNames.map((name, index) => [name, floatsOf(type.entryTypes[index]) ?? unchanged]))
+    if ([...ofEntries.values()].every((ofEntry) => ofEntry === unchanged)) return null
+    return (cell) =>
+      cell === null ? null : Object.fromEntries(Object.entries(cell).map(([name, entry]) => [name, (ofEntries.get(name) ?? unchanged)(entry)]))
+  }
+  return null
 }

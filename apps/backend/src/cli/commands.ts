@@ -24,6 +24,7 @@ export async function query(
   options: { atLsn?: string; format: string; timeout: string },
 ): Promise<void> {
   const { format } = options
+  if (sql.trim() === '') throw usageError('the statement is empty; write one SELECT.')
   if (format !== 'table' && format !== 'json' && format !== 'csv') throw usageError(`--format must be table, json or csv, not "${format}".`)
   const body = { sql, atLsn: lsnOption(options.atLsn), timeoutMs: timeoutOption(options.timeout), format: 'lines' }
   await printResult(client.lines('/query', body), format)

@@ -29,3 +29,16 @@ export function parsedOr<T>(parse: () => T | null, message: string): T {
   if (value === null) throw usageError(message)
   return value
 }
+
+/** A table's name as the command line takes it. */
+export function tableArgument(text: string): string {
+  if (!/^[^.]+\..+$/s.test(text)) throw usageError(`"${text}" is not a table name; write schema.name, as in public.orders.`)
+  return text
+}
+
+/** What commander says of wrong usage, as the one line that every failure is; `command` is what was called. */
+export function usageLine(said: string, command: string): string {
+  const [problem, ...rest] = oneLine(said.replace(/^error: /, '')).split(/ \((?=Did you mean )/)
+  const remedy = rest.length === 0 ? '' : `; d${rest.join('').slice(1).replace(/\)$/, '')}`
+  return `USAGE ${problem.replace(/\.$/, '')}${remedy} (${command} --help tells more)\n`
+}

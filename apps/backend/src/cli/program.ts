@@ -7,7 +7,7 @@ import * as commands from './commands.ts'
 import { packageVersion } from '../version.ts'
 import { hostedServices, roleSqlOf, type RoleSqlFlags } from './role-sql.ts'
 import { verifyTables } from './verify.ts'
-import { usageError } from './exit.ts'
+import { tableArgument, usageError, usageLine } from './exit.ts'
 import type { SourceFlags, StartFlags } from './start.ts'
 
 const collect = (value: string, before: readonly string[] = []) => [...before, value]
@@ -15,7 +15,7 @@ const collect = (value: string, before: readonly string[] = []) => [...before, v
 /** The command line. `start` and `uninstall` are loaded when they are run, so that the client commands stay quick. */
 export function createProgram(environment: Environment, workingDirectory: string): Command {
   const program = new Command('moonlink').description('Mirrors Postgres tables into Apache Iceberg, moments behind.')
-  program.version(packageVersion, '--version').exitOverride().showHelpAfterError('(--help tells more)').enablePositionalOptions()
+  program.version(packageVersion, '--version').exitOverride().enablePositionalOptions()
 
   const start = withSettings(program.command('start').description('mirror until stopped'))
   start.option('--standby', 'where another backend runs this mirror, wait and take over when it ends').action(async (flags: StartFlags) => {
@@ -36,26 +36,30 @@ export function createProgram(environment: Environment, workingDirectory: string
     .option('--iceberg', 'wait for an Iceberg commit of every table')
     .option('--timeout <time>', 'longest wait', '60s')
     .action(async (options) => commands.wait(backend(options), options))
-  client('flush [table]', 'commit to Iceberg what is applied').action(async (table, options) => commands.flush(backend(options), table))
+  client('flush [table]', 'commit to Iceberg what is applied').action(async (table?: string, options: ClientOptions = {}) =>
+    commands.flush(backend(options), table === undefined ? undefined : tableArgument(table)),
+  )
 
   client('verify [table...]', 'compare tables with the source, row for row, at one exact LSN; default: all')
     .option('--json', 'a JSON line a table')
     .option('--repair', 'make tables that differ equal again')
-    .action(async (names, options) => verifyTables(backend(options), names, options))
+    .action(async (names: string[], options) => verifyTables(backend(options), names.map(tableArgument), options))
 
   const tables = program.command('tables').description('add, drop, pause, resume, resync or list tables').exitOverride()
-  client('add <table...>', 'begin to mirror tables', tables).action(async (names, options) => commands.addTables(backend(options), names))
+  client('add <table...>', 'begin to mirror tables', tables).action(async (names: string[], options) =>
+    commands.addTables(backend(options), names.map(tableArgument)),
+  )
   client('drop <table>', 'end the mirroring of a table; its Iceberg table stays', tables)
     .option('--purge', 'remove the Iceberg table and its files too')
-    .action(async (table, options) => commands.dropTable(backend(options), table, options))
+    .action(async (table, options) => commands.dropTable(backend(options), tableArgument(table), options))
   client('pause <table>', 'take no more changes of a table; the others go on', tables).action(async (table, options) =>
-    commands.changeTable(backend(options), table, 'pause'),
+    commands.changeTable(backend(options), tableArgument(table), 'pause'),
   )
   client('resume <table>', 'go on with a paused or failed table: what it missed is found by comparing', tables).action(
-    async (table, options) => commands.changeTable(backend(options), table, 'resume'),
+    async (table, options) => commands.changeTable(backend(options), tableArgument(table), 'resume'),
   )
   client('resync <table>', 'compare a table with the source and write what differs', tables).action(async (table, options) =>
-    commands.changeTable(backend(options), table, 'resync'),
+    commands.changeTable(backend(options), tableArgument(table), 'resync'),
   )
   client('list', 'show every table of the source, mirrored or why not', tables)
     .option('--json', 'as JSON')
@@ -99,6 +103,8 @@ export function createProgram(environment: Environment, workingDirectory: string
     return uninstallWithoutBackend(await configOf(flags))
   })
 
+  sayUsageInOneLine(program, 'moonlink')
+
   interface ClientOptions {
     readonly url?: string
   }
@@ -132,6 +138,11 @@ export function createProgram(environment: Environment, workingDirectory: string
   }
 
   return program
+}
+
+function sayUsageInOneLine(command: Command, path: string): void {
+  command.configureOutput({ outputError: (said, write) => write(usageLine(said, path)) })
+  for (const child of command.commands) sayUsageInOneLine(child, `${path} ${child.name()}`)
 }
 
 function withSource(command: Command): Command {

@@ -1,6 +1,6 @@
 import { parseTableName } from '@moonlink/core'
 import { hostedServices, roleSql, type HostedService } from '@moonlink/pg-source'
-import { parsedOr, usageError } from './exit.ts'
+import { tableArgument, usageError } from './exit.ts'
 
 export { hostedServices }
 
@@ -15,6 +15,6 @@ export interface RoleSqlFlags {
 export function roleSqlOf({ table, database, role, publication, service }: RoleSqlFlags): string {
   const known = hostedServices.find((name) => name === service)
   if (known === undefined) throw usageError(`--service must be ${hostedServices.join(', ')}, not "${service}".`)
-  const tables = table.map((text) => parsedOr(() => parseTableName(text), `--table takes schema.name, not "${text}".`))
+  const tables = table.map((text) => parseTableName(tableArgument(text)))
   return roleSql({ role, database, publication, tables, service: known satisfies HostedService })
 }

@@ -23,6 +23,7 @@ import { Acknowledger } from './acknowledger.ts'
 import { LogRelief } from './log-relief.ts'
 import { requireCommitted } from './require-committed.ts'
 import { MirrorSet } from './mirror-set.ts'
+import { notMirrored } from './not-mirrored.ts'
 import { nudging } from './nudging.ts'
 import { OneAtATime } from './one-at-a-time.ts'
 import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
@@ -309,6 +310,8 @@ export class MoonlinkBackend implements Operations {
   async flush(tables: readonly string[] | null): Promise<FlushReport> {
     this.#refuseWhileClosing()
     const { engine } = this.#parts
+    const missing = tables?.find((name) => engine.mirror(name) === undefined && !this.#mirrors.has(name))
+    if (missing !== undefined) throw notMirrored(missing, this.#mirrors.known())
     await engine.flush(tables ?? undefined)
     const report = (await this.status()).tables.filter((table) => tables === null || tables.includes(table.name))
     return { tables: report.map(({ name, committedLsn, snapshotId }) => ({ name, committedLsn, snapshotId })) }
@@ -347,7 +350,7 @@ export class MoonlinkBackend implements Operations {
       if (target !== undefined) return target
       throw this.#mirrors.known().includes(name)
         ? this.#whyNotComparable(name)
-        : new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${name} is not mirrored; moonlink tables list shows what is.`)
+        : notMirrored(name, this.#mirrors.known())
     }
     if (tables !== null) return this.#verification.run(tables.map(named))
     const compared = new Set(comparable.map(({ table }) => formatTableName(table)))

@@ -5,6 +5,7 @@ import type { ListedTable } from '../http/schemas.ts'
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend.ts'
 import type { MirrorSet } from './mirror-set.ts'
+import { notMirrored } from './not-mirrored.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
 import type { RememberedTables } from './remembered-tables.ts'
 import { waitOf } from './status.ts'
@@ -105,7 +106,7 @@ export class TableCommands {
     const { acknowledger, changes, loop, mirrors, remembered, warehouse } = this.#options
     await changes.run(async () => {
       const isMirrored = mirrors.has(table) || mirrors.unopened.has(table)
-      if (!isMirrored && !(purge && remembered.wasDropped(table))) throw unknown(table)
+      if (!isMirrored && !(purge && remembered.wasDropped(table))) throw notMirrored(table, mirrors.known())
       if (isMirrored) {
         await mirrors.endCopy(table)
         await loop.pausedFor(() => mirrors.remove(table, !purge))
@@ -139,7 +140,7 @@ export class TableCommands {
 
   #known(table: string): Mirror {
     const mirror = this.#options.engine.mirror(table)
-    if (mirror === undefined) throw unknown(table)
+    if (mirror === undefined) throw notMirrored(table, this.#options.mirrors.known())
     return mirror
   }
 }
@@ -159,9 +160,4 @@ function refuseUnlessSetFor({ appendOnly, columns, excludeColumns }: Config['sou
     `${table} is called ${now} now, and ${lacking[0]} names it ${table}. Say the same of ${now} there, start again, and run moonlink tables add ${now} and moonlink tables drop ${table}.`,
     { context: { table, now } },
   )
-}
-
-function unknown(table: string): MoonlinkError {
-  const message = `${table} is not mirrored; moonlink tables list shows what is.`
-  return new MoonlinkError('invalid', 'TABLE_UNKNOWN', message, { context: { table } })
 }

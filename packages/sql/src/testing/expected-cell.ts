@@ -6,7 +6,7 @@ export function expectedCell(type: FieldType, value: Value): Cell {
   if (value === null) return null
   switch (type.kind) {
     case 'float':
-      return expectedNumber(Math.fround(value as number))
+      return expectedNumber(fewestDigits(Math.fround(value as number)))
     case 'double':
       return expectedNumber(value as number)
     case 'long':
@@ -38,6 +38,11 @@ export function expectedCell(type: FieldType, value: Value): Cell {
 
 function expectedNumber(value: number): Cell {
   return Number.isFinite(value) ? value : String(value)
+}
+
+function fewestDigits(float: number): number {
+  const shorter = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((digits) => Number(float.toPrecision(digits)))
+  return shorter.find((number) => Math.fround(number) === float) ?? float
 }
 
 function expectedDate(days: number): string {

@@ -13,7 +13,7 @@ export function float8Text(value: unknown): string {
 /** `float4out`: the shortest digits that read back as the same float. */
 export function float4Text(value: unknown): string {
   if (typeof value !== 'number' || !Number.isFinite(value)) return String(value)
-  return floatText(value, shortest(Math.abs(value), 24, Math.fround), 6)
+  return floatText(value, shortest(Math.fround(Math.abs(value)), 24, Math.fround), 6)
 }
 
 /**

@@ -1,0 +1,10 @@
+import { expect, test } from 'vitest'
+import { notMirrored } from './not-mirrored.ts'
+
+test('the mirrored table of the nearest name is named, and none where none is near', () => {
+  const mirrored = ['shop.customers', 'shop.orders']
+  expect(notMirrored('shop.order', mirrored).message).toBe(
+    'shop.order is not mirrored; did you mean shop.orders? (moonlink tables list shows what is)',
+  )
+  expect(notMirrored('public.a', mirrored).message).toBe('public.a is not mirrored; moonlink tables list shows what is')
+})
