@@ -84,7 +84,9 @@ function floatsOf(type: DuckDBType): ((cell: Cell) => Cell) | null {
     const ofEntries = new Map(type.entryNames.map((name, index) => [name, floatsOf(type.entryTypes[index]) ?? unchanged]))
     if ([...ofEntries.values()].every((ofEntry) => ofEntry === unchanged)) return null
     return (cell) =>
-      cell === null ? null : Object.fromEntries(Object.entries(cell).map(([name, entry]) => [name, (ofEntries.get(name) ?? unchanged)(entry)]))
+      cell === null
+        ? null
+        : Object.fromEntries(Object.entries(cell).map(([name, entry]) => [name, (ofEntries.get(name) ?? unchanged)(entry)]))
   }
   return null
 }

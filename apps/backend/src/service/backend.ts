@@ -348,9 +348,7 @@ export class MoonlinkBackend implements Operations {
     const named = (name: string): VerifyTarget => {
       const target = comparable.find(({ table }) => formatTableName(table) === name)
       if (target !== undefined) return target
-      throw this.#mirrors.known().includes(name)
-        ? this.#whyNotComparable(name)
-        : notMirrored(name, this.#mirrors.known())
+      throw this.#mirrors.known().includes(name) ? this.#whyNotComparable(name) : notMirrored(name, this.#mirrors.known())
     }
     if (tables !== null) return this.#verification.run(tables.map(named))
     const compared = new Set(comparable.map(({ table }) => formatTableName(table)))
