@@ -52,12 +52,27 @@ test('partitions that come with rows, are truncated by themselves, detached or d
   await followed('ALTER TABLE events ATTACH PARTITION e3 FOR VALUES FROM (200) TO (300); INSERT INTO events VALUES (1501, 250)', 'events')
   await followed('TRUNCATE e1', 'events')
   await followed('ALTER TABLE events DETACH PARTITION e2; INSERT INTO e2 VALUES (3000, 150)', 'events')
+  // What is detached is followed no more, and what was a table of its own is from where it was attached.
+  await client.query('INSERT INTO e2 VALUES (3003, 151); CREATE TABLE e5 (id int, at int, PRIMARY KEY (id, at)); INSERT INTO e5 VALUES (1, 450)')
+  await followed('INSERT INTO events VALUES (3004, 1)', 'events')
+  await client.query('DELETE FROM e5; ALTER TABLE events ATTACH PARTITION e5 FOR VALUES FROM (400) TO (500)')
+  await followed('INSERT INTO events VALUES (3005, 450)', 'events')
+  await followed('INSERT INTO events VALUES (3006, 451)', 'events')
+  const away = (then: string) =>
+    `ALTER TABLE events DETACH PARTITION e1; ${then}; ALTER TABLE events ATTACH PARTITION e1 FOR VALUES FROM (0) TO (100)`
+  // In one go: nobody can have looked in between.
+  await followed(away('INSERT INTO e1 VALUES (3001, 50), (3002, 51)'), 'events')
+  await followed(away('DELETE FROM e1 WHERE id = 3001'), 'events')
   await followed('CREATE TABLE e4 PARTITION OF events FOR VALUES FROM (300) TO (400); INSERT INTO events VALUES (4000, 300)', 'events')
   await isEqual('public.events')
   await backend.stop()
   await client.query('DROP TABLE e3; INSERT INTO events VALUES (4001, 1)')
   await start('moonlink')
   await followed('INSERT INTO events VALUES (4002, 2)', 'events')
+  await backend.stop()
+  await client.query(away('INSERT INTO e1 VALUES (4003, 52)'))
+  await start('moonlink')
+  await followed('INSERT INTO events VALUES (4004, 2)', 'events')
   await isEqual('public.events')
 })
 

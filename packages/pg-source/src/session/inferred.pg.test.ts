@@ -257,6 +257,20 @@ test('what partitions hold is not decided where they were rewritten, or others c
   }
 })
 
+test('what partitions hold is not decided where one was away in between', async () => {
+  const untold = await Untold.create(COLUMNS, TYPES, PARTITIONS)
+  try {
+    for (const table of TABLES) await untold.run(table, ...first)
+    const attach = `ALTER TABLE t ATTACH PARTITION t_a FOR VALUES FROM (0) TO (20)`
+    await untold.run('t', `ALTER TABLE t DETACH PARTITION t_a`, `UPDATE t_a SET a = 'unseen'`, attach, `ALTER TABLE t RENAME a TO x`, insert(10))
+    expect(await untold.catchUp()).toMatchObject([
+      { kind: 'unmirrorable', code: 'SCHEMA_CHANGED', reason: expect.stringContaining('was altered and the table rewritten') as unknown },
+    ])
+  } finally {
+    await untold.leave()
+  }
+})
+
 const bulk = (from: number) =>
   `INSERT INTO t (id, n, b) SELECT g, g, repeat(md5(g::text), 40) FROM generate_series(${from}, ${from} + 500) g`
 

@@ -5,6 +5,7 @@ import type { PartitionRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
 import { quoted } from './describe-shape.ts'
 import { droppedTable, renamedTable } from '../decode/index.ts'
+import { remembersPartitions } from './publication.ts'
 import type { RelationShape } from './relation-shape.ts'
 import { describeAlteredType } from './stale-rows.ts'
 import { changed } from './stream-shapes.ts'
@@ -75,7 +76,7 @@ export async function preparedChanges(
       refused('PG_PUBLICATION_OPERATIONS', `its publication publishes other changes than it did: drop it with --purge, and add it again`)
       continue
     }
-    const reason = editionChanged(before, now) ?? (await partitionsChanged(connection, before, now))
+    const reason = editionChanged(before, now) ?? (await partitionsChanged(connection, before, now, remembersPartitions(options)))
     if (reason !== null) changes.push({ kind: 'changed', table, reason })
     else if (now.partitions !== null) baselines.set(formatTableName(table), { ...before, partitions: now.partitions })
     const alteredType = reason === null ? describeAlteredType(streamed(table), now.relation) : null
@@ -86,7 +87,7 @@ export async function preparedChanges(
 
 /** Tells a table's state of publication from another, for a later process. */
 export function publicationMark({ edition, filterOid, partitions }: DescribedTable): string {
-  return JSON.stringify([filterOid, partitions?.map(({ oid, fileNode }) => [oid, fileNode]) ?? null, edition])
+  return JSON.stringify([filterOid, partitions?.map(({ oid, fileNode, attachment }) => [oid, fileNode, attachment]) ?? null, edition])
 }
 
 /** Whether a mark that an earlier process left says the same. Of old it had the filter's text, and before that no edition, which alone tells one filter from another. */
@@ -110,7 +111,13 @@ function editionChanged(before: DescribedTable, now: DescribedTable): string | n
   return now.edition === null ? 'it was taken out of the publication' : 'its publication was altered, or made anew'
 }
 
-async function partitionsChanged(connection: CatalogConnection, before: DescribedTable, now: DescribedTable): Promise<string | null> {
+/** `isRemembered`: see `remembersPartitions`. */
+async function partitionsChanged(
+  connection: CatalogConnection,
+  before: DescribedTable,
+  now: DescribedTable,
+  isRemembered: boolean,
+): Promise<string | null> {
   const known = new Map((before.partitions ?? []).map((partition) => [partition.oid, partition]))
   for (const partition of now.partitions ?? []) {
     const earlier = known.get(partition.oid)
@@ -118,7 +125,9 @@ async function partitionsChanged(connection: CatalogConnection, before: Describe
     const name = formatTableName(partition)
     if (earlier === undefined) {
       if (await hasRows(connection, partition)) return `partition ${name} came, with rows`
-    } else if (earlier.fileNode !== partition.fileNode) return `partition ${name} was truncated or rewritten by itself`
+      if (isRemembered && partition.isAttached) return `partition ${name} came, whose rows Postgres 14 may not send`
+    } else if (earlier.attachment !== partition.attachment) return `partition ${name} was detached, and attached again`
+    else if (earlier.fileNode !== partition.fileNode) return `partition ${name} was truncated or rewritten by itself`
   }
   const [gone] = known.values()
   return gone === undefined ? null : `partition ${formatTableName(gone)} was detached or dropped`

@@ -4,7 +4,7 @@ import type { DescribedTable } from './catalog.ts'
 import { quoted } from './describe-shape.ts'
 import { explained, type CatalogConnection } from './connect.ts'
 import { isLockTimeout, messageOf, sqlState } from './errors.ts'
-import { missingOperations, OUR_COMMENT, publishesInsertsOnly, type PublicationState } from './publication-state.ts'
+import { missingOperations, OUR_COMMENT, publishesInsertsOnly, type PublicationState, type Publications } from './publication-state.ts'
 
 /** What a publication is for. */
 export interface PublicationPlan {
@@ -76,6 +76,32 @@ function unlessLocked(error: unknown): void {
   if (!isLockTimeout(error)) throw error
 }
 
+/**
+ * Whether the server goes on sending a partition's changes as it did first, or not at all, whatever it is a part of by now: before 15 what it remembers of a relation is
+ * not looked up again when that is attached or detached (`rel_sync_cache_relation_cb`, src/backend/replication/pgoutput/pgoutput.c), only when a table is published.
+ */
+export function remembersPartitions({ versionNumber }: Pick<PublicationServer, 'versionNumber'>): boolean {
+  return versionNumber < 150_000
+}
+
+/** Makes a server that `remembersPartitions` look again, from here on in the log: the table is taken out of a publication of ours and put back, in one transaction. */
+export async function publishAnew(
+  connection: CatalogConnection,
+  { append, main }: Publications,
+  table: TableName,
+  lockTimeoutMs: number,
+): Promise<void> {
+  const state = [main, append].find((one) => one?.isOurs === true && one.isOwned && one.tables.has(formatTableName(table)))
+  if (state == null) return
+  const alter = `ALTER PUBLICATION ${pg.escapeIdentifier(state.name)}`
+  const sql = `${alter} DROP TABLE ONLY ${quoted(table)}; ${alter} ADD TABLE ONLY ${quoted(table)}`
+  await explained(
+    'publishing a partitioned table anew',
+    () => connection.rows(waiting(sql, lockTimeoutMs)),
+    (error) => (isLockTimeout(error) ? lockedOut(state.name, [table], error) : null),
+  )
+}
+
 /** Drops a publication of ours; one that somebody else made stays. */
 export async function dropPublication(connection: CatalogConnection, state: PublicationState | null): Promise<void> {
   if (state === null || !state.isOurs) return
@@ -136,11 +162,12 @@ async function createPublication(
 }
 
 function explainAlter(error: unknown, plan: PublicationPlan, tables: readonly DescribedTable[], sql: string): MoonlinkError | null {
-  if (isLockTimeout(error)) {
-    const names = tables.map(({ table }) => formatTableName(table)).join(', ')
-    const message = `${names}: another session holds a lock (ALTER TABLE, TRUNCATE?), so the publication "${plan.name}" can't take it yet; try again once that has ended.`
-    return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause: error })
-  }
+  if (isLockTimeout(error))
+    return lockedOut(
+      plan.name,
+      tables.map(({ table }) => table),
+      error,
+    )
   if (sqlState(error) !== '42501') return null
   const [foreign] = tables.filter((described) => !described.isOwned)
   if (!foreign) return notOwner(plan.name, sql, error)
@@ -150,6 +177,12 @@ function explainAlter(error: unknown, plan: PublicationPlan, tables: readonly De
     `only its owner may publish ${formatTableName(foreign.table)}. Let a superuser run ${sql}, or make the user a member of the owner's role.`,
     { context: { table: formatTableName(foreign.table) }, cause: error },
   )
+}
+
+function lockedOut(publication: string, tables: readonly TableName[], cause: unknown): MoonlinkError {
+  const names = tables.map(formatTableName).join(', ')
+  const message = `${names}: another session holds a lock (ALTER TABLE, TRUNCATE?), so the publication "${publication}" can't take it yet; try again once that has ended.`
+  return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause })
 }
 
 function notOwner(name: string, sql: string, cause?: unknown): MoonlinkError {

@@ -234,6 +234,41 @@ test('a table that loses its key goes on, and one with a partition that names ro
   }
 })
 
+test('a partition that was detached, at whatever level, and attached again between two looks is noticed, whatever became of it', async () => {
+  const { client } = database
+  await client.query(partitioned)
+  const source = await openPgSource(config())
+  const noticed = async (sql: string, partition: string) => {
+    await source.prepare([tableOf('public.events')])
+    const [listing] = await source.listTables([tableOf('public.events')])
+    if (!listing.mirrorable) throw new Error(listing.reason)
+    await (await source.copy([listing], new AbortController().signal)).close()
+    expect(await source.publicationChanges()).toEqual([])
+    await client.query(sql)
+    const changed = { kind: 'changed', reason: `partition public.${partition} was detached, and attached again` }
+    expect(await source.publicationChanges(), sql).toMatchObject([changed])
+    expect(await source.publicationChanges(), sql).toMatchObject([changed])
+  }
+  const away = (partition: string, bounds: string, then: string) =>
+    `ALTER TABLE events DETACH PARTITION ${partition}; ${then}; ALTER TABLE events ATTACH PARTITION ${partition} FOR VALUES ${bounds}`
+  const range = 'FROM (0) TO (100)'
+  try {
+    await noticed(away('events_1', range, `INSERT INTO events_1 VALUES (9001, 1, 'unseen')`), 'events_1')
+    await noticed(away('events_1', range, `UPDATE events_1 SET v = 'unseen'`), 'events_1')
+    await noticed(away('events_1', range, `DELETE FROM events_1 WHERE id = 9001`), 'events_1')
+    // Neither the table's columns nor the partition's file are others now.
+    await noticed(away('events_1', range, `ALTER TABLE events_1 DROP v; ALTER TABLE events_1 ADD v text DEFAULT 'unseen'`), 'events_1')
+    await noticed(`BEGIN; ${away('events_1', range, 'SAVEPOINT s; DELETE FROM events_1; ROLLBACK TO s')}; COMMIT`, 'events_1')
+    await noticed(away('events_3', 'FROM (200) TO (400)', `DELETE FROM events_3_b WHERE id = 201`), 'events_3_a')
+    for (const statement of ['DETACH PARTITION events_1 CONCURRENTLY', `ATTACH PARTITION events_1 FOR VALUES ${range}`])
+      await client.query(`ALTER TABLE events ${statement}`)
+    expect(await source.publicationChanges()).toMatchObject([{ kind: 'changed' }])
+  } finally {
+    await source.uninstall()
+    await source.close()
+  }
+})
+
 test('a table that somebody rewrites holds nobody up: what is published is told without its lock', async () => {
   const { client } = database
   await client.query(`CREATE TABLE a (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED); CREATE TABLE b (id int PRIMARY KEY);

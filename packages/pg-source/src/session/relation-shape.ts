@@ -71,7 +71,7 @@ export const relationShape = z.object({
   replicaIdentity: z.string(),
   /** `relfilenode`: another one where the table was rewritten, or truncated; null of a partitioned table, which has none. 0 where not known. */
   filenode: z.number().nullable().default(0),
-  /** Of a partitioned table, a digest of its leaves and their `relfilenode`s; null where it has none, of another table, and where not known. */
+  /** Of a partitioned table, a digest of its leaves, their `relfilenode`s and when they were attached; null where it has none, of another table, and where not known. */
   leaves: z.string().nullable().default(null),
   /** Attribute numbers given so far, those of dropped columns included. */
   attributeCount: z.number().default(0),
@@ -165,12 +165,21 @@ const FROM_PARTITIONS = `LEFT JOIN LATERAL (
   FROM pg_partition_tree(c.oid) p JOIN pg_attribute l ON l.attrelid = p.relid AND l.attname = a.attname AND NOT l.attisdropped
   WHERE p.isleaf AND c.relkind = 'p') leaves ON true`
 
-/** The relations below partitioned table c, for a `WITH RECURSIVE`. One whose detaching is under way is none any more. */
-export const BELOW = `below(oid) AS (
-    SELECT i.inhrelid FROM pg_inherits i WHERE c.relkind = 'p' AND i.inhparent = c.oid AND NOT i.inhdetachpending
-    UNION ALL SELECT i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid AND NOT i.inhdetachpending)`
+/**
+ * The relations below partitioned table c, for a `WITH RECURSIVE`. One whose detaching is under way is none any more. `attachment`: the transactions that made it
+ * a partition, and what it is a part of; to detach deletes their row, so that another attachment has another (`RemoveInheritance`, `StoreSingleInheritance`).
+ * `came`: it was something else before, as the row of its type tells, which is made with it.
+ */
+export const BELOW = `below(oid, attachment, came) AS (
+    SELECT i.inhrelid, i.xmin::text, ${cameSql('i')} FROM pg_inherits i WHERE c.relkind = 'p' AND i.inhparent = c.oid AND NOT i.inhdetachpending
+    UNION ALL SELECT i.inhrelid, below.attachment || ' ' || i.xmin::text, below.came OR ${cameSql('i')} FROM below
+      JOIN pg_inherits i ON i.inhparent = below.oid AND NOT i.inhdetachpending)`
 
-const LEAVES = `(WITH RECURSIVE ${BELOW} SELECT md5(string_agg(l.oid || ':' || l.relfilenode, ',' ORDER BY l.oid))
+function cameSql(inherits: string): string {
+  return `${inherits}.xmin <> (SELECT t.xmin FROM pg_class p JOIN pg_type t ON t.oid = p.reltype WHERE p.oid = ${inherits}.inhrelid)`
+}
+
+const LEAVES = `(WITH RECURSIVE ${BELOW} SELECT md5(string_agg(l.oid || ':' || l.relfilenode || ':' || below.attachment, ',' ORDER BY l.oid))
   FROM below JOIN pg_class l ON l.oid = below.oid WHERE l.relkind <> 'p')`
 
 /**

@@ -27,7 +27,7 @@ import { LoggedStream } from './logged-stream.ts'
 import { openStream, type StreamBegin } from './open-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
-import { dropPublication, ensurePublication } from './publication.ts'
+import { dropPublication, ensurePublication, publishAnew, remembersPartitions } from './publication.ts'
 import { PublicationBaselines } from './publication-baselines.ts'
 import type { PublicationChange } from './publication-changes.ts'
 import { readPublications, type Publications } from './publication-state.ts'
@@ -343,6 +343,7 @@ export class PgSource implements ChangeSource {
         `slot "${this.slotName}" is not there: changes after the copy would be lost. Prepare the tables first.`,
       )
     const names = tables.map(({ table }) => table)
+    if (remembersPartitions(this.facts)) await this.publishPartitionsAnew(names)
     const { clock, connector, connection, settings, sourceWaits: waits, logger } = this
     const describe = async () => {
       const described = await this.describe(names)
@@ -456,6 +457,12 @@ export class PgSource implements ChangeSource {
 
   private waitForSlot(): Promise<void> {
     return waitForSlot(this.connection, this.slotName, { waitMs: this.settings.slotWaitMs, clock: this.clock, stale: this.walSender })
+  }
+
+  private async publishPartitionsAnew(tables: readonly TableName[]): Promise<void> {
+    const publications = await this.publications()
+    for (const { partitions, table } of await this.describe(tables))
+      if (partitions !== null) await publishAnew(this.connection, publications, table, this.settings.copyLockTimeoutMs)
   }
 
   private openStream(begin: StreamBegin): Promise<ReplicationStream> {
