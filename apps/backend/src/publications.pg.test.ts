@@ -53,7 +53,9 @@ test('partitions that come with rows, are truncated by themselves, detached or d
   await followed('TRUNCATE e1', 'events')
   await followed('ALTER TABLE events DETACH PARTITION e2; INSERT INTO e2 VALUES (3000, 150)', 'events')
   // What is detached is followed no more, and what was a table of its own is from where it was attached.
-  await client.query('INSERT INTO e2 VALUES (3003, 151); CREATE TABLE e5 (id int, at int, PRIMARY KEY (id, at)); INSERT INTO e5 VALUES (1, 450)')
+  await client.query(
+    'INSERT INTO e2 VALUES (3003, 151); CREATE TABLE e5 (id int, at int, PRIMARY KEY (id, at)); INSERT INTO e5 VALUES (1, 450)',
+  )
   await followed('INSERT INTO events VALUES (3004, 1)', 'events')
   await client.query('DELETE FROM e5; ALTER TABLE events ATTACH PARTITION e5 FOR VALUES FROM (400) TO (500)')
   await followed('INSERT INTO events VALUES (3005, 450)', 'events')

@@ -262,7 +262,14 @@ test('what partitions hold is not decided where one was away in between', async 
   try {
     for (const table of TABLES) await untold.run(table, ...first)
     const attach = `ALTER TABLE t ATTACH PARTITION t_a FOR VALUES FROM (0) TO (20)`
-    await untold.run('t', `ALTER TABLE t DETACH PARTITION t_a`, `UPDATE t_a SET a = 'unseen'`, attach, `ALTER TABLE t RENAME a TO x`, insert(10))
+    await untold.run(
+      't',
+      `ALTER TABLE t DETACH PARTITION t_a`,
+      `UPDATE t_a SET a = 'unseen'`,
+      attach,
+      `ALTER TABLE t RENAME a TO x`,
+      insert(10),
+    )
     expect(await untold.catchUp()).toMatchObject([
       { kind: 'unmirrorable', code: 'SCHEMA_CHANGED', reason: expect.stringContaining('was altered and the table rewritten') as unknown },
     ])
