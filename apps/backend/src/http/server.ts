@@ -3,6 +3,9 @@ import { serve, type ServerType } from '@hono/node-server'
 import { MoonlinkError } from '@moonlink/core'
 import type { Hono } from 'hono'
 
+/** Beyond the minute for which proxies keep an idle connection: whoever closes first must be the client, or it sends a request into a closed one. */
+const KEEP_ALIVE_MS = 75_000
+
 export interface RunningServer {
   /** `http://127.0.0.1:3030`, with the port that was taken. */
   readonly url: string
@@ -16,7 +19,7 @@ export async function listen(api: Hono, address: string): Promise<RunningServer>
   const hostname = address.slice(0, at).replace(/^\[|\]$/g, '')
   const port = Number(address.slice(at + 1))
   const server = await new Promise<ServerType>((resolve, reject) => {
-    const started = serve({ fetch: api.fetch, hostname, port }, () => resolve(started))
+    const started = serve({ fetch: api.fetch, hostname, port, serverOptions: { keepAliveTimeout: KEEP_ALIVE_MS } }, () => resolve(started))
     started.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, address)))
   })
   const taken = (server.address() as AddressInfo).port
