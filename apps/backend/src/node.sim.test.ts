@@ -5,7 +5,7 @@ import { playSeed } from './testing/sim/play.ts'
 import { noTotals } from './testing/sim/sim-world.ts'
 
 /**
- * Whole nodes in simulation: real backends, change logs, leases, Iceberg tables, key indexes and deletion vectors, on a database, a disk, a store and a clock that
+ * Whole nodes in simulation: real backends, change logs, leases, Iceberg tables, key indexes and deletion vectors, on a database, a disk, a store, a catalog, threads and a clock that
  * are simulated, fail, are late and forget. MOONLINK_SIM_RUNS for more runs, MOONLINK_SIM_SEED for one that failed: it comes out the same; MOONLINK_SIM_LOG=1 for what
  * the nodes say in it, =calls for what is done to the store too.
  */
@@ -54,6 +54,8 @@ test(`${runs} nodes that crash at any call lose and repeat nothing (first seed $
   expect(totals.resyncs).toBeGreaterThan(0)
   expect(totals.atRest).toBeGreaterThan(runs)
   expect(totals.diskErrors).toBeGreaterThan(runs / 4)
+  expect(totals.requestFaults).toBeGreaterThan(0)
+  expect(totals.lostThreads).toBeGreaterThan(0)
   expect(totals.refusedWrites).toBeGreaterThan(0)
   expect(totals.flippedBits).toBeGreaterThan(0)
 })

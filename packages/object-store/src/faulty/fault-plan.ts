@@ -4,7 +4,9 @@
  * - `fail`: nothing is done, and the call throws;
  * - `lose answer`: it is done, and the call throws all the same;
  * - `late`: the call throws, and what it should have done happens `lateByMs` afterwards, as when a connection breaks with the request on
- *   its way. Reads have no such outcome; for them it is `fail`.
+ *   its way.
+ *
+ * Of reads, a list whose answer is lost or late ends after its first object, as between two pages; any other fails.
  */
 export type Fate = 'pass' | 'fail' | 'lose answer' | 'late'
 

@@ -38,6 +38,14 @@ test('a lost answer has done its work', async () => {
   expect(await inner.head(URI)).toBeNull()
 })
 
+test('a list whose answer is lost ends within it', async () => {
+  const { inner, store } = faulty('lose answer')
+  for (const name of ['a', 'b', 'c']) await inner.put(`memory://list/${name}`, bytes)
+  const listed = store.list('memory://list/')
+  expect(await listed.next()).toMatchObject({ done: false })
+  await expect(listed.next()).rejects.toMatchObject(unavailable)
+})
+
 test('a late put happens after it failed, with the bytes it was given', async () => {
   const { inner, store, release } = faulty('late')
   const given = bytes.slice()

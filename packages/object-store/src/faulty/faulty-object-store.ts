@@ -46,7 +46,14 @@ export class FaultyObjectStore implements ObjectStore {
   }
 
   async *list(prefix: string): AsyncGenerator<ObjectMeta> {
-    yield* await this.#read('list', prefix, async () => this.#inner.list(prefix))
+    const { fate, latencyMs } = this.#plan({ operation: 'list', uri: prefix, index: this.#calls++ })
+    await this.#pass(latencyMs)
+    if (fate === 'fail') throw injected('list', prefix)
+    for await (const object of this.#inner.list(prefix)) {
+      yield object
+      if (fate !== 'pass') break
+    }
+    if (fate !== 'pass') throw injected('list', prefix)
   }
 
   async delete(uri: string): Promise<void> {

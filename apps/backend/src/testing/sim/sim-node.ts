@@ -3,13 +3,14 @@ import {
   MoonlinkError,
   randomUuid,
   silentTelemetry,
+  type Catalog,
   type Clock,
   type Lease,
   type LocalDisk,
   type Logger,
   type ObjectStore,
 } from '@moonlink/core'
-import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
+import { FileCatalog, openTableStorage, type ParquetPort } from '@moonlink/iceberg-writer'
 import { defaultEngineLimits, Engine, type EngineLimits } from '@moonlink/table-engine'
 import { loadConfig } from '../../config/load.ts'
 import type { Config } from '../../config/schema.ts'
@@ -20,8 +21,9 @@ import { StateFile } from '../../service/state-file.ts'
 import { StateObject } from '../../service/state-object.ts'
 import { asItIs } from '../../service/wrap-port.ts'
 import type { Dice } from './random.ts'
+import { simCatalog, type SimCatalogServer } from './sim-catalog.ts'
 import type { SimDatabase } from './sim-database.ts'
-import { simParquet } from './sim-parquet.ts'
+import { threadedParquet } from './sim-parquet.ts'
 import type { SimProcess } from './sim-process.ts'
 import { SimSource, type SimSlot } from './sim-source.ts'
 
@@ -54,6 +56,8 @@ export interface SimNodeOptions {
   readonly process: SimProcess
   /** Of the world: they survive the node. */
   readonly store: ObjectStore
+  /** Null where the catalog is in the store. */
+  readonly catalog: SimCatalogServer | null
   readonly disk: LocalDisk
   readonly dice: Dice
   /** Where the change log is; with one in the store there may be a second node, which waits for the first one's end. */
@@ -74,7 +78,8 @@ export class SimNode {
   readonly log: SimNodeOptions['log']
   private readonly options: SimNodeOptions
   private readonly store: ObjectStore
-  private readonly catalog: FileCatalog
+  private readonly catalog: Catalog
+  private readonly parquet: ParquetPort
   private lease: Lease | null = null
   private readonly waiting = new AbortController()
   /** Null until it has started, which a standby does once it has the lease. */
@@ -92,7 +97,9 @@ export class SimNode {
     const { clock } = process
     const { random } = dice
     this.store = process.store(store)
-    this.catalog = new FileCatalog({ store: this.store, warehouse: WAREHOUSE, clock, random, logger })
+    const inStore = () => new FileCatalog({ store: this.store, warehouse: WAREHOUSE, clock, random, logger })
+    this.catalog = options.catalog === null ? inStore() : simCatalog(options.catalog, process)
+    this.parquet = threadedParquet(process)
     this.engine = new Engine({ clock, random, logger, disk, indexDirectory: `${STATE_DIR}/index`, limits: simLimits })
     void process.died.then(() => this.waiting.abort(new Error('killed')))
     this.started = Promise.race([process.died, this.start()])
@@ -171,7 +178,7 @@ export class SimNode {
           ledger,
           catalog,
           store,
-          parquet: simParquet,
+          parquet: this.parquet,
           takesOver: true,
           clock: this.process.clock,
           random: dice.random,

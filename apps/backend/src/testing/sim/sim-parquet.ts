@@ -1,4 +1,5 @@
 import { deserialize, serialize } from 'node:v8'
+import { isMarkedAsUntransferable } from 'node:worker_threads'
 import {
   BatchBuilder,
   conformBatch,
@@ -10,6 +11,7 @@ import {
   type RowsToWrite,
 } from '@moonlink/core'
 import type { ParquetPort } from '@moonlink/iceberg-writer'
+import type { SimProcess } from './sim-process.ts'
 
 interface Stored {
   readonly rows: ColumnBatch
@@ -82,6 +84,46 @@ export const simParquet: ParquetPort = {
   async fetch(source, positions: Uint32Array, fields: readonly Field[]) {
     return gatherBatch(conformBatch(decodeSimFile(bytesOf(source)).rows, fields), positions)
   },
+}
+
+/** `simParquet` as one that works in threads: those of a process, which end now and then. What is handed to them is gone, whatever becomes of it. */
+export function threadedParquet(process: SimProcess): ParquetPort {
+  const consuming = async <T>(rows: ColumnBatch, work: () => Promise<T>): Promise<T> => {
+    try {
+      return await process.threaded(work)
+    } finally {
+      for (const column of rows.columns) detach(column)
+    }
+  }
+  return {
+    encode: (rows, schema) => consuming(rows.rows, () => simParquet.encode(rows, schema)),
+    createFile(fields) {
+      const file = simParquet.createFile(fields)
+      return {
+        get recordCount() {
+          return file.recordCount
+        },
+        get byteSize() {
+          return file.byteSize
+        },
+        append: (rows, lineage) => consuming(rows, () => file.append(rows, lineage)),
+        finish: () => file.finish(),
+      }
+    },
+    async *scan(source, request) {
+      for await (const batch of simParquet.scan(source, request)) yield await process.threaded(async () => batch)
+    },
+    fetch: (source, positions, fields) => process.threaded(() => simParquet.fetch(source, positions, fields)),
+  }
+}
+
+/** As moving it to another thread would; memory that threads share stays. */
+function detach({ children, ...own }: Column): void {
+  for (const part of Object.values(own)) {
+    if (!ArrayBuffer.isView(part) || !(part.buffer instanceof ArrayBuffer)) continue
+    if (part.buffer.byteLength > 0 && !isMarkedAsUntransferable(part.buffer)) structuredClone(null, { transfer: [part.buffer] })
+  }
+  for (const child of children) detach(child)
 }
 
 function bytesOf(source: { readonly bytes: Uint8Array } | { readonly path: string }): Uint8Array {

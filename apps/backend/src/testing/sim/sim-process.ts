@@ -6,7 +6,13 @@ import type { Dice } from './random.ts'
 const forEver = () => new Promise<never>(() => undefined)
 
 /** How long a call hangs that is not answered. */
-const TIMEOUT_MS = 30_000
+export const TIMEOUT_MS = 30_000
+
+/** What becomes of a request to a server; `twice`: it gets there again, and what is answered is the second. */
+export interface RequestFate {
+  readonly fate: 'pass' | 'refuse' | 'hang' | 'lose answer' | 'late' | 'twice'
+  readonly lateByMs: number
+}
 
 export interface SimProcessOptions {
   readonly dice: Dice
@@ -17,6 +23,8 @@ export interface SimProcessOptions {
   readonly crashAt: number
   readonly crashesAfterEffect: boolean
   readonly onDiskError: () => void
+  readonly onRequestFault: () => void
+  readonly onThreadLost: () => void
   /** Told of writes that happen after they failed. */
   readonly onLate: (uri: string) => void
 }
@@ -105,6 +113,27 @@ export class SimProcess {
     })
   }
 
+  /** Decides about a request whose server is told apart from its network. */
+  requestFate(): RequestFate {
+    const { dice, failing, onRequestFault } = this.options
+    const draw = dice.next()
+    const lateByMs = dice.next() * 1000
+    const fates = ['refuse', 'hang', 'lose answer', 'late', 'twice'] as const
+    const fate = fates.find((_, index) => draw < failing * (index + 1)) ?? 'pass'
+    if (fate !== 'pass') onRequestFault()
+    return { fate, lateByMs }
+  }
+
+  /** Work that another thread does, which may end under it. */
+  threaded<T>(work: () => Promise<T>): Promise<T> {
+    const { dice, failing, onThreadLost } = this.options
+    return this.call(() => {
+      if (!dice.chance(failing * 3)) return work()
+      onThreadLost()
+      throw new MoonlinkError('retry', 'PARQUET_WORKER_LOST', 'a planned end of a Parquet worker')
+    })
+  }
+
   /** The store as this process sees it. What was on its way when it died may still arrive. */
   store(inner: ObjectStore): ObjectStore {
     const { clock } = this.options
@@ -136,7 +165,10 @@ export class SimProcess {
   }
 
   private async *listed(store: ObjectStore, prefix: string): ReturnType<ObjectStore['list']> {
-    yield* await this.call(async () => store.list(prefix))
+    for await (const object of await this.call(async () => store.list(prefix))) {
+      await this.gate()
+      yield object
+    }
   }
 
   private async gate(): Promise<void> {

@@ -132,8 +132,8 @@ export class SimSource implements SourceHandle {
     return new Map()
   }
 
-  async nameNow() {
-    return null
+  nameNow() {
+    return this.ask('the catalog', () => null)
   }
 
   async rowFilter() {
@@ -151,8 +151,8 @@ export class SimSource implements SourceHandle {
     })
   }
 
-  async publicationChanges() {
-    return []
+  publicationChanges() {
+    return this.ask('the publication', () => [])
   }
 
   publicationMark() {
@@ -173,8 +173,8 @@ export class SimSource implements SourceHandle {
     return []
   }
 
-  async heartbeat() {
-    return false
+  heartbeat() {
+    return this.ask('a heartbeat', () => false)
   }
 
   position(): Promise<SourcePosition> {

@@ -2,6 +2,7 @@ import { isMoonlinkError, type Logger, type Lsn } from '@moonlink/core'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
 import { Dice } from './random.ts'
+import { SimCatalogServer } from './sim-catalog.ts'
 import { nextTurn, SimClock } from './sim-clock.ts'
 import { SimDatabase, TABLES } from './sim-database.ts'
 import { SimLoad } from './sim-load.ts'
@@ -47,8 +48,10 @@ export interface SimTotals {
   takeovers: number
   resyncs: number
   atRest: number
-  /** Calls of local disks that failed, writes that found the store full, and bits that flipped. */
+  /** Calls of local disks and requests to a catalog that went wrong, threads that ended, writes that found the store full, and bits that flipped. */
   diskErrors: number
+  requestFaults: number
+  lostThreads: number
   refusedWrites: number
   flippedBits: number
 }
@@ -63,6 +66,8 @@ export function noTotals(): SimTotals {
     resyncs: 0,
     atRest: 0,
     diskErrors: 0,
+    requestFaults: 0,
+    lostThreads: 0,
     refusedWrites: 0,
     flippedBits: 0,
   }
@@ -75,6 +80,8 @@ export class SimWorld {
   private readonly store: SimStore
   private readonly database = new SimDatabase()
   private readonly slot = new SimSlot()
+  /** Null where nodes keep the catalog in the store. */
+  private readonly catalog: SimCatalogServer | null
   private readonly load: SimLoad
   private readonly warehouse: SimWarehouse
   private readonly machines: readonly Machine[]
@@ -106,6 +113,8 @@ export class SimWorld {
     this.disksFail = dice.chance(0.3)
     this.fillsUp = dice.chance(0.3)
     this.flipsBits = dice.chance(0.3)
+    const server = { store: this.store, warehouse: WAREHOUSE, clock: this.clock, random: dice.random }
+    this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
     this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), node: null }))
     this.load = new SimLoad(this.database, dice, dice.chance(0.5))
@@ -207,6 +216,8 @@ export class SimWorld {
       crashAt: isGentle || dice.chance(0.2) ? Number.POSITIVE_INFINITY : 10 + dice.below(500),
       crashesAfterEffect: dice.chance(0.5),
       onDiskError: () => this.totals.diskErrors++,
+      onRequestFault: () => this.totals.requestFaults++,
+      onThreadLost: () => this.totals.lostThreads++,
       // It may come after its file was removed for good.
       onLate: (uri) => this.excused.add(uri),
     })
@@ -215,6 +226,7 @@ export class SimWorld {
       slot,
       process,
       store,
+      catalog: this.catalog,
       disk: process.disk(machine.disk, this.disksFail && !isGentle ? [STATE_DIR] : []),
       dice,
       log,
