@@ -38,20 +38,22 @@ export function simCatalog(server: SimCatalogServer, process: SimProcess): Catal
       return server.serve(work)
     })
   const write = <T>(work: (catalog: Catalog) => Promise<T>): Promise<T> =>
-    process.call(async () => {
-      const { fate, lateByMs } = process.requestFate()
-      if (fate === 'refuse') throw unavailable('the connection was refused')
-      if (fate === 'hang') await clock.sleep(TIMEOUT_MS)
-      if (fate === 'late') void clock.sleep(lateByMs).then(() => server.serve(work).catch(() => undefined))
-      if (fate === 'lose answer') await server.serve(work)
-      if (fate !== 'pass' && fate !== 'twice') throw unknown('no answer')
-      // As by a proxy that got no answer the first time.
-      if (fate === 'twice') await server.serve(work).catch(() => undefined)
-      return server.serve(work)
-    }).catch((error: unknown) => {
-      if (error instanceof MoonlinkError && error.code === 'CATALOG_FAILED') throw unknown(error.message)
-      throw error
-    })
+    process
+      .call(async () => {
+        const { fate, lateByMs } = process.requestFate()
+        if (fate === 'refuse') throw unavailable('the connection was refused')
+        if (fate === 'hang') await clock.sleep(TIMEOUT_MS)
+        if (fate === 'late') void clock.sleep(lateByMs).then(() => server.serve(work).catch(() => undefined))
+        if (fate === 'lose answer') await server.serve(work)
+        if (fate !== 'pass' && fate !== 'twice') throw unknown('no answer')
+        // As by a proxy that got no answer the first time.
+        if (fate === 'twice') await server.serve(work).catch(() => undefined)
+        return server.serve(work)
+      })
+      .catch((error: unknown) => {
+        if (error instanceof MoonlinkError && error.code === 'CATALOG_FAILED') throw unknown(error.message)
+        throw error
+      })
   return {
     load: (table) => read((catalog) => catalog.load(table)),
     list: (namespace) => read((catalog) => catalog.list(namespace)),
