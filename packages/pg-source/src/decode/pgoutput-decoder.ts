@@ -11,7 +11,7 @@ import { describeMismatch, readRelation } from './relation.ts'
 import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
 import type { ShapeQuestion } from './shape-question.ts'
 import type { AlterationReader, TableAlteration } from './table-alteration.ts'
-import { TableChanges } from './table-changes.ts'
+import { BusyTables, TableChanges } from './table-changes.ts'
 
 export interface PgoutputDecoderOptions {
   /** What mirrors a relation of the source, or null where nothing does. Asked at each Relation message. */
@@ -109,6 +109,7 @@ export class PgoutputDecoder {
   /** Tables that were refused before anything was met of them. */
   private readonly refused = new Set<string>()
   private readonly events = new EventQueue()
+  private readonly busy = new BusyTables()
   private readonly openTransactionBytes: number
   private lastOid = -1
   private lastRelation: RelationState | null = null
@@ -346,7 +347,7 @@ export class PgoutputDecoder {
     const name = formatTableName(mirrored.table)
     const known = this.tables.get(name)
     if (known !== undefined) return known
-    const changes = new TableChanges(mirrored.table, mirrored.schema.fields, oldFields(mirrored))
+    const changes = new TableChanges(mirrored.table, mirrored.schema.fields, oldFields(mirrored), this.busy)
     const state: TableState = { mirrored, changes, isClosed: this.refused.has(name), transaction: 0, skips: false, isDirty: false }
     this.tables.set(name, state)
     return state
@@ -448,7 +449,7 @@ export class PgoutputDecoder {
     }
     this.events.push({ kind: 'schema', table, shape: { schema, sourceState }, openLsn: this.commitLsn })
     state.mirrored = mirrored
-    state.changes = new TableChanges(table, schema.fields, oldFields(mirrored))
+    state.changes = new TableChanges(table, schema.fields, oldFields(mirrored), this.busy)
     // The next Relation message fits; until it comes, what the last one said may do.
     for (const [oid, relation] of this.relations) {
       if (relation?.table !== state) continue

@@ -1,7 +1,10 @@
 import { BatchBuilder, type ChangeBatch, type Field, type Lsn, type TableName, type UnchangedCells } from '@moonlink/core'
 
-/** Buffers of an idle table above this size are given back. */
+/** Buffers of an idle table above this size are let go of. */
 const IDLE_BYTES = 64 * 1024
+/** Of so many tables, those that changed last, buffers of up to so many bytes are kept: else a busy table would make its buffers anew for each batch. */
+const BUSY_TABLES = 8
+const BUSY_BYTES = 512 * 1024
 
 /** Row numbers, growing. */
 class RowList {
@@ -169,6 +172,21 @@ export class ChangeBuffers {
   }
 }
 
+/** The tables of one decoder that changed last. */
+export class BusyTables {
+  private readonly tables = new Set<TableChanges>()
+
+  /** Notes that the table has changed; the one that has not for the longest becomes idle. */
+  note(table: TableChanges): void {
+    this.tables.delete(table)
+    this.tables.add(table)
+    if (this.tables.size <= BUSY_TABLES) return
+    const [idle] = this.tables
+    this.tables.delete(idle)
+    idle.shrink()
+  }
+}
+
 /**
  * The changes of one table. A batch that was handed out keeps its buffers until it is given back; meanwhile the next batch is
  * built in others.
@@ -178,10 +196,12 @@ export class TableChanges {
   current: ChangeBuffers
   private readonly fields: readonly Field[]
   private readonly oldFields: readonly Field[]
+  private readonly busy: BusyTables
   private spare: ChangeBuffers | null = null
 
-  constructor(table: TableName, fields: readonly Field[], oldFields: readonly Field[]) {
+  constructor(table: TableName, fields: readonly Field[], oldFields: readonly Field[], busy: BusyTables) {
     this.table = table
+    this.busy = busy
     this.fields = fields
     this.oldFields = oldFields
     this.current = new ChangeBuffers(fields, oldFields)
@@ -205,8 +225,15 @@ export class TableChanges {
   }
 
   giveBack(buffers: ChangeBuffers): void {
-    if (this.current.isEmpty && buffers.byteSize > IDLE_BYTES) return
+    if (this.current.isEmpty && buffers.byteSize > BUSY_BYTES) return
+    this.busy.note(this)
     buffers.clear()
     this.spare ??= buffers
+  }
+
+  /** Lets go of large empty buffers. */
+  shrink(): void {
+    if (this.spare !== null && this.spare.byteSize > IDLE_BYTES) this.spare = null
+    if (this.current.isEmpty && this.current.byteSize > IDLE_BYTES) this.current = new ChangeBuffers(this.fields, this.oldFields)
   }
 }
