@@ -67,7 +67,7 @@ export type {
   TableSnapshot,
   TableStorage,
 } from './ports/table-storage.ts'
-export type { LocalFiles, PinnedFile, TextCopies } from './ports/local-files.ts'
+export type { FileObject, LocalFiles, LocalFileSets, PinnedFile, PinOptions, TextCopies } from './ports/local-files.ts'
 export type {
   ChangeSource,
   ChangeStream,

@@ -1,6 +1,4 @@
-interface JsonNode {
-  readonly [key: string]: unknown
-}
+import { visit, type JsonNode } from './visit.ts'
 
 /** Where DuckDB takes conditions from that it may push down to a scan. */
 const CLAUSES = new Set(['where_clause', 'having', 'qualify', 'condition'])
@@ -43,14 +41,4 @@ function hasConstant(clause: unknown): boolean {
     if (kind === 'CONSTANT' || kind === 'PARAMETER') found = true
   })
   return found
-}
-
-function visit(value: unknown, seen: (node: JsonNode) => void): void {
-  if (Array.isArray(value)) {
-    for (const item of value) visit(item, seen)
-    return
-  }
-  if (typeof value !== 'object' || value === null) return
-  seen(value as JsonNode)
-  for (const child of Object.values(value)) visit(child, seen)
 }

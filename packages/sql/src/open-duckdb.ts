@@ -12,6 +12,7 @@ export interface DuckdbOptions {
   readonly memoryLimitBytes: number
   readonly threads: number
   readonly tempDirectory: string
+  readonly spillLimitBytes?: number
   readonly allowedDirectories: readonly string[]
 }
 
@@ -22,6 +23,7 @@ export async function openDuckdb(options: DuckdbOptions): Promise<DuckDBInstance
     threads: String(options.threads),
     memory_limit: `${options.memoryLimitBytes}B`,
     temp_directory: options.tempDirectory,
+    ...(options.spillLimitBytes === undefined ? {} : { max_temp_directory_size: `${options.spillLimitBytes}B` }),
     autoinstall_known_extensions: 'false',
     autoload_known_extensions: 'false',
     allow_community_extensions: 'false',

@@ -1,11 +1,10 @@
 import { MoonlinkError, type Clock } from '@moonlink/core'
 import type { DuckDBDataChunk, DuckDBResult } from '@duckdb/node-api'
 import type { Gate } from './gate.ts'
+import { interruptUntilSettled } from './interrupt.ts'
 import type { ReadStatement } from './kept-statements.ts'
 import type { Reader, Scene } from './reader.ts'
 import { sqlError } from './sql-error.ts'
-
-const INTERRUPT_EVERY_MS = 20
 
 /**
  * One statement under way on a reader: prepared, executed as a stream, read chunk by chunk; it can be interrupted at any time. One chunk is fetched ahead,
@@ -99,17 +98,7 @@ export class RunningStatement {
     }
   }
 
-  /** Again and again, since DuckDB forgets an interrupt that comes before a call has begun. */
-  private async interruptUntilSettled(): Promise<void> {
-    let settled = false
-    const done = this.call.then(
-      () => (settled = true),
-      () => (settled = true),
-    )
-    await Promise.resolve()
-    while (!settled) {
-      this.reader.connection.interrupt()
-      await Promise.race([done, this.clock.sleep(INTERRUPT_EVERY_MS)])
-    }
+  private interruptUntilSettled(): Promise<void> {
+    return interruptUntilSettled(this.reader.connection, this.call, this.clock)
   }
 }

@@ -1,24 +1,21 @@
 import {
-  formatTableName,
-  hasVariant,
   isMoonlinkError,
   MoonlinkError,
   systemClock,
   type Clock,
-  type LocalFiles,
-  type PinnedFile,
+  type LocalFileSets,
   type TextCopies,
   type Logger,
   type Lsn,
 } from '@moonlink/core'
 import type { DuckDBInstance, DuckDBResult } from '@duckdb/node-api'
-import type { Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import type { Lease, LeaseSource } from '@moonlink/union-read'
 import { FileClusters } from './file-clusters.ts'
 import { FileShapes } from './file-shapes.ts'
 import { Gate } from './gate.ts'
-import { maskedFiles } from './masked-files.ts'
 import { NativeCache } from './native-cache.ts'
 import { openDuckdb, OWN_DATABASES } from './open-duckdb.ts'
+import { PlanViews } from './plan-views.ts'
 import { QueryResult } from './query-result.ts'
 import { ReaderPool } from './reader-pool.ts'
 import type { Reader, Scene } from './reader.ts'
@@ -28,12 +25,12 @@ import { sqlError } from './sql-error.ts'
 import { quoteText } from './sql-text.ts'
 import { StatementParser, type Statement } from './statement.ts'
 import { Holds } from './holds.ts'
-import { viewSql, type ViewSql } from './view-sql.ts'
+import type { ViewSql } from './view-sql.ts'
 import { enoughOf } from './wanted-rows.ts'
 
 export interface SqlEngineOptions {
   readonly leases: LeaseSource
-  readonly files: LocalFiles
+  readonly files: LocalFileSets
   /**
    * Files of tables with variants, which DuckDB reads without telling a JSON null from none; needed for such tables alone. Where they lie has to be among `allowedDirectories`.
    */
@@ -44,6 +41,8 @@ export interface SqlEngineOptions {
   readonly threads: number
   /** Where DuckDB spills to; made if missing. */
   readonly tempDirectory: string
+  /** What it may spill, all queries together. Default: nine tenths of the disk's room, as DuckDB has it. */
+  readonly spillLimitBytes?: number
   /** The only directories files are read from: the warehouse's, where it is local, and the cache's. Absolute. */
   readonly allowedDirectories: readonly string[]
   /** Queries at once; further ones wait. Default 16. */
@@ -67,7 +66,7 @@ export interface SqlRequest {
   readonly sql: string
   /** Null: everything applied by now. */
   readonly lsn: Lsn | null
-  /** How long to wait for an LSN that is not applied yet, in ms. Execution has no limit but `signal`. */
+  /** How long to wait for an LSN that is not applied yet, and for room in the file cache that other queries hold, in ms each. Execution has no limit but `signal`. */
   readonly timeoutMs: number
   /** Rows beyond this are not computed; `truncated` tells. Default: all. */
   readonly maxRows?: number
@@ -88,6 +87,7 @@ export class SqlEngine {
   private readonly clusters: FileClusters
   private readonly cache: NativeCache
   private readonly gate: Gate
+  private readonly planViews: PlanViews
   private readonly keepUnusedMs: number
   private readonly active = new Set<Holds>()
   private closed = false
@@ -114,6 +114,16 @@ export class SqlEngine {
       minBitFacts: options.minDeadBits ?? 20_000,
     })
     this.gate = new Gate(options.maxRunning ?? 3)
+    this.planViews = new PlanViews({
+      files: options.files,
+      textCopies: options.textCopies ?? null,
+      parser,
+      shapes,
+      clusters,
+      cache: this.cache,
+      staging: { instance, gate: this.gate, clock: this.clock },
+      minMaskedRows: options.minMaskedRows ?? 50_000,
+    })
   }
 
   /** Starts the DuckDB instance. A process should have one: two that open the same file lose rows silently. */
@@ -133,7 +143,7 @@ export class SqlEngine {
    * Runs one statement over one consistent cut of the tables it names. Resolves when the first rows are there.
    *
    * Throws `invalid`: `SQL_ERROR` (DuckDB's message), `SQL_NOT_ALLOWED` (it does more than read), `TABLE_UNKNOWN`,
-   * `TABLE_AMBIGUOUS`, `SCHEMA_RESERVED`, `SQL_OUT_OF_MEMORY`; what `LeaseSource.acquire` and `LocalFiles.pin` throw; the signal's reason.
+   * `TABLE_AMBIGUOUS`, `SCHEMA_RESERVED`, `SQL_OUT_OF_MEMORY`, `SQL_SPILL_FULL`; what `LeaseSource.acquire` and `LocalFileSets.pinAll` throw; the signal's reason.
    */
   async query(request: SqlRequest): Promise<QueryResult> {
     if (this.closed) throw closedError()
@@ -194,43 +204,14 @@ export class SqlEngine {
     const lease: Lease = await this.options.leases.acquire({ tables, lsn: request.lsn, timeoutMs: request.timeoutMs })
     holds.add(() => lease.release())
     request.signal?.throwIfAborted()
-    const byTable = new Map<string, ViewSql>()
-    for (const table of tables) {
+    const plans = tables.map((table) => {
       const whole = lease.tables.get(table)!
-      const plan = statement.wantedRows === null ? whole : enoughOf(whole, statement.wantedRows)
-      byTable.set(table, await this.viewOf(plan, statement, holds))
-    }
-    for (const { place, table } of places) views.set(place, byTable.get(table)!)
-    return { lsn: lease.lsn, views }
-  }
-
-  private async viewOf(plan: TablePlan, { conditions, onlyCounts }: Statement, holds: Holds): Promise<ViewSql> {
-    const paths = await Promise.all(
-      plan.files.map(async (file) => {
-        const asText = !onlyCounts && plan.schema.fields.some(({ type }) => hasVariant(type))
-        const pinned = await (asText ? this.pinText(plan, file) : this.options.files.pin(file.path, file.sizeBytes))
-        holds.add(() => pinned.release())
-        // What is remembered of a file goes by its URI, and a copy is another file.
-        return { uri: asText ? pinned.path : file.path, path: pinned.path }
-      }),
-    )
-    const shapes = paths.length === 0 ? [] : await this.shapes.of(paths)
-    const files = plan.files.map((scan, index) => ({ scan, ...paths[index], shape: shapes[index] }))
-    const masked = await maskedFiles(plan, files, conditions, this.clusters, this.options.minMaskedRows ?? 50_000)
-    const use = await this.cache.use(plan, masked)
-    holds.add(() => use.release())
-    const ready = files.map(({ scan, path, shape }) => {
-      const { segment, recordCount, hasDeletes } = scan
-      return { segment, recordCount, hasDeletes, path, shape }
+      return statement.wantedRows === null ? whole : enoughOf(whole, statement.wantedRows)
     })
-    return viewSql(plan, ready, use, this.cache.database, onlyCounts)
-  }
-
-  private pinText({ table, schema: { fields } }: TablePlan, { path, sizeBytes }: TablePlan['files'][number]): Promise<PinnedFile> {
-    const { textCopies } = this.options
-    if (textCopies) return textCopies.pin(path, sizeBytes, fields)
-    const message = `${formatTableName(table)} has a column of type variant, for which SQL needs copies of its files: give the engine textCopies.`
-    throw new MoonlinkError('invalid', 'SQL_NO_TEXT_COPIES', message)
+    const pinning = { waitMs: request.timeoutMs, ...(request.signal ? { signal: request.signal } : {}) }
+    const made = await this.planViews.of(plans, statement, pinning, holds)
+    for (const { place, table } of places) views.set(place, made[tables.indexOf(table)])
+    return { lsn: lease.lsn, views }
   }
 
   private async run(

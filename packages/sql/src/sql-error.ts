@@ -9,6 +9,10 @@ export function sqlError(cause: unknown): MoonlinkError {
   const detail = cause instanceof Error ? cause.message : String(cause)
   const message = firstSentence(detail)
   const context = { detail }
+  if (detail.startsWith('Out of Memory Error') && detail.includes('max_temp_directory_size')) {
+    const spill = 'the query needs more disk to spill to than queries may take (sql.spillBytes). Raise that, or ask for less at once.'
+    return new MoonlinkError('invalid', 'SQL_SPILL_FULL', spill, { context, cause })
+  }
   if (detail.startsWith('Out of Memory Error')) {
     return new MoonlinkError('invalid', 'SQL_OUT_OF_MEMORY', `${message} Give SQL more memory, or ask for less at once.`, {
       context,

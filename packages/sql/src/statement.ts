@@ -2,7 +2,10 @@ import { MoonlinkError } from '@moonlink/core'
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { filterColumns, readsNoColumn } from './filter-columns.ts'
 import { Mutex } from './mutex.ts'
+import { neededColumns } from './needed-columns.ts'
+import { rowCondition, type RowCondition } from './row-condition.ts'
 import { sqlError } from './sql-error.ts'
+import type { JsonNode } from './visit.ts'
 import { wantedRows } from './wanted-rows.ts'
 
 /** A table as a statement names it. `schema` is null for a bare name. */
@@ -24,6 +27,12 @@ export interface Statement {
   readonly onlyCounts: boolean
   /** How many rows of its one table it wants, whichever they are; null where it may need all of them. */
   readonly wantedRows: number | null
+  /** Columns it names, in lower case, and more; null where it may need all. See `neededColumns`. */
+  readonly columns: ReadonlySet<string> | null
+  /** Which rows of its one table it looks at; null where it may be all. */
+  readonly rows: RowCondition | null
+  /** It shows how it would be run, and is not. */
+  readonly onlyExplains: boolean
 }
 
 /** Table functions that read nothing but their arguments. */
@@ -31,6 +40,22 @@ const TABLE_FUNCTIONS = new Set(['unnest', 'range', 'generate_series', 'repeat',
 
 /** Scalar functions that change something. */
 const REFUSED_FUNCTIONS = new Set(['nextval', 'currval', 'write_log', 'setseed', 'getvariable'])
+
+const NO_TABLES = {
+  tables: [],
+  conditions: new Set<string>(),
+  onlyCounts: false,
+  wantedRows: null,
+  columns: null,
+  rows: null,
+  onlyExplains: false,
+}
+
+/** Prints `SELECT condition`. */
+const CONDITION_TEXT = `
+  SELECT json_deserialize_sql(json_merge_patch(plain, json_object('statements', json_array(
+    json_merge_patch(plain->'$.statements[0]', json_object('node', json_object('select_list', json_array(condition))))))))
+  FROM (SELECT json_serialize_sql($1::VARCHAR)::JSON->'$.statements[0].node.where_clause' AS condition, json_serialize_sql('SELECT 1')::JSON AS plain)`
 
 const MAX_REMEMBERED = 256
 const MAX_REMEMBERED_LENGTH = 10_000
@@ -55,6 +80,14 @@ export class StatementParser {
     return statement
   }
 
+  /** The `WHERE` of a statement that has `rows`, as SQL. Its parts never pass through JavaScript, whose numbers could not hold all of them. */
+  conditionText(statement: Statement): Promise<string> {
+    return this.mutex.run(async () => {
+      const result = await this.connection.runAndReadAll(CONDITION_TEXT, [splitExplain(statement.sql).body])
+      return (result.getRows()[0][0] as string).replace(/^SELECT /, '')
+    })
+  }
+
   close(): void {
     this.connection.closeSync()
   }
@@ -68,7 +101,7 @@ export class StatementParser {
       throw notAllowed(statements.length === 0 ? 'there is no statement' : `there are ${statements.length} statements`)
     }
     if (prefix === '' && isShowTables(statements[0]))
-      return { kind: 'show-tables', sql: body, tables: [], conditions: new Set(), onlyCounts: false, wantedRows: null }
+      return { ...NO_TABLES, kind: 'show-tables', sql: body }
     const tables = new Map<string, TableReference>()
     collect(statements[0], new Set(), tables)
     return {
@@ -78,6 +111,9 @@ export class StatementParser {
       conditions: filterColumns(statements[0]),
       onlyCounts: readsNoColumn(statements[0]),
       wantedRows: wantedRows(statements[0]),
+      columns: neededColumns(statements[0]),
+      rows: rowCondition(statements[0]),
+      onlyExplains: prefix !== '' && !/analyze/i.test(prefix),
     }
   }
 
@@ -94,10 +130,6 @@ export class StatementParser {
       }
     })
   }
-}
-
-interface JsonNode {
-  readonly [key: string]: unknown
 }
 
 // A comment ends in one way only: more ways are exponentially many, for many comments.

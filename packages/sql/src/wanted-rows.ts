@@ -1,8 +1,5 @@
 import type { TablePlan } from '@moonlink/union-read'
-
-interface JsonNode {
-  readonly [key: string]: unknown
-}
+import type { JsonNode } from './visit.ts'
 
 /** Parts of a statement that leave its rows as they are, and as many. */
 const SELECT_PARTS = new Set(['type', 'modifiers', 'select_list', 'from_table', 'aggregate_handling'])
@@ -11,12 +8,14 @@ const STAR_PARTS = new Set(['class', 'type', 'query_location', 'columns', 'relat
 const LIMIT_PARTS = new Set(['type', 'limit', 'offset'])
 
 /**
- * How many rows of its one table a parsed statement wants, whichever they are, as `SELECT * FROM t LIMIT 100` does; null where it may need all of them.
+ * How many rows of its one table a parsed statement wants, whichever they are, as `SELECT * FROM t LIMIT 100` does; none of any table where it only describes; null where it may need
+ * all of them.
  */
 export function wantedRows(statement: unknown): number | null {
   const node = (statement as JsonNode).node as JsonNode | undefined
   if (node?.type !== 'SELECT_NODE' || !hasOnly(node, SELECT_PARTS) || node.aggregate_handling !== 'STANDARD_HANDLING') return null
   const from = node.from_table as JsonNode
+  if (from.type === 'SHOW_REF' && from.show_type === 'DESCRIBE') return 0
   if (from.type !== 'BASE_TABLE' || !hasOnly(from, TABLE_PARTS)) return null
   if (!(node.select_list as readonly JsonNode[]).every(isColumns)) return null
   const modifiers = (node.modifiers ?? []) as readonly JsonNode[]

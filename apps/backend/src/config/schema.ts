@@ -244,6 +244,11 @@ const memory = z
 const sql = z
   .strictObject({
     memoryBytes: bytes('512MiB', 'Memory for queries, beside memory.limitBytes; beyond it they spill to stateDir.', { least: 32 * MIB }),
+    spillBytes: bytes(
+      '16GiB',
+      'Disk space in stateDir that queries spill to, all together: large sorts and joins, and what a query needs of files that exceed cache.limitBytes.',
+      { least: MIB },
+    ),
     threads: count(2, 'Threads of one query.', 1, 1024),
     maxQueries: count(16, 'Queries at once; further ones wait.', 1, 10_000),
   })
@@ -373,7 +378,7 @@ const cache = z
   .strictObject({
     limitBytes: bytes(
       '4GiB',
-      'Disk space for local copies of data files that live in S3; and as much again for copies of files with variants, which SQL reads.',
+      'Disk space for local copies of data files that live in S3; and as much again for copies of files with variants, which SQL reads. A query over more reads a part after the other.',
       { least: MIB },
     ),
   })

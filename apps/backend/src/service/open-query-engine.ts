@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { fileUriToPath } from '@moonlink/object-store'
-import type { LocalFiles, Logger, TextCopies } from '@moonlink/core'
+import type { LocalFileSets, Logger, TextCopies } from '@moonlink/core'
 import { SqlEngine } from '@moonlink/sql'
 import type { LeaseSource } from '@moonlink/union-read'
 import type { Config } from '../config/schema.ts'
@@ -11,7 +11,7 @@ const housekeepMs = 30_000
 
 /** Data files as DuckDB can read them. */
 export interface ReadableFiles {
-  readonly localFiles: LocalFiles
+  readonly localFiles: LocalFileSets
   readonly textCopies: TextCopies
 }
 
@@ -28,6 +28,7 @@ export async function openQueryEngine(
     textCopies,
     logger,
     memoryLimitBytes: config.sql.memoryBytes,
+    spillLimitBytes: config.sql.spillBytes,
     threads: config.sql.threads,
     maxQueries: config.sql.maxQueries,
     tempDirectory: join(config.stateDir, 'spill'),

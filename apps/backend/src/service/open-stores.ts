@@ -1,12 +1,12 @@
 import { join } from 'node:path'
-import type { Clock, LocalFiles, Logger, ObjectStore, Random } from '@moonlink/core'
+import type { Clock, LocalFileSets, Logger, ObjectStore, Random } from '@moonlink/core'
 import { LocalFileCache, LocalObjectStore, ObjectStores, S3ObjectStore } from '@moonlink/object-store'
 import type { Config } from '../config/schema.ts'
 import type { WrapPort } from './wrap-port.ts'
 
 export interface OpenedStores {
   readonly store: ObjectStore
-  readonly localFiles: LocalFiles
+  readonly localFiles: LocalFileSets
   close(): Promise<void>
 }
 

@@ -6,7 +6,7 @@ import {
   type Catalog,
   type Clock,
   type FileLedger,
-  type LocalFiles,
+  type LocalFileSets,
   type Logger,
   type ObjectStore,
   type Random,
@@ -59,7 +59,7 @@ export function variantCopiesDirectory({ stateDir }: Config): string {
 class OpenedWarehouse implements Warehouse {
   readonly uri: string
   readonly catalog: Catalog
-  readonly localFiles: LocalFiles
+  readonly localFiles: LocalFileSets
   readonly textCopies: TextCopies
   readonly store: ObjectStore
   readonly #config: Config

@@ -95,6 +95,52 @@ describe('LocalFileCache', () => {
     expect(await readFile((await waiting).path)).toEqual(Buffer.from(contentOf('b', 10)))
   })
 
+  test('a set is pinned as a whole or not at all: two that each need what the other would hold take turns', async () => {
+    const names = ['a', 'b', 'c', 'd']
+    for (const name of names) await put(name, 10)
+    const cache = await open(30, 60_000)
+    const set = (...of: string[]) => of.map((name) => ({ uri: uri(name), sizeBytes: 10 }))
+    await Promise.all(
+      [set('a', 'b'), set('b', 'c'), set('c', 'd'), set('d', 'a'), set('a', 'b', 'c'), set('b', 'c', 'd', 'b')].map(async (files) => {
+        const pinned = await cache.pinAll(files)
+        expect(cache.usedBytes).toBeLessThanOrEqual(30)
+        for (const [index, { path, release }] of pinned.entries()) {
+          expect((await readFile(path, 'latin1'))[0]).toBe(files[index].uri.at(-1))
+          release()
+        }
+      }),
+    )
+  })
+
+  test('a set keeps what it has of the cache while it waits, and waits no longer than it is told', async () => {
+    for (const name of ['a', 'b', 'c']) await put(name, 10)
+    const cache = await open(20, 60_000)
+    const held = await cache.pin(uri('c'), 10)
+    const files = ['a', 'b'].map((name) => ({ uri: uri(name), sizeBytes: 10 }))
+    await touch(cache, 'a', 10)
+    await expect(cache.pinAll(files, { waitMs: 0 })).rejects.toMatchObject({ kind: 'retry', code: 'CACHE_BUSY' })
+    const controller = new AbortController()
+    const waiting = cache.pinAll(files, { signal: controller.signal })
+    controller.abort(new Error('enough'))
+    await expect(waiting).rejects.toThrow('enough')
+    held.release()
+    const gets = store.gets
+    for (const { release } of await cache.pinAll(files)) release()
+    expect(store.gets - gets).toBe(1)
+  })
+
+  test('what can never fit is refused at once, with what it needs; files come in runs that fit', async () => {
+    const cache = await open(100, 60_000)
+    const files = (...sizes: number[]) => sizes.map((sizeBytes, index) => ({ uri: uri(String(index)), sizeBytes }))
+    const tooSmall = { kind: 'invalid', code: 'CACHE_TOO_SMALL', message: expect.stringContaining('cache.limitBytes') }
+    await expect(cache.pinAll(files(60, 60))).rejects.toMatchObject({ ...tooSmall, context: { sizeBytes: 120, maxBytes: 100 } })
+    expect(cache.batches(files(60, 40))).toHaveLength(1)
+    expect(cache.batches(files(10, 10, 10, 90, 5, 5)).map((batch) => batch.map((file) => file.sizeBytes))).toEqual([[10, 10], [10], [90], [5, 5]])
+    expect(() => cache.batches(files(10, 101))).toThrow(expect.objectContaining(tooSmall))
+    const own = { uri: pathToFileUri(join(directory, 'own')), sizeBytes: 1000 }
+    expect(cache.batches([own, ...files(60, 40)])).toHaveLength(1)
+  })
+
   test('a copy that is dropped is fetched again, under another name', async () => {
     await put('a', 10)
     const cache = await open(25)

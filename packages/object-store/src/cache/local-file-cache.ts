@@ -6,9 +6,11 @@ import {
   systemClock,
   systemRandom,
   type Clock,
-  type LocalFiles,
+  type FileObject,
+  type LocalFileSets,
   type ObjectStore,
   type PinnedFile,
+  type PinOptions,
   type Random,
 } from '@moonlink/core'
 import { objectNotFound } from '../errors.ts'
@@ -29,6 +31,9 @@ export interface LocalFileCacheOptions {
   readonly random?: Random
 }
 
+/** Where files don't fit all at once, a run of them takes this share of the room: others read beside it. */
+const BATCH_SHARE = 0.25
+
 /** Own files whose presence is remembered. */
 const MAX_OWN_FILES = 100_000
 
@@ -41,6 +46,10 @@ interface Entry {
   ready: Promise<void>
 }
 
+interface Wanted extends FileObject {
+  readonly key: string
+}
+
 /**
  * Objects as local files. An object under `file:` is its own file; of any other a copy is kept in a bounded directory, from which the
  * least recently used that nobody pins make room. Objects are taken to be immutable: a copy is never compared with its object again.
@@ -50,7 +59,7 @@ interface Entry {
  *
  * Not promised: sharing the directory with another process; fairness between waiting pins.
  */
-export class LocalFileCache implements LocalFiles {
+export class LocalFileCache implements LocalFileSets {
   readonly #store: ObjectStore
   readonly #directory: string
   readonly #maxBytes: number
@@ -96,20 +105,33 @@ export class LocalFileCache implements LocalFiles {
   }
 
   async pin(uri: string, sizeBytes: number): Promise<PinnedFile> {
-    if (schemeOf(uri) === 'file') return this.#pinOwnFile(uri)
-    if (sizeBytes > this.#maxBytes) throw tooSmall(uri, sizeBytes, this.#maxBytes)
-    for (;;) {
-      const entry = await this.#pinnedEntry(uri, sizeBytes)
-      try {
-        await entry.ready
-        return pinnedFile(entry.path, () => this.#release(entry))
-      } catch (error) {
-        this.#release(entry)
-        if (!isDiskFull(error)) throw mapLocalError(error, 'write', uri, entry.path)
-        // Others may have filled the disk: what nobody reads gives way first.
-        if (!(await this.#evict(sizeBytes))) throw diskFull(uri, sizeBytes, this.#directory, error)
+    return (await this.pinAll([{ uri, sizeBytes }]))[0]
+  }
+
+  async pinAll(files: readonly FileObject[], { waitMs = this.#waitMs, signal }: PinOptions = {}): Promise<readonly PinnedFile[]> {
+    const own = await Promise.all(files.filter(isOwn).map(({ uri }) => this.#pinOwnFile(uri)))
+    const remote = files.filter((file) => !isOwn(file)).map((file) => ({ ...file, key: cacheKey(file.uri, file.sizeBytes) }))
+    requireFit(remote, this.#maxBytes)
+    const copies = await this.#pinCopies(remote, waitMs, signal)
+    return files.map((file) => (isOwn(file) ? own : copies).shift()!)
+  }
+
+  batches<T extends FileObject>(files: readonly T[]): readonly (readonly T[])[] {
+    const sizeOf = (file: FileObject) => (isOwn(file) ? 0 : file.sizeBytes)
+    if (files.reduce((sum, file) => sum + sizeOf(file), 0) <= this.#maxBytes) return [files]
+    const batches: T[][] = []
+    let room = 0
+    for (const file of files) {
+      requireFit([file].filter((one) => !isOwn(one)), this.#maxBytes)
+      const size = sizeOf(file)
+      if (batches.length === 0 || size > room) {
+        batches.push([])
+        room = this.#maxBytes * BATCH_SHARE
       }
+      batches.at(-1)!.push(file)
+      room -= size
     }
+    return batches
   }
 
   async drop(uri: string, sizeBytes: number): Promise<boolean> {
@@ -129,21 +151,37 @@ export class LocalFileCache implements LocalFiles {
     return pinnedFile(fileUriToPath(uri), () => {})
   }
 
-  /** The object's entry with one more pin; it is being fetched if it is new. Waits for room where pins hold it. */
-  async #pinnedEntry(uri: string, sizeBytes: number): Promise<Entry> {
-    const key = cacheKey(uri, sizeBytes)
+  async #pinCopies(wanted: readonly Wanted[], waitMs: number, signal: AbortSignal | undefined): Promise<PinnedFile[]> {
+    for (;;) {
+      const entries = await this.#pinnedEntries(wanted, waitMs, signal)
+      const outcomes = await Promise.allSettled(entries.map((entry) => entry.ready))
+      const failed = outcomes.findIndex(({ status }) => status === 'rejected')
+      if (failed < 0) return entries.map((entry) => pinnedFile(entry.path, () => this.#release(entry)))
+      for (const entry of entries) this.#release(entry)
+      const { uri, sizeBytes } = wanted[failed]
+      const error: unknown = (outcomes[failed] as PromiseRejectedResult).reason
+      if (!isDiskFull(error)) throw mapLocalError(error, 'write', uri, entries[failed].path)
+      // Others may have filled the disk: what nobody reads gives way first.
+      if (!(await this.#evict(sizeBytes, keysOf(wanted)))) throw diskFull(uri, sizeBytes, this.#directory, error)
+    }
+  }
+
+  /** The objects' entries with one more pin each; those that are new are being fetched. Waits for room where pins hold it, and holds none meanwhile. */
+  async #pinnedEntries(wanted: readonly Wanted[], waitMs: number, signal: AbortSignal | undefined): Promise<readonly Entry[]> {
+    const keys = keysOf(wanted)
     const waiting = new AbortController()
     let timeUp: Promise<void> | null = null
     let isOver = false
     try {
       for (;;) {
         // Found and taken in one go: whatever was awaited, others may have used the time.
-        const entry = this.#takeKnown(key) ?? this.#takeRoom(uri, key, sizeBytes)
-        if (entry) return entry
+        const missingBytes = this.#missingBytes(wanted)
+        if (this.#fits(missingBytes)) return wanted.map((one) => this.#takeKnown(one.key) ?? this.#take(one))
         const releases = this.#releases
-        if ((await this.#makeRoom(sizeBytes)) || releases !== this.#releases) continue
-        if (isOver) throw busy(uri, sizeBytes, this.#maxBytes)
-        timeUp ??= this.#clock.sleep(this.#waitMs, waiting.signal).then(
+        if ((await this.#makeRoom(missingBytes, keys)) || releases !== this.#releases) continue
+        signal?.throwIfAborted()
+        if (isOver) throw busy(wanted, missingBytes, this.#maxBytes)
+        timeUp ??= this.#clock.sleep(waitMs, signal ? AbortSignal.any([waiting.signal, signal]) : waiting.signal).then(
           () => void (isOver = true),
           () => {},
         )
@@ -152,6 +190,11 @@ export class LocalFileCache implements LocalFiles {
     } finally {
       waiting.abort(new Error('no longer waiting'))
     }
+  }
+
+  #missingBytes(wanted: readonly Wanted[]): number {
+    const missing = new Map(wanted.filter(({ key }) => !this.#entries.has(key)).map(({ key, sizeBytes }) => [key, sizeBytes]))
+    return sumOf(missing.values())
   }
 
   #takeKnown(key: string): Entry | null {
@@ -163,8 +206,8 @@ export class LocalFileCache implements LocalFiles {
     return entry
   }
 
-  #takeRoom(uri: string, key: string, sizeBytes: number): Entry | null {
-    if (!this.#fits(sizeBytes)) return null
+  /** Takes room that is there. */
+  #take({ uri, key, sizeBytes }: Wanted): Entry {
     const nonce = Buffer.from(this.#random.bytes(4)).toString('hex')
     const path = join(this.#directory, `${key}-${nonce}`)
     const entry: Entry = { key, path, sizeBytes, pins: 1, ready: Promise.resolve() }
@@ -177,23 +220,23 @@ export class LocalFileCache implements LocalFiles {
     return entry
   }
 
-  /** Removes what is least recently used and not pinned until `sizeBytes` more fit; false where pins leave too little. */
-  async #makeRoom(sizeBytes: number): Promise<boolean> {
+  /** Removes what is least recently used, not pinned and not among `kept` until `sizeBytes` more fit; false where what stays leaves too little. */
+  async #makeRoom(sizeBytes: number, kept: ReadonlySet<string> = new Set()): Promise<boolean> {
     for (const entry of this.#entries.values()) {
       if (this.#fits(sizeBytes)) break
-      if (entry.pins > 0) continue
+      if (entry.pins > 0 || kept.has(entry.key)) continue
       this.#forget(entry)
       await rm(entry.path, { force: true })
     }
     return this.#fits(sizeBytes)
   }
 
-  /** Removes what is least recently used and not pinned, so many bytes of it; false where there is none. */
-  async #evict(sizeBytes: number): Promise<boolean> {
+  /** Removes what is least recently used, not pinned and not among `kept`, so many bytes of it; false where there is none. */
+  async #evict(sizeBytes: number, kept: ReadonlySet<string>): Promise<boolean> {
     let freed = 0
     for (const entry of this.#entries.values()) {
       if (freed >= sizeBytes) break
-      if (entry.pins > 0) continue
+      if (entry.pins > 0 || kept.has(entry.key)) continue
       this.#forget(entry)
       await rm(entry.path, { force: true })
       freed += entry.sizeBytes
@@ -245,15 +288,34 @@ function pinnedFile(path: string, release: () => void): PinnedFile {
   }
 }
 
-function tooSmall(uri: string, sizeBytes: number, maxBytes: number): MoonlinkError {
-  return new MoonlinkError(
+function isOwn({ uri }: FileObject): boolean {
+  return schemeOf(uri) === 'file'
+}
+
+function keysOf(wanted: readonly Wanted[]): ReadonlySet<string> {
+  return new Set(wanted.map(({ key }) => key))
+}
+
+function sumOf(sizes: Iterable<number>): number {
+  let sum = 0
+  for (const size of sizes) sum += size
+  return sum
+}
+
+/** Waiting would not help. */
+function requireFit(files: readonly FileObject[], maxBytes: number): void {
+  const sizeBytes = sumOf(new Map(files.map((file) => [file.uri, file.sizeBytes])).values())
+  if (sizeBytes <= maxBytes) return
+  throw new MoonlinkError(
     'invalid',
     'CACHE_TOO_SMALL',
-    `${uri} has ${sizeBytes} bytes, and the file cache may hold ${maxBytes}: raise its limit (cache.limitBytes).`,
-    {
-      context: { uri, sizeBytes, maxBytes },
-    },
+    `${nameOf(files)} ${files.length === 1 ? 'has' : 'have'} ${sizeBytes} bytes, and the file cache may hold ${maxBytes}: raise its limit (cache.limitBytes) to at least ${sizeBytes}.`,
+    { context: { uri: files[0].uri, sizeBytes, maxBytes } },
   )
+}
+
+function nameOf(files: readonly FileObject[]): string {
+  return files.length === 1 ? files[0].uri : `${files.length} files (${files[0].uri}, …)`
 }
 
 function isDiskFull(error: unknown): boolean {
@@ -269,11 +331,11 @@ function diskFull(uri: string, sizeBytes: number, directory: string, cause: unkn
   )
 }
 
-function busy(uri: string, sizeBytes: number, maxBytes: number): MoonlinkError {
+function busy(files: readonly FileObject[], sizeBytes: number, maxBytes: number): MoonlinkError {
   return new MoonlinkError(
     'retry',
     'CACHE_BUSY',
-    `no room for ${uri} (${sizeBytes} bytes) in the file cache: running reads hold its ${maxBytes} bytes; raise its limit (cache.limitBytes), or read less at once.`,
-    { context: { uri, sizeBytes, maxBytes } },
+    `no room for ${nameOf(files)} (${sizeBytes} bytes) in the file cache: running reads hold its ${maxBytes} bytes; raise its limit (cache.limitBytes), or read less at once.`,
+    { context: { uri: files[0].uri, sizeBytes, maxBytes } },
   )
 }

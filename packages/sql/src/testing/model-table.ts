@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { appendValue, assert, BatchBuilder, type Field, type LocalFiles, type Lsn, type TableName, type Value } from '@moonlink/core'
+import { appendValue, assert, BatchBuilder, type Field, type FileObject, type LocalFileSets, type Lsn, type PinnedFile, type TableName, type Value } from '@moonlink/core'
 import type { DuckDBConnection } from '@duckdb/node-api'
 import type { AcquireRequest, DeletesView, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { CHUNK_ROWS, ChunkWriter } from '../chunk-writer.ts'
@@ -259,17 +259,33 @@ export class ModelLeases implements LeaseSource {
   }
 }
 
-/** Files that are where their URI says. Counts what is pinned. */
-export class PathFiles implements LocalFiles {
+/** Files that are where their URI says, so many of them at once. Counts what is pinned. */
+export class PathFiles implements LocalFileSets {
   pinned = 0
+  mostPinned = 0
+  /** Files at once. */
+  limit = Number.POSITIVE_INFINITY
+  /** Pinned so far. */
+  readonly paths: string[] = []
 
   drop(): Promise<boolean> {
     return Promise.resolve(false)
   }
 
-  pin(uri: string): Promise<{ path: string; release(): void }> {
+  pin(uri: string): Promise<PinnedFile> {
     this.pinned++
+    this.mostPinned = Math.max(this.mostPinned, this.pinned)
+    this.paths.push(uri)
     return Promise.resolve({ path: uri, release: () => void this.pinned-- })
+  }
+
+  pinAll(files: readonly FileObject[]): Promise<readonly PinnedFile[]> {
+    assert(files.length <= this.limit, 'so many are pinned at once')
+    return Promise.all(files.map(({ uri }) => this.pin(uri)))
+  }
+
+  batches<T extends FileObject>(files: readonly T[]): readonly (readonly T[])[] {
+    return files.length <= this.limit ? [files] : files.map((file) => [file])
   }
 }
 
