@@ -24,7 +24,10 @@ describe('files that do not fit into the cache together', () => {
     ['one column', 'SELECT sum(id) FROM people'],
     ['no column', 'SELECT count(*) FROM people, people q WHERE true'],
     ['only how many', 'SELECT count(*) FROM people'],
-    ['an alias of the table', 'SELECT p.note FROM public.people p WHERE p.id BETWEEN 190 AND 270 AND note IS NOT NULL AND NOT p.id IN (7, 201)'],
+    [
+      'an alias of the table',
+      'SELECT p.note FROM public.people p WHERE p.id BETWEEN 190 AND 270 AND note IS NOT NULL AND NOT p.id IN (7, 201)',
+    ],
     ['a number that no double holds', 'SELECT id FROM people WHERE id < 9223372036854775807 AND id > -9223372036854775807'],
     ['a text to escape', `SELECT id FROM people WHERE note <> 'it''s' AND note >= 'note of row 4'`],
     ['the row as one value', 'SELECT people FROM people'],
@@ -41,7 +44,8 @@ describe('files that do not fit into the cache together', () => {
   ]
 
   test.each(some)('%s', async (_, sql) => {
-    const sorted = (rows: unknown[][]) => rows.map((row) => JSON.stringify(row, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value))).toSorted()
+    const sorted = (rows: unknown[][]) =>
+      rows.map((row) => JSON.stringify(row, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value))).toSorted()
     const expected = sorted(await fixture.rows(sql))
     for (const limit of [1, 2]) {
       fixture.files.limit = limit

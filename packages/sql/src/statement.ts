@@ -100,8 +100,7 @@ export class StatementParser {
     if (statements.length !== 1) {
       throw notAllowed(statements.length === 0 ? 'there is no statement' : `there are ${statements.length} statements`)
     }
-    if (prefix === '' && isShowTables(statements[0]))
-      return { ...NO_TABLES, kind: 'show-tables', sql: body }
+    if (prefix === '' && isShowTables(statements[0])) return { ...NO_TABLES, kind: 'show-tables', sql: body }
     const tables = new Map<string, TableReference>()
     collect(statements[0], new Set(), tables)
     return {

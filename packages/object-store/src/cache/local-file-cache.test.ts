@@ -135,7 +135,12 @@ describe('LocalFileCache', () => {
     const tooSmall = { kind: 'invalid', code: 'CACHE_TOO_SMALL', message: expect.stringContaining('cache.limitBytes') }
     await expect(cache.pinAll(files(60, 60))).rejects.toMatchObject({ ...tooSmall, context: { sizeBytes: 120, maxBytes: 100 } })
     expect(cache.batches(files(60, 40))).toHaveLength(1)
-    expect(cache.batches(files(10, 10, 10, 90, 5, 5)).map((batch) => batch.map((file) => file.sizeBytes))).toEqual([[10, 10], [10], [90], [5, 5]])
+    expect(cache.batches(files(10, 10, 10, 90, 5, 5)).map((batch) => batch.map((file) => file.sizeBytes))).toEqual([
+      [10, 10],
+      [10],
+      [90],
+      [5, 5],
+    ])
     expect(() => cache.batches(files(10, 101))).toThrow(expect.objectContaining(tooSmall))
     const own = { uri: pathToFileUri(join(directory, 'own')), sizeBytes: 1000 }
     expect(cache.batches([own, ...files(60, 40)])).toHaveLength(1)

@@ -122,7 +122,10 @@ export class LocalFileCache implements LocalFileSets {
     const batches: T[][] = []
     let room = 0
     for (const file of files) {
-      requireFit([file].filter((one) => !isOwn(one)), this.#maxBytes)
+      requireFit(
+        [file].filter((one) => !isOwn(one)),
+        this.#maxBytes,
+      )
       const size = sizeOf(file)
       if (batches.length === 0 || size > room) {
         batches.push([])

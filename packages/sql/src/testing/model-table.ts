@@ -1,5 +1,16 @@
 import { join } from 'node:path'
-import { appendValue, assert, BatchBuilder, type Field, type FileObject, type LocalFileSets, type Lsn, type PinnedFile, type TableName, type Value } from '@moonlink/core'
+import {
+  appendValue,
+  assert,
+  BatchBuilder,
+  type Field,
+  type FileObject,
+  type LocalFileSets,
+  type Lsn,
+  type PinnedFile,
+  type TableName,
+  type Value,
+} from '@moonlink/core'
 import type { DuckDBConnection } from '@duckdb/node-api'
 import type { AcquireRequest, DeletesView, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { CHUNK_ROWS, ChunkWriter } from '../chunk-writer.ts'
