@@ -25,7 +25,7 @@ export function rowCondition(statement: unknown): RowCondition | null {
   const columns = new Set<string>()
   let isPlain = true
   visit(node.where_clause, ({ class: kind, column_names: path }) => {
-    if (kind !== undefined && !PLAIN.has(String(kind))) isPlain = false
+    if (typeof kind === 'string' && !PLAIN.has(kind)) isPlain = false
     if (kind !== 'COLUMN_REF') return
     const [name, qualifier, ...more] = (path as readonly string[]).map((part) => part.toLowerCase()).toReversed()
     if (more.length > 0 || (qualifier !== undefined && qualifier !== alias.toLowerCase())) isPlain = false
