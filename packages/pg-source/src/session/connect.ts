@@ -20,6 +20,7 @@ const GRACE_MS = 5000
 const KEEPALIVE_MS = 10_000
 /** How often the server looks whether we are still there while it waits for something, such as a lock: a connection of ours that was cut off would go on waiting, and keep its slot. */
 const CLIENT_CHECK_MS = 2000
+const GOODBYE_MS = 1000
 
 /** `pg` passes this on to the server; its types do not know it. */
 type ReplicationConfig = pg.ClientConfig & { readonly replication?: 'database' }
@@ -194,9 +195,12 @@ function withEnvironment(parts: ConnectionParts): ConnectionParts {
   return { ...parts, ...(sslmode === undefined ? {} : { sslmode }), ...(root === undefined ? {} : { sslrootcert: root }) }
 }
 
-/** Ends a connection, broken or not. */
+/** Ends a connection, broken or not: without the server's goodbye where that does not come. */
 export async function disconnect(client: pg.Client | null): Promise<void> {
-  await client?.end().catch(() => {})
+  if (client === null) return
+  const late = setTimeout(() => client.connection.stream.destroy(), GOODBYE_MS)
+  await client.end().catch(() => {})
+  clearTimeout(late)
 }
 
 /**

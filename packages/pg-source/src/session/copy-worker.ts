@@ -30,6 +30,11 @@ export class CopyWorker {
     this.throttle = throttle
   }
 
+  /** True where the server is to send something. */
+  get isWaiting(): boolean {
+    return this.isBusy && this.connection.isReading
+  }
+
   /** Starts a COPY whose rows the decoder takes. */
   start(sql: string, decoder: CopyBinaryDecoder): void {
     this.decoder = decoder

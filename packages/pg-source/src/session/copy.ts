@@ -27,8 +27,10 @@ import { isLockTimeout, messageOf, sqlState } from './errors.ts'
 import { LaneBatches } from './lane-batches.ts'
 import { RawConnection } from './raw-connection.ts'
 import { readRowFilter } from './row-filter.ts'
-import { exportSnapshot, processId } from './slot.ts'
+import { exportSnapshot, sessionOf } from './slot.ts'
 import type { SourceWaits } from './source-waits.ts'
+import { unlessSilent } from './unless-silent.ts'
+import { unlessGone, watchSilence, type Session } from './watch-silence.ts'
 
 export interface CopyDependencies {
   readonly connector: Connector
@@ -94,44 +96,53 @@ export class SnapshotCopy implements TableCopy {
   ): Promise<SnapshotCopy> {
     const { clock, connector, connection, settings, waits } = dependencies
     const opened: pg.Client[] = []
+    const { patienceMs } = connector
+    const silence = { connection, patienceMs }
     try {
       signal.throwIfAborted()
       const guard = await connector.connect('copy guard', false)
       opened.push(guard)
-      const guardPid = await processId(guard)
+      const guarding = await sessionOf(guard, patienceMs)
       const work = (pid: number) => ({ pid, what: 'the copy', tables })
-      await waits.during(work(guardPid), () => lock(guard, tables, settings.copyLockTimeoutMs))
+      const locking = (names: readonly TableName[], withPartitions = false) =>
+        unlessGone(guarding, silence, () => lock(guard, names, settings.copyLockTimeoutMs, withPartitions))
+      await waits.during(work(guarding.pid), () => locking(tables))
       const described = await describe()
       // Not its partitions yet, for want of knowing that it has some.
-      await lock(
-        guard,
+      await locking(
         described.filter(({ partitions }) => partitions !== null).map(({ table }) => table),
-        settings.copyLockTimeoutMs,
         true,
       )
       const exporter = await connector.connectReplication('copy snapshot')
       opened.push(exporter)
-      const slot = `${settings.slot}_copy_${guardPid.toString(36)}`
-      const exporterPid = await processId(exporter)
-      const snapshot = await givingWay(connection, guardPid, exporterPid, tables, () =>
-        exportSnapshot(exporter, connection, slot, waits, work(exporterPid)),
+      const slot = `${settings.slot}_copy_${guarding.pid.toString(36)}`
+      const exporting = await sessionOf(exporter, patienceMs)
+      const snapshot = await givingWay(connection, guarding.pid, exporting.pid, tables, () =>
+        exportSnapshot(exporting, silence, slot, waits, work(exporting.pid)),
       )
       signal.throwIfAborted()
-      const clients: pg.Client[] = []
+      const sessions: Session[] = []
       for (let index = 0; index < settings.copyWorkers; index++) {
         const client = await connector.connectBulk('copy')
         opened.push(client)
-        clients.push(client)
-        await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-        await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
-        await lockAlike(client, described)
+        sessions.push(await sessionOf(client, patienceMs))
+        await unlessSilent(client, patienceMs, async () => {
+          await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+          await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
+          await lockAlike(client, described)
+        })
       }
-      const facts = await readFacts(clients[0], described, settings)
+      const facts = await unlessGone(sessions[0], silence, () => readFacts(sessions[0].client, described, settings))
       // The workers hold the snapshot now; the slot would only keep log.
       await disconnect(exporter)
       const throttle = settings.copyBytesPerSecond === 0 ? null : new CopyThrottle(settings.copyBytesPerSecond, clock)
-      const workers = clients.map((client) => new CopyWorker(new RawConnection(client), settings, throttle))
-      return new SnapshotCopy(snapshot.lsn, facts, guard, workers, dependencies, signal)
+      const workers = sessions.map(({ client }) => new CopyWorker(new RawConnection(client), settings, throttle))
+      const copy = new SnapshotCopy(snapshot.lsn, facts, guard, workers, dependencies, signal)
+      for (const [index, session] of sessions.entries()) {
+        const stop = watchSilence(session, silence, () => workers[index].isWaiting)
+        copy.ended.signal.addEventListener('abort', stop, { once: true })
+      }
+      return copy
     } catch (error) {
       await Promise.all(opened.map(disconnect))
       throw error instanceof MoonlinkError || signal.aborted ? error : copyFailed(error)

@@ -5,6 +5,7 @@ import { disconnect, type CatalogConnection, type Connector } from './connect.ts
 import { checkPublication } from './publication.ts'
 import { readPublications } from './publication-state.ts'
 import { checkSlot, evictFromSlot, readSlot, unlessHeldUp, waitForSlot } from './slot.ts'
+import { unlessSilent } from './unless-silent.ts'
 
 /** The server, as it presented itself. */
 export interface ServerFacts {
@@ -93,7 +94,7 @@ function checkServer(facts: Facts): void {
 async function checkReplication(connector: Connector): Promise<string> {
   const client = await connector.connectReplication('preflight')
   try {
-    const { rows } = await client.query<{ systemid: string }>('IDENTIFY_SYSTEM')
+    const { rows } = await unlessSilent(client, connector.patienceMs, () => client.query<{ systemid: string }>('IDENTIFY_SYSTEM'))
     return rows[0].systemid
   } finally {
     await disconnect(client)

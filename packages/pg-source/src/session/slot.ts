@@ -3,6 +3,8 @@ import pg from 'pg'
 import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
 import { messageOf, sqlState } from './errors.ts'
 import { whomItWaitsFor, type SourceWaits, type WaitingWork } from './source-waits.ts'
+import { unlessSilent } from './unless-silent.ts'
+import { unlessGone, type Session, type SilenceOptions } from './watch-silence.ts'
 
 /** A replication slot as the server shows it. */
 export interface SlotState {
@@ -170,12 +172,21 @@ async function slotInUse(connection: CatalogConnection, name: string, pid: numbe
 }
 
 /** Makes the slot, permanent, starting now. Waits for transactions that are running. */
-export async function createSlot(connector: Connector, name: string, waits: SourceWaits, failover = false): Promise<Lsn> {
+export async function createSlot(
+  connector: Connector,
+  connection: CatalogConnection,
+  name: string,
+  waits: SourceWaits,
+  failover = false,
+): Promise<Lsn> {
   const client = await connector.connect('slot', false)
   try {
     const sql = `SELECT lsn::text FROM pg_create_logical_replication_slot($1, $2${failover ? ', failover => true' : ''})`
-    const work = { pid: await processId(client), what: `the new slot "${name}"`, tables: [] }
-    const create = () => waits.during(work, () => client.query<{ lsn: string }>(sql, [name, 'pgoutput']))
+    const { patienceMs } = connector
+    const session = await sessionOf(client, patienceMs)
+    const work = { pid: session.pid, what: `the new slot "${name}"`, tables: [] }
+    const make = () => unlessGone(session, { connection, patienceMs }, () => client.query<{ lsn: string }>(sql, [name, 'pgoutput']))
+    const create = () => waits.during(work, make)
     const { rows } = await explained(`creating slot "${name}"`, create, explainSlot)
     return parseLsn(rows[0].lsn)
   } finally {
@@ -191,8 +202,8 @@ export interface ExportedSnapshot {
 
 /** Makes a slot that ends with its connection, and exports its snapshot: usable until the connection's next command. */
 export async function exportSnapshot(
-  client: pg.Client,
-  connection: CatalogConnection,
+  session: Session,
+  { connection, patienceMs }: SilenceOptions & { readonly connection: CatalogConnection },
   slot: string,
   waits: SourceWaits,
   work: WaitingWork,
@@ -200,7 +211,8 @@ export async function exportSnapshot(
   const version = Number((await connection.rows<{ v: string }>(`SELECT current_setting('server_version_num') AS v`))[0].v)
   const option = version >= 150_000 ? `(SNAPSHOT 'export')` : 'EXPORT_SNAPSHOT'
   const sql = `CREATE_REPLICATION_SLOT ${pg.escapeIdentifier(slot)} TEMPORARY LOGICAL pgoutput ${option}`
-  const create = () => waits.during(work, () => client.query<{ consistent_point: string; snapshot_name: string }>(sql))
+  const make = () => session.client.query<{ consistent_point: string; snapshot_name: string }>(sql)
+  const create = () => waits.during(work, () => unlessGone(session, { connection, patienceMs }, make))
   const { rows } = await explained('taking a snapshot for the copy', create, explainSlot)
   return { lsn: parseLsn(rows[0].consistent_point), name: rows[0].snapshot_name }
 }
@@ -244,7 +256,8 @@ export async function serverProcess(client: pg.Client): Promise<ServerProcess> {
   return (await client.query<ServerProcess>(sql)).rows[0]
 }
 
-/** The server process of a connection. */
-export async function processId(client: pg.Client): Promise<number> {
-  return (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0].pid
+/** A connection with its server process. */
+export async function sessionOf(client: pg.Client, patienceMs: number): Promise<Session> {
+  const { rows } = await unlessSilent(client, patienceMs, () => client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid'))
+  return { client, pid: rows[0].pid }
 }

@@ -3,8 +3,10 @@ import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { isLockTimeout, lostConnection } from './errors.ts'
-import { exportSnapshot, processId } from './slot.ts'
+import { exportSnapshot, sessionOf } from './slot.ts'
 import type { SourceWaits } from './source-waits.ts'
+import { unlessSilent } from './unless-silent.ts'
+import { unlessGone, type Session, type SilenceOptions } from './watch-silence.ts'
 
 /**
  * The database exactly as it was at `lsn`: statements see the transactions that end at or before it, and no others.
@@ -13,11 +15,13 @@ import type { SourceWaits } from './source-waits.ts'
  */
 export class SourceSnapshot {
   readonly lsn: Lsn
-  private readonly client: pg.Client
+  private readonly session: Session
+  private readonly silence: SilenceOptions
 
-  private constructor(lsn: Lsn, client: pg.Client) {
+  private constructor(lsn: Lsn, session: Session, silence: SilenceOptions) {
     this.lsn = lsn
-    this.client = client
+    this.session = session
+    this.silence = silence
   }
 
   /** Waits until transactions that are running have ended, as a new slot does; the slot is gone when this resolves. */
@@ -28,19 +32,24 @@ export class SourceSnapshot {
     waits: SourceWaits,
   ): Promise<SourceSnapshot> {
     const opened: pg.Client[] = []
+    const { patienceMs } = connector
+    const silence = { connection, patienceMs }
     try {
       const client = await connector.connect('verify', false)
       opened.push(client)
-      const pid = await processId(client)
+      const session = await sessionOf(client, patienceMs)
       const exporter = await connector.connectReplication('verify snapshot')
       opened.push(exporter)
-      const work = { pid: await processId(exporter), what: 'a comparison', tables: [] }
-      const snapshot = await exportSnapshot(exporter, connection, `${slot}_verify_${pid.toString(36)}`, waits, work)
-      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-      await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
-      await client.query(`SET LOCAL lock_timeout = ${copyLockTimeoutMs}`)
+      const exporting = await sessionOf(exporter, patienceMs)
+      const work = { pid: exporting.pid, what: 'a comparison', tables: [] }
+      const snapshot = await exportSnapshot(exporting, silence, `${slot}_verify_${session.pid.toString(36)}`, waits, work)
+      await unlessSilent(client, patienceMs, async () => {
+        await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+        await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
+        await client.query(`SET LOCAL lock_timeout = ${copyLockTimeoutMs}`)
+      })
       await disconnect(exporter)
-      return new SourceSnapshot(snapshot.lsn, client)
+      return new SourceSnapshot(snapshot.lsn, session, silence)
     } catch (error) {
       await Promise.all(opened.map(disconnect))
       throw error
@@ -53,7 +62,8 @@ export class SourceSnapshot {
    */
   async rows(sql: string): Promise<readonly (readonly (string | null)[])[]> {
     try {
-      const { rows } = await this.client.query<(string | null)[]>({ text: sql, rowMode: 'array', types: { getTypeParser: () => asText } })
+      const query = { text: sql, rowMode: 'array', types: { getTypeParser: () => asText } } as const
+      const { rows } = await unlessGone(this.session, this.silence, () => this.session.client.query<(string | null)[]>(query))
       return rows
     } catch (error) {
       if (isLockTimeout(error)) throw locked(error)
@@ -62,7 +72,7 @@ export class SourceSnapshot {
   }
 
   async close(): Promise<void> {
-    await disconnect(this.client)
+    await disconnect(this.session.client)
   }
 }
 

@@ -228,7 +228,7 @@ export class PgSource implements ChangeSource {
       await dropSlot(this.connection, this.slotName)
       this.isSlotBlind = false
     }
-    return { slotCreated: true, slotLsn: await createSlot(this.connector, this.slotName, this.sourceWaits, failover) }
+    return { slotCreated: true, slotLsn: await createSlot(this.connector, this.connection, this.slotName, this.sourceWaits, failover) }
   }
 
   /** The slot as the server shows it, or null where there is none. */
