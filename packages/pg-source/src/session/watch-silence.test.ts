@@ -31,7 +31,9 @@ test.each([
   [
     'can not be asked just now',
     () => {
-      throw new MoonlinkError('retry', 'PG_TOO_MANY_CONNECTIONS', 'no connection left', { cause: Object.assign(new Error(), { code: '53300' }) })
+      throw new MoonlinkError('retry', 'PG_TOO_MANY_CONNECTIONS', 'no connection left', {
+        cause: Object.assign(new Error(), { code: '53300' }),
+      })
     },
   ],
 ])('a session that the server %s is waited for, however long', async (_, answer) => {
