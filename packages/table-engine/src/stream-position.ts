@@ -57,7 +57,12 @@ export class StreamPosition {
     await this.waiters.wait(
       lsn,
       timeoutMs,
-      () => `${formatLsn(lsn)} is not applied after ${timeoutMs} ms (applied: ${formatLsn(this.streamedTo)})`,
+      () => `${formatLsn(lsn)} is not applied after ${timeoutMs} ms (applied: ${formatLsn(this.streamedTo)}${this.beforeSource(lsn)})`,
     )
+  }
+
+  /** Who waits for what the source has not written is told so: no patience helps but the source's own. */
+  private beforeSource(lsn: Lsn): string {
+    return lsn > this.sourceTo ? `; the source was at ${formatLsn(this.sourceTo)} when last heard of` : ''
   }
 }

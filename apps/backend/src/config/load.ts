@@ -8,6 +8,7 @@ import { fileLayer, isUri } from './file.ts'
 import { settingKeys } from './keys.ts'
 import { getKey, mergeSettings, type Layer, type Settings } from './layers.ts'
 import { nearest } from './nearest.ts'
+import { requirement } from './requirement.ts'
 import { configSchema, type Config, type ParsedConfig } from './schema.ts'
 
 export interface ConfigInputs {
@@ -103,24 +104,6 @@ function explainUnknown(key: string, layers: readonly Layer[]): string {
   const near = elsewhere ?? nearest(key, [...known, ...sections])
   const origin = originOf(key, layers)
   return `${key}${origin === null ? '' : ` (${origin})`}: there is no such setting${near === null ? '' : `; did you mean ${near}?`}`
-}
-
-function requirement(issue: Issue): string {
-  if (issue.code === 'invalid_value') return `must be one of ${issue.values.map(String).join(', ')}`
-  if (issue.code === 'too_small' && issue.origin === 'string') return `must have at least ${issue.minimum} characters`
-  if (issue.code === 'too_small') return `must be at least ${issue.minimum}`
-  if (issue.code === 'too_big') return `must be at most ${issue.maximum}`
-  if (issue.code === 'invalid_type') return `must be ${issue.expected === 'int' ? 'a whole number' : `of type ${issue.expected}`}`
-  if (issue.code === 'invalid_union') return requirementOfUnion(issue.errors)
-  if (issue.code === 'invalid_format' && issue.format === 'url') return 'must be a URL such as https://host/path'
-  return issue.message
-}
-
-function requirementOfUnion(errors: readonly (readonly Issue[])[]): string {
-  const deepest = errors.flat().find((issue) => issue.path.length > 0 && issue.code !== 'invalid_type') ?? errors.flat()[0]
-  const kinds = errors.flatMap((issues) => issues.flatMap((issue) => (issue.code === 'invalid_type' ? [issue.expected] : [])))
-  if (deepest !== undefined && deepest.code !== 'invalid_type') return requirement(deepest)
-  return `must be of type ${[...new Set(kinds)].join(' or ')}`
 }
 
 function shorten(text: string): string {

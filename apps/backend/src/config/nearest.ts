@@ -9,6 +9,17 @@ export function nearest(word: string, candidates: Iterable<string>): string | nu
   return best
 }
 
+/** The table that `name` may have meant: one that is called so in another schema, else the one whose own name has few enough other letters. */
+export function nearestTable(name: string, tables: Iterable<string>): string | null {
+  const candidates = [...tables]
+  const ownName = (table: string) => table.slice(table.indexOf('.') + 1)
+  const namesake = candidates.find((table) => ownName(table).toLowerCase() === ownName(name).toLowerCase())
+  if (namesake !== undefined) return namesake
+  const near = nearest(name, candidates)
+  const isNear = near !== null && editDistance(name.toLowerCase(), near.toLowerCase()) <= Math.max(1, Math.floor(ownName(name).length * 0.4))
+  return isNear ? near : null
+}
+
 /** Levenshtein distance. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index)

@@ -74,9 +74,24 @@ describe('errors', () => {
     const call = api()
     for (const [body, text] of [
       [{ lsn: 'x' }, 'lsn: "x" is not an LSN'],
-      [{ timeoutMs: 'soon' }, 'timeoutMs:'],
+      [{ timeoutMs: 'soon' }, 'timeoutMs: "soon" must be of type number'],
+      [{ timeoutMs: -1 }, 'timeoutMs: -1 must be at least 0'],
+      [{ timeoutMs: 0.5 }, 'timeoutMs: 0.5 must be a whole number'],
+      [{ timeout: 5, lsm: 1 }, 'the request takes no "timeout", "lsm"'],
+      [[1], 'the request: [1] must be of type object'],
     ] as const) {
       const response = await call('/wait', post(body))
+      expect(response.status).toBe(400)
+      expect(((await response.json()) as { error: { message: string } }).error.message).toContain(text)
+    }
+    for (const [path, body, text] of [
+      ['/query', {}, 'sql is missing: it must be of type string'],
+      ['/query', { sql: '' }, 'sql is empty; send one SELECT'],
+      ['/query', { sql: 'SELECT 1', format: 'xml' }, 'format: "xml" must be one of json, lines'],
+      ['/tables', { tables: [] }, 'tables: [] must have at least 1 item'],
+      ['/tables', { tables: ['orders'] }, 'tables.0: "orders" is not a table name; write schema.name'],
+    ] as const) {
+      const response = await call(path, post(body))
       expect(response.status).toBe(400)
       expect(((await response.json()) as { error: { message: string } }).error.message).toContain(text)
     }

@@ -1,5 +1,6 @@
 import { isMoonlinkError, MoonlinkError, type ErrorKind } from '@moonlink/core'
 import type { z } from 'zod'
+import { requirement } from '../config/requirement.ts'
 import { stoppingError } from '../service/stopping.ts'
 import type { ErrorBody } from './schemas.ts'
 
@@ -55,14 +56,16 @@ export function oneLine(text: string): string {
 
 /** Says which field of a request is wrong, and how. */
 export function invalidRequest(issues: readonly z.core.$ZodIssue[], input: unknown): MoonlinkError {
-  const problems = issues.map((issue) => {
-    const place = issue.path.length === 0 ? 'the request' : issue.path.join('.')
-    // Our own rules for texts continue a sentence that begins with the text.
-    return issue.code === 'invalid_format'
-      ? `${place}: ${shorten(JSON.stringify(valueAt(input, issue.path)))} ${issue.message}`
-      : `${place}: ${issue.message}`
-  })
+  const problems = issues.map((issue) => problemOf(issue, input))
   return new MoonlinkError('invalid', 'REQUEST_INVALID', shorten(problems.join('; '), MAX_MESSAGE))
+}
+
+function problemOf(issue: z.core.$ZodIssue, input: unknown): string {
+  const place = issue.path.length === 0 ? 'the request' : issue.path.join('.')
+  if (issue.code === 'unrecognized_keys') return `${place} takes no ${issue.keys.map((key) => shorten(JSON.stringify(key))).join(', ')}`
+  const value = valueAt(input, issue.path)
+  if (value === undefined) return `${place} is missing: it ${requirement(issue)}`
+  return value === '' && issue.code === 'too_small' ? `${place} ${issue.message}` : `${place}: ${shorten(JSON.stringify(value))} ${requirement(issue)}`
 }
 
 function shorten(text: string, length = 200): string {

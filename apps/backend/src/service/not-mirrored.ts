@@ -1,9 +1,9 @@
 import { MoonlinkError } from '@moonlink/core'
-import { nearest } from '../config/nearest.ts'
+import { nearestTable } from '../config/nearest.ts'
 
 /** What is said of a table that is named and not mirrored, with the mirrored one whose name is next to it. */
 export function notMirrored(table: string, mirrored: Iterable<string>): MoonlinkError {
-  const near = nearest(table, mirrored)
+  const near = nearestTable(table, mirrored)
   const remedy = near === null ? 'moonlink tables list shows what is' : `did you mean ${near}? (moonlink tables list shows what is)`
   return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${table} is not mirrored; ${remedy}`, { context: { table } })
 }

@@ -1,5 +1,5 @@
 import { formatTableName, isMoonlinkError, MoonlinkError, parseTableName } from '@moonlink/core'
-import { nearest } from '../config/nearest.ts'
+import { nearestTable } from '../config/nearest.ts'
 import type { ListedSourceTable, SourceHandle } from './parts.ts'
 
 /** What the configuration and earlier `tables add` and `tables drop` ask for. */
@@ -46,7 +46,7 @@ export function chooseTables(listed: readonly ListedSourceTable[], wanted: Wante
 export function mirrorable(listed: readonly ListedSourceTable[], name: string): ListedSourceTable {
   const found = listed.find((table) => formatTableName(table.table) === name)
   if (found === undefined) {
-    const near = nearest(
+    const near = nearestTable(
       name,
       listed.map((table) => formatTableName(table.table)),
     )
