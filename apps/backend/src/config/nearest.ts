@@ -16,7 +16,8 @@ export function nearestTable(name: string, tables: Iterable<string>): string | n
   const namesake = candidates.find((table) => ownName(table).toLowerCase() === ownName(name).toLowerCase())
   if (namesake !== undefined) return namesake
   const near = nearest(name, candidates)
-  const isNear = near !== null && editDistance(name.toLowerCase(), near.toLowerCase()) <= Math.max(1, Math.floor(ownName(name).length * 0.4))
+  const isNear =
+    near !== null && editDistance(name.toLowerCase(), near.toLowerCase()) <= Math.max(1, Math.floor(ownName(name).length * 0.4))
   return isNear ? near : null
 }
 

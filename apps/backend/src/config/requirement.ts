@@ -6,7 +6,8 @@ type Issue = z.core.$ZodIssue
 export function requirement(issue: Issue): string {
   if (issue.code === 'invalid_value') return `must be one of ${issue.values.map(String).join(', ')}`
   if (issue.code === 'too_small' && issue.origin === 'string') return `must have at least ${issue.minimum} characters`
-  if (issue.code === 'too_small' && issue.origin === 'array') return `must have at least ${Number(issue.minimum) === 1 ? '1 item' : `${issue.minimum} items`}`
+  if (issue.code === 'too_small' && issue.origin === 'array')
+    return `must have at least ${Number(issue.minimum) === 1 ? '1 item' : `${issue.minimum} items`}`
   if (issue.code === 'too_small') return `must be at least ${issue.minimum}`
   if (issue.code === 'too_big') return `must be at most ${issue.maximum}`
   if (issue.code === 'invalid_type') return `must be ${issue.expected === 'int' ? 'a whole number' : `of type ${issue.expected}`}`

@@ -65,7 +65,9 @@ function problemOf(issue: z.core.$ZodIssue, input: unknown): string {
   if (issue.code === 'unrecognized_keys') return `${place} takes no ${issue.keys.map((key) => shorten(JSON.stringify(key))).join(', ')}`
   const value = valueAt(input, issue.path)
   if (value === undefined) return `${place} is missing: it ${requirement(issue)}`
-  return value === '' && issue.code === 'too_small' ? `${place} ${issue.message}` : `${place}: ${shorten(JSON.stringify(value))} ${requirement(issue)}`
+  return value === '' && issue.code === 'too_small'
+    ? `${place} ${issue.message}`
+    : `${place}: ${shorten(JSON.stringify(value))} ${requirement(issue)}`
 }
 
 function shorten(text: string, length = 200): string {
