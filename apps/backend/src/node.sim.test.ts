@@ -56,6 +56,7 @@ test(`${runs} nodes that crash at any call lose and repeat nothing (first seed $
   expect(totals.diskErrors).toBeGreaterThan(runs / 4)
   expect(totals.requestFaults).toBeGreaterThan(0)
   expect(totals.lostThreads).toBeGreaterThan(0)
+  expect(totals.clocksSet).toBeGreaterThan(0)
   expect(totals.refusedWrites).toBeGreaterThan(0)
   expect(totals.flippedBits).toBeGreaterThan(0)
 })

@@ -159,7 +159,7 @@ export class SimNode {
       holder,
       clock,
       logger,
-      monotonicMs: () => clock.nowMs(),
+      monotonicMs: () => this.process.monotonicMs(),
     })
     return place.acquire({ waits: true, signal: this.waiting.signal })
   }

@@ -1,4 +1,4 @@
-import { MoonlinkError, type Clock, type LocalDisk, type ObjectStore } from '@moonlink/core'
+import { MoonlinkError, steadyTime, type Clock, type LocalDisk, type ObjectStore } from '@moonlink/core'
 import { FaultyObjectStore, type FaultPlan } from '@moonlink/object-store'
 import type { DiskCall, SimulatedLocalDisk } from '@moonlink/testkit'
 import type { Dice } from './random.ts'
@@ -17,6 +17,8 @@ export interface RequestFate {
 export interface SimProcessOptions {
   readonly dice: Dice
   readonly clock: Clock
+  /** What the clock on its machine's wall says, which somebody may set. */
+  readonly wallMs: () => number
   /** Share of calls of each kind of trouble. */
   readonly failing: number
   /** At which of its calls the process dies; that call may still have its effect. */
@@ -42,11 +44,11 @@ export class SimProcess {
   private wake: () => void = () => undefined
 
   constructor(options: SimProcessOptions) {
-    const { clock } = options
+    const { clock, wallMs } = options
     this.options = options
     this.died = new Promise((resolve) => (this.die = resolve))
     this.clock = {
-      nowMs: () => clock.nowMs(),
+      nowMs: steadyTime(wallMs, () => this.monotonicMs()),
       sleep: async (ms, signal) => {
         // A dead one is not woken either: its sleepers would keep time going.
         if (this.isDead) return forEver()
@@ -54,6 +56,10 @@ export class SimProcess {
         await this.gate()
       },
     }
+  }
+
+  monotonicMs(): number {
+    return this.options.clock.nowMs()
   }
 
   get isAlive(): boolean {

@@ -29,6 +29,8 @@ const refusals: ReadonlySet<string> = new Set([
 ])
 /** Simulated time that everything takes at most once faults are over. */
 const SETTLE_MS = 600_000
+/** How wrong clocks are at most, either way. */
+const WRONG_BY_MS = 3_600_000
 /** Chance that a step of the event loop goes by without one of the world's. */
 const BREATHS = 4
 
@@ -36,6 +38,8 @@ const BREATHS = 4
 interface Machine {
   readonly home: string
   readonly disk: SimulatedLocalDisk
+  /** By how much its clock is wrong. */
+  offsetMs: number
   node: SimNode | null
 }
 
@@ -51,6 +55,7 @@ export interface SimTotals {
   /** Calls of local disks and requests to a catalog that went wrong, threads that ended, writes that found the store full, and bits that flipped. */
   diskErrors: number
   requestFaults: number
+  clocksSet: number
   lostThreads: number
   refusedWrites: number
   flippedBits: number
@@ -67,6 +72,7 @@ export function noTotals(): SimTotals {
     atRest: 0,
     diskErrors: 0,
     requestFaults: 0,
+    clocksSet: 0,
     lostThreads: 0,
     refusedWrites: 0,
     flippedBits: 0,
@@ -116,7 +122,7 @@ export class SimWorld {
     const server = { store: this.store, warehouse: WAREHOUSE, clock: this.clock, random: dice.random }
     this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
-    this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), node: null }))
+    this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), offsetMs: 0, node: null }))
     this.load = new SimLoad(this.database, dice, dice.chance(0.5))
     this.warehouse = new SimWarehouse(this.store, { clock: this.clock, random: dice.random })
     // The first copy has something to read, and is cut off now and then.
@@ -141,6 +147,7 @@ export class SimWorld {
     else if (draw < 0.975) this.fillUp(machine)
     else if (draw < 0.985) this.makeRoom()
     else if (draw < 0.993) this.flipBit(machine)
+    else this.setClock(machine)
     await this.breathe()
   }
 
@@ -151,6 +158,27 @@ export class SimWorld {
     const [machine] = this.machines
     await this.restart(machine, true)
     const node = machine.node!
+    const { database } = this
+    await this.settle(node)
+    // What is due comes in time all the same.
+    machine.offsetMs -= WRONG_BY_MS
+    for (let count = this.dice.below(4); count > 0; count--) this.load.transact()
+    await this.settle(node)
+    for (let breath = 0; breath < 40; breath++) await this.breathe()
+    const lease = await node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs: SETTLE_MS })
+    for (const [name, plan] of lease.tables) same(await this.shown(plan), database.at(name, database.endLsn), `${name} at the end`)
+    lease.release()
+    await this.checkWarehouse()
+    this.throwFault()
+    if (database.forgotten !== database.endLsn) throw new Error(`the slot was not told what is safe: ${this.describe(node)}`)
+    await node.stop()
+    this.throwFault()
+    await this.checkWarehouse()
+    await this.checkNothingLeft()
+  }
+
+  /** Goes on until Iceberg has all. */
+  private async settle(node: SimNode): Promise<void> {
     const { database } = this
     const deadlineMs = this.clock.nowMs() + SETTLE_MS
     const isSettled = () =>
@@ -167,17 +195,6 @@ export class SimWorld {
         .finally(() => (flushing = null))
       await this.breathe()
     }
-    for (let breath = 0; breath < 40; breath++) await this.breathe()
-    const lease = await node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs: SETTLE_MS })
-    for (const [name, plan] of lease.tables) same(await this.shown(plan), database.at(name, database.endLsn), `${name} at the end`)
-    lease.release()
-    await this.checkWarehouse()
-    this.throwFault()
-    if (database.forgotten !== database.endLsn) throw new Error(`the slot was not told what is safe: ${this.describe(node)}`)
-    await node.stop()
-    this.throwFault()
-    await this.checkWarehouse()
-    await this.checkNothingLeft()
   }
 
   dispose(): void {
@@ -212,6 +229,7 @@ export class SimWorld {
     const process = new SimProcess({
       dice,
       clock,
+      wallMs: () => clock.nowMs() + machine.offsetMs,
       failing: isGentle || dice.chance(0.5) ? 0 : 0.03,
       crashAt: isGentle || dice.chance(0.2) ? Number.POSITIVE_INFINITY : 10 + dice.below(500),
       crashesAfterEffect: dice.chance(0.5),
@@ -290,6 +308,12 @@ export class SimWorld {
     if (!this.flipsBits || !disk.flipBit((path) => path.includes('changelog') || path.includes('waiting-changes'))) return
     this.isStateLost = true
     this.totals.flippedBits++
+  }
+
+  /** As an administrator or a time service would, who may be wrong. */
+  private setClock(machine: Machine): void {
+    machine.offsetMs = Math.floor((this.dice.next() * 2 - 1) * WRONG_BY_MS)
+    this.totals.clocksSet++
   }
 
   /** Lets the nodes work for a moment. */
