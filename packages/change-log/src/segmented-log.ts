@@ -445,7 +445,10 @@ export class SegmentedLog implements ChangeLog {
     this.wakeDrained()
   }
 
-  /** A successor may need what we do not. */
+  /**
+   * A successor may need what we do not. One that comes after this look begins with what was written down before `prune`, and no name is used twice: so a removal may come
+   * after it, however late.
+   */
   private async mayRemove(): Promise<boolean> {
     try {
       await this.options.lease?.check()

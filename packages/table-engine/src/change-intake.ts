@@ -131,7 +131,7 @@ export class ChangeIntake {
 
   /** Applies the first change that waits; null where none does, and what comes is applied at once from here on. Under the lock. */
   async applyNext(): Promise<HeldChange | null> {
-    const change = await this.spool.shift()
+    const change = await this.core.state.reads.patiently(() => this.spool.shift())
     if (change === null) {
       this.isSpooling = false
       this.spooledShape = this.closedShape = null

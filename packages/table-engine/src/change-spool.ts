@@ -99,7 +99,7 @@ export class ChangeSpool {
     if (this.failure !== null) await this.spill()
   }
 
-  /** Takes the first change out; null where there is none. Throws `corrupt`/`SPOOL_CORRUPT` where the file is not what was written to it. */
+  /** Takes the first change out; null where there is none. Throws `corrupt`/`SPOOL_CORRUPT` where the file is not what was written to it, and `retry`/`SPOOL_UNREADABLE` with nothing taken. */
   async shift(): Promise<HeldChange | null> {
     if (this.readAt < this.writtenTo) {
       const { change, next } = await this.readEntry(this.readAt)
@@ -223,8 +223,17 @@ export class ChangeSpool {
 
   private async bytesAt(at: number, length: number): Promise<Buffer> {
     const bytes = Buffer.alloc(length)
-    if ((await this.file!.read(bytes, at)) < length) throw this.corrupt(at)
+    if ((await this.file!.read(bytes, at).catch((cause: unknown) => this.unreadable(cause))) < length) throw this.corrupt(at)
     return bytes
+  }
+
+  private unreadable(cause: unknown): never {
+    const { path } = this.options
+    const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
+    throw new MoonlinkError('retry', 'SPOOL_UNREADABLE', `${path}, where changes wait for a copy, can't be read (${code}): check its disk.`, {
+      context: { path },
+      cause,
+    })
   }
 
   private corrupt(at: number): MoonlinkError {

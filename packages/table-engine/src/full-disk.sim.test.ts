@@ -75,6 +75,27 @@ test('while the disk is full under what waits for a copy, the source waits withi
   await engine.close()
 })
 
+test('what waits for a copy on a disk that can not be read for a moment is read again', async () => {
+  const disk = simulatedDisk()
+  let failures = 0
+  const session = disk.session(({ operation, path }) => {
+    if (operation === 'read' && path.endsWith('/waiting-changes') && failures-- > 0) throw Object.assign(new Error('EIO'), { code: 'EIO' })
+  })
+  const storage = new MemoryTableStorage(table, schema)
+  const limits = { ...defaultEngineLimits, memoryLimitBytes: MEMORY_LIMIT_BYTES, flushIntervalMs: 3_600_000 }
+  const ports = { clock: systemClock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(disk), disk: session }
+  const engine = new Engine({ ...ports, limits })
+  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  for (let index = 0; index < 3; index++) await engine.apply({ kind: 'batch', batch: inserts(index * ROWS, BigInt(index + 1) * 10n) })
+  await engine.apply({ kind: 'watermark', lsn: 30n, sourceLsn: 30n, commitTimeMs: null })
+  failures = 2
+  await mirror.finishCopy(0n)
+  await mirror.caughtUp()
+  expect(failures).toBeLessThan(1)
+  expect(mirror.status()).toMatchObject({ state: 'streaming', rows: 3 * ROWS })
+  await engine.close()
+})
+
 const shape: TableSchema = {
   fields: [
     { id: 1, name: 'id', type: { kind: 'long' }, required: true },

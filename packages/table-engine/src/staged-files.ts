@@ -117,7 +117,7 @@ export class StagedFiles implements FileLedger {
     await this.groups.remove(groups.map(([text]) => text))
   }
 
-  /** Removes what was abandoned and nobody reads. */
+  /** Removes what was abandoned and nobody reads. Another owner may have come since: no commit that still can land names any of it, theirs least of all. */
   async removeAbandoned(inUse: ReadonlySet<string>): Promise<void> {
     const paths = [...this.abandoned].filter((path) => !inUse.has(path))
     if (paths.length === 0) return

@@ -12,7 +12,7 @@ import { waitOf } from './status.ts'
 import type { StreamLoop } from './stream-loop.ts'
 import { listWith, mirrorable } from './table-set.ts'
 
-export interface TableCommandsOptions extends Pick<BackendParts, 'config' | 'engine' | 'logger' | 'source' | 'warehouse'> {
+export interface TableCommandsOptions extends Pick<BackendParts, 'config' | 'engine' | 'lease' | 'logger' | 'source' | 'warehouse'> {
   readonly mirrors: MirrorSet
   readonly loop: StreamLoop
   readonly acknowledger: Acknowledger
@@ -103,7 +103,7 @@ export class TableCommands {
   }
 
   async drop(table: string, purge: boolean): Promise<void> {
-    const { acknowledger, changes, loop, mirrors, remembered, warehouse } = this.#options
+    const { acknowledger, changes, lease, loop, mirrors, remembered, warehouse } = this.#options
     await changes.run(async () => {
       const isMirrored = mirrors.has(table) || mirrors.unopened.has(table)
       if (!isMirrored && !(purge && remembered.wasDropped(table))) throw notMirrored(table, mirrors.known())
@@ -114,6 +114,8 @@ export class TableCommands {
         await acknowledger.remember()
       }
       const { schema, name } = parseTableName(table)
+      // A successor mirrors what it does not know to be dropped, or was told to add again: one that comes after this knows.
+      if (purge) await lease?.check()
       if (purge) await warehouse.catalog.drop({ namespace: schema, name }, true)
     })
   }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { withPostgres } from '@moonlink/testkit'
 import pg from 'pg'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { schemaOf, tableOf } from './harness.test.support.ts'
 import { openPgSource } from './source.ts'
 import { troubleOf } from './watch-silence.ts'
@@ -51,22 +51,21 @@ test.runIf(process.platform !== 'win32')(
     const postmaster = Number(readFileSync(join(rows[0].data_directory, 'postmaster.pid'), 'utf8').split('\n')[0])
     const frozen = [postmaster, ...(await pidsOf('copy', 'copy guard', 'verify', 'verify snapshot'))]
     const [catalog] = await pidsOf('catalog')
+    const thaw = () => frozen.splice(0).forEach((pid) => process.kill(pid, 'SIGCONT'))
+    onTestFinished(thaw)
     for (const pid of frozen) process.kill(pid, 'SIGSTOP')
-    try {
-      // What asks finds no connection either.
-      await client.query('SELECT pg_terminate_backend($1)', [catalog])
-      const lost = { kind: 'retry', code: 'PG_CONNECTION_LOST', message: expect.stringMatching(/is silent, and does not answer/) as string }
-      const reading = copy.read(items.table, () => Promise.resolve())
-      await Promise.all([
-        expect(reading).rejects.toMatchObject(lost),
-        expect(compared.rows('SELECT count(*) FROM items')).rejects.toMatchObject(lost),
-        expect(waiting).rejects.toMatchObject(lost),
-      ])
-      // Nor does it take a goodbye to end.
-      await Promise.all([copy.close(), compared.close()])
-    } finally {
-      for (const pid of frozen) process.kill(pid, 'SIGCONT')
-    }
+    // What asks finds no connection either.
+    await client.query('SELECT pg_terminate_backend($1)', [catalog])
+    const lost = { kind: 'retry', code: 'PG_CONNECTION_LOST', message: expect.stringMatching(/is silent, and does not answer/) as string }
+    const reading = copy.read(items.table, () => Promise.resolve())
+    await Promise.all([
+      expect(reading).rejects.toMatchObject(lost),
+      expect(compared.rows('SELECT count(*) FROM items')).rejects.toMatchObject(lost),
+      expect(waiting).rejects.toMatchObject(lost),
+    ])
+    // Nor does it take a goodbye to end.
+    await Promise.all([copy.close(), compared.close()])
+    thaw()
     await writer.end()
     await source.close()
   },

@@ -1,0 +1,29 @@
+import { MoonlinkError } from '@moonlink/core'
+import { expect, test, vi } from 'vitest'
+import { TableCommands, type TableCommandsOptions } from './table-commands.ts'
+
+/** Of a table that was dropped earlier, and of which the files stayed. */
+function purging(check: () => Promise<void>) {
+  const drop = vi.fn<() => Promise<void>>(() => Promise.resolve())
+  const options = {
+    changes: { run: (work: () => Promise<void>) => work() },
+    lease: { check },
+    mirrors: { has: () => false, unopened: new Map() },
+    remembered: { wasDropped: () => true },
+    warehouse: { catalog: { drop } },
+  }
+  return { commands: new TableCommands(options as unknown as TableCommandsOptions), drop }
+}
+
+test('a backend that was taken over from removes no table, which its successor may mirror', async () => {
+  const lost = new MoonlinkError('fenced', 'LEASE_LOST', 'another has taken over')
+  const { commands, drop } = purging(() => Promise.reject(lost))
+  await expect(commands.drop('public.t', true)).rejects.toBe(lost)
+  expect(drop).not.toHaveBeenCalled()
+})
+
+test('the holder of the lease removes what was dropped', async () => {
+  const { commands, drop } = purging(() => Promise.resolve())
+  await commands.drop('public.t', true)
+  expect(drop).toHaveBeenCalledExactlyOnceWith({ namespace: 'public', name: 't' }, true)
+})
