@@ -230,10 +230,15 @@ export class ChangeSpool {
   private unreadable(cause: unknown): never {
     const { path } = this.options
     const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
-    throw new MoonlinkError('retry', 'SPOOL_UNREADABLE', `${path}, where changes wait for a copy, can't be read (${code}): check its disk.`, {
-      context: { path },
-      cause,
-    })
+    throw new MoonlinkError(
+      'retry',
+      'SPOOL_UNREADABLE',
+      `${path}, where changes wait for a copy, can't be read (${code}): check its disk.`,
+      {
+        context: { path },
+        cause,
+      },
+    )
   }
 
   private corrupt(at: number): MoonlinkError {
