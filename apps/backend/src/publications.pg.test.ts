@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { ddlInstallSql } from '@moonlink/pg-source'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import pg from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
@@ -19,8 +20,8 @@ beforeEach(async () => {
 })
 afterEach(() => backend?.stop('SIGKILL'))
 
-async function start(publication = 'given'): Promise<void> {
-  const settings = [`source.publication=${publication}`, 'source.slotCheckMs=200']
+async function start(publication = 'given', slotCheckMs = 200): Promise<void> {
+  const settings = [`source.publication=${publication}`, `source.slotCheckMs=${slotCheckMs}`]
   const args = ['--source', database.connectionString, '--state-dir', join(directory, database.name)]
   backend = await BackendProcess.start([...args, ...settings.flatMap((setting) => ['--set', setting])])
 }
@@ -75,6 +76,27 @@ test('partitions that come with rows, are truncated by themselves, detached or d
   await client.query(away('INSERT INTO e1 VALUES (4003, 52)'))
   await start('moonlink')
   await followed('INSERT INTO events VALUES (4004, 2)', 'events')
+  await isEqual('public.events')
+})
+
+test('event triggers tell where a partition came or went: no query is answered with rows that are gone, or without those that came', async () => {
+  const { client } = database
+  await client.query(`CREATE TABLE events (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+    CREATE TABLE e1 PARTITION OF events FOR VALUES FROM (0) TO (100); INSERT INTO events SELECT n, n % 100 FROM generate_series(1, 300) n;
+    CREATE TABLE e2 (id int, at int, PRIMARY KEY (id, at)); INSERT INTO e2 SELECT n, 150 FROM generate_series(1, 50) n`)
+  await client.query(ddlInstallSql)
+  // Nobody looks at the catalog.
+  await start('moonlink', 3_600_000)
+  for (const [sql, count] of [
+    ['ALTER TABLE events ATTACH PARTITION e2 FOR VALUES FROM (100) TO (200); INSERT INTO events VALUES (99, 150)', 351],
+    ['ALTER TABLE events DETACH PARTITION e1; INSERT INTO e1 VALUES (9000, 1)', 51],
+    ['ALTER TABLE events ATTACH PARTITION e1 FOR VALUES FROM (0) TO (100)', 352],
+    ['CREATE TABLE e3 PARTITION OF events FOR VALUES FROM (200) TO (300); INSERT INTO events VALUES (1, 200); DROP TABLE e2', 302],
+  ] as const) {
+    await client.query(sql)
+    await backend.wait({})
+    expect(await backend.query('SELECT count(*)::INT FROM events'), sql).toEqual([[count]])
+  }
   await isEqual('public.events')
 })
 

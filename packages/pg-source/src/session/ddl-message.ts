@@ -27,11 +27,13 @@ const ddlMessage = z.discriminatedUnion('kind', [
   }),
   /** `types`: those altered, and what they are made of. */
   z.object({ ...teller, kind: z.literal('types'), altered: z.array(z.number()), types: z.array(shapeType) }),
+  /** `tables`: partitioned tables by object id, with their `attached` after the command. */
+  z.object({ version, kind: z.literal('partitions'), command: z.string(), tables: z.record(z.string(), z.string()) }),
   z.object({ version, kind: z.literal('dropped'), oid: z.number() }),
   z.object({ version, kind: z.literal('unknown'), reason: z.string() }),
 ])
 
-/** What an event trigger of ours wrote: the shape that a table has now, what types are now, that a table is gone, or that it could not tell. */
+/** What an event trigger of ours wrote: the shape that a table has now, what types are now, which partitions tables have, that a table is gone, or that it could not tell. */
 export type DdlMessage = z.output<typeof ddlMessage>
 
 const ofAnotherVersion = z.object({ version: z.number(), kind: z.string() })

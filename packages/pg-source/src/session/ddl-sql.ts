@@ -1,4 +1,4 @@
-import { shapeTypesSql, TOLD_SHAPE } from './relation-shape.ts'
+import { ATTACHED, shapeTypesSql, TOLD_SHAPE } from './relation-shape.ts'
 import { DDL_SCHEMA } from './told-since.ts'
 
 /** Prefix of the logical messages that say how tables changed. */
@@ -74,6 +74,20 @@ BEGIN
   END IF;
 END $moonlink$;
 
+-- Which partitions the tables have now that are at the top of these; all that have some, where none is given: what is gone does not say whose it was.
+CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.write_partitions(command text, tables oid[]) RETURNS void LANGUAGE plpgsql ${VALUES_AS_TEXT} AS $moonlink$
+DECLARE
+  partitions jsonb;
+BEGIN
+  SELECT jsonb_object_agg(c.oid::text, ${ATTACHED}) FROM pg_class c
+  WHERE c.relkind = 'p' AND c.relpersistence <> 't' AND (tables IS NULL OR c.oid IN (SELECT a.relid FROM unnest(tables) t, pg_partition_ancestors(t) a)) INTO partitions;
+  IF partitions IS NOT NULL THEN
+    PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}',
+      jsonb_build_object('version', ${DDL_VERSION}, 'kind', 'partitions', 'command', command, 'tables', partitions)::text);
+    ${SEAL}
+  END IF;
+END $moonlink$;
+
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.on_ddl_command_end() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER ${VALUES_AS_TEXT} AS $moonlink$
 DECLARE
   tables oid[];
@@ -94,6 +108,7 @@ BEGIN
     UNION SELECT i.inhrelid FROM changed JOIN pg_inherits i ON i.inhparent = changed.oid)
   SELECT array(SELECT DISTINCT oid FROM changed), array(SELECT DISTINCT oid FROM altered) INTO tables, types;
   PERFORM ${DDL_SCHEMA}.write_shapes(tables, types);
+  PERFORM ${DDL_SCHEMA}.write_partitions(tg_tag, tables);
 ${OR_SAY_SO} $moonlink$;
 
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.on_sql_drop() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER ${VALUES_AS_TEXT} AS $moonlink$
@@ -109,6 +124,9 @@ BEGIN
       WHERE d.object_type = 'index' AND c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
   ) INTO tables;
   PERFORM ${DDL_SCHEMA}.write_shapes(tables, '{}');
+  IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table' AND NOT is_temporary) THEN
+    PERFORM ${DDL_SCHEMA}.write_partitions(tg_tag, NULL);
+  END IF;
 ${OR_SAY_SO} $moonlink$;
 
 -- Before the rewrite; what ends the command tells of it. Where it was called from, and with what words, tells whether values were computed anew.
@@ -122,7 +140,7 @@ BEGIN
       'isPlain', strpos(calls, E'\\n') = 0 AND current_query() ~* 'alter' AND current_query() !~* 'using')))::text, true);
 ${OR_SAY_SO} $moonlink$;
 
-REVOKE ALL ON FUNCTION ${DDL_SCHEMA}.write_shapes(oid[], oid[]), ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite() FROM PUBLIC;
+REVOKE ALL ON FUNCTION ${DDL_SCHEMA}.write_shapes(oid[], oid[]), ${DDL_SCHEMA}.write_partitions(text, oid[]), ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite() FROM PUBLIC;
 
 -- Of an earlier version.
 DROP FUNCTION IF EXISTS ${DDL_SCHEMA}.write_shapes(oid[]);
@@ -143,7 +161,7 @@ export const ddlUninstallSql = `DROP EVENT TRIGGER IF EXISTS moonlink_ddl_comman
 DROP EVENT TRIGGER IF EXISTS moonlink_sql_drop;
 DROP EVENT TRIGGER IF EXISTS moonlink_table_rewrite;
 DROP FUNCTION IF EXISTS ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite(),
-  ${DDL_SCHEMA}.write_shapes(oid[]), ${DDL_SCHEMA}.write_shapes(oid[], oid[]);
+  ${DDL_SCHEMA}.write_shapes(oid[]), ${DDL_SCHEMA}.write_shapes(oid[], oid[]), ${DDL_SCHEMA}.write_partitions(text, oid[]);
 -- Restricted: objects of others in it stay.
 DROP SCHEMA IF EXISTS ${DDL_SCHEMA} RESTRICT;
 `

@@ -183,6 +183,57 @@ test.each(STALE)('%s starts a new copy, and later rows have the new shape', asyn
   }
 })
 
+const PARTED = `CREATE TABLE t (id int, at int, v text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+  CREATE TABLE t_a PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE t_b PARTITION OF t FOR VALUES FROM (10) TO (20) PARTITION BY LIST (id);
+  CREATE TABLE t_b1 PARTITION OF t_b FOR VALUES IN (1, 2, 3); CREATE TABLE t_b2 PARTITION OF t_b DEFAULT;
+  CREATE TABLE own (id int, at int, v text, PRIMARY KEY (id, at)); INSERT INTO own VALUES (7, 25, 'own')`
+const parted = (id: number) => `INSERT INTO t VALUES (${id}, 5, 'a'), (${id}, 15, 'b')`
+
+test.each([
+  ['detached', `ALTER TABLE t DETACH PARTITION t_a; INSERT INTO t_a VALUES (50, 5); DELETE FROM t_a WHERE id = 1`],
+  ['detached from a partition', `ALTER TABLE t_b DETACH PARTITION t_b2`],
+  ['detached with its own partitions', `ALTER TABLE t DETACH PARTITION t_b`],
+  ['dropped', `DROP TABLE t_a`],
+  ['attached with rows', `ALTER TABLE t ATTACH PARTITION own FOR VALUES FROM (20) TO (30)`],
+  ['away for a moment', `ALTER TABLE t DETACH PARTITION t_a; UPDATE t_a SET v = 'x'; ALTER TABLE t ATTACH PARTITION t_a FOR VALUES FROM (0) TO (10)`],
+  ['there for a moment', `CREATE TABLE t_c PARTITION OF t FOR VALUES FROM (20) TO (30); INSERT INTO t VALUES (9, 25); DROP TABLE t_c`],
+])('a partition that is %s starts a new copy of its table', async (_, sql) => {
+  const { client, following } = await database(PARTED)
+  try {
+    await client.query(`${parted(1)}; ${parted(6)}`)
+    await expectEqual(client, following)
+    await client.query(sql)
+    await following.catchUp()
+    const [recopy, ...more] = following.replica.otherEvents
+    expect(recopy).toMatchObject({ kind: 'recopy', reason: expect.stringContaining('a partition was attached, detached or dropped') as unknown })
+    expect(more.every(({ kind }) => kind === 'recopy')).toBe(true)
+  } finally {
+    await leave(following)
+  }
+})
+
+test('partitions that are made, and whatever leaves all partitions where they are, start no copy', async () => {
+  const { client, following } = await database(PARTED)
+  try {
+    await client.query(parted(1))
+    for (const sql of [
+      `CREATE TABLE t_c PARTITION OF t FOR VALUES FROM (20) TO (30); INSERT INTO t VALUES (1, 25, 'c')`,
+      `BEGIN; CREATE TABLE t_d PARTITION OF t FOR VALUES FROM (30) TO (40) PARTITION BY LIST (id); SAVEPOINT s;
+        CREATE TABLE t_d1 PARTITION OF t_d DEFAULT; INSERT INTO t VALUES (1, 35, 'd'); COMMIT`,
+      `CREATE TABLE other (id int) PARTITION BY LIST (id); CREATE TABLE other_1 PARTITION OF other DEFAULT; DROP TABLE other; DROP TABLE own`,
+      `ALTER TABLE t ADD c int; ALTER TABLE t_a SET (fillfactor = 50); CREATE INDEX ON t (v); ALTER TABLE t RENAME v TO w`,
+      'VACUUM FULL t_a',
+      `TRUNCATE t; ${parted(2)}`,
+      `BEGIN; SAVEPOINT s; ALTER TABLE t DETACH PARTITION t_a; ROLLBACK TO s; COMMIT; ${parted(3)}`,
+    ]) {
+      await client.query(sql)
+      await expectEqual(client, following)
+    }
+  } finally {
+    await leave(following)
+  }
+})
+
 test.each([
   ['becomes a plain one', `ALTER TABLE t ALTER g DROP EXPRESSION`, 13],
   ['is generated otherwise', `ALTER TABLE t ALTER g SET EXPRESSION AS (id * 3)`, 17],

@@ -65,6 +65,8 @@ export function inferShape(evidence: ShapeEvidence): InferredShape {
     attributeCount: isLatest ? now.attributeCount : Math.max(before.attributeCount, ...numbers),
     filenode: isLatest ? now.filenode : before.filenode,
     leaves: isLatest ? now.leaves : before.leaves,
+    // What became of partitions may lie behind the message.
+    attached: before.attached,
     toldSince: isLatest ? now.toldSince : before.toldSince,
     columns: isLatest
       ? all

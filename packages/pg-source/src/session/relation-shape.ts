@@ -73,6 +73,8 @@ export const relationShape = z.object({
   filenode: z.number().nullable().default(0),
   /** Of a partitioned table, a digest of its leaves, their `relfilenode`s and when they were attached; null where it has none, of another table, and where not known. */
   leaves: z.string().nullable().default(null),
+  /** Of a partitioned table, a digest of its leaves and when they were attached; null of another table, and where not known. */
+  attached: z.string().nullable().default(null),
   /** Attribute numbers given so far, those of dropped columns included. */
   attributeCount: z.number().default(0),
   /** The composite type of its rows (`reltype`); 0 where not known. */
@@ -102,7 +104,7 @@ export function isSameRelation(a: RelationShape, b: RelationShape): boolean {
 /** The same text for as long as nothing changes that rows depend on, whoever looks and when. */
 export function markOf(relation: RelationShape): string {
   const types = relation.types.map((type) => ({ ...type, changedBy: null }))
-  return JSON.stringify({ ...relation, types, leaves: null, changedBy: null, toldSince: null })
+  return JSON.stringify({ ...relation, types, leaves: null, attached: null, changedBy: null, toldSince: null })
 }
 
 function toldOf({ columns, keys, replicaIdentity, types }: RelationShape) {
@@ -182,12 +184,16 @@ function cameSql(inherits: string): string {
 const LEAVES = `(WITH RECURSIVE ${BELOW} SELECT md5(string_agg(l.oid || ':' || l.relfilenode || ':' || below.attachment, ',' ORDER BY l.oid))
   FROM below JOIN pg_class l ON l.oid = below.oid WHERE l.relkind <> 'p')`
 
+/** SQL for `attached` of `pg_class c`. */
+export const ATTACHED = `(WITH RECURSIVE ${BELOW} SELECT md5(coalesce(string_agg(l.oid || ':' || below.attachment, ',' ORDER BY l.oid), ''))
+  FROM below JOIN pg_class l ON l.oid = below.oid WHERE c.relkind = 'p' AND l.relkind <> 'p' HAVING c.relkind = 'p')`
+
 /**
  * SQL for the `RelationShape` of `pg_class c`, in `pg_namespace n`, as jsonb. Object ids exceed int4, so they travel as int8. It is the same for
  * whoever runs it; values in it look as the session's settings say.
  */
 export const RELATION_SHAPE = `${shapeSql(MISSING, '', TOLD_SINCE)} || jsonb_build_object(
-  'changedBy', '<' || pg_snapshot_xmax(pg_current_snapshot())::text, 'leaves', ${LEAVES})`
+  'changedBy', '<' || pg_snapshot_xmax(pg_current_snapshot())::text, 'leaves', ${LEAVES}, 'attached', ${ATTACHED})`
 
 /** The same for who tells of a change as it is made, when partitions have what a new column's default left in them. */
 export const TOLD_SHAPE = shapeSql(MISSING_IN_PARTITIONS, FROM_PARTITIONS, INSTALLED_BY)

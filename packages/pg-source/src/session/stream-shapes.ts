@@ -22,6 +22,7 @@ import { namedByTypes } from './type-names.ts'
 import { alteredRowType, alteredTypes, isAware, ToldTypes, type Teller, type ToldChange } from './told-types.ts'
 
 type ShapeMessage = Extract<DdlMessage, { kind: 'shape' }>
+type PartitionsMessage = Extract<DdlMessage, { kind: 'partitions' }>
 
 const ROLLED_BACK = 'it is not known whether a schema change was rolled back'
 const UNTOLD = 'it may have been rewritten before event triggers told of changes'
@@ -101,6 +102,7 @@ export class StreamShapes implements AlterationReader {
         .filter(({ relationOid }) => relationOid === message.oid)
         .map(({ table }) => ({ kind: 'refuse', ...droppedTable(table) }))
     }
+    if (message.kind === 'partitions') return wanted.flatMap((known) => this.parted(known, message, isDoubtful))
     const types = message.kind === 'types' ? alteredTypes(message) : alteredRowType(message)
     const users = wanted.filter(({ relation }) => relation.types.some(({ oid }) => types.oids.has(oid)))
     const alterations = [
@@ -151,7 +153,19 @@ export class StreamShapes implements AlterationReader {
     if (!isAware(message, known.relation.changedBy)) return [changed(table, UNAWARE)]
     if (!isToldSince(known.relation, relation) && (relation.filenode ?? -1) !== known.relation.filenode) return [changed(table, UNTOLD)]
     const types = this.types.merge(relation.columns, message, { oids: new Set(), types: relation.types }, known.relation)
-    return types === null ? [changed(table, UNAWARE)] : this.take(known, { ...relation, types, changedBy: message.xid }, rewrite)
+    return types === null ? [changed(table, UNAWARE)] : this.take(known, { ...relation, attached: known.relation.attached, types, changedBy: message.xid }, rewrite)
+  }
+
+  /** What it does to a table that partitions came or went: one that is made as a partition is empty, and of all others rows come or go that are not streamed. */
+  private parted(known: MappedShape, { command, tables }: PartitionsMessage, isDoubtful: boolean): readonly TableAlteration[] {
+    const { relation, table } = known
+    const attached = tables[relation.oid]
+    if (attached === undefined || attached === relation.attached) return []
+    if (isDoubtful) return [changed(table, ROLLED_BACK)]
+    const isHarmless = relation.attached === null || command === 'CREATE TABLE'
+    return this.evolve(known, { ...relation, attached }, () => ({
+      stale: isHarmless ? null : 'a partition was attached, detached or dropped',
+    }))
   }
 
   /** What a change of types does to a table that uses one of them: its columns stay, whoever tells what they saw of them. */
@@ -167,6 +181,7 @@ export class StreamShapes implements AlterationReader {
     const [before, after] = [known.relation, told].map((relation) => ({
       ...relationShape.parse(relation),
       leaves: null,
+      attached: null,
       changedBy: null,
       toldSince: null,
     }))

@@ -30,7 +30,7 @@ const attach = (table: OracleTable, partition: Partition) =>
   `ALTER TABLE ${quotedTable(table)} ATTACH PARTITION ${named(partition)} FOR VALUES ${slotBounds(partition.slot)}`
 const detach = (table: OracleTable, partition: Partition) => `ALTER TABLE ${quotedTable(table)} DETACH PARTITION ${named(partition)}`
 
-/** What becomes of partitions. Nothing in the stream tells of it, with event triggers or without. */
+/** What becomes of partitions. Nothing in the stream tells of it without event triggers, and with them nothing of a partition that is truncated. */
 export const partitionChanges: readonly SchemaChange[] = [
   {
     name: 'make a partition',

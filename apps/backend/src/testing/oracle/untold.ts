@@ -2,7 +2,7 @@ import type { Lsn } from '@moonlink/core'
 
 /**
  * A change of a table of which no trigger tells, by what a row after it and the catalog tell (docs/SCHEMA-CHANGES.md, "Without them"). `silent`: no row tells of it,
- * so that it is noticed only when the catalog is looked at; `unseen`: triggers do not tell of it either. `partitions`: others
+ * so that it is noticed only when the catalog is looked at; `unseen`: triggers need not tell of it either. `partitions`: others
  * than the mirror knows the table by, until it reads it again.
  */
 export interface Untold {
