@@ -195,7 +195,10 @@ test.each([
   ['detached with its own partitions', `ALTER TABLE t DETACH PARTITION t_b`],
   ['dropped', `DROP TABLE t_a`],
   ['attached with rows', `ALTER TABLE t ATTACH PARTITION own FOR VALUES FROM (20) TO (30)`],
-  ['away for a moment', `ALTER TABLE t DETACH PARTITION t_a; UPDATE t_a SET v = 'x'; ALTER TABLE t ATTACH PARTITION t_a FOR VALUES FROM (0) TO (10)`],
+  [
+    'away for a moment',
+    `ALTER TABLE t DETACH PARTITION t_a; UPDATE t_a SET v = 'x'; ALTER TABLE t ATTACH PARTITION t_a FOR VALUES FROM (0) TO (10)`,
+  ],
   ['there for a moment', `CREATE TABLE t_c PARTITION OF t FOR VALUES FROM (20) TO (30); INSERT INTO t VALUES (9, 25); DROP TABLE t_c`],
 ])('a partition that is %s starts a new copy of its table', async (_, sql) => {
   const { client, following } = await database(PARTED)
@@ -205,7 +208,10 @@ test.each([
     await client.query(sql)
     await following.catchUp()
     const [recopy, ...more] = following.replica.otherEvents
-    expect(recopy).toMatchObject({ kind: 'recopy', reason: expect.stringContaining('a partition was attached, detached or dropped') as unknown })
+    expect(recopy).toMatchObject({
+      kind: 'recopy',
+      reason: expect.stringContaining('a partition was attached, detached or dropped') as unknown,
+    })
     expect(more.every(({ kind }) => kind === 'recopy')).toBe(true)
   } finally {
     await leave(following)

@@ -153,7 +153,9 @@ export class StreamShapes implements AlterationReader {
     if (!isAware(message, known.relation.changedBy)) return [changed(table, UNAWARE)]
     if (!isToldSince(known.relation, relation) && (relation.filenode ?? -1) !== known.relation.filenode) return [changed(table, UNTOLD)]
     const types = this.types.merge(relation.columns, message, { oids: new Set(), types: relation.types }, known.relation)
-    return types === null ? [changed(table, UNAWARE)] : this.take(known, { ...relation, attached: known.relation.attached, types, changedBy: message.xid }, rewrite)
+    return types === null
+      ? [changed(table, UNAWARE)]
+      : this.take(known, { ...relation, attached: known.relation.attached, types, changedBy: message.xid }, rewrite)
   }
 
   /** What it does to a table that partitions came or went: one that is made as a partition is empty, and of all others rows come or go that are not streamed. */
