@@ -116,6 +116,27 @@ test('what a stale owner left behind a segment that its successor has cut off do
   expect(await taken(third.log, 100n)).toEqual(['101', '102', '103', '104'])
 })
 
+test('what a stale owner goes on from, beside what its successor went on from, cuts nothing off', async () => {
+  const first = await owner('first')
+  await first.log.begin(100n, state)
+  first.log.prune(100n)
+  await write(first.log, [101n, 102n])
+  const second = await owner('second', 102n)
+  // Too late for the second, which has looked, and in time for the third.
+  await write(first.log, [103n])
+  const third = await owner('third', 102n)
+  await expect(second.log.begin(102n, state)).rejects.toMatchObject({ kind: 'fenced', code: 'LEASE_LOST' })
+  third.log.prune(100n)
+  await third.log.begin(103n, state)
+  await write(third.log, [104n, 105n])
+  expect(third.log.durableLsn).toBe(105n)
+
+  const fourth = await owner('fourth', 105n)
+  expect(fourth.log.damages).toEqual([])
+  expect(fourth.log.status.range).toMatchObject({ startLsn: 100n, endLsn: 105n })
+  expect(await taken(fourth.log, 100n)).toEqual(['101', '102', '103', '104', '105'])
+})
+
 test('a stale owner removes nothing', async () => {
   const first = await owner('first')
   await first.log.begin(100n, state)

@@ -112,12 +112,13 @@ class RunBuilder {
   private isBreakKnown = true
   private readonly damages: MoonlinkError[] = []
   private readonly notes: string[] = []
-  /** All that can be read, in their order. */
-  private readonly segments: readonly ScannedSegment[]
+  /** Where a holder of the lease went on from what an earlier one had written. */
+  private readonly crossings: readonly ScannedSegment[]
 
+  /** `segments`: all that can be read, in their order. */
   constructor(disk: LogDisk, segments: readonly ScannedSegment[]) {
     this.disk = disk
-    this.segments = segments
+    this.crossings = crossingsOf(segments)
   }
 
   unreadable(name: string, bytes: Buffer, isLast: boolean): void {
@@ -161,11 +162,8 @@ class RunBuilder {
   }
 
   /** A later holder of the lease went on from before it: whoever wrote it had lost the lease by then. */
-  private isPassedOver({ sequence }: ScannedSegment): boolean {
-    return this.segments.some(({ header: { continues }, sequence: later }) => {
-      if (epochOf(later) <= epochOf(sequence) || continues === null || continues.sequence >= sequence) return false
-      return this.current.some((before) => before.sequence === continues.sequence && before.validLength >= continues.offset)
-    })
+  private isPassedOver(segment: ScannedSegment): boolean {
+    return this.crossings.some((later) => passesOver(later, segment) && follows(later, this.current))
   }
 
   /** Appends the segment to the current run, where that has what it continues. */
@@ -207,6 +205,28 @@ class RunBuilder {
     this.runs.push(toRun(this.current))
     this.current = []
   }
+}
+
+/** But for those of holders that had lost the lease by then themselves: of two, the later one knew what there was. */
+function crossingsOf(segments: readonly ScannedSegment[]): ScannedSegment[] {
+  const found: ScannedSegment[] = []
+  for (const segment of segments.toReversed()) {
+    const { continues } = segment.header
+    if (continues === null || epochOf(continues.sequence) === epochOf(segment.sequence)) continue
+    if (!found.some((later) => passesOver(later, segment) && follows(later, segments))) found.push(segment)
+  }
+  return found
+}
+
+/** Whether the later one was begun by a later holder of the lease, which went on from before the other. */
+function passesOver(later: ScannedSegment, { sequence }: ScannedSegment): boolean {
+  const { continues } = later.header
+  return epochOf(later.sequence) > epochOf(sequence) && continues !== null && continues.sequence < sequence
+}
+
+/** Whether what the segment continues is among those. */
+function follows({ header: { continues } }: ScannedSegment, segments: readonly ScannedSegment[]): boolean {
+  return continues !== null && segments.some((before) => before.sequence === continues.sequence && before.validLength >= continues.offset)
 }
 
 function toRun(segments: ScannedSegment[]): LogRun {
