@@ -17,8 +17,12 @@ export function shapeOfField({ id, name, type }: Field): ColumnShape {
   return { name, fieldId: id, type: null, parts: partsOf(type) }
 }
 
-/** SQL for the stored column `value` as what the field is now. Parts of structs go by their ids. */
+/**
+ * SQL for the stored column `value` as what the field is now. Parts of structs go by their ids. A column that is stored in the field's type is left
+ * as it is: DuckDB binds each cast of each scan whenever a statement runs, which for many files and columns takes longer than reading some.
+ */
 export function storedSql(value: string, shape: ColumnShape, field: Field): string {
+  if (shape.parts.length === 0 && shape.type === duckdbType(field.type)) return value
   const conformed = hasSameParts(shape.parts, field.type) ? value : partsSql(value, shape.parts, field.type, 1)
   return `${conformed}::${duckdbType(field.type)}`
 }

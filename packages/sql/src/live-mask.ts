@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import type { SegmentId } from '@moonlink/core'
-import { BOOLEAN, DuckDBDataChunk, type DuckDBConnection } from '@duckdb/node-api'
+import { DuckDBDataChunk, UTINYINT, type DuckDBConnection } from '@duckdb/node-api'
 import duckdb from '@duckdb/node-bindings'
 import { CHUNK_ROWS } from './chunk-writer.ts'
 
@@ -24,7 +24,7 @@ export function maskBytes(rowCount: number): number {
   return Math.ceil(rowCount / GROUP_ROWS) * GROUP_BYTES
 }
 
-/** The rows `[fromRow, toRow)` of a file's mask: a native table of one boolean column, `live`, in the file's order. */
+/** The rows `[fromRow, toRow)` of a file's mask: a native table of one column, `live`, 1 or 0, in the file's order. */
 export interface MaskPart {
   readonly name: string
   readonly fromRow: number
@@ -75,9 +75,9 @@ export class LiveMask {
   }
 
   private async fill({ name, fromRow, toRow }: MaskPart, live: Uint8Array<ArrayBuffer>): Promise<void> {
-    await this.connection.run(`CREATE TABLE ${name} (live BOOLEAN)`)
+    await this.connection.run(`CREATE TABLE ${name} (live UTINYINT)`)
     const appender = await this.connection.createAppender(name)
-    const chunk = DuckDBDataChunk.create([BOOLEAN])
+    const chunk = DuckDBDataChunk.create([UTINYINT])
     try {
       for (let from = fromRow; from < toRow; from += CHUNK_ROWS) {
         const count = Math.min(CHUNK_ROWS, toRow - from)

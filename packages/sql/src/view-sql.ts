@@ -93,7 +93,7 @@ function* fileParts(
   for (const group of byShape(files.filter((file) => !file.hasDeletes))) yield scan(group, fields, '')
   for (const file of files.filter((one) => one.hasDeletes)) {
     for (const part of masks.get(file.segment)?.parts ?? []) {
-      yield scan([file], fields, ` POSITIONAL JOIN ${native(part.name)} m WHERE m.live`, rowCondition(part))
+      yield scan([file], fields, ` POSITIONAL JOIN ${native(part.name)} m WHERE m.live > 0`, rowCondition(part))
     }
   }
   const rest = files.filter((file) => file.hasDeletes && !masks.has(file.segment))
