@@ -20,6 +20,7 @@ export interface S3Failure {
 
 const NOT_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EADDRNOTAVAIL'])
 const CREDENTIALS = /^(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidClientTokenId)/
+const EXPIRED = /^(ExpiredToken|TokenRefreshRequired)/
 /** What was sent arrived otherwise. */
 const DAMAGED_ON_THE_WAY = /^(BadDigest|XAmzContentChecksumMismatch|XAmzContentSHA256Mismatch)$/
 const CHECKSUM_MISMATCH = 'ChecksumMismatch'
@@ -70,6 +71,11 @@ export function mayHaveHappened(failure: S3Failure): boolean {
   return failure.status >= 500 && failure.name !== 'SlowDown'
 }
 
+/** True where other credentials may be accepted. */
+export function isRefused(failure: S3Failure): boolean {
+  return CREDENTIALS.test(failure.name)
+}
+
 export function isNotFound(failure: S3Failure): boolean {
   // HEAD has no body, so its 404 has no code of its own.
   return failure.name === 'NoSuchKey' || (failure.status === 404 && !['NoSuchBucket', 'NoSuchUpload'].includes(failure.name))
@@ -96,7 +102,11 @@ export function mapFailure(failure: S3Failure, action: S3Action, uri: string, en
     return make('invalid', 'STORE_REGION', `the bucket ${bucket} is in another region: set the region to ${region} (${said}).`)
   }
   if (isNotFound(failure)) return objectNotFound(uri, new Error(`${failure.name}: ${failure.message}`))
-  if (CREDENTIALS.test(failure.name)) {
+  if (EXPIRED.test(failure.name)) {
+    const line = `${where} says that the credentials have expired (${said}): renew them where they come from (the profile's session, AWS_SESSION_TOKEN or s3.sessionToken); those in files and of services are looked for again by themselves.`
+    return make('invalid', 'STORE_CREDENTIALS', line)
+  }
+  if (isRefused(failure)) {
     return make(
       'invalid',
       'STORE_CREDENTIALS',

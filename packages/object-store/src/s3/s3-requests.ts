@@ -1,8 +1,8 @@
 import type { S3Client } from '@aws-sdk/client-s3'
 import { requireProgress } from './least-progress.ts'
 import { requireSetup } from './s3-setup.ts'
-import { isPassing, mapFailure, readFailure, type S3Action, type S3Failure } from './s3-errors.ts'
-import type { S3Settings } from './s3-options.ts'
+import { isPassing, isRefused, mapFailure, readFailure, type S3Action, type S3Failure } from './s3-errors.ts'
+import type { S3Credentials, S3Settings } from './s3-options.ts'
 
 type Sdk = typeof import('@aws-sdk/client-s3')
 
@@ -13,6 +13,9 @@ export interface S3Connection {
 }
 
 const MAX_BACKOFF_MS = 5_000
+
+/** Reaches the providers of the chain, which would take the shared files as they once were. */
+const READ_FILES_AGAIN = { ignoreCache: true }
 
 /**
  * Sends requests, again where that helps. The SDK's own repetition is off: whoever puts conditionally has to know whether an
@@ -37,10 +40,16 @@ export class S3Requests {
     onFailure: (failure: S3Failure) => Promise<T | undefined> = () => Promise.resolve(undefined),
   ): Promise<T> {
     const { maxAttempts, clock, logger } = this.settings
+    let hasOthers = false
     for (let count = 1; ; count++) {
       const outcome = await this.#attempt(attempt)
       if ('result' in outcome) return outcome.result
-      const { failure } = outcome
+      const { failure, usedKey } = outcome
+      if (!hasOthers && isRefused(failure) && (await this.#findOthers(usedKey))) {
+        hasOthers = true
+        logger.info('the object store refused the credentials; others were found', { uri, name: failure.name })
+        continue
+      }
       const instead = await onFailure(failure)
       if (instead !== undefined) return instead
       if (!isPassing(failure) && !isContended(failure)) throw mapFailure(failure, action, uri, this.settings.endpoint)
@@ -56,15 +65,29 @@ export class S3Requests {
     this.#connection = null
   }
 
-  async #attempt<T>(attempt: (connection: S3Connection) => Promise<T>): Promise<{ result: T } | { failure: S3Failure }> {
+  async #attempt<T>(attempt: (connection: S3Connection) => Promise<T>): Promise<{ result: T } | { failure: S3Failure; usedKey: string }> {
+    let usedKey = ''
     try {
       const connection = await this.#connected()
-      await requireSetup(connection.client, this.settings)
+      usedKey = keyOf(await requireSetup(connection.client, this.settings))
       return { result: await attempt(connection) }
     } catch (error) {
       const failure = readFailure(error)
       if (failure === null) throw error
-      return { failure }
+      return { failure, usedKey }
+    }
+  }
+
+  /** Whether the chain has other credentials than those that were refused: the SDK reads files that change, and keeps what has no end, only until it is told to look again. */
+  async #findOthers(usedKey: string): Promise<boolean> {
+    if (this.settings.credentials !== null) return false
+    const { client } = await this.#connected()
+    try {
+      if (keyOf(await requireSetup(client, this.settings)) !== usedKey) return true
+      return keyOf(await requireSetup(client, this.settings, { forceRefresh: true })) !== usedKey
+    } catch {
+      // What the store said is what counts.
+      return false
     }
   }
 
@@ -79,6 +102,10 @@ export class S3Requests {
     const [byte] = this.settings.random.bytes(1)
     return pause * (0.5 + byte / 512)
   }
+}
+
+function keyOf({ accessKeyId, sessionToken }: S3Credentials): string {
+  return `${accessKeyId} ${sessionToken ?? ''}`
 }
 
 /** Another conditional request for the same key is under way; S3 asks to come again. */
@@ -96,6 +123,7 @@ function createClient(sdk: Sdk, settings: S3Settings): S3Client {
     ...(region === null ? {} : { region }),
     ...(endpoint === null ? {} : { endpoint }),
     ...(credentials === null ? {} : { credentials }),
+    ...READ_FILES_AGAIN,
     forcePathStyle: settings.forcePathStyle,
     maxAttempts: 1,
     // Servers other than AWS need not know the newer checksums; the signature covers the bytes anyway.
