@@ -95,16 +95,24 @@ const sources: Record<string, () => Promise<void>> = {
     await write('credentials', '[default]\naws_access_key_id = FOUND\naws_secret_access_key = s\n')
   },
   'a profile of the shared configuration, whatever keys are set beside it': async () => {
-    await write('config', '[default]\naws_access_key_id = WRONG\naws_secret_access_key = s\n[profile lake]\naws_access_key_id = FOUND\naws_secret_access_key = s\n')
+    await write(
+      'config',
+      '[default]\naws_access_key_id = WRONG\naws_secret_access_key = s\n[profile lake]\naws_access_key_id = FOUND\naws_secret_access_key = s\n',
+    )
     vi.stubEnv('AWS_PROFILE', 'lake')
   },
   'a process': async () => {
-    const said = await write('said', JSON.stringify({ Version: 1, AccessKeyId: 'FOUND', SecretAccessKey: 's', SessionToken: 't', Expiration: later(3600) }))
+    const said = await write(
+      'said',
+      JSON.stringify({ Version: 1, AccessKeyId: 'FOUND', SecretAccessKey: 's', SessionToken: 't', Expiration: later(3600) }),
+    )
     await write('config', `[default]\ncredential_process = cat ${said}\n`)
   },
   'a role that a profile assumes': async () => {
     const sts = await service((url, request) =>
-      url.searchParams.get('Action') === 'AssumeRole' && url.searchParams.get('RoleArn') === role && request.headers.authorization?.includes('Credential=BASE/')
+      url.searchParams.get('Action') === 'AssumeRole' &&
+      url.searchParams.get('RoleArn') === role &&
+      request.headers.authorization?.includes('Credential=BASE/')
         ? { body: assumed('AssumeRole', 'FOUND') }
         : { status: 403, body: denied },
     )
@@ -135,7 +143,11 @@ const sources: Record<string, () => Promise<void>> = {
     await sso(later(3600))
     const portal = await service((url, request) =>
       url.searchParams.get('role_name')?.startsWith('lake') === true && request.headers['x-amz-sso_bearer_token'] === 'sso-token'
-        ? { body: JSON.stringify({ roleCredentials: { accessKeyId: 'FOUND', secretAccessKey: 's', sessionToken: 't', expiration: Date.now() + 3_600_000 } }) }
+        ? {
+            body: JSON.stringify({
+              roleCredentials: { accessKeyId: 'FOUND', secretAccessKey: 's', sessionToken: 't', expiration: Date.now() + 3_600_000 },
+            }),
+          }
         : { status: 401, body: '{}' },
     )
     vi.stubEnv('AWS_ENDPOINT_URL_SSO', portal)
@@ -153,14 +165,18 @@ describe('credentials that change', () => {
   test('are had anew before they expire', async () => {
     let count = 0
     // The SDK begins to ask for others five minutes before.
-    const uri = await service(() => ({ body: JSON.stringify({ AccessKeyId: `K${++count}`, SecretAccessKey: 's', Token: 't', Expiration: later(200) }) }))
+    const uri = await service(() => ({
+      body: JSON.stringify({ AccessKeyId: `K${++count}`, SecretAccessKey: 's', Token: 't', Expiration: later(200) }),
+    }))
     vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', uri)
     const { put, signers } = await storeAndSigners()
     await put()
-    await expect.poll(async () => {
-      await put()
-      return signers.at(-1)
-    }).not.toBe('K1')
+    await expect
+      .poll(async () => {
+        await put()
+        return signers.at(-1)
+      })
+      .not.toBe('K1')
   })
 
   test('in a file are read again once the store refuses the ones before', async () => {
@@ -171,18 +187,29 @@ describe('credentials that change', () => {
     await write('credentials', '[default]\naws_access_key_id = NEW\naws_secret_access_key = s\naws_session_token = t\n')
     await put()
     expect(signers).toEqual(['OLD', 'OLD', 'NEW'])
-    await expect(put()).rejects.toMatchObject({ kind: 'invalid', code: 'STORE_CREDENTIALS', message: expect.stringMatching(/expired.*renew/) })
+    await expect(put()).rejects.toMatchObject({
+      kind: 'invalid',
+      code: 'STORE_CREDENTIALS',
+      message: expect.stringMatching(/expired.*renew/),
+    })
     expect(signers).toHaveLength(4)
   })
 })
 
 const refusals: Record<string, [string, RegExp, () => Promise<void>]> = {
-  'a process that fails': ['invalid', /credential_process/, async () => void (await write('config', '[default]\ncredential_process = false\n'))],
+  'a process that fails': [
+    'invalid',
+    /credential_process/,
+    async () => void (await write('config', '[default]\ncredential_process = false\n')),
+  ],
   'a container whose service says no': [
     'invalid',
     /CREDENTIALS_FULL_URI says/,
     async () => {
-      vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', await service(() => ({ status: 403, body: '{"code":"AccessDenied","message":"no such task"}' })))
+      vi.stubEnv(
+        'AWS_CONTAINER_CREDENTIALS_FULL_URI',
+        await service(() => ({ status: 403, body: '{"code":"AccessDenied","message":"no such task"}' })),
+      )
     },
   ],
   'a container whose service is gone': [
@@ -192,7 +219,11 @@ const refusals: Record<string, [string, RegExp, () => Promise<void>]> = {
       vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', 'http://127.0.0.1:9')
     },
   ],
-  'a web identity without its token': ['invalid', /token-that-is-not-there.*AWS_WEB_IDENTITY_TOKEN_FILE/, () => webIdentity('http://127.0.0.1:9', join(home, 'token-that-is-not-there'))],
+  'a web identity without its token': [
+    'invalid',
+    /token-that-is-not-there.*AWS_WEB_IDENTITY_TOKEN_FILE/,
+    () => webIdentity('http://127.0.0.1:9', join(home, 'token-that-is-not-there')),
+  ],
   'a web identity that may not': [
     'invalid',
     /AssumeRoleWithWebIdentity/,
