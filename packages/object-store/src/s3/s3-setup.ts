@@ -31,7 +31,7 @@ export async function requireSetup(
     config.region(),
     within(Math.min(timeoutMs, CREDENTIALS_WITHIN_MS), config.credentials(options)),
   ])
-  if (foundRegion.status === 'fulfilled' && found.status === 'fulfilled') return found.value as S3Credentials
+  if (foundRegion.status === 'fulfilled' && found.status === 'fulfilled') return found.value
   const [region, credentials] = [errorOf(foundRegion), errorOf(found)]
   const missing = [
     ...(region === null ? [] : ['no region for S3 is set: set s3.region or AWS_REGION']),
