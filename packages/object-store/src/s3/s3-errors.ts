@@ -125,10 +125,10 @@ export function mapFailure(failure: S3Failure, action: S3Action, uri: string, en
     return make('invalid', 'STORE_UNSUPPORTED', line)
   }
   if (isPassing(failure)) {
-    const line = NOT_SENT.has(failure.name)
-      ? `cannot reach ${where} (${said}): is it running there?`
-      : `${where} failed to ${action} ${uri} (${said}).`
-    return make('retry', 'STORE_UNAVAILABLE', line)
+    if (NOT_SENT.has(failure.name)) return make('retry', 'STORE_UNAVAILABLE', `cannot reach ${where} (${said}): is it running there?`)
+    // Some servers answer so for want of room too.
+    const advice = action === 'write' && failure.status === 500 ? ': if that goes on, look whether it is well and has room' : ''
+    return make('retry', 'STORE_UNAVAILABLE', `${where} failed to ${action} ${uri} (${said})${advice}.`)
   }
   return make('invalid', 'STORE_REFUSED', `${where} refused to ${action} ${uri} (${said}: ${failure.message}).`)
 }

@@ -105,6 +105,7 @@ describe('errors', () => {
     [301, 'PermanentRedirect', 'invalid', 'STORE_REGION', 'region'],
     [501, 'NotImplemented', 'invalid', 'STORE_UNSUPPORTED', 'conditional'],
     [507, 'XMinioStorageFull', 'invalid', 'STORE_FULL', 'free space'],
+    [500, 'InternalError', 'retry', 'STORE_UNAVAILABLE', 'has room'],
     [400, 'InvalidRequest', 'invalid', 'STORE_REFUSED', 'as the server puts it'],
     [503, 'SlowDown', 'retry', 'STORE_UNAVAILABLE', URI],
   ]

@@ -5,9 +5,13 @@ import { promisify } from 'node:util'
 import { interopScripts } from '../readers.ts'
 import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
 import { answerFaults, HttpProxy } from './http-proxy.ts'
+import { SmallDisk } from './small-disk.ts'
 
 const run = promisify(execFile)
 export const s3Credentials = { accessKey: 'interop', secretKey: 'interop-secret', region: 'us-east-1' } as const
+
+/** What the run's files take is a fraction of it. */
+const STORE_DISK_MIB = 512
 
 /** A server of one of the interop scripts, on a port of its own, behind a proxy. */
 class Server {
@@ -100,9 +104,11 @@ export class RemoteWarehouse implements ChaosWarehouse {
   readonly environment: Readonly<Record<string, string>>
   readonly faults: readonly Fault[]
   private readonly servers: readonly Server[]
+  private readonly disk: SmallDisk
 
-  private constructor(catalog: Server, store: Server, dice: () => number) {
+  private constructor(catalog: Server, store: Server, disk: SmallDisk, dice: () => number) {
     this.servers = [catalog, store]
+    this.disk = disk
     this.args = ['--warehouse', 's3://warehouse/chaos', '--set', 'catalog.kind=rest', '--set', `catalog.uri=${catalog.proxy.uri}`]
     this.environment = {
       AWS_ENDPOINT_URL: store.proxy.uri,
@@ -112,15 +118,18 @@ export class RemoteWarehouse implements ChaosWarehouse {
       MOONLINK_CATALOG_TIMEOUT_MS: '2s',
       MOONLINK_S3_TIMEOUT_MS: '2s',
     }
-    this.faults = this.servers.flatMap((server) => server.faults(dice))
+    this.faults = [...this.servers.flatMap((server) => server.faults(dice)), ...disk.faults]
   }
 
   static async open(directory: string, dice: () => number): Promise<RemoteWarehouse> {
     mkdirSync(directory, { recursive: true })
     // The S3 server takes ports from a thousand above on.
     const port = 21_000 + (process.pid % 4000) * 2
-    const data = join(directory, 's3')
-    const store = await Server.start('store', ['start-s3.sh', 'weed'], port, { S3_DATA: data })
+    const disk = SmallDisk.mount('store', join(directory, 's3'), STORE_DISK_MIB)
+    const store = await Server.start('store', ['start-s3.sh', 'weed'], port, { S3_DATA: disk.directory }).catch((error: unknown) => {
+      disk.unmount()
+      throw error
+    })
     const properties = [
       `uri=jdbc:sqlite:${join(directory, 'catalog.db')}`,
       `warehouse=file://${join(directory, 'warehouse')}`,
@@ -130,9 +139,10 @@ export class RemoteWarehouse implements ChaosWarehouse {
     try {
       const environment = { FIXTURE_PROPS: properties.join(' ') }
       const catalog = await Server.start('catalog', ['start-rest-catalog.sh', 'fixture'], port + 1, environment)
-      return new RemoteWarehouse(catalog, store, dice)
+      return new RemoteWarehouse(catalog, store, disk, dice)
     } catch (error) {
       await store.close()
+      disk.unmount()
       throw error
     }
   }
@@ -148,6 +158,7 @@ export class RemoteWarehouse implements ChaosWarehouse {
 
   async close(): Promise<void> {
     for (const server of this.servers) await server.close()
+    this.disk.unmount()
   }
 }
 

@@ -11,12 +11,12 @@ const PIECE = Buffer.alloc(MIB)
 export class SmallDisk {
   readonly directory: string
   readonly faults: readonly Fault[]
-  private readonly isMounted: boolean
+  readonly isMounted: boolean
 
   private constructor(name: string, directory: string, isMounted: boolean) {
     this.directory = directory
     this.isMounted = isMounted
-    this.faults = isMounted ? [{ name: `fill the disk of the ${name}`, inflict: (momentMs) => this.fill(momentMs) }] : []
+    this.faults = isMounted ? [{ name: `fill the disk of the ${name}`, inflict: (momentMs) => this.fillFor(momentMs) }] : []
   }
 
   static mount(name: string, directory: string, sizeMib: number): SmallDisk {
@@ -34,9 +34,9 @@ export class SmallDisk {
     if (this.isMounted) execFileSync('umount', ['-l', this.directory])
   }
 
-  private async fill(momentMs: number): Promise<void> {
-    const path = join(this.directory, 'filler')
-    const filler = await open(path, 'w')
+  /** Leaves no room, until `free`. */
+  async fill(): Promise<void> {
+    const filler = await open(this.filler, 'a')
     try {
       for (;;) await filler.write(PIECE)
     } catch {
@@ -44,7 +44,19 @@ export class SmallDisk {
     } finally {
       await filler.close()
     }
+  }
+
+  async free(): Promise<void> {
+    await rm(this.filler, { force: true })
+  }
+
+  private get filler(): string {
+    return join(this.directory, 'filler')
+  }
+
+  private async fillFor(momentMs: number): Promise<void> {
+    await this.fill()
     await pauseMs(momentMs)
-    await rm(path, { force: true })
+    await this.free()
   }
 }
