@@ -16,7 +16,9 @@ const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-full-store-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
-test('an S3 server whose disk is full for a while: nothing is lost, status says why it waits, and it goes on by itself', async ({ skip }) => {
+test('an S3 server whose disk is full for a while: nothing is lost, status says why it waits, and it goes on by itself', async ({
+  skip,
+}) => {
   const disk = SmallDisk.mount('store', join(directory, 's3'), 256)
   if (!disk.isMounted) return skip('mounting is not allowed here')
   const port = 25_000 + (process.pid % 1000) * 2
@@ -28,10 +30,16 @@ test('an S3 server whose disk is full for a while: nothing is lost, status says 
     pid = Number(startedPid)
     const { client, connectionString } = await postgres.createDatabase()
     await client.query('CREATE TABLE notes (id bigint PRIMARY KEY, note text)')
-    const insert = (from: number, to: number) => client.query(`INSERT INTO notes SELECT i, md5(i::text) FROM generate_series(${from}, ${to}) i`)
+    const insert = (from: number, to: number) =>
+      client.query(`INSERT INTO notes SELECT i, md5(i::text) FROM generate_series(${from}, ${to}) i`)
     await insert(1, 1000)
     const flags = ['--source', connectionString, '--state-dir', join(directory, 'state'), '--warehouse', 's3://warehouse/full']
-    const env = { AWS_ENDPOINT_URL: endpoint, AWS_ACCESS_KEY_ID: s3Credentials.accessKey, AWS_SECRET_ACCESS_KEY: s3Credentials.secretKey, AWS_REGION: s3Credentials.region }
+    const env = {
+      AWS_ENDPOINT_URL: endpoint,
+      AWS_ACCESS_KEY_ID: s3Credentials.accessKey,
+      AWS_SECRET_ACCESS_KEY: s3Credentials.secretKey,
+      AWS_REGION: s3Credentials.region,
+    }
     const backend = await BackendProcess.start(flags, env)
     try {
       await backend.wait({ iceberg: true })
