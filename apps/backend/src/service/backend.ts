@@ -22,7 +22,8 @@ import { Verifier, type VerifyTarget } from '../verify/verifier.ts'
 import { Acknowledger } from './acknowledger.ts'
 import { LogRelief } from './log-relief.ts'
 import { requireCommitted } from './require-committed.ts'
-import { MirrorSet } from './mirror-set.ts'
+import { LockedTables } from './locked-tables.ts'
+import { MirrorSet, publishLockTimeoutMs } from './mirror-set.ts'
 import { notMirrored } from './not-mirrored.ts'
 import { nudging } from './nudging.ts'
 import { OneAtATime } from './one-at-a-time.ts'
@@ -80,6 +81,7 @@ export class MoonlinkBackend implements Operations {
   readonly #mender: SlotMender
   readonly #spoolRestarts: SpoolRestarts
   readonly #tables: TableCommands
+  readonly #locked: LockedTables
   readonly #follower: SchemaFollower
   readonly #changes = new OneAtATime()
   readonly #housekeeping: Repeating
@@ -115,7 +117,8 @@ export class MoonlinkBackend implements Operations {
       source,
       state,
       live: () => this.#mirrors.live(),
-      known: () => this.#mirrors.known(),
+      waiting: () => [...this.#locked.reasons.keys()],
+      known: () => [...new Set([...this.#mirrors.known(), ...this.#locked.reasons.keys()])],
     })
     this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember: (lsn) => remembered.write(lsn) })
     source.history.resume(state?.timeline ?? null, () => this.#acknowledger.remember())
@@ -139,7 +142,14 @@ export class MoonlinkBackend implements Operations {
       },
     })
     const shared = { mirrors: this.#mirrors, loop: this.#loop, acknowledger: this.#acknowledger, changes: this.#changes }
-    this.#tables = new TableCommands({ ...parts, ...shared, remembered })
+    this.#locked = new LockedTables({
+      source,
+      clock,
+      logger,
+      takeUp: (table) => this.#tables.takeUp(table),
+      refuse: (name, reason) => void this.#mirrors.unopened.set(name, reason),
+    })
+    this.#tables = new TableCommands({ ...parts, ...shared, remembered, locked: this.#locked })
     this.#follower = new SchemaFollower({
       engine,
       clock,
@@ -218,17 +228,18 @@ export class MoonlinkBackend implements Operations {
     source.resumeMarks(state?.published ?? {})
     // Who else mirrors from this slot is left alone: publishing would take its tables away, and opening them would take them over.
     await source.waitUntilUnused()
-    const slotLsn = await source.prepare(
-      chosen.map(({ table }) => table),
-      null,
-    )
+    const all = chosen.map(({ table }) => table)
+    const { locked, slotLsn } = await source.prepareUnlocked(all, publishLockTimeoutMs)
+    const names = new Set(locked.map(formatTableName))
+    const published = chosen.filter(({ table }) => !names.has(formatTableName(table)))
     await source.waitUntilUnused()
     const log = await parts.openLog(slotLsn)
-    const republished = new Set(chosen.filter(({ table }) => source.isRepublished(table)).map(({ table }) => formatTableName(table)))
+    const republished = new Set(published.filter(({ table }) => source.isRepublished(table)).map(({ table }) => formatTableName(table)))
     const backend = new MoonlinkBackend(parts, log, state, slotLsn, republished)
     for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
+    backend.#locked.add(locked)
     engine.requireCatchUp(await source.currentLsn())
-    await backend.#mirrors.openAll(chosen)
+    await backend.#mirrors.openAll(published)
     await backend.#begin()
     return backend
   }
@@ -261,6 +272,7 @@ export class MoonlinkBackend implements Operations {
       mirrors: engine.status(),
       copy: (table, rows) => this.#mirrors.copyReport(table, rows),
       unopened: this.#mirrors.unopened,
+      locked: this.#locked.reasons,
       verified: this.#verification.outcomes,
       waits: source.waits(),
       unfit: (table) => source.unfitValues(table),
@@ -274,6 +286,7 @@ export class MoonlinkBackend implements Operations {
     const waitingFor = [
       ...(this.#loop.trouble === null ? [] : [`the change stream: ${this.#loop.trouble}`]),
       ...this.#mirrors.copying().map(copyOf),
+      ...Array.from(this.#locked.reasons, ([name, reason]) => `the copy of ${name}: ${reason}`),
     ]
     return { ready: waitingFor.length === 0, waitingFor }
   }
@@ -294,6 +307,7 @@ export class MoonlinkBackend implements Operations {
     const lsn = request.lsn ?? (await source.currentLsn())
     const leftMs = () => Math.max(0, deadlineMs - clock.nowMs())
     for (;;) {
+      await this.#waitUnlocked(deadlineMs)
       await this.#mirrors.waitCopied(deadlineMs)
       await nudging(source, clock, request.iceberg ? engine.waitCommitted(lsn, leftMs()) : engine.waitApplied(lsn, leftMs()))
       // A change of schema may have been met on the way.
@@ -315,6 +329,14 @@ export class MoonlinkBackend implements Operations {
     await engine.flush(tables ?? undefined)
     const report = (await this.status()).tables.filter((table) => tables === null || tables.includes(table.name))
     return { tables: report.map(({ name, committedLsn, snapshotId }) => ({ name, committedLsn, snapshotId })) }
+  }
+
+  async #waitUnlocked(deadlineMs: number): Promise<void> {
+    const { clock } = this.#parts
+    for (let [first] = this.#locked.reasons; first !== undefined; [first] = this.#locked.reasons) {
+      if (clock.nowMs() >= deadlineMs) throw new MoonlinkError('retry', 'TIMED_OUT', `${first[0]}: ${first[1]}`)
+      await clock.sleep(tickMs)
+    }
   }
 
   #shapeOf(table: TableName, lsn?: Lsn): TableShape {
@@ -380,6 +402,7 @@ export class MoonlinkBackend implements Operations {
 
   async uninstall(): Promise<void> {
     this.#isStopping = true
+    await this.#locked.stop()
     await this.#changes.run(async () => {
       await this.#end()
       await this.#parts.source.uninstall()
@@ -390,6 +413,7 @@ export class MoonlinkBackend implements Operations {
   /** Stops reading, commits everything that was read, tells the source, and lets go. Throws where a commit failed. */
   async close(): Promise<void> {
     this.#isStopping = true
+    await this.#locked.stop()
     await this.#changes.run(() => this.#end())
     await this.#parts.engine.close()
   }
@@ -405,6 +429,7 @@ export class MoonlinkBackend implements Operations {
     this.#verification.start()
     this.#slotWatch.start()
     this.#publicationWatch.start()
+    this.#locked.start()
   }
 
   /** Pauses a table for what the catalog says; one that is gone, once the stream is there too, so that its last changes are taken. */

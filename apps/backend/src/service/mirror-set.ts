@@ -1,4 +1,4 @@
-import { formatTableName, formatType, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import { formatTableName, formatType, isMoonlinkError, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'
@@ -11,8 +11,8 @@ import { mirrorable } from './table-set.ts'
 const copyPollMs = 50
 /** A range of pages is read in less, unless its source stands still. */
 const endCopyMs = 15_000
-/** What a locked table is waited for while no table's changes are applied. */
-const publishLockTimeoutMs = 500
+/** What a locked table is waited for while no other's changes are applied. */
+export const publishLockTimeoutMs = 500
 
 /** The mirrored tables of a backend: opens and publishes them, copies those that are new. */
 export class MirrorSet {
@@ -124,6 +124,21 @@ export class MirrorSet {
       throw error
     }
     for (const name of names) this.unopened.delete(name)
+  }
+
+  /** Like `add`; but leaves out the tables that another session keeps locked, and returns their names. */
+  async addUnlocked(tables: readonly ListedSourceTable[]): Promise<ReadonlySet<string>> {
+    try {
+      await this.add(tables)
+      return new Set()
+    } catch (error) {
+      const named = isMoonlinkError(error, 'retry') && error.code === 'PG_LOCK_TIMEOUT' ? error.context['tables'] : undefined
+      const locked = new Set(Array.isArray(named) ? (named as string[]) : [])
+      const others = tables.filter(({ table }) => !locked.has(formatTableName(table)))
+      if (others.length === tables.length) throw error
+      if (others.length > 0) await this.add(others)
+      return locked
+    }
   }
 
   /** Removes a table while no stream is open; with its last changes committed where it `keeps` its Iceberg table. */

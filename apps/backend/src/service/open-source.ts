@@ -99,8 +99,16 @@ class PostgresHandle implements SourceHandle {
     })
   }
 
-  async prepare(tables: readonly TableName[], lockTimeoutMs: number | null): Promise<Lsn> {
+  async prepare(tables: readonly TableName[], lockTimeoutMs: number): Promise<Lsn> {
     return (await this.#source.prepare(tables, lockTimeoutMs)).slotLsn
+  }
+
+  prepareUnlocked(tables: readonly TableName[], lockTimeoutMs: number) {
+    return this.#source.prepare(tables, lockTimeoutMs, true)
+  }
+
+  publish(table: TableName) {
+    return this.#source.publish(table)
   }
 
   unfitValues(table: TableName) {

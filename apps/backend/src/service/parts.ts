@@ -50,9 +50,13 @@ export interface SourceHandle extends ChangeSource {
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]>
   /**
    * Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is. Throws
-   * `retry`/`PG_LOCK_TIMEOUT` where one to publish stays locked for `lockTimeoutMs`; null: it waits.
+   * `retry`/`PG_LOCK_TIMEOUT` where one to publish stays locked for `lockTimeoutMs`.
    */
-  prepare(tables: readonly TableName[], lockTimeoutMs: number | null): Promise<Lsn>
+  prepare(tables: readonly TableName[], lockTimeoutMs: number): Promise<Lsn>
+  /** Like `prepare`; but leaves out the tables that stay locked. */
+  prepareUnlocked(tables: readonly TableName[], lockTimeoutMs: number): Promise<{ readonly slotLsn: Lsn; readonly locked: readonly TableName[] }>
+  /** Publishes one table more, for a later `prepare`. Returns null, or who locks it and what ends that: no lock is waited for that somebody is known to have. */
+  publish(table: TableName): Promise<string | null>
   /** Waits a moment for the slot to be free, and for as long as who uses it waits for a lock. Throws `retry`/`PG_SLOT_IN_USE`, naming who uses it. */
   waitUntilUnused(): Promise<void>
   /** What of a published table did not fit the columns that mirror it, where the policy lets the table go on. */

@@ -9,6 +9,8 @@ export interface RememberedTablesOptions {
   readonly state: BackendState | null
   /** Names of the tables that take changes. */
   readonly live: () => readonly string[]
+  /** Names of the tables that wait to be mirrored again. What they were published like is kept until then, so that a later process finds out that it changed. */
+  readonly waiting: () => readonly string[]
   /** Names of all tables, those that are paused or could not be opened among them. */
   readonly known: () => readonly string[]
 }
@@ -41,17 +43,18 @@ export class RememberedTables {
 
   /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
   async write(coveredLsn: Lsn): Promise<void> {
-    const { known, live, source, store } = this.#options
+    const { known, live, source, state, store, waiting } = this.#options
     const { systemIdentifier, database, slot } = source.identity
     const mirrored = live()
     const marks = mirrored.map((name) => [name, source.publicationMark(parseTableName(name))] as const)
+    const earlier = waiting().map((name) => [name, state?.published?.[name] ?? ''] as const)
     await store.write({
       source: { systemIdentifier, database, slot },
       timeline: source.history.timeline,
       coveredLsn,
       mirrored,
       known: known(),
-      published: Object.fromEntries(marks.filter(([, mark]) => mark !== '')),
+      published: Object.fromEntries([...earlier, ...marks].filter(([, mark]) => mark !== '')),
       added: this.#added,
       dropped: this.#dropped,
     })

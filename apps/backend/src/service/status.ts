@@ -22,6 +22,8 @@ export interface StatusInputs {
   readonly copy: (table: string, rows: number) => CopyReport | null
   /** Tables that could not be opened at all, and why. */
   readonly unopened: ReadonlyMap<string, string>
+  /** Tables that are locked in the source, and what they wait for. */
+  readonly locked: ReadonlyMap<string, string>
   /** Each table's last comparison with the source. */
   readonly verified: ReadonlyMap<string, VerifyOutcome>
   readonly waits: readonly SourceWait[]
@@ -38,7 +40,8 @@ export function waitOf(table: string, waits: readonly SourceWait[]): string | nu
 export function statusReport(inputs: StatusInputs): StatusReport {
   const { identity, position } = inputs
   const mirrored = inputs.mirrors.map((mirror) => mirrorReport(mirror, inputs))
-  const unopened = [...inputs.unopened].map(([name, reason]) => unopenedReport(name, reason))
+  const unopened = [...inputs.unopened].map(([name, reason]) => unopenedReport(name, { state: 'failed', reason, waitingFor: null }))
+  const locked = [...inputs.locked].map(([name, waitingFor]) => unopenedReport(name, { state: 'copying', reason: null, waitingFor }))
   return {
     source: {
       database: identity.database,
@@ -47,7 +50,7 @@ export function statusReport(inputs: StatusInputs): StatusReport {
       publication: identity.publication,
       connected: inputs.trouble === null,
       reason: inputs.trouble,
-      waits: [...new Set(inputs.waits.map(({ reason }) => reason))],
+      waits: [...new Set([...inputs.waits.map(({ reason }) => reason), ...Array.from(inputs.locked, ([name, reason]) => `${name}: ${reason}`)])],
       sourceLsn: formatLsn(position.sourceLsn),
       confirmedFlushLsn: position.confirmedFlushLsn === null ? null : formatLsn(position.confirmedFlushLsn),
       lagBytes: position.retainedBytes,
@@ -58,7 +61,7 @@ export function statusReport(inputs: StatusInputs): StatusReport {
     },
     log: logReport(inputs.log),
     warehouse: inputs.warehouse,
-    tables: [...mirrored, ...unopened].sort((a, b) => (a.name < b.name ? -1 : 1)),
+    tables: [...mirrored, ...unopened, ...locked].sort((a, b) => (a.name < b.name ? -1 : 1)),
   }
 }
 
@@ -105,12 +108,10 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
   }
 }
 
-function unopenedReport(name: string, reason: string): TableStatusReport {
+function unopenedReport(name: string, why: Pick<TableStatusReport, 'state' | 'reason' | 'waitingFor'>): TableStatusReport {
   return {
     name,
-    state: 'failed',
-    reason,
-    waitingFor: null,
+    ...why,
     rows: 0,
     appliedLsn: null,
     durableLsn: null,

@@ -1,9 +1,10 @@
-import { formatTableName, MoonlinkError, parseTableName } from '@moonlink/core'
+import { formatTableName, MoonlinkError, parseTableName, type TableName } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { ListedTable } from '../http/schemas.ts'
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend.ts'
+import type { LockedTables } from './locked-tables.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
@@ -17,6 +18,7 @@ export interface TableCommandsOptions extends Pick<BackendParts, 'config' | 'eng
   readonly loop: StreamLoop
   readonly acknowledger: Acknowledger
   readonly remembered: RememberedTables
+  readonly locked: LockedTables
   /** What changes the set of tables takes its turn. */
   readonly changes: OneAtATime
 }
@@ -30,7 +32,7 @@ export class TableCommands {
   }
 
   async list(): Promise<readonly ListedTable[]> {
-    const { engine, mirrors, source } = this.#options
+    const { engine, locked, mirrors, source } = this.#options
     const statuses = new Map(engine.status().map((mirror) => [formatTableName(mirror.table), mirror]))
     const listed = await source.listTables()
     const there = listed.map(({ table, refusal, notes }): ListedTable => {
@@ -39,6 +41,8 @@ export class TableCommands {
       statuses.delete(name)
       if (mirror !== undefined)
         return { name, notes, mirrored: true, state: mirror.state, reason: waitOf(name, source.waits()) ?? mirror.reason }
+      const waitsFor = locked.reasons.get(name)
+      if (waitsFor !== undefined) return { name, notes, mirrored: true, state: 'copying', reason: waitsFor }
       const unopened = mirrors.unopened.get(name)
       return {
         name,
@@ -54,18 +58,36 @@ export class TableCommands {
     return [...there, ...gone]
   }
 
+  /** Those that another session of the source keeps locked are taken up once they are free. */
   async add(tables: readonly string[]): Promise<void> {
-    const { acknowledger, changes, loop, mirrors, remembered, source } = this.#options
+    const { acknowledger, changes, locked, loop, mirrors, remembered, source } = this.#options
     await changes.run(async () => {
       const listed = await listWith(source, tables)
       const chosen = [...new Set(tables)].map((name) => mirrorable(listed, name))
       const names = chosen.map(({ table }) => formatTableName(table))
-      const twice = names.find((name) => mirrors.has(name))
+      const twice = names.find((name) => mirrors.has(name) || locked.has(name))
       if (twice !== undefined) throw new MoonlinkError('conflict', 'TABLE_EXISTS', `${twice} is mirrored already.`)
-      await loop.pausedFor(() => mirrors.add(chosen))
+      const left = await loop.pausedFor(() => mirrors.addUnlocked(chosen))
+      for (const name of left) mirrors.unopened.delete(name)
+      locked.add(chosen.flatMap(({ table }) => (left.has(formatTableName(table)) ? [table] : [])))
       remembered.add(names)
       await acknowledger.remember()
-      void mirrors.copyOrPause(names)
+      void mirrors.copyOrPause(names.filter((name) => !left.has(name)))
+    })
+  }
+
+  /** Begins to mirror a table that was locked, and is published by now. */
+  async takeUp(table: TableName): Promise<void> {
+    const { acknowledger, changes, locked, loop, mirrors, source } = this.#options
+    const name = formatTableName(table)
+    await changes.run(async () => {
+      // It may have been dropped meanwhile.
+      if (!locked.has(name)) return
+      const listed = mirrorable(await source.listTables([table]), name)
+      await loop.pausedFor(() => mirrors.add([listed]))
+      locked.delete(name)
+      await acknowledger.remember()
+      void mirrors.copyOrPause([name])
     })
   }
 
@@ -76,8 +98,8 @@ export class TableCommands {
 
   /** A given publication has a table that it did not have: it is mirrored too, unless the configuration names tables. */
   async published(table: string): Promise<void> {
-    const { config, logger, mirrors, remembered } = this.#options
-    if (mirrors.has(table) || remembered.wasDropped(table)) return
+    const { config, locked, logger, mirrors, remembered } = this.#options
+    if (mirrors.has(table) || locked.has(table) || remembered.wasDropped(table)) return
     if (config.source.tables.length > 0) logger.info('the publication has another table; moonlink tables add mirrors it', { table })
     else await this.add([table])
   }
@@ -103,11 +125,12 @@ export class TableCommands {
   }
 
   async drop(table: string, purge: boolean): Promise<void> {
-    const { acknowledger, changes, lease, loop, mirrors, remembered, warehouse } = this.#options
+    const { acknowledger, changes, lease, locked, loop, mirrors, remembered, warehouse } = this.#options
     await changes.run(async () => {
-      const isMirrored = mirrors.has(table) || mirrors.unopened.has(table)
+      const isMirrored = mirrors.has(table) || mirrors.unopened.has(table) || locked.has(table)
       if (!isMirrored && !(purge && remembered.wasDropped(table))) throw notMirrored(table, mirrors.known())
       if (isMirrored) {
+        locked.delete(table)
         await mirrors.endCopy(table)
         await loop.pausedFor(() => mirrors.remove(table, !purge))
         remembered.drop(table)

@@ -22,49 +22,66 @@ export interface PublicationServer {
 
 /** What a table that need not be published any more is waited for. */
 const DROP_LOCK_TIMEOUT_MS = 200
+/** What each of several tables to publish is waited for, once one of them is known to be locked. */
+const EACH_LOCK_TIMEOUT_MS = 50
 
 const published = { all: 'insert, update, delete, truncate', inserts: 'insert, truncate' } as const
 
 /**
  * Makes a publication of ours publish the plan's tables: creates it, or adds and drops tables; never drops and recreates it. One that somebody else made is
- * not changed: the tables were described by what it publishes. A table to add that another session locks is waited for no longer than `lockTimeoutMs`, where
- * that is given; one to drop stays until the next time. Throws `retry`/`PG_LOCK_TIMEOUT`.
+ * not changed: the tables were described by what it publishes. Returns the tables that it does not publish yet, since another session locks them: each is waited for no longer
+ * than `lockTimeoutMs`. One to drop that is locked stays until the next time.
  */
 export async function ensurePublication(
-  connection: CatalogConnection,
+  connection: Pick<CatalogConnection, 'rows'>,
   plan: PublicationPlan,
   state: PublicationState | null,
   server: PublicationServer,
-  lockTimeoutMs: number | null,
-): Promise<void> {
-  if (state === null) {
-    if (plan.tables.length > 0 || plan.publish === 'all') await createPublication(connection, plan, server)
-    return
-  }
+  lockTimeoutMs: number,
+): Promise<readonly DescribedTable[]> {
+  if (state === null) return plan.tables.length > 0 || plan.publish === 'all' ? createPublication(connection, plan, server, lockTimeoutMs) : []
   checkPublication(plan, state)
-  if (!state.isOurs) return
-  const name = pg.escapeIdentifier(plan.name)
+  if (!state.isOurs) return []
   const wanted = new Set(plan.tables.map((described) => formatTableName(described.table)))
   const missing = plan.tables.filter((described) => !state.tables.has(formatTableName(described.table)))
   const surplus = state.listed.filter((table) => !wanted.has(formatTableName(table)))
-  if (missing.length > 0) {
-    const sql = `ALTER PUBLICATION ${name} ADD TABLE ${tableList(missing)}`
-    if (!state.isOwned) throw notOwner(plan.name, sql)
-    await explained(
-      'adding tables to the publication',
-      () => connection.rows(lockTimeoutMs === null ? sql : waiting(sql, lockTimeoutMs)),
-      (error) => explainAlter(error, plan, missing, sql),
-    )
-  }
+  if (missing.length > 0 && !state.isOwned) throw notOwner(plan.name, addSql(plan.name, missing))
+  const locked = await addTables(connection, plan.name, missing, lockTimeoutMs)
   if (surplus.length > 0 && state.isOwned) {
-    const sql = `ALTER PUBLICATION ${name} DROP TABLE ${surplus.map((table) => `ONLY ${quoted(table)}`).join(', ')}`
+    const sql = `ALTER PUBLICATION ${pg.escapeIdentifier(plan.name)} DROP TABLE ${surplus.map((table) => `ONLY ${quoted(table)}`).join(', ')}`
     await explained(
       'dropping tables from the publication',
       // What is published and not mirrored is passed over, so it does no harm meanwhile.
       () => connection.rows(waiting(sql, DROP_LOCK_TIMEOUT_MS)).catch(unlessLocked),
-      (error) => explainAlter(error, plan, [], sql),
+      (error) => explainAlter(error, plan.name, [], sql),
     )
   }
+  return locked
+}
+
+/** Adds tables to a publication, all at once; where that takes a lock that another session holds, one by one. Returns those that are locked. */
+export async function addTables(
+  connection: Pick<CatalogConnection, 'rows'>,
+  publication: string,
+  tables: readonly DescribedTable[],
+  lockTimeoutMs: number,
+): Promise<readonly DescribedTable[]> {
+  if (tables.length === 0) return []
+  const sql = addSql(publication, tables)
+  const isAdded = await explained(
+    'adding tables to the publication',
+    () => connection.rows(waiting(sql, lockTimeoutMs)).then(() => true, unlessLocked),
+    (error) => explainAlter(error, publication, tables, sql),
+  )
+  if (isAdded) return []
+  if (tables.length === 1) return tables
+  const locked: DescribedTable[] = []
+  for (const table of tables) locked.push(...(await addTables(connection, publication, [table], Math.min(lockTimeoutMs, EACH_LOCK_TIMEOUT_MS))))
+  return locked
+}
+
+function addSql(publication: string, tables: readonly DescribedTable[]): string {
+  return `ALTER PUBLICATION ${pg.escapeIdentifier(publication)} ADD TABLE ${tableList(tables)}`
 }
 
 /** One message is one transaction, which the setting is for. */
@@ -72,8 +89,17 @@ function waiting(sql: string, lockTimeoutMs: number): string {
   return `SET LOCAL lock_timeout = ${lockTimeoutMs}; ${sql}`
 }
 
-function unlessLocked(error: unknown): void {
-  if (!isLockTimeout(error)) throw error
+/** A deadlock is a lock, too, that was not had. */
+function unlessLocked(error: unknown): false {
+  if (!isLockTimeout(error) && sqlState(error) !== '40P01') throw error
+  return false
+}
+
+/** Tables to publish that another session keeps locked. */
+export function lockedTables(tables: readonly TableName[], publication: string, cause?: unknown): MoonlinkError {
+  const names = tables.map(formatTableName)
+  const message = `${names.join(', ')}: another session holds a lock (ALTER TABLE, TRUNCATE, VACUUM?), so the publication "${publication}" can't take it yet; try again once that has ended.`
+  return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { context: { tables: names }, cause })
 }
 
 /**
@@ -98,7 +124,7 @@ export async function publishAnew(
   await explained(
     'publishing a partitioned table anew',
     () => connection.rows(waiting(sql, lockTimeoutMs)),
-    (error) => (isLockTimeout(error) ? lockedOut(state.name, [table], error) : null),
+    (error) => (isLockTimeout(error) ? lockedTables([table], state.name, error) : null),
   )
 }
 
@@ -134,55 +160,56 @@ export function checkPublication(plan: Pick<PublicationPlan, 'name' | 'publish'>
 }
 
 async function createPublication(
-  connection: CatalogConnection,
+  connection: Pick<CatalogConnection, 'rows'>,
   plan: PublicationPlan,
-  { database, versionNumber }: PublicationServer,
-): Promise<void> {
+  server: PublicationServer,
+  lockTimeoutMs: number,
+): Promise<readonly DescribedTable[]> {
   const name = pg.escapeIdentifier(plan.name)
-  const tables = plan.tables.length > 0 ? ` FOR TABLE ${tableList(plan.tables)}` : ''
-  const options = [`publish = '${published[plan.publish]}'`, 'publish_via_partition_root = true']
-  if (versionNumber >= 180_000) options.push('publish_generated_columns = stored')
-  const sql = `CREATE PUBLICATION ${name}${tables} WITH (${options.join(', ')})`
-  await explained(
-    'creating the publication',
-    // One message is one transaction: so it is never there without saying whose it is.
-    () => connection.rows(`${sql}; COMMENT ON PUBLICATION ${name} IS ${pg.escapeLiteral(OUR_COMMENT)}`),
-    (error) => {
-      if (sqlState(error) === '42501' && /database/.test(messageOf(error))) {
-        return new MoonlinkError(
-          'invalid',
-          'PG_CREATE_PRIVILEGE',
-          `${messageOf(error)}: the publication "${plan.name}" can't be made. Let the database's owner run GRANT CREATE ON DATABASE ${pg.escapeIdentifier(database)} TO the user, or make it: ${sql}.`,
-          { cause: error },
-        )
-      }
-      return explainAlter(error, plan, plan.tables, sql)
-    },
-  )
+  const create = async (tables: readonly DescribedTable[]) => {
+    const sql = createSql(plan, tables, server)
+    return explained(
+      'creating the publication',
+      // One message is one transaction: so it is never there without saying whose it is.
+      () =>
+        connection
+          .rows(waiting(`${sql}; COMMENT ON PUBLICATION ${name} IS ${pg.escapeLiteral(OUR_COMMENT)}`, lockTimeoutMs))
+          .then(() => true, unlessLocked),
+      (error) => {
+        if (sqlState(error) === '42501' && /database/.test(messageOf(error))) {
+          return new MoonlinkError(
+            'invalid',
+            'PG_CREATE_PRIVILEGE',
+            `${messageOf(error)}: the publication "${plan.name}" can't be made. Let the database's owner run GRANT CREATE ON DATABASE ${pg.escapeIdentifier(server.database)} TO the user, or make it: ${sql}.`,
+            { cause: error },
+          )
+        }
+        return explainAlter(error, plan.name, tables, sql)
+      },
+    )
+  }
+  if (await create(plan.tables)) return []
+  await create([])
+  return addTables(connection, plan.name, plan.tables, Math.min(lockTimeoutMs, EACH_LOCK_TIMEOUT_MS))
 }
 
-function explainAlter(error: unknown, plan: PublicationPlan, tables: readonly DescribedTable[], sql: string): MoonlinkError | null {
-  if (isLockTimeout(error))
-    return lockedOut(
-      plan.name,
-      tables.map(({ table }) => table),
-      error,
-    )
+function createSql(plan: PublicationPlan, tables: readonly DescribedTable[], { versionNumber }: PublicationServer): string {
+  const list = tables.length > 0 ? ` FOR TABLE ${tableList(tables)}` : ''
+  const options = [`publish = '${published[plan.publish]}'`, 'publish_via_partition_root = true']
+  if (versionNumber >= 180_000) options.push('publish_generated_columns = stored')
+  return `CREATE PUBLICATION ${pg.escapeIdentifier(plan.name)}${list} WITH (${options.join(', ')})`
+}
+
+function explainAlter(error: unknown, publication: string, tables: readonly DescribedTable[], sql: string): MoonlinkError | null {
   if (sqlState(error) !== '42501') return null
   const [foreign] = tables.filter((described) => !described.isOwned)
-  if (!foreign) return notOwner(plan.name, sql, error)
+  if (!foreign) return notOwner(publication, sql, error)
   return new MoonlinkError(
     'invalid',
     'PG_TABLE_OWNER',
     `only its owner may publish ${formatTableName(foreign.table)}. Let a superuser run ${sql}, or make the user a member of the owner's role.`,
     { context: { table: formatTableName(foreign.table) }, cause: error },
   )
-}
-
-function lockedOut(publication: string, tables: readonly TableName[], cause: unknown): MoonlinkError {
-  const names = tables.map(formatTableName).join(', ')
-  const message = `${names}: another session holds a lock (ALTER TABLE, TRUNCATE?), so the publication "${publication}" can't take it yet; try again once that has ended.`
-  return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause })
 }
 
 function notOwner(name: string, sql: string, cause?: unknown): MoonlinkError {

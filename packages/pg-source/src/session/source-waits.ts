@@ -34,20 +34,31 @@ interface Blocker {
 }
 
 // What activity shows of other roles' sessions without pg_read_all_stats: process, user and application (pg_stat_get_activity, pgstatfuncs.c).
-const BLOCKERS = `
+const blockersSql = (first: string, isPreparedFirst: string) => `
   WITH RECURSIVE chain (pid) AS (
-    SELECT $1::int UNION SELECT blocking FROM chain, unnest(pg_blocking_pids(chain.pid)) blocking WHERE chain.pid <> 0)
+    ${first} UNION SELECT blocking FROM chain, unnest(pg_blocking_pids(chain.pid)) blocking WHERE chain.pid <> 0)
   SELECT c.pid, coalesce(nullif(a.application_name, ''), a.backend_type, '') AS application, a.usename AS "user", a.state,
     to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since, NULL AS prepared
   FROM chain c LEFT JOIN pg_stat_activity a ON a.pid = c.pid WHERE c.pid NOT IN (0, $1) AND cardinality(pg_blocking_pids(c.pid)) = 0
   UNION ALL
   SELECT 0, '', p.owner, NULL, to_char(p.prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), p.gid
-  FROM pg_prepared_xacts p WHERE EXISTS (
+  FROM pg_prepared_xacts p WHERE ${isPreparedFirst} OR EXISTS (
     SELECT FROM chain JOIN pg_locks w ON w.pid = chain.pid AND NOT w.granted
     WHERE w.transactionid = p.transaction OR EXISTS (
       SELECT FROM pg_locks own JOIN pg_locks held USING (virtualtransaction) WHERE own.transactionid = p.transaction AND own.granted AND own.pid IS NULL
         AND held.granted AND held.pid IS NULL AND held.locktype = w.locktype AND held.database = w.database AND held.relation = w.relation))
   ORDER BY since`
+
+const BLOCKERS = blockersSql('SELECT $1::int', 'false')
+
+// Whoever has what a SHARE UPDATE EXCLUSIVE lock conflicts with. Autovacuum, which no user runs, gives way to who waits (deadlock_timeout).
+const HELD = `l.locktype = 'relation' AND l.relation = $2 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.granted
+  AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')`
+const HOLDERS = blockersSql(
+  `SELECT l.pid FROM pg_locks l JOIN pg_stat_activity USING (pid) WHERE ${HELD} AND usesysid IS NOT NULL`,
+  `EXISTS (SELECT FROM pg_locks l JOIN pg_locks own USING (virtualtransaction)
+    WHERE l.pid IS NULL AND own.pid IS NULL AND own.transactionid = p.transaction AND ${HELD})`,
+)
 
 /** Finds out for whom sessions of ours wait, while they may. */
 export class SourceWaits {
@@ -113,6 +124,12 @@ export class SourceWaits {
 export async function whomItWaitsFor(connection: Pick<CatalogConnection, 'rows'>, pid: number): Promise<string | null> {
   const blockers = await connection.rows<Blocker>(BLOCKERS, [pid])
   return blockers.length === 0 ? null : describeBlockers(blockers)
+}
+
+/** Who keeps a table from being added to a publication, and what ends that; null where nobody seems to. Waits for nobody. */
+export async function whoLocks(connection: Pick<CatalogConnection, 'rows'>, relationOid: number): Promise<string | null> {
+  const holders = await connection.rows<Blocker>(HOLDERS, [0, relationOid])
+  return holders.length === 0 ? null : describeBlockers(holders)
 }
 
 function describeBlockers([first, ...others]: readonly Blocker[]): string {

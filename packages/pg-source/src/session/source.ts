@@ -21,13 +21,13 @@ import { FieldIds, fieldSources, type FieldSource, type ServerTypes } from '../t
 import { lookAtCatalog } from './catalog-look.ts'
 import { describeTables, toListing, type CatalogOptions, type DescribedTable, type TableListing } from './catalog.ts'
 import { parseConfig, type PgSourceConfig, type PgSourceSettings } from './config.ts'
-import { CatalogConnection, Connector, explained } from './connect.ts'
+import { CatalogConnection, Connector, disconnect, explained } from './connect.ts'
 import { SnapshotCopy } from './copy.ts'
 import { LoggedStream } from './logged-stream.ts'
 import { openStream, type StreamBegin } from './open-stream.ts'
 import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { appendPublication, preflight, type ServerFacts } from './preflight.ts'
-import { dropPublication, ensurePublication, publishAnew, remembersPartitions } from './publication.ts'
+import { addTables, dropPublication, ensurePublication, lockedTables, publishAnew, remembersPartitions } from './publication.ts'
 import { PublicationBaselines } from './publication-baselines.ts'
 import type { PublicationChange } from './publication-changes.ts'
 import { readPublications, type Publications } from './publication-state.ts'
@@ -55,11 +55,14 @@ import {
 import { markOf } from './relation-shape.ts'
 import { decodeSourceState } from './source-state.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
-import { SourceWaits, whomItWaitsFor, type SourceWait } from './source-waits.ts'
+import { SourceWaits, whoLocks, whomItWaitsFor, type SourceWait } from './source-waits.ts'
 import { StreamShapes } from './stream-shapes.ts'
 import { TOLD_SINCE } from './told-since.ts'
 import { nameOfTable } from './table-name.ts'
 
+const DEFAULT_LOCK_TIMEOUT_MS = 5000
+/** More than the usual `deadlock_timeout`, after which autovacuum gives way. */
+const VACUUM_GIVES_WAY_MS = 3000
 /** How often is looked whether who has the slot still waits. */
 const HELD_SLOT_LOOK_MS = 500
 
@@ -78,6 +81,8 @@ export interface UnfitValues {
 
 /** What `prepare` found or made. */
 export interface Prepared {
+  /** Tables that were left out, since another session keeps them locked: they are not published, and not prepared. */
+  readonly locked: readonly TableName[]
   /** The slot did not exist: whatever was mirrored before misses changes and has to be copied again. */
   readonly slotCreated: boolean
   /** Everything up to here has been acknowledged, or lies before the new slot's start. */
@@ -182,10 +187,10 @@ export class PgSource implements ChangeSource {
 
   /**
    * Makes the publications publish exactly these tables, and the slot if it is not there. Existing ones are altered, never made anew. Throws the
-   * reason of the first table that can't be mirrored, and `retry`/`PG_LOCK_TIMEOUT` where another session keeps one to be published locked for `lockTimeoutMs`
-   * (null: as long as a statement may take).
+   * reason of the first table that can't be mirrored, and `retry`/`PG_LOCK_TIMEOUT` where another session keeps one to be published locked for `lockTimeoutMs`, unless
+   * `leavesOutLocked`: those are left out then.
    */
-  async prepare(tables: readonly TableName[], lockTimeoutMs: number | null = null): Promise<Prepared> {
+  async prepare(tables: readonly TableName[], lockTimeoutMs = DEFAULT_LOCK_TIMEOUT_MS, leavesOutLocked = false): Promise<Prepared> {
     const described = await this.describe(tables)
     if (streamForm(described) === 'text') {
       const columns = described.flatMap(({ table, streamForms }) => streamForms.map(({ column }) => `${formatTableName(table)}.${column}`))
@@ -194,21 +199,16 @@ export class PgSource implements ChangeSource {
     const { database, versionNumber } = this.facts
     const { main, append } = await this.publications()
     if (main === null) this.baselines.refuseToReplaceGiven()
-    const isInAppend = ({ table, appendOnly }: DescribedTable) =>
-      appendOnly && (main === null || main.isOurs || !main.tables.has(formatTableName(table)))
-    const appended = described.filter(isInAppend)
-    const others = described.filter((table) => !isInAppend(table))
+    this.isSlotBlind ||= main === null && versionNumber < 180_000
     // The publication first: a slot decodes with the catalog as it was, and one made earlier would not find it.
-    const all = { name: this.publicationName, publish: 'all', tables: others } as const
-    await ensurePublication(this.connection, all, main, this.facts, lockTimeoutMs)
-    await ensurePublication(
-      this.connection,
-      { name: appendPublication(this.settings), publish: 'inserts', tables: appended },
-      append,
-      this.facts,
-      lockTimeoutMs,
-    )
-    this.prepared = new Map(described.map((table) => [formatTableName(table.table), table]))
+    const locked: DescribedTable[] = []
+    for (const { plan, state } of this.plans(described, { main, append })) {
+      locked.push(...(await ensurePublication(this.connection, plan, state, this.facts, lockTimeoutMs)))
+    }
+    const leftOut = locked.map(({ table }) => table)
+    if (locked.length > 0 && !leavesOutLocked) throw lockedTables(leftOut, this.publicationName)
+    const published = described.filter((table) => !locked.includes(table))
+    this.prepared = new Map(published.map((table) => [formatTableName(table.table), table]))
     this.baselines.prepared(this.prepared, await this.publications(), this.settings.appendOnly)
     let slot = await this.slot()
     // One that is being made is none yet, and may never be.
@@ -220,15 +220,52 @@ export class PgSource implements ChangeSource {
     if (slot) {
       checkSlot(this.slotName, slot, database, replaceLostSlot)
       // It decodes with the catalog as it was, and servers before 18 fail where that lacks a publication.
-      const isBlind = (this.isSlotBlind || (main === null && versionNumber < 180_000)) && replaceLostSlot
+      const isBlind = this.isSlotBlind && replaceLostSlot
       if (isBlind) await this.waitForSlot()
-      else if (!isLost(slot)) return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
+      else if (!isLost(slot)) return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n, locked: leftOut }
       const reason = isBlind ? 'its publication was not there' : (slot.invalidationReason ?? slot.walStatus)
       this.logger.warn('the slot is made anew', { slot: this.slotName, reason })
       await dropSlot(this.connection, this.slotName)
-      this.isSlotBlind = false
     }
-    return { slotCreated: true, slotLsn: await createSlot(this.connector, this.connection, this.slotName, this.sourceWaits, failover) }
+    const slotLsn = await createSlot(this.connector, this.connection, this.slotName, this.sourceWaits, failover)
+    this.isSlotBlind = false
+    return { slotCreated: true, slotLsn, locked: leftOut }
+  }
+
+  /**
+   * Publishes one table more, beside what is prepared: its changes are passed over until it is, too. Returns null once it is published; where another session's lock keeps it from that,
+   * who has it and what ends that. Waits for nobody who is known to have one. Throws the reason where the table can't be mirrored.
+   */
+  async publish(table: TableName): Promise<string | null> {
+    const described = await this.describe([table])
+    const publications = await this.publications()
+    const plan = this.plans(described, publications).find(({ plan: { tables } }) => tables.length > 0)
+    if (plan?.state?.isOurs !== true || plan.state.tables.has(formatTableName(table))) return null
+    const [{ relationOid }] = described
+    const holder = await whoLocks(this.connection, relationOid)
+    if (holder !== null) return holder
+    // On a connection of its own: autovacuum gives way only to who waits for it, and nothing else shall wait meanwhile.
+    const client = await this.connector.connect('publication')
+    try {
+      const rows: CatalogConnection['rows'] = async (sql) => (await client.query(sql)).rows
+      const locked = await addTables({ rows }, plan.plan.name, described, VACUUM_GIVES_WAY_MS)
+      if (locked.length === 0) return null
+    } finally {
+      await disconnect(client)
+    }
+    return (await whoLocks(this.connection, relationOid)) ?? 'a lock that another session holds'
+  }
+
+  /** Which of the publications has which of the tables. */
+  private plans(tables: readonly DescribedTable[], { append, main }: Publications) {
+    const isInAppend = ({ table, appendOnly }: DescribedTable) =>
+      appendOnly && (main === null || main.isOurs || !main.tables.has(formatTableName(table)))
+    const all = { name: this.publicationName, publish: 'all', tables: tables.filter((table) => !isInAppend(table)) } as const
+    const inserts = { name: appendPublication(this.settings), publish: 'inserts', tables: tables.filter(isInAppend) } as const
+    return [
+      { plan: all, state: main },
+      { plan: inserts, state: append },
+    ]
   }
 
   /** The slot as the server shows it, or null where there is none. */

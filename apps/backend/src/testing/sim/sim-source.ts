@@ -78,6 +78,14 @@ export class SimSource implements SourceHandle {
     return this.ask('the slot', () => (database.forgotten ??= database.endLsn))
   }
 
+  async prepareUnlocked() {
+    return { slotLsn: await this.prepare(), locked: [] }
+  }
+
+  async publish() {
+    return null
+  }
+
   async waitUntilUnused(): Promise<void> {
     const { evictsStale, process, slot } = this.options
     for (let polls = 0; ; polls++) {

@@ -1,0 +1,98 @@
+import { formatTableName, type Clock, type Logger, type TableName } from '@moonlink/core'
+import { toMoonlinkError } from '../http/errors.ts'
+import type { SourceHandle } from './parts.ts'
+import { Repeating } from './repeating.ts'
+
+export interface LockedTablesOptions {
+  readonly source: Pick<SourceHandle, 'publish'>
+  readonly clock: Clock
+  readonly logger: Logger
+  /** Begins to mirror a table that is published by now. */
+  readonly takeUp: (table: TableName) => Promise<void>
+  /** It can't be mirrored after all. */
+  readonly refuse: (name: string, reason: string) => void
+}
+
+/** A look waits for nobody's lock, so it needs no growing pauses. */
+const lookMs = 1000
+
+interface Waiting {
+  readonly table: TableName
+  reason: string
+  /** The code of the trouble that was said. */
+  said: string | null
+}
+
+/** Tables to mirror that can't be published yet, since another session of the source locks them: each is taken up once it is free, and keeps no other waiting. */
+export class LockedTables {
+  readonly #options: LockedTablesOptions
+  readonly #waiting = new Map<string, Waiting>()
+  readonly #repeating: Repeating
+  #isStopped = false
+
+  constructor(options: LockedTablesOptions) {
+    this.#options = options
+    this.#repeating = new Repeating(options.clock, lookMs, () => this.#look())
+  }
+
+  /** By name, what each waits for, and what ends that. */
+  get reasons(): ReadonlyMap<string, string> {
+    return new Map([...this.#waiting].map(([name, { reason }]) => [name, reason]))
+  }
+
+  has(name: string): boolean {
+    return this.#waiting.has(name)
+  }
+
+  add(tables: readonly TableName[]): void {
+    for (const table of tables) {
+      const name = formatTableName(table)
+      this.#waiting.set(name, { table, reason: whyWaiting('a lock that another session holds'), said: null })
+      this.#options.logger.warn('the table is locked in the source, and is mirrored once it is free', { table: name })
+    }
+  }
+
+  /** Waits for it no more. */
+  delete(name: string): void {
+    this.#waiting.delete(name)
+  }
+
+  start(): void {
+    this.#repeating.start()
+  }
+
+  /** Resolves once none is being taken up. */
+  async stop(): Promise<void> {
+    this.#isStopped = true
+    await this.#repeating.stop()
+  }
+
+  async #look(): Promise<void> {
+    const { logger, refuse, source, takeUp } = this.#options
+    for (const [name, waiting] of this.#waiting) {
+      if (this.#isStopped) return
+      try {
+        const holder = await source.publish(waiting.table)
+        if (holder === null) await takeUp(waiting.table)
+        else this.#waitFor(name, waiting, holder)
+      } catch (thrown) {
+        const { code, kind, message } = toMoonlinkError(thrown)
+        if (waiting.said !== code) logger.warn('a table that was locked could not be taken up', { table: name, code, error: message })
+        waiting.said = code
+        if (kind === 'retry') continue
+        this.#waiting.delete(name)
+        refuse(name, `${code} ${message}`)
+      }
+    }
+  }
+
+  #waitFor(name: string, waiting: Waiting, holder: string): void {
+    const reason = whyWaiting(holder)
+    if (reason !== waiting.reason) this.#options.logger.warn('a table waits for a lock in the source', { table: name, reason })
+    waiting.reason = reason
+  }
+}
+
+function whyWaiting(holder: string): string {
+  return `its publication waits for ${holder}`
+}
