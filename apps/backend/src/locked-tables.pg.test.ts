@@ -31,9 +31,20 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 /** Without a transaction id, so that only who wants the table waits for it. */
 const lock = (table: string) => locker.query(`BEGIN; LOCK TABLE ${table} IN SHARE UPDATE EXCLUSIVE MODE`)
 const launch = () => {
-  backend = BackendProcess.launch(['--source', database.connectionString, '--state-dir', join(directory, database.name), '--set', 'source.publication=ours'])
+  backend = BackendProcess.launch([
+    '--source',
+    database.connectionString,
+    '--state-dir',
+    join(directory, database.name),
+    '--set',
+    'source.publication=ours',
+  ])
 }
-const state = (name: string) => backend.table(name).then(({ state, waitingFor }) => ({ state, waitingFor }), () => null)
+const state = (name: string) =>
+  backend.table(name).then(
+    ({ state, waitingFor }) => ({ state, waitingFor }),
+    () => null,
+  )
 const streams = (name: string) => expect.poll(() => state(name), soon).toEqual({ state: 'streaming', waitingFor: null })
 
 async function waits(name: string): Promise<void> {

@@ -58,7 +58,8 @@ export const tableStatusSchema = z
     state: z.enum(['copying', 'streaming', 'paused', 'failed']),
     reason: z.string().nullable().meta({ description: 'Why it is paused or failed.' }),
     waitingFor: z.string().nullable().meta({
-      description: "Which transaction of the source its copy, comparison or publication waits for, and what ends that; null where it doesn't.",
+      description:
+        "Which transaction of the source its copy, comparison or publication waits for, and what ends that; null where it doesn't.",
     }),
     rows: whole.meta({ description: 'Rows that a read sees now; while copying, rows copied so far.' }),
     appliedLsn: lsn.nullable().meta({ description: 'Reads cover every change up to here.' }),
@@ -95,7 +96,9 @@ export const statusSchema = z
       publication: z.string(),
       connected: z.boolean().meta({ description: 'Whether the change stream is open.' }),
       reason: z.string().nullable().meta({ description: 'Why it is not.' }),
-      waits: z.array(z.string()).meta({ description: 'What waits for other transactions of the source: copies, comparisons, locked tables, a slot.' }),
+      waits: z
+        .array(z.string())
+        .meta({ description: 'What waits for other transactions of the source: copies, comparisons, locked tables, a slot.' }),
       sourceLsn: lsn,
       confirmedFlushLsn: lsn.nullable().meta({ description: 'What the slot has been told it may forget.' }),
       lagBytes: whole.meta({ description: 'Write-ahead log that the slot makes the source keep.' }),

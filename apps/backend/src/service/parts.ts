@@ -54,7 +54,10 @@ export interface SourceHandle extends ChangeSource {
    */
   prepare(tables: readonly TableName[], lockTimeoutMs: number): Promise<Lsn>
   /** Like `prepare`; but leaves out the tables that stay locked. */
-  prepareUnlocked(tables: readonly TableName[], lockTimeoutMs: number): Promise<{ readonly slotLsn: Lsn; readonly locked: readonly TableName[] }>
+  prepareUnlocked(
+    tables: readonly TableName[],
+    lockTimeoutMs: number,
+  ): Promise<{ readonly slotLsn: Lsn; readonly locked: readonly TableName[] }>
   /** Publishes one table more, for a later `prepare`. Returns null, or who locks it and what ends that: no lock is waited for that somebody is known to have. */
   publish(table: TableName): Promise<string | null>
   /** Waits a moment for the slot to be free, and for as long as who uses it waits for a lock. Throws `retry`/`PG_SLOT_IN_USE`, naming who uses it. */

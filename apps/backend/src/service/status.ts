@@ -50,7 +50,9 @@ export function statusReport(inputs: StatusInputs): StatusReport {
       publication: identity.publication,
       connected: inputs.trouble === null,
       reason: inputs.trouble,
-      waits: [...new Set([...inputs.waits.map(({ reason }) => reason), ...Array.from(inputs.locked, ([name, reason]) => `${name}: ${reason}`)])],
+      waits: [
+        ...new Set([...inputs.waits.map(({ reason }) => reason), ...Array.from(inputs.locked, ([name, reason]) => `${name}: ${reason}`)]),
+      ],
       sourceLsn: formatLsn(position.sourceLsn),
       confirmedFlushLsn: position.confirmedFlushLsn === null ? null : formatLsn(position.confirmedFlushLsn),
       lagBytes: position.retainedBytes,

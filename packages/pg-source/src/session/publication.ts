@@ -39,7 +39,8 @@ export async function ensurePublication(
   server: PublicationServer,
   lockTimeoutMs: number,
 ): Promise<readonly DescribedTable[]> {
-  if (state === null) return plan.tables.length > 0 || plan.publish === 'all' ? createPublication(connection, plan, server, lockTimeoutMs) : []
+  if (state === null)
+    return plan.tables.length > 0 || plan.publish === 'all' ? createPublication(connection, plan, server, lockTimeoutMs) : []
   checkPublication(plan, state)
   if (!state.isOurs) return []
   const wanted = new Set(plan.tables.map((described) => formatTableName(described.table)))
@@ -76,7 +77,8 @@ export async function addTables(
   if (isAdded) return []
   if (tables.length === 1) return tables
   const locked: DescribedTable[] = []
-  for (const table of tables) locked.push(...(await addTables(connection, publication, [table], Math.min(lockTimeoutMs, EACH_LOCK_TIMEOUT_MS))))
+  for (const table of tables)
+    locked.push(...(await addTables(connection, publication, [table], Math.min(lockTimeoutMs, EACH_LOCK_TIMEOUT_MS))))
   return locked
 }
 
