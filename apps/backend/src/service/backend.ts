@@ -37,6 +37,7 @@ import { isSlotLoss, SlotMender } from './slot-mender.ts'
 import { SpoolRestarts } from './spool-restarts.ts'
 import { SlotWatch } from './slot-watch.ts'
 import type { BackendState, StateStore } from './state.ts'
+import { stateOfSource } from './state-of-source.ts'
 import { statusReport, waitOf } from './status.ts'
 import { stoppingError } from './stopping.ts'
 import { StreamLoop } from './stream-loop.ts'
@@ -217,7 +218,7 @@ export class MoonlinkBackend implements Operations {
   /** Opens every table and begins to mirror; copies go on after it resolves. */
   static async start(parts: BackendParts): Promise<MoonlinkBackend> {
     const { config, engine, source } = parts
-    const state = stateOf(await parts.stateStore.read(), source)
+    const state = stateOfSource(await parts.stateStore.read(), source.identity, parts.logger)
     const wanted = {
       configured: config.source.tables,
       added: state?.added ?? [],
@@ -508,11 +509,4 @@ export class MoonlinkBackend implements Operations {
 function floorOf(log: ChangeLog | null, slotLsn: Lsn): Lsn {
   const range = log?.status.range ?? null
   return range === null || slotLsn <= range.startLsn ? slotLsn : range.startLsn
-}
-
-/** The state of the last run, where that had the same source. */
-function stateOf(state: BackendState | null, source: SourceHandle): BackendState | null {
-  const { systemIdentifier, database, slot } = source.identity
-  const same = state?.source.systemIdentifier === systemIdentifier && state.source.database === database && state.source.slot === slot
-  return same ? state : null
 }
