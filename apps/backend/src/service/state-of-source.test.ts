@@ -21,10 +21,13 @@ test('the state of the same source is gone on with', () => {
   expect(warn).not.toHaveBeenCalled()
 })
 
-test.each([{ systemIdentifier: '8' }, { database: 'app' }, { slot: 'other' }])('that of another (%j) is not, and it is said which and what to do', (other) => {
-  const warn = vi.fn()
-  expect(stateOfSource(state, { ...identity, ...other }, { warn })).toBeNull()
-  expect(warn).toHaveBeenCalledExactlyOnceWith(expect.stringContaining('another mirror'), {
-    reason: expect.stringMatching(/^of database "shop" with slot moonlink_shop; .*moonlink uninstall .*--state-dir/),
-  })
-})
+test.each([{ systemIdentifier: '8' }, { database: 'app' }, { slot: 'other' }])(
+  'that of another (%j) is not, and it is said which and what to do',
+  (other) => {
+    const warn = vi.fn()
+    expect(stateOfSource(state, { ...identity, ...other }, { warn })).toBeNull()
+    expect(warn).toHaveBeenCalledExactlyOnceWith(expect.stringContaining('another mirror'), {
+      reason: expect.stringMatching(/^of database "shop" with slot moonlink_shop; .*moonlink uninstall .*--state-dir/),
+    })
+  },
+)
