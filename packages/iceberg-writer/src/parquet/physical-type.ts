@@ -46,6 +46,7 @@ export function physicalColumn(node: SchemaNode, type: FieldType, index = 0): Ph
 }
 
 function variantParts(node: SchemaNode, type: FieldType): PhysicalColumn[] {
+  if (node.children.some(({ name }) => name === 'typed_value')) throw shredded(node)
   if (node.children.length !== VARIANT_PARTS.length) throw mismatch(node, type)
   return VARIANT_PARTS.map((name) => {
     const index = node.children.findIndex((child) => child.name === name)
@@ -132,6 +133,13 @@ function ticksOf(element: ThriftStruct, physical: number): number {
 function scaleOf(element: ThriftStruct): number {
   const decimal = element.struct(SchemaElement.LOGICAL_TYPE)?.struct(LogicalType.DECIMAL)
   return decimal?.i32(1) ?? element.i32(SchemaElement.SCALE) ?? 0
+}
+
+/** VariantShredding.md of apache/parquet-format. */
+function shredded({ name }: SchemaNode): MoonlinkError {
+  const message = `column "${name}" of a Parquet file holds shredded variants, which are not read here: another engine rewrote the file`
+  const remedy = `Set write.parquet.shred-variants to false there (S3 Tables: write.variant.shredding.enabled) and have it rewrite the files; or moonlink tables drop --purge, and add the table again`
+  return new MoonlinkError('invalid', 'PARQUET_VARIANT_SHREDDED', `${message}. ${remedy}.`, { context: { column: name } })
 }
 
 function mismatch(node: SchemaNode, type: FieldType): MoonlinkError {

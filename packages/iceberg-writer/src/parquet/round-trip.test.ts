@@ -179,6 +179,18 @@ describe('a Parquet file', () => {
     expect(toRows(scan(bytes, [field(1, apart)])[0].rows)).toEqual([[[null]], [null]])
   })
 
+  it('refuses shredded variants, wherever they are, with the remedy', () => {
+    const part = (id: number, name: string): Field => ({ ...field(id, { kind: 'binary' }), name })
+    const variant = { kind: 'variant' } as const
+    const parts = structOf(part(2, 'metadata'), part(3, 'value'), part(4, 'typed_value'))
+    const bytes = encode(toBatch([field(1, parts)], [[null]]), [field(1, parts)])
+    const lists = encode(toBatch([field(1, listOf(parts, 9))], [[null]]), [field(1, listOf(parts, 9))])
+    for (const read of [() => scan(bytes, [field(1, variant)]), () => scan(lists, [field(1, listOf(variant, 9))])]) {
+      expect(codeOf(read)).toBe('PARQUET_VARIANT_SHREDDED')
+      expect(read).toThrow(/write\.parquet\.shred-variants to false/)
+    }
+  })
+
   it('refuses a column of another type, a position beyond the end, nulls where none may be, and damage', () => {
     const fields = [field(1, { kind: 'int' })]
     const bytes = encode(toBatch(fields, [[1], [null]]), fields)
