@@ -30,7 +30,8 @@ s = session(SimpleNamespace(warehouse=None, uri=None, prop=[]))
 s.read.format("iceberg").load(sys.argv[1]).createOrReplaceTempView("t")
 print_rows([tuple(r) for r in s.sql("""SELECT id, to_json(v), to_json(j), to_json(h.v) FROM t ORDER BY id""").collect()])
 s.read.format("iceberg").load(sys.argv[2]).createOrReplaceTempView("lists")
-print_rows([tuple(r) for r in s.sql("""SELECT id, to_json(try_element_at(vs, 1)), to_json(try_element_at(vs, 2)) FROM lists ORDER BY id""").collect()])
+print_rows([tuple(r) for r in s.sql("""SELECT id, to_json(try_element_at(vs, 1)), to_json(try_element_at(vs, 2)),
+  to_json(try_element_at(hs, 2).v), to_json(try_element_at(b.vs, 1)), to_json(try_element_at(try_element_at(grid, 2), 1)) FROM lists ORDER BY id""").collect()])
 print(json.dumps([tuple(r) for r in s.sql("""SELECT id, v IS NULL, is_variant_null(v), variant_get(v, '$.n', 'decimal(38,10)') = 1.5,
   variant_get(v, '$.k40', 'int'), schema_of_variant(v) FROM t WHERE id < 8 ORDER BY id""").collect()]))
 def ids(vectorized): return sorted(r[0] for r in s.read.format("iceberg").option("vectorization-enabled", vectorized).load(sys.argv[2]).select("id").collect())
@@ -45,7 +46,10 @@ for e in ("avro", "iceberg"):
     c.execute(f"LOAD '{d}/extensions/v{duckdb.__version__}/{e}.duckdb_extension'")
 # It prints 0.1 as .1, which is no JSON.
 def whole(text): return re.sub(r"(^|[[:, ])(-?)[.](?=[0-9])", r"\\1\\g<2>0.", text)
-print_rows([[r[0]] + [whole(t) for t in r[1:]] for r in c.execute(f"SELECT id, v::JSON::VARCHAR, j::JSON::VARCHAR FROM iceberg_scan('{sys.argv[1]}') ORDER BY id").fetchall()])
+print_rows([[r[0]] + [whole(t) for t in r[1:]] for r in c.execute(f"SELECT id, v::JSON::VARCHAR, j::JSON::VARCHAR, h.v::JSON::VARCHAR FROM iceberg_scan('{sys.argv[1]}') ORDER BY id").fetchall()])
+`
+const nestedByDuckdb = `${duckdb}
+print_rows([[r[0]] + [whole(t) for t in r[1:]] for r in c.execute(f"SELECT id, vs[1]::JSON::VARCHAR, vs[2]::JSON::VARCHAR, hs[2].v::JSON::VARCHAR, b.vs[1]::JSON::VARCHAR, grid[2][1]::JSON::VARCHAR FROM iceberg_scan('{sys.argv[2]}') ORDER BY id").fetchall()])
 `
 const pyiceberg = `
 import sys
@@ -60,7 +64,7 @@ const objects = `SELECT 100 + g, jsonb_build_object('g', g, 'half', g / 2.0, 'te
 test('Spark and DuckDB read what Postgres has, as far as they can', { timeout: 400_000 }, async () => {
   const { client, connectionString } = await postgres.createDatabase()
   await client.query(
-    `CREATE TYPE held AS (n int, v jsonb); CREATE TABLE docs (id int PRIMARY KEY, v jsonb, j json, h held); CREATE TABLE lists (id int PRIMARY KEY, vs jsonb[])`,
+    `CREATE TYPE held AS (n int, v jsonb); CREATE TYPE bag AS (n int, vs jsonb[]); CREATE TABLE docs (id int PRIMARY KEY, v jsonb, j json, h held); CREATE TABLE lists (id int PRIMARY KEY, vs jsonb[], hs held[], b bag, grid jsonb[][])`,
   )
   await client.query(`INSERT INTO docs VALUES
     (1, '{"n": 1.50, "s": "a \\"quoted\\" \\n ü 😀", "t": true, "f": false, "z": null, "e": {}, "l": [], "bb": [1, [2]]}', ' {"b": 1.0, "a": "\\u00e9"} ', ROW(1, '[1]')),
@@ -69,7 +73,9 @@ test('Spark and DuckDB read what Postgres has, as far as they can', { timeout: 4
     (5, '"short"', to_json(repeat('long ', 100)), ROW(2, '"x"')),
     (6, (SELECT jsonb_object_agg('k' || g, g) FROM generate_series(1, 300) g), '[]', NULL),
     (7, (SELECT jsonb_agg(g) FROM generate_series(1, 300) g), '{}', NULL), (8, 'true', 'false', NULL), (9, '1', '2', NULL)`)
-  await client.query(`INSERT INTO lists VALUES (1, '{"1.50","null",NULL}'), (2, '{}'), (3, NULL), (4, '{NULL,"{\\"a\\": [1]}"}')`)
+  await client.query(`INSERT INTO lists VALUES
+    (1, '{"1.50","null",NULL}', ARRAY[NULL, ROW(1, '[2.50]')]::held[], ROW(1, ARRAY['"in"'::jsonb]), ARRAY[['1'::jsonb], ['{"k": null}'::jsonb]]),
+    (2, '{}', '{}', ROW(2, NULL), '{}'), (3, NULL, NULL, NULL, NULL), (4, '{NULL,"{\\"a\\": [1]}"}', ARRAY[ROW(1, NULL), ROW(2, NULL)]::held[], ROW(3, ARRAY[NULL]::jsonb[]), NULL)`)
   const backend = await BackendProcess.start(['--source', connectionString, '--state-dir', join(directory, 'state')], {
     MOONLINK_SOURCE_TYPES: JSON.stringify({ jsonb: 'variant', json: 'variant' }),
   })
@@ -96,10 +102,10 @@ test('Spark and DuckDB read what Postgres has, as far as they can', { timeout: 4
     const [bySpark, nested, types, vectorized] = await run('venv-spark', spark, metadataLocation, lists.metadataLocation)
     expect(bySpark).toEqual(expected)
     expect(nested).toEqual([
-      [1, '"#1.5"', 'null'],
-      [2, null, null],
-      [3, null, null],
-      [4, null, '{"a": ["#1"]}'],
+      [1, '"#1.5"', 'null', '["#2.5"]', '"in"', '{"k": null}'],
+      [2, null, null, null, null, null],
+      [3, null, null, null, null, null],
+      [4, null, '{"a": ["#1"]}', null, null, null],
     ])
     // A limit of Spark's, which it has with tables of its own too.
     expect(vectorized).toEqual([expect.stringContaining('vectorized'), [1, 2, 3, 4]])
@@ -114,8 +120,9 @@ test('Spark and DuckDB read what Postgres has, as far as they can', { timeout: 4
     ])
 
     // DuckDB takes a JSON null for none, and shows both as JSON's.
-    const [byDuckdb] = await run('venv', duckdb, metadataLocation)
-    expect(byDuckdb).toEqual(expected.map(([id, v, j]) => [id, v ?? 'null', j ?? 'null']))
+    const [byDuckdb, nestedThere] = await run('venv', nestedByDuckdb, metadataLocation, lists.metadataLocation)
+    expect(byDuckdb).toEqual(expected.map(([id, v, j, inStruct]) => [id, v ?? 'null', j ?? 'null', inStruct ?? 'null']))
+    expect(nestedThere).toEqual((nested as unknown[][]).map((row) => row.map((value) => value ?? 'null')))
 
     expect(await python('venv', ['-c', pyiceberg, metadataLocation])).toMatch(/^refused.*variant/s)
   } finally {
