@@ -4,8 +4,7 @@ import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { checkPublication } from './publication.ts'
 import { readPublications } from './publication-state.ts'
-import { checkSlot, evictFromSlot, readSlot, unlessHeldUp, waitForSlot } from './slot.ts'
-import { unlessSilent } from './unless-silent.ts'
+import { atOnce, checkSlot, evictFromSlot, readSlot, unlessHeldUp, waitForSlot } from './slot.ts'
 
 /** The server, as it presented itself. */
 export interface ServerFacts {
@@ -94,7 +93,8 @@ function checkServer(facts: Facts): void {
 async function checkReplication(connector: Connector): Promise<string> {
   const client = await connector.connectReplication('preflight')
   try {
-    const { rows } = await unlessSilent(client, connector.patienceMs, () => client.query<{ systemid: string }>('IDENTIFY_SYSTEM'))
+    const ask = () => client.query<{ systemid: string }>('IDENTIFY_SYSTEM')
+    const { rows } = await atOnce(client, connector.patienceMs, 'identifying its system', ask)
     return rows[0].systemid
   } finally {
     await disconnect(client)

@@ -258,6 +258,16 @@ export async function serverProcess(client: pg.Client): Promise<ServerProcess> {
 
 /** A connection with its server process. */
 export async function sessionOf(client: pg.Client, patienceMs: number): Promise<Session> {
-  const { rows } = await unlessSilent(client, patienceMs, () => client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid'))
+  const ask = () => client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+  const { rows } = await atOnce(client, patienceMs, 'beginning a session', ask)
   return { client, pid: rows[0].pid }
+}
+
+/** Runs what a server answers at once. Throws `retry`/`PG_CONNECTION_LOST` where it is silent for `patienceMs`. */
+export function atOnce<T>(client: pg.Client, patienceMs: number, doing: string, run: () => Promise<T>): Promise<T> {
+  return explained(
+    doing,
+    () => unlessSilent(client, patienceMs, run),
+    () => null,
+  )
 }

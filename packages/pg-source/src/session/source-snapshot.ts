@@ -3,9 +3,8 @@ import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { isLockTimeout, lostConnection } from './errors.ts'
-import { exportSnapshot, sessionOf } from './slot.ts'
+import { atOnce, exportSnapshot, sessionOf } from './slot.ts'
 import type { SourceWaits } from './source-waits.ts'
-import { unlessSilent } from './unless-silent.ts'
 import { unlessGone, type Session, type SilenceOptions } from './watch-silence.ts'
 
 /**
@@ -43,7 +42,7 @@ export class SourceSnapshot {
       const exporting = await sessionOf(exporter, patienceMs)
       const work = { pid: exporting.pid, what: 'a comparison', tables: [] }
       const snapshot = await exportSnapshot(exporting, silence, `${slot}_verify_${session.pid.toString(36)}`, waits, work)
-      await unlessSilent(client, patienceMs, async () => {
+      await atOnce(client, patienceMs, 'taking on a snapshot', async () => {
         await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
         await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
         await client.query(`SET LOCAL lock_timeout = ${copyLockTimeoutMs}`)
