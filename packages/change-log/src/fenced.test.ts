@@ -137,6 +137,25 @@ test('what a stale owner goes on from, beside what its successor went on from, c
   expect(await taken(fourth.log, 100n)).toEqual(['101', '102', '103', '104', '105'])
 })
 
+test('a segment that was never made whole, and could not be removed, ends nothing', async () => {
+  const first = await owner('first')
+  await first.log.begin(100n, state)
+  first.log.prune(100n)
+  await write(first.log, [101n, 102n])
+  await first.log.close()
+  const unmade = `${prefix}001000000009.segment`
+  await store.put(unmade, new Uint8Array())
+  const second = await owner('second', 102n)
+  second.log.prune(100n)
+  await second.log.begin(102n, state)
+  await write(second.log, [103n])
+  await store.put(unmade, new Uint8Array())
+
+  const third = await owner('third', 103n)
+  expect(third.log.damages).toEqual([])
+  expect(await taken(third.log, 100n)).toEqual(['101', '102', '103'])
+})
+
 test('a stale owner removes nothing', async () => {
   const first = await owner('first')
   await first.log.begin(100n, state)

@@ -110,6 +110,8 @@ class RunBuilder {
   private current: ScannedSegment[] = []
   /** What lies between the last run and the next is reported already. */
   private isBreakKnown = true
+  /** Segments behind the current ones whose headers can't be read: what comes next tells whether anything in them counted. */
+  private readonly unread: string[] = []
   private readonly damages: MoonlinkError[] = []
   private readonly notes: string[] = []
   /** Where a holder of the lease went on from what an earlier one had written. */
@@ -127,8 +129,7 @@ class RunBuilder {
       this.notes.push(`${this.disk.locate(name)} was being made when the last run ended; it is dropped`)
       return
     }
-    this.damages.push(corrupt(this.disk.locate(name), 0))
-    this.breakRun()
+    this.unread.push(name)
   }
 
   add(segment: ScannedSegment, isLast: boolean): void {
@@ -139,9 +140,14 @@ class RunBuilder {
     }
     if (continues === null) {
       // The log began anew; what is older was not needed any more.
+      this.reportUnread()
       this.runs = []
       this.current = [segment]
-    } else if (!this.link(segment, continues)) {
+    } else if (this.link(segment, continues)) {
+      for (const name of this.unread.splice(0))
+        this.notes.push(`${this.disk.locate(name)} was being made when an earlier run ended; it is dropped`)
+    } else {
+      this.reportUnread()
       this.leaveOutStale(segment)
       if (!this.isBreakKnown) this.damages.push(missing(this.disk.locate(segmentName(continues.sequence))))
       this.breakRun()
@@ -157,6 +163,7 @@ class RunBuilder {
   }
 
   finish(): Pick<RecoveredLog, 'runs' | 'damages' | 'notes'> {
+    this.reportUnread()
     this.breakRun()
     return { runs: this.runs, damages: this.damages, notes: this.notes }
   }
@@ -193,6 +200,13 @@ class RunBuilder {
     this.dropStale(last)
     this.current = []
     this.isBreakKnown = true
+  }
+
+  /** What comes next does not go on from before them. */
+  private reportUnread(): void {
+    if (this.unread.length === 0) return
+    for (const name of this.unread.splice(0)) this.damages.push(corrupt(this.disk.locate(name), 0))
+    this.breakRun()
   }
 
   private dropStale({ name }: ScannedSegment): void {
