@@ -1,9 +1,8 @@
-import { silentTelemetry, type Lease, type LeasePlace, type Logger } from '@moonlink/core'
-import { isLoopback } from '../config/loopback.ts'
+import type { Lease, LeasePlace, Logger } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
-import { createApi } from '../http/app.ts'
 import { listen, type RunningServer } from '../http/server.ts'
 import { StandbyOperations } from '../service/standby-operations.ts'
+import { notYetApi } from './not-yet-api.ts'
 
 /** Thrown where a standby was asked to stop before it was its turn. */
 export const standbyStopped = new Error('the standby was stopped')
@@ -29,7 +28,7 @@ export async function acquireLease(config: Config, place: LeasePlace, logger: Lo
         operations.holder = name
         output.note(`standby: ${name} runs this mirror; this backend takes over when that one ends`)
         logger.info('this backend is a standby', { holder: name })
-        api.serving ??= serve(config, operations, logger).then(
+        api.serving ??= listen(notYetApi(config, operations, logger), config.http.listen).then(
           (server) => {
             output.note(`the standby's API is at ${server.url}`)
             return server
@@ -45,15 +44,4 @@ export async function acquireLease(config: Config, place: LeasePlace, logger: Lo
     releaseSignals()
     await (await api.serving)?.close()
   }
-}
-
-async function serve(config: Config, operations: StandbyOperations, logger: Logger): Promise<RunningServer> {
-  const api = createApi(operations, {
-    token: config.http.token,
-    loopback: isLoopback(config.http.listen),
-    logger,
-    telemetry: silentTelemetry,
-    metrics: async () => '# HELP moonlink_up Whether the change stream is open.\n# TYPE moonlink_up gauge\nmoonlink_up 0\n',
-  })
-  return listen(api, config.http.listen)
 }

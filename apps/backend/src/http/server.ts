@@ -9,6 +9,8 @@ const KEEP_ALIVE_MS = 75_000
 export interface RunningServer {
   /** `http://127.0.0.1:3030`, with the port that was taken. */
   readonly url: string
+  /** From the next request on. */
+  answerWith(api: Hono): void
   /** Lets running requests end for at most a second, then closes. */
   close(): Promise<void>
 }
@@ -18,12 +20,18 @@ export async function listen(api: Hono, address: string): Promise<RunningServer>
   const at = address.lastIndexOf(':')
   const hostname = address.slice(0, at).replace(/^\[|\]$/g, '')
   const port = Number(address.slice(at + 1))
+  let answering = api
+  const fetch: Hono['fetch'] = (...request) => answering.fetch(...request)
   const server = await new Promise<ServerType>((resolve, reject) => {
-    const started = serve({ fetch: api.fetch, hostname, port, serverOptions: { keepAliveTimeout: KEEP_ALIVE_MS } }, () => resolve(started))
+    const started = serve({ fetch, hostname, port, serverOptions: { keepAliveTimeout: KEEP_ALIVE_MS } }, () => resolve(started))
     started.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, address)))
   })
   const taken = (server.address() as AddressInfo).port
-  return { url: `http://${hostname.includes(':') ? `[${hostname}]` : hostname}:${taken}`, close: () => close(server) }
+  return {
+    url: `http://${hostname.includes(':') ? `[${hostname}]` : hostname}:${taken}`,
+    answerWith: (next) => void (answering = next),
+    close: () => close(server),
+  }
 }
 
 function close(server: ServerType): Promise<void> {

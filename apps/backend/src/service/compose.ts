@@ -32,6 +32,7 @@ import { openQueryEngine } from './open-query-engine.ts'
 import { openSource } from './open-source.ts'
 import { openObjectStores } from './open-stores.ts'
 import { openWarehouse } from './open-warehouse.ts'
+import { StartingOperations } from './starting-operations.ts'
 import { StateFile } from './state-file.ts'
 import { StateObject } from './state-object.ts'
 import { lockStateDir } from './state-lock.ts'
@@ -46,6 +47,8 @@ export interface ComposeOptions {
   readonly onStep?: (line: string) => void
   /** Takes the lease of a log in the store. Default: at once or not at all. */
   readonly acquire?: (place: LeasePlace, logger: Logger) => Promise<Lease>
+  /** Called once the source is open; what it needs is made then, which may have to wait for transactions there. */
+  readonly onStarting?: (starting: StartingOperations, logger: Logger) => Promise<void>
   /** Default: ports are used as they are. */
   readonly wrap?: WrapPort
 }
@@ -88,6 +91,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const url = demo ?? config.source.url!
     const source = wrap('source', await openSource(config, url, logger, lease?.predecessor != null))
     stack.push(() => source.close())
+    await options.onStarting?.(new StartingOperations({ source, warehouse: warehouse.uri }), logger)
     const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion)
     stack.push(() => spans.close())
     const telemetry = new PrometheusTelemetry(spans)
