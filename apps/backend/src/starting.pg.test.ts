@@ -23,8 +23,12 @@ test('a first start that waits for a transaction of the source answers, and says
   await writer.connect()
   await writer.query('BEGIN; INSERT INTO other VALUES (1)')
   backend = BackendProcess.launch(['--source', connectionString, '--state-dir', join(directory, 'state')])
-  const waits = expect.stringMatching(/^the new slot ".*" waits for the transaction of process .*"night job".* COMMIT or ROLLBACK there/) as string
-  await expect.poll(async () => (await fetch(`${backend.url}/ready`)).json().catch(() => null), soon).toEqual({ ready: false, waitingFor: [waits] })
+  const waits = expect.stringMatching(
+    /^the new slot ".*" waits for the transaction of process .*"night job".* COMMIT or ROLLBACK there/,
+  ) as string
+  await expect
+    .poll(async () => (await fetch(`${backend.url}/ready`)).json().catch(() => null), soon)
+    .toEqual({ ready: false, waitingFor: [waits] })
   const { url } = backend
   expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: 'ok', role: 'active' })
   expect(await backend.status()).toMatchObject({ source: { connected: false, waits: [waits] }, tables: [] })

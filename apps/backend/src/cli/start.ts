@@ -100,7 +100,10 @@ interface EarlyServer {
 async function serveEarly(config: Config, starting: StartingOperations, logger: Logger, early: EarlyServer, output: Output): Promise<void> {
   const server = await listen(notYetApi(config, starting, logger), config.http.listen)
   early.server = server
-  early.note = setTimeout(() => output.note(`still starting (moonlink status says what is waited for); the API is at ${server.url}`), longStartMs)
+  early.note = setTimeout(
+    () => output.note(`still starting (moonlink status says what is waited for); the API is at ${server.url}`),
+    longStartMs,
+  )
 }
 
 async function serve(config: Config, composed: ComposedBackend, early: EarlyServer, output: Output): Promise<Serving> {
