@@ -90,7 +90,8 @@ async function mirrors({ client, connectionString }: TestDatabase, kind: Kind): 
     const { rows } = await client.query<[unknown]>({ text: sql, rowMode: 'array' })
     return rows.map(([row]) => asFloats(row))
   }
-  const bySql = async () => (await backend.query('SELECT * FROM public.things ORDER BY id')).map((row) => row.map((cell) => asFloats(kind.plain(cell))))
+  const bySql = async () =>
+    (await backend.query('SELECT * FROM public.things ORDER BY id')).map((row) => row.map((cell) => asFloats(kind.plain(cell))))
   try {
     const copied = await expected()
     expect(copied).toHaveLength(kind.copied.length)
