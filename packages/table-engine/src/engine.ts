@@ -92,6 +92,11 @@ export class Engine implements LeaseSource {
     return this.position.appliedLsn
   }
 
+  /** How far the stream has come; behind `appliedLsn` where a lost one had to start again earlier. */
+  get streamedLsn(): Lsn {
+    return this.position.streamedLsn
+  }
+
   get sourceLsn(): Lsn {
     return this.position.sourceLsn
   }
@@ -202,7 +207,7 @@ export class Engine implements LeaseSource {
   }
 
   /**
-   * After a lost stream: true where the next may open at `appliedLsn`; false where an open transaction had to be rolled back, so
+   * After a lost stream, or one that could not be opened: true where the next may open at `streamedLsn`; false where an open transaction had to be rolled back, so
    * that it must open at `restartLsn()`. Throws `retry` where a mirror's last commit can't be told just now; to be called again then.
    */
   async resetOpenTransaction(): Promise<boolean> {

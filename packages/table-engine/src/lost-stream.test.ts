@@ -111,3 +111,30 @@ test('while tables go back to their last commits, also where one can only be tol
   ])
   await engine.close()
 })
+
+/** What the next stream begins at, each time that one is lost or can't be opened. */
+test('where tables went back to their last commits, the next stream begins there, however often it has to be opened', async () => {
+  const source = new ScriptedTable(schema)
+  const storage = new MemoryTableStorage(source.table, schema)
+  const indexDirectory = mkdtempSync(join(directory, 'run-'))
+  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
+  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory, limits })
+  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  await mirror.finishCopy(0n)
+  const next = async () => ((await engine.resetOpenTransaction()) ? engine.streamedLsn : engine.restartLsn())
+  const transact = async (lsn: Lsn) => {
+    source.insert([lsn, 'row'])
+    source.endTransaction(lsn)
+    for (const event of [...source.take(), watermark(lsn)]) await engine.apply(event)
+  }
+  await transact(100n)
+  await engine.flush()
+  await transact(110n)
+  source.insert([120n, 'in a transaction that does not end'])
+  for (const event of source.take()) await engine.apply(event)
+
+  expect(await next()).toBe(100n)
+  expect(await next()).toBe(100n)
+  expect(await next()).toBe(100n)
+  await engine.close()
+})

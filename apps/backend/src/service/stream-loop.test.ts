@@ -43,12 +43,12 @@ function setUp(openStream: (attempt: number) => FakeStream, rollsBack = false) {
   const streams: FakeStream[] = []
   const failures: Error[] = []
   const engine = {
-    appliedLsn: 0n,
+    streamedLsn: 0n,
     resumePoints: () => [],
     restartLsn: () => 5n,
     resetOpenTransaction: async () => !rollsBack,
     apply: async (event: SourceEvent) => {
-      if (event.kind === 'watermark') engine.appliedLsn = event.lsn
+      if (event.kind === 'watermark') engine.streamedLsn = event.lsn
     },
   }
   const source = {
@@ -87,7 +87,7 @@ test('a lost stream is opened again where it stood, or earlier where a transacti
     expect(streams[0].closed).toBe(true)
     expect(opened).toEqual([5n, rollsBack ? 5n : 9n])
     streams[1].give(watermark(11n))
-    await until(() => engine.appliedLsn === 11n)
+    await until(() => engine.streamedLsn === 11n)
     expect(loop.trouble).toBeNull()
     await loop.stop()
     await loop.close()
@@ -99,7 +99,7 @@ test('a stop waits for the transaction to end, and the stream still takes acknow
   loop.start()
   await until(() => streams.length === 1)
   streams[0].give(watermark(7n), open)
-  await until(() => engine.appliedLsn === 7n)
+  await until(() => engine.streamedLsn === 7n)
   await systemClock.sleep(5)
   let stopped = false
   const stopping = loop.stop().then(() => (stopped = true))
@@ -107,7 +107,7 @@ test('a stop waits for the transaction to end, and the stream still takes acknow
   expect(stopped).toBe(false)
   streams[0].give(watermark(8n), watermark(9n))
   await stopping
-  expect(engine.appliedLsn).toBe(8n)
+  expect(engine.streamedLsn).toBe(8n)
   loop.acknowledge(8n)
   expect(streams[0].acknowledged).toEqual([8n])
   await loop.close()

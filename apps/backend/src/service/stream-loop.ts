@@ -16,7 +16,7 @@ import { toMoonlinkError } from '../http/errors.ts'
 
 export interface StreamLoopOptions {
   readonly source: Pick<ChangeSource, 'open'>
-  readonly engine: Pick<Engine, 'apply' | 'appliedLsn' | 'restartLsn' | 'resetOpenTransaction' | 'resumePoints'>
+  readonly engine: Pick<Engine, 'apply' | 'streamedLsn' | 'restartLsn' | 'resetOpenTransaction' | 'resumePoints'>
   /** Takes what the source sends, and gives again what the source has let go of. */
   readonly log: ChangeLog | null
   /** Every mirror is known to cover what lies before this, and nobody has it any more. */
@@ -151,7 +151,7 @@ export class StreamLoop {
   async #nextLsn(): Promise<Lsn> {
     const { engine, floorLsn } = this.#options
     if (!this.#opened) return maxLsn(floorLsn(), engine.restartLsn())
-    return maxLsn(floorLsn(), (await engine.resetOpenTransaction()) ? engine.appliedLsn : engine.restartLsn())
+    return maxLsn(floorLsn(), (await engine.resetOpenTransaction()) ? engine.streamedLsn : engine.restartLsn())
   }
 
   async #follow(after: Lsn): Promise<void> {
