@@ -1,4 +1,4 @@
-import type { LeaseHolder, Lsn } from '@moonlink/core'
+import { MoonlinkError, type LeaseHolder, type Lsn } from '@moonlink/core'
 import { MemoryObjectStore } from '@moonlink/object-store'
 import { beforeEach, expect, test } from 'vitest'
 import { ObjectLease } from './lease/object-lease.ts'
@@ -154,6 +154,43 @@ test('a segment that was never made whole, and could not be removed, ends nothin
   const third = await owner('third', 103n)
   expect(third.log.damages).toEqual([])
   expect(await taken(third.log, 100n)).toEqual(['101', '102', '103'])
+})
+
+test('what an owner went back on, and could remove but a part of, ends nothing', async () => {
+  const first = await owner('first')
+  await first.log.begin(100n, state)
+  first.log.prune(100n)
+  await write(first.log, [101n, 102n])
+  await first.log.close()
+  const second = await owner('second', 102n)
+  second.log.prune(100n)
+  await second.log.begin(102n, state)
+  // It does not learn that its next segment was made, and begins anew behind what the first had written.
+  const lost = `${prefix}002000000002.segment`
+  const failing = <T>(call: (uri: string, ...rest: never[]) => Promise<T>) =>
+    async function (uri: string, ...rest: never[]): Promise<T> {
+      const made = await call.call(store, uri, ...rest)
+      if (uri === lost) throw new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'no answer came.')
+      return made
+    }
+  store.putIfAbsent = failing(store.putIfAbsent.bind(store)) as never
+  const remove = store.delete.bind(store)
+  store.delete = async (uri) => {
+    if (uri !== lost) await remove(uri)
+  }
+  await write(second.log, [103n])
+  expect(second.log.status.trouble).toContain('no answer came')
+  await second.log.begin(102n, state)
+  second.log.prune(100n)
+  await write(second.log, [103n, 104n])
+  expect(second.log.durableLsn).toBe(104n)
+  expect(await segments()).toEqual(expect.arrayContaining(['002000000002.segment', '002000000003.segment']))
+  expect(await segments()).not.toContain('002000000001.segment')
+
+  const third = await owner('third', 104n)
+  expect(third.log.damages).toEqual([])
+  expect(third.log.status.range).toMatchObject({ startLsn: 100n, endLsn: 104n })
+  expect(await taken(third.log, 100n)).toEqual(['101', '102', '103', '104'])
 })
 
 test('a stale owner removes nothing', async () => {

@@ -114,12 +114,14 @@ class RunBuilder {
   private readonly unread: string[] = []
   private readonly damages: MoonlinkError[] = []
   private readonly notes: string[] = []
+  private readonly segments: readonly ScannedSegment[]
   /** Where a holder of the lease went on from what an earlier one had written. */
   private readonly crossings: readonly ScannedSegment[]
 
   /** `segments`: all that can be read, in their order. */
   constructor(disk: LogDisk, segments: readonly ScannedSegment[]) {
     this.disk = disk
+    this.segments = segments
     this.crossings = crossingsOf(segments)
   }
 
@@ -146,6 +148,9 @@ class RunBuilder {
     } else if (this.link(segment, continues)) {
       for (const name of this.unread.splice(0))
         this.notes.push(`${this.disk.locate(name)} was being made when an earlier run ended; it is dropped`)
+    } else if (this.isGoneBackOn(segment)) {
+      this.notes.push(`${this.disk.locate(segment.name)} is left of what the log went back on; it is dropped`)
+      return
     } else {
       this.reportUnread()
       this.leaveOutStale(segment)
@@ -171,6 +176,14 @@ class RunBuilder {
   /** A later holder of the lease went on from before it: whoever wrote it had lost the lease by then. */
   private isPassedOver(segment: ScannedSegment): boolean {
     return this.crossings.some((later) => passesOver(later, segment) && follows(later, this.current))
+  }
+
+  /** What it continues is removed, since whoever wrote both went on from before them, as after a write whose outcome it did not know. */
+  private isGoneBackOn({ sequence }: ScannedSegment): boolean {
+    return this.segments.some((later) => {
+      const { continues } = later.header
+      return later.sequence > sequence && continues !== null && continues.sequence < sequence && follows(later, this.current)
+    })
   }
 
   /** Appends the segment to the current run, where that has what it continues. */

@@ -66,7 +66,11 @@ export class SimStream implements ChangeStream {
       const next = database.after(this.position)
       if (next !== undefined) {
         if (log !== null && !(await this.appendTo(log, next))) return
-        yield* this.eventsOf(next)
+        for (const event of this.eventsOf(next)) {
+          yield event
+          // A connection may be lost anywhere.
+          if (next.endLsn % 4n === 0n) await this.options.process.unreliably('the stream', async () => undefined)
+        }
         continue
       }
       await nextTurn()
