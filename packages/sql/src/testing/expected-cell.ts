@@ -42,7 +42,7 @@ function expectedNumber(value: number): Cell {
 
 function fewestDigits(float: number): number {
   const shorter = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((digits) => Number(float.toPrecision(digits)))
-  return shorter.find((number) => Math.fround(number) === float) ?? float
+  return shorter.find((number) => Object.is(Math.fround(number), float)) ?? float
 }
 
 function expectedDate(days: number): string {
