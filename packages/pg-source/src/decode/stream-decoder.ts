@@ -291,7 +291,7 @@ export class StreamDecoder {
   /** Of the logical messages, those about schema changes are kept. */
   private spoolLogical(spooled: SpooledTransaction, payload: Uint8Array, at: number): void {
     if (readLogicalMessage(payload, at).prefix !== this.options.alterations?.prefix) return
-    const body = payload.slice(at)
+    const body = Buffer.from(payload.subarray(at))
     this.alterations.set(spooled.xid, [...(this.alterations.get(spooled.xid) ?? []), body])
     this.spool.append(spooled, spooled.xid, Message.logical, body)
   }
