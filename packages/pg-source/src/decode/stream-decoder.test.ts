@@ -351,3 +351,34 @@ describe('malformed streams', () => {
     expect(() => decoderOf([orders]).feed(...frames)).toThrow(expect.objectContaining({ kind: 'corrupt' }))
   })
 })
+
+test('messages about schema changes are kept until their transaction ends, each a second time as doubtful where a subtransaction was taken back', () => {
+  const heard: string[] = []
+  const { feed } = decoderOf([orders], {
+    alterations: {
+      prefix: 'ddl',
+      read: (content, _skips, isDoubtful) => {
+        heard.push(isDoubtful ? `${content}?` : content)
+        return []
+      },
+    },
+  })
+  const told = (content: string) => {
+    const size = Buffer.alloc(4)
+    size.writeInt32BE(content.length)
+    return within(
+      10,
+      Buffer.concat([
+        Buffer.from('w'),
+        Buffer.alloc(24),
+        Buffer.from('M\x01'),
+        Buffer.alloc(8),
+        Buffer.from('ddl\0'),
+        size,
+        Buffer.from(content),
+      ]),
+    )
+  }
+  feed(streamStart(10, true), told('one'), told('two'), streamStop(), streamAbort(10, 11), streamCommit(10, 100n, 110n))
+  expect(heard).toEqual(['one', 'two', 'one?', 'two?'])
+})
