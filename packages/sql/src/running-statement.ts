@@ -1,10 +1,9 @@
 import { MoonlinkError, type Clock } from '@moonlink/core'
 import type { DuckDBDataChunk, DuckDBResult } from '@duckdb/node-api'
 import type { Gate } from './gate.ts'
-import { interruptUntilSettled } from './interrupt.ts'
+import { InterruptibleCalls } from './interruptible-calls.ts'
 import type { ReadStatement } from './kept-statements.ts'
 import type { Reader, Scene } from './reader.ts'
-import { sqlError } from './sql-error.ts'
 
 /**
  * One statement under way on a reader: prepared, executed as a stream, read chunk by chunk; it can be interrupted at any time. One chunk is fetched ahead,
@@ -15,9 +14,9 @@ export class RunningStatement {
   private readonly gate: Gate
   private readonly clock: Clock
   private readonly signal: AbortSignal | undefined
+  private readonly calls: InterruptibleCalls
   private statement: ReadStatement | null = null
   private result: DuckDBResult | null = null
-  private call: Promise<unknown> = Promise.resolve()
   private next: Promise<DuckDBDataChunk | null> = Promise.resolve(null)
   private ended: Promise<void> | null = null
   private drained = false
@@ -28,13 +27,14 @@ export class RunningStatement {
     this.gate = gate
     this.clock = clock
     this.signal = signal
+    this.calls = new InterruptibleCalls(reader.connection, gate, clock, signal)
   }
 
   async execute(sql: string, scene: Scene): Promise<DuckDBResult> {
     await this.gate.run(() => this.reader.begin(sql, scene))
-    this.statement = await this.interruptible(() => this.reader.statement(sql, scene))
+    this.statement = await this.calls.run(() => this.reader.statement(sql, scene))
     const { prepared } = this.statement
-    this.result = await this.interruptible(() => prepared.stream())
+    this.result = await this.calls.run(() => prepared.stream())
     this.fetchAhead(this.result)
     return this.result
   }
@@ -51,7 +51,7 @@ export class RunningStatement {
   /** Ends the statement, whatever it is doing, so that its reader can take the next. */
   async stop(): Promise<void> {
     this.stopped = true
-    if (!this.drained) await this.interruptUntilSettled()
+    if (!this.drained) await this.calls.interrupt()
     const { statement, drained } = this
     this.statement = null
     if (!drained) statement?.prepared.destroySync()
@@ -67,7 +67,7 @@ export class RunningStatement {
   }
 
   private async chunkOf(result: DuckDBResult): Promise<DuckDBDataChunk | null> {
-    const chunk = await this.interruptible(() => result.fetchChunk())
+    const chunk = await this.calls.run(() => result.fetchChunk())
     if (chunk !== null && chunk.rowCount > 0) return chunk
     this.drained = true
     this.end().catch(() => undefined)
@@ -77,28 +77,5 @@ export class RunningStatement {
   private end(): Promise<void> {
     this.ended ??= this.gate.run(() => this.reader.end())
     return this.ended
-  }
-
-  private async interruptible<T>(call: () => Promise<T>): Promise<T> {
-    this.signal?.throwIfAborted()
-    const onAbort = () => void this.interruptUntilSettled()
-    this.signal?.addEventListener('abort', onAbort, { once: true })
-    try {
-      const running = this.gate.run(() => {
-        this.signal?.throwIfAborted()
-        return call()
-      })
-      this.call = running
-      return await running
-    } catch (error) {
-      this.signal?.throwIfAborted()
-      throw sqlError(error)
-    } finally {
-      this.signal?.removeEventListener('abort', onAbort)
-    }
-  }
-
-  private interruptUntilSettled(): Promise<void> {
-    return interruptUntilSettled(this.reader.connection, this.call, this.clock)
   }
 }

@@ -1,8 +1,7 @@
 import type { Clock, Field } from '@moonlink/core'
 import type { DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
 import type { Gate } from './gate.ts'
-import { interruptUntilSettled } from './interrupt.ts'
-import { sqlError } from './sql-error.ts'
+import { InterruptibleCalls } from './interruptible-calls.ts'
 import { duckdbType, quoteName } from './sql-text.ts'
 import { columnName } from './tail-table.ts'
 import type { ViewSql } from './view-sql.ts'
@@ -19,8 +18,7 @@ export class StagedRows {
   private readonly connection: DuckDBConnection
   private readonly table: string
   private readonly fields: readonly Field[]
-  private readonly signal: AbortSignal | undefined
-  private call: Promise<unknown> = Promise.resolve()
+  private readonly calls: InterruptibleCalls
   private ended = false
 
   private constructor(
@@ -34,7 +32,7 @@ export class StagedRows {
     this.connection = connection
     this.table = table
     this.fields = fields
-    this.signal = signal
+    this.calls = new InterruptibleCalls(connection, ports.gate, ports.clock, signal)
   }
 
   /** `table` is its whole name, quoted. */
@@ -66,7 +64,7 @@ export class StagedRows {
   async drop(): Promise<void> {
     if (this.ended) return
     this.ended = true
-    await this.interrupt()
+    await this.calls.interrupt()
     try {
       await this.ports.gate.run(() => this.connection.run(`DROP TABLE IF EXISTS ${this.table}`))
     } finally {
@@ -75,25 +73,6 @@ export class StagedRows {
   }
 
   private async run(sql: string): Promise<void> {
-    this.signal?.throwIfAborted()
-    const onAbort = () => void this.interrupt()
-    this.signal?.addEventListener('abort', onAbort, { once: true })
-    try {
-      const running = this.ports.gate.run(async () => {
-        this.signal?.throwIfAborted()
-        await this.connection.run(sql)
-      })
-      this.call = running
-      await running
-    } catch (error) {
-      this.signal?.throwIfAborted()
-      throw sqlError(error)
-    } finally {
-      this.signal?.removeEventListener('abort', onAbort)
-    }
-  }
-
-  private interrupt(): Promise<void> {
-    return interruptUntilSettled(this.connection, this.call, this.ports.clock)
+    await this.calls.run(() => this.connection.run(sql))
   }
 }
