@@ -12,7 +12,9 @@ export function neededColumns(statement: unknown): ReadonlySet<string> | null {
   const relations = new Set<string>()
   let takesAll = false
   visit(statement, (node) => {
-    if (UNNAMED.has(String(node.class)) || node.ref_type === 'NATURAL' || node.column_name_alias !== undefined) takesAll = true
+    if (UNNAMED.has(String(node.class))) takesAll = true
+    // A pivot groups by all columns that it does not name.
+    if (node.type === 'PIVOT' || node.ref_type === 'NATURAL' || node.column_name_alias !== undefined) takesAll = true
     if (node.class === 'COLUMN_REF') addAll(names, node.column_names)
     addAll(names, node.using_columns)
     if (node.type === 'BASE_TABLE') addAll(relations, [node.table_name, node.alias])

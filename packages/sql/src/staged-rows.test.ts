@@ -40,6 +40,9 @@ describe('files that do not fit into the cache together', () => {
     ['names of columns', 'SELECT q.a FROM people AS q(a, b) WHERE b IS NOT NULL'],
     ['some rows', 'SELECT count(*) FROM (SELECT id FROM people LIMIT 400)'],
     ['what it would give', 'DESCRIBE people'],
+    ['columns turned into rows', 'SELECT v FROM (SELECT id, id AS other FROM people) UNPIVOT (v FOR k IN (id, other))'],
+    ['rows turned into columns', `SELECT count(*) FROM people PIVOT (count(note) FOR note IN ('note of row 4'))`],
+    ['columns of a table turned into rows', 'SELECT v FROM people UNPIVOT (v FOR k IN (note))'],
     ['a summary', 'SELECT column_name, count FROM (SUMMARIZE people)'],
   ]
 
