@@ -1,13 +1,14 @@
 import { MoonlinkError } from '@moonlink/core'
-import type { Operations } from './operations.ts'
+import { RefusingOperations } from './refusing-operations.ts'
 
 /** What a standby answers: for whom it waits, and to everything else that it is one. */
-export class StandbyOperations implements Operations {
+export class StandbyOperations extends RefusingOperations {
   readonly #stop: () => void
   /** Who runs the mirror, for people. */
   holder: string
 
   constructor(holder: string, stop: () => void) {
+    super()
     this.holder = holder
     this.#stop = stop
   }
@@ -24,26 +25,7 @@ export class StandbyOperations implements Operations {
     this.#stop()
   }
 
-  status = () => this.#refuse()
-  query = () => this.#refuse()
-  wait = () => this.#refuse()
-  flush = () => this.#refuse()
-  listTables = () => this.#refuse()
-  addTables = () => this.#refuse()
-  pauseTable = () => this.#refuse()
-  resyncTable = () => this.#refuse()
-  dropTable = () => this.#refuse()
-  uninstall = () => this.#refuse()
-
-  verify(): never {
-    throw this.#isStandby()
-  }
-
-  #refuse(): Promise<never> {
-    return Promise.reject(this.#isStandby())
-  }
-
-  #isStandby(): MoonlinkError {
+  protected refusal(): MoonlinkError {
     const message = `this is a standby: ${this.holder} runs the mirror, and this backend takes over when it ends. Ask that one.`
     return new MoonlinkError('retry', 'STANDBY', message, { context: { holder: this.holder } })
   }

@@ -1,7 +1,7 @@
 import { MoonlinkError } from '@moonlink/core'
 import type { ReadyReport, StatusReport } from '../http/schemas.ts'
-import type { Operations } from './operations.ts'
 import type { SourceHandle } from './parts.ts'
+import { RefusingOperations } from './refusing-operations.ts'
 import { statusReport } from './status.ts'
 
 export interface StartingOptions {
@@ -10,10 +10,11 @@ export interface StartingOptions {
 }
 
 /** What a backend answers while its source is made ready, which may have to wait for transactions there: for whom, and to everything else that it starts. */
-export class StartingOperations implements Operations {
+export class StartingOperations extends RefusingOperations {
   readonly #options: StartingOptions
 
   constructor(options: StartingOptions) {
+    super()
     this.#options = options
   }
 
@@ -26,7 +27,7 @@ export class StartingOperations implements Operations {
     return { ready: false, waitingFor: waits.length > 0 ? waits : ['the start of the mirror'] }
   }
 
-  async status(): Promise<StatusReport> {
+  override async status(): Promise<StatusReport> {
     const { source, warehouse } = this.#options
     const unknown = { sourceLsn: 0n, confirmedFlushLsn: null, retainedBytes: 0, slot: null }
     return statusReport({
@@ -49,28 +50,14 @@ export class StartingOperations implements Operations {
   }
 
   requestStop(): never {
-    throw this.#isStarting('nothing is mirrored yet: Ctrl-C, or SIGTERM, ends it')
+    throw starting('nothing is mirrored yet: Ctrl-C, or SIGTERM, ends it')
   }
 
-  query = () => this.#refuse()
-  wait = () => this.#refuse()
-  flush = () => this.#refuse()
-  listTables = () => this.#refuse()
-  addTables = () => this.#refuse()
-  pauseTable = () => this.#refuse()
-  resyncTable = () => this.#refuse()
-  dropTable = () => this.#refuse()
-  uninstall = () => this.#refuse()
-
-  verify(): never {
-    throw this.#isStarting()
+  protected refusal(): MoonlinkError {
+    return starting('try again in a moment (moonlink status says what is waited for)')
   }
+}
 
-  #refuse(): Promise<never> {
-    return Promise.reject(this.#isStarting())
-  }
-
-  #isStarting(remedy = 'try again in a moment (moonlink status says what is waited for)'): MoonlinkError {
-    return new MoonlinkError('retry', 'STARTING', `the mirror is starting; ${remedy}.`)
-  }
+function starting(remedy: string): MoonlinkError {
+  return new MoonlinkError('retry', 'STARTING', `the mirror is starting; ${remedy}.`)
 }
