@@ -1,33 +1,26 @@
 import {
-  formatLsn,
   formatTableName,
   isMoonlinkError,
   maxLsn,
-  MoonlinkError,
   type ChangeLog,
   type Clock,
   type Lease,
   type Logger,
   type Lsn,
   type Random,
-  type TableName,
-  type TableShape,
   type Telemetry,
 } from '@moonlink/core'
 import type { Engine, MirrorStatus } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
-import { Verification, type VerifyEvent } from '../verify/verification.ts'
-import { Verifier, type VerifyTarget } from '../verify/verifier.ts'
+import type { VerifyEvent } from '../verify/verification.ts'
 import { Acknowledger } from './acknowledger.ts'
 import { LogRelief } from './log-relief.ts'
-import { requireCommitted } from './require-committed.ts'
 import { LockedTables } from './locked-tables.ts'
 import { MirrorSet, publishLockTimeoutMs } from './mirror-set.ts'
 import { notMirrored } from './not-mirrored.ts'
-import { nudging } from './nudging.ts'
 import { OneAtATime } from './one-at-a-time.ts'
-import type { Operations, QueryRequest, RunningQuery } from './operations.ts'
+import type { Operations, QueryRequest, RunningQuery, WaitRequest } from './operations.ts'
 import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
 import { PublicationWatch } from './publication-watch.ts'
 import { RememberedTables } from './remembered-tables.ts'
@@ -43,6 +36,8 @@ import { stoppingError } from './stopping.ts'
 import { StreamLoop } from './stream-loop.ts'
 import { TableCommands } from './table-commands.ts'
 import { chooseTables, listWith } from './table-set.ts'
+import { TableVerification } from './table-verification.ts'
+import { waitForLsn } from './wait-for-lsn.ts'
 
 /** What a backend is composed of. It closes none of these; whoever composed it does. */
 export interface BackendParts {
@@ -64,8 +59,6 @@ export interface BackendParts {
 
 const tickMs = 100
 const acknowledgeMs = 1000
-/** How long what the catalog says of a table waits for the stream, before it is looked at anew. */
-const catchUpMs = 5000
 
 /** A running mirror of one source: opens the tables, copies what is new, follows the stream, and does what `Operations` says. */
 export class MoonlinkBackend implements Operations {
@@ -76,7 +69,7 @@ export class MoonlinkBackend implements Operations {
   readonly #ended = Promise.withResolvers<Error | null>()
   readonly #acknowledger: Acknowledger
   readonly #loop: StreamLoop
-  readonly #verification: Verification
+  readonly #verification: TableVerification
   readonly #slotWatch: SlotWatch
   readonly #publicationWatch: PublicationWatch
   readonly #mender: SlotMender
@@ -119,7 +112,7 @@ export class MoonlinkBackend implements Operations {
       state,
       live: () => this.#mirrors.live(),
       waiting: () => [...this.#locked.reasons.keys()],
-      known: () => [...new Set([...this.#mirrors.known(), ...this.#locked.reasons.keys()])],
+      known: () => this.#mirrors.known(),
     })
     this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember: (lsn) => remembered.write(lsn) })
     source.history.resume(state?.timeline ?? null, () => this.#acknowledger.remember())
@@ -166,29 +159,10 @@ export class MoonlinkBackend implements Operations {
       isClosing: () => this.#closing || this.#isStopping,
       onFailure: (error) => this.#ended.resolve(error),
     })
-    this.#verification = new Verification({
-      verifier: new Verifier({
-        openSnapshot: () => source.snapshot(),
-        shape: (table, lsn) => this.#shapeOf(table, lsn),
-        sourceMark: async (table, shape) => {
-          const now = await source.evolved(table, shape).catch((error: unknown) => error)
-          // What keeps it from being mirrored may leave its rows alone.
-          if (isMoonlinkError(now, 'invalid')) return now.code
-          if (now instanceof Error) throw now
-          return (now as Awaited<ReturnType<typeof source.evolved>>).mark
-        },
-        fieldSources: (table, shape) => source.fieldSources(table, shape),
-        rowFilter: (table, snapshot) => source.rowFilter(table, snapshot),
-        query: (sql, lsn, timeoutMs) => this.query({ sql, atLsn: lsn, timeoutMs }),
-        clock,
-        logger,
-      }),
-      clock,
-      logger,
-      telemetry: parts.telemetry,
-      targets: () => this.#mirrors.comparable(),
-      share: parts.config.verify.share,
-      minPauseMs: parts.config.verify.minPauseMs,
+    this.#verification = new TableVerification({
+      ...parts,
+      mirrors: this.#mirrors,
+      query: (sql, lsn, timeoutMs) => this.query({ sql, atLsn: lsn, timeoutMs }),
     })
     this.#slotWatch = new SlotWatch({
       source,
@@ -205,7 +179,7 @@ export class MoonlinkBackend implements Operations {
       logger,
       intervalMs: parts.config.source.slotCheckMs,
       resync: (table, reason) => this.#tables.republished(table, reason),
-      pause: (table, code, reason) => this.#pauseInPlace(table, code, reason),
+      pause: (table, code, reason) => this.#tables.pauseAsTold(table, code, reason),
       added: (table) => this.#tables.published(table),
     })
     engine.onFenced = (error) => this.#fenced(error)
@@ -301,25 +275,12 @@ export class MoonlinkBackend implements Operations {
     return running
   }
 
-  async wait(request: { readonly lsn: Lsn | null; readonly iceberg: boolean; readonly timeoutMs: number }): Promise<Lsn> {
+  async wait(request: WaitRequest): Promise<Lsn> {
     this.#refuseWhileClosing()
-    const { clock, engine, source } = this.#parts
-    const deadlineMs = clock.nowMs() + request.timeoutMs
-    const lsn = request.lsn ?? (await source.currentLsn())
-    const leftMs = () => Math.max(0, deadlineMs - clock.nowMs())
-    for (;;) {
-      await this.#waitUnlocked(deadlineMs)
-      await this.#mirrors.waitCopied(deadlineMs)
-      await nudging(source, clock, request.iceberg ? engine.waitCommitted(lsn, leftMs()) : engine.waitApplied(lsn, leftMs()))
-      // A change of schema may have been met on the way.
-      const changed = engine.status().find((mirror) => mirror.state === 'copying' || this.#willTakeOn(mirror))
-      if (changed === undefined) break
-      if (leftMs() === 0)
-        throw new MoonlinkError('retry', 'TIMED_OUT', `${formatTableName(changed.table)} is still read again: ${changed.reason ?? ''}`)
-      await clock.sleep(tickMs)
-    }
-    if (request.iceberg) requireCommitted(lsn, engine.status(), this.#mirrors.unopened)
-    return lsn
+    const { config, ...parts } = this.#parts
+    const follows = config.source.onSchemaChange === 'resync'
+    const willTakeOn = (mirror: MirrorStatus) => follows && !this.#closing && this.#follower.willTakeOn(mirror)
+    return waitForLsn(request, { ...parts, mirrors: this.#mirrors, locked: this.#locked, willTakeOn })
   }
 
   async flush(tables: readonly string[] | null): Promise<FlushReport> {
@@ -332,51 +293,9 @@ export class MoonlinkBackend implements Operations {
     return { tables: report.map(({ name, committedLsn, snapshotId }) => ({ name, committedLsn, snapshotId })) }
   }
 
-  async #waitUnlocked(deadlineMs: number): Promise<void> {
-    const { clock } = this.#parts
-    for (let [first] = this.#locked.reasons; first !== undefined; [first] = this.#locked.reasons) {
-      if (clock.nowMs() >= deadlineMs) throw new MoonlinkError('retry', 'TIMED_OUT', `${first[0]}: ${first[1]}`)
-      await clock.sleep(tickMs)
-    }
-  }
-
-  #shapeOf(table: TableName, lsn?: Lsn): TableShape {
-    const name = formatTableName(table)
-    const mirror = this.#parts.engine.mirror(name)
-    if (mirror === undefined)
-      throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming.`)
-    if (lsn === undefined) return mirror.shape
-    if (lsn >= mirror.floor) return mirror.shapeAt(lsn)
-    throw new MoonlinkError('retry', 'LSN_NOT_HELD', `${name} was committed at an LSN after ${formatLsn(lsn)}; try again.`)
-  }
-
-  /** Of a known table that does not stream. What passes by itself is worth another try. */
-  #whyNotComparable(name: string): MoonlinkError {
-    const mirror = this.#parts.engine.mirror(name)
-    const isLasting = this.#mirrors.unopened.has(name) || mirror?.currentPhase === 'paused' || mirror?.currentPhase === 'failed'
-    if (isLasting) {
-      return new MoonlinkError(
-        'invalid',
-        'TABLE_NOT_STREAMING',
-        `${name} can't be verified: it is paused or failed (moonlink status tells).`,
-      )
-    }
-    const [code, state] = mirror?.isResyncing ? ['TABLE_RESYNCING', 'made equal to its source'] : ['TABLE_COPYING', 'copied']
-    return new MoonlinkError('retry', code, `${name} is being ${state}; verify it once that is done (moonlink status tells).`)
-  }
-
   verify(tables: readonly string[] | null): AsyncIterable<VerifyEvent> {
     this.#refuseWhileClosing()
-    const comparable = this.#mirrors.comparable()
-    const named = (name: string): VerifyTarget => {
-      const target = comparable.find(({ table }) => formatTableName(table) === name)
-      if (target !== undefined) return target
-      throw this.#mirrors.known().includes(name) ? this.#whyNotComparable(name) : notMirrored(name, this.#mirrors.known())
-    }
-    if (tables !== null) return this.#verification.run(tables.map(named))
-    const compared = new Set(comparable.map(({ table }) => formatTableName(table)))
-    const others = this.#mirrors.known().filter((name) => !compared.has(name))
-    return this.#verification.run(comparable, new Map(others.map((name) => [name, this.#whyNotComparable(name)])))
+    return this.#verification.run(tables)
   }
 
   listTables(): Promise<readonly ListedTable[]> {
@@ -394,7 +313,7 @@ export class MoonlinkBackend implements Operations {
   async resyncTable(table: string, reason: string): Promise<void> {
     await this.#tables.resync(table, reason)
     // What it was like before says nothing any more.
-    this.#verification.outcomes.delete(table)
+    this.#verification.forget(table)
   }
 
   dropTable(table: string, purge: boolean): Promise<void> {
@@ -431,23 +350,6 @@ export class MoonlinkBackend implements Operations {
     this.#slotWatch.start()
     this.#publicationWatch.start()
     this.#locked.start()
-  }
-
-  /** Pauses a table for what the catalog says; one that is gone, once the stream is there too, so that its last changes are taken. */
-  async #pauseInPlace(table: string, code: string, reason: string): Promise<void> {
-    const { engine, source } = this.#parts
-    const mirror = engine.mirror(table)
-    // What it was paused for before tells more.
-    if (mirror === undefined || mirror.currentPhase === 'paused') return
-    const isGone = code === 'TABLE_DROPPED' || code === 'TABLE_RENAMED'
-    // One that is being copied is copied as it is now; what has changed since is met again.
-    if ((isGone || code === 'SCHEMA_CHANGED') && mirror.currentPhase !== 'streaming') return
-    if (isGone) await engine.waitApplied(await source.currentLsn(), catchUpMs)
-    await mirror.pause(code, reason)
-  }
-
-  #willTakeOn(mirror: Pick<MirrorStatus, 'reason' | 'state' | 'table'>): boolean {
-    return this.#parts.config.source.onSchemaChange === 'resync' && !this.#closing && this.#follower.willTakeOn(mirror)
   }
 
   async #tick(): Promise<void> {

@@ -1,4 +1,4 @@
-import { formatTableName, type Clock, type Logger, type TableName } from '@moonlink/core'
+import { formatTableName, MoonlinkError, type Clock, type Logger, type TableName } from '@moonlink/core'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { SourceHandle } from './parts.ts'
 import { Repeating } from './repeating.ts'
@@ -15,6 +15,7 @@ export interface LockedTablesOptions {
 
 /** A look waits for nobody's lock, so it needs no growing pauses. */
 const lookMs = 1000
+const pollMs = 100
 
 interface Waiting {
   readonly table: TableName
@@ -55,6 +56,18 @@ export class LockedTables {
   /** Waits for it no more. */
   delete(name: string): void {
     this.#waiting.delete(name)
+  }
+
+  /** Waits until no table waits for a lock. Throws `retry`/`TIMED_OUT`. */
+  async waitUnlocked(deadlineMs: number): Promise<void> {
+    const { clock } = this.#options
+    for (;;) {
+      const [first] = this.#waiting
+      if (first === undefined) return
+      const [name, { reason }] = first
+      if (clock.nowMs() >= deadlineMs) throw new MoonlinkError('retry', 'TIMED_OUT', `${name}: ${reason}`)
+      await clock.sleep(pollMs)
+    }
   }
 
   start(): void {

@@ -9,6 +9,14 @@ export interface QueryRequest {
   readonly timeoutMs: number
 }
 
+export interface WaitRequest {
+  /** Null: where the source is now. */
+  readonly lsn: Lsn | null
+  /** For Iceberg commits, rather than for reads. */
+  readonly iceberg: boolean
+  readonly timeoutMs: number
+}
+
 /** A running query. It holds what it reads until `close`. */
 export interface RunningQuery {
   readonly lsn: Lsn | null
@@ -26,7 +34,7 @@ export interface Operations {
   ready(): ReadyReport
   query(request: QueryRequest): Promise<RunningQuery>
   /** Returns the LSN that reads, or Iceberg, now cover. Throws `retry`/`TIMED_OUT`. */
-  wait(request: { readonly lsn: Lsn | null; readonly iceberg: boolean; readonly timeoutMs: number }): Promise<Lsn>
+  wait(request: WaitRequest): Promise<Lsn>
   /** What was applied when called is committed when it resolves. `null`: all tables. */
   flush(tables: readonly string[] | null): Promise<FlushReport>
   /** Compares tables with their source, row for row. `null`: all. */

@@ -13,6 +13,9 @@ import { waitOf } from './status.ts'
 import type { StreamLoop } from './stream-loop.ts'
 import { listWith, mirrorable } from './table-set.ts'
 
+/** How long what the catalog says of a table waits for the stream, before it is looked at anew. */
+const catchUpMs = 5000
+
 export interface TableCommandsOptions extends Pick<BackendParts, 'config' | 'engine' | 'lease' | 'logger' | 'source' | 'warehouse'> {
   readonly mirrors: MirrorSet
   readonly loop: StreamLoop
@@ -102,6 +105,19 @@ export class TableCommands {
     if (mirrors.has(table) || locked.has(table) || remembered.wasDropped(table)) return
     if (config.source.tables.length > 0) logger.info('the publication has another table; moonlink tables add mirrors it', { table })
     else await this.add([table])
+  }
+
+  /** Pauses a table for what the catalog says of it; one that is gone, once the stream is there too, so that its last changes are taken. */
+  async pauseAsTold(table: string, code: string, reason: string): Promise<void> {
+    const { engine, source } = this.#options
+    const mirror = engine.mirror(table)
+    // What it was paused for before tells more.
+    if (mirror === undefined || mirror.currentPhase === 'paused') return
+    const isGone = code === 'TABLE_DROPPED' || code === 'TABLE_RENAMED'
+    // One that is being copied is copied as it is now; what has changed since is met again.
+    if ((isGone || code === 'SCHEMA_CHANGED') && mirror.currentPhase !== 'streaming') return
+    if (isGone) await engine.waitApplied(await source.currentLsn(), catchUpMs)
+    await mirror.pause(code, reason)
   }
 
   async pause(table: string): Promise<void> {
