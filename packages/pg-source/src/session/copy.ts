@@ -27,10 +27,11 @@ import { isLockTimeout, messageOf, sqlState } from './errors.ts'
 import { LaneBatches } from './lane-batches.ts'
 import { RawConnection } from './raw-connection.ts'
 import { readRowFilter } from './row-filter.ts'
-import { exportSnapshot, sessionOf } from './slot.ts'
+import { sessionOf, type Session } from './server-session.ts'
+import { exportSnapshot } from './slot.ts'
 import type { SourceWaits } from './source-waits.ts'
 import { unlessSilent } from './unless-silent.ts'
-import { unlessGone, watchSilence, type Session } from './watch-silence.ts'
+import { unlessGone, watchSilence } from './watch-silence.ts'
 
 export interface CopyDependencies {
   readonly connector: Connector

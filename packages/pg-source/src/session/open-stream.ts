@@ -8,7 +8,8 @@ import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream, type ReplicationOptions } from './replication-stream.ts'
 import { keepaliveMsOf, senderTimeoutMs } from './sender-timeout.ts'
 import type { FollowedHistory } from './server-history.ts'
-import { serverProcess, waitForSlot, type ServerProcess } from './slot.ts'
+import { serverProcess, type ServerProcess } from './server-session.ts'
+import { waitForSlot } from './slot.ts'
 import { unlessSilent } from './unless-silent.ts'
 
 /** What a stream is opened with. */

@@ -4,7 +4,8 @@ import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { checkPublication } from './publication.ts'
 import { readPublications } from './publication-state.ts'
-import { atOnce, checkSlot, evictFromSlot, readSlot, unlessHeldUp, waitForSlot } from './slot.ts'
+import { atOnce } from './server-session.ts'
+import { checkSlot, evictFromSlot, readSlot, unlessHeldUp, waitForSlot } from './slot.ts'
 
 /** The server, as it presented itself. */
 export interface ServerFacts {

@@ -2,9 +2,9 @@ import { formatLsn, isMoonlinkError, MoonlinkError, parseLsn, type Clock, type L
 import pg from 'pg'
 import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
 import { messageOf, sqlState } from './errors.ts'
+import { sessionOf, type ServerProcess, type Session } from './server-session.ts'
 import { whomItWaitsFor, type SourceWaits, type WaitingWork } from './source-waits.ts'
-import { unlessSilent } from './unless-silent.ts'
-import { unlessGone, type Session, type SilenceOptions } from './watch-silence.ts'
+import { unlessGone, type SilenceOptions } from './watch-silence.ts'
 
 /** A replication slot as the server shows it. */
 export interface SlotState {
@@ -96,13 +96,6 @@ export function checkNothingLost(name: string, slot: SlotState, after: Lsn): voi
   )
 }
 
-/** One process of a server, which no later one is taken for. */
-export interface ServerProcess {
-  readonly pid: number
-  /** When it began, as the server prints it. */
-  readonly since: string
-}
-
 export interface SlotWait {
   readonly waitMs: number
   readonly clock: Clock
@@ -161,11 +154,11 @@ async function slotInUse(connection: CatalogConnection, name: string, pid: numbe
   )
   const who = holder?.application ? ` ("${holder.application}" from ${holder.address})` : ''
   const whom = pid === null ? null : await whomItWaitsFor(connection, pid)
-  const stop = 'top that mirror, or give this one another slot and publication (source.slot, source.publication).'
+  const others = 'that mirror, or give this one another slot and publication (source.slot, source.publication).'
   const remedy =
     whom === null
-      ? `. S${stop}`
-      : `, which waits for ${whom}. A connection of this mirror that was cut off lets go of it then; else s${stop}`
+      ? `. Stop ${others}`
+      : `, which waits for ${whom}. A connection of this mirror that was cut off lets go of it then; else stop ${others}`
   return new MoonlinkError('retry', 'PG_SLOT_IN_USE', `slot "${name}" is in use by server process ${pid ?? '?'}${who}${remedy}`, {
     context: { slot: name, pid, isWaiting: whom !== null },
   })
@@ -203,16 +196,16 @@ export interface ExportedSnapshot {
 /** Makes a slot that ends with its connection, and exports its snapshot: usable until the connection's next command. */
 export async function exportSnapshot(
   session: Session,
-  { connection, patienceMs }: SilenceOptions & { readonly connection: CatalogConnection },
+  silence: SilenceOptions,
   slot: string,
   waits: SourceWaits,
   work: WaitingWork,
 ): Promise<ExportedSnapshot> {
-  const version = Number((await connection.rows<{ v: string }>(`SELECT current_setting('server_version_num') AS v`))[0].v)
+  const version = Number((await silence.connection.rows<{ v: string }>(`SELECT current_setting('server_version_num') AS v`))[0].v)
   const option = version >= 150_000 ? `(SNAPSHOT 'export')` : 'EXPORT_SNAPSHOT'
   const sql = `CREATE_REPLICATION_SLOT ${pg.escapeIdentifier(slot)} TEMPORARY LOGICAL pgoutput ${option}`
   const make = () => session.client.query<{ consistent_point: string; snapshot_name: string }>(sql)
-  const create = () => waits.during(work, () => unlessGone(session, { connection, patienceMs }, make))
+  const create = () => waits.during(work, () => unlessGone(session, silence, make))
   const { rows } = await explained('taking a snapshot for the copy', create, explainSlot)
   return { lsn: parseLsn(rows[0].consistent_point), name: rows[0].snapshot_name }
 }
@@ -248,26 +241,4 @@ function explainSlot(error: unknown): MoonlinkError | null {
   if (state === '55006')
     return new MoonlinkError('retry', 'PG_SLOT_IN_USE', `${text}. Stop the mirror that uses it first.`, { cause: error })
   return null
-}
-
-/** The server process of a connection, so that it is known again. */
-export async function serverProcess(client: pg.Client): Promise<ServerProcess> {
-  const sql = 'SELECT pid, backend_start::text AS since FROM pg_stat_activity WHERE pid = pg_backend_pid()'
-  return (await client.query<ServerProcess>(sql)).rows[0]
-}
-
-/** A connection with its server process. */
-export async function sessionOf(client: pg.Client, patienceMs: number): Promise<Session> {
-  const ask = () => client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
-  const { rows } = await atOnce(client, patienceMs, 'beginning a session', ask)
-  return { client, pid: rows[0].pid }
-}
-
-/** Runs what a server answers at once. Throws `retry`/`PG_CONNECTION_LOST` where it is silent for `patienceMs`. */
-export function atOnce<T>(client: pg.Client, patienceMs: number, doing: string, run: () => Promise<T>): Promise<T> {
-  return explained(
-    doing,
-    () => unlessSilent(client, patienceMs, run),
-    () => null,
-  )
 }

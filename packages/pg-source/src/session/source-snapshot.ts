@@ -3,9 +3,10 @@ import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { isLockTimeout, lostConnection } from './errors.ts'
-import { atOnce, exportSnapshot, sessionOf } from './slot.ts'
+import { atOnce, sessionOf, type Session } from './server-session.ts'
+import { exportSnapshot } from './slot.ts'
 import type { SourceWaits } from './source-waits.ts'
-import { unlessGone, type Session, type SilenceOptions } from './watch-silence.ts'
+import { unlessGone, type SilenceOptions } from './watch-silence.ts'
 
 /**
  * The database exactly as it was at `lsn`: statements see the transactions that end at or before it, and no others.

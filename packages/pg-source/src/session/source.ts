@@ -34,6 +34,7 @@ import { readPublications, type Publications } from './publication-state.ts'
 import { streamForm } from './stream-form.ts'
 import type { ReplicationOptions, ReplicationStream } from './replication-stream.ts'
 import { checkCluster, FollowedHistory } from './server-history.ts'
+import type { ServerProcess } from './server-session.ts'
 import { readServerTypes } from './server-types.ts'
 import { describeShape } from './describe-shape.ts'
 import { evolveShape, restoreShape } from './evolve-shape.ts'
@@ -49,7 +50,6 @@ import {
   readSlot,
   unlessHeldUp,
   waitForSlot,
-  type ServerProcess,
   type SlotState,
 } from './slot.ts'
 import { markOf } from './relation-shape.ts'

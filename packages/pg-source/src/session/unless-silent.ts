@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import type pg from 'pg'
 
 /** How often is looked within the patience: time that we stood still ourselves is none that the server was silent for. */
-const LOOKS = 8
+export const LOOKS = 8
 
 /**
  * Runs statements on a connection, and breaks it where the server sends nothing for `patienceMs` (0: however long) meanwhile: one that is gone without a word, or

@@ -1,11 +1,9 @@
 import type { Socket } from 'node:net'
 import { isMoonlinkError } from '@moonlink/core'
-import type pg from 'pg'
 import type { CatalogConnection } from './connect.ts'
 import { sqlState } from './errors.ts'
-
-/** How often is looked within the patience: time that we stood still ourselves is none that the server was silent for. */
-const LOOKS = 8
+import type { Session } from './server-session.ts'
+import { LOOKS } from './unless-silent.ts'
 
 const UNANSWERED: ReadonlySet<string> = new Set(['PG_CONNECTION_LOST', 'PG_UNREACHABLE', 'PG_NO_PRIMARY'])
 
@@ -13,12 +11,6 @@ const UNANSWERED: ReadonlySet<string> = new Set(['PG_CONNECTION_LOST', 'PG_UNREA
 export interface SilenceOptions {
   readonly connection: Pick<CatalogConnection, 'rows'>
   readonly patienceMs: number
-}
-
-/** A connection and the server process behind it. */
-export interface Session {
-  readonly client: pg.Client
-  readonly pid: number
 }
 
 /**
