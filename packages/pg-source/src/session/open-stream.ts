@@ -1,19 +1,22 @@
 import { formatLsn, maxLsn, type ChangeLog, type Clock, type Lsn } from '@moonlink/core'
 import pg from 'pg'
+import { DEFAULT_OPEN_TRANSACTION_BYTES, StreamDecoder } from '../decode/index.ts'
+import { LocalSpoolFiles } from '../spool/index.ts'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
+import type { MirrorSlot } from './mirror-slot.ts'
 import { protocolOptions } from './protocol-options.ts'
 import type { Publications } from './publication-state.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream, type ReplicationOptions } from './replication-stream.ts'
 import { keepaliveMsOf, senderTimeoutMs } from './sender-timeout.ts'
 import type { FollowedHistory } from './server-history.ts'
-import { serverProcess, type ServerProcess } from './server-session.ts'
-import { waitForSlot } from './slot.ts'
+import { serverProcess } from './server-session.ts'
+import type { StreamShapes } from './stream-shapes.ts'
 import { unlessSilent } from './unless-silent.ts'
 
 /** What a stream is opened with. */
-export interface StreamDependencies extends Pick<ReplicationOptions, 'onFailure'> {
+export interface StreamDependencies {
   readonly connector: Connector
   readonly connection: CatalogConnection
   readonly settings: PgSourceSettings
@@ -22,9 +25,7 @@ export interface StreamDependencies extends Pick<ReplicationOptions, 'onFailure'
   /** `server_version_num`. */
   readonly versionNumber: number
   readonly publications: () => Promise<Publications>
-  /** Of the stream before, which is closed. */
-  readonly stale: ServerProcess | null
-  readonly onConnected: (process: ServerProcess) => void
+  readonly slot: MirrorSlot
 }
 
 /** What a stream begins with. */
@@ -37,9 +38,9 @@ export interface StreamBegin extends Pick<ReplicationOptions, 'decoder' | 'answe
 
 /** Waits until nobody else streams from the slot, looks at what the server has lived through, and begins to read after `after`. */
 export async function openStream(dependencies: StreamDependencies, begin: StreamBegin): Promise<ReplicationStream> {
-  const { clock, connection, connector, history, onFailure, settings } = dependencies
+  const { clock, connection, connector, history, settings, slot } = dependencies
   const { after, answer, decoder, log, signal } = begin
-  await waitForSlot(connection, settings.slot, { waitMs: settings.slotWaitMs, clock, stale: dependencies.stale })
+  await slot.waitUntilLetGo()
   const timeoutMs = await senderTimeoutMs(connection, settings)
   const command = await startCommand(dependencies, begin)
   signal.throwIfAborted()
@@ -53,7 +54,7 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
     decoder.beginSession()
     await log?.begin(after, () => decoder.exportState())
     // The last statement before the stream, since each has the server begin to check whether we are there, and START_REPLICATION does not.
-    dependencies.onConnected(await unlessSilent(client, connector.patienceMs, () => serverProcess(client)))
+    slot.streamedBy(await unlessSilent(client, connector.patienceMs, () => serverProcess(client)))
   } catch (error) {
     await disconnect(client)
     throw error
@@ -68,7 +69,7 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
     statusIntervalMs: settings.statusIntervalMs,
     keepaliveMs: keepaliveMsOf(timeoutMs),
     clock,
-    ...(onFailure === undefined ? {} : { onFailure }),
+    onFailure: (error) => slot.failedWith(error),
     ...(log === undefined ? {} : { log }),
   }
   return ReplicationStream.start(raw, options, signal)
@@ -85,4 +86,21 @@ async function startCommand({ publications, settings, versionNumber }: StreamDep
   // A prepared transaction of which the server was not told comes again only from where the slot is.
   const from = settings.twoPhase ? 0n : maxLsn(after, 0n)
   return `START_REPLICATION SLOT ${pg.escapeIdentifier(settings.slot)} LOGICAL ${formatLsn(from)} (${options.join(', ')})`
+}
+
+/** What decodes a stream that begins after `after`. `isTold`: whether event triggers tell of schema changes. */
+export function streamDecoder(settings: PgSourceSettings, shapes: StreamShapes, after: Lsn, isTold: boolean): StreamDecoder {
+  const { spoolDirectory, spoolMemoryBytes } = settings
+  return new StreamDecoder({
+    resolve: (relation) => shapes.resolve(relation),
+    alterations: shapes,
+    // What triggers tell need not be asked for.
+    asks: (fits, table) => !fits || !isTold || !shapes.isTold(table),
+    startLsn: after,
+    // Past `batchBytes` the socket is not read: what is held then has to be there for the taking.
+    openTransactionBytes: Math.min(DEFAULT_OPEN_TRANSACTION_BYTES, settings.batchBytes),
+    skipThrough: (table) => maxLsn(after, shapes.throughOf(table)),
+    spoolMemoryBytes,
+    ...(spoolDirectory === undefined ? {} : { spoolFiles: new LocalSpoolFiles(spoolDirectory) }),
+  })
 }

@@ -1,0 +1,84 @@
+import { formatTableName } from '@moonlink/core'
+import type { DescribedTable } from './catalog.ts'
+import type { PgSourceSettings } from './config.ts'
+import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
+import { appendPublication, type ServerFacts } from './preflight.ts'
+import { addTables, dropPublication, ensurePublication, publishAnew, type PublicationPlan } from './publication.ts'
+import type { Publications, PublicationState } from './publication-state.ts'
+import { whoLocks } from './source-waits.ts'
+
+/** More than the usual `deadlock_timeout`, after which autovacuum gives way. */
+const VACUUM_GIVES_WAY_MS = 3000
+
+export interface MirrorPublicationsDependencies {
+  readonly connector: Connector
+  readonly connection: CatalogConnection
+  readonly settings: PgSourceSettings
+  readonly facts: ServerFacts
+}
+
+/** The publications of a mirror's tables: that for whole changes, and that for append-only ones. They are given as they were read last. */
+export class MirrorPublications {
+  private readonly dependencies: MirrorPublicationsDependencies
+
+  constructor(dependencies: MirrorPublicationsDependencies) {
+    this.dependencies = dependencies
+  }
+
+  /** Makes them publish exactly these tables. Returns those that are not published yet, since another session locked them for `lockTimeoutMs`. */
+  async ensure(tables: readonly DescribedTable[], publications: Publications, lockTimeoutMs: number): Promise<readonly DescribedTable[]> {
+    const { connection, facts } = this.dependencies
+    const locked: DescribedTable[] = []
+    for (const { plan, state } of this.plans(tables, publications)) {
+      locked.push(...(await ensurePublication(connection, plan, state, facts, lockTimeoutMs)))
+    }
+    return locked
+  }
+
+  /** Publishes one table more where the publication is ours and there. Returns null, or who has the lock that keeps it from that, and what ends it. */
+  async add(table: DescribedTable, publications: Publications): Promise<string | null> {
+    const { connection, connector } = this.dependencies
+    const { plan, state } = this.plans([table], publications).find(({ plan: { tables } }) => tables.length > 0)!
+    if (state?.isOurs !== true || state.tables.has(formatTableName(table.table))) return null
+    const holder = await whoLocks(connection, table.relationOid)
+    if (holder !== null) return holder
+    // On a connection of its own: autovacuum gives way only to who waits for it, and nothing else shall wait meanwhile.
+    const client = await connector.connect('publication')
+    try {
+      const rows: CatalogConnection['rows'] = async (sql) => (await client.query(sql)).rows
+      const locked = await addTables({ rows }, plan.name, [table], VACUUM_GIVES_WAY_MS)
+      if (locked.length === 0) return null
+    } finally {
+      await disconnect(client)
+    }
+    return (await whoLocks(connection, table.relationOid)) ?? 'a lock that another session holds'
+  }
+
+  /** Has a server that `remembersPartitions` look at the partitioned ones of the tables again. */
+  async publishPartitionsAnew(tables: readonly DescribedTable[], publications: Publications): Promise<void> {
+    const { connection, settings } = this.dependencies
+    for (const { partitions, table } of tables)
+      if (partitions !== null) await publishAnew(connection, publications, table, settings.copyLockTimeoutMs)
+  }
+
+  /** Drops those that were made here. */
+  async drop({ append, main }: Publications): Promise<void> {
+    await dropPublication(this.dependencies.connection, main)
+    await dropPublication(this.dependencies.connection, append)
+  }
+
+  /** Which of them has which of the tables. */
+  private plans(
+    tables: readonly DescribedTable[],
+    { append, main }: Publications,
+  ): readonly { readonly plan: PublicationPlan; readonly state: PublicationState | null }[] {
+    const { settings } = this.dependencies
+    const isInAppend = ({ table, appendOnly }: DescribedTable) =>
+      appendOnly && (main === null || main.isOurs || !main.tables.has(formatTableName(table)))
+    const whole = tables.filter((table) => !isInAppend(table))
+    return [
+      { plan: { name: settings.publication, publish: 'all', tables: whole }, state: main },
+      { plan: { name: appendPublication(settings), publish: 'inserts', tables: tables.filter(isInAppend) }, state: append },
+    ]
+  }
+}
