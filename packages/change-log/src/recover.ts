@@ -46,8 +46,14 @@ interface ScannedSegment extends Segment {
   /** Where reading stopped: the file's end, or a record that is none. */
   readonly validLength: number
   readonly lastEnd: { readonly offset: number; readonly lsn: Lsn } | null
-  /** What is wrong behind `validLength`. */
+  /** What is wrong behind `validLength`, in the last one; whether that matters of another is told by what goes on from it. */
   readonly trouble: 'none' | 'torn' | 'corrupt'
+}
+
+/** A segment whose header can't be read. */
+interface UnreadSegment {
+  readonly name: string
+  readonly sequence: number
 }
 
 /** Reads every segment of the log `log` and finds out what can be replayed. */
@@ -58,24 +64,22 @@ export async function recoverLog(disk: LogDisk, log: string): Promise<RecoveredL
       return sequence === null ? [] : [{ name, sequence }]
     })
     .sort((a, b) => a.sequence - b.sequence)
-  const scanned: { readonly name: string; readonly segment: ScannedSegment | null; readonly bytes: Buffer | null }[] = []
-  for (const [index, { name, sequence }] of files.entries()) {
+  const last = files.at(-1)
+  const segments: ScannedSegment[] = []
+  const unread: UnreadSegment[] = []
+  const notes: string[] = []
+  for (const file of files) {
+    const { name, sequence } = file
     const bytes = await disk.read(name)
     const header = parseHeader(bytes, disk.locate(name))
-    if (header === null) scanned.push({ name, segment: null, bytes })
-    else if (header.log === log)
-      scanned.push({ name, segment: scanSegment(header, name, sequence, bytes, index === files.length - 1), bytes: null })
+    if (header?.log === log) segments.push(scanSegment(header, name, sequence, bytes, file === last))
+    else if (header !== null) continue
+    // The header is synced before any record is written.
+    else if (file === last && !wasSynced(bytes, 0)) notes.push(`${disk.locate(name)} was being made when the last run ended; it is dropped`)
+    else unread.push(file)
   }
-  const builder = new RunBuilder(
-    disk,
-    scanned.flatMap(({ segment }) => (segment === null ? [] : [segment])),
-  )
-  const lastName = files.at(-1)?.name
-  for (const { name, segment, bytes } of scanned) {
-    if (segment === null) builder.unreadable(name, bytes!, name === lastName)
-    else builder.add(segment, name === lastName)
-  }
-  return { ...builder.finish(), names: files.map(({ name }) => name), lastSequence: files.at(-1)?.sequence ?? 0 }
+  const found = new RunFinder(disk, segments, unread).find()
+  return { ...found, notes: [...found.notes, ...notes], names: files.map(({ name }) => name), lastSequence: last?.sequence ?? 0 }
 }
 
 function scanSegment(header: ParsedHeader, name: string, sequence: number, bytes: Buffer, isLast: boolean): ScannedSegment {
@@ -99,161 +103,89 @@ function scanSegment(header: ParsedHeader, name: string, sequence: number, bytes
     fileBytes: bytes.length,
     validLength: offset,
     lastEnd,
-    trouble: isWhole ? 'none' : isLast && !wasSynced(bytes, offset) ? 'torn' : 'corrupt',
+    trouble: isWhole || !isLast ? 'none' : wasSynced(bytes, offset) ? 'corrupt' : 'torn',
   }
 }
 
-/** Puts segments together in their order. */
-class RunBuilder {
+/**
+ * Follows the log back from its newest segment: each names the one it goes on from, and how much of that counts. What none goes on from is no part of the log, whoever wrote
+ * it: a holder that had lost the lease by then, or one that went back on it, as after a write whose outcome it did not know.
+ */
+class RunFinder {
   private readonly disk: LogDisk
-  private runs: LogRun[] = []
-  private current: ScannedSegment[] = []
-  /** What lies between the last run and the next is reported already. */
-  private isBreakKnown = true
-  /** Segments behind the current ones whose headers can't be read: what comes next tells whether anything in them counted. */
-  private readonly unread: string[] = []
+  /** What is older than all that was looked at, in its order. */
+  private readonly segments: ScannedSegment[]
+  private readonly unread: UnreadSegment[]
+  /** Newest first, all three. */
+  private readonly runs: LogRun[] = []
   private readonly damages: MoonlinkError[] = []
   private readonly notes: string[] = []
-  private readonly segments: readonly ScannedSegment[]
-  /** Where a holder of the lease went on from what an earlier one had written. */
-  private readonly crossings: readonly ScannedSegment[]
 
-  /** `segments`: all that can be read, in their order. */
-  constructor(disk: LogDisk, segments: readonly ScannedSegment[]) {
+  constructor(disk: LogDisk, segments: ScannedSegment[], unread: UnreadSegment[]) {
     this.disk = disk
     this.segments = segments
-    this.crossings = crossingsOf(segments)
+    this.unread = unread
   }
 
-  unreadable(name: string, bytes: Buffer, isLast: boolean): void {
-    // The header is synced before any record is written.
-    if (isLast && !wasSynced(bytes, 0)) {
-      this.notes.push(`${this.disk.locate(name)} was being made when the last run ended; it is dropped`)
-      return
+  find(): Pick<RecoveredLog, 'runs' | 'damages' | 'notes'> {
+    for (let last = this.segments.pop(); last !== undefined; last = this.segments.pop()) {
+      for (const { name } of takeAfter(this.unread, last.sequence)) this.damages.push(corrupt(this.disk.locate(name), 0))
+      this.reportTrouble(last)
+      const run = [last]
+      for (let before = this.predecessor(last); before !== null; before = this.predecessor(before)) run.push(before)
+      const first = run.findLastIndex(({ isCut }) => isCut)
+      if (first >= 0) this.runs.push(toRun(run.slice(0, first + 1).reverse()))
     }
-    this.unread.push(name)
+    for (const { name } of takeAfter(this.unread, 0)) this.damages.push(corrupt(this.disk.locate(name), 0))
+    return { runs: this.runs.reverse(), damages: this.damages.reverse(), notes: this.notes.reverse() }
   }
 
-  add(segment: ScannedSegment, isLast: boolean): void {
-    const { continues, isCut } = segment.header
-    if (this.isPassedOver(segment)) {
-      this.dropStale(segment)
-      return
-    }
+  /** Takes the segment that this one goes on from, where there is as much of it. */
+  private predecessor({ header: { continues }, sequence }: ScannedSegment): ScannedSegment | null {
+    const { segments, unread } = this
     if (continues === null) {
       // The log began anew; what is older was not needed any more.
-      this.reportUnread()
-      this.runs = []
-      this.current = [segment]
-    } else if (this.link(segment, continues)) {
-      for (const name of this.unread.splice(0))
-        this.notes.push(`${this.disk.locate(name)} was being made when an earlier run ended; it is dropped`)
-    } else if (this.isGoneBackOn(segment)) {
-      this.notes.push(`${this.disk.locate(segment.name)} is left of what the log went back on; it is dropped`)
-      return
-    } else {
-      this.reportUnread()
-      this.leaveOutStale(segment)
-      if (!this.isBreakKnown) this.damages.push(missing(this.disk.locate(segmentName(continues.sequence))))
-      this.breakRun()
-      if (!isCut) return
-      this.current = [segment]
+      segments.length = unread.length = 0
+      return null
     }
-    this.isBreakKnown = false
-    if (isLast && segment.trouble === 'corrupt') this.damages.push(corrupt(this.disk.locate(segment.name), segment.validLength))
-    if (isLast && segment.trouble === 'torn') {
-      const bytes = segment.fileBytes - segment.validLength
-      this.notes.push(`the last ${bytes} bytes of ${this.disk.locate(segment.name)} were never safe and are dropped`)
+    this.dropAfter(continues.sequence)
+    const before = segments.at(-1)
+    if (before?.sequence !== continues.sequence) {
+      this.reportGap(continues.sequence, sequence)
+      return null
     }
-  }
-
-  finish(): Pick<RecoveredLog, 'runs' | 'damages' | 'notes'> {
-    this.reportUnread()
-    this.breakRun()
-    return { runs: this.runs, damages: this.damages, notes: this.notes }
-  }
-
-  /** A later holder of the lease went on from before it: whoever wrote it had lost the lease by then. */
-  private isPassedOver(segment: ScannedSegment): boolean {
-    return this.crossings.some((later) => passesOver(later, segment) && follows(later, this.current))
-  }
-
-  /** What it continues is removed, since whoever wrote both went on from before them, as after a write whose outcome it did not know. */
-  private isGoneBackOn({ sequence }: ScannedSegment): boolean {
-    return this.segments.some((later) => {
-      const { continues } = later.header
-      return later.sequence > sequence && continues !== null && continues.sequence < sequence && follows(later, this.current)
-    })
-  }
-
-  /** Appends the segment to the current run, where that has what it continues. */
-  private link(segment: ScannedSegment, continues: LogPlace): boolean {
-    const at = this.current.findIndex(({ sequence }) => sequence === continues.sequence)
-    if (at < 0) return false
-    const before = this.current[at]
-    if (continues.offset > before.validLength) {
+    if (before.validLength < continues.offset) {
       this.damages.push(corrupt(this.disk.locate(before.name), before.validLength))
-      this.isBreakKnown = true
-      return false
+      return null
     }
-    // Later segments held only what was not continued.
-    this.current.length = at + 1
     before.length = continues.offset
-    this.current.push(segment)
-    return true
+    return segments.pop()!
   }
 
-  /**
-   * What an earlier holder of the lease wrote and no later one goes on from: it had lost the lease by then, and what the later ones went on from was
-   * removed as not needed any more.
-   */
-  private leaveOutStale({ sequence }: ScannedSegment): void {
-    const last = this.current.at(-1)
-    if (last === undefined || epochOf(last.sequence) === epochOf(sequence)) return
-    this.dropStale(last)
-    this.current = []
-    this.isBreakKnown = true
+  /** The segment `missed`, which the one at `sequence` goes on from, is not there, or can't be read. */
+  private reportGap(missed: number, sequence: number): void {
+    const before = this.segments.at(-1)
+    if (before === undefined || this.unread.at(-1)?.sequence === missed) return
+    if (epochOf(before.sequence) === epochOf(sequence)) this.damages.push(missing(this.disk.locate(segmentName(missed))))
+    // Whoever wrote it had lost the lease by then, and what was gone on from is removed, as not needed any more.
+    else this.dropAfter(0)
   }
 
-  /** What comes next does not go on from before them. */
-  private reportUnread(): void {
-    if (this.unread.length === 0) return
-    for (const name of this.unread.splice(0)) this.damages.push(corrupt(this.disk.locate(name), 0))
-    this.breakRun()
+  private dropAfter(sequence: number): void {
+    for (const { name } of [...takeAfter(this.unread, sequence), ...takeAfter(this.segments, sequence)])
+      this.notes.push(`the log went on without ${this.disk.locate(name)}; it is dropped`)
   }
 
-  private dropStale({ name }: ScannedSegment): void {
-    this.notes.push(`${this.disk.locate(name)} was written by a backend that another had taken over from; it is dropped`)
-  }
-
-  private breakRun(): void {
-    this.isBreakKnown = true
-    if (this.current.length === 0) return
-    this.runs.push(toRun(this.current))
-    this.current = []
+  private reportTrouble({ name, fileBytes, trouble, validLength }: ScannedSegment): void {
+    const file = this.disk.locate(name)
+    if (trouble === 'corrupt') this.damages.push(corrupt(file, validLength))
+    if (trouble === 'torn') this.notes.push(`the last ${fileBytes - validLength} bytes of ${file} were never safe and are dropped`)
   }
 }
 
-/** But for those of holders that had lost the lease by then themselves: of two, the later one knew what there was. */
-function crossingsOf(segments: readonly ScannedSegment[]): ScannedSegment[] {
-  const found: ScannedSegment[] = []
-  for (const segment of segments.toReversed()) {
-    const { continues } = segment.header
-    if (continues === null || epochOf(continues.sequence) === epochOf(segment.sequence)) continue
-    if (!found.some((later) => passesOver(later, segment) && follows(later, segments))) found.push(segment)
-  }
-  return found
-}
-
-/** Whether the later one was begun by a later holder of the lease, which went on from before the other. */
-function passesOver(later: ScannedSegment, { sequence }: ScannedSegment): boolean {
-  const { continues } = later.header
-  return epochOf(later.sequence) > epochOf(sequence) && continues !== null && continues.sequence < sequence
-}
-
-/** Whether what the segment continues is among those. */
-function follows({ header: { continues } }: ScannedSegment, segments: readonly ScannedSegment[]): boolean {
-  return continues !== null && segments.some((before) => before.sequence === continues.sequence && before.validLength >= continues.offset)
+/** Takes those out of the list that come after `sequence`: newest first. */
+function takeAfter<T extends { readonly sequence: number }>(list: T[], sequence: number): T[] {
+  return list.splice(list.findLastIndex((one) => one.sequence <= sequence) + 1).reverse()
 }
 
 function toRun(segments: ScannedSegment[]): LogRun {
