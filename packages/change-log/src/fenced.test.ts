@@ -30,6 +30,23 @@ async function owner(name: string, sourceFromLsn: Lsn = 0n) {
   return { lease, log }
 }
 
+/** Begins the log behind 100. */
+async function firstOwner(lsns: readonly Lsn[]) {
+  const first = await owner('first')
+  await first.log.begin(100n, state)
+  first.log.prune(100n)
+  await write(first.log, lsns)
+  return first
+}
+
+/** Goes on from what the first wrote, up to `at`. */
+async function secondOwner(at: Lsn) {
+  const second = await owner('second', at)
+  second.log.prune(100n)
+  await second.log.begin(at, state)
+  return second
+}
+
 async function write(log: SegmentedLog, lsns: readonly Lsn[]): Promise<void> {
   for (const lsn of lsns) {
     log.append(transaction(lsn), lsn, true)
@@ -50,10 +67,7 @@ const segments = async () => {
 }
 
 test('nothing that a stale owner writes counts, for itself or for anybody after it; it is told at once', async () => {
-  const first = await owner('first')
-  await first.log.begin(100n, state)
-  first.log.prune(100n)
-  await write(first.log, [101n, 102n])
+  const first = await firstOwner([101n, 102n])
   expect(first.log.durableLsn).toBe(102n)
 
   const second = await owner('second', 102n)
@@ -74,13 +88,8 @@ test('nothing that a stale owner writes counts, for itself or for anybody after 
 })
 
 test('what a stale owner left stays out where the segment it follows is removed already, and goes then', async () => {
-  const first = await owner('first')
-  await first.log.begin(100n, state)
-  first.log.prune(100n)
-  await write(first.log, [101n, 102n, 103n])
-  const second = await owner('second', 103n)
-  second.log.prune(100n)
-  await second.log.begin(103n, state)
+  const first = await firstOwner([101n, 102n, 103n])
+  const second = await secondOwner(103n)
   await write(second.log, [104n, 105n, 106n, 107n, 108n])
   // In a segment that a reader could begin at.
   await write(first.log, [200n])
@@ -99,15 +108,10 @@ test('what a stale owner left stays out where the segment it follows is removed 
 })
 
 test('what a stale owner left behind a segment that its successor has cut off does not end the log there', async () => {
-  const first = await owner('first')
-  await first.log.begin(100n, state)
-  first.log.prune(100n)
-  await write(first.log, [101n, 102n])
+  const first = await firstOwner([101n, 102n])
   // A segment without a record yet.
   await first.log.begin(102n, state)
-  const second = await owner('second', 102n)
-  second.log.prune(100n)
-  await second.log.begin(102n, state)
+  const second = await secondOwner(102n)
   await second.log.sync()
   await write(first.log, [110n])
   await write(second.log, [103n, 104n])
@@ -117,10 +121,7 @@ test('what a stale owner left behind a segment that its successor has cut off do
 })
 
 test('what a stale owner goes on from, beside what its successor went on from, cuts nothing off', async () => {
-  const first = await owner('first')
-  await first.log.begin(100n, state)
-  first.log.prune(100n)
-  await write(first.log, [101n, 102n])
+  const first = await firstOwner([101n, 102n])
   const second = await owner('second', 102n)
   // Too late for the second, which has looked, and in time for the third.
   await write(first.log, [103n])
@@ -138,16 +139,11 @@ test('what a stale owner goes on from, beside what its successor went on from, c
 })
 
 test('a segment that was never made whole, and could not be removed, ends nothing', async () => {
-  const first = await owner('first')
-  await first.log.begin(100n, state)
-  first.log.prune(100n)
-  await write(first.log, [101n, 102n])
+  const first = await firstOwner([101n, 102n])
   await first.log.close()
   const unmade = `${prefix}001000000009.segment`
   await store.put(unmade, new Uint8Array())
-  const second = await owner('second', 102n)
-  second.log.prune(100n)
-  await second.log.begin(102n, state)
+  const second = await secondOwner(102n)
   await write(second.log, [103n])
   await store.put(unmade, new Uint8Array())
 
@@ -157,14 +153,9 @@ test('a segment that was never made whole, and could not be removed, ends nothin
 })
 
 test('what an owner went back on, and could remove but a part of, ends nothing', async () => {
-  const first = await owner('first')
-  await first.log.begin(100n, state)
-  first.log.prune(100n)
-  await write(first.log, [101n, 102n])
+  const first = await firstOwner([101n, 102n])
   await first.log.close()
-  const second = await owner('second', 102n)
-  second.log.prune(100n)
-  await second.log.begin(102n, state)
+  const second = await secondOwner(102n)
   // It does not learn that its next segment was made, and begins anew behind what the first had written.
   const lost = `${prefix}002000000002.segment`
   const failing = <T>(call: (uri: string, ...rest: never[]) => Promise<T>) =>
@@ -194,10 +185,7 @@ test('what an owner went back on, and could remove but a part of, ends nothing',
 })
 
 test('a stale owner removes nothing', async () => {
-  const first = await owner('first')
-  await first.log.begin(100n, state)
-  first.log.prune(100n)
-  await write(first.log, [101n, 102n, 103n, 104n, 105n, 106n])
+  const first = await firstOwner([101n, 102n, 103n, 104n, 105n, 106n])
   const second = await owner('second', 106n)
   const before = await segments()
   first.log.prune(106n)

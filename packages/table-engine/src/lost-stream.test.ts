@@ -23,14 +23,23 @@ const schema: TableSchema = {
 
 const watermark = (lsn: Lsn): SourceEvent => ({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
 
-/** A stream may end between a table's changes and the position that closes them: the next begins before changes that the table has. */
-test.each(['while it streams', 'while it is copied'])('what a lost stream brought of a table %s counts once', async (when) => {
-  const source = new ScriptedTable(schema)
-  const storage = new MemoryTableStorage(source.table, schema)
+function newEngine(): Engine {
   const indexDirectory = mkdtempSync(join(directory, 'run-'))
   const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
-  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory, limits })
+  return new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory, limits })
+}
+
+async function openTable() {
+  const source = new ScriptedTable(schema)
+  const storage = new MemoryTableStorage(source.table, schema)
+  const engine = newEngine()
   const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  return { engine, mirror, source, storage }
+}
+
+/** A stream may end between a table's changes and the position that closes them: the next begins before changes that the table has. */
+test.each(['while it streams', 'while it is copied'])('what a lost stream brought of a table %s counts once', async (when) => {
+  const { engine, mirror, source, storage } = await openTable()
   if (when === 'while it streams') await mirror.finishCopy(0n)
   source.insert([1n, 'a'])
   source.insert([2n, 'b'])
@@ -62,9 +71,7 @@ test.each(['while it streams', 'while it is copied'])('what a lost stream brough
 test('while tables go back to their last commits, also where one can only be told later, the source is told of no more than they keep', async () => {
   const [a, b] = [new ScriptedTable(schema, 'a'), new ScriptedTable(schema, 'b')]
   const storages = [a, b].map((source) => new MemoryTableStorage(source.table, schema))
-  const indexDirectory = mkdtempSync(join(directory, 'run-'))
-  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
-  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory, limits })
+  const engine = newEngine()
   const send = async (source: ScriptedTable) => {
     const events = source.take()
     for (const event of events) await engine.apply(event)
@@ -114,12 +121,7 @@ test('while tables go back to their last commits, also where one can only be tol
 
 /** What the next stream begins at, each time that one is lost or can't be opened. */
 test('where tables went back to their last commits, the next stream begins there, however often it has to be opened', async () => {
-  const source = new ScriptedTable(schema)
-  const storage = new MemoryTableStorage(source.table, schema)
-  const indexDirectory = mkdtempSync(join(directory, 'run-'))
-  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
-  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory, limits })
-  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  const { engine, mirror, source } = await openTable()
   await mirror.finishCopy(0n)
   const next = async () => ((await engine.resetOpenTransaction()) ? engine.streamedLsn : engine.restartLsn())
   const transact = async (lsn: Lsn) => {

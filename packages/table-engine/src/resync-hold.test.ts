@@ -19,12 +19,18 @@ const schema: TableSchema = {
   identifierFieldIds: [1],
 }
 
-async function openMirror() {
+async function openTable() {
   const source = new ScriptedTable(schema)
   const storage = new MemoryTableStorage(source.table, schema)
   const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
   const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(), limits })
   const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  const read = async (lsn: Lsn) => (await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 0 })).release()
+  return { engine, mirror, read, source, storage }
+}
+
+async function openMirror() {
+  const { engine, mirror, read, source } = await openTable()
   const send = async (lsn: Lsn) => {
     for (const event of source.take()) await engine.apply(event)
     await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
@@ -33,7 +39,6 @@ async function openMirror() {
   for (let id = 1n; id <= 4n; id++) source.insert([id, 'first'])
   source.endTransaction(100n)
   await send(100n)
-  const read = async (lsn: Lsn) => (await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 0 })).release()
   return { engine, mirror, read, send, source }
 }
 
@@ -88,11 +93,7 @@ test('amid a transaction, a table that begins to be made equal to its source goe
 
 /** A table whose copy is committed as of 50, before the two transactions that came meanwhile: catching up is held where it takes that one of them, until `goOn`. */
 async function catchingUp(at: number, endsSecond: boolean) {
-  const source = new ScriptedTable(schema)
-  const storage = new MemoryTableStorage(source.table, schema)
-  const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000 }
-  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(), limits })
-  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  const { engine, mirror, read, source, storage } = await openTable()
   source.insert([1n, 'first'])
   source.endTransaction(100n)
   const first = source.take()
@@ -111,7 +112,6 @@ async function catchingUp(at: number, endsSecond: boolean) {
   })
   await mirror.finishCopy(50n)
   await isThere.promise
-  const read = async (lsn: Lsn) => (await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 0 })).release()
   return { engine, goOn: held.resolve, mirror, read, storage }
 }
 
