@@ -142,6 +142,21 @@ describe('damage', () => {
     ])
   })
 
+  test.each(['header', 'records'])('a damaged %s is nothing to report where the log began anew since', async (part) => {
+    await written()
+    const [name, { bytes }] = [...disk.files].at(-2)!
+    bytes[part === 'header' ? 40 : bytes.length - 5] ^= 1
+    const left = () => disk.files.set(name, { bytes, synced: bytes.length, isNameSafe: true })
+    const anew = await open(200n)
+    await anew.begin(200n, state)
+    anew.append(transaction(201n), 201n, true)
+    await anew.close()
+    left()
+    const again = await open(201n)
+    expect(again.damages).toEqual([])
+    expect(again.status.range).toEqual({ startLsn: 200n, endLsn: 201n })
+  })
+
   test('segments of another source are not read; those of a later version are refused', async () => {
     await written()
     const other = await SegmentedLog.open({ disk, log: 'other', sourceFromLsn: 0n, clock })
@@ -307,4 +322,17 @@ test('what a process that was killed had written, and its successor counts as sa
   expect(successor.durableLsn).toBe(102n)
   disk.crash([{ keep: 0, garbageAt: null }])
   expect(await taken(await open(), 100n)).toEqual(['101', '102'])
+})
+
+test('what a session left of a transaction that did not end is cut off for whoever comes after the next one, too', async () => {
+  const first = await open()
+  await first.begin(100n, state)
+  first.append(transaction(101n), 101n, true)
+  first.append(transaction(102n), null, false)
+  await first.close()
+  const second = await open()
+  await second.begin(101n, state)
+  second.append(transaction(103n), 103n, true)
+  await second.close()
+  expect(await taken(await open(), 100n)).toEqual(['101', '103'])
 })

@@ -150,6 +150,13 @@ test('a segment that was never made whole, and could not be removed, ends nothin
   const third = await owner('third', 103n)
   expect(third.log.damages).toEqual([])
   expect(await taken(third.log, 100n)).toEqual(['101', '102', '103'])
+
+  // Also where the log begins later.
+  await second.log.close()
+  for (const name of (await segments()).slice(0, 1)) await store.delete(`${prefix}${name}`)
+  const fourth = await owner('fourth', 103n)
+  expect(fourth.log.damages).toEqual([])
+  expect(fourth.log.status.range).toMatchObject({ endLsn: 103n })
 })
 
 test('what an owner went back on, and could remove but a part of, ends nothing', async () => {
