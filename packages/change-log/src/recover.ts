@@ -1,7 +1,9 @@
-import { formatLsn, MoonlinkError, type Lsn } from '@moonlink/core'
+import { formatLsn, isMoonlinkError, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { LogDisk } from './log-disk.ts'
 import { readRecord, wasSynced } from './record-format.ts'
 import { epochOf, parseHeader, segmentName, segmentSequence, type ParsedHeader } from './segment-format.ts'
+
+const RECOVER_ATTEMPTS = 5
 
 /** A place between two records. */
 export interface LogPlace {
@@ -33,7 +35,7 @@ export interface RecoveredLog {
   /** Oldest first; more than one where something between them is damaged or missing. */
   readonly runs: readonly LogRun[]
   /** Every segment file found, ours or not. */
-  readonly names: readonly string[]
+  readonly files: readonly { readonly name: string }[]
   readonly lastSequence: number
   /** What is not as it was written. */
   readonly damages: readonly MoonlinkError[]
@@ -56,8 +58,18 @@ interface UnreadSegment {
   readonly sequence: number
 }
 
-/** Reads every segment of the log `log` and finds out what can be replayed. */
+/** Reads every segment of the log `log` and finds out what can be replayed. A predecessor may still be removing segments that it had found to be needed no more. */
 export async function recoverLog(disk: LogDisk, log: string): Promise<RecoveredLog> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await readLog(disk, log)
+    } catch (error) {
+      if (!isMoonlinkError(error) || error.code !== 'OBJECT_NOT_FOUND' || attempt === RECOVER_ATTEMPTS) throw error
+    }
+  }
+}
+
+async function readLog(disk: LogDisk, log: string): Promise<RecoveredLog> {
   const files = (await disk.list())
     .flatMap((name) => {
       const sequence = segmentSequence(name)
@@ -79,7 +91,7 @@ export async function recoverLog(disk: LogDisk, log: string): Promise<RecoveredL
     else unread.push(file)
   }
   const found = new RunFinder(disk, segments, unread).find()
-  return { ...found, notes: [...found.notes, ...notes], names: files.map(({ name }) => name), lastSequence: last?.sequence ?? 0 }
+  return { ...found, notes: [...found.notes, ...notes], files, lastSequence: last?.sequence ?? 0 }
 }
 
 function scanSegment(header: ParsedHeader, name: string, sequence: number, bytes: Buffer, isLast: boolean): ScannedSegment {

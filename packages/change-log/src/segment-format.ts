@@ -33,6 +33,9 @@ export interface SegmentHeader {
   readonly state: Uint8Array
 }
 
+/** What the next segment starts with; its predecessor is known when it is made. */
+export type NextSegment = Pick<SegmentHeader, 'startLsn' | 'isCut' | 'isSession' | 'state'>
+
 export interface ParsedHeader extends SegmentHeader {
   /** Where the records start. */
   readonly length: number

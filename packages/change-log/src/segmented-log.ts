@@ -11,11 +11,12 @@ import {
   type Lsn,
 } from '@moonlink/core'
 import { resolveOptions, type ChangeLogOptions, type ResolvedOptions } from './options.ts'
-import { RecordBuffer } from './record-buffer.ts'
-import { readRecord } from './record-format.ts'
-import { corrupt, describeRun, recoverLog, type LogPlace, type LogRun, type RecoveredLog, type Segment } from './recover.ts'
-import { parseHeader, sequenceBefore, type SegmentHeader } from './segment-format.ts'
+import { describeRun, recoverLog, type LogPlace, type LogRun, type RecoveredLog, type Segment } from './recover.ts'
+import { replay } from './replay.ts'
+import { sequenceBefore, type NextSegment } from './segment-format.ts'
+import { SegmentRemover } from './segment-remover.ts'
 import { SegmentWriter } from './segment-writer.ts'
+import { WriteQueue, type Batch } from './write-queue.ts'
 
 /** Appended bytes go out in writes of this size, or when they are synced. */
 const WRITE_BYTES = 1024 * 1024
@@ -23,18 +24,6 @@ const WRITE_BYTES = 1024 * 1024
 const UNCUT_SEGMENTS = 4
 const RETRY_FIRST_MS = 1000
 const RETRY_MAX_MS = 30_000
-const KEPT_BUFFERS = 4
-const RECOVER_ATTEMPTS = 5
-
-/** What the next segment starts with; its predecessor is known when it is made. */
-type NextSegment = Pick<SegmentHeader, 'startLsn' | 'isCut' | 'isSession' | 'state'>
-
-interface Batch {
-  readonly buffer: RecordBuffer
-  readonly endLsn: Lsn | null
-  /** The segment that follows the one this batch is written to; null where that goes on. */
-  readonly next: NextSegment | null
-}
 
 type Mode =
   /** No session yet. */
@@ -53,8 +42,7 @@ export class SegmentedLog implements ChangeLog {
   private endLsn: Lsn
   private end: LogPlace | null
   private lastSequence: number
-  /** Files that are no part of the log any more. */
-  private obsolete: string[]
+  private readonly remover: SegmentRemover
   private prunedThrough: Lsn = 0n
 
   private mode: Mode = 'idle'
@@ -66,10 +54,7 @@ export class SegmentedLog implements ChangeLog {
 
   private writer: SegmentWriter | null = null
   private next: NextSegment | null = null
-  private buffer = new RecordBuffer(WRITE_BYTES)
-  private readonly spareBuffers: RecordBuffer[] = []
-  private queue: Batch[] = []
-  private queuedBytes = 0
+  private readonly queue: WriteQueue
   /** End of the last transaction appended, and of the last one written but not synced. */
   private appendedLsn: Lsn = 0n
   private writtenLsn: Lsn | null = null
@@ -78,8 +63,6 @@ export class SegmentedLog implements ChangeLog {
   private isSyncDue = false
   private syncTimer: AbortController | null = null
   private pumping: Promise<void> | null = null
-  private removing: Promise<void> = Promise.resolve()
-  private drainWaiters: (() => void)[] = []
   private readonly listeners: (() => void)[] = []
 
   private constructor(options: ResolvedOptions, found: RecoveredLog, run: LogRun | null) {
@@ -90,7 +73,9 @@ export class SegmentedLog implements ChangeLog {
     this.end = run?.end ?? null
     this.lastSequence = Math.max(found.lastSequence, sequenceBefore(options.lease?.epoch ?? 0))
     const kept = new Set(this.segments.map(({ name }) => name))
-    this.obsolete = found.names.filter((name) => !kept.has(name))
+    this.remover = new SegmentRemover(options)
+    this.remover.add(found.files.filter(({ name }) => !kept.has(name)))
+    this.queue = new WriteQueue(WRITE_BYTES, options.maxPendingBytes)
   }
 
   /**
@@ -99,7 +84,7 @@ export class SegmentedLog implements ChangeLog {
    */
   static async open(given: ChangeLogOptions): Promise<SegmentedLog> {
     const options = resolveOptions(given)
-    const found = await recover(options)
+    const found = await recoverLog(options.disk, options.log)
     // Before anything is decided by what was found: a successor would have written already what we do not know of.
     await options.lease?.check()
     for (const { code, message } of found.damages) options.logger.error('the change log is damaged', { code, error: message })
@@ -125,42 +110,22 @@ export class SegmentedLog implements ChangeLog {
   }
 
   get isBehind(): boolean {
-    return this.pendingBytes > this.options.maxPendingBytes
+    return this.queue.isBehind
   }
 
   drained(): Promise<void> {
-    if (!this.isBehind) return Promise.resolve()
-    return new Promise((resolve) => this.drainWaiters.push(resolve))
+    return this.queue.drained()
   }
 
   async sync(): Promise<void> {
-    while (this.pendingBytes > 0 || this.pumping !== null || (this.writer?.unsyncedBytes ?? 0) > 0) {
+    while (this.queue.bytes > 0 || this.pumping !== null || (this.writer?.unsyncedBytes ?? 0) > 0) {
       this.isSyncDue = true
       await this.pump()
     }
   }
 
-  async *replay(after: Lsn): AsyncGenerator<LogEntry, void, undefined> {
-    const { end, segments } = this
-    const first = segments.findLastIndex(({ isCut, startLsn }) => isCut && startLsn <= after)
-    if (end === null || first < 0)
-      throw new MoonlinkError('invalid', 'LOG_LSN_NOT_HELD', `the change log does not reach back to ${formatLsn(after)}.`)
-    const taken = segments.slice(first)
-    for (const [index, segment] of taken.entries()) {
-      if (segment.sequence > end.sequence) return
-      const bytes = await this.options.disk.read(segment.name)
-      const header = parseHeader(bytes, this.options.disk.locate(segment.name))
-      if (header === null) throw corrupt(this.options.disk.locate(segment.name), 0)
-      if (index === 0) yield { kind: 'state', bytes: header.state }
-      else if (segment.isSession) yield { kind: 'session' }
-      const limit = segment.sequence === end.sequence ? end.offset : segment.length
-      for (let at = segment.headerLength; at < limit;) {
-        const record = readRecord(bytes, at)
-        if (record === null) throw corrupt(this.options.disk.locate(segment.name), at)
-        yield { kind: 'frames', bytes: record.payload }
-        at = record.next
-      }
-    }
+  replay(after: Lsn): AsyncGenerator<LogEntry, void, undefined> {
+    return replay(this.options.disk, this.segments, this.end, after)
   }
 
   async begin(at: Lsn, state: () => Uint8Array): Promise<void> {
@@ -198,7 +163,7 @@ export class SegmentedLog implements ChangeLog {
       return
     }
     if (this.byteSize + frames.length > this.options.maxBytes) return this.stopFull()
-    this.buffer.append(frames, endLsn)
+    this.queue.append(frames, endLsn)
     this.segmentBytes += frames.length
     if (endLsn !== null) this.appendedLsn = endLsn
     const { segmentBytes } = this.options
@@ -210,7 +175,7 @@ export class SegmentedLog implements ChangeLog {
     })
     if (endLsn !== null && isCut && this.segmentBytes >= segmentBytes) this.enqueue(next(true))
     else if (this.segmentBytes >= segmentBytes * UNCUT_SEGMENTS) this.enqueue(next(false))
-    else if (this.buffer.length >= WRITE_BYTES) this.enqueue(null)
+    else if (this.queue.openBytes >= WRITE_BYTES) this.enqueue(null)
     this.scheduleSync()
   }
 
@@ -229,12 +194,12 @@ export class SegmentedLog implements ChangeLog {
     this.prunedThrough = maxLsn(this.prunedThrough, through)
     const first = this.firstNeeded(through)
     if (first > 0) {
-      this.obsolete.push(...this.segments.slice(0, first).map(({ name }) => name))
+      this.remover.add(this.segments.slice(0, first))
       this.segments = this.segments.slice(first)
       const [{ sequence, headerLength }] = this.segments
       // Where the rest has only what is open, the last end was in what is removed.
       if (this.end !== null && this.end.sequence < sequence) this.end = { sequence, offset: headerLength }
-      this.removeObsolete()
+      this.remover.start()
     }
     this.tellDurable()
   }
@@ -243,7 +208,7 @@ export class SegmentedLog implements ChangeLog {
     await this.sync()
     await this.closeWriter()
     this.mode = 'idle'
-    await this.removing
+    await this.remover.settled()
   }
 
   private get range(): LogRange | null {
@@ -251,13 +216,9 @@ export class SegmentedLog implements ChangeLog {
   }
 
   private get byteSize(): number {
-    let bytes = this.pendingBytes
+    let bytes = this.queue.bytes
     for (const { fileBytes } of this.segments) bytes += fileBytes
     return bytes
-  }
-
-  private get pendingBytes(): number {
-    return this.queuedBytes + this.buffer.length
   }
 
   /** Whether the source was told that it may forget what is only here. */
@@ -285,7 +246,7 @@ export class SegmentedLog implements ChangeLog {
 
   /** Forgets what the log has: it goes from `lsn` on. */
   private startAt(lsn: Lsn): void {
-    this.obsolete.push(...this.segments.map(({ name }) => name))
+    this.remover.add(this.segments)
     this.segments = []
     this.end = null
     this.endLsn = lsn
@@ -293,10 +254,7 @@ export class SegmentedLog implements ChangeLog {
   }
 
   private enqueue(next: NextSegment | null): void {
-    this.buffer.close()
-    this.queue.push({ buffer: this.buffer, endLsn: this.buffer.end?.lsn ?? null, next })
-    this.queuedBytes += this.buffer.length
-    this.buffer = this.spareBuffers.pop() ?? new RecordBuffer(WRITE_BYTES)
+    this.queue.endBatch(next)
     if (next !== null) this.segmentBytes = 0
     void this.pump()
   }
@@ -322,7 +280,6 @@ export class SegmentedLog implements ChangeLog {
       .then(() => this.work())
       .finally(() => {
         this.pumping = null
-        this.wakeDrained()
       })
     return this.pumping
   }
@@ -332,7 +289,7 @@ export class SegmentedLog implements ChangeLog {
       for (;;) {
         const batch = this.queue.shift()
         if (batch !== undefined) await this.write(batch)
-        else if (this.isSyncDue && this.buffer.length > 0) this.enqueue(null)
+        else if (this.isSyncDue && this.queue.openBytes > 0) this.enqueue(null)
         else if (this.writer !== null && (this.isSyncDue || this.writer.unsyncedBytes >= this.options.syncBytes)) await this.syncWriter()
         else break
       }
@@ -343,17 +300,14 @@ export class SegmentedLog implements ChangeLog {
     }
   }
 
-  private async write({ buffer, endLsn, next }: Batch): Promise<void> {
-    const bytes = buffer.length
-    if (bytes > 0) {
+  private async write(batch: Batch): Promise<void> {
+    const { buffer, endLsn, next } = batch
+    if (buffer.length > 0) {
       await this.openWriter()
       await this.writer!.write(buffer)
       if (endLsn !== null) this.writtenLsn = endLsn
     }
-    this.queuedBytes -= bytes
-    buffer.clear()
-    if (this.spareBuffers.length < KEPT_BUFFERS) this.spareBuffers.push(buffer)
-    this.wakeDrained()
+    this.queue.written(batch)
     if (next === null) return
     await this.syncWriter()
     await this.closeWriter()
@@ -391,13 +345,13 @@ export class SegmentedLog implements ChangeLog {
     this.segments.push(segment)
     this.end ??= { sequence: segment.sequence, offset: segment.headerLength }
     this.next = null
-    this.removeObsolete()
+    this.remover.start()
   }
 
   /** Drops what lies behind the last transaction's end: it is not continued. */
   private cutBehind(end: LogPlace): void {
     const at = this.segments.findIndex(({ sequence }) => sequence === end.sequence)
-    this.obsolete.push(...this.segments.slice(at + 1).map(({ name }) => name))
+    this.remover.add(this.segments.slice(at + 1))
     this.segments = this.segments.slice(0, at + 1)
     this.segments[at].length = end.offset
   }
@@ -412,7 +366,7 @@ export class SegmentedLog implements ChangeLog {
     const { maxBytes } = this.options
     this.stop(`it has reached its bound of ${maxBytes} bytes (changeLog.maxBytes); the source keeps what comes until Iceberg has caught up`)
     this.isSyncDue = true
-    if (this.buffer.length > 0) this.enqueue(null)
+    if (this.queue.openBytes > 0) this.enqueue(null)
     else void this.pump()
   }
 
@@ -428,9 +382,7 @@ export class SegmentedLog implements ChangeLog {
   private fail(error: unknown): void {
     void this.writer?.abandon()
     this.writer = null
-    this.queue = []
-    this.queuedBytes = 0
-    this.buffer.clear()
+    this.queue.clear()
     this.writtenLsn = null
     this.isSyncDue = false
     this.retryAtMs = this.options.clock.nowMs() + this.retryDelayMs
@@ -442,21 +394,6 @@ export class SegmentedLog implements ChangeLog {
     }
     const text = error instanceof Error ? error.message : String(error)
     this.stop(`${text} The source keeps what comes until Iceberg has caught up.`)
-    this.wakeDrained()
-  }
-
-  /**
-   * A successor may need what we do not. One that comes after this look begins with what was written down before `prune`, and no name is used twice: so a removal may come
-   * after it, however late.
-   */
-  private async mayRemove(): Promise<boolean> {
-    try {
-      await this.options.lease?.check()
-      return true
-    } catch (error) {
-      this.options.logger.warn('segments of the change log were left, since it is not certain that it is ours', { error: String(error) })
-      return false
-    }
   }
 
   private tellDurable(): void {
@@ -465,38 +402,5 @@ export class SegmentedLog implements ChangeLog {
 
   private throwIfFenced(): void {
     if (this.fenced !== null) throw this.fenced
-  }
-
-  private wakeDrained(): void {
-    if (this.isBehind) return
-    for (const wake of this.drainWaiters.splice(0)) wake()
-  }
-
-  private removeObsolete(): void {
-    const names = this.obsolete.splice(0)
-    if (names.length === 0) return
-    this.removing = this.removing.then(async () => {
-      if (!(await this.mayRemove())) return
-      for (const name of names) {
-        await this.options.disk.remove(name).catch((error: unknown) => {
-          this.options.logger.warn('a segment of the change log could not be removed', {
-            file: this.options.disk.locate(name),
-            error: String(error),
-          })
-          this.obsolete.push(name)
-        })
-      }
-    })
-  }
-}
-
-/** Reads what is there. A predecessor may still be removing segments that it had found to be needed no more. */
-async function recover({ disk, log }: ResolvedOptions): Promise<RecoveredLog> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await recoverLog(disk, log)
-    } catch (error) {
-      if (!isMoonlinkError(error) || error.code !== 'OBJECT_NOT_FOUND' || attempt === RECOVER_ATTEMPTS) throw error
-    }
   }
 }
