@@ -5,7 +5,12 @@ import { corrupt, type LogPlace, type Segment } from './recover.ts'
 import { parseHeader } from './segment-format.ts'
 
 /** What the segments have behind `after`, up to `end`. Throws `invalid`/`LOG_LSN_NOT_HELD` and `corrupt`/`LOG_CORRUPT`. */
-export async function* replay(disk: LogDisk, segments: readonly Segment[], end: LogPlace | null, after: Lsn): AsyncGenerator<LogEntry, void, undefined> {
+export async function* replay(
+  disk: LogDisk,
+  segments: readonly Segment[],
+  end: LogPlace | null,
+  after: Lsn,
+): AsyncGenerator<LogEntry, void, undefined> {
   const first = segments.findLastIndex(({ isCut, startLsn }) => isCut && startLsn <= after)
   if (end === null || first < 0)
     throw new MoonlinkError('invalid', 'LOG_LSN_NOT_HELD', `the change log does not reach back to ${formatLsn(after)}.`)
