@@ -5,6 +5,7 @@ import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import pg from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
+import { moonlink } from './testing/command-line.ts'
 import { verified } from './testing/verified.ts'
 
 const postgres = withPostgres()
@@ -71,6 +72,11 @@ test('a table that is locked at the first start keeps no other waiting, is said 
     ready: false,
     waitingFor: [expect.stringMatching(/^the copy of public.b: its publication waits for .*migration/)],
   })
+  const { status, stdout } = await moonlink(['verify'], { MOONLINK_URL: backend.url }, directory)
+  expect(`${status} ${stdout}`).toMatch(/^1 (.*\n)*public\.b: could not be compared: TABLE_COPYING .*\n/)
+  for (const what of ['pause', 'resync'])
+    await expect(backend.post(`/tables/public.b/${what}`, {})).rejects.toMatchObject({ code: 'TABLE_COPYING' })
+  await expect(backend.post('/flush', { tables: ['public.b'] })).rejects.toMatchObject({ code: 'TABLE_COPYING' })
   await database.client.query('INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)')
   await locker.query('COMMIT')
   await streams('public.b')

@@ -18,7 +18,6 @@ import { Acknowledger } from './acknowledger.ts'
 import { LogRelief } from './log-relief.ts'
 import { LockedTables } from './locked-tables.ts'
 import { MirrorSet, publishLockTimeoutMs } from './mirror-set.ts'
-import { notMirrored } from './not-mirrored.ts'
 import { OneAtATime } from './one-at-a-time.ts'
 import type { Operations, QueryRequest, RunningQuery, WaitRequest } from './operations.ts'
 import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
@@ -75,7 +74,6 @@ export class MoonlinkBackend implements Operations {
   readonly #mender: SlotMender
   readonly #spoolRestarts: SpoolRestarts
   readonly #tables: TableCommands
-  readonly #locked: LockedTables
   readonly #follower: SchemaFollower
   readonly #changes = new OneAtATime()
   readonly #housekeeping: Repeating
@@ -100,18 +98,21 @@ export class MoonlinkBackend implements Operations {
     this.#caughtUpAtMs = clock.nowMs()
     this.#housekeeping = new Repeating(clock, tickMs, () => this.#tick())
     const floorLsn = floorOf(log, slotLsn)
-    this.#mirrors = new MirrorSet(parts, {
-      floorLsn,
-      coveredLsn: state?.coveredLsn ?? 0n,
-      covered: new Set(state?.mirrored),
-      republished,
+    const locked = new LockedTables({
+      source,
+      clock,
+      logger,
+      takeUp: (table) => this.#tables.takeUp(table),
+      refuse: (name, reason) => void this.#mirrors.unopened.set(name, reason),
     })
+    const coverage = { floorLsn, coveredLsn: state?.coveredLsn ?? 0n, covered: new Set(state?.mirrored), republished }
+    this.#mirrors = new MirrorSet(parts, coverage, locked)
     const remembered = new RememberedTables({
       store: parts.stateStore,
       source,
       state,
       live: () => this.#mirrors.live(),
-      waiting: () => [...this.#locked.reasons.keys()],
+      waiting: () => [...this.#mirrors.locked.reasons.keys()],
       known: () => this.#mirrors.known(),
     })
     this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember: (lsn) => remembered.write(lsn) })
@@ -136,14 +137,7 @@ export class MoonlinkBackend implements Operations {
       },
     })
     const shared = { mirrors: this.#mirrors, loop: this.#loop, acknowledger: this.#acknowledger, changes: this.#changes }
-    this.#locked = new LockedTables({
-      source,
-      clock,
-      logger,
-      takeUp: (table) => this.#tables.takeUp(table),
-      refuse: (name, reason) => void this.#mirrors.unopened.set(name, reason),
-    })
-    this.#tables = new TableCommands({ ...parts, ...shared, remembered, locked: this.#locked })
+    this.#tables = new TableCommands({ ...parts, ...shared, remembered })
     this.#follower = new SchemaFollower({
       engine,
       clock,
@@ -212,7 +206,7 @@ export class MoonlinkBackend implements Operations {
     const republished = new Set(published.filter(({ table }) => source.isRepublished(table)).map(({ table }) => formatTableName(table)))
     const backend = new MoonlinkBackend(parts, log, state, slotLsn, republished)
     for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
-    backend.#locked.add(locked)
+    backend.#mirrors.locked.add(locked)
     engine.requireCatchUp(await source.currentLsn())
     await backend.#mirrors.openAll(published)
     await backend.#begin()
@@ -247,7 +241,7 @@ export class MoonlinkBackend implements Operations {
       mirrors: engine.status(),
       copy: (table, rows) => this.#mirrors.copyReport(table, rows),
       unopened: this.#mirrors.unopened,
-      locked: this.#locked.reasons,
+      locked: this.#mirrors.locked.reasons,
       verified: this.#verification.outcomes,
       waits: source.waits(),
       unfit: (table) => source.unfitValues(table),
@@ -261,7 +255,7 @@ export class MoonlinkBackend implements Operations {
     const waitingFor = [
       ...(this.#loop.trouble === null ? [] : [`the change stream: ${this.#loop.trouble}`]),
       ...this.#mirrors.copying().map(copyOf),
-      ...Array.from(this.#locked.reasons, ([name, reason]) => `the copy of ${name}: ${reason}`),
+      ...Array.from(this.#mirrors.locked.reasons, ([name, reason]) => `the copy of ${name}: ${reason}`),
     ]
     return { ready: waitingFor.length === 0, waitingFor }
   }
@@ -280,14 +274,13 @@ export class MoonlinkBackend implements Operations {
     const { config, ...parts } = this.#parts
     const follows = config.source.onSchemaChange === 'resync'
     const willTakeOn = (mirror: MirrorStatus) => follows && !this.#closing && this.#follower.willTakeOn(mirror)
-    return waitForLsn(request, { ...parts, mirrors: this.#mirrors, locked: this.#locked, willTakeOn })
+    return waitForLsn(request, { ...parts, mirrors: this.#mirrors, willTakeOn })
   }
 
   async flush(tables: readonly string[] | null): Promise<FlushReport> {
     this.#refuseWhileClosing()
     const { engine } = this.#parts
-    const missing = tables?.find((name) => engine.mirror(name) === undefined && !this.#mirrors.has(name))
-    if (missing !== undefined) throw notMirrored(missing, this.#mirrors.known())
+    for (const name of tables ?? []) this.#mirrors.mirror(name)
     await engine.flush(tables ?? undefined)
     const report = (await this.status()).tables.filter((table) => tables === null || tables.includes(table.name))
     return { tables: report.map(({ name, committedLsn, snapshotId }) => ({ name, committedLsn, snapshotId })) }
@@ -322,7 +315,7 @@ export class MoonlinkBackend implements Operations {
 
   async uninstall(): Promise<void> {
     this.#isStopping = true
-    await this.#locked.stop()
+    await this.#mirrors.locked.stop()
     await this.#changes.run(async () => {
       await this.#end()
       await this.#parts.source.uninstall()
@@ -333,7 +326,7 @@ export class MoonlinkBackend implements Operations {
   /** Stops reading, commits everything that was read, tells the source, and lets go. Throws where a commit failed. */
   async close(): Promise<void> {
     this.#isStopping = true
-    await this.#locked.stop()
+    await this.#mirrors.locked.stop()
     await this.#changes.run(() => this.#end())
     await this.#parts.engine.close()
   }
@@ -349,7 +342,7 @@ export class MoonlinkBackend implements Operations {
     this.#verification.start()
     this.#slotWatch.start()
     this.#publicationWatch.start()
-    this.#locked.start()
+    this.#mirrors.locked.start()
   }
 
   async #tick(): Promise<void> {

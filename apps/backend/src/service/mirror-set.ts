@@ -4,7 +4,9 @@ import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
+import type { LockedTables } from './locked-tables.ts'
 import { isTableError, openMirror, type Coverage } from './mirrors.ts'
+import { notMirrored } from './not-mirrored.ts'
 import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
 
@@ -18,6 +20,8 @@ export const publishLockTimeoutMs = 500
 export class MirrorSet {
   /** Tables that could not be opened, and why. */
   readonly unopened = new Map<string, string>()
+  /** Tables that are opened once they are free. */
+  readonly locked: LockedTables
   readonly #parts: BackendParts
   readonly #coverage: Coverage
   readonly #listed = new Map<string, ListedSourceTable>()
@@ -28,8 +32,9 @@ export class MirrorSet {
   /** What copies read just now. */
   readonly #reading = new Set<Mirror>()
 
-  constructor(parts: BackendParts, coverage: Coverage) {
+  constructor(parts: BackendParts, coverage: Coverage, locked: LockedTables) {
     this.#parts = parts
+    this.locked = locked
     this.#coverage = coverage
   }
 
@@ -47,12 +52,23 @@ export class MirrorSet {
   }
 
   has(name: string): boolean {
-    return this.#listed.has(name)
+    return this.#listed.has(name) || this.locked.has(name)
   }
 
-  /** Names of all tables, those that take no changes or could not be opened among them. */
+  /** A table's mirror. Throws why there is none: `invalid`/`TABLE_UNKNOWN`, `invalid`/`TABLE_PAUSED`, or `retry`/`TABLE_COPYING` where there will be one. */
+  mirror(name: string): Mirror {
+    const mirror = this.#parts.engine.mirror(name)
+    if (mirror !== undefined) return mirror
+    const unopened = this.unopened.get(name)
+    if (unopened !== undefined) throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is failed: ${unopened}`)
+    if (!this.has(name)) throw notMirrored(name, this.known())
+    const reason = this.locked.reasons.get(name) ?? 'it is being opened'
+    throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is not copied yet: ${reason}`, { context: { table: name } })
+  }
+
+  /** Names of all tables, those that take no changes, could not be opened or are locked among them. */
   known(): string[] {
-    return [...new Set([...this.#listed.keys(), ...this.unopened.keys()])]
+    return [...new Set([...this.#listed.keys(), ...this.unopened.keys(), ...this.locked.reasons.keys()])]
   }
 
   /** Names of the tables that take changes, now or once they are copied. */

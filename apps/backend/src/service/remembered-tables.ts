@@ -11,7 +11,7 @@ export interface RememberedTablesOptions {
   readonly live: () => readonly string[]
   /** Names of the tables that wait to be mirrored again. What they were published like is kept until then, so that a later process finds out that it changed. */
   readonly waiting: () => readonly string[]
-  /** Names of all others, those that are paused or could not be opened among them. */
+  /** Names of all tables, those that are paused, wait or could not be opened among them. */
   readonly known: () => readonly string[]
 }
 
@@ -53,7 +53,7 @@ export class RememberedTables {
       timeline: source.history.timeline,
       coveredLsn,
       mirrored,
-      known: [...new Set([...known(), ...waiting()])],
+      known: known(),
       published: Object.fromEntries([...earlier, ...marks].filter(([, mark]) => mark !== '')),
       added: this.#added,
       dropped: this.#dropped,

@@ -8,7 +8,6 @@ function purging(check: () => Promise<void>) {
   const options = {
     changes: { run: (work: () => Promise<void>) => work() },
     lease: { check },
-    locked: new Set(),
     mirrors: { has: () => false, unopened: new Map() },
     remembered: { wasDropped: () => true },
     warehouse: { catalog: { drop } },

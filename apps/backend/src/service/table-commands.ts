@@ -1,10 +1,8 @@
 import { formatTableName, MoonlinkError, parseTableName, type TableName } from '@moonlink/core'
-import type { Mirror } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import type { ListedTable } from '../http/schemas.ts'
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend.ts'
-import type { LockedTables } from './locked-tables.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
@@ -21,7 +19,6 @@ export interface TableCommandsOptions extends Pick<BackendParts, 'config' | 'eng
   readonly loop: StreamLoop
   readonly acknowledger: Acknowledger
   readonly remembered: RememberedTables
-  readonly locked: LockedTables
   /** What changes the set of tables takes its turn. */
   readonly changes: OneAtATime
 }
@@ -35,7 +32,7 @@ export class TableCommands {
   }
 
   async list(): Promise<readonly ListedTable[]> {
-    const { engine, locked, mirrors, source } = this.#options
+    const { engine, mirrors, source } = this.#options
     const statuses = new Map(engine.status().map((mirror) => [formatTableName(mirror.table), mirror]))
     const listed = await source.listTables()
     const there = listed.map(({ table, refusal, notes }): ListedTable => {
@@ -44,7 +41,7 @@ export class TableCommands {
       statuses.delete(name)
       if (mirror !== undefined)
         return { name, notes, mirrored: true, state: mirror.state, reason: waitOf(name, source.waits()) ?? mirror.reason }
-      const waitsFor = locked.reasons.get(name)
+      const waitsFor = mirrors.locked.reasons.get(name)
       if (waitsFor !== undefined) return { name, notes, mirrored: true, state: 'copying', reason: waitsFor }
       const unopened = mirrors.unopened.get(name)
       return {
@@ -63,16 +60,16 @@ export class TableCommands {
 
   /** Those that another session of the source keeps locked are taken up once they are free. */
   async add(tables: readonly string[]): Promise<void> {
-    const { acknowledger, changes, locked, loop, mirrors, remembered, source } = this.#options
+    const { acknowledger, changes, loop, mirrors, remembered, source } = this.#options
     await changes.run(async () => {
       const listed = await listWith(source, tables)
       const chosen = [...new Set(tables)].map((name) => mirrorable(listed, name))
       const names = chosen.map(({ table }) => formatTableName(table))
-      const twice = names.find((name) => mirrors.has(name) || locked.has(name))
+      const twice = names.find((name) => mirrors.has(name))
       if (twice !== undefined) throw new MoonlinkError('conflict', 'TABLE_EXISTS', `${twice} is mirrored already.`)
       const left = await loop.pausedFor(() => mirrors.addUnlocked(chosen))
       for (const name of left) mirrors.unopened.delete(name)
-      locked.add(chosen.flatMap(({ table }) => (left.has(formatTableName(table)) ? [table] : [])))
+      mirrors.locked.add(chosen.flatMap(({ table }) => (left.has(formatTableName(table)) ? [table] : [])))
       remembered.add(names)
       await acknowledger.remember()
       void mirrors.copyOrPause(names.filter((name) => !left.has(name)))
@@ -81,14 +78,14 @@ export class TableCommands {
 
   /** Begins to mirror a table that was locked, and is published by now. */
   async takeUp(table: TableName): Promise<void> {
-    const { acknowledger, changes, locked, loop, mirrors, source } = this.#options
+    const { acknowledger, changes, loop, mirrors, source } = this.#options
     const name = formatTableName(table)
     await changes.run(async () => {
       // It may have been dropped meanwhile.
-      if (!locked.has(name)) return
+      if (!mirrors.locked.has(name)) return
       const listed = mirrorable(await source.listTables([table]), name)
       await loop.pausedFor(() => mirrors.add([listed]))
-      locked.delete(name)
+      mirrors.locked.delete(name)
       await acknowledger.remember()
       void mirrors.copyOrPause([name])
     })
@@ -101,8 +98,8 @@ export class TableCommands {
 
   /** A given publication has a table that it did not have: it is mirrored too, unless the configuration names tables. */
   async published(table: string): Promise<void> {
-    const { config, locked, logger, mirrors, remembered } = this.#options
-    if (mirrors.has(table) || locked.has(table) || remembered.wasDropped(table)) return
+    const { config, logger, mirrors, remembered } = this.#options
+    if (mirrors.has(table) || remembered.wasDropped(table)) return
     if (config.source.tables.length > 0) logger.info('the publication has another table; moonlink tables add mirrors it', { table })
     else await this.add([table])
   }
@@ -121,7 +118,7 @@ export class TableCommands {
   }
 
   async pause(table: string): Promise<void> {
-    await this.#known(table).pause('PAUSED', `by request; moonlink tables resume ${table} goes on.`)
+    await this.#options.mirrors.mirror(table).pause('PAUSED', `by request; moonlink tables resume ${table} goes on.`)
   }
 
   /** Makes a table equal to its source. One that the source has renamed goes on under its new name. */
@@ -129,7 +126,7 @@ export class TableCommands {
     const { acknowledger, changes, loop, mirrors } = this.#options
     if (await this.#followRename(table)) return
     await changes.run(async () => {
-      if (this.#known(table).currentPhase === 'copying')
+      if (mirrors.mirror(table).currentPhase === 'copying')
         throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied already.`, { context: { table } })
       await loop.pausedFor(() => mirrors.beginResync([table], reason))
       try {
@@ -141,12 +138,12 @@ export class TableCommands {
   }
 
   async drop(table: string, purge: boolean): Promise<void> {
-    const { acknowledger, changes, lease, locked, loop, mirrors, remembered, warehouse } = this.#options
+    const { acknowledger, changes, lease, loop, mirrors, remembered, warehouse } = this.#options
     await changes.run(async () => {
-      const isMirrored = mirrors.has(table) || mirrors.unopened.has(table) || locked.has(table)
+      const isMirrored = mirrors.has(table) || mirrors.unopened.has(table)
       if (!isMirrored && !(purge && remembered.wasDropped(table))) throw notMirrored(table, mirrors.known())
       if (isMirrored) {
-        locked.delete(table)
+        mirrors.locked.delete(table)
         await mirrors.endCopy(table)
         await loop.pausedFor(() => mirrors.remove(table, !purge))
         remembered.drop(table)
@@ -165,7 +162,7 @@ export class TableCommands {
    */
   async #followRename(table: string): Promise<boolean> {
     const { config, logger, mirrors, source } = this.#options
-    const mirror = this.#known(table)
+    const mirror = mirrors.mirror(table)
     if (mirror.status().reason?.startsWith('TABLE_RENAMED ') !== true) return false
     const now = await source.nameNow(mirror.shape)
     if (now === null || formatTableName(now) === table) return false
@@ -177,12 +174,6 @@ export class TableCommands {
     if (refusal === null) return false
     await this.drop(table, false)
     return true
-  }
-
-  #known(table: string): Mirror {
-    const mirror = this.#options.engine.mirror(table)
-    if (mirror === undefined) throw notMirrored(table, this.#options.mirrors.known())
-    return mirror
   }
 }
 
