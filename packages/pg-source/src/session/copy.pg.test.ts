@@ -1,7 +1,8 @@
 import { formatTableName, isMoonlinkError, systemClock, valueAt, type ColumnBatch, type CopyRange, type Lsn } from '@moonlink/core'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import pg from 'pg'
-import { beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test, vi } from 'vitest'
+import { Connector } from './connect.ts'
 import { follow, schemaOf, sourceState, tableOf } from './harness.test.support.ts'
 import { Replica, sorted } from './replica.test.support.ts'
 import type { SnapshotCopy } from './copy.ts'
@@ -117,6 +118,24 @@ test('a table added later, copied beside the running stream', async () => {
   for (const table of ['a', 'b']) expect(sorted(replica.rowsOf(`public.${table}`))).toEqual(await sourceState(client, table))
   expect(replica.missing).toEqual([])
   await following.close()
+})
+
+test('a copy that is aborted while it opens its connections is not opened, and gives them back', async () => {
+  await database.client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const source = await openPgSource({ ...config, copyWorkers: 2 })
+  await source.prepare([tableOf('public.items')])
+  const items = { table: tableOf('public.items'), schema: await schemaOf(source, 'public.items') }
+  const controller = new AbortController()
+  const connect = vi.spyOn(Connector.prototype, 'connectBulk')
+  connect.mockImplementationOnce(async function (this: Connector, purpose) {
+    controller.abort(new Error('enough'))
+    return this.connectBulk(purpose)
+  })
+  await expect(source.copy([items], controller.signal)).rejects.toThrow('enough')
+  connect.mockRestore()
+  const others = `SELECT count(*)::int AS count FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%copy%'`
+  await expect.poll(async () => (await database.client.query(others)).rows[0].count).toBe(0)
+  await source.close()
 })
 
 test('a reader that leaves early gives its connections back; abort ends the others', async () => {

@@ -136,6 +136,8 @@ export class SnapshotCopy implements TableCopy {
       const facts = await unlessGone(sessions[0], silence, () => readFacts(sessions[0].client, described, settings))
       // The workers hold the snapshot now; the slot would only keep log.
       await disconnect(exporter)
+      // From here on the copy hears of it itself.
+      signal.throwIfAborted()
       const throttle = settings.copyBytesPerSecond === 0 ? null : new CopyThrottle(settings.copyBytesPerSecond, clock)
       const workers = sessions.map(({ client }) => new CopyWorker(new RawConnection(client), settings, throttle))
       const copy = new SnapshotCopy(snapshot.lsn, facts, guard, workers, dependencies, signal)
