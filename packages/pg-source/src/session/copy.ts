@@ -2,7 +2,6 @@ import {
   assert,
   formatTableName,
   MoonlinkError,
-  systemClock,
   type Clock,
   type CopiedTable,
   type CopyRange,
@@ -16,18 +15,18 @@ import {
 import pg from 'pg'
 import type { MappedColumn } from '../types/index.ts'
 import type { DescribedTable } from './catalog.ts'
-import { quoted } from './describe-shape.ts'
 import type { PgSourceSettings } from './config.ts'
-import { disconnect, explained, type CatalogConnection, type Connector } from './connect.ts'
+import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { fromClause, partitionParts, rangesOfParts, type CopyPart } from './copy-parts.ts'
 import { joined, rangesLeft } from './copy-ranges.ts'
+import { givingWay, lockAlike, lockTables } from './copy-locks.ts'
 import { CopyThrottle } from './copy-throttle.ts'
 import { CopyWorker } from './copy-worker.ts'
-import { isLockTimeout, messageOf, sqlState } from './errors.ts'
+import { messageOf } from './errors.ts'
 import { LaneBatches } from './lane-batches.ts'
 import { RawConnection } from './raw-connection.ts'
 import { readRowFilter } from './row-filter.ts'
-import { sessionOf, type Session } from './server-session.ts'
+import { atOnce, sessionOf, type Session } from './server-session.ts'
 import { exportSnapshot } from './slot.ts'
 import type { SourceWaits } from './source-waits.ts'
 import { unlessSilent } from './unless-silent.ts'
@@ -106,14 +105,13 @@ export class SnapshotCopy implements TableCopy {
       const guarding = await sessionOf(guard, patienceMs)
       const work = (pid: number) => ({ pid, what: 'the copy', tables })
       const locking = (names: readonly TableName[], withPartitions = false) =>
-        unlessGone(guarding, silence, () => lock(guard, names, settings.copyLockTimeoutMs, withPartitions))
+        unlessGone(guarding, silence, () => lockTables(guard, names, settings.copyLockTimeoutMs, withPartitions))
+      await atOnce(guard, patienceMs, 'beginning a copy', () => guard.query('BEGIN'))
       await waits.during(work(guarding.pid), () => locking(tables))
       const described = await describe()
       // Not its partitions yet, for want of knowing that it has some.
-      await locking(
-        described.filter(({ partitions }) => partitions !== null).map(({ table }) => table),
-        true,
-      )
+      const partitioned = described.filter(({ partitions }) => partitions !== null).map(({ table }) => table)
+      await locking(partitioned, true)
       const exporter = await connector.connectReplication('copy snapshot')
       opened.push(exporter)
       const slot = `${settings.slot}_copy_${guarding.pid.toString(36)}`
@@ -323,80 +321,6 @@ function copyCommand({ described, filter, parts }: TableOfCopy, range: CopyRange
 function copyExpression({ name, copyForm }: MappedColumn): string {
   const column = pg.escapeIdentifier(name)
   return copyForm === 'binary' ? column : `CASE WHEN ${column} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', ${column}) END`
-}
-
-async function lock(guard: pg.Client, tables: readonly TableName[], timeoutMs: number, withPartitions = false): Promise<void> {
-  if (!withPartitions) await guard.query('BEGIN')
-  if (tables.length === 0) return
-  await guard.query(`SET LOCAL lock_timeout = ${timeoutMs}`)
-  await takeLocks(guard, tables, withPartitions, false)
-}
-
-/** The guard's locks, for a connection that reads beside it. */
-async function lockAlike(client: pg.Client, described: readonly DescribedTable[]): Promise<void> {
-  for (const withPartitions of [false, true]) {
-    const tables = described.filter(({ partitions }) => (partitions !== null) === withPartitions).map(({ table }) => table)
-    if (tables.length > 0) await takeLocks(client, tables, withPartitions, true)
-  }
-}
-
-async function takeLocks(client: pg.Client, tables: readonly TableName[], withPartitions: boolean, atOnce: boolean): Promise<void> {
-  const list = tables.map((table) => `${withPartitions ? '' : 'ONLY '}${quoted(table)}`).join(', ')
-  await explained(
-    'locking the tables to copy',
-    () => client.query(`LOCK TABLE ${list} IN ACCESS SHARE MODE${atOnce ? ' NOWAIT' : ''}`),
-    (error) => {
-      if (sqlState(error) === '42501')
-        return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${messageOf(error)}. GRANT SELECT on it to the user.`, { cause: error })
-      if (isLockTimeout(error)) return locked(tables, error)
-      if (sqlState(error) === '42P01')
-        return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${messageOf(error)}: it was dropped or renamed meanwhile.`, { cause: error })
-      return null
-    },
-  )
-}
-
-function locked(tables: readonly TableName[], cause: unknown): MoonlinkError {
-  const names = tables.map(formatTableName).join(', ')
-  const message = `${names}: another session holds an ACCESS EXCLUSIVE lock, or waits for one (ALTER TABLE, VACUUM FULL?). The copy begins once that has ended.`
-  return new MoonlinkError('retry', 'PG_LOCK_TIMEOUT', message, { cause })
-}
-
-/** Whether the exporter waits, by way of others, for somebody who waits for the guard: Postgres can't see that the circle closes here. */
-const circleSql = `WITH RECURSIVE awaited (pid) AS (
-    SELECT unnest(pg_blocking_pids($1)) UNION SELECT blocking FROM awaited, unnest(pg_blocking_pids(awaited.pid)) blocking)
-  SELECT EXISTS (SELECT FROM awaited WHERE pid = $2) AS closed`
-const CIRCLE_LOOK_MS = 500
-
-/**
- * A new slot waits for the end of every transaction that is writing. One of those may want a lock that the guard keeps from it: then the snapshot is given up,
- * and the guard's locks with it. Throws `retry`/`PG_LOCK_TIMEOUT`.
- */
-async function givingWay<T>(
-  connection: CatalogConnection,
-  guard: number,
-  exporter: number,
-  tables: readonly TableName[],
-  work: () => Promise<T>,
-): Promise<T> {
-  const done = new AbortController()
-  let isCircle = false
-  const watch = async () => {
-    while (!isCircle) {
-      await systemClock.sleep(CIRCLE_LOOK_MS, done.signal)
-      isCircle = (await connection.rows<{ closed: boolean }>(circleSql, [exporter, guard]))[0].closed
-    }
-    await connection.rows('SELECT pg_cancel_backend($1)', [exporter])
-  }
-  const watching = watch().catch(() => undefined)
-  try {
-    return await work()
-  } catch (error) {
-    throw isCircle ? locked(tables, error) : error
-  } finally {
-    done.abort(new Error('done'))
-    await watching
-  }
 }
 
 function snapshotOld(table: TableName): MoonlinkError {
