@@ -8,6 +8,7 @@ import { decodeState, encodeState } from './decoder-state.ts'
 import { renamedTable } from './gone-table.ts'
 import type { MirroredTable, Relation } from './mirrored-table.ts'
 import { describeMismatch, readRelation } from './relation.ts'
+import { RelationDescriptions } from './relation-descriptions.ts'
 import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
 import type { ShapeQuestion } from './shape-question.ts'
 import type { AlterationReader, TableAlteration } from './table-alteration.ts'
@@ -101,10 +102,7 @@ export class PgoutputDecoder {
 
   private readonly options: PgoutputDecoderOptions
   private readonly relations = new Map<number, RelationState | null>()
-  /** The last Relation message of each relation, as what the server will not send again. */
-  private readonly descriptions = new Map<number, Relation>()
-  /** What `descriptions` had before the open transaction, where it changed them. */
-  private readonly earlierDescriptions = new Map<number, Relation | undefined>()
+  private readonly descriptions = new RelationDescriptions()
   private readonly tables = new Map<string, TableState>()
   /** Tables that were refused before anything was met of them. */
   private readonly refused = new Set<string>()
@@ -207,8 +205,7 @@ export class PgoutputDecoder {
 
   /** What a decoder must know to go on at the end of the last transaction: the source does not send it again. */
   exportState(): Uint8Array {
-    const relations = new Map<number, Relation | undefined>([...this.descriptions, ...this.earlierDescriptions])
-    return encodeState([...relations.values()].filter((relation) => relation !== undefined))
+    return encodeState(this.descriptions.settled())
   }
 
   /** Takes over what another decoder knew. Before anything is fed. Throws `corrupt`/`PGOUTPUT_STATE`. */
@@ -238,8 +235,7 @@ export class PgoutputDecoder {
       state.changes.current.clear()
       this.tables.delete(name)
     }
-    for (const relation of this.descriptions.values()) {
-      if (formatTableName(relation) !== name) continue
+    for (const relation of this.descriptions.named(table)) {
       this.relations.delete(relation.oid)
       this.relation(relation, true)
     }
@@ -309,7 +305,7 @@ export class PgoutputDecoder {
     this.openRows = 0
     this.openBytes = 0
     this.isOpen = false
-    this.earlierDescriptions.clear()
+    this.descriptions.settle()
     this.lastEndLsn = maxLsn(this.lastEndLsn, endLsn)
     if (!this.isRepeat) this.commitTimeMs = commitTimeMs
     this.position = maxLsn(this.position, endLsn)
@@ -321,10 +317,7 @@ export class PgoutputDecoder {
     const mirrored = this.options.resolve(relation)
     const before = this.relations.get(relation.oid) ?? null
     this.lastOid = -1
-    if (this.isOpen && !this.earlierDescriptions.has(relation.oid)) {
-      this.earlierDescriptions.set(relation.oid, this.descriptions.get(relation.oid))
-    }
-    this.descriptions.set(relation.oid, relation)
+    this.descriptions.note(relation, this.isOpen)
     if (before !== null && (mirrored === null || formatTableName(mirrored.table) !== formatTableName(before.table.mirrored.table))) {
       if (mirrored === null) return void this.relations.set(relation.oid, { ...before, rows: null, now: relation, isSettled: true })
       this.closeRenamed(before.table, relation)
