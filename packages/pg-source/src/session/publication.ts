@@ -167,27 +167,17 @@ async function createPublication(
   server: PublicationServer,
   lockTimeoutMs: number,
 ): Promise<readonly DescribedTable[]> {
-  const name = pg.escapeIdentifier(plan.name)
-  const create = async (tables: readonly DescribedTable[]) => {
+  const create = (tables: readonly DescribedTable[]) => {
     const sql = createSql(plan, tables, server)
+    // One message is one transaction: so it is never there without saying whose it is.
+    const message = waiting(
+      `${sql}; COMMENT ON PUBLICATION ${pg.escapeIdentifier(plan.name)} IS ${pg.escapeLiteral(OUR_COMMENT)}`,
+      lockTimeoutMs,
+    )
     return explained(
       'creating the publication',
-      // One message is one transaction: so it is never there without saying whose it is.
-      () =>
-        connection
-          .rows(waiting(`${sql}; COMMENT ON PUBLICATION ${name} IS ${pg.escapeLiteral(OUR_COMMENT)}`, lockTimeoutMs))
-          .then(() => true, unlessLocked),
-      (error) => {
-        if (sqlState(error) === '42501' && /database/.test(messageOf(error))) {
-          return new MoonlinkError(
-            'invalid',
-            'PG_CREATE_PRIVILEGE',
-            `${messageOf(error)}: the publication "${plan.name}" can't be made. Let the database's owner run GRANT CREATE ON DATABASE ${pg.escapeIdentifier(server.database)} TO the user, or make it: ${sql}.`,
-            { cause: error },
-          )
-        }
-        return explainAlter(error, plan.name, tables, sql)
-      },
+      () => connection.rows(message).then(() => true, unlessLocked),
+      (error) => explainCreate(error, plan.name, server.database, sql) ?? explainAlter(error, plan.name, tables, sql),
     )
   }
   if (await create(plan.tables)) return []
@@ -200,6 +190,16 @@ function createSql(plan: PublicationPlan, tables: readonly DescribedTable[], { v
   const options = [`publish = '${published[plan.publish]}'`, 'publish_via_partition_root = true']
   if (versionNumber >= 180_000) options.push('publish_generated_columns = stored')
   return `CREATE PUBLICATION ${pg.escapeIdentifier(plan.name)}${list} WITH (${options.join(', ')})`
+}
+
+function explainCreate(error: unknown, publication: string, database: string, sql: string): MoonlinkError | null {
+  if (sqlState(error) !== '42501' || !/database/.test(messageOf(error))) return null
+  return new MoonlinkError(
+    'invalid',
+    'PG_CREATE_PRIVILEGE',
+    `${messageOf(error)}: the publication "${publication}" can't be made. Let the database's owner run GRANT CREATE ON DATABASE ${pg.escapeIdentifier(database)} TO the user, or make it: ${sql}.`,
+    { cause: error },
+  )
 }
 
 function explainAlter(error: unknown, publication: string, tables: readonly DescribedTable[], sql: string): MoonlinkError | null {
