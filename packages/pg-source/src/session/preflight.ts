@@ -1,4 +1,4 @@
-import { MoonlinkError, systemClock, type Logger } from '@moonlink/core'
+import { MoonlinkError, type Clock, type Logger } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
@@ -37,6 +37,7 @@ export async function preflight(
   connection: CatalogConnection,
   settings: PgSourceSettings,
   logger: Logger,
+  clock: Clock,
 ): Promise<ServerFacts> {
   const [facts] = await connection.rows<Facts>(
     `SELECT current_setting('server_version') AS version, current_setting('server_version_num') AS number, current_database() AS database,
@@ -56,7 +57,7 @@ export async function preflight(
   if (slot) {
     checkSlot(settings.slot, slot, facts.database, settings.replaceLostSlot)
     if (settings.evictsStale) await evictFromSlot(connection, settings.slot, logger)
-    await waitForSlot(connection, settings.slot, { waitMs: settings.slotWaitMs, clock: systemClock }).catch(unlessHeldUp)
+    await waitForSlot(connection, settings.slot, { waitMs: settings.slotWaitMs, clock }).catch(unlessHeldUp)
   }
   // One for the stream, and one more while tables are copied.
   const needed = slot ? 1 : 2

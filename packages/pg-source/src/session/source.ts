@@ -78,7 +78,7 @@ export async function openPgSource(config: PgSourceConfig, options: PgSourceOpti
   const connector = new Connector(settings)
   const connection = new CatalogConnection(connector)
   try {
-    const facts = await preflight(connector, connection, settings, options.logger ?? silentLogger)
+    const facts = await preflight(connector, connection, settings, options.logger ?? silentLogger, options.clock ?? systemClock)
     const serverTypes = await readServerTypes(connection, settings)
     connector.wasLetIn = true
     return new PgSource(settings, connector, connection, facts, serverTypes, options)
