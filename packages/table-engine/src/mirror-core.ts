@@ -162,6 +162,12 @@ export class MirrorCore {
     this.host.fenced(error)
   }
 
+  /** Of work that nobody waits for. That the mirror was closed first is no failure. */
+  logFailure(what: string, error: unknown): void {
+    if (isMoonlinkError(error) && error.code === 'TABLE_CLOSED') return
+    this.host.logger.error(what, { table: this.name, error: String(error) })
+  }
+
   private newState(): MirrorState {
     const { appendOnly, storage, table } = this.spec
     const oldValueBytes = this.host.limits.memoryLimitBytes * OLD_VALUE_SHARE

@@ -15,8 +15,10 @@ import type { TablePlan } from '@moonlink/union-read'
 import { CatchUp } from './catch-up.ts'
 import { ChangeIntake } from './change-intake.ts'
 import type { CopySession } from './copy-record.ts'
+import { DueWork } from './due-work.ts'
 import { earlyWriteSizes } from './early-write.ts'
 import { EarlyWriter, type EarlyOutcome } from './early-writer.ts'
+import { FlushRequests } from './flush-requests.ts'
 import { Flusher } from './flusher.ts'
 import type { HeldChange } from './held-batches.ts'
 import { Maintenance } from './maintenance.ts'
@@ -26,6 +28,7 @@ import { Pauses } from './pauses.ts'
 import { planMirror, planSnapshot } from './plan.ts'
 import { rangesBelow } from './ranges-below.ts'
 import { rewind } from './rewind.ts'
+import { StatusReport } from './status-report.ts'
 import { TableCopy, type ReadChanged } from './table-copy.ts'
 
 const noneChanged: ReadChanged = async () => {
@@ -44,13 +47,9 @@ export class Mirror {
   private readonly catchUp: CatchUp
   private readonly pauses: Pauses
   private readonly maintenance: Maintenance
-  private isJobRunning = false
-  /** What a quiet table was said to cover, it covers still when its next change waits for a commit. */
-  private reportedLsn: Lsn = 0n
-  /** What it was like when it was closed. */
-  private lastStatus: MirrorStatus | null = null
-  /** Flushes that wait for the open transaction to end. */
-  private boundaryWaiters: (() => void)[] = []
+  private readonly flushes: FlushRequests
+  private readonly dueWork: DueWork
+  private readonly report: StatusReport
 
   private constructor(spec: MirrorSpec, host: MirrorHost) {
     const core = new MirrorCore(spec, host)
@@ -69,9 +68,12 @@ export class Mirror {
     this.maintenance = new Maintenance(core)
     this.flusher = new Flusher(core, this.early, this.maintenance)
     this.copy = new TableCopy(core, this.intake, this.flusher, this.early, sizes)
-    this.catchUp = new CatchUp(core, this.intake, this.flusher, () => this.wakeAtBoundary())
+    this.catchUp = new CatchUp(core, this.intake, this.flusher, () => this.flushes.applied())
     core.isBehind = () => this.intake.isBehind
     this.pauses = new Pauses(core, this.flusher)
+    this.flushes = new FlushRequests(core, this.flusher, this.catchUp)
+    this.dueWork = new DueWork(core, this.flusher, this.maintenance, this.pauses)
+    this.report = new StatusReport(core, this.intake, this.flusher, this.copy, this.maintenance)
   }
 
   /** Opens the mirror at its last Iceberg commit: files, vectors, key indexes (made again from the data where they are missing). */
@@ -151,8 +153,7 @@ export class Mirror {
   }
 
   get byteSize(): number {
-    if (this.isClosed) return 0
-    return this.core.state.byteSize + this.intake.byteSize + this.copy.byteSize + this.maintenance.byteSize
+    return this.report.byteSize
   }
 
   /** Gives memory back that only saves time. */
@@ -218,16 +219,12 @@ export class Mirror {
 
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
   durableLsn(): Lsn | null {
-    const { committed, host, isPauseRecorded, phase, resync } = this.core
-    if (phase === 'paused' || phase === 'failed') return isPauseRecorded ? null : (committed.lsn ?? this.copy.holdLsn)
-    if (phase === 'copying') return resync === null ? this.copy.holdLsn : resync.holdLsn
-    const isIdle = this.flusher.isClean && !this.intake.isHolding && !this.isRewinding
-    return isIdle ? maxLsn(committed.lsn!, host.streamedLsn()) : committed.lsn!
+    return this.report.durableLsn()
   }
 
   async apply(batch: ChangeBatch): Promise<void> {
     await this.take(batch)
-    this.wakeAtBoundary()
+    this.flushes.applied()
   }
 
   /** Within the open transaction the table loses every row it has so far; a batch with the transaction's mark follows. */
@@ -279,7 +276,7 @@ export class Mirror {
     const readableThroughLsn = isCurrent ? maxLsn(committedLsn, takenThroughLsn) : readableSoFarLsn
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
-    this.wakeBoundaryWaiters()
+    this.flushes.wake()
   }
 
   /** While it is made equal to its source: reads up to here are exact. Null otherwise. */
@@ -361,76 +358,37 @@ export class Mirror {
     if (this.isClosed || this.core.phase === 'paused' || this.core.phase === 'failed') return
     const wasCopying = this.core.phase === 'copying' && !this.isResyncing
     const paused = this.pauses.pause(`${code} ${reason}`)
-    this.wakeBoundaryWaiters()
+    this.flushes.wake()
     await paused
     if (wasCopying) await this.copy.abandon()
   }
 
   /** Pauses without waiting for what that commits. */
   pauseBeside(code: string, reason: string): void {
-    this.pause(code, reason).catch((error: unknown) => {
-      if (!isTableClosed(error)) this.core.host.logger.error('a pause failed', { table: this.name, error: String(error) })
-    })
+    this.pause(code, reason).catch((error: unknown) => this.core.logFailure('a pause failed', error))
   }
 
   /** Makes what has been applied durable in Iceberg. Waits for an open transaction to end first. Throws `retry`/`TABLE_CLOSED` where the mirror is closed before. */
-  async flush(): Promise<void> {
-    const { core } = this
-    while (core.phase === 'streaming') {
-      if (await this.tryFlush()) return
-      // The transaction may have ended while the answer was on its way.
-      if (core.state.openChanges > 0) await this.boundary()
-    }
+  flush(): Promise<void> {
+    return this.flushes.flush()
   }
 
   /**
    * As `flush`, for while no stream is open: false where a transaction is open whose end nothing here brings, which keeps what came since the last flush from
    * being committed. Waits for what came during a copy only up to the end of such a transaction.
    */
-  async flushWhole(): Promise<boolean> {
-    const { catchUp, core } = this
-    while (core.phase === 'streaming') {
-      if (await this.tryFlush()) return true
-      if (core.state.openChanges === 0) continue
-      if (!catchUp.isRunning) return false
-      await Promise.race([this.boundary(), catchUp.settled()])
-    }
-    return false
+  flushWhole(): Promise<boolean> {
+    return this.flushes.flushWhole()
   }
 
   /** As `flush`, but never waits for a transaction to end: false where an open one keeps what came since the last flush from being committed. */
   tryFlush(): Promise<boolean> {
-    const { core, flusher } = this
-    return core.job(async () => {
-      // A flush that failed earlier holds an older prefix; what came since is flushed after it.
-      if (flusher.isPending) await flusher.run()
-      return flusher.run()
-    })
+    return this.flushes.tryFlush()
   }
 
   /** Starts what is due: a flush, a compaction, an expiry. Never waits for it. */
   tick(): void {
-    const { core, flusher, maintenance } = this
-    if (this.isJobRunning || this.isClosed) return
-    if (!this.isStreaming) return this.pauses.recordSoon()
-    const nowMs = core.host.clock.nowMs()
-    const isFlushDue = flusher.checkDue(nowMs)
-    if (!isFlushDue && !maintenance.isExpiryDue(nowMs) && (flusher.isPending || !maintenance.isDue(nowMs))) return
-    this.isJobRunning = true
-    void core
-      .job(async () => {
-        if (!this.isStreaming) return
-        // What it removes may be the room that a flush waits for.
-        await maintenance.expireIfDue()
-        if (isFlushDue) await flusher.run()
-        if (!flusher.isPending) await maintenance.compactIfDue()
-      })
-      .catch((error: unknown) => {
-        if (!isTableClosed(error)) core.host.logger.error('a commit failed', { table: this.name, error: String(error) })
-      })
-      .finally(() => {
-        this.isJobRunning = false
-      })
+    this.dueWork.tick()
   }
 
   /** Throws `retry`/`TABLE_CLOSED`. */
@@ -467,7 +425,7 @@ export class Mirror {
         await rewind(core, this.intake, this.flusher)
         core.readableFromLsn = readableFrom
         core.isRewinding = false
-        this.wakeBoundaryWaiters()
+        this.flushes.wake()
       }),
     )
   }
@@ -486,30 +444,7 @@ export class Mirror {
 
   /** Once it is closed: as it was then. */
   status(): MirrorStatus {
-    if (this.lastStatus !== null) return this.lastStatus
-    const { committed, host, phase, reason, state } = this.core
-    const { snapshot } = this.core.spec.storage
-    const files = [...state.files()].filter((file) => file.staged === null)
-    const durableLsn = this.isResyncing ? null : this.durableLsn()
-    if (durableLsn !== null) this.reportedLsn = maxLsn(this.reportedLsn, durableLsn)
-    return {
-      table: this.table,
-      state: this.isCatchingUp ? 'copying' : phase,
-      reason: reason ?? this.intake.trouble,
-      rows: phase === 'copying' ? this.copy.rowCount : state.liveRows,
-      copiedRows: this.copy.rowCount,
-      appliedLsn: host.appliedLsn(),
-      durableLsn: durableLsn === null ? committed.lsn : this.reportedLsn,
-      committedLsn: this.isStreaming ? this.reportedLsn : committed.lsn,
-      lastCommitTimeMs: state.lastCommitTimeMs,
-      metadataLocation: snapshot.metadataLocation,
-      snapshotId: snapshot.snapshotId,
-      dataFiles: files.length,
-      deletionVectors: files.filter((file) => file.baseCount > 0).length,
-      memoryRows: state.memoryRows + this.copy.bufferedRows,
-      memoryBytes: this.byteSize,
-      spooledBytes: this.isClosed ? 0 : this.intake.spooledBytes,
-    }
+    return this.report.status()
   }
 
   /** Lets go of files and memory. Waits for a commit under way; flushes nothing. */
@@ -520,12 +455,12 @@ export class Mirror {
     await core.jobs.run(() =>
       core.lock.run(() => {
         if (this.isClosed) return
-        this.lastStatus = this.status()
+        this.report.keep()
         core.isClosed = true
         core.closeIndexes()
       }),
     )
-    this.wakeBoundaryWaiters()
+    this.flushes.wake()
     await this.copy.close()
     await this.intake.close()
   }
@@ -551,23 +486,6 @@ export class Mirror {
         core.fail(error)
       }
     })
-    if (flusher.isPending && !this.isJobRunning) this.tick()
+    if (flusher.isPending) this.tick()
   }
-
-  /** Resolves where the open transaction ends, or is forgotten. */
-  private boundary(): Promise<void> {
-    return new Promise((resolve) => this.boundaryWaiters.push(resolve))
-  }
-
-  private wakeAtBoundary(): void {
-    if (this.core.state.openChanges === 0 || !this.isStreaming) this.wakeBoundaryWaiters()
-  }
-
-  private wakeBoundaryWaiters(): void {
-    for (const wake of this.boundaryWaiters.splice(0)) wake()
-  }
-}
-
-function isTableClosed(error: unknown): boolean {
-  return isMoonlinkError(error) && error.code === 'TABLE_CLOSED'
 }
