@@ -10,6 +10,7 @@ import {
   valueAt,
   type ChangeBatch,
   type Field,
+  type LocalDisk,
   type Lsn,
 } from '@moonlink/core'
 import { damaged, damages, readOrRefuse } from '@moonlink/testkit'
@@ -168,4 +169,26 @@ test('what was damaged on disk is refused, never taken for something else', asyn
     }),
     { numRuns: 300 },
   )
+})
+
+test('only what the disk says of a file that can not be read is called what may pass', async () => {
+  let failure: Error | null = null
+  const disk: LocalDisk = {
+    ...systemDisk,
+    open: async (path, mode) => {
+      const file = await systemDisk.open(path, mode)
+      const read = file.read.bind(file)
+      file.read = (...args) => (failure === null ? read(...args) : Promise.reject(failure))
+      return file
+    },
+  }
+  const spool = new ChangeSpool({ disk, path: join(directory, 'spool'), memoryBytes: 1, logger: silentLogger })
+  await spool.append(batchOf([1], [{ after: 1, lsn: 10n }]))
+  failure = Object.assign(new Error('EIO'), { code: 'EIO' })
+  await expect(spool.shift()).rejects.toMatchObject({ kind: 'retry', context: { path: join(directory, 'spool') } })
+  failure = new TypeError('a mistake of ours')
+  await expect(spool.shift()).rejects.toBe(failure)
+  failure = null
+  expect(flat((await spool.shift())!)).toEqual(['1 text 1', 'end 10'])
+  await spool.close()
 })

@@ -11,6 +11,7 @@ import {
   type Logger,
 } from '@moonlink/core'
 import { batchBytes, copyBatch, isBatch, splitOpen, type HeldChange } from './held-batches.ts'
+import { stateDiskError } from './state-disk-error.ts'
 
 /** Before each entry: its length and its checksum. */
 const HEADER_BYTES = 8
@@ -99,7 +100,7 @@ export class ChangeSpool {
     if (this.failure !== null) await this.spill()
   }
 
-  /** Takes the first change out; null where there is none. Throws `corrupt`/`SPOOL_CORRUPT` where the file is not what was written to it, and `retry`/`SPOOL_UNREADABLE` with nothing taken. */
+  /** Takes the first change out; null where there is none. Throws `corrupt`/`SPOOL_CORRUPT` where the file is not what was written to it, and `retry`/`STATE_FAILED`, with nothing taken, where it can't be read. */
   async shift(): Promise<HeldChange | null> {
     if (this.readAt < this.writtenTo) {
       const { change, next } = await this.readEntry(this.readAt)
@@ -222,23 +223,13 @@ export class ChangeSpool {
   }
 
   private async bytesAt(at: number, length: number): Promise<Buffer> {
-    const bytes = Buffer.alloc(length)
-    if ((await this.file!.read(bytes, at).catch((cause: unknown) => this.unreadable(cause))) < length) throw this.corrupt(at)
-    return bytes
-  }
-
-  private unreadable(cause: unknown): never {
     const { path } = this.options
-    const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
-    throw new MoonlinkError(
-      'retry',
-      'SPOOL_UNREADABLE',
-      `${path}, where changes wait for a copy, can't be read (${code}): check its disk.`,
-      {
-        context: { path },
-        cause,
-      },
-    )
+    const bytes = Buffer.alloc(length)
+    const count = await this.file!.read(bytes, at).catch((error: unknown) => {
+      throw stateDiskError(error, 'read', path)
+    })
+    if (count < length) throw this.corrupt(at)
+    return bytes
   }
 
   private corrupt(at: number): MoonlinkError {
