@@ -122,11 +122,8 @@ export class LocalFileCache implements LocalFileSets {
     const batches: T[][] = []
     let room = 0
     for (const file of files) {
-      requireFit(
-        [file].filter((one) => !isOwn(one)),
-        this.#maxBytes,
-      )
       const size = sizeOf(file)
+      if (size > 0) requireFit([file], this.#maxBytes)
       if (batches.length === 0 || size > room) {
         batches.push([])
         room = this.#maxBytes * BATCH_SHARE
@@ -225,26 +222,27 @@ export class LocalFileCache implements LocalFileSets {
 
   /** Removes what is least recently used, not pinned and not among `kept` until `sizeBytes` more fit; false where what stays leaves too little. */
   async #makeRoom(sizeBytes: number, kept: ReadonlySet<string> = new Set()): Promise<boolean> {
-    for (const entry of this.#entries.values()) {
-      if (this.#fits(sizeBytes)) break
-      if (entry.pins > 0 || kept.has(entry.key)) continue
-      this.#forget(entry)
-      await rm(entry.path, { force: true })
-    }
+    await this.#evictUntil(() => this.#fits(sizeBytes), kept)
     return this.#fits(sizeBytes)
   }
 
-  /** Removes what is least recently used, not pinned and not among `kept`, so many bytes of it; false where there is none. */
+  /** Removes so many bytes of what is least recently used, not pinned and not among `kept`; false where there is none. */
   async #evict(sizeBytes: number, kept: ReadonlySet<string>): Promise<boolean> {
-    let freed = 0
+    const freed = await this.#evictUntil((freedBytes) => freedBytes >= sizeBytes, kept)
+    return freed > 0
+  }
+
+  /** Returns the bytes of what it removed. */
+  async #evictUntil(isEnough: (freedBytes: number) => boolean, kept: ReadonlySet<string>): Promise<number> {
+    let freedBytes = 0
     for (const entry of this.#entries.values()) {
-      if (freed >= sizeBytes) break
+      if (isEnough(freedBytes)) break
       if (entry.pins > 0 || kept.has(entry.key)) continue
       this.#forget(entry)
       await rm(entry.path, { force: true })
-      freed += entry.sizeBytes
+      freedBytes += entry.sizeBytes
     }
-    return freed > 0
+    return freedBytes
   }
 
   #fits(sizeBytes: number): boolean {
