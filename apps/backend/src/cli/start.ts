@@ -1,15 +1,14 @@
 import { totalmem } from 'node:os'
 import { join } from 'node:path'
-import { systemClock, type Logger } from '@moonlink/core'
+import { systemClock } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import { createApi } from '../http/app.ts'
-import { listen, type RunningServer } from '../http/server.ts'
 import { isLoopback } from '../config/loopback.ts'
 import { composeBackend, uninstallSource, type ComposedBackend } from '../service/compose.ts'
 import { memoryNotes } from '../service/memory-need.ts'
-import type { StartingOperations } from '../service/starting-operations.ts'
 import { asItIs, type WrapPort } from '../service/wrap-port.ts'
 import { createLogger, withTroubleLines } from '../service/logger.ts'
+import { ApiServer } from './api-server.ts'
 import { LiveView, PlainView } from './live-view.ts'
 import { whatToTry } from './hints.ts'
 import { notYetApi } from './not-yet-api.ts'
@@ -31,7 +30,6 @@ export interface StartFlags extends SourceFlags {
 
 const liveIntervalMs = 500
 const plainIntervalMs = 5_000
-const longStartMs = 2_000
 /** One Ctrl-C may come twice: from the terminal, and from the program that started us and passes it on. */
 const sameSignalMs = 500
 /** A terminal that is closed stops the mirror too. */
@@ -44,38 +42,36 @@ export async function start(config: Config, wrap: WrapPort = asItIs): Promise<vo
   process.stderr.on('error', () => undefined)
   const output = process.stdout.isTTY ? terminalOutput() : plainOutput()
   const file = config.log.to === 'file' ? join(config.stateDir, 'moonlink.log') : null
-  const early: EarlyServer = { server: null, note: null }
+  const server = new ApiServer(output.note)
   const composed = await composeBackend(config, {
     logger: () => {
       const logger = createLogger(config.log.level, file)
       return file === null ? logger : withTroubleLines(logger, output.trouble)
     },
     onStep: output.note,
-    onStarting: (starting, logger) => serveEarly(config, starting, logger, early, output),
+    onStarting: (starting, logger) => server.open(notYetApi(config, starting, logger), config.http.listen),
     wrap,
     acquire: (place, logger) =>
       acquireLease(config, place, logger, { note: output.note, onSignal: (stop) => stopOnSignals(stop, output).release }),
   }).catch(async (error: unknown) => {
-    clearTimeout(early.note ?? undefined)
-    await early.server?.close()
+    await server.close()
     if (error !== standbyStopped) throw error
     return null
   })
-  clearTimeout(early.note ?? undefined)
   if (composed === null) return output.note('stopped')
   const signals = stopOnSignals(() => composed.backend.requestStop(), output)
-  const running = await serve(config, composed, early, output).then(
-    (server) => ({ server, error: null }),
-    (error: unknown) => ({ server: null, error }),
-  )
-  const failure = running.error ?? (await composed.backend.ended)
-  running.server?.view.stop()
+  const url = serve(config, composed, server)
+  const hints = whatToTry({ config, tables: composed.tables, url, environment: process.env })
+  for (const line of [...welcome(config, composed, url), ...hints]) output.note(line)
+  const view = output.follow(composed)
+  const failure = await composed.backend.ended
+  view.stop()
   output.note(failure === null ? 'stopping: what was read is committed first' : 'stopping')
   const closed = await composed.close().then(
     () => null,
     (error: unknown) => error,
   )
-  await (running.server ?? early.server)?.close()
+  await server.close()
   signals.release()
   if (failure !== null) throw failure
   if (closed !== null) throw closed
@@ -84,29 +80,8 @@ export async function start(config: Config, wrap: WrapPort = asItIs): Promise<vo
     output.note(`the demo and its mirror stay in ${config.stateDir}: the next start goes on with them; remove that directory to begin anew`)
 }
 
-interface Serving {
-  readonly view: { stop(): void }
-  close(): Promise<void>
-}
-
-/** The server as it is before the mirror runs. */
-interface EarlyServer {
-  server: RunningServer | null
-  /** Says where it is, should the start take long. */
-  note: NodeJS.Timeout | null
-}
-
-/** So that it can be asked for whom a start waits. */
-async function serveEarly(config: Config, starting: StartingOperations, logger: Logger, early: EarlyServer, output: Output): Promise<void> {
-  const server = await listen(notYetApi(config, starting, logger), config.http.listen)
-  early.server = server
-  early.note = setTimeout(
-    () => output.note(`still starting (moonlink status says what is waited for); the API is at ${server.url}`),
-    longStartMs,
-  )
-}
-
-async function serve(config: Config, composed: ComposedBackend, early: EarlyServer, output: Output): Promise<Serving> {
+/** Returns where the mirror's API is. */
+function serve(config: Config, composed: ComposedBackend, server: ApiServer): string {
   const { backend, logger, telemetry } = composed
   const api = createApi(backend, {
     token: config.http.token,
@@ -115,11 +90,7 @@ async function serve(config: Config, composed: ComposedBackend, early: EarlyServ
     telemetry,
     metrics: () => composed.metrics(),
   })
-  const server = early.server ?? (await listen(api, config.http.listen))
-  server.answerWith(api)
-  const hints = whatToTry({ config, tables: composed.tables, url: server.url, environment: process.env })
-  for (const line of [...welcome(config, composed, server.url), ...hints]) output.note(line)
-  return { view: output.follow(composed), close: () => server.close() }
+  return server.started(api)
 }
 
 /** Removes slot and publication of the configured source; nothing may be running on them. */
