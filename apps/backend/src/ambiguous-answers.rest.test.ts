@@ -8,6 +8,7 @@ import { afterAll, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { answerFaults, HttpProxy, type AnswerFault, type LateRequest, type ProxiedRequest } from './testing/chaos/http-proxy.ts'
 import { read } from './testing/readers.ts'
+import { s3Environment, serverSetting } from './testing/s3-environment.ts'
 import { verified } from './testing/verified.ts'
 
 /**
@@ -18,18 +19,11 @@ const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-ambiguous-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
-function setting(name: string): string {
-  const value = process.env[name]
-  if (!value) throw new Error(`set ${name}: these tests need an S3 server and a REST catalog`)
-  return value
-}
-
-const [s3Uri, restUri] = [setting('MOONLINK_TEST_S3_ENDPOINT'), setting('MOONLINK_TEST_REST_URI')]
-const [accessKey, secretKey] = [setting('MOONLINK_TEST_S3_ACCESS_KEY'), setting('MOONLINK_TEST_S3_SECRET_KEY')]
+const { bucket, env: s3 } = s3Environment()
+const { AWS_ENDPOINT_URL: s3Uri, AWS_ACCESS_KEY_ID: accessKey, AWS_SECRET_ACCESS_KEY: secretKey } = s3
+const restUri = serverSetting('MOONLINK_TEST_REST_URI')
 const environment = {
-  AWS_ACCESS_KEY_ID: accessKey,
-  AWS_SECRET_ACCESS_KEY: secretKey,
-  AWS_REGION: 'us-east-1',
+  ...s3,
   MOONLINK_CATALOG_TIMEOUT_MS: '1s',
   MOONLINK_S3_TIMEOUT_MS: '1s',
   MOONLINK_FLUSH_INTERVAL_MS: '100ms',
@@ -116,7 +110,7 @@ test.each(answerFaults)('answers of the catalog that are %s', async (fault) => {
   const table = await createTable(client)
   const proxy = await HttpProxy.start(restUri)
   const isDone = twiceEach(proxy, catalogCommits, commitIn, fault)
-  const warehouse = `s3://${setting('MOONLINK_TEST_S3_BUCKET')}/${table}`
+  const warehouse = `s3://${bucket}/${table}`
   const args = ['--source', connectionString, '--state-dir', join(directory, `catalog-${fault}`), '--warehouse', warehouse]
   const catalog = ['--set', 'catalog.kind=rest', '--set', `catalog.uri=${proxy.uri}`]
   const backend = BackendProcess.launch([...args, ...catalog], { ...environment, AWS_ENDPOINT_URL: s3Uri })
@@ -143,7 +137,7 @@ test.each(answerFaults)('answers of the object store that are %s', async (fault)
   const table = await createTable(client)
   const proxy = await HttpProxy.start(s3Uri)
   const isDone = twiceEach(proxy, storeWrites, writeIn, fault)
-  const warehouse = `s3://${setting('MOONLINK_TEST_S3_BUCKET')}/ambiguous-${table}`
+  const warehouse = `s3://${bucket}/ambiguous-${table}`
   const args = ['--source', connectionString, '--state-dir', join(directory, `store-${fault}`), '--warehouse', warehouse]
   const backend = BackendProcess.launch(args, { ...environment, AWS_ENDPOINT_URL: proxy.uri })
   try {

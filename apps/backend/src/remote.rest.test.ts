@@ -5,27 +5,17 @@ import { join } from 'node:path'
 import { withPostgres } from '@moonlink/testkit'
 import { afterAll, describe, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
+import { s3Environment, serverSetting } from './testing/s3-environment.ts'
 
 /** Warehouses and catalogs that are servers: S3 with the catalog in it, and a REST catalog. */
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-remote-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
-function setting(name: string): string {
-  const value = process.env[name]
-  if (!value) throw new Error(`set ${name}: these tests need an S3 server and a REST catalog`)
-  return value
-}
+const { bucket, env: s3 } = s3Environment()
+const prefix = `s3://${bucket}/moonlink-${randomBytes(4).toString('hex')}`
 
-const prefix = `s3://${setting('MOONLINK_TEST_S3_BUCKET')}/moonlink-${randomBytes(4).toString('hex')}`
-const s3 = {
-  AWS_ENDPOINT_URL: setting('MOONLINK_TEST_S3_ENDPOINT'),
-  AWS_ACCESS_KEY_ID: setting('MOONLINK_TEST_S3_ACCESS_KEY'),
-  AWS_SECRET_ACCESS_KEY: setting('MOONLINK_TEST_S3_SECRET_KEY'),
-  AWS_REGION: 'us-east-1',
-}
-
-const rest = ['--set', 'catalog.kind=rest', '--set', `catalog.uri=${setting('MOONLINK_TEST_REST_URI')}`]
+const rest = ['--set', 'catalog.kind=rest', '--set', `catalog.uri=${serverSetting('MOONLINK_TEST_REST_URI')}`]
 // The catalog writes metadata itself: to S3 only where it was started with that store.
 const restWarehouse = process.env['MOONLINK_TEST_REST_S3'] ? `${prefix}/rest` : join(directory, 'rest')
 

@@ -6,6 +6,7 @@ import { withPostgres } from '@moonlink/testkit'
 import { afterAll, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { Load } from './testing/load.ts'
+import { s3Environment } from './testing/s3-environment.ts'
 import { verified } from './testing/verified.ts'
 
 /** As `standby.pg.test.ts`, with everything that a machine's death must not take in S3. */
@@ -19,24 +20,13 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-function setting(name: string): string {
-  const value = process.env[name]
-  if (!value) throw new Error(`set ${name}: these tests need an S3 server`)
-  return value
-}
-
-const env = {
-  AWS_ENDPOINT_URL: setting('MOONLINK_TEST_S3_ENDPOINT'),
-  AWS_ACCESS_KEY_ID: setting('MOONLINK_TEST_S3_ACCESS_KEY'),
-  AWS_SECRET_ACCESS_KEY: setting('MOONLINK_TEST_S3_SECRET_KEY'),
-  AWS_REGION: 'us-east-1',
-  MOONLINK_CHANGE_LOG_KIND: 'store',
-}
+const { bucket, env: s3 } = s3Environment()
+const env = { ...s3, MOONLINK_CHANGE_LOG_KIND: 'store' }
 
 test('a machine dies: what it has in S3 is enough for its successor', async () => {
   const { client, connectionString } = await postgres.createDatabase()
   await Load.createTables(client)
-  const warehouse = `s3://${setting('MOONLINK_TEST_S3_BUCKET')}/moonlink-standby-${randomBytes(4).toString('hex')}`
+  const warehouse = `s3://${bucket}/moonlink-standby-${randomBytes(4).toString('hex')}`
   const launch = async (name: string) => {
     const args = ['--source', connectionString, '--state-dir', join(directory, name), '--warehouse', warehouse, '--standby']
     const backend = BackendProcess.launch(args, env)
