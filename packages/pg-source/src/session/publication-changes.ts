@@ -38,15 +38,18 @@ export async function preparedChanges(
   baselines: Map<string, DescribedTable>,
   streamed: StreamedShapes,
 ): Promise<PublicationChange[]> {
-  const tables = [...baselines.values()].map(({ table }) => table)
-  if (tables.length === 0) return []
+  const known = new Map(baselines)
+  if (known.size === 0) return []
+  const tables = Array.from(known.values(), ({ table }) => table)
   const changes: PublicationChange[] = []
   const { main } = options.publications
   for (const entry of await describeTables(connection, options, tables)) {
     const { table } = entry
-    const before = baselines.get(formatTableName(table))
-    // Somebody prepared other tables meanwhile.
-    if (before === undefined) continue
+    const name = formatTableName(table)
+    const before = known.get(name)!
+    // One that is prepared no more, or was copied meanwhile, is looked at the next time.
+    const isOutdated = () => baselines.get(name) !== before
+    if (isOutdated()) continue
     const refused = (code: string, reason: string) => changes.push({ kind: 'refused', table, code, reason })
     if ('refusal' in entry && entry.refusal.code !== 'TABLE_UNKNOWN') {
       const { code, context, message } = entry.refusal
@@ -58,13 +61,12 @@ export async function preparedChanges(
     const now = 'refusal' in entry ? null : entry.described
     if (now?.relationOid !== before.relationOid) {
       // The stream says nothing of a table that is gone, and one that was made anew under its name is not published.
-      const name = await nameOfTable(connection, before.relationOid)
-      if (name !== null) refused('TABLE_RENAMED', renamedTable(table, name).reason)
+      const nameNow = await nameOfTable(connection, before.relationOid)
+      if (nameNow !== null) refused('TABLE_RENAMED', renamedTable(table, nameNow).reason)
       else if (now === null) refused('TABLE_DROPPED', droppedTable(table).reason)
       else changes.push({ kind: 'changed', table, reason: 'the table was made anew' })
       continue
     }
-    const name = formatTableName(table)
     if (main === null && before.edition?.startsWith('given ') === true) {
       refused(
         'TABLE_UNPUBLISHED',
@@ -77,8 +79,9 @@ export async function preparedChanges(
       continue
     }
     const reason = editionChanged(before, now) ?? (await partitionsChanged(connection, before, now, remembersPartitions(options)))
+    if (isOutdated()) continue
     if (reason !== null) changes.push({ kind: 'changed', table, reason })
-    else if (now.partitions !== null) baselines.set(formatTableName(table), { ...before, partitions: now.partitions })
+    else if (now.partitions !== null) baselines.set(name, { ...before, partitions: now.partitions })
     const alteredType = reason === null ? describeAlteredType(streamed(table), now.relation) : null
     if (alteredType !== null) refused('SCHEMA_CHANGED', changed(table, alteredType).reason)
   }

@@ -2,9 +2,11 @@ import type { TableName } from '@moonlink/core'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import pg from 'pg'
 import { beforeEach, expect, test } from 'vitest'
+import type { DescribedTable } from './catalog.ts'
 import type { PgSourceConfig } from './config.ts'
 import { follow, sourceState, tableOf } from './harness.test.support.ts'
 import { Replica, sorted } from './replica.test.support.ts'
+import { preparedChanges } from './publication-changes.ts'
 import { openPgSource, type PgSource } from './source.ts'
 
 const postgres = withPostgres()
@@ -267,6 +269,35 @@ test('a partition that was detached, at whatever level, and attached again betwe
     await source.uninstall()
     await source.close()
   }
+})
+
+test('a look at partitions takes nothing back of a table that is copied, or prepared no more, meanwhile', async () => {
+  const { client } = database
+  await client.query(
+    `CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9)`,
+  )
+  const source = await openPgSource(config())
+  const { described, options } = await source['catalog'].describe([tableOf('public.p')])
+  await client.query('CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (9) TO (99)')
+  const connection = source['connection']
+  const lookWhile = async (meanwhile: (baselines: Map<string, DescribedTable>) => void) => {
+    const baselines = new Map([['public.p', described[0]]])
+    // Whether a partition that came has rows is asked last.
+    const asked = Object.assign(Object.create(connection) as typeof connection, {
+      rows: connection.rows.bind(connection),
+      exclusive: (use: Parameters<typeof connection.exclusive>[0]) => {
+        meanwhile(baselines)
+        return connection.exclusive(use)
+      },
+    })
+    expect(await preparedChanges(asked, options, baselines, () => null)).toEqual([])
+    return baselines.get('public.p')
+  }
+  expect((await lookWhile(() => {}))?.partitions).toHaveLength(2)
+  const copied = { ...described[0], edition: 'of the copy' }
+  expect(await lookWhile((baselines) => baselines.set('public.p', copied))).toBe(copied)
+  expect(await lookWhile((baselines) => baselines.delete('public.p'))).toBeUndefined()
+  await source.close()
 })
 
 test('a table that somebody rewrites holds nobody up: what is published is told without its lock', async () => {
