@@ -141,14 +141,14 @@ class RunFinder {
 
   find(): Pick<RecoveredLog, 'runs' | 'damages' | 'notes'> {
     for (let last = this.segments.pop(); last !== undefined; last = this.segments.pop()) {
-      for (const { name } of takeAfter(this.unread, last.sequence)) this.damages.push(corrupt(this.disk.locate(name), 0))
+      this.reportUnreadAfter(last.sequence)
       this.reportTrouble(last)
       const run = [last]
       for (let before = this.predecessor(last); before !== null; before = this.predecessor(before)) run.push(before)
       const first = run.findLastIndex(({ isCut }) => isCut)
       if (first >= 0) this.runs.push(toRun(run.slice(0, first + 1).reverse()))
     }
-    for (const { name } of takeAfter(this.unread, 0)) this.damages.push(corrupt(this.disk.locate(name), 0))
+    this.reportUnreadAfter(0)
     return { runs: this.runs.reverse(), damages: this.damages.reverse(), notes: this.notes.reverse() }
   }
 
@@ -181,6 +181,11 @@ class RunFinder {
     if (epochOf(before.sequence) === epochOf(sequence)) this.damages.push(missing(this.disk.locate(segmentName(missed))))
     // Whoever wrote it had lost the lease by then, and what was gone on from is removed, as not needed any more.
     else this.dropAfter(0)
+  }
+
+  /** Nothing that can be read tells whether the log went on from them. */
+  private reportUnreadAfter(sequence: number): void {
+    for (const { name } of takeAfter(this.unread, sequence)) this.damages.push(corrupt(this.disk.locate(name), 0))
   }
 
   private dropAfter(sequence: number): void {
