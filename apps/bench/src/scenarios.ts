@@ -97,8 +97,9 @@ export function streamedTransaction(context: BenchContext): Promise<Measurement>
   })
 }
 
+/** As many that the beginning, when both ends find their pace, is a small part of it. */
 export function oneRowTransactions(context: BenchContext): Promise<Measurement> {
-  const changes = Math.round(200_000 * context.scale)
+  const changes = Math.round(600_000 * context.scale)
   return backlog(context, {
     name: 'one-row transactions',
     database: 'bench_small',

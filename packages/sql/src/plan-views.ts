@@ -103,7 +103,7 @@ export class PlanViews {
     const rest = { ...narrow, files: plan.files.filter((scan) => !done.has(scan)) }
     const { text, variables, growing } = await this.view(rest, [], statement, holds)
     // No statement over it is kept: it would keep the rows.
-    return { text: `${staged.text} UNION ALL ${text}`, variables, growing, fileCount: Number.POSITIVE_INFINITY }
+    return { text: `${staged.text} UNION ALL ${text}`, variables, growing, fileCount: Number.POSITIVE_INFINITY, readsFiles: false }
   }
 
   /** What rows have to meet for the statement to look at them. */

@@ -22,8 +22,10 @@ export interface Scene {
   /** The session variables that the views' texts refer to. */
   readonly variables: ReadonlyMap<string, number>
   readonly growing: readonly GrowingTable[]
-  /** Data files that the views read. */
+  /** Data files that the views name. */
   readonly fileCount: number
+  /** Whether any is read. DuckDB plans what reads one at each execution, in the transaction that executes it. */
+  readonly readsFiles: boolean
 }
 
 /** Views in this schema are what bare names mean. */
@@ -43,7 +45,7 @@ export class Reader {
   private readonly schemas = new Set<string>()
   private readonly variables = new Map<string, number>()
   private readonly kept = new KeptStatements()
-  private isReading = false
+  private inTransaction = false
   /** What the statement under way was to be planned over, as it was when its transaction began. */
   private state = ''
 
@@ -60,10 +62,11 @@ export class Reader {
   }
 
   /**
-   * Makes the scene's views, sets its variables, and begins a transaction, which holds until `end`; all in one call, since each takes a turn of a thread.
+   * Makes the scene's views, sets its variables, and begins a transaction where there has to be one, which holds until `end`; all in one call, since
+   * each takes a turn of a thread.
    *
    * The statement must be planned and run in one transaction: DuckDB leaves out conditions that by a table's statistics hold for all of its rows, and
-   * those that are appended between planning and running would be read without them.
+   * those that are appended between planning and running would be read without them. What reads a file has that of its execution.
    */
   async begin(sql: string, scene: Scene): Promise<void> {
     const { views, variables, growing } = scene
@@ -74,18 +77,20 @@ export class Reader {
       if (this.variables.get(name) !== value) statements.push(`SET VARIABLE ${name} = ${value}`)
     }
     for (const { place, text } of views) statements.push(...this.viewStatements(place, text))
-    statements.push('BEGIN TRANSACTION READ ONLY')
     this.state = stateOf(scene)
-    // A transaction has its snapshot of the native tables once it has looked at one.
-    if (growing.length > 0 && this.kept.has(sql, this.state)) statements.push(`FROM ${growing[0].name} LIMIT 0`)
-    this.isReading = true
+    if (!scene.readsFiles) {
+      statements.push('BEGIN TRANSACTION READ ONLY')
+      // A transaction has its snapshot of the native tables once it has looked at one.
+      if (growing.length > 0 && this.kept.has(sql, this.state)) statements.push(`FROM ${growing[0].name} LIMIT 0`)
+      this.inTransaction = true
+    }
     try {
-      await this.connection.run(statements.join('; '))
+      if (statements.length > 0) await this.connection.run(statements.join('; '))
     } catch (error) {
       this.views.clear()
       this.variables.clear()
       // It may have begun.
-      await this.end().catch(() => undefined)
+      await this.end(true).catch(() => undefined)
       throw error
     }
     for (const [name, value] of variables) this.variables.set(name, value)
@@ -114,10 +119,14 @@ export class Reader {
   }
 
   /** Ends the transaction, and a result that was not read to its end, which would go on filling its buffer. */
-  async end(): Promise<void> {
-    if (!this.isReading) return
-    this.isReading = false
-    await this.connection.run('ROLLBACK')
+  async end(wasReadToEnd: boolean): Promise<void> {
+    if (this.inTransaction) {
+      this.inTransaction = false
+      await this.connection.run('ROLLBACK')
+    } else if (!wasReadToEnd) {
+      // Whatever is run next ends it.
+      await this.connection.run('SELECT 1')
+    }
   }
 
   close(): void {

@@ -75,7 +75,7 @@ export class RunningStatement {
   }
 
   private end(): Promise<void> {
-    this.ended ??= this.gate.run(() => this.reader.end())
+    this.ended ??= this.gate.run(() => this.reader.end(this.drained))
     return this.ended
   }
 }

@@ -250,6 +250,7 @@ function sceneOf(views: ReadonlyMap<Place, ViewSql>): Scene {
     variables: new Map(distinct.flatMap((view) => [...view.variables])),
     growing: distinct.flatMap((view) => view.growing),
     fileCount: distinct.reduce((sum, view) => sum + view.fileCount, 0),
+    readsFiles: distinct.some((view) => view.readsFiles),
   }
 }
 

@@ -29,6 +29,7 @@ export interface ViewSql {
   /** The native tables it reads that rows are appended to. */
   readonly growing: readonly GrowingTable[]
   readonly fileCount: number
+  readonly readsFiles: boolean
 }
 
 /**
@@ -60,7 +61,7 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
     parts.push(`SELECT ${columns.join(', ')} FROM ${native(tail.name)} f${anti} WHERE f.rowid < getvariable('rows_${tail.name}')::BIGINT`)
   }
   if (parts.length === 0) parts.push(`SELECT ${fields.map((field) => cell('', null, field)).join(', ')} WHERE false`)
-  return { text: parts.join(' UNION ALL '), variables, growing, fileCount: files.length }
+  return { text: parts.join(' UNION ALL '), variables, growing, fileCount: files.length, readsFiles: read.length > 0 }
 }
 
 /** As many rows as these files show. */
