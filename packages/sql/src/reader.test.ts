@@ -18,41 +18,45 @@ async function countRows(reader: Reader, scene: Scene) {
   return found
 }
 
-test.each(['a native table', 'a file'])('a statement over %s is planned and run over one state of the native tables, whatever is appended in between', async (what) => {
-  const instance = await DuckDBInstance.create(':memory:')
-  const feeder = await instance.connect()
-  await feeder.run('CREATE TABLE dead (r BIGINT, seq BIGINT); INSERT INTO dead SELECT i, i FROM range(100) t(i)')
-  await feeder.run('CREATE TABLE tail AS SELECT i FROM range(1000) t(i)')
-  const readsFiles = what === 'a file'
-  const path = join(await mkdtemp(join(tmpdir(), 'moonlink-reader-')), 'rows.parquet')
-  if (readsFiles) await feeder.run(`COPY tail TO '${path}'`)
-  const reader = await Reader.open(instance, 'reader')
-  const live = (rows: string) => `FROM ${rows} f ANTI JOIN (SELECT r FROM memory.dead WHERE seq < getvariable('end_dead')::BIGINT) d ON f.i = d.r`
-  const tail = `SELECT f.i ${live('memory.tail')} WHERE f.rowid < getvariable('rows_tail')::BIGINT`
-  const text = readsFiles ? `SELECT f.i ${live(`read_parquet('${path}')`)} UNION ALL ${tail}` : tail
-  const variables = new Map([
-    ['end_dead', 100],
-    ['rows_tail', 1000],
-  ])
-  const scene: Scene = { views: [{ place: { schema: null, name: 't' }, text }], variables, growing: [], fileCount: 0, readsFiles }
-  const read = async () => {
-    await reader.begin('SELECT count(*) FROM t', scene)
-    const { prepared } = await reader.statement('SELECT count(*) FROM t', scene)
-    await feeder.run('INSERT INTO dead SELECT i, i FROM range(100, 500) t(i)')
-    await feeder.run('INSERT INTO tail SELECT i FROM range(1000, 3000) t(i)')
-    const rows = (await (await prepared.stream()).fetchChunk())?.getRows()
-    prepared.destroySync()
+test.each(['a native table', 'a file'])(
+  'a statement over %s is planned and run over one state of the native tables, whatever is appended in between',
+  async (what) => {
+    const instance = await DuckDBInstance.create(':memory:')
+    const feeder = await instance.connect()
+    await feeder.run('CREATE TABLE dead (r BIGINT, seq BIGINT); INSERT INTO dead SELECT i, i FROM range(100) t(i)')
+    await feeder.run('CREATE TABLE tail AS SELECT i FROM range(1000) t(i)')
+    const readsFiles = what === 'a file'
+    const path = join(await mkdtemp(join(tmpdir(), 'moonlink-reader-')), 'rows.parquet')
+    if (readsFiles) await feeder.run(`COPY tail TO '${path}'`)
+    const reader = await Reader.open(instance, 'reader')
+    const live = (rows: string) =>
+      `FROM ${rows} f ANTI JOIN (SELECT r FROM memory.dead WHERE seq < getvariable('end_dead')::BIGINT) d ON f.i = d.r`
+    const tail = `SELECT f.i ${live('memory.tail')} WHERE f.rowid < getvariable('rows_tail')::BIGINT`
+    const text = readsFiles ? `SELECT f.i ${live(`read_parquet('${path}')`)} UNION ALL ${tail}` : tail
+    const variables = new Map([
+      ['end_dead', 100],
+      ['rows_tail', 1000],
+    ])
+    const scene: Scene = { views: [{ place: { schema: null, name: 't' }, text }], variables, growing: [], fileCount: 0, readsFiles }
+    const read = async () => {
+      await reader.begin('SELECT count(*) FROM t', scene)
+      const { prepared } = await reader.statement('SELECT count(*) FROM t', scene)
+      await feeder.run('INSERT INTO dead SELECT i, i FROM range(100, 500) t(i)')
+      await feeder.run('INSERT INTO tail SELECT i FROM range(1000, 3000) t(i)')
+      const rows = (await (await prepared.stream()).fetchChunk())?.getRows()
+      prepared.destroySync()
+      await reader.end(true)
+      return rows
+    }
+    const expected = [[readsFiles ? 1800n : 900n]]
+    expect(await read()).toEqual(expected)
+    expect(await read()).toEqual(expected)
     await reader.end(true)
-    return rows
-  }
-  const expected = [[readsFiles ? 1800n : 900n]]
-  expect(await read()).toEqual(expected)
-  expect(await read()).toEqual(expected)
-  await reader.end(true)
-  reader.close()
-  feeder.closeSync()
-  instance.closeSync()
-})
+    reader.close()
+    feeder.closeSync()
+    instance.closeSync()
+  },
+)
 
 test('a statement is planned once for what does not change, and anew once its views, its variables or what they read did', async () => {
   const instance = await DuckDBInstance.create(':memory:')
@@ -69,7 +73,8 @@ test('a statement is planned once for what does not change, and anew once its vi
       views: [{ place: { schema: null, name: 't' }, text: viewText }],
       variables: new Map([['rows_tail', rows]]),
       growing,
-      fileCount: 1, readsFiles: false,
+      fileCount: 1,
+      readsFiles: false,
     }
     await reader.begin(sql, scene)
     const statement = await reader.statement(sql, scene)
@@ -107,7 +112,8 @@ test('a kept plan is not used where rows are appended before the transaction has
     views: [{ place: { schema: null, name: 't' }, text: `SELECT seq FROM memory.dead WHERE seq < getvariable('end_dead')::BIGINT` }],
     variables: new Map([['end_dead', 1000]]),
     growing: [{ name: 'memory.dead', rowCount: () => rowCount }],
-    fileCount: 1, readsFiles: false,
+    fileCount: 1,
+    readsFiles: false,
   }
   const read = () => countRows(reader, scene)
   expect(await read()).toEqual([[1000n]])
@@ -135,7 +141,8 @@ test('a transaction that could not begin whole leaves the reader as it was', asy
     views: [{ place: { schema: null, name: 't' }, text: 'SELECT i FROM memory.tail' }],
     variables: new Map(),
     growing: [{ name: 'memory.tail', rowCount: () => 10 }],
-    fileCount: 1, readsFiles: false,
+    fileCount: 1,
+    readsFiles: false,
   }
   const read = () => countRows(reader, scene)
   expect(await read()).toEqual([[10n]])
