@@ -28,6 +28,8 @@ export function readsNoColumn(statement: unknown): boolean {
   const node = (statement as JsonNode).node as JsonNode | undefined
   const from = node?.from_table as JsonNode | undefined
   if (node?.type !== 'SELECT_NODE' || from?.type !== 'BASE_TABLE' || from.sample !== undefined || node.sample !== undefined) return false
+  // A table expression may join, by columns that no expression names.
+  if (node.cte_map !== undefined) return false
   let found = false
   visit(statement, ({ class: kind }) => {
     if (COLUMNS.has(String(kind))) found = true

@@ -105,6 +105,9 @@ describe('a file beside its live mask', () => {
       for (const call of read) expect((await fixture.rows(`SELECT ${call} FROM things`, { lsn }))[0][0]).toBe(count)
       expect(await fixture.rows('SELECT count(*) FROM things a, (SELECT max(id) FROM things) b', { lsn })).toEqual([[count]])
       expect(await fixture.rows('SELECT count(*) FROM things NATURAL JOIN things b', { lsn })).toEqual([[count]])
+      for (const join of ['NATURAL JOIN things b', 'JOIN things b USING (id)']) {
+        expect(await fixture.rows(`WITH x AS (SELECT 1 FROM things ${join}) SELECT count(*) FROM x`, { lsn })).toEqual([[count]])
+      }
       expect(await fixture.rows('SELECT count(*) FROM things WHERE id > (SELECT 1)', { lsn })).toEqual([
         [table.expected(lsn).filter(([id]) => (id as bigint) > 1n).length],
       ])

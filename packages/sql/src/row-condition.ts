@@ -24,14 +24,20 @@ export function rowCondition(statement: unknown): RowCondition | null {
   const alias = String(from.alias ?? from.table_name)
   const columns = new Set<string>()
   let isPlain = true
-  visit(node.where_clause, ({ class: kind, column_names: path }) => {
+  visit(node.where_clause, ({ class: kind, column_names: path, value }) => {
     if (typeof kind === 'string' && !PLAIN.has(kind)) isPlain = false
+    if (kind === 'CONSTANT' && isDouble(value as JsonNode)) isPlain = false
     if (kind !== 'COLUMN_REF') return
     const [name, qualifier, ...more] = (path as readonly string[]).map((part) => part.toLowerCase()).toReversed()
     if (more.length > 0 || (qualifier !== undefined && qualifier !== alias.toLowerCase())) isPlain = false
     columns.add(name)
   })
   return isPlain ? { columns, alias } : null
+}
+
+/** Such as `1e-1`: printed, it is `0.1`, a decimal, which compares in another way. */
+function isDouble({ type }: JsonNode): boolean {
+  return (type as JsonNode).id === 'DOUBLE'
 }
 
 function tablesIn(statement: unknown): number {

@@ -29,6 +29,7 @@ describe('files that do not fit into the cache together', () => {
       'SELECT p.note FROM public.people p WHERE p.id BETWEEN 190 AND 270 AND note IS NOT NULL AND NOT p.id IN (7, 201)',
     ],
     ['a number that no double holds', 'SELECT id FROM people WHERE id < 9223372036854775807 AND id > -9223372036854775807'],
+    ['a number that prints as a decimal', 'SELECT id FROM people WHERE CAST(0.1 AS FLOAT) <> 1e-1'],
     ['a text to escape', `SELECT id FROM people WHERE note <> 'it''s' AND note >= 'note of row 4'`],
     ['the row as one value', 'SELECT people FROM people'],
     ['a condition on what is computed', 'SELECT id + 1 AS plus FROM people WHERE plus > 300'],

@@ -50,6 +50,8 @@ describe('a statement that wants some rows', () => {
   test.each([
     ['SELECT count(*) FROM people LIMIT 1', [[400]]],
     ['SELECT max(id) AS top FROM people LIMIT 1', [[399]]],
+    ['SELECT count(*) FROM (FROM people OFFSET 399)', [[1]]],
+    ['SELECT id FROM people OFFSET 399', null],
     ['SELECT id FROM people ORDER BY id DESC LIMIT 1', [[399]]],
     ['SELECT id FROM people WHERE id = 399 LIMIT 1', [[399]]],
     ['SELECT * EXCLUDE (note) REPLACE (max(id) AS id) FROM people LIMIT 1', [[399]]],

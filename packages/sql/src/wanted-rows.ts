@@ -54,7 +54,7 @@ function isColumns(expression: JsonNode): boolean {
 }
 
 function constant(expression: unknown): number | null {
-  const { class: kind, value } = expression as { readonly class?: string; readonly value?: { readonly value?: unknown } }
+  const { class: kind, value } = (expression ?? {}) as { readonly class?: string; readonly value?: { readonly value?: unknown } }
   return kind === 'CONSTANT' && Number.isSafeInteger(value?.value) ? (value!.value as number) : null
 }
 
