@@ -1,9 +1,10 @@
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres } from '@moonlink/testkit'
 import pg from 'pg'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, afterEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { moonlink } from './testing/command-line.ts'
 
@@ -11,10 +12,8 @@ const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-starting-'))
 const soon = { timeout: 60_000 }
 let backend: BackendProcess
-afterAll(async () => {
-  await backend.stop('SIGKILL')
-  rmSync(directory, { recursive: true, force: true })
-})
+afterEach(() => backend.stop('SIGKILL'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 test('a first start that waits for a transaction of the source answers, and says for whom it waits; then it mirrors at the same address', async () => {
   const { client, connectionString } = await postgres.createDatabase()
@@ -40,4 +39,27 @@ test('a first start that waits for a transaction of the source answers, and says
   expect(backend.url).toBe(url)
   await client.query('INSERT INTO items VALUES (1)')
   await expect.poll(() => backend.query('SELECT count(*)::INT FROM public.items'), soon).toEqual([[1]])
+})
+
+test.each(['moonlink stop', 'SIGTERM'])('a start that waits is ended in order by %s, and leaves nothing behind', async (how) => {
+  const { client, connectionString } = await postgres.createDatabase()
+  await client.query('CREATE TABLE items (id int PRIMARY KEY); CREATE TABLE other (id int); INSERT INTO items VALUES (1)')
+  const writer = new pg.Client({ connectionString })
+  await writer.connect()
+  await writer.query('BEGIN; INSERT INTO other VALUES (1)')
+  const args = ['--source', connectionString, '--state-dir', join(directory, how)]
+  backend = BackendProcess.launch(args)
+  const waits = async () => ((await (await fetch(`${backend.url}/ready`)).json()) as { waitingFor: string[] }).waitingFor.join()
+  await expect.poll(() => waits().catch(() => ''), soon).toMatch(/^the new slot ".*" waits for/)
+  const exited = once(backend.child, 'exit')
+  if (how === 'SIGTERM') backend.child.kill('SIGTERM')
+  else expect(await moonlink(['stop'], { MOONLINK_URL: backend.url }, directory)).toMatchObject({ status: 0, stdout: 'stopped\n' })
+  expect(await exited).toEqual([0, null])
+  expect(backend.said).toMatch(/\nstopped\n$/)
+  const slots = async () => (await client.query('SELECT FROM pg_replication_slots WHERE database = current_database()')).rowCount
+  await expect.poll(slots, soon).toBe(0)
+  await writer.query('COMMIT')
+  await writer.end()
+  backend = await BackendProcess.start(args)
+  expect(await backend.query('SELECT count(*)::INT FROM public.items')).toEqual([[1]])
 })

@@ -2,10 +2,8 @@ import type { Lease, LeasePlace, Logger } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import { listen, type RunningServer } from '../http/server.ts'
 import { StandbyOperations } from '../service/standby-operations.ts'
+import { stoppedBeforeMirroring } from '../service/stopping.ts'
 import { notYetApi } from './not-yet-api.ts'
-
-/** Thrown where a standby was asked to stop before it was its turn. */
-export const standbyStopped = new Error('the standby was stopped')
 
 export interface StandbyOutput {
   readonly note: (line: string) => void
@@ -13,11 +11,11 @@ export interface StandbyOutput {
   readonly onSignal: (stop: () => void) => () => void
 }
 
-/** Takes the lease at once, or waits for it where the configuration says so; the API then tells for whom. */
+/** Takes the lease at once, or waits for it where the configuration says so; the API then tells for whom. Throws `stoppedBeforeMirroring`. */
 export async function acquireLease(config: Config, place: LeasePlace, logger: Logger, output: StandbyOutput): Promise<Lease> {
   if (!config.standby.enabled) return place.acquire({ waits: false })
   const stopped = new AbortController()
-  const operations = new StandbyOperations('', () => stopped.abort(standbyStopped))
+  const operations = new StandbyOperations('', () => stopped.abort(stoppedBeforeMirroring))
   const releaseSignals = output.onSignal(() => operations.requestStop())
   const api: { serving: Promise<RunningServer | null> | null } = { serving: null }
   try {

@@ -8,11 +8,13 @@ import { composeBackend, uninstallSource, type ComposedBackend } from '../servic
 import { memoryNotes } from '../service/memory-need.ts'
 import { asItIs, type WrapPort } from '../service/wrap-port.ts'
 import { createLogger, withTroubleLines } from '../service/logger.ts'
+import { stoppedBeforeMirroring } from '../service/stopping.ts'
 import { ApiServer } from './api-server.ts'
 import { LiveView, PlainView } from './live-view.ts'
 import { whatToTry } from './hints.ts'
 import { notYetApi } from './not-yet-api.ts'
-import { acquireLease, standbyStopped } from './standby.ts'
+import { acquireLease } from './standby.ts'
+import { StopSignals } from './stop-signals.ts'
 
 export interface SourceFlags {
   readonly config?: string
@@ -30,11 +32,6 @@ export interface StartFlags extends SourceFlags {
 
 const liveIntervalMs = 500
 const plainIntervalMs = 5_000
-/** One Ctrl-C may come twice: from the terminal, and from the program that started us and passes it on. */
-const sameSignalMs = 500
-/** A terminal that is closed stops the mirror too. */
-const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-
 /** Mirrors until a signal, a request or an error ends it; returns when everything is committed. `wrap` is for tests. */
 export async function start(config: Config, wrap: WrapPort = asItIs): Promise<void> {
   // Nobody may be looking any more: a mirror goes on, or ends in order.
@@ -43,23 +40,32 @@ export async function start(config: Config, wrap: WrapPort = asItIs): Promise<vo
   const output = process.stdout.isTTY ? terminalOutput() : plainOutput()
   const file = config.log.to === 'file' ? join(config.stateDir, 'moonlink.log') : null
   const server = new ApiServer(output.note)
+  const signals = new StopSignals(output.note)
   const composed = await composeBackend(config, {
     logger: () => {
       const logger = createLogger(config.log.level, file)
       return file === null ? logger : withTroubleLines(logger, output.trouble)
     },
     onStep: output.note,
-    onStarting: (starting, logger) => server.open(notYetApi(config, starting, logger), config.http.listen),
+    onStarting: async (starting, logger) => {
+      signals.call(() => starting.requestStop())
+      await server.open(notYetApi(config, starting, logger), config.http.listen)
+    },
     wrap,
-    acquire: (place, logger) =>
-      acquireLease(config, place, logger, { note: output.note, onSignal: (stop) => stopOnSignals(stop, output).release }),
+    acquire: (place, logger) => {
+      const onSignal = (stop: () => void) => {
+        signals.call(stop)
+        return () => signals.release()
+      }
+      return acquireLease(config, place, logger, { note: output.note, onSignal })
+    },
   }).catch(async (error: unknown) => {
     await server.close()
-    if (error !== standbyStopped) throw error
+    signals.release()
+    if (error !== stoppedBeforeMirroring) throw error
     return null
   })
   if (composed === null) return output.note('stopped')
-  const signals = stopOnSignals(() => composed.backend.requestStop(), output)
   const url = serve(config, composed, server)
   const hints = whatToTry({ config, tables: composed.tables, url, environment: process.env })
   for (const line of [...welcome(config, composed, url), ...hints]) output.note(line)
@@ -151,28 +157,6 @@ function every(intervalMs: number, work: () => Promise<void>): { stop(): void } 
     }
   })()
   return { stop: () => stopped.abort(new Error('stopped')) }
-}
-
-/** The first signal asks for a graceful stop; the next one ends the process. */
-function stopOnSignals(stop: () => void, output: Pick<Output, 'note'>): { release(): void } {
-  let askedAtMs: number | null = null
-  const onSignal = () => {
-    const nowMs = systemClock.nowMs()
-    if (askedAtMs !== null && nowMs - askedAtMs < sameSignalMs) return
-    if (askedAtMs !== null) {
-      process.stderr.write('quit; what was not committed comes again at the next start\n')
-      process.exit(1)
-    }
-    askedAtMs = nowMs
-    output.note('')
-    stop()
-  }
-  for (const signal of stopSignals) process.on(signal, onSignal)
-  return {
-    release: () => {
-      for (const signal of stopSignals) process.off(signal, onSignal)
-    },
-  }
 }
 
 /** Bytes that the container allows, or that the machine has. */

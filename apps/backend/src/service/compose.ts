@@ -36,6 +36,7 @@ import { StartingOperations } from './starting-operations.ts'
 import { StateFile } from './state-file.ts'
 import { StateObject } from './state-object.ts'
 import { lockStateDir } from './state-lock.ts'
+import { stoppedBeforeMirroring } from './stopping.ts'
 import type { StateStore } from './state.ts'
 import { tableNotes } from './table-notes.ts'
 import { asItIs, type WrapPort } from './wrap-port.ts'
@@ -71,9 +72,10 @@ export interface ComposedBackend {
   close(): Promise<void>
 }
 
-/** Builds a backend from its configuration and starts it; without a source, with an embedded Postgres and its demo. */
+/** Builds a backend from its configuration and starts it; without a source, with an embedded Postgres and its demo. Throws `stoppedBeforeMirroring`. */
 export async function composeBackend(config: Config, options: ComposeOptions): Promise<ComposedBackend> {
   const stack = new CloseStack()
+  let isStopped = false
   try {
     const release = lockStateDir(config.stateDir)
     stack.push(async () => release())
@@ -91,7 +93,14 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const url = demo ?? config.source.url!
     const source = wrap('source', await openSource(config, url, logger, lease?.predecessor != null))
     stack.push(() => source.close())
-    await options.onStarting?.(new StartingOperations({ source, warehouse: warehouse.uri }), logger)
+    let started: MoonlinkBackend | null = null
+    const stop = () => {
+      if (started !== null) return started.requestStop()
+      isStopped = true
+      // Whatever the start waits for, it ends with this.
+      void source.close()
+    }
+    await options.onStarting?.(new StartingOperations({ source, warehouse: warehouse.uri, stop }), logger)
     const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion)
     stack.push(() => spans.close())
     const telemetry = new PrometheusTelemetry(spans)
@@ -109,7 +118,9 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       openChangeLog(config, { ...ports, lease, store: warehouse.store, source: source.identity, sourceFromLsn })
     const parts = { config, source, warehouse, engine, sql, openLog, stateStore: wrap('state', stateStore), lease, telemetry, ...ports }
     const backend = await MoonlinkBackend.start(parts)
+    started = backend
     stack.push(() => backend.close())
+    if (isStopped) throw stoppedBeforeMirroring
     if (demo !== null) {
       const load = new ShopLoad(demo, clock, logger)
       stack.push(() => load.stop())
@@ -131,7 +142,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     }
   } catch (error) {
     await stack.close().catch(() => undefined)
-    throw error
+    throw isStopped ? stoppedBeforeMirroring : error
   }
 }
 

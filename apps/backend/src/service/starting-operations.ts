@@ -7,6 +7,8 @@ import { statusReport } from './status.ts'
 export interface StartingOptions {
   readonly source: Pick<SourceHandle, 'identity' | 'position' | 'waits'>
   readonly warehouse: string
+  /** Ends the start, or the mirror where that runs by now. */
+  readonly stop: () => void
 }
 
 /** What a backend answers while its source is made ready, which may have to wait for transactions there: for whom, and to everything else that it starts. */
@@ -49,15 +51,12 @@ export class StartingOperations extends RefusingOperations {
     })
   }
 
-  requestStop(): never {
-    throw starting('nothing is mirrored yet: Ctrl-C, or SIGTERM, ends it')
+  requestStop(): void {
+    this.#options.stop()
   }
 
   protected refusal(): MoonlinkError {
-    return starting('try again in a moment (moonlink status says what is waited for)')
+    const message = 'the mirror is starting; try again in a moment (moonlink status says what is waited for).'
+    return new MoonlinkError('retry', 'STARTING', message)
   }
-}
-
-function starting(remedy: string): MoonlinkError {
-  return new MoonlinkError('retry', 'STARTING', `the mirror is starting; ${remedy}.`)
 }

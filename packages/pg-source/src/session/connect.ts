@@ -44,6 +44,8 @@ export class Connector {
   private readonly settings: PgSourceSettings
   private readonly servers: readonly Server[]
   private current = 0
+  private readonly clients = new Set<pg.Client>()
+  private isClosed = false
   /** From the outset, what is refused has to be put right first; once everything was let in, it may pass. */
   wasLetIn = false
 
@@ -88,7 +90,14 @@ export class Connector {
     }))
   }
 
+  /** Breaks every connection, whatever it waits for, and opens no more. */
+  close(): void {
+    this.isClosed = true
+    for (const client of this.clients) client.connection.stream.destroy()
+  }
+
   private async open(purpose: string, timeoutMs: number, extraOf: (server: Server) => ReplicationConfig): Promise<pg.Client> {
+    if (this.isClosed) throw sourceClosed()
     const { servers } = this
     const failures: MoonlinkError[] = []
     for (let step = 0; step < servers.length; step++) {
@@ -140,9 +149,12 @@ export class Connector {
     })
     // Whoever uses the connection hears of its loss through the statement or stream that fails.
     client.on('error', () => {})
+    this.clients.add(client)
+    client.once('end', () => this.clients.delete(client))
     const isStandby = this.servers.length > 1 ? watchForStandby(client) : () => false
     try {
       await client.connect()
+      if (this.isClosed) throw sourceClosed()
       if (isStandby()) throw new MoonlinkError('retry', 'PG_STANDBY', `${target.host}:${target.port} is a standby.`)
       await unlessSilent(client, this.settings.connectTimeoutMs, async () => {
         await letServerCheck(client)
@@ -152,10 +164,15 @@ export class Connector {
     } catch (error) {
       // `pg` leaves the socket open where it gives up itself, as without a password, until the server closes it a minute later.
       client.connection.stream.destroy()
+      this.clients.delete(client)
       throw error
     }
     return client
   }
+}
+
+function sourceClosed(): MoonlinkError {
+  return new MoonlinkError('invalid', 'PG_SOURCE_CLOSED', 'the Postgres source has been closed.')
 }
 
 async function letServerCheck(client: pg.Client): Promise<void> {
@@ -254,7 +271,7 @@ export class CatalogConnection {
   }
 
   private async ensure(): Promise<pg.Client> {
-    if (this.isClosed) throw new MoonlinkError('invalid', 'PG_SOURCE_CLOSED', 'the Postgres source has been closed.')
+    if (this.isClosed) throw sourceClosed()
     if (this.client) return this.client
     const client = await this.connector.connect('catalog')
     try {

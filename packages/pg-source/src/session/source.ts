@@ -350,6 +350,7 @@ export class PgSource implements ChangeSource {
   async close(): Promise<void> {
     await this.stream?.close()
     await this.connection.close()
+    this.connector.close()
   }
 
   private openStream(begin: StreamBegin): Promise<ReplicationStream> {
