@@ -48,12 +48,12 @@ const state = (name: string) =>
   )
 const streams = (name: string) => expect.poll(() => state(name), soon).toEqual({ state: 'streaming', waitingFor: null })
 
-async function waits(name: string): Promise<void> {
+async function waits(name: string, as = 'copying'): Promise<void> {
   const { rows } = await locker.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
   const who = new RegExp(
     `^its publication waits for the transaction of process ${rows[0].pid} \\(application "migration", .*\\): COMMIT or ROLLBACK there, .* ends it$`,
   )
-  await expect.poll(() => state(name), soon).toEqual({ state: 'copying', waitingFor: expect.stringMatching(who) as string })
+  await expect.poll(() => state(name), soon).toEqual({ state: as, waitingFor: expect.stringMatching(who) as string })
 }
 
 async function isEqual(): Promise<void> {
@@ -119,4 +119,85 @@ test('one that was taken out of the publication while nothing ran, and is locked
   launch()
   await backend.ready()
   await isEqual()
+})
+
+test('one that is paused by request, taken out of the publication and locked at a start stays paused until it is resumed', async () => {
+  launch()
+  await backend.ready()
+  await backend.post('/tables/public.b/pause', {})
+  await backend.stop()
+  await database.client.query('ALTER PUBLICATION ours DROP TABLE b')
+  await lock('b')
+  launch()
+  await backend.ready()
+  const isPaused = { state: 'paused', reason: expect.stringMatching(/^PAUSED by request; /) as string, waitingFor: null }
+  expect(await backend.table('public.b')).toMatchObject(isPaused)
+  // Its publication waits for the lock, and so does what was asked for.
+  await backend.post('/tables/public.b/resync', {})
+  await waits('public.b', 'paused')
+  await backend.post('/tables/public.b/pause', {})
+  expect(await backend.table('public.b')).toMatchObject(isPaused)
+  await backend.post('/tables/public.b/resync', {})
+  await backend.stop('SIGKILL')
+  launch()
+  await waits('public.b', 'paused')
+  await database.client.query('INSERT INTO b VALUES (2); DELETE FROM b WHERE id = 1')
+  await locker.query('COMMIT')
+  await streams('public.b')
+  await isEqual()
+})
+
+test('one that was paused by request while it was compared stays so after a restart', async () => {
+  launch()
+  await backend.ready()
+  const writer = new pg.Client({ connectionString: database.connectionString })
+  await writer.connect()
+  await writer.query('BEGIN; INSERT INTO a VALUES (2)')
+  await backend.post('/tables/public.b/resync', {})
+  await expect.poll(async () => (await backend.table('public.b')).waitingFor, soon).toMatch(/^the copy waits for/)
+  await backend.post('/tables/public.b/pause', {})
+  await backend.stop('SIGKILL')
+  await writer.end()
+  launch()
+  await backend.ready()
+  expect(await backend.table('public.b')).toMatchObject({ state: 'paused', reason: expect.stringMatching(/^PAUSED /) as string })
+})
+
+test('what is asked of one table does not fail for another that was taken out of the publication, and is locked: that one is made equal once it is free', async () => {
+  launch()
+  await backend.ready()
+  await database.client.query('CREATE TABLE c (id int PRIMARY KEY)')
+  await database.client.query('ALTER PUBLICATION ours DROP TABLE b; INSERT INTO b VALUES (2); DELETE FROM b WHERE id = 1')
+  await lock('b')
+  await backend.post('/tables/public.a/resync', {})
+  await streams('public.a')
+  await waits('public.b', 'paused')
+  expect((await backend.table('public.b')).reason).toMatch(/^TABLE_LOCKED it is not in the publication any more/)
+  await backend.post('/tables', { tables: ['public.c'] })
+  await streams('public.c')
+  expect((await fetch(`${backend.url}/tables/public.c`, { method: 'DELETE' })).status).toBe(200)
+  expect(await state('public.c')).toBeNull()
+  await locker.query('COMMIT')
+  await streams('public.b')
+  await isEqual()
+})
+
+test('one that is dropped just as it is published is in the publication no longer', async () => {
+  await lock('b')
+  launch()
+  await waits('public.b')
+  const { client } = database
+  await client.query(`CREATE FUNCTION held() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); END';
+    CREATE EVENT TRIGGER held ON ddl_command_start WHEN TAG IN ('ALTER PUBLICATION') EXECUTE FUNCTION held();
+    SELECT pg_advisory_lock(1)`)
+  await locker.query('COMMIT')
+  const held = `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+  await expect.poll(async () => (await client.query(held)).rowCount, soon).toBe(1)
+  expect((await fetch(`${backend.url}/tables/public.b`, { method: 'DELETE' })).status).toBe(200)
+  await client.query('SELECT pg_advisory_unlock(1)')
+  await expect.poll(async () => (await client.query(held)).rowCount, soon).toBe(0)
+  const published = async () => (await client.query(`SELECT FROM pg_publication_tables WHERE pubname = 'ours' AND tablename = 'b'`)).rowCount
+  const isAtIt = `SELECT FROM pg_stat_activity WHERE application_name = 'moonlink publication' AND datname = current_database()`
+  await expect.poll(async () => (await client.query(isAtIt)).rowCount, soon).toBe(0)
+  expect(await published()).toBe(0)
 })

@@ -363,6 +363,12 @@ export class Mirror {
     if (wasCopying) await this.copy.abandon()
   }
 
+  /** As `pause`; but where it is paused already, or failed, this reason takes the place of the one before. Throws what the storage throws then. */
+  async pauseFor(code: string, reason: string): Promise<void> {
+    if (this.currentPhase !== 'paused' && this.currentPhase !== 'failed') return this.pause(code, reason)
+    if (!this.isClosed) await this.pauses.renew(`${code} ${reason}`)
+  }
+
   /** Pauses without waiting for what that commits. */
   pauseBeside(code: string, reason: string): void {
     this.pause(code, reason).catch((error: unknown) => this.core.logFailure('a pause failed', error))

@@ -41,6 +41,16 @@ export class Pauses {
     })
   }
 
+  /** One that is paused, or failed, is so for another reason from here on, which is remembered in place of the first. Throws what the storage throws. */
+  async renew(reason: string): Promise<void> {
+    const { core } = this
+    core.reason = reason
+    await core.job(async () => {
+      if (core.reason === reason && !core.isFenced && core.phase !== 'copying' && core.phase !== 'streaming')
+        await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: reason })
+    })
+  }
+
   /** Where recording a pause failed, or is still to be done, tries now and then. Never waits for it. */
   recordSoon(): void {
     const { core } = this

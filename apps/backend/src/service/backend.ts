@@ -20,7 +20,7 @@ import { LockedTables } from './locked-tables.ts'
 import { MirrorSet, publishLockTimeoutMs } from './mirror-set.ts'
 import { OneAtATime } from './one-at-a-time.ts'
 import type { Operations, QueryRequest, RunningQuery, WaitRequest } from './operations.ts'
-import type { QueryEngine, SourceHandle, Warehouse } from './parts.ts'
+import type { ListedSourceTable, QueryEngine, SourceHandle, Warehouse } from './parts.ts'
 import { PublicationWatch } from './publication-watch.ts'
 import { RememberedTables } from './remembered-tables.ts'
 import { Repeating } from './repeating.ts'
@@ -103,7 +103,7 @@ export class MoonlinkBackend implements Operations {
       clock,
       logger,
       takeUp: (table) => this.#tables.takeUp(table),
-      refuse: (name, reason) => void this.#mirrors.unopened.set(name, reason),
+      refuse: (name, code, reason) => void this.#mirrors.refuse(name, code, reason),
     })
     const coverage = { floorLsn, coveredLsn: state?.coveredLsn ?? 0n, covered: new Set(state?.mirrored), republished }
     this.#mirrors = new MirrorSet(parts, coverage, locked)
@@ -198,17 +198,17 @@ export class MoonlinkBackend implements Operations {
     // Who else mirrors from this slot is left alone: publishing would take its tables away, and opening them would take them over.
     await source.waitUntilUnused()
     const all = chosen.map(({ table }) => table)
-    const { locked, slotLsn } = await source.prepareUnlocked(all, publishLockTimeoutMs)
+    const { locked, slotLsn } = await source.prepare(all, publishLockTimeoutMs)
     const names = new Set(locked.map(formatTableName))
-    const published = chosen.filter(({ table }) => !names.has(formatTableName(table)))
+    const isLocked = ({ table }: ListedSourceTable) => names.has(formatTableName(table))
+    const published = chosen.filter((listed) => !isLocked(listed))
     await source.waitUntilUnused()
     const log = await parts.openLog(slotLsn)
     const republished = new Set(published.filter(({ table }) => source.isRepublished(table)).map(({ table }) => formatTableName(table)))
     const backend = new MoonlinkBackend(parts, log, state, slotLsn, republished)
     for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
-    backend.#mirrors.locked.add(locked)
     engine.requireCatchUp(await source.currentLsn())
-    await backend.#mirrors.openAll(published)
+    await backend.#mirrors.openStarted(published, chosen.filter(isLocked))
     await backend.#begin()
     return backend
   }

@@ -10,8 +10,11 @@ export interface LockedTablesOptions {
   /** Begins to mirror a table that is published by now. */
   readonly takeUp: (table: TableName) => Promise<void>
   /** It can't be mirrored after all. */
-  readonly refuse: (name: string, reason: string) => void
+  readonly refuse: (name: string, code: string, reason: string) => void
 }
+
+/** Why a table is paused that was mirrored, and waits here. */
+export const TABLE_LOCKED = 'TABLE_LOCKED'
 
 /** A look waits for nobody's lock, so it needs no growing pauses. */
 const lookMs = 1000
@@ -22,6 +25,8 @@ interface Waiting {
   reason: string
   /** The code of the trouble that was said. */
   said: string | null
+  /** Settles with the attempt to publish it that is under way. */
+  publishing: Promise<unknown>
 }
 
 /** Tables to mirror that can't be published yet, since another session of the source locks them: each is taken up once it is free, and keeps no other waiting. */
@@ -48,14 +53,18 @@ export class LockedTables {
   add(tables: readonly TableName[]): void {
     for (const table of tables) {
       const name = formatTableName(table)
-      this.#waiting.set(name, { table, reason: whyWaiting('a lock that another session holds'), said: null })
+      if (this.#waiting.has(name)) continue
+      const reason = whyWaiting('a lock that another session holds')
+      this.#waiting.set(name, { table, reason, said: null, publishing: Promise.resolve() })
       this.#options.logger.warn('the table is locked in the source, and is mirrored once it is free', { table: name })
     }
   }
 
-  /** Waits for it no more. */
-  delete(name: string): void {
+  /** Waits for it no more. Once this resolves, nothing here publishes it. */
+  async delete(name: string): Promise<void> {
+    const waiting = this.#waiting.get(name)
     this.#waiting.delete(name)
+    await waiting?.publishing
   }
 
   /** Waits until no table waits for a lock. Throws `retry`/`TIMED_OUT`. */
@@ -85,7 +94,10 @@ export class LockedTables {
     for (const [name, waiting] of this.#waiting) {
       if (this.#isStopped) return
       try {
-        const holder = await source.publish(waiting.table)
+        const publishing = source.publish(waiting.table)
+        waiting.publishing = publishing.catch(() => undefined)
+        const holder = await publishing
+        if (this.#waiting.get(name) !== waiting) continue
         if (holder === null) await takeUp(waiting.table)
         else this.#waitFor(name, waiting, holder)
       } catch (thrown) {
@@ -93,8 +105,7 @@ export class LockedTables {
         if (waiting.said !== code) logger.warn('a table that was locked could not be taken up', { table: name, code, error: message })
         waiting.said = code
         if (kind === 'retry') continue
-        this.#waiting.delete(name)
-        refuse(name, `${code} ${message}`)
+        if (this.#waiting.delete(name)) refuse(name, code, message)
       }
     }
   }

@@ -1,11 +1,11 @@
-import { formatTableName, formatType, isMoonlinkError, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import { formatTableName, formatType, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
-import type { LockedTables } from './locked-tables.ts'
-import { isTableError, openMirror, type Coverage } from './mirrors.ts'
+import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
+import { isLeftPaused, isTableError, openMirror, type Coverage } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
@@ -20,7 +20,7 @@ export const publishLockTimeoutMs = 500
 export class MirrorSet {
   /** Tables that could not be opened, and why. */
   readonly unopened = new Map<string, string>()
-  /** Tables that are opened once they are free. */
+  /** Tables that are opened, or made equal to their source, once they are free. */
   readonly locked: LockedTables
   readonly #parts: BackendParts
   readonly #coverage: Coverage
@@ -107,8 +107,18 @@ export class MirrorSet {
     })
   }
 
-  /** Opens tables at a start. One whose Iceberg table is damaged does not keep the others from going on. */
-  async openAll(tables: readonly ListedSourceTable[]): Promise<void> {
+  /** Opens tables at a start, those that are published and of the locked ones those that need not be: they are paused. The others wait. */
+  async openStarted(published: readonly ListedSourceTable[], locked: readonly ListedSourceTable[]): Promise<void> {
+    const paused: ListedSourceTable[] = []
+    for (const listed of locked) {
+      if (await isLeftPaused(listed, this.#parts.warehouse)) paused.push(listed)
+      else this.locked.add([listed.table])
+    }
+    await this.#openAll([...published, ...paused])
+  }
+
+  /** One whose Iceberg table is damaged does not keep the others from going on. */
+  async #openAll(tables: readonly ListedSourceTable[]): Promise<void> {
     for (const listed of tables) {
       const name = formatTableName(listed.table)
       try {
@@ -120,19 +130,23 @@ export class MirrorSet {
         this.#parts.logger.error('the table could not be opened', { table: name, error: `${code} ${message}` })
       }
       this.#listed.set(name, listed)
+      if (this.#parts.engine.mirror(name)?.status().reason?.startsWith(`${TABLE_LOCKED} `) === true) this.locked.add([listed.table])
     }
     await this.#publish()
   }
 
-  /** Adds tables while no stream is open: all or none. They are to be copied then. */
-  async add(tables: readonly ListedSourceTable[]): Promise<void> {
+  /** Adds tables while no stream is open: all or none. They are to be copied then. Leaves out those that another session keeps locked, and returns their names. */
+  async add(tables: readonly ListedSourceTable[]): Promise<ReadonlySet<string>> {
     const names = tables.map(({ table }) => formatTableName(table))
+    let left: ReadonlySet<string>
     try {
       // Published first: what changes after the copy began must be in the stream.
-      await this.#publish(tables)
+      left = (await this.#publish(tables)).locked
       for (const listed of tables) {
+        const name = formatTableName(listed.table)
+        if (left.has(name)) continue
         await this.#open(listed, true, true)
-        this.#listed.set(formatTableName(listed.table), listed)
+        this.#listed.set(name, listed)
       }
     } catch (error) {
       for (const name of names) await this.#forget(name)
@@ -140,21 +154,7 @@ export class MirrorSet {
       throw error
     }
     for (const name of names) this.unopened.delete(name)
-  }
-
-  /** Like `add`; but leaves out the tables that another session keeps locked, and returns their names. */
-  async addUnlocked(tables: readonly ListedSourceTable[]): Promise<ReadonlySet<string>> {
-    try {
-      await this.add(tables)
-      return new Set()
-    } catch (error) {
-      const named = isMoonlinkError(error, 'retry') && error.code === 'PG_LOCK_TIMEOUT' ? error.context['tables'] : undefined
-      const locked = new Set(Array.isArray(named) ? (named as string[]) : [])
-      const others = tables.filter(({ table }) => !locked.has(formatTableName(table)))
-      if (others.length === tables.length) throw error
-      if (others.length > 0) await this.add(others)
-      return locked
-    }
+    return new Set(names.filter((name) => left.has(name)))
   }
 
   /** Removes a table while no stream is open; with its last changes committed where it `keeps` its Iceberg table. */
@@ -166,13 +166,18 @@ export class MirrorSet {
   }
 
   /**
-   * Begins to make tables equal to their source again, while no stream is open. They are to be copied then. Returns where the slot is. What fails before a table
-   * is published leaves all as they are.
+   * Begins to make tables equal to their source again, while no stream is open. Returns where the slot is, and those that are to be copied then: one that has to be
+   * published and is locked waits. What fails before a table is published leaves all as they are.
    */
-  async beginResync(names: readonly string[], reason: string): Promise<Lsn> {
+  async beginResync(names: readonly string[], reason: string): Promise<{ readonly slotLsn: Lsn; readonly begun: readonly string[] }> {
     for (const name of names) await this.#listAgain(name)
-    const slotLsn = await this.#publish(names.map((name) => this.#listed.get(name)!))
+    const { locked, slotLsn } = await this.#publish(names.map((name) => this.#listed.get(name)!))
+    const begun = names.filter((name) => !locked.has(name))
     for (const name of names) {
+      if (locked.has(name)) await this.#awaitUnlocked(name)
+      else await this.locked.delete(name)
+    }
+    for (const name of begun) {
       const mirror = this.#parts.engine.mirror(name)!
       const source = await this.#sourceNow(name, mirror)
       const { appendOnly } = this.#listed.get(name)!
@@ -181,7 +186,15 @@ export class MirrorSet {
       else if (!appendOnly) await mirror.beginResync(reason, source)
       else await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true))
     }
-    return slotLsn
+    return { slotLsn, begun }
+  }
+
+  /** A locked table can't be mirrored after all. */
+  async refuse(name: string, code: string, reason: string): Promise<void> {
+    const mirror = this.#parts.engine.mirror(name)
+    if (mirror === undefined) this.unopened.set(name, `${code} ${reason}`)
+    // What can't be recorded is met again after a restart.
+    else await mirror.pauseFor(code, reason).catch(() => undefined)
   }
 
   async #listAgain(name: string): Promise<ListedSourceTable> {
@@ -293,8 +306,20 @@ export class MirrorSet {
     this.#listed.delete(name)
   }
 
-  /** Publishes what takes changes, and `more`. A table that can't be mirrored any more is paused, and keeps no other from going on. */
-  async #publish(more: readonly ListedSourceTable[] = []): Promise<Lsn> {
+  /** It misses changes until it is published. */
+  async #awaitUnlocked(name: string): Promise<void> {
+    const reason = 'it is not in the publication any more, and locked, so changes of it are missed; it is made equal to its source once it is free.'
+    const mirror = this.#parts.engine.mirror(name)
+    if (this.live().includes(name)) mirror?.pauseBeside(TABLE_LOCKED, reason)
+    else await mirror?.pauseFor(TABLE_LOCKED, reason)
+    this.locked.add([this.#listed.get(name)!.table])
+  }
+
+  /**
+   * Publishes what takes changes, and `more`. A table that can't be mirrored any more, or has to be published and is locked, is paused, and keeps no other from going on.
+   * Returns where the slot is, and the names of all that are locked.
+   */
+  async #publish(more: readonly ListedSourceTable[] = []): Promise<{ readonly slotLsn: Lsn; readonly locked: ReadonlySet<string> }> {
     const { engine, source } = this.#parts
     const found = await source.listTables(this.live().map((name) => this.#listed.get(name)!.table))
     for (const { table, refusal } of found) {
@@ -302,7 +327,10 @@ export class MirrorSet {
     }
     const live = this.live().map((name) => this.#listed.get(name)!)
     const tables = new Map([...live, ...more].map(({ table }) => [formatTableName(table), table]))
-    return source.prepare([...tables.values()], publishLockTimeoutMs)
+    const { locked, slotLsn } = await source.prepare([...tables.values()], publishLockTimeoutMs)
+    const names = new Set(locked.map(formatTableName))
+    for (const name of this.live()) if (names.has(name)) await this.#awaitUnlocked(name)
+    return { slotLsn, locked: names }
   }
 }
 

@@ -5,6 +5,7 @@ import {
   isMoonlinkError,
   type Logger,
   type Lsn,
+  type TableName,
   type TableShape,
   type TableStorage,
 } from '@moonlink/core'
@@ -114,9 +115,7 @@ async function reshapedEmpty(
 }
 
 async function keptShape({ table }: ListedSourceTable, { source, warehouse }: OpenMirrorOptions): Promise<TableShape | null> {
-  const loaded = await warehouse.catalog.load({ namespace: table.schema, name: table.name })
-  const properties = loaded?.metadata['properties']
-  const state = properties !== undefined && isJsonObject(properties) ? properties[SOURCE_STATE_PROPERTY] : undefined
+  const state = (await propertiesOf(table, warehouse.catalog))[SOURCE_STATE_PROPERTY]
   return typeof state === 'string' && state !== '' ? await source.restore(table, state) : null
 }
 
@@ -125,6 +124,7 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
   const { committedLsn, properties } = storage.snapshot
   if (committedLsn === null) return null
   if (options.again) return 'it was not mirrored for a while'
+  if (isPausedByRequest(properties)) return null
   if (properties[RESYNC_PROPERTY]) return properties[RESYNC_PROPERTY]
   if (properties[COPY_PENDING_PROPERTY] === 'true') return 'its last copy did not end'
   if (properties[PAUSED_PROPERTY]) return null
@@ -132,6 +132,23 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
   if (republished.has(name)) return 'its publication was altered or is another, or its partitions are others'
   if (committedLsn >= floorLsn || (covered.has(name) && coveredLsn >= floorLsn)) return null
   return `neither the slot nor the change log has the changes from ${formatLsn(committedLsn)} to ${formatLsn(floorLsn)} any more`
+}
+
+function isPausedByRequest(properties: Readonly<Record<string, unknown>>): boolean {
+  const reason = properties[PAUSED_PROPERTY]
+  return typeof reason === 'string' && reason.startsWith('PAUSED ')
+}
+
+/** Whether a mirror that is opened now is paused, as the last run left it. */
+export async function isLeftPaused({ table }: ListedSourceTable, { catalog }: Pick<Warehouse, 'catalog'>): Promise<boolean> {
+  const properties = await propertiesOf(table, catalog)
+  if (isPausedByRequest(properties)) return true
+  return Boolean(properties[PAUSED_PROPERTY]) && !properties[RESYNC_PROPERTY] && properties[COPY_PENDING_PROPERTY] !== 'true'
+}
+
+async function propertiesOf(table: TableName, catalog: Warehouse['catalog']): Promise<Readonly<Record<string, unknown>>> {
+  const properties = (await catalog.load({ namespace: table.schema, name: table.name }))?.metadata['properties']
+  return properties !== undefined && isJsonObject(properties) ? properties : {}
 }
 
 /** Whether an error concerns one Iceberg table and leaves the others alone. */

@@ -99,11 +99,7 @@ class PostgresHandle implements SourceHandle {
     })
   }
 
-  async prepare(tables: readonly TableName[], lockTimeoutMs: number): Promise<Lsn> {
-    return (await this.#source.prepare(tables, lockTimeoutMs)).slotLsn
-  }
-
-  prepareUnlocked(tables: readonly TableName[], lockTimeoutMs: number) {
+  prepare(tables: readonly TableName[], lockTimeoutMs: number) {
     return this.#source.prepare(tables, lockTimeoutMs, true)
   }
 

@@ -49,15 +49,10 @@ export interface SourceHandle extends ChangeSource {
   /** Every table; or those named in `only`, which may be refused or unknown. */
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]>
   /**
-   * Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is. Throws
-   * `retry`/`PG_LOCK_TIMEOUT` where one to publish stays locked for `lockTimeoutMs`.
+   * Publishes exactly these tables, for copies and the next `open`; makes the slot where there is none. Returns where the slot is, and the tables that are left out since
+   * they stay locked for `lockTimeoutMs`.
    */
-  prepare(tables: readonly TableName[], lockTimeoutMs: number): Promise<Lsn>
-  /** Like `prepare`; but leaves out the tables that stay locked. */
-  prepareUnlocked(
-    tables: readonly TableName[],
-    lockTimeoutMs: number,
-  ): Promise<{ readonly slotLsn: Lsn; readonly locked: readonly TableName[] }>
+  prepare(tables: readonly TableName[], lockTimeoutMs: number): Promise<{ readonly slotLsn: Lsn; readonly locked: readonly TableName[] }>
   /** Publishes one table more, for a later `prepare`. Returns null, or who locks it and what ends that: no lock is waited for that somebody is known to have. */
   publish(table: TableName): Promise<string | null>
   /** Waits a moment for the slot to be free, and for as long as who uses it waits for a lock. Throws `retry`/`PG_SLOT_IN_USE`, naming who uses it. */

@@ -18,11 +18,14 @@ export interface RememberedTablesOptions {
 /** Which tables were added and dropped over those of the configuration, and what all of them have in Iceberg: kept across restarts. */
 export class RememberedTables {
   readonly #options: RememberedTablesOptions
+  /** How tables were published when that was known last. */
+  readonly #published: Map<string, string>
   #added: readonly string[]
   #dropped: readonly string[]
 
   constructor(options: RememberedTablesOptions) {
     this.#options = options
+    this.#published = new Map(Object.entries(options.state?.published ?? {}))
     this.#added = options.state?.added ?? []
     this.#dropped = options.state?.dropped ?? []
   }
@@ -43,18 +46,21 @@ export class RememberedTables {
 
   /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
   async write(coveredLsn: Lsn): Promise<void> {
-    const { known, live, source, state, store, waiting } = this.#options
+    const { known, live, source, store, waiting } = this.#options
     const { systemIdentifier, database, slot } = source.identity
     const mirrored = live()
-    const marks = mirrored.map((name) => [name, source.publicationMark(parseTableName(name))] as const)
-    const earlier = waiting().map((name) => [name, state?.published?.[name] ?? ''] as const)
+    for (const name of mirrored) {
+      const mark = source.publicationMark(parseTableName(name))
+      if (mark !== '') this.#published.set(name, mark)
+    }
+    const marks = [...waiting(), ...mirrored].map((name) => [name, this.#published.get(name) ?? ''] as const)
     await store.write({
       source: { systemIdentifier, database, slot },
       timeline: source.history.timeline,
       coveredLsn,
       mirrored,
       known: known(),
-      published: Object.fromEntries([...earlier, ...marks].filter(([, mark]) => mark !== '')),
+      published: Object.fromEntries(marks.filter(([, mark]) => mark !== '')),
       added: this.#added,
       dropped: this.#dropped,
     })

@@ -91,13 +91,13 @@ export class SlotMender {
     const { sourceLsn } = await source.position()
     if (sourceLsn < engine.appliedLsn) throw notThereYet(sourceLsn, engine.appliedLsn)
     const names = mirrors.live()
-    const slotLsn = await mirrors.beginResync(names, `changes are missing: ${reason}`)
+    const { begun, slotLsn } = await mirrors.beginResync(names, `changes are missing: ${reason}`)
     // What is mirrored says by now that it has to be compared.
     source.history.acceptAny()
     await acknowledger.beginAt(slotLsn)
     slotWatch().reset()
     loop.start()
-    void mirrors.copyOrPause(names)
+    void mirrors.copyOrPause(begun)
   }
 }
 

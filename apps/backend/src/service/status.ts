@@ -41,7 +41,10 @@ export function statusReport(inputs: StatusInputs): StatusReport {
   const { identity, position } = inputs
   const mirrored = inputs.mirrors.map((mirror) => mirrorReport(mirror, inputs))
   const unopened = [...inputs.unopened].map(([name, reason]) => unopenedReport(name, { state: 'failed', reason, waitingFor: null }))
-  const locked = [...inputs.locked].map(([name, waitingFor]) => unopenedReport(name, { state: 'copying', reason: null, waitingFor }))
+  const opened = new Set(mirrored.map(({ name }) => name))
+  const locked = [...inputs.locked].flatMap(([name, waitingFor]) =>
+    opened.has(name) ? [] : [unopenedReport(name, { state: 'copying', reason: null, waitingFor })],
+  )
   return {
     source: {
       database: identity.database,
@@ -89,7 +92,7 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
     name,
     state: mirror.state,
     reason: mirror.reason,
-    waitingFor: waitOf(name, inputs.waits),
+    waitingFor: waitOf(name, inputs.waits) ?? inputs.locked.get(name) ?? null,
     rows: mirror.rows,
     appliedLsn: lsn(appliedLsn),
     durableLsn: lsn(mirror.durableLsn === null ? null : maxLsn(mirror.durableLsn, logged)),

@@ -38,10 +38,10 @@ export class TableCommands {
     const there = listed.map(({ table, refusal, notes }): ListedTable => {
       const name = formatTableName(table)
       const mirror = statuses.get(name)
+      const waitsFor = mirrors.locked.reasons.get(name)
       statuses.delete(name)
       if (mirror !== undefined)
-        return { name, notes, mirrored: true, state: mirror.state, reason: waitOf(name, source.waits()) ?? mirror.reason }
-      const waitsFor = mirrors.locked.reasons.get(name)
+        return { name, notes, mirrored: true, state: mirror.state, reason: waitOf(name, source.waits()) ?? waitsFor ?? mirror.reason }
       if (waitsFor !== undefined) return { name, notes, mirrored: true, state: 'copying', reason: waitsFor }
       const unopened = mirrors.unopened.get(name)
       return {
@@ -67,7 +67,7 @@ export class TableCommands {
       const names = chosen.map(({ table }) => formatTableName(table))
       const twice = names.find((name) => mirrors.has(name))
       if (twice !== undefined) throw new MoonlinkError('conflict', 'TABLE_EXISTS', `${twice} is mirrored already.`)
-      const left = await loop.pausedFor(() => mirrors.addUnlocked(chosen))
+      const left = await loop.pausedFor(() => mirrors.add(chosen))
       for (const name of left) mirrors.unopened.delete(name)
       mirrors.locked.add(chosen.flatMap(({ table }) => (left.has(formatTableName(table)) ? [table] : [])))
       remembered.add(names)
@@ -76,16 +76,18 @@ export class TableCommands {
     })
   }
 
-  /** Begins to mirror a table that was locked, and is published by now. */
+  /** Begins to mirror a table that was locked, and is published by now, or to make it equal to its source. */
   async takeUp(table: TableName): Promise<void> {
-    const { acknowledger, changes, loop, mirrors, source } = this.#options
+    const { acknowledger, changes, engine, loop, mirrors, source } = this.#options
     const name = formatTableName(table)
     await changes.run(async () => {
       // It may have been dropped meanwhile.
       if (!mirrors.locked.has(name)) return
+      if (engine.mirror(name) !== undefined) return this.#beginResync(name, 'it was not in the publication for a while')
       const listed = mirrorable(await source.listTables([table]), name)
-      await loop.pausedFor(() => mirrors.add([listed]))
-      mirrors.locked.delete(name)
+      const left = await loop.pausedFor(() => mirrors.add([listed]))
+      if (left.has(name)) return
+      await mirrors.locked.delete(name)
       await acknowledger.remember()
       void mirrors.copyOrPause([name])
     })
@@ -117,24 +119,34 @@ export class TableCommands {
     await mirror.pause(code, reason)
   }
 
+  /** Until it is made equal to its source by request: what it was paused for before, and would have gone on after, counts no more. */
   async pause(table: string): Promise<void> {
-    await this.#options.mirrors.mirror(table).pause('PAUSED', `by request; moonlink tables resume ${table} goes on.`)
+    const { mirrors } = this.#options
+    const mirror = mirrors.mirror(table)
+    await mirrors.locked.delete(table)
+    await mirror.pauseFor('PAUSED', `by request; moonlink tables resume ${table} goes on.`)
   }
 
   /** Makes a table equal to its source. One that the source has renamed goes on under its new name. */
   async resync(table: string, reason: string): Promise<void> {
-    const { acknowledger, changes, loop, mirrors } = this.#options
+    const { changes, mirrors } = this.#options
     if (await this.#followRename(table)) return
     await changes.run(async () => {
       if (mirrors.mirror(table).currentPhase === 'copying')
         throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied already.`, { context: { table } })
-      await loop.pausedFor(() => mirrors.beginResync([table], reason))
-      try {
-        await acknowledger.remember()
-      } finally {
-        void mirrors.copyOrPause([table])
-      }
+      await this.#beginResync(table, reason)
     })
+  }
+
+  /** Where it is locked, that is waited for beside the others. */
+  async #beginResync(table: string, reason: string): Promise<void> {
+    const { acknowledger, loop, mirrors } = this.#options
+    const { begun } = await loop.pausedFor(() => mirrors.beginResync([table], reason))
+    try {
+      await acknowledger.remember()
+    } finally {
+      void mirrors.copyOrPause(begun)
+    }
   }
 
   async drop(table: string, purge: boolean): Promise<void> {
@@ -143,7 +155,7 @@ export class TableCommands {
       const isMirrored = mirrors.has(table) || mirrors.unopened.has(table)
       if (!isMirrored && !(purge && remembered.wasDropped(table))) throw notMirrored(table, mirrors.known())
       if (isMirrored) {
-        mirrors.locked.delete(table)
+        await mirrors.locked.delete(table)
         await mirrors.endCopy(table)
         await loop.pausedFor(() => mirrors.remove(table, !purge))
         remembered.drop(table)

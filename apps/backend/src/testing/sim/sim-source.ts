@@ -73,13 +73,9 @@ export class SimSource implements SourceHandle {
     )
   }
 
-  prepare(): Promise<Lsn> {
+  prepare() {
     const { database } = this.options
-    return this.ask('the slot', () => (database.forgotten ??= database.endLsn))
-  }
-
-  async prepareUnlocked() {
-    return { slotLsn: await this.prepare(), locked: [] }
+    return this.ask('the slot', () => ({ slotLsn: (database.forgotten ??= database.endLsn), locked: [] }))
   }
 
   async publish() {
