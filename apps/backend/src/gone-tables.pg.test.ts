@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres } from '@moonlink/testkit'
+import pg from 'pg'
 import { afterAll, afterEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 
@@ -55,4 +56,31 @@ test('without event triggers, tables that are dropped, renamed or made anew are 
   await backend.wait()
   expect(await backend.query('SELECT * FROM dropped')).toEqual([[9]])
   expect((await backend.tables()).map(({ name }) => name)).not.toContain('public.later')
+})
+
+test('a table that is dropped while the copies of a start wait for their snapshot is paused alone, and the others are copied', async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  await client.query('CREATE TABLE before (id int PRIMARY KEY)')
+  const args = ['--source', connectionString, '--state-dir', join(directory, 'waiting')]
+  backend = await BackendProcess.start(args)
+  await backend.stop()
+  await client.query('CREATE TABLE dropped (id int PRIMARY KEY); CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1)')
+  const sessions = [new pg.Client({ connectionString }), new pg.Client({ connectionString })]
+  for (const session of sessions) await session.connect()
+  const [writer, dropper] = sessions
+  await writer.query('BEGIN; INSERT INTO before VALUES (1)')
+  backend = BackendProcess.launch(args)
+  const table = (name: string) => backend!.table(name).catch(() => null)
+  await expect.poll(async () => (await table('public.kept'))?.waitingFor).toMatch(/^the copy waits for/)
+  // It waits for the copy, and the copy then for it: that gives way.
+  const dropping = dropper.query('DROP TABLE dropped')
+  const isWaiting = `SELECT FROM pg_stat_activity WHERE query = 'DROP TABLE dropped' AND wait_event_type = 'Lock'`
+  await expect.poll(async () => (await client.query(isWaiting)).rowCount).toBe(1)
+  await writer.query('COMMIT')
+  await dropping
+  await expect.poll(async () => (await table('public.kept'))?.state).toBe('streaming')
+  expect(await table('public.dropped')).toMatchObject({ state: 'paused', reason: expect.stringMatching(/^TABLE_UNKNOWN /) as string })
+  await client.query('INSERT INTO kept VALUES (2)')
+  await expect.poll(() => backend!.query('SELECT count(*)::INT FROM kept')).toEqual([[2]])
+  for (const session of sessions) await session.end()
 })

@@ -30,7 +30,7 @@ import { SpoolRestarts } from './spool-restarts.ts'
 import { SlotWatch } from './slot-watch.ts'
 import type { BackendState, StateStore } from './state.ts'
 import { stateOfSource } from './state-of-source.ts'
-import { statusReport, waitOf } from './status.ts'
+import { statusReport } from './status.ts'
 import { stoppingError } from './stopping.ts'
 import { StreamLoop } from './stream-loop.ts'
 import { TableCommands } from './table-commands.ts'
@@ -244,14 +244,14 @@ export class MoonlinkBackend implements Operations {
       locked: this.#mirrors.locked.reasons,
       verified: this.#verification.outcomes,
       waits: source.waits(),
+      waitingFor: (table) => this.#mirrors.waitingFor(table),
       unfit: (table) => source.unfitValues(table),
       log: this.#log === null ? null : { ...this.#log.status, durableLsn: this.#log.durableLsn },
     })
   }
 
   ready(): ReadyReport {
-    const waits = this.#parts.source.waits()
-    const copyOf = (name: string) => [`the copy of ${name}`, waitOf(name, waits)].filter((text) => text !== null).join(': ')
+    const copyOf = (name: string) => [`the copy of ${name}`, this.#mirrors.waitingFor(name)].filter((text) => text !== null).join(': ')
     const waitingFor = [
       ...(this.#loop.trouble === null ? [] : [`the change stream: ${this.#loop.trouble}`]),
       ...this.#mirrors.copying().map(copyOf),

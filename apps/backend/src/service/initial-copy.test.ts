@@ -64,7 +64,8 @@ function copying(mirror: Mirror, id: number, boundaryLsn: bigint): HeldCopy {
     progress: new Map(),
     reading: new Set<Mirror>(),
     reset: () => Promise.reject(new Error('nothing is copied anew here')),
-    waitsForRoom: false,
+    troubles: new Map(),
+    waitsForStore: false,
   }
   const done = copyTables([mirror], options, new AbortController().signal)
   return { begin: snapshot.resolve, end: rows.resolve, done }

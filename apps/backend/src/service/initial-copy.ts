@@ -13,6 +13,7 @@ import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import { CopyProgress } from './copy-progress.ts'
 import type { SourceHandle } from './parts.ts'
+import { isStoreTrouble } from './store-trouble.ts'
 
 export interface CopyOptions {
   readonly source: Pick<SourceHandle, 'copy' | 'currentLsn'>
@@ -24,10 +25,12 @@ export interface CopyOptions {
   readonly progress: Map<string, CopyProgress>
   /** What is being read: kept here. */
   readonly reading: Set<Mirror>
+  /** By table, why its copy is to be tried again: kept here. */
+  readonly troubles: Map<string, string>
   /** Gives a mirror anew that was being made equal to its source again: for another attempt. */
   readonly reset: (table: string) => Promise<Mirror>
-  /** Goes on once a full warehouse has room, rather than throw `STORE_FULL`. */
-  readonly waitsForRoom: boolean
+  /** Goes on once the warehouse takes files again, rather than throw `STORE_FULL` or `STORE_CREDENTIALS`. */
+  readonly waitsForStore: boolean
 }
 
 /** A mirror that is copied, and for which of its attempts: that is over where it was paused, and somebody else copies it where it is made equal anew then. */
@@ -48,10 +51,18 @@ const streamPollMs = 50
 
 /**
  * Copies tables, several at a time, all as of one LSN. After a lost connection another snapshot is taken, in which tables with a key go on where they were; a value that
- * can't be mirrored pauses its table alone, as does a change of its shape since it was listed: it is taken on as it is by then. Resolves when every table is copied or paused, or the
+ * can't be mirrored pauses its table alone, as does what keeps it alone from being read (it was dropped, may not be read, has changed its shape since it was listed: then it is taken on as it is by then). Resolves when every table is copied or paused, or the
  * signal ends it; throws what the warehouse says where it takes no files.
  */
 export async function copyTables(mirrors: readonly Mirror[], options: CopyOptions, signal: AbortSignal) {
+  try {
+    await copyUntilDone(mirrors, options, signal)
+  } finally {
+    for (const { name } of mirrors) options.troubles.delete(name)
+  }
+}
+
+async function copyUntilDone(mirrors: readonly Mirror[], options: CopyOptions, signal: AbortSignal) {
   let left = mirrors.map(attemptOf)
   let isCutOff = false
   while (left.length > 0 && !signal.aborted) {
@@ -65,20 +76,24 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
       if (signal.aborted) return
       const error = toMoonlinkError(thrown)
       left = left.filter((attempt) => !copied.has(attempt.mirror.name) && !isOver(attempt))
-      const changed = error.code === 'PG_SCHEMA_CHANGED' ? left.find(({ mirror }) => mirror.name === error.context['table']) : undefined
-      if (changed !== undefined) {
-        await changed.mirror.pause('SCHEMA_CHANGED', error.message)
-        left = left.filter((attempt) => attempt !== changed)
+      const isLasting = error.kind === 'invalid' || error.code === 'PG_SCHEMA_CHANGED'
+      const refused = isLasting ? left.find(({ mirror }) => mirror.name === error.context['table']) : undefined
+      if (refused !== undefined) {
+        await refused.mirror.pause(error.code === 'PG_SCHEMA_CHANGED' ? 'SCHEMA_CHANGED' : error.code, error.message)
+        left = left.filter((attempt) => attempt !== refused)
         continue
       }
       if (left.length === 0) return
-      const mayPass = error.kind === 'retry' || (options.waitsForRoom && error.code === 'STORE_FULL')
+      const mayPass = error.kind === 'retry' || (options.waitsForStore && isStoreTrouble(error))
       if (!mayPass) throw error
       const isPlanned = error.code === 'COPY_SNAPSHOT_OLD'
       if (!isPlanned) options.telemetry.count('moonlink_errors_total', 1, { where: 'copy', kind: error.kind, code: error.code })
       const details = { tables: left.length, code: error.code, error: error.message }
       if (isPlanned) options.logger.info('the copy goes on in another snapshot', details)
-      else options.logger.warn('the copy was cut off and goes on in another snapshot', details)
+      else {
+        options.logger.warn('the copy was cut off and goes on in another snapshot', details)
+        for (const { mirror } of left) options.troubles.set(mirror.name, `its copy is tried again: ${error.code} ${error.message}`)
+      }
       if (!isPlanned) await options.clock.sleep(retryPauseMs, signal).catch(() => undefined)
       isCutOff = true
     }
@@ -165,6 +180,7 @@ async function readTable(attempt: Attempt, from: SourceTable, copy: TableCopy, o
     refuseOver(attempt)
     await ofTable(mirror.finishCopiedRange(range))
     progress.finished(range)
+    options.troubles.delete(mirror.name)
   }
   try {
     await copy.read(from.table, take, { done, finished, mayGoOn: mirror.canGoOn && storage !== null })

@@ -29,6 +29,8 @@ export class MirrorSet {
   readonly #copies = new Set<Promise<void>>()
   /** Of running copies. */
   readonly #progress = new Map<string, CopyProgress>()
+  /** Why copies are to be tried again. */
+  readonly #troubles = new Map<string, string>()
   /** What copies read just now. */
   readonly #reading = new Set<Mirror>()
 
@@ -64,6 +66,12 @@ export class MirrorSet {
     if (!this.has(name)) throw notMirrored(name, this.known())
     const reason = this.locked.reasons.get(name) ?? 'it is being opened'
     throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is not copied yet: ${reason}`, { context: { table: name } })
+  }
+
+  /** What a table waits for, such as a transaction of the source or the next attempt of its copy, and what ends that; null where it does not. */
+  waitingFor(name: string): string | null {
+    const wait = this.#parts.source.waits().find(({ tables }) => tables.some((table) => formatTableName(table) === name))
+    return wait?.reason ?? this.locked.reasons.get(name) ?? this.#troubles.get(name) ?? null
   }
 
   /** Names of all tables, those that take no changes, could not be opened or are locked among them. */
@@ -220,7 +228,7 @@ export class MirrorSet {
   }
 
   /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */
-  copy(names: readonly string[], waitsForRoom = false): Promise<void> {
+  copy(names: readonly string[], waitsForStore = false): Promise<void> {
     if (names.length === 0) return Promise.resolve()
     const { clock, config, engine, logger, source, telemetry } = this.#parts
     const mirrors = names.map((name) => engine.mirror(name)!)
@@ -233,14 +241,15 @@ export class MirrorSet {
       progress: this.#progress,
       reading: this.#reading,
       reset: (table: string) => this.#openAnew(table),
-      waitsForRoom,
+      troubles: this.#troubles,
+      waitsForStore,
     }
     const copy = copyTables(mirrors, options, this.#abort.signal).finally(() => this.#copies.delete(copy))
     this.#copies.add(copy)
     return copy
   }
 
-  /** Like `copy`; but a full warehouse is waited for, and what else keeps it from taking files pauses these tables. */
+  /** Like `copy`; but a warehouse is waited for that is full or refuses credentials, and what else keeps it from taking files pauses these tables. */
   async copyOrPause(names: readonly string[]): Promise<void> {
     try {
       await this.copy(names, true)

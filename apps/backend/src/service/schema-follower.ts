@@ -1,5 +1,6 @@
 import { formatTableName, isMoonlinkError, type Clock, type Logger, type TableName } from '@moonlink/core'
 import type { Engine, MirrorStatus } from '@moonlink/table-engine'
+import { isStoreTrouble } from './store-trouble.ts'
 
 export interface SchemaFollowerOptions {
   readonly engine: Pick<Engine, 'status'>
@@ -97,8 +98,8 @@ export class SchemaFollower {
         this.#underWay.delete(name)
         logger.warn('the changed table was not taken on', { table: name, error: String(error) })
         if (isMoonlinkError(error) && UNAVAILABLE.includes(error.code)) this.#absent.add(name)
-        // The server may be away just now, and a full warehouse gets room.
-        const mayPass = isMoonlinkError(error) && (error.kind === 'retry' || error.code === 'STORE_FULL')
+        // The server may be away just now, and a warehouse gets room, or credentials.
+        const mayPass = isMoonlinkError(error) && (error.kind === 'retry' || isStoreTrouble(error))
         if (!mayPass) return
         this.#followed.delete(name)
         this.#notBeforeMs.set(name, clock.nowMs() + retryMs)

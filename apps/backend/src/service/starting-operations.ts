@@ -46,6 +46,7 @@ export class StartingOperations extends RefusingOperations {
       locked: new Map(),
       verified: new Map(),
       waits: source.waits(),
+      waitingFor: () => null,
       unfit: () => [],
       log: null,
     })

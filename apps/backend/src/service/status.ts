@@ -27,14 +27,11 @@ export interface StatusInputs {
   /** Each table's last comparison with the source. */
   readonly verified: ReadonlyMap<string, VerifyOutcome>
   readonly waits: readonly SourceWait[]
+  /** What a table waits for, and what ends that; null where it does not. */
+  readonly waitingFor: (table: string) => string | null
   readonly unfit: (table: TableName) => readonly UnfitValues[]
   /** Null where there is none. */
   readonly log: (LogStatus & { readonly durableLsn: Lsn | null }) | null
-}
-
-/** Which transaction of the source a table's copy or comparison waits for; null where it doesn't. */
-export function waitOf(table: string, waits: readonly SourceWait[]): string | null {
-  return waits.find(({ tables }) => tables.some((each) => formatTableName(each) === table))?.reason ?? null
 }
 
 export function statusReport(inputs: StatusInputs): StatusReport {
@@ -92,7 +89,7 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
     name,
     state: mirror.state,
     reason: mirror.reason,
-    waitingFor: waitOf(name, inputs.waits) ?? inputs.locked.get(name) ?? null,
+    waitingFor: inputs.waitingFor(name),
     rows: mirror.rows,
     appliedLsn: lsn(appliedLsn),
     durableLsn: lsn(mirror.durableLsn === null ? null : maxLsn(mirror.durableLsn, logged)),

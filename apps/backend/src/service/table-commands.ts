@@ -7,7 +7,6 @@ import type { MirrorSet } from './mirror-set.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
 import type { RememberedTables } from './remembered-tables.ts'
-import { waitOf } from './status.ts'
 import type { StreamLoop } from './stream-loop.ts'
 import { listWith, mirrorable } from './table-set.ts'
 
@@ -38,11 +37,11 @@ export class TableCommands {
     const there = listed.map(({ table, refusal, notes }): ListedTable => {
       const name = formatTableName(table)
       const mirror = statuses.get(name)
-      const waitsFor = mirrors.locked.reasons.get(name)
+      const waitsFor = mirrors.waitingFor(name)
       statuses.delete(name)
       if (mirror !== undefined)
-        return { name, notes, mirrored: true, state: mirror.state, reason: waitOf(name, source.waits()) ?? waitsFor ?? mirror.reason }
-      if (waitsFor !== undefined) return { name, notes, mirrored: true, state: 'copying', reason: waitsFor }
+        return { name, notes, mirrored: true, state: mirror.state, reason: waitsFor ?? mirror.reason }
+      if (waitsFor !== null) return { name, notes, mirrored: true, state: 'copying', reason: waitsFor }
       const unopened = mirrors.unopened.get(name)
       return {
         name,

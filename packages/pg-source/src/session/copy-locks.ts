@@ -1,11 +1,14 @@
-import { formatTableName, MoonlinkError, systemClock, type TableName } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, MoonlinkError, systemClock, type TableName } from '@moonlink/core'
 import type pg from 'pg'
 import type { DescribedTable } from './catalog.ts'
 import { explained, type CatalogConnection } from './connect.ts'
 import { quoted } from './describe-shape.ts'
 import { isLockTimeout, messageOf, sqlState } from './errors.ts'
 
-/** Locks tables for a transaction's reading, with or without their partitions. Throws `retry`/`PG_LOCK_TIMEOUT` where another session keeps one for `timeoutMs`. */
+/**
+ * Locks tables for a transaction's reading, with or without their partitions. Throws, naming the table where it is one of them: `retry`/`PG_LOCK_TIMEOUT` where another session keeps one for
+ * `timeoutMs`, `invalid`/`PG_SELECT_PRIVILEGE`, or `invalid`/`TABLE_UNKNOWN`. The transaction is of no use then.
+ */
 export async function lockTables(
   guard: pg.Client,
   tables: readonly TableName[],
@@ -14,7 +17,20 @@ export async function lockTables(
 ): Promise<void> {
   if (tables.length === 0) return
   await guard.query(`SET LOCAL lock_timeout = ${timeoutMs}`)
-  await takeLocks(guard, tables, withPartitions, false)
+  try {
+    await takeLocks(guard, tables, withPartitions, false)
+  } catch (error) {
+    if (tables.length > 1 && isMoonlinkError(error) && error.code !== 'PG_CONNECTION_LOST') await findLacking(guard, tables, withPartitions)
+    throw error
+  }
+}
+
+/** Throws of the first table that can't be locked now. */
+async function findLacking(guard: pg.Client, tables: readonly TableName[], withPartitions: boolean): Promise<void> {
+  for (const table of tables) {
+    await guard.query('ROLLBACK; BEGIN')
+    await takeLocks(guard, [table], withPartitions, true)
+  }
 }
 
 /** The guard's locks, for a connection that reads beside it: at once or not at all (see `SnapshotCopy`). */
@@ -26,16 +42,17 @@ export async function lockAlike(client: pg.Client, described: readonly Described
 }
 
 async function takeLocks(client: pg.Client, tables: readonly TableName[], withPartitions: boolean, atOnce: boolean): Promise<void> {
+  const context = tables.length === 1 ? { table: formatTableName(tables[0]) } : {}
   const list = tables.map((table) => `${withPartitions ? '' : 'ONLY '}${quoted(table)}`).join(', ')
   await explained(
     'locking the tables to copy',
     () => client.query(`LOCK TABLE ${list} IN ACCESS SHARE MODE${atOnce ? ' NOWAIT' : ''}`),
     (error) => {
       if (sqlState(error) === '42501')
-        return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${messageOf(error)}. GRANT SELECT on it to the user.`, { cause: error })
+        return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${messageOf(error)}. GRANT SELECT on it to the user.`, { context, cause: error })
       if (isLockTimeout(error)) return locked(tables, error)
       if (sqlState(error) === '42P01')
-        return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${messageOf(error)}: it was dropped or renamed meanwhile.`, { cause: error })
+        return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${messageOf(error)}: it was dropped or renamed meanwhile.`, { context, cause: error })
       return null
     },
   )
