@@ -196,7 +196,8 @@ test('one that is dropped just as it is published is in the publication no longe
   expect((await fetch(`${backend.url}/tables/public.b`, { method: 'DELETE' })).status).toBe(200)
   await client.query('SELECT pg_advisory_unlock(1)')
   await expect.poll(async () => (await client.query(held)).rowCount, soon).toBe(0)
-  const published = async () => (await client.query(`SELECT FROM pg_publication_tables WHERE pubname = 'ours' AND tablename = 'b'`)).rowCount
+  const published = async () =>
+    (await client.query(`SELECT FROM pg_publication_tables WHERE pubname = 'ours' AND tablename = 'b'`)).rowCount
   const isAtIt = `SELECT FROM pg_stat_activity WHERE application_name = 'moonlink publication' AND datname = current_database()`
   await expect.poll(async () => (await client.query(isAtIt)).rowCount, soon).toBe(0)
   expect(await published()).toBe(0)

@@ -317,7 +317,8 @@ export class MirrorSet {
 
   /** It misses changes until it is published. */
   async #awaitUnlocked(name: string): Promise<void> {
-    const reason = 'it is not in the publication any more, and locked, so changes of it are missed; it is made equal to its source once it is free.'
+    const reason =
+      'it is not in the publication any more, and locked, so changes of it are missed; it is made equal to its source once it is free.'
     const mirror = this.#parts.engine.mirror(name)
     if (this.live().includes(name)) mirror?.pauseBeside(TABLE_LOCKED, reason)
     else await mirror?.pauseFor(TABLE_LOCKED, reason)

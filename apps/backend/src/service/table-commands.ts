@@ -39,8 +39,7 @@ export class TableCommands {
       const mirror = statuses.get(name)
       const waitsFor = mirrors.waitingFor(name)
       statuses.delete(name)
-      if (mirror !== undefined)
-        return { name, notes, mirrored: true, state: mirror.state, reason: waitsFor ?? mirror.reason }
+      if (mirror !== undefined) return { name, notes, mirrored: true, state: mirror.state, reason: waitsFor ?? mirror.reason }
       if (waitsFor !== null) return { name, notes, mirrored: true, state: 'copying', reason: waitsFor }
       const unopened = mirrors.unopened.get(name)
       return {

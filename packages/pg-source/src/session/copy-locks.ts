@@ -49,10 +49,16 @@ async function takeLocks(client: pg.Client, tables: readonly TableName[], withPa
     () => client.query(`LOCK TABLE ${list} IN ACCESS SHARE MODE${atOnce ? ' NOWAIT' : ''}`),
     (error) => {
       if (sqlState(error) === '42501')
-        return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${messageOf(error)}. GRANT SELECT on it to the user.`, { context, cause: error })
+        return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${messageOf(error)}. GRANT SELECT on it to the user.`, {
+          context,
+          cause: error,
+        })
       if (isLockTimeout(error)) return locked(tables, error)
       if (sqlState(error) === '42P01')
-        return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${messageOf(error)}: it was dropped or renamed meanwhile.`, { context, cause: error })
+        return new MoonlinkError('invalid', 'TABLE_UNKNOWN', `${messageOf(error)}: it was dropped or renamed meanwhile.`, {
+          context,
+          cause: error,
+        })
       return null
     },
   )
