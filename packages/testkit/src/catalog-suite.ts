@@ -136,7 +136,7 @@ function describeTables(fixture: Fixture): void {
 }
 
 function describeCommits(fixture: Fixture): void {
-  test('properties are set and removed; each commit has a metadata file of its own', async () => {
+  test('properties are set and removed; each commit has a metadata file of its own, and its metadata log names the one before', async () => {
     const { table, loaded } = await fixture.created({ properties: { keep: 'k', drop: 'd' } })
     const committed = await fixture.catalog().commit(
       table,
@@ -281,8 +281,15 @@ function describeRaces(fixture: Fixture): void {
     const winner = Number((left?.metadata['properties'] as JsonObject | undefined)?.['winner'])
     expect(left?.metadata).toMatchObject({ 'current-snapshot-id': SNAPSHOT_IDS[0], 'next-row-id': 7 })
     expect(left?.metadata['snapshots']).toHaveLength(1)
-    expect(outcomes[winner]).toSatisfy((one) => one === 'done' || isUnknown(one))
-    for (const loser of outcomes.toSpliced(winner, 1)) expect(loser).toSatisfy((one) => isUnknown(one) || isConflict(one))
+    expect(outcomes[winner], 'the one that the table has').toSatisfy(
+      (one) => one === 'done' || isUnknown(one),
+      'is done, or COMMIT_UNKNOWN',
+    )
+    for (const loser of outcomes.toSpliced(winner, 1))
+      expect(loser, 'one that the table does not have').toSatisfy(
+        (one) => isUnknown(one) || isConflict(one),
+        'is COMMIT_CONFLICT, or COMMIT_UNKNOWN',
+      )
   })
 
   test('of creates of one name at once exactly one wins', async () => {
@@ -291,8 +298,15 @@ function describeRaces(fixture: Fixture): void {
     const outcomes = await Promise.all(attempts)
     const left = await fixture.catalog().load(table)
     const winner = ['a', 'b', 'c'].indexOf((left?.metadata['properties'] as JsonObject | undefined)?.['owner'] as string)
-    expect(outcomes[winner]).toSatisfy((one) => one === 'done' || isMoonlinkError(one, 'retry'))
-    for (const loser of outcomes.toSpliced(winner, 1)) expect(loser).toSatisfy((one) => isMoonlinkError(one, 'retry') || isConflict(one))
+    expect(outcomes[winner], 'the one that the table is of').toSatisfy(
+      (one) => one === 'done' || isMoonlinkError(one, 'retry'),
+      'is done, or to be tried again',
+    )
+    for (const loser of outcomes.toSpliced(winner, 1))
+      expect(loser, 'one that the table is not of').toSatisfy(
+        (one) => isMoonlinkError(one, 'retry') || isConflict(one),
+        'is TABLE_EXISTS, or to be tried again',
+      )
   })
 }
 

@@ -85,7 +85,7 @@ function describeObjects(target: Target): void {
     expect(await store.get(uri)).toEqual(new Uint8Array())
   })
 
-  test('bytes survive, and belong to the caller', async () => {
+  test("bytes survive; those given and those got are the caller's, who may overwrite them", async () => {
     const { store, uri } = target('objects/bytes')
     const pool = Uint8Array.from({ length: 300_000 }, (_, index) => (index * 7919) >> 3)
     const bytes = pool.subarray(1000, 299_000)
@@ -93,9 +93,9 @@ function describeObjects(target: Target): void {
     await store.put(uri, bytes)
     pool.fill(0)
     const first = await store.get(uri)
-    expect(Buffer.compare(first, expected)).toBe(0)
+    expect(Buffer.compare(first, expected), 'what was put shares no bytes with it').toBe(0)
     first.fill(0)
-    expect(Buffer.compare(await store.get(uri), expected)).toBe(0)
+    expect(Buffer.compare(await store.get(uri), expected), 'what was got before shares no bytes with it').toBe(0)
   })
 
   test('head gives null and get fails where there is nothing', async () => {

@@ -39,6 +39,11 @@ export interface Catalog {
   create(table: TableIdentifier, options: CreateTable): Promise<LoadedTable>
   /** Removes the table from the catalog; its files too where `purge`. Fine if it is not there. */
   drop(table: TableIdentifier, purge: boolean): Promise<void>
+  /** Its tables, in any order; none where there is no such namespace. */
   list(namespace: string): Promise<readonly TableIdentifier[]>
+  /**
+   * Checks the requirements and applies the updates, both at once. The table's new metadata has a `metadataLocation` of its own, and names the one before in its
+   * `metadata-log`. (`applyUpdates` of `@moonlink/iceberg-writer` checks and applies; the log is the catalog's.)
+   */
   commit(table: TableIdentifier, requirements: readonly JsonObject[], updates: readonly JsonObject[]): Promise<LoadedTable>
 }

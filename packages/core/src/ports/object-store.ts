@@ -40,11 +40,14 @@ export function joinBytes(bytes: ObjectBytes): Uint8Array {
  * threw `retry` did nothing (it may have happened, or still happen).
  */
 export interface ObjectStore {
-  /** The whole object or a range of it. A range past the end gives what there is. */
+  /**
+   * The whole object or a range of it, in bytes that are the caller's own. A range past the end gives what there is, one of no length no bytes. Rejects with
+   * the signal's reason where that is aborted, before or meanwhile.
+   */
   get(uri: string, range?: ByteRange, signal?: AbortSignal): Promise<Uint8Array>
   /** Size and time, or null where there is no such object. */
   head(uri: string): Promise<ObjectMeta | null>
-  /** Writes the object, replacing another; durable (on disk: fsynced, renamed into place) when it resolves. All or nothing. */
+  /** Writes the object, replacing another; durable (on disk: fsynced, renamed into place) when it resolves; `bytes` are the caller's again then. All or nothing. */
   put(uri: string, bytes: ObjectBytes): Promise<void>
   /** Like `put`, but only where no such object exists. Of several callers at once exactly one gets `created`. */
   putIfAbsent(uri: string, bytes: Uint8Array): Promise<'created' | 'exists'>
