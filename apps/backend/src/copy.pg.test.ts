@@ -116,3 +116,18 @@ test('a table that is dropped while it is copied goes at once, and those beside 
   expect(await backend.query(`${sum} FROM public.dropped`)).toEqual([[again[0].sum]])
   expect(filesOf('dropped').filter(({ name }) => name.endsWith('.parquet')).length).toBe((await backend.table('public.dropped')).dataFiles)
 })
+
+test('a backend that is stopped amid a copy says that the next start goes on with it', async () => {
+  const database = await postgres.createDatabase()
+  await database.client.query('CREATE TABLE slow (id bigint PRIMARY KEY, text text)')
+  await database.client.query(`INSERT INTO slow SELECT i, md5(i::text) FROM generate_series(1, 50000) i`)
+  const args = ['--source', database.connectionString, '--state-dir', join(directory, database.name)]
+  backend = BackendProcess.launch([...args, '--set', 'copy.maxBytesPerSecond=64KiB'])
+  await expect.poll(async () => (await backend!.tables())[0]?.state, { timeout: 60_000 }).toBe('copying')
+  expect(await backend.stop(), backend.said).toBe(0)
+  expect(backend.said).toContain('stopped amid the copy of public.slow, which the next start goes on with')
+  backend = await BackendProcess.start(args)
+  await backend.wait({ iceberg: true })
+  expect(await backend.stop()).toBe(0)
+  expect(backend.said).toContain('stopped; everything that was read is in Iceberg')
+})

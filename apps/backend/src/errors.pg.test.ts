@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startPostgres } from '@moonlink/embedded-pg'
@@ -79,7 +80,7 @@ describe('the source', () => {
   test('unknown table', async () => {
     expect(await refusal(['--source', database.connectionString, '--table', 'public.ordres'])).toMatch(/^TABLE_UNKNOWN .*public\.orders/)
     expect(await refusal(['--source', database.connectionString, '--table', 'orders'])).toMatch(
-      /^CONFIG_INVALID source\.tables\.0 \(a flag\): "orders" is not a table name; write schema\.name/,
+      /^CONFIG_INVALID source\.tables\.0 \(--table\): "orders" is not a table name; write schema\.name/,
     )
   })
 })
@@ -112,6 +113,18 @@ describe('the warehouse', () => {
     expect(await s3('--set', 's3.region=eu-west-1')).toMatch(/^STORE_CREDENTIALS .*no credentials for S3 were found: set s3\.accessKeyId/)
     const started = readdirSync(directory, { recursive: true }).filter((path) => String(path).endsWith('/postgres'))
     expect(started).toEqual([])
+  })
+
+  test('an address that is taken is said before a database is started', async () => {
+    const holder = createServer().listen(0, '127.0.0.1')
+    await once(holder, 'listening')
+    const address = `127.0.0.1:${(holder.address() as AddressInfo).port}`
+    try {
+      expect(await refusal(['--http', address])).toMatch(`HTTP_LISTEN can't listen on ${address}: another program listens there`)
+    } finally {
+      holder.close()
+    }
+    expect(readdirSync(directory, { recursive: true }).filter((path) => String(path).endsWith('/postgres'))).toEqual([])
   })
 
   test('a read-only or full file system', async (context) => {

@@ -237,19 +237,21 @@ test('uninstall removes slot and publication, with the backend and without', asy
   }
   await start()
   expect(await left()).toBe(2)
-  await done('uninstall')
+  const slot = `moonlink_${database.name}`
+  expect(await done('uninstall')).toBe(`removed slot ${slot} and publication moonlink; the Iceberg tables stay\n`)
   expect(await left()).toBe(0)
   await start()
   await expectEqual()
   await backend.stop()
   await change()
-  const uninstalled = await moonlink(
-    ['uninstall', '--source', database.connectionString, '--state-dir', join(directory, 'a 50% state', database.name)],
-    {},
-    directory,
-  )
-  expect(uninstalled, uninstalled.stderr).toMatchObject({ status: 0 })
+  const alone = ['uninstall', '--source', database.connectionString, '--state-dir', join(directory, 'a 50% state', database.name)]
+  const uninstalled = await moonlink(alone, {}, directory)
+  expect(uninstalled, uninstalled.stderr).toMatchObject({
+    status: 0,
+    stdout: expect.stringContaining(`removed slot ${slot} and`) as string,
+  })
   expect(await left()).toBe(0)
+  expect(await moonlink(alone, {}, directory)).toMatchObject({ status: 0, stdout: expect.stringMatching(/^there was no slot/) as string })
   // The changes since are in no slot: the table is copied again.
   await start()
   await expectEqual()

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { formatLsn, isMoonlinkError, MoonlinkError, parseLsn, type JsonValue } from '@moonlink/core'
+import type { Uninstalled } from '@moonlink/pg-source'
 import { parseDurationMs } from '../config/units.ts'
 import type { FlushReport, ListedTable, StatusReport } from '../http/schemas.ts'
 import { backendError, type BackendClient } from './client.ts'
@@ -31,7 +32,7 @@ export async function query(
 }
 
 async function printResult(lines: AsyncIterable<JsonValue>, format: ResultFormat): Promise<void> {
-  const printer = resultPrinter(format)
+  const printer = resultPrinter(format, process.stdout.isTTY ? process.stdout.columns : undefined)
   let begun = false
   for await (const line of lines) {
     if (Array.isArray(line)) await print(printer.row(line))
@@ -112,13 +113,20 @@ export async function stop(client: BackendClient): Promise<void> {
 }
 
 export async function uninstall(client: BackendClient): Promise<void> {
-  await client.post('/uninstall').catch((error: unknown) => {
+  const removed = await client.post<Uninstalled>('/uninstall').catch((error: unknown) => {
     if (!isMoonlinkError(error) || error.code !== 'BACKEND_UNREACHABLE') throw error
     const message = `no backend answers at ${client.url}. Name it with --url, or the source with --source or --config: no backend is needed then.`
     throw new MoonlinkError('retry', 'BACKEND_UNREACHABLE', message, { cause: error })
   })
   await waitGone(client)
-  await print('slot and publication are removed; the Iceberg tables stay\n')
+  await print(removedText(removed))
+}
+
+/** What `uninstall` did, in a line. */
+export function removedText({ slot, publications }: Uninstalled): string {
+  const removed = [...(slot === null ? [] : [`slot ${slot}`]), ...publications.map((name) => `publication ${name}`)]
+  if (removed.length === 0) return 'there was no slot and no publication of ours to remove; the Iceberg tables stay\n'
+  return `removed ${removed.join(' and ')}; the Iceberg tables stay\n`
 }
 
 async function waitGone(client: BackendClient): Promise<void> {

@@ -1,7 +1,7 @@
 import { formatCount } from '../config/units.ts'
 import type { StatusReport } from '../http/schemas.ts'
 import { statusLines } from './status-view.ts'
-import { textWidth } from './text-table.ts'
+import { clip } from './text-table.ts'
 
 export interface Screen {
   readonly columns: number
@@ -20,7 +20,7 @@ export class LiveView {
 
   draw(status: StatusReport): void {
     const room = Math.max(3, this.#screen.rows - 1)
-    const lines = fit(statusLines(status, this.#screen.columns), room).map((line) => clip(line, this.#screen.columns))
+    const lines = fit(statusLines(status, this.#screen.columns), room).map((line) => clip(line, this.#screen.columns - 1))
     this.#screen.write(`${this.#rewind()}${lines.map((line) => `${line}\u001b[K\n`).join('')}\u001b[J`)
     this.#drawn = lines.length
   }
@@ -39,16 +39,6 @@ export class LiveView {
 function fit(lines: readonly string[], room: number): string[] {
   if (lines.length <= room) return [...lines]
   return [...lines.slice(0, room - 1), `… and ${lines.length - room + 1} more; moonlink status shows all`]
-}
-
-function clip(line: string, columns: number): string {
-  if (textWidth(line) < columns) return line
-  let kept = ''
-  for (const character of line) {
-    if (textWidth(kept + character) > columns - 2) break
-    kept += character
-  }
-  return `${kept}…`
 }
 
 /** What changed since the last call, as a line for each table: for outputs that are no terminal. */

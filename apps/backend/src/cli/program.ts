@@ -132,7 +132,7 @@ export function createProgram(environment: Environment, workingDirectory: string
   }
 
   async function configOf(flags: StartFlags) {
-    const loaded = loadConfig({ file: flags.config, environment, flags: settingsOf(flags), workingDirectory })
+    const loaded = loadConfig({ file: flags.config, environment, ...settingsOf(flags), workingDirectory })
     for (const warning of loaded.warnings) process.stderr.write(`warning: ${warning}\n`)
     return loaded.config
   }
@@ -160,18 +160,23 @@ function withSettings(command: Command): Command {
     .option('--http <host:port>', 'address of the HTTP API (127.0.0.1:3030)')
 }
 
-function settingsOf(flags: StartFlags): Settings {
+function settingsOf(flags: StartFlags): { readonly flags: Settings; readonly flagNames: ReadonlyMap<string, string> } {
   const settings: Settings = {}
+  const flagNames = new Map<string, string>()
+  const give = (key: string, value: unknown, flag: string) => {
+    setKey(settings, key, value)
+    flagNames.set(key, flag)
+  }
   for (const assignment of flags.set ?? []) {
     const at = assignment.indexOf('=')
     if (at <= 0) throw usageError(`--set takes key=value, such as flush.intervalMs=2s, not "${assignment}".`)
-    setKey(settings, assignment.slice(0, at), assignment.slice(at + 1))
+    give(assignment.slice(0, at), assignment.slice(at + 1), '--set')
   }
-  if (flags.source !== undefined) setKey(settings, 'source.url', flags.source)
-  if (flags.table !== undefined && flags.table.length > 0) setKey(settings, 'source.tables', flags.table)
-  if (flags.warehouse !== undefined) setKey(settings, 'warehouse', flags.warehouse)
-  if (flags.stateDir !== undefined) setKey(settings, 'stateDir', flags.stateDir)
-  if (flags.standby === true) setKey(settings, 'standby.enabled', true)
-  if (flags.http !== undefined) setKey(settings, 'http.listen', flags.http)
-  return settings
+  if (flags.source !== undefined) give('source.url', flags.source, '--source')
+  if (flags.table !== undefined && flags.table.length > 0) give('source.tables', flags.table, '--table')
+  if (flags.warehouse !== undefined) give('warehouse', flags.warehouse, '--warehouse')
+  if (flags.stateDir !== undefined) give('stateDir', flags.stateDir, '--state-dir')
+  if (flags.standby === true) give('standby.enabled', true, '--standby')
+  if (flags.http !== undefined) give('http.listen', flags.http, '--http')
+  return { flags: settings, flagNames }
 }

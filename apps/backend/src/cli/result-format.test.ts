@@ -48,3 +48,31 @@ test('a table aligns numbers to the right and shows no control characters', () =
   expect(lines.at(-2)).toBe('(5 rows)')
   expect(textWidth('日本')).toBe(4)
 })
+
+test('where there is little room, wide text is cut with a mark, numbers are not; only in a table', () => {
+  const wide: JsonValue[][] = [
+    [1234567890123456789n, 'x'.repeat(100)],
+    [2, '日本語'.repeat(9)],
+  ]
+  const printed = (format: ResultFormat, room?: number) => {
+    const printer = resultPrinter(format, room)
+    const columns = [
+      { name: 'id', type: 'BIGINT' },
+      { name: 'text', type: 'VARCHAR' },
+    ]
+    return printer.begin(columns) + wide.map((row) => printer.row(row)).join('') + printer.end()
+  }
+  const lines = printed('table', 40).split('\n')
+  for (const line of lines.slice(0, 4)) expect(textWidth(line)).toBeLessThanOrEqual(40)
+  expect(lines[2]).toBe(`1234567890123456789  ${'x'.repeat(18)}…`)
+  expect(lines[3]).toBe('                  2  日本語日本語日本語…')
+  expect(lines[4]).toBe('(2 rows; cells that end in … are cut to fit, --format csv or json has them whole)')
+  expect(printed('table', 200)).toBe(printed('table'))
+  expect(printed('csv', 40)).toBe(printed('csv'))
+  expect(printed('json', 40)).toBe(printed('json'))
+})
+
+test('the names of columns do not drive the terminal either', () => {
+  const printer = resultPrinter('table')
+  expect(printer.begin([{ name: '\u001b[2J', type: 'VARCHAR' }]) + printer.end()).not.toContain('\u001b')
+})

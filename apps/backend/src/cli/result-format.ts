@@ -1,5 +1,5 @@
 import { stringifyJsonLossless, type JsonValue } from '@moonlink/core'
-import { textTable } from './text-table.ts'
+import { clip, textTable, widthLimit } from './text-table.ts'
 
 export type ResultFormat = 'table' | 'json' | 'csv'
 
@@ -15,8 +15,9 @@ export interface ResultPrinter {
   end(): string
 }
 
-export function resultPrinter(format: ResultFormat): ResultPrinter {
-  return format === 'json' ? jsonPrinter() : format === 'csv' ? csvPrinter() : tablePrinter()
+/** `room`, in terminal columns, is what a table's lines have: wide cells of text are cut to it. */
+export function resultPrinter(format: ResultFormat, room = Number.POSITIVE_INFINITY): ResultPrinter {
+  return format === 'json' ? jsonPrinter() : format === 'csv' ? csvPrinter() : tablePrinter(room)
 }
 
 /** An array with an object for each row. */
@@ -62,7 +63,7 @@ const numericType = /^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL|I
 const controlCharacters: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
 
 /** Aligned columns. Widths need every row, so a table is printed at its end. */
-function tablePrinter(): ResultPrinter {
+function tablePrinter(room: number): ResultPrinter {
   let columns: readonly ResultColumn[] = []
   const rows: string[][] = []
   /** What EXPLAIN answers are drawings of many lines, and no table. */
@@ -81,12 +82,12 @@ function tablePrinter(): ResultPrinter {
     end: () => {
       if (columns.length === 2 && columns[1].name === 'explain_value') return plans.join('')
       const right = new Set(columns.flatMap((column, index) => (numericType.test(column.type) ? [index] : [])))
-      const lines = textTable(
-        columns.map((column) => column.name),
-        rows,
-        right,
-      )
-      return `${lines.join('\n')}\n(${rows.length} ${rows.length === 1 ? 'row' : 'rows'})\n`
+      const names = columns.map((column) => visible(column.name))
+      const limit = widthLimit([names, ...rows], right, room)
+      const clipped = (cells: readonly string[]) => cells.map((cell, column) => (right.has(column) ? cell : clip(cell, limit)))
+      const lines = textTable(clipped(names), rows.map(clipped), right)
+      const cut = limit === Number.POSITIVE_INFINITY ? '' : '; cells that end in … are cut to fit, --format csv or json has them whole'
+      return `${lines.join('\n')}\n(${rows.length} ${rows.length === 1 ? 'row' : 'rows'}${cut})\n`
     },
   }
 }

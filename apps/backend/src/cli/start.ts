@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { systemClock } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import { createApi } from '../http/app.ts'
+import { checkAddress } from '../http/server.ts'
 import { isLoopback } from '../config/loopback.ts'
 import { composeBackend, uninstallSource, type ComposedBackend } from '../service/compose.ts'
 import { memoryNotes } from '../service/memory-need.ts'
@@ -10,6 +11,7 @@ import { asItIs, type WrapPort } from '../service/wrap-port.ts'
 import { createLogger, withTroubleLines } from '../service/logger.ts'
 import { stoppedBeforeMirroring } from '../service/stopping.ts'
 import { ApiServer } from './api-server.ts'
+import { removedText } from './commands.ts'
 import { LiveView, PlainView } from './live-view.ts'
 import { whatToTry } from './hints.ts'
 import { notYetApi } from './not-yet-api.ts'
@@ -46,6 +48,7 @@ export async function start(config: Config, wrap: WrapPort = asItIs): Promise<vo
       const logger = createLogger(config.log.level, file)
       return file === null ? logger : withTroubleLines(logger, output.trouble)
     },
+    onOwned: () => checkAddress(config.http.listen),
     onStep: output.note,
     onStarting: async (starting, logger) => {
       signals.call(() => starting.requestStop())
@@ -73,6 +76,7 @@ export async function start(config: Config, wrap: WrapPort = asItIs): Promise<vo
   const failure = await composed.backend.ended
   view.stop()
   output.note(failure === null ? 'stopping: what was read is committed first' : 'stopping')
+  const copying = await copyingTables(composed)
   const closed = await composed.close().then(
     () => null,
     (error: unknown) => error,
@@ -81,9 +85,20 @@ export async function start(config: Config, wrap: WrapPort = asItIs): Promise<vo
   signals.release()
   if (failure !== null) throw failure
   if (closed !== null) throw closed
-  output.note('stopped; everything that was read is in Iceberg')
+  output.note(stoppedText(copying))
   if (config.source.url === undefined)
     output.note(`the demo and its mirror stay in ${config.stateDir}: the next start goes on with them; remove that directory to begin anew`)
+}
+
+async function copyingTables({ backend }: ComposedBackend): Promise<string[]> {
+  const status = await backend.status().catch(() => null)
+  return status?.tables.filter(({ state }) => state === 'copying').map(({ name }) => name) ?? []
+}
+
+/** What a person who has just ended the mirror wants to know. */
+function stoppedText(copying: readonly string[]): string {
+  if (copying.length === 0) return 'stopped; everything that was read is in Iceberg'
+  return `stopped amid the copy of ${copying.join(', ')}, which the next start goes on with; all else that was read is in Iceberg`
 }
 
 /** Returns where the mirror's API is. */
@@ -101,8 +116,7 @@ function serve(config: Config, composed: ComposedBackend, server: ApiServer): st
 
 /** Removes slot and publication of the configured source; nothing may be running on them. */
 export async function uninstallWithoutBackend(config: Config): Promise<void> {
-  await uninstallSource(config)
-  process.stdout.write('slot and publication are removed; the Iceberg tables stay\n')
+  process.stdout.write(removedText(await uninstallSource(config)))
 }
 
 interface Output {

@@ -1,8 +1,11 @@
 import { nearest } from './nearest.ts'
 import { settingKeys } from './keys.ts'
-import { setKey, type Layer, type Settings } from './layers.ts'
+import { originIn, setKey, type Layer, type Settings } from './layers.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
+
+const prefix = 'MOONLINK_'
+const withoutPrefix = (variable: string) => variable.slice(prefix.length)
 
 /** Variables that are no settings: they name the file and, for the client commands, the backend. */
 const otherVariables = new Set(['MOONLINK_CONFIG', 'MOONLINK_URL', 'MOONLINK_TOKEN'])
@@ -25,17 +28,17 @@ export function environmentLayer(environment: Environment): Layer & { readonly w
   }
   const byVariable = new Map(settingKeys().map((setting) => [setting.variable, setting]))
   for (const [variable, value] of Object.entries(environment)) {
-    if (!variable.startsWith('MOONLINK_') || value === undefined || value === '' || otherVariables.has(variable)) continue
+    if (!variable.startsWith(prefix) || value === undefined || value === '' || otherVariables.has(variable)) continue
     const setting = byVariable.get(variable)
     if (setting === undefined) {
-      const near = nearest(variable, byVariable.keys())
-      warnings.push(`${variable} is no setting and is ignored${near === null ? '' : `; did you mean ${near}?`}`)
+      const near = nearest(withoutPrefix(variable), [...byVariable.keys()].map(withoutPrefix))
+      warnings.push(`${variable} is no setting and is ignored${near === null ? '' : `; did you mean ${prefix}${near}?`}`)
       continue
     }
     setKey(settings, setting.key, setting.type === 'map' ? parseMap(value) : setting.type === 'list' ? value.split(',') : value)
     origins.set(setting.key, variable)
   }
-  return { settings, warnings, originOf: (key) => origins.get(key) ?? 'the environment' }
+  return { settings, warnings, originOf: (key) => originIn(origins, key) ?? 'the environment' }
 }
 
 /** Maps come as JSON; text that is none is left for the schema to refuse. */

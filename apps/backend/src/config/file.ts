@@ -11,7 +11,7 @@ export function fileLayer(path: string | undefined, workingDirectory: string): L
   const file = resolve(workingDirectory, path ?? defaultName)
   if (path === undefined && !existsSync(file)) return null
   const settings = readSettings(file)
-  for (const key of ['warehouse', 'stateDir']) {
+  for (const key of ['warehouse', 'stateDir', 'changeLog.location']) {
     const value = getKey(settings, key)
     if (typeof value === 'string' && !isUri(value)) setKey(settings, key, resolve(dirname(file), value))
   }

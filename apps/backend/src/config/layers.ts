@@ -7,6 +7,12 @@ export interface Layer {
   originOf(key: string): string
 }
 
+/** The origin noted for a key, or for the setting that it lies in, as an item in its list. */
+export function originIn(origins: ReadonlyMap<string, string>, key: string): string | undefined {
+  const within = [...origins.keys()].find((setting) => key === setting || key.startsWith(`${setting}.`))
+  return within === undefined ? undefined : origins.get(within)
+}
+
 export function isSection(value: unknown): value is Settings {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

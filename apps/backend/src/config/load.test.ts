@@ -55,8 +55,28 @@ describe('messages', () => {
       /flush\.intervallMs \(.*moonlink\.yaml\): .*did you mean flush\.intervalMs\?/,
     )
     expect(message({ flags: { a: 'b' } })).toBe('a (a flag): there is no such setting')
+    expect(message({ yaml: 'memory: {limit: 1GiB}' })).toContain('did you mean memory.limitBytes?')
     expect(message({ yaml: 'flsuh: {rows: 5}' })).toContain('did you mean flush?')
     expect(message({ yaml: 'tables: [public.a]' })).toContain('did you mean source.tables?')
+  })
+
+  test('nothing is named where no setting is near', () => {
+    for (const yaml of ['flush: {size: 5}', 'flush: {banana: 5}', 'verify: {enabled: true}', 'parallelism: 4', 'catalog: {user: x}'])
+      expect(message({ yaml })).toMatch(/there is no such setting$/)
+    expect(load({ environment: { MOONLINK_PORT: 'tcp://10.0.0.1:80', MOONLINK_SERVICE_HOST: '10.0.0.1' } }).warnings).toEqual([
+      'MOONLINK_PORT is no setting and is ignored',
+      'MOONLINK_SERVICE_HOST is no setting and is ignored',
+    ])
+  })
+
+  test('a flag is named, for an item in its list too', () => {
+    const flagNames = new Map([
+      ['source.tables', '--table'],
+      ['flush.rows', '--set'],
+    ])
+    const flags = { source: { tables: ['orders'] }, flush: { rows: 'many' } }
+    expect(message({ flags, flagNames })).toMatch(/source\.tables\.0 \(--table\): "orders" .*; flush\.rows \(--set\): "many" /)
+    expect(message({ environment: { MOONLINK_SOURCE_TABLES: 'orders' } })).toContain('source.tables.0 (MOONLINK_SOURCE_TABLES): "orders"')
   })
 
   test('a wrong value names the key, its origin and what is allowed', () => {

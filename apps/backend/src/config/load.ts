@@ -6,8 +6,8 @@ import { contradictionIn } from './contradictions.ts'
 import { environmentLayer, type Environment } from './environment.ts'
 import { fileLayer, isUri } from './file.ts'
 import { settingKeys } from './keys.ts'
-import { getKey, mergeSettings, type Layer, type Settings } from './layers.ts'
-import { nearest } from './nearest.ts'
+import { getKey, mergeSettings, originIn, type Layer, type Settings } from './layers.ts'
+import { nearestKey } from './nearest.ts'
 import { requirement } from './requirement.ts'
 import { configSchema, type Config, type ParsedConfig } from './schema.ts'
 
@@ -17,6 +17,8 @@ export interface ConfigInputs {
   readonly environment: Environment
   /** Settings given as flags, nested as in the file. */
   readonly flags: Settings
+  /** By dotted key, the flag that gave it, for messages; default: "a flag". */
+  readonly flagNames?: ReadonlyMap<string, string>
   readonly workingDirectory: string
 }
 
@@ -31,7 +33,7 @@ export interface LoadedConfig {
  */
 export function loadConfig(inputs: ConfigInputs): LoadedConfig {
   const environment = environmentLayer(inputs.environment)
-  const flags: Layer = { settings: inputs.flags, originOf: () => 'a flag' }
+  const flags: Layer = { settings: inputs.flags, originOf: (key) => originIn(inputs.flagNames ?? new Map(), key) ?? 'a flag' }
   const layers = [fileLayer(inputs.file ?? inputs.environment['MOONLINK_CONFIG'], inputs.workingDirectory), environment, flags].filter(
     (layer) => layer !== null,
   )
@@ -97,11 +99,8 @@ function explainIssue(issue: Issue, merged: Settings, layers: readonly Layer[]):
 
 function explainUnknown(key: string, layers: readonly Layer[]): string {
   const known = settingKeys().map((setting) => setting.key)
-  const sections = known.flatMap((setting) => (setting.includes('.') ? [setting.split('.')[0]] : []))
-  // The last part alone first: a right name in the wrong section is the likelier slip.
-  const name = key.split('.').at(-1)!
-  const elsewhere = known.find((setting) => setting.split('.').at(-1) === name)
-  const near = elsewhere ?? nearest(key, [...known, ...sections])
+  const sections = new Set(known.flatMap((setting) => (setting.includes('.') ? [setting.split('.')[0]] : [])))
+  const near = nearestKey(key, [...known, ...sections])
   const origin = originOf(key, layers)
   return `${key}${origin === null ? '' : ` (${origin})`}: there is no such setting${near === null ? '' : `; did you mean ${near}?`}`
 }

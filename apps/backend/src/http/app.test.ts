@@ -205,6 +205,7 @@ describe('the OpenAPI document', () => {
     const failed = await (await api()('/wait', post({ timeoutMs: -1 }))).json()
     expect(described(wait.responses['default'], components).parse(failed)).toEqual(failed)
     expect(described(wait.responses['200'], components).safeParse(failed).success).toBe(false)
+    expect(paths['/metrics']['get'].responses['default']).toEqual(wait.responses['default'])
   })
 })
 

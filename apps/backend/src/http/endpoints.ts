@@ -207,10 +207,7 @@ export const endpoints: readonly Endpoint[] = [
     method: 'post',
     path: '/uninstall',
     summary: 'Removes slot and publication from the source, then stops. Iceberg tables stay.',
-    response: schemas.doneSchema,
-    handle: async (operations) => {
-      await operations.uninstall()
-      return Response.json({ done: true })
-    },
+    response: schemas.uninstalledSchema,
+    handle: async (operations) => Response.json({ done: true, ...(await operations.uninstall()) }),
   },
 ]

@@ -15,8 +15,11 @@ export function openApiDocument(endpoints: readonly Endpoint[], secured: boolean
       [endpoint.method]: operation,
     }
   }
+  const failure = failureAnswer(schemas)
   const page = { description: 'The metrics.', content: { 'text/plain': { schema: { type: 'string' } } } }
-  paths['/metrics'] = { get: { operationId: 'metrics', summary: "Metrics in Prometheus' text format.", responses: { 200: page } } }
+  paths['/metrics'] = {
+    get: { operationId: 'metrics', summary: "Metrics in Prometheus' text format.", responses: { 200: page, default: failure } },
+  }
   return {
     openapi: '3.1.0',
     info: {
@@ -32,7 +35,6 @@ export function openApiDocument(endpoints: readonly Endpoint[], secured: boolean
 }
 
 function describe(endpoint: Endpoint, schemas: Json): Json {
-  const failure = { description: 'It failed; the body says why.', content: jsonContent(errorSchema, schemas, 'output') }
   return {
     operationId: endpoint.name,
     summary: endpoint.summary,
@@ -47,9 +49,13 @@ function describe(endpoint: Endpoint, schemas: Json): Json {
           { description, content: answers(endpoint, schemas) },
         ]),
       ),
-      default: failure,
+      default: failureAnswer(schemas),
     },
   }
+}
+
+function failureAnswer(schemas: Json): Json {
+  return { description: 'It failed; the body says why.', content: jsonContent(errorSchema, schemas, 'output') }
 }
 
 /** Required where an empty object would not do. */

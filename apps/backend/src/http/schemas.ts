@@ -239,6 +239,13 @@ export const dropTableQuerySchema = z.strictObject({
   purge: z.enum(['true', 'false']).default('false').meta({ description: 'Remove the Iceberg table and its files too.' }),
 })
 export const doneSchema = z.object({ done: z.literal(true) }).meta({ id: 'Done' })
+export const uninstalledSchema = z
+  .object({
+    done: z.literal(true),
+    slot: z.string().nullable().meta({ description: 'The slot that was removed; null where there was none.' }),
+    publications: z.array(z.string()).meta({ description: 'The publications that were removed. One that Moonlink did not make stays.' }),
+  })
+  .meta({ id: 'Uninstalled' })
 
 export type StatusReport = z.infer<typeof statusSchema>
 export type TableStatusReport = z.infer<typeof tableStatusSchema>

@@ -1,7 +1,7 @@
 import type { AddressInfo } from 'node:net'
 import { serve, type ServerType } from '@hono/node-server'
 import { MoonlinkError } from '@moonlink/core'
-import type { Hono } from 'hono'
+import { Hono } from 'hono'
 
 /** Beyond the minute for which proxies keep an idle connection: whoever closes first must be the client, or it sends a request into a closed one. */
 const KEEP_ALIVE_MS = 75_000
@@ -32,6 +32,11 @@ export async function listen(api: Hono, address: string): Promise<RunningServer>
     answerWith: (next) => void (answering = next),
     close: () => close(server),
   }
+}
+
+/** Throws as `listen` does where the address can't be taken now. */
+export async function checkAddress(address: string): Promise<void> {
+  await (await listen(new Hono(), address)).close()
 }
 
 function close(server: ServerType): Promise<void> {

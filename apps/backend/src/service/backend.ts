@@ -11,6 +11,7 @@ import {
   type Telemetry,
 } from '@moonlink/core'
 import type { Engine, MirrorStatus } from '@moonlink/table-engine'
+import type { Uninstalled } from '@moonlink/pg-source'
 import type { Config } from '../config/schema.ts'
 import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 import type { VerifyEvent } from '../verify/verification.ts'
@@ -313,14 +314,15 @@ export class MoonlinkBackend implements Operations {
     return this.#tables.drop(table, purge)
   }
 
-  async uninstall(): Promise<void> {
+  async uninstall(): Promise<Uninstalled> {
     this.#isStopping = true
     await this.#mirrors.locked.stop()
-    await this.#changes.run(async () => {
+    const removed = await this.#changes.run(async () => {
       await this.#end()
-      await this.#parts.source.uninstall()
+      return this.#parts.source.uninstall()
     })
     this.requestStop()
+    return removed
   }
 
   /** Stops reading, commits everything that was read, tells the source, and lets go. Throws where a commit failed. */

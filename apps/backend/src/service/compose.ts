@@ -14,6 +14,7 @@ import {
 } from '@moonlink/core'
 import { startPostgres } from '@moonlink/embedded-pg'
 import { checkConditionalPut } from '@moonlink/object-store'
+import type { Uninstalled } from '@moonlink/pg-source'
 import { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import { redactUrl } from '../config/source-url.ts'
@@ -44,6 +45,8 @@ import { asItIs, type WrapPort } from './wrap-port.ts'
 export interface ComposeOptions {
   /** Called once the state directory is ours. */
   readonly logger: () => Logger
+  /** Called next, before anything else is made. */
+  readonly onOwned?: () => Promise<void>
   /** Told what takes a moment. */
   readonly onStep?: (line: string) => void
   /** Takes the lease of a log in the store. Default: at once or not at all. */
@@ -80,6 +83,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const release = lockStateDir(config.stateDir)
     stack.push(async () => release())
     const logger = options.logger()
+    await options.onOwned?.()
     const clock = systemClock
     const random = systemRandom
     const { wrap = asItIs } = options
@@ -182,8 +186,8 @@ async function startDemo(config: Config, stack: CloseStack, onStep: (line: strin
   return postgres.connectionString
 }
 
-/** Removes slot and publication of the configured source. */
-export async function uninstallSource(config: Config): Promise<void> {
+/** Removes slot and publication of the configured source, and returns what was there to be removed. */
+export async function uninstallSource(config: Config): Promise<Uninstalled> {
   const { url } = config.source
   if (url === undefined)
     throw new MoonlinkError('invalid', 'SOURCE_MISSING', 'no source is named; name it with --source, --config or DATABASE_URL.')
@@ -193,7 +197,7 @@ export async function uninstallSource(config: Config): Promise<void> {
     stack.push(async () => release())
     const source = await openSource(config, url, silentLogger)
     stack.push(() => source.close())
-    await source.uninstall()
+    return await source.uninstall()
   } finally {
     await stack.close()
   }

@@ -179,7 +179,7 @@ class PostgresHandle implements SourceHandle {
     return this.#source.copy(tables, signal)
   }
 
-  uninstall(): Promise<void> {
+  uninstall() {
     return this.#source.uninstall()
   }
 

@@ -1,4 +1,5 @@
 import type { JsonValue, Lsn } from '@moonlink/core'
+import type { Uninstalled } from '@moonlink/pg-source'
 import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 import type { VerifyEvent } from '../verify/verification.ts'
 
@@ -49,6 +50,6 @@ export interface Operations {
   dropTable(table: string, purge: boolean): Promise<void>
   /** Begins a graceful stop and returns. */
   requestStop(): void
-  /** Removes slot and publication from the source, then stops. */
-  uninstall(): Promise<void>
+  /** Removes slot and publication from the source, then stops. Returns what was removed. */
+  uninstall(): Promise<Uninstalled>
 }

@@ -1,5 +1,13 @@
 import type { Catalog, ChangeSource, FileLedger, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
-import type { EvolvedTable, FieldSource, PublicationChange, SourcePosition, SourceWait, UnfitValues } from '@moonlink/pg-source'
+import type {
+  EvolvedTable,
+  FieldSource,
+  PublicationChange,
+  SourcePosition,
+  SourceWait,
+  UnfitValues,
+  Uninstalled,
+} from '@moonlink/pg-source'
 import type { RunningQuery } from './operations.ts'
 
 export type { PublicationChange, SourcePosition, SourceWait, UnfitValues }
@@ -85,8 +93,8 @@ export interface SourceHandle extends ChangeSource {
   waits(): readonly SourceWait[]
   /** Where source and slot are; disturbs nothing. */
   position(): Promise<SourcePosition>
-  /** Removes slot and publication. No stream may be open. */
-  uninstall(): Promise<void>
+  /** Removes slot and publication, and returns what was there to be removed. No stream may be open. */
+  uninstall(): Promise<Uninstalled>
   close(): Promise<void>
 }
 

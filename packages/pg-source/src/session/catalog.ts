@@ -88,7 +88,10 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
   refusePartition(name, row, options)
   refuseAccess(name, row)
   const key = identityColumns(row)
-  const published = publishedAs(row, options.appendOnly.includes(name), options.publications, options.versionNumber)
+  const published = publishedAs(row, options.appendOnly.includes(name), options.publications, {
+    hasIdentity: hasIdentity(row, key),
+    versionNumber: options.versionNumber,
+  })
   const { appendOnly, edition, filterOid } = published
   if (!appendOnly) {
     refuseIdentity(name, row, key)
@@ -195,8 +198,12 @@ function refuseAccess(name: string, row: RelationRow): void {
   }
 }
 
+function hasIdentity({ replicaIdentity }: RelationRow, key: readonly number[]): boolean {
+  return replicaIdentity === 'f' || (key.length > 0 && replicaIdentity !== 'n')
+}
+
 function refuseIdentity(name: string, row: RelationRow, key: readonly number[]): void {
-  if (row.replicaIdentity === 'f' || (key.length > 0 && row.replicaIdentity !== 'n')) return
+  if (hasIdentity(row, key)) return
   const why = row.replicaIdentity === 'n' ? 'has REPLICA IDENTITY NOTHING' : 'has no primary key'
   throw new MoonlinkError(
     'invalid',

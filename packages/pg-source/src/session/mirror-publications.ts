@@ -61,10 +61,11 @@ export class MirrorPublications {
       if (partitions !== null) await publishAnew(connection, publications, table, settings.copyLockTimeoutMs)
   }
 
-  /** Drops those that were made here. */
-  async drop({ append, main }: Publications): Promise<void> {
-    await dropPublication(this.dependencies.connection, main)
-    await dropPublication(this.dependencies.connection, append)
+  /** Drops those that were made here, and returns their names. */
+  async drop({ append, main }: Publications): Promise<string[]> {
+    const ours = [main, append].flatMap((publication) => (publication?.isOurs === true ? [publication.name] : []))
+    for (const name of ours) await dropPublication(this.dependencies.connection, name)
+    return ours
   }
 
   /** Which of them has which of the tables. */

@@ -107,9 +107,10 @@ export class MirrorSlot {
     return { slotCreated: true, slotLsn }
   }
 
-  async drop(): Promise<void> {
+  /** False where there is none. */
+  async drop(): Promise<boolean> {
     await this.waitUntilLetGo()
-    await dropSlot(this.dependencies.connection, this.name)
+    return dropSlot(this.dependencies.connection, this.name)
   }
 
   /** One that is being made is none yet, and may never be. */

@@ -130,14 +130,12 @@ export async function publishAnew(
   )
 }
 
-/** Drops a publication of ours; one that somebody else made stays. */
-export async function dropPublication(connection: CatalogConnection, state: PublicationState | null): Promise<void> {
-  if (state === null || !state.isOurs) return
-  const sql = `DROP PUBLICATION IF EXISTS ${pg.escapeIdentifier(state.name)}`
+export async function dropPublication(connection: CatalogConnection, name: string): Promise<void> {
+  const sql = `DROP PUBLICATION IF EXISTS ${pg.escapeIdentifier(name)}`
   await explained(
     'dropping the publication',
     () => connection.rows(sql),
-    (error) => (sqlState(error) === '42501' ? notOwner(state.name, sql) : null),
+    (error) => (sqlState(error) === '42501' ? notOwner(name, sql) : null),
   )
 }
 

@@ -469,7 +469,14 @@ test('what a given publication does not publish is refused with the statement th
     code: 'TABLE_UNPUBLISHED',
     reason: expect.stringContaining('ALTER PUBLICATION "given" ADD TABLE ONLY "public"."c"') as string,
   })
-  await source.uninstall()
+  await client.query('CREATE TABLE keyless (id int)')
+  expect(await listingOf(source, tableOf('public.keyless'))).toMatchObject({
+    code: 'TABLE_UNPUBLISHED',
+    reason: expect.stringMatching(
+      /owner give it a primary key or REPLICA IDENTITY FULL first, since .*; then run: ALTER PUBLICATION/,
+    ) as string,
+  })
+  expect(await source.uninstall()).toEqual({ slot: source.slotName, publications: [] })
   await source.close()
   const { rows } = await client.query(`SELECT tablename FROM pg_publication_tables WHERE pubname = 'given' ORDER BY 1`)
   expect(rows).toEqual([{ tablename: 'a' }, { tablename: 'b' }])

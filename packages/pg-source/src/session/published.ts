@@ -24,7 +24,12 @@ export interface Published {
  * How publications publish a table. Throws `invalid` where a given one does not: `TABLE_UNPUBLISHED`, or `PG_PUBLICATION_OPERATIONS` where it publishes changes
  * of a table that is to be append-only.
  */
-export function publishedAs(row: RelationRow, isAppendOnly: boolean, publications: Publications, versionNumber: number): Published {
+export function publishedAs(
+  row: RelationRow,
+  isAppendOnly: boolean,
+  publications: Publications,
+  { hasIdentity, versionNumber }: { readonly hasIdentity: boolean; readonly versionNumber: number },
+): Published {
   const { main } = publications
   const name = formatTableName(row)
   if (isAppendOnly && main !== null && !main.isOurs && main.tables.has(name) && !publishesInsertsOnly(main)) {
@@ -37,7 +42,7 @@ export function publishedAs(row: RelationRow, isAppendOnly: boolean, publication
   }
   const state = publicationOf(name, isAppendOnly, publications)
   const entry = state?.tables.get(name) ?? null
-  if (state !== null && !state.isOurs && entry === null) throw unpublished(row, state)
+  if (state !== null && !state.isOurs && entry === null) throw unpublished(row, state, hasIdentity)
   const appendOnly = isAppendOnly || (state !== null && !state.isOurs && publishesInsertsOnly(state))
   if (state !== null && entry !== null) refuseOperations(name, state, appendOnly)
   return {
@@ -85,7 +90,7 @@ function publicationOf(name: string, isAppendOnly: boolean, { main, append }: Pu
   return !isAppendOnly || main?.tables.has(name) === true ? main : append
 }
 
-function unpublished(row: RelationRow, state: PublicationState): MoonlinkError {
+function unpublished(row: RelationRow, state: PublicationState, hasIdentity: boolean): MoonlinkError {
   const name = formatTableName(row)
   const context = { context: { table: name, publication: state.name } }
   const refuse = (why: string) => new MoonlinkError('invalid', 'TABLE_UNPUBLISHED', `${name} ${why}.`, context)
@@ -96,7 +101,11 @@ function unpublished(row: RelationRow, state: PublicationState): MoonlinkError {
     )
   }
   if (row.isPartition && root !== null && state.tables.has(root)) return refuse(`is a partition, published as ${root}. Mirror that`)
+  const before =
+    hasIdentity || publishesInsertsOnly(state)
+      ? ''
+      : `give it a primary key or REPLICA IDENTITY FULL first, since Postgres refuses its updates and deletes otherwise once it is published; then `
   return refuse(
-    `is not published by "${state.name}", which was not made here and so is not changed here. Let its owner run: ${addStatement(state.name, row)}`,
+    `is not published by "${state.name}", which was not made here and so is not changed here. Let its owner ${before}run: ${addStatement(state.name, row)}`,
   )
 }

@@ -36,6 +36,7 @@ export function roleSql({ role, database, publication, tables, service }: RoleSq
     `GRANT CONNECT ON DATABASE ${pg.escapeIdentifier(database)} TO ${user};`,
     ...schemas.map((schema) => `GRANT USAGE ON SCHEMA ${schema} TO ${user};`),
     ...(names.length === 0 ? [] : [`GRANT SELECT ON ${names.join(', ')} TO ${user};`]),
+    '-- A table without a primary key first needs ALTER TABLE … REPLICA IDENTITY FULL: Postgres refuses its updates and deletes otherwise once it is published.',
     `CREATE PUBLICATION ${pg.escapeIdentifier(publication)}${names.length === 0 ? '' : ` FOR TABLE ${names.map((name) => `ONLY ${name}`).join(', ')}`}`,
     `  WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);`,
     '-- A table to be mirrored later needs GRANT SELECT and ALTER PUBLICATION … ADD TABLE, by the same administrator.',

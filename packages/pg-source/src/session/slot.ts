@@ -211,12 +211,14 @@ export async function exportSnapshot(
 }
 
 /** Drops the slot; fine if it is not there. */
-export async function dropSlot(connection: CatalogConnection, name: string): Promise<void> {
-  await explained(
+/** False where there is none of that name. */
+export async function dropSlot(connection: CatalogConnection, name: string): Promise<boolean> {
+  const dropped = await explained(
     `dropping slot "${name}"`,
     () => connection.rows('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1', [name]),
     explainSlot,
   )
+  return dropped.length > 0
 }
 
 function explainSlot(error: unknown): MoonlinkError | null {

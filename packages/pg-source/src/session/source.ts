@@ -56,6 +56,14 @@ export interface UnfitValues {
   readonly values: number
 }
 
+/** What `uninstall` found and removed. */
+export interface Uninstalled {
+  /** The slot; null where there was none. */
+  readonly slot: string | null
+  /** The publications that `prepare` had made. */
+  readonly publications: readonly string[]
+}
+
 /** What `prepare` found or made. */
 export interface Prepared {
   /** Tables that were left out, since another session keeps them locked: they are not published, and not prepared. */
@@ -338,12 +346,13 @@ export class PgSource implements ChangeSource {
     return this.baselines.changes(this.connection, await this.catalog.options(), relationOf)
   }
 
-  /** Removes what `prepare` made: the slot, then the publications. One that somebody else made stays. */
-  async uninstall(): Promise<void> {
+  /** Removes what `prepare` made: the slot, then the publications. One that somebody else made stays. Returns what was there to be removed. */
+  async uninstall(): Promise<Uninstalled> {
     await this.stream?.close()
-    await this.mirrorSlot.drop()
-    await this.publications.drop(await this.catalog.publications())
+    const slot = (await this.mirrorSlot.drop()) ? this.settings.slot : null
+    const publications = await this.publications.drop(await this.catalog.publications())
     this.prepared = new Map()
+    return { slot, publications }
   }
 
   /** Ends the stream and the connections. Slot and publications stay. */

@@ -195,7 +195,9 @@ export class SimSource implements SourceHandle {
     return this.ask('the position', () => this.options.database.endLsn)
   }
 
-  async uninstall(): Promise<void> {}
+  async uninstall() {
+    return { slot: null, publications: [] }
+  }
 
   async close(): Promise<void> {}
 
