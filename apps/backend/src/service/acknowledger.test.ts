@@ -5,6 +5,7 @@ import { Acknowledger } from './acknowledger.ts'
 function setUp(hasLog: boolean) {
   const told: Lsn[] = []
   const steps: string[] = []
+  const other = { isOutdated: false }
   const engine = { safe: 10n, acknowledgeableLsn: () => engine.safe, restartLsn: () => engine.safe }
   const log = {
     durable: null as Lsn | null,
@@ -23,10 +24,12 @@ function setUp(hasLog: boolean) {
     remember: async (lsn) => {
       await Promise.resolve()
       steps.push(`remember ${lsn}`)
+      other.isOutdated = false
     },
+    isOutdated: () => other.isOutdated,
   })
   const loop = { acknowledge: (lsn: Lsn) => told.push(lsn) }
-  return { acknowledger, engine, log, loop, told, steps }
+  return { acknowledger, engine, log, loop, other, told, steps }
 }
 
 test('without a log, the source may forget what Iceberg has, once that is written down', async () => {
@@ -77,4 +80,14 @@ test('what else is remembered is written with what is known then, however slow a
   engine.safe = 50n
   await Promise.all([acknowledger.acknowledge(loop), acknowledger.remember()])
   expect(steps).toEqual(['remember 10', 'prune 10', 'remember 50', 'prune 50', 'remember 50'])
+})
+
+test('what else is remembered is written down once it has changed, though Iceberg has nothing new', async () => {
+  const { acknowledger, loop, other, steps } = setUp(true)
+  await acknowledger.begin()
+  await acknowledger.acknowledge(loop)
+  other.isOutdated = true
+  await acknowledger.acknowledge(loop)
+  await acknowledger.acknowledge(loop)
+  expect(steps).toEqual(['remember 10', 'prune 10', 'remember 10'])
 })

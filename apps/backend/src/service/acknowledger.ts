@@ -11,6 +11,8 @@ export interface AcknowledgerOptions {
   readonly slotLsn: Lsn
   /** Writes down that every mirrored table has everything up to there in Iceberg, and what else is to be remembered. */
   readonly remember: (coveredLsn: Lsn) => Promise<void>
+  /** Whether something else that is to be remembered has changed since. */
+  readonly isOutdated: () => boolean
 }
 
 /**
@@ -61,6 +63,7 @@ export class Acknowledger {
     // The log alone says what is durable while it works; to write that down each time would be a sync for nothing.
     const isNews = log === null || log.isPrunable(safe) || safe > (log.durableLsn ?? 0n)
     if (safe > this.#covered && isNews) await this.#cover(safe)
+    else if (this.#options.isOutdated()) await this.remember()
     this.acknowledgeDurable(loop)
   }
 

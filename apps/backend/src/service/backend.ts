@@ -116,7 +116,8 @@ export class MoonlinkBackend implements Operations {
       waiting: () => [...this.#mirrors.locked.reasons.keys()],
       known: () => this.#mirrors.known(),
     })
-    this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember: (lsn) => remembered.write(lsn) })
+    const remember = (lsn: Lsn) => remembered.write(lsn)
+    this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember, isOutdated: () => remembered.isOutdated })
     source.history.resume(state?.timeline ?? null, () => this.#acknowledger.remember())
     this.#logRelief =
       log === null

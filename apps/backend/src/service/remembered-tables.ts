@@ -22,6 +22,8 @@ export class RememberedTables {
   readonly #published: Map<string, string>
   #added: readonly string[]
   #dropped: readonly string[]
+  /** What of `#published` was written down last. */
+  #written = ''
 
   constructor(options: RememberedTablesOptions) {
     this.#options = options
@@ -44,25 +46,37 @@ export class RememberedTables {
     this.#dropped = [...new Set([...this.#dropped, name])]
   }
 
+  /** Whether tables are published otherwise than was written down: left so, a later process would take them for such that missed changes. */
+  get isOutdated(): boolean {
+    return JSON.stringify(this.#marks()) !== this.#written
+  }
+
   /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
   async write(coveredLsn: Lsn): Promise<void> {
-    const { known, live, source, store, waiting } = this.#options
+    const { known, live, source, store } = this.#options
     const { systemIdentifier, database, slot } = source.identity
+    const published = this.#marks()
+    await store.write({
+      source: { systemIdentifier, database, slot },
+      timeline: source.history.timeline,
+      coveredLsn,
+      mirrored: live(),
+      known: known(),
+      published,
+      added: this.#added,
+      dropped: this.#dropped,
+    })
+    this.#written = JSON.stringify(published)
+  }
+
+  #marks(): Readonly<Record<string, string>> {
+    const { live, source, waiting } = this.#options
     const mirrored = live()
     for (const name of mirrored) {
       const mark = source.publicationMark(parseTableName(name))
       if (mark !== '') this.#published.set(name, mark)
     }
     const marks = [...waiting(), ...mirrored].map((name) => [name, this.#published.get(name) ?? ''] as const)
-    await store.write({
-      source: { systemIdentifier, database, slot },
-      timeline: source.history.timeline,
-      coveredLsn,
-      mirrored,
-      known: known(),
-      published: Object.fromEntries(marks.filter(([, mark]) => mark !== '')),
-      added: this.#added,
-      dropped: this.#dropped,
-    })
+    return Object.fromEntries(marks.filter(([, mark]) => mark !== ''))
   }
 }

@@ -1,0 +1,28 @@
+import { formatTableName } from '@moonlink/core'
+import { expect, test } from 'vitest'
+import { RememberedTables } from './remembered-tables.ts'
+import type { BackendState } from './state.ts'
+
+test('what tables are published like is outdated from when it changes until it is written down', async () => {
+  const marks = new Map([['public.a', 'one']])
+  const written: BackendState[] = []
+  const remembered = new RememberedTables({
+    store: { write: async (state) => void written.push(state) },
+    source: {
+      history: { timeline: 1 } as never,
+      identity: { systemIdentifier: '1', database: 'd', slot: 's' } as never,
+      publicationMark: (table) => marks.get(formatTableName(table)) ?? '',
+    },
+    state: null,
+    live: () => ['public.a', 'public.b'],
+    waiting: () => [],
+    known: () => ['public.a', 'public.b'],
+  })
+  await remembered.write(1n)
+  expect(remembered.isOutdated).toBe(false)
+  marks.set('public.a', 'two')
+  expect(remembered.isOutdated).toBe(true)
+  await remembered.write(1n)
+  expect(remembered.isOutdated).toBe(false)
+  expect(written.map(({ published }) => published)).toEqual([{ 'public.a': 'one' }, { 'public.a': 'two' }])
+})
