@@ -33,10 +33,10 @@ export class ChangeIntake {
   private spooledShape: TableShape | null = null
   private closedShape: TableShape | null = null
   private lastTakenLsn: Lsn
-  private readonly pause: (code: string, reason: string) => void
+  private readonly pause: (code: string, reason: string, openLsn: Lsn | undefined) => void
 
   /** `pause`: called, without waiting, where the table has to be copied again. */
-  constructor(core: MirrorCore, earlySizes: EarlyWriteSizes, pause: (code: string, reason: string) => void) {
+  constructor(core: MirrorCore, earlySizes: EarlyWriteSizes, pause: (code: string, reason: string, openLsn: Lsn | undefined) => void) {
     const { clock, isEnding, limits, logger, sealedFiles } = core.host
     this.core = core
     this.earlySizes = earlySizes
@@ -187,7 +187,7 @@ export class ChangeIntake {
   private async applyNow(change: HeldChange): Promise<void> {
     const { host, phase, state } = this.core
     if (phase !== 'streaming') return
-    if (isRecopy(change)) return this.pause(change.code, change.reason)
+    if (isRecopy(change)) return this.pause(change.code, change.reason, change.openLsn)
     if (isReshape(change)) return this.patience.with(() => changeShape(state, change.shape, host.sealedFiles))
     if (!isBatch(change)) return state.truncate()
     cutOpenSegment(state, this.earlySizes)

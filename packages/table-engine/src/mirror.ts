@@ -57,7 +57,7 @@ export class Mirror {
     this.core = core
     this.table = spec.table
     this.name = core.name
-    this.intake = new ChangeIntake(core, sizes, (code, reason) => this.pauseBeside(code, reason))
+    this.intake = new ChangeIntake(core, sizes, (code, reason, openLsn) => this.pauseBeside(code, reason, openLsn))
     this.early = new EarlyWriter({
       lock: core.lock,
       state: () => (!core.isClosed && (core.phase === 'streaming' || core.resync !== null || core.isMerging) ? core.state : null),
@@ -266,6 +266,8 @@ export class Mirror {
     const wasCatchingUp = this.isCatchingUp
     // Amid a transaction, what was applied and not committed goes with it.
     const isCommitted = this.isStreaming && !this.hasOpenTransaction && (await this.flushWhole())
+    // What a pause leaves uncommitted is known once it has ended.
+    if (this.core.phase === 'paused') await this.core.job(async () => {})
     const committedLsn = this.core.committed.lsn!
     const isCurrent = isCommitted && this.isStreaming && !wasCatchingUp && !this.isRewinding && source?.isJustOpened !== true
     const pausedThroughLsn = this.core.phase === 'paused' && this.flusher.isClean ? this.core.pausedThroughLsn : null
@@ -354,10 +356,10 @@ export class Mirror {
   }
 
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
-  async pause(code: string, reason: string): Promise<void> {
+  async pause(code: string, reason: string, openLsn = 0n): Promise<void> {
     if (this.isClosed || this.core.phase === 'paused' || this.core.phase === 'failed') return
     const wasCopying = this.core.phase === 'copying' && !this.isResyncing
-    const paused = this.pauses.pause(`${code} ${reason}`)
+    const paused = this.pauses.pause(`${code} ${reason}`, openLsn)
     this.flushes.wake()
     await paused
     if (wasCopying) await this.copy.abandon()
@@ -370,8 +372,8 @@ export class Mirror {
   }
 
   /** Pauses without waiting for what that commits. */
-  pauseBeside(code: string, reason: string): void {
-    this.pause(code, reason).catch((error: unknown) => this.core.logFailure('a pause failed', error))
+  pauseBeside(code: string, reason: string, openLsn?: Lsn): void {
+    this.pause(code, reason, openLsn).catch((error: unknown) => this.core.logFailure('a pause failed', error))
   }
 
   /** Makes what has been applied durable in Iceberg. Waits for an open transaction to end first. Throws `retry`/`TABLE_CLOSED` where the mirror is closed before. */

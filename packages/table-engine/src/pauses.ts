@@ -1,3 +1,4 @@
+import { maxLsn, type Lsn } from '@moonlink/core'
 import type { Flusher } from './flusher.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { PAUSED_PROPERTY } from './mirror-spec.ts'
@@ -23,12 +24,15 @@ export class Pauses {
     this.core.isPauseRecorded = true
   }
 
-  /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
-  async pause(reason: string): Promise<void> {
+  /**
+   * Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. `openLsn`: of the transaction that it is paused for, as in a
+   * batch; up to there nothing is missing.
+   */
+  async pause(reason: string, openLsn: Lsn): Promise<void> {
     const { core, flusher } = this
     const { logger } = core.host
     const wasStreaming = core.phase === 'streaming'
-    core.pausedThroughLsn = wasStreaming && !core.isRewinding ? core.takenThroughLsn : null
+    core.pausedThroughLsn = wasStreaming && !core.isRewinding ? maxLsn(core.takenThroughLsn, openLsn) : null
     core.phase = 'paused'
     core.reason = reason
     logger.warn('table paused', { table: core.name, reason })

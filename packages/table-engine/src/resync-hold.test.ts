@@ -30,7 +30,7 @@ async function openTable() {
 }
 
 async function openMirror() {
-  const { engine, mirror, read, source } = await openTable()
+  const { engine, mirror, read, source, storage } = await openTable()
   const send = async (lsn: Lsn) => {
     for (const event of source.take()) await engine.apply(event)
     await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
@@ -39,7 +39,7 @@ async function openMirror() {
   for (let id = 1n; id <= 4n; id++) source.insert([id, 'first'])
   source.endTransaction(100n)
   await send(100n)
-  return { engine, mirror, read, send, source }
+  return { engine, mirror, read, send, source, storage }
 }
 
 test('what was readable when a table began to be made equal to its source stays so where that begins anew', async () => {
@@ -73,6 +73,40 @@ test('what a table has taken is readable while it is made equal to its source, a
   await send(120n)
   await read(110n)
   await expect(read(111n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
+  await engine.close()
+})
+
+test('a table whose rows change unseen is readable up to the transaction in which they do, though the stream told of nothing since the one before', async () => {
+  const { engine, mirror, read, send, source } = await openMirror()
+  await engine.apply({ kind: 'recopy', table: source.table, code: 'SCHEMA_CHANGED', reason: 'a partition was detached', openLsn: 150n })
+  await send(160n)
+  await read(150n)
+  await expect(read(151n)).rejects.toMatchObject({ code: 'TABLE_PAUSED' })
+  await mirror.beginResync('its columns or key changed')
+  await read(150n)
+  await expect(read(151n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
+  await engine.close()
+})
+
+test('a table that begins to be made equal to its source while a flush from before its pause goes on stays readable up to that pause', async () => {
+  const { engine, mirror, read, send, source, storage } = await openMirror()
+  let goOn = () => {}
+  const mayGoOn = new Promise<void>((resolve) => (goOn = resolve))
+  const commit = storage.commit.bind(storage)
+  const commits = vi.spyOn(storage, 'commit').mockImplementation(async (intent) => {
+    await mayGoOn
+    return commit(intent)
+  })
+  const flushed = engine.flush()
+  await expect.poll(() => commits.mock.calls.length).toBe(1)
+  await send(110n)
+  await engine.apply({ kind: 'recopy', table: source.table, code: 'SCHEMA_CHANGED', reason: 'a partition was detached', openLsn: 150n })
+  await send(160n)
+  const begun = mirror.beginResync('its columns or key changed')
+  goOn()
+  await Promise.all([begun, flushed.catch(() => undefined)])
+  await read(150n)
+  await expect(read(151n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
   await engine.close()
 })
 
