@@ -364,7 +364,7 @@ export function chooseChange(
       alters: altered.map((one) => ({
         name: one.name,
         ...(made.to !== undefined && { to: made.to }),
-        isStale: made.isStale || isWrapped,
+        isStale: made.isStale || (isWrapped && made.isRewritten === true),
         untold: one.partitions === undefined || made.type !== undefined ? made.untold : ofPartitions(made),
       })),
     },
@@ -373,7 +373,7 @@ export function chooseChange(
 
 /** What older rows have of a new column is known by its partitions alone, and each of those that is written anew looks as if it had been emptied. */
 function ofPartitions({ isRewritten, untold }: Made): Untold {
-  if (isRewritten === true || untold.kind === 'compared') return { kind: 'unseen' }
+  if (isRewritten === true || untold.kind === 'compared') return { kind: 'compared', isNoticedAgain: true }
   return ['add', 'add without a default'].includes(untold.kind) ? COMPARED : untold
 }
 

@@ -7,7 +7,7 @@ const hasOne = (table: OracleTable) => isOpen(table) && table.partitions!.length
 const freeSlots = ({ partitions = [] }: OracleTable) =>
   Array.from({ length: SLOTS }, (_, slot) => slot).filter((slot) => partitions.every((one) => one.slot !== slot))
 const hasRoom = (table: OracleTable) => isOpen(table) && freeSlots(table).length > 0
-const named = ({ name }: Partition) => `public.${quote(name)}`
+const named = ({ name }: { readonly name: string }) => `public.${quote(name)}`
 
 function newPartition(table: OracleTable, dice: Dice): Partition {
   const slot = dice.pick(freeSlots(table))
@@ -22,6 +22,12 @@ const withoutPartition = (table: OracleTable, partition: Partition): OracleTable
   ...table,
   partitions: table.partitions!.filter((one) => one !== partition),
 })
+
+const replacing = (table: OracleTable, partition: Partition, by: Partition): OracleTable => ({
+  ...table,
+  partitions: table.partitions!.map((one) => (one === partition ? by : one)),
+})
+const partitioned = (table: OracleTable) => (isOpen(table) ? table.partitions!.filter(({ partitions = [] }) => partitions.length > 0) : [])
 
 /** A table like the partitioned one, save that nothing was ever dropped from it. */
 const like = (table: OracleTable, partition: Partition) =>
@@ -49,7 +55,7 @@ export const partitionChanges: readonly SchemaChange[] = [
     make: (table, dice) => {
       const partition = newPartition(table, dice)
       const sql = `${like(table, partition)}; ${attach(table, partition)}`
-      return { sql, to: withPartition(table, partition), isStale: false, untold: { kind: 'partitions' } }
+      return { sql, to: withPartition(table, partition), isStale: true, untold: { kind: 'partitions' } }
     },
   },
   {
@@ -84,9 +90,35 @@ export const partitionChanges: readonly SchemaChange[] = [
     },
   },
   {
+    name: 'detach a partition for a moment',
+    weight: 4,
+    fits: hasOne,
+    make: (table, dice) => {
+      const partition = dice.pick(table.partitions!)
+      const place = '(tableoid, ctid)'
+      const rows = `DELETE FROM ${named(partition)} WHERE ${place} IN (SELECT tableoid, ctid FROM ${named(partition)} ORDER BY random() LIMIT 2)`
+      const sql = [detach(table, partition), rows, attach(table, partition)].join('; ')
+      return { sql, to: table, isStale: true, untold: { kind: 'unseen' } }
+    },
+  },
+  {
+    name: 'detach or drop a partition of a partition',
+    weight: 4,
+    fits: (table) => partitioned(table).length > 0,
+    make: (table, dice) => {
+      const above = dice.pick(partitioned(table))
+      const gone = dice.pick(above.partitions!)
+      const sql = dice.chance(0.5)
+        ? `ALTER TABLE ${named(above)} DETACH PARTITION public.${quote(gone)}`
+        : `DROP TABLE public.${quote(gone)}`
+      const to = replacing(table, above, { ...above, partitions: above.partitions!.filter((name) => name !== gone) })
+      return { sql, to, isStale: true, untold: { kind: 'unseen' } }
+    },
+  },
+  {
     name: 'truncate a partition',
     weight: 4,
     fits: hasOne,
-    make: (table, dice) => ({ sql: `TRUNCATE ${named(dice.pick(table.partitions!))}`, isStale: true, untold: { kind: 'unseen' } }),
+    make: (table, dice) => ({ sql: `TRUNCATE ${named(dice.pick(table.partitions!))}`, isStale: false, untold: { kind: 'unseen' } }),
   },
 ]

@@ -7,9 +7,9 @@ export interface Alteration {
   readonly name: string
   /** The table afterwards; absent where its columns and its key stay. */
   readonly to?: OracleTable
-  /** Whether the mirror may have to read the table again: LSNs from here until it has may be refused. */
+  /** Whether the mirror may have to read the table again where triggers tell of it: LSNs from here until it has may be refused. */
   readonly isStale: boolean
-  /** What the stream and the catalog tell of it where no trigger does. */
+  /** What the stream and the catalog tell of it where no trigger does; of what is `unseen` and not stale, triggers tell nothing. */
   readonly untold: Untold
 }
 

@@ -29,6 +29,8 @@ export interface Traces {
   readonly untold: readonly {
     readonly table: string
     readonly change: Untold
+    /** `Alteration.isStale` */
+    readonly isStale: boolean
     readonly isFollowed: boolean
     readonly isTouched: boolean
     readonly isAmid: boolean
@@ -206,9 +208,10 @@ function traced(
   touched: ReadonlySet<string>,
 ): Traces {
   if (alters.length > 0) {
-    const made = alters.map(({ name, untold: change }) => ({
+    const made = alters.map(({ name, isStale, untold: change }) => ({
       table: name,
       change,
+      isStale,
       isFollowed: false,
       isTouched: false,
       isAmid: touched.has(name),
@@ -223,9 +226,8 @@ function traced(
   })
   if (truncates === true) {
     const emptied = [...new Map(tables.map((table) => [table.name, table])).values()].map(({ name, partitions }) => {
-      // Partitions that were emptied with their table are taken for such that were by themselves.
-      const kind = partitions === undefined ? ('truncate' as const) : ('unseen' as const)
-      return { table: name, change: { kind }, isFollowed: false, isTouched: true, isAmid: touched.has(name) }
+      const change: Untold = { kind: 'truncate', ...(partitions !== undefined && { isNoticedAgain: true }) }
+      return { table: name, change, isStale: false, isFollowed: false, isTouched: true, isAmid: touched.has(name) }
     })
     return { followed, untold: [...after, ...emptied] }
   }

@@ -62,6 +62,8 @@ export class OracleSource {
   readonly sessions: readonly Session[]
   readonly moments: Moment[] = []
   readonly prepared: PreparedTransaction[] = []
+  /** Of a partitioned table, by a commit since the mirror started: it may not have written down yet how they are, and then reads the table again at its next start. */
+  hasOtherPartitions = false
   /** Where no trigger tells of changes of schema: those that the mirror may not know of. */
   readonly #untold = new UntoldChanges()
   /** Of the server. */
@@ -126,10 +128,12 @@ export class OracleSource {
     return parseLsn(lsn)
   }
 
-  /** Several commits, none of which changes a schema; `work` returns the tables that the mirror may take for changed unseen. Nothing else may commit meanwhile. */
+  /** Several commits, none of which changes a schema; `work` returns the tables that a look at the catalog may take for changed. Nothing else may commit meanwhile. */
   async burst(work: () => Promise<ReadonlySet<string>>): Promise<void> {
     const before = await this.lsn()
-    for (const table of await work()) this.#open({ table, fromLsn: before, isSilent: true, isLasting: true })
+    const again = await work()
+    for (const table of again) this.#open({ table, fromLsn: before, isLasting: true })
+    this.hasOtherPartitions ||= again.size > 0
     await this.#note(before, new Set(this.tables.map(({ name }) => name)), NO_TRACES, true)
   }
 
@@ -209,11 +213,18 @@ export class OracleSource {
 
   async #committed(before: Lsn, { altered, shapes, touched, traces }: Changes): Promise<void> {
     this.tables = this.tables.map((table) => shapes.get(table.name) ?? table)
-    const unseen = new Set(traces.untold.filter(({ change }) => change.kind === 'unseen').map(({ table }) => table))
-    const stale = [...altered].filter(([table, isStale]) => this.#isTold && isStale && !unseen.has(table))
-    const amid = new Set(traces.untold.filter((one) => one.isAmid).map(({ table }) => table))
+    const tablesOf = (matches: (one: Traces['untold'][number]) => boolean) => new Set(traces.untold.filter(matches).map(({ table }) => table))
+    const amid = tablesOf(({ isAmid }) => isAmid)
+    const stale = [...altered].filter(([, isStale]) => this.#isTold && isStale)
     for (const [table] of stale) this.#open({ table, fromLsn: before, isAmid: amid.has(table) })
-    for (const table of unseen) this.#open({ table, fromLsn: before, isSilent: true, isLasting: true, isAmid: amid.has(table) })
+    // Where partitions also came or went, triggers have told that.
+    const told = tablesOf(({ change, isStale }) => this.#isTold && isStale && change.kind === 'unseen')
+    const unseen = tablesOf(({ change, isStale }) => change.kind === 'unseen' && !(this.#isTold && isStale))
+    const again = tablesOf(({ change }) => change.isNoticedAgain === true)
+    for (const table of unseen) this.#open({ table, fromLsn: before, isSilent: !told.has(table), isLasting: true, isAmid: amid.has(table) })
+    for (const table of again) this.#open({ table, fromLsn: before, isLasting: true })
+    const parted = tablesOf(({ change }) => ['partitions', 'unseen'].includes(change.kind))
+    this.hasOtherPartitions ||= parted.size + again.size > 0
     await this.#note(before, touched, traces, false)
     if (!this.#isTold) this.#noteUntold(before, traces)
   }

@@ -18,6 +18,8 @@ export interface Partition {
   readonly name: string
   /** It has rows whose `part` is from 100 times this on, to before 100 times the next. */
   readonly slot: number
+  /** Its own partitions, by name; absent where it is not partitioned. */
+  readonly partitions?: readonly string[]
 }
 
 /** What names the rows of a table in the change stream. */
@@ -122,13 +124,16 @@ export function partitionedTable(seed: number): OracleTable {
     { name: 'k', type: int, isNotNull: true, pool: ['1', '2', '3'] },
   ]
   const others = ['a', 'b', 'c'].map((name) => ({ name, type: dice.pick(columnTypes), isNotNull: false, pool: null }))
-  const partitions = Array.from({ length: SLOTS }, (_, slot) => ({ name: `parted ${slot}`, slot }))
+  const below = ['one of the last', 'rest of the last']
+  const partitions = Array.from({ length: SLOTS }, (_, slot): Partition => {
+    return { name: `parted ${slot}`, slot, ...(slot === SLOTS - 1 && { partitions: below }) }
+  })
   const [last, ...first] = [...partitions].reverse()
   const finish = [
     ...first.map(({ name, slot }) => `CREATE TABLE public.${quote(name)} PARTITION OF public.parted FOR VALUES ${slotBounds(slot)}`),
     `CREATE TABLE public.${quote(last.name)} PARTITION OF public.parted FOR VALUES ${slotBounds(last.slot)} PARTITION BY LIST (k)`,
-    `CREATE TABLE public."one of the last" PARTITION OF public.${quote(last.name)} FOR VALUES IN (1, 2)`,
-    `CREATE TABLE public."rest of the last" PARTITION OF public.${quote(last.name)} DEFAULT`,
+    `CREATE TABLE public.${quote(below[0])} PARTITION OF public.${quote(last.name)} FOR VALUES IN (1, 2)`,
+    `CREATE TABLE public.${quote(below[1])} PARTITION OF public.${quote(last.name)} DEFAULT`,
   ]
   return { name: 'parted', identity: 'primary key', key, columns: [...key, ...others], finish, isFull: false, partitions }
 }

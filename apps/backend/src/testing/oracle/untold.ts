@@ -2,7 +2,7 @@ import type { Lsn } from '@moonlink/core'
 
 /**
  * A change of a table of which no trigger tells, by what a row after it and the catalog tell (docs/SCHEMA-CHANGES.md, "Without them"). `silent`: no row tells of it,
- * so that it is noticed only when the catalog is looked at; `unseen`: triggers need not tell of it either. `partitions`: others
+ * so that it is noticed only when the catalog is looked at; `unseen`: the same, and it may be noticed again later. `partitions`: others
  * than the mirror knows the table by, until it reads it again.
  */
 export interface Untold {
@@ -19,6 +19,8 @@ export interface Untold {
     | 'compared'
     | 'silent'
     | 'unseen'
+  /** A later look at the catalog takes it for partitions that were emptied by themselves, with triggers or without: from here on the mirror may compare the table at any time. */
+  readonly isNoticedAgain?: true
 }
 
 /** A change that a mirror may have to look at together with those beside it. */
