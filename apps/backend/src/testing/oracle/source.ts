@@ -213,7 +213,8 @@ export class OracleSource {
 
   async #committed(before: Lsn, { altered, shapes, touched, traces }: Changes): Promise<void> {
     this.tables = this.tables.map((table) => shapes.get(table.name) ?? table)
-    const tablesOf = (matches: (one: Traces['untold'][number]) => boolean) => new Set(traces.untold.filter(matches).map(({ table }) => table))
+    const tablesOf = (matches: (one: Traces['untold'][number]) => boolean) =>
+      new Set(traces.untold.filter(matches).map(({ table }) => table))
     const amid = tablesOf(({ isAmid }) => isAmid)
     const stale = [...altered].filter(([, isStale]) => this.#isTold && isStale)
     for (const [table] of stale) this.#open({ table, fromLsn: before, isAmid: amid.has(table) })
