@@ -1,4 +1,4 @@
-import type { Field } from '@moonlink/core'
+import type { Field, FieldType } from '@moonlink/core'
 import type { TablePlan } from '@moonlink/union-read'
 import { defaultSql, hasSameParts, shapeOfField, storedSql, storedType, type ColumnShape } from './conform-sql.ts'
 import { storedColumn, type FileShape } from './file-shapes.ts'
@@ -131,8 +131,10 @@ function rowCondition({ fromRow, toRow, isLast }: MaskPart): string {
 function scan(files: readonly ReadyFile[], fields: readonly Field[], rest: string, condition = ''): string {
   const { shape } = files[0]
   const paths = files.map((file) => quoteText(file.path)).join(', ')
+  // The bounds of a file leave NaN out, which is above all of them.
+  const nan = fields.some(({ type }) => hasFloat(type)) ? ', can_have_nan = true' : ''
   const read = (options: string) => {
-    const source = `read_parquet([${paths}]${options})`
+    const source = `read_parquet([${paths}]${nan}${options})`
     return `FROM ${condition === '' ? source : `(FROM ${source} WHERE ${condition})`} f${rest}`
   }
   const stored = fields.map((field) => storedColumn(shape, field))
@@ -142,6 +144,11 @@ function scan(files: readonly ReadyFile[], fields: readonly Field[], rest: strin
   }
   const columns = fields.map((field, index) => cell(columnName(field.id), stored[index], field))
   return `SELECT ${columns.join(', ')} ${read(`, schema = ${schemaMap(fields, stored)}`)}`
+}
+
+function hasFloat(type: FieldType): boolean {
+  if (type.kind === 'list') return hasFloat(type.element)
+  return type.kind === 'struct' ? type.fields.some((part) => hasFloat(part.type)) : type.kind === 'float' || type.kind === 'double'
 }
 
 /** DuckDB matches by field id and names the columns as told; within them it goes by name, so that they are read with the parts that are stored. */

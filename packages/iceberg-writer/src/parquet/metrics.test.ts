@@ -34,9 +34,10 @@ describe('bounds', () => {
     expect(boundsOf({ kind: 'float' }, [1.5, -2])).toEqual(['000000c0', '0000c03f'])
   })
 
-  it('leave NaN out and let zero stand for both zeros', () => {
+  it('leave NaN out, have no upper one beside it, and let zero stand for both zeros', () => {
     expect(boundsOf({ kind: 'double' }, [NaN, null])).toEqual([null, null])
-    expect(boundsOf({ kind: 'double' }, [0, NaN])).toEqual(['0000000000000080', '0000000000000000'])
+    expect(boundsOf({ kind: 'double' }, [0, null])).toEqual(['0000000000000080', '0000000000000000'])
+    expect(boundsOf({ kind: 'double' }, [0, NaN])).toEqual(['0000000000000080', null])
     expect(metricsOf({ kind: 'double' }, [0, NaN, null]).nanCounts).toEqual({ 1: 1 })
   })
 

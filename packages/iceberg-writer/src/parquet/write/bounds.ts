@@ -17,7 +17,7 @@ export interface Bounds {
 }
 
 /** Bounds in single-value serialization (Iceberg spec, appendix D); null where there is no value. */
-export function icebergBounds(type: PrimitiveType, { least, greatest }: ValueRange): Bounds | null {
+export function icebergBounds(type: PrimitiveType, { least, greatest, nanCount }: ValueRange): Bounds | null {
   if (least === null || greatest === null) return null
   switch (type.kind) {
     case 'string':
@@ -26,7 +26,7 @@ export function icebergBounds(type: PrimitiveType, { least, greatest }: ValueRan
       return binaryBounds(least, greatest, TRUNCATED_LENGTH)
     case 'float':
     case 'double':
-      return zeroBounds(type.kind, least, greatest)
+      return floatBounds(type.kind, least, greatest, nanCount > 0)
     case 'decimal':
       return { lower: minimalBigEndian(least), upper: minimalBigEndian(greatest) }
     default:
@@ -35,7 +35,7 @@ export function icebergBounds(type: PrimitiveType, { least, greatest }: ValueRan
 }
 
 /** Bounds as Parquet's statistics hold them: PLAIN values, bytes without their length; null where there is no value. */
-export function parquetBounds({ type, physical, typeLength, isVariantPart }: Leaf, { least, greatest }: ValueRange): Bounds | null {
+export function parquetBounds({ type, physical, typeLength, isVariantPart }: Leaf, { least, greatest, nanCount }: ValueRange): Bounds | null {
   if (least === null || greatest === null || isVariantPart) return null
   switch (type.kind) {
     case 'string':
@@ -44,7 +44,7 @@ export function parquetBounds({ type, physical, typeLength, isVariantPart }: Lea
       return binaryBounds(least, greatest, COMPARED_BYTES)
     case 'float':
     case 'double':
-      return zeroBounds(type.kind, least, greatest)
+      return floatBounds(type.kind, least, greatest, nanCount > 0)
     case 'decimal': {
       const size = physical === PhysicalType.FIXED ? typeLength : physical === PhysicalType.INT32 ? 4 : 8
       const [lower, upper] = [least, greatest].map((bytes) => bytes.slice(0, size))
@@ -65,8 +65,9 @@ function binaryBounds(least: Uint8Array, greatest: Uint8Array, size: number): Bo
   return { lower: least.slice(0, size), upper: greatest.length <= size ? greatest : nextBinary(greatest.subarray(0, size)) }
 }
 
-function zeroBounds(kind: PrimitiveType['kind'], least: Uint8Array, greatest: Uint8Array): Bounds {
-  return { lower: withZero(least.slice(), kind, -0), upper: withZero(greatest.slice(), kind, 0) }
+/** No bound counts NaN. Where it is the greatest of values, as in Postgres, DuckDB and Spark, no number is above one. */
+function floatBounds(kind: PrimitiveType['kind'], least: Uint8Array, greatest: Uint8Array, hasNan: boolean): Bounds {
+  return { lower: withZero(least.slice(), kind, -0), upper: hasNan ? null : withZero(greatest.slice(), kind, 0) }
 }
 
 /** A zero of either sign becomes `zero`: readers differ on whether -0.0 equals 0.0, so a bound of zero has to include both. */
