@@ -35,7 +35,10 @@ export function icebergBounds(type: PrimitiveType, { least, greatest, nanCount }
 }
 
 /** Bounds as Parquet's statistics hold them: PLAIN values, bytes without their length; null where there is no value. */
-export function parquetBounds({ type, physical, typeLength, isVariantPart }: Leaf, { least, greatest, nanCount }: ValueRange): Bounds | null {
+export function parquetBounds(
+  { type, physical, typeLength, isVariantPart }: Leaf,
+  { least, greatest, nanCount }: ValueRange,
+): Bounds | null {
   if (least === null || greatest === null || isVariantPart) return null
   switch (type.kind) {
     case 'string':
