@@ -66,6 +66,11 @@ export class SealedKeyIndex {
     await disk.remove(`${path}.tmp`)
   }
 
+  /** Where it was opened; what it throws names it as `path`. */
+  get path(): string {
+    return this.file.path
+  }
+
   /** Bytes held in memory, without the shared cache. */
   get byteSize(): number {
     return this.fences.byteLength + (this.filter?.byteLength ?? 0) + this.file.slots.byteLength

@@ -12,7 +12,8 @@ import type { FileSegment, MemorySegment } from './segment.ts'
  */
 export async function changeShape(state: MirrorState, shape: TableShape, sealedFiles: SealedFiles): Promise<void> {
   const identity = identityOf(shape.schema)
-  if (!state.appendOnly && identity.fingerprint !== state.identity.fingerprint) await rekey(state, identity, sealedFiles)
+  if (!state.appendOnly && identity.fingerprint !== state.identity.fingerprint)
+    await state.mender.with(state, () => rekey(state, identity, sealedFiles))
   state.identity = identity
   state.startShape(shape)
 }

@@ -1,37 +1,36 @@
 import { MoonlinkError, type DataFile } from '@moonlink/core'
-import type { SealedKeyIndex } from '@moonlink/pk-index'
 import type { Identity } from './identity.ts'
+import type { Indexed } from './index-mender.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import type { FileSegment } from './segment.ts'
 
-/** The sealed indexes of files that a commit brought, by the key that rows had when they were opened. */
-export interface OpenedIndexes {
+/** Files that a commit brought, with their sealed indexes, by the key that rows had when those were opened. */
+export interface OpenedFiles {
   readonly identity: Identity
-  readonly indexes: readonly (SealedKeyIndex | null)[]
+  readonly files: readonly Indexed[]
 }
 
 /** Opens the indexes of the files at `paths`, which are among `files`, those of a snapshot. */
-export async function openIndexes(core: MirrorCore, paths: readonly string[], files: readonly DataFile[]): Promise<OpenedIndexes> {
+export async function openIndexes(core: MirrorCore, paths: readonly string[], files: readonly DataFile[]): Promise<OpenedFiles> {
   const { identity, appendOnly } = core.state
-  if (appendOnly) return { identity, indexes: paths.map(() => null) }
-  const opening = paths.map((path) => {
+  const opening = paths.map(async (path) => {
     const file = files.find((candidate) => candidate.path === path)
     if (!file) throw new MoonlinkError('bug', 'FILE_NOT_COMMITTED', `${core.name}: ${path} is not in the snapshot that committed it`)
-    return core.host.sealedFiles.openOrRebuild(file, identity, core.spec.storage)
+    return { file, index: appendOnly ? null : await core.host.sealedFiles.openOrRebuild(file, identity, core.spec.storage) }
   })
-  return { identity, indexes: await Promise.all(opening) }
+  return { identity, files: await Promise.all(opening) }
 }
 
 /** The indexes by the key that rows have now: it may have changed while a commit was made. Under the lock. */
 export async function indexesNow(
   core: MirrorCore,
-  opened: OpenedIndexes,
+  opened: OpenedFiles,
   paths: readonly string[],
   files: readonly DataFile[],
-): Promise<readonly (SealedKeyIndex | null)[]> {
-  if (opened.identity.fingerprint === core.state.identity.fingerprint) return opened.indexes
-  for (const index of opened.indexes) index?.close()
-  return (await openIndexes(core, paths, files)).indexes
+): Promise<readonly Indexed[]> {
+  if (opened.identity.fingerprint === core.state.identity.fingerprint) return opened.files
+  for (const { index } of opened.files) index?.close()
+  return (await openIndexes(core, paths, files)).files
 }
 
 /** Frees what segments held that are no longer among those of the state. */

@@ -146,8 +146,11 @@ export class CopyMerge {
     const matches = new MatchBuffer()
     for (const file of files) {
       const live = all.filter((row) => !segment.isDead(first + row))
-      matches.clear()
-      file.index!.candidatesBatch(hashes, live, matches)
+      const look = (): void => {
+        matches.clear()
+        file.index!.candidatesBatch(hashes, live, matches)
+      }
+      await core.state.mender.with(core.state, look, files)
       const found = new Map<number, number[]>()
       for (let at = 0; at < matches.length; at++) {
         const place = matches.rows[at]

@@ -63,7 +63,7 @@ export class Difference {
     const keys = selectFields(batch, identity.fieldIds)
     const keyHashes = identity.hasher.hash(keys, 0, batch.length)
     const rowHashes = this.rowHasher.hash(batch, 0, batch.length)
-    const { firstOf, candidates } = this.candidates(keyHashes, batch.length)
+    const { firstOf, candidates } = await this.state.mender.with(this.state, () => this.candidates(keyHashes, batch.length))
     const unequal: number[] = []
     for (let row = 0; row < batch.length; row++) if (!(await this.takeEqual(row, firstOf, candidates, rowHashes))) unequal.push(row)
     const changed: number[] = []

@@ -12,9 +12,10 @@ import {
   type TableShape,
   type TableSnapshot,
 } from '@moonlink/core'
-import type { KeyHashes, SealedKeyIndex } from '@moonlink/pk-index'
+import type { KeyHashes } from '@moonlink/pk-index'
 import type { Generation } from './generation.ts'
 import { keysOf, type Identity } from './identity.ts'
+import type { Indexed } from './index-mender.ts'
 import type { MirrorState } from './mirror-state.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import type { StagedFiles } from './staged-files.ts'
@@ -159,17 +160,17 @@ function rowMap({ rowCount, live }: LivePart, first: number): Int32Array {
 }
 
 /**
- * Puts the committed files in the frozen segments' place. Under the mirror's lock; no await in between. `indexes`: one a file. Throws, with nothing
- * changed, `retry`/`INDEX_UNREADABLE`.
+ * Puts the committed files in the frozen segments' place. Under the mirror's lock; no await in between. `indexed`: one a file. Throws, with nothing
+ * changed, `retry`/`INDEX_UNREADABLE` and `corrupt`/`INDEX_CORRUPT`.
  */
 export function adoptFlush(
   state: MirrorState,
   flush: FrozenFlush,
   written: WrittenFlush,
   snapshot: TableSnapshot,
-  indexes: readonly (SealedKeyIndex | null)[],
+  indexed: readonly Indexed[],
 ): void {
-  const rowIds = replacedRowIds(state, flush, written, snapshot, indexes)
+  const rowIds = replacedRowIds(state, flush, written, snapshot, indexed)
   // From here on nothing is read, so that all of it happens or nothing does.
   for (const { target, vector } of flush.vectors) {
     target.base = vector.bitmap
@@ -181,7 +182,7 @@ export function adoptFlush(
     const file = committedFile(snapshot, staged.path)
     const byId = new Map([...newRows].map(([segment, map]) => [segment.id, map]))
     const moved = movedDeletes(state.log, flush.endSeq, byId)
-    const segment = new FileSegment(state.newSegmentId(), file, indexes[index], null, moved)
+    const segment = new FileSegment(state.newSegmentId(), file, indexed[index].index, null, moved)
     // A TRUNCATE meanwhile emptied all of the sources, or none.
     for (const source of newRows.keys()) segment.deadFrom = source.deadFrom
     state.segments.set(segment.id, segment)
@@ -207,7 +208,7 @@ function replacedRowIds(
   { generation }: FrozenFlush,
   { files }: WrittenFlush,
   snapshot: TableSnapshot,
-  indexes: readonly (SealedKeyIndex | null)[],
+  indexed: readonly Indexed[],
 ): { readonly segment: MemorySegment; readonly row: number; readonly rowId: number }[] {
   const placed = new Map(
     files.flatMap(({ newRows, staged }, at) => [...newRows].map(([source, map]) => [source, { at, map, staged }] as const)),
@@ -217,7 +218,7 @@ function replacedRowIds(
     const place = placed.get(segment)
     const row = place?.map[old] ?? -1
     assert(place !== undefined && row >= 0, 'a row replaced during a flush was alive when it was frozen', { segment: segment.id, old })
-    return rowIdIn(committedFile(snapshot, place.staged.path), indexes[place.at], row)
+    return rowIdIn(committedFile(snapshot, place.staged.path), indexed[place.at].index, row)
   }
   return state.active.segments.flatMap((segment) =>
     Array.from(segment.pendingRowIds, ([row, replaced]) => ({ segment, row, rowId: rowIdOf(generation.placeOf(replaced)) })),

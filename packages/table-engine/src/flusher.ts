@@ -181,12 +181,13 @@ export class Flusher {
     const paths = written.files.map((file) => file.staged.path)
     const opened = await openIndexes(core, paths, snapshot.files)
     await core.lock.run(async () => {
-      const indexes = await indexesNow(core, opened, paths, snapshot.files)
+      const files = await indexesNow(core, opened, paths, snapshot.files)
       try {
-        adoptFlush(core.state, flush, written, snapshot, indexes)
+        const { state } = core
+        await state.mender.with(state, () => adoptFlush(state, flush, written, snapshot, files), files)
       } catch (error) {
         // Another attempt opens them anew.
-        for (const index of indexes) index?.close()
+        for (const { index } of files) index?.close()
         throw error
       }
       core.committed.lsn = flush.lsn

@@ -160,8 +160,8 @@ export class Maintenance {
     await staged.settleDoubts()
     const opened = await openIndexes(core, paths, snapshot.files)
     await core.lock.run(async () => {
-      const [index] = await indexesNow(core, opened, paths, snapshot.files)
-      adoptCompaction(core.state, written, snapshot, index ?? null)
+      const [file] = await indexesNow(core, opened, paths, snapshot.files)
+      adoptCompaction(core.state, written, snapshot, file?.index ?? null)
       this.pending = null
     })
     await letGoOf(core, sources)

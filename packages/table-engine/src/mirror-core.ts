@@ -1,5 +1,6 @@
 import { formatTableName, isMoonlinkError, maxLsn, MoonlinkError, type Lsn, type TableCommit, type TableShape } from '@moonlink/core'
 import type { Difference } from './difference.ts'
+import { IndexMender } from './index-mender.ts'
 import { MirrorState } from './mirror-state.ts'
 import { SOURCE_STATE_PROPERTY, type MirrorHost, type MirrorPhase, type MirrorSpec } from './mirror-spec.ts'
 import { Mutex } from './mutex.ts'
@@ -39,6 +40,7 @@ export class MirrorCore {
   readonly jobs = new Mutex()
   readonly staged: StagedFiles
   private readonly reads: PatientReads
+  private readonly mender: IndexMender
   readonly committed: Committed
   state: MirrorState
   phase: MirrorPhase = 'streaming'
@@ -73,8 +75,9 @@ export class MirrorCore {
       shape: { schema, sourceState: sourceState ?? null },
     }
     this.staged = host.stagedFiles
-    const { clock, isEnding, logger } = host
+    const { clock, isEnding, logger, sealedFiles, telemetry } = host
     this.reads = new PatientReads({ storage, table: this.name, clock, logger, isEnding })
+    this.mender = new IndexMender({ sealedFiles, table: this.name, logger, telemetry })
     this.state = this.newState()
   }
 
@@ -171,6 +174,7 @@ export class MirrorCore {
   private newState(): MirrorState {
     const { appendOnly, storage, table } = this.spec
     const oldValueBytes = this.host.limits.memoryLimitBytes * OLD_VALUE_SHARE
-    return new MirrorState(table, this.committed.shape, storage, this.reads, appendOnly, this.host.newIncarnation(), oldValueBytes)
+    const { committed, host, mender, reads } = this
+    return new MirrorState(table, committed.shape, storage, reads, mender, appendOnly, host.newIncarnation(), oldValueBytes)
   }
 }

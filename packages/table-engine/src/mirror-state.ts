@@ -3,6 +3,7 @@ import { assert, type Lsn, type SegmentId, type TableName, type TableSchema, typ
 import { DeletionLog } from '@moonlink/deletion-log'
 import { Generation } from './generation.ts'
 import { identityOf, type Identity } from './identity.ts'
+import type { IndexMender } from './index-mender.ts'
 import { OldValues } from './old-values.ts'
 import type { PatientReads } from './patient-reads.ts'
 import { FileSegment, MemorySegment, TransactionEnd, type Segment } from './segment.ts'
@@ -24,6 +25,7 @@ export class MirrorState {
   readonly storage: TableStorage
   /** Of data files, for changes that are being applied. */
   readonly reads: PatientReads
+  readonly mender: IndexMender
   readonly appendOnly: boolean
   /** Of rows of the present shape; every key index goes by it. */
   identity: Identity
@@ -58,6 +60,7 @@ export class MirrorState {
     shape: TableShape,
     storage: TableStorage,
     reads: PatientReads,
+    mender: IndexMender,
     appendOnly: boolean,
     incarnation: string,
     oldValueBytes: number,
@@ -67,6 +70,7 @@ export class MirrorState {
     this.shapes = [{ shape, from: null }]
     this.storage = storage
     this.reads = reads
+    this.mender = mender
     this.appendOnly = appendOnly
     this.incarnation = incarnation
     this.identity = identityOf(shape.schema)

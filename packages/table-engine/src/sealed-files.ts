@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
+import { NO_ROW_ID } from '@moonlink/arrow-buffer'
 import { selectFields, type DataFile, type LocalDisk, type TableStorage } from '@moonlink/core'
 import { BlockCache, SealedKeyIndex, writeSealedIndex, type KeyHashes } from '@moonlink/pk-index'
 import type { FilterMemory } from './filter-memory.ts'
@@ -49,6 +50,11 @@ export class SealedFiles {
   async openOrRebuild(file: DataFile, identity: Identity, storage: TableStorage): Promise<SealedKeyIndex> {
     const found = await this.open(file, identity)
     if (found) return found
+    return this.remake(file, identity, storage)
+  }
+
+  /** Reads the file's keys and makes its index, whatever there was before. */
+  async remake(file: DataFile, identity: Identity, storage: Pick<TableStorage, 'scanFile'>): Promise<SealedKeyIndex> {
     await this.rebuild(file, identity, storage)
     return this.opened(file, identity)
   }
@@ -90,21 +96,23 @@ export class SealedFiles {
     }
   }
 
-  private async rebuild(file: DataFile, identity: Identity, storage: TableStorage): Promise<void> {
+  private async rebuild(file: DataFile, identity: Identity, storage: Pick<TableStorage, 'scanFile'>): Promise<void> {
     const low = new Uint32Array(file.recordCount)
     const high = new Uint32Array(file.recordCount)
     const rowIds = new Float64Array(file.recordCount)
     let storesRowIds = false
-    // Iceberg numbers the rows of a file once that is committed.
+    // Iceberg numbers the rows of a file once that is committed: until then, what they would inherit is told from what they store.
     const isCommitted = file.firstRowId >= 0
-    for await (const scanned of storage.scanFile(file, identity.fields, { lineage: isCommitted })) {
+    const numbered = isCommitted ? file : { ...file, firstRowId: -file.recordCount }
+    for await (const scanned of storage.scanFile(numbered, identity.fields, { lineage: true })) {
       const hashes = identity.hasher.hash(selectFields(scanned.rows, identity.fieldIds), 0, scanned.rows.length)
       low.set(hashes.low.subarray(0, hashes.length), scanned.firstRow)
       high.set(hashes.high.subarray(0, hashes.length), scanned.firstRow)
-      for (let row = 0; isCommitted && row < scanned.rows.length; row++) {
+      for (let row = 0; row < scanned.rows.length; row++) {
         const rowId = scanned.rowIds![row]
-        rowIds[scanned.firstRow + row] = rowId
-        if (rowId !== file.firstRowId + scanned.firstRow + row) storesRowIds = true
+        const isStored = rowId !== numbered.firstRowId + scanned.firstRow + row
+        rowIds[scanned.firstRow + row] = isCommitted || isStored ? rowId : NO_ROW_ID
+        if (isStored) storesRowIds = true
       }
     }
     await this.write(file.path, identity, { low, high, length: file.recordCount }, storesRowIds ? rowIds : null)

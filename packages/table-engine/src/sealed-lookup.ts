@@ -19,7 +19,7 @@ export function lookUpSealed(
   changeCount: number,
   mayBeMissing = false,
 ): Promise<SealedPlaces> {
-  return state.reads.patiently(() => lookUp(state, requests, changeCount, mayBeMissing))
+  return state.reads.patiently(() => state.mender.with(state, () => lookUp(state, requests, changeCount, mayBeMissing)))
 }
 
 async function lookUp(state: MirrorState, requests: SealedRequests, changeCount: number, mayBeMissing: boolean): Promise<SealedPlaces> {

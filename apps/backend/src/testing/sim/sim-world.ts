@@ -97,7 +97,7 @@ export class SimWorld {
   private readonly disksFail: boolean
   /** Disks and the store are full at times. */
   private readonly fillsUp: boolean
-  /** Bits flip in local logs and spools. */
+  /** Bits flip in local logs, spools and key indexes. */
   private readonly flipsBits: boolean
   private readonly totals: SimTotals
   private readonly logger: Logger
@@ -303,10 +303,14 @@ export class SimWorld {
     for (const { disk } of this.machines) disk.capacity = Number.POSITIVE_INFINITY
   }
 
-  /** What only the log has may be gone with it. */
+  /** What only the log has may be gone with it; an index is made anew. */
   private flipBit({ disk }: Machine): void {
-    if (!this.flipsBits || !disk.flipBit((path) => path.includes('changelog') || path.includes('waiting-changes'))) return
-    this.isStateLost = true
+    if (!this.flipsBits) return
+    // What can be made again costs nothing.
+    const isIndex = this.dice.chance(0.5)
+    const isVictim = (path: string) => (isIndex ? path.endsWith('.idx') : path.includes('changelog') || path.includes('waiting-changes'))
+    if (!disk.flipBit(isVictim)) return
+    this.isStateLost ||= !isIndex
     this.totals.flippedBits++
   }
 
