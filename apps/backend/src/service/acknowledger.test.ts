@@ -1,4 +1,4 @@
-import type { ChangeLog, Lsn } from '@moonlink/core'
+import { MoonlinkError, type ChangeLog, type Lsn } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import { Acknowledger } from './acknowledger.ts'
 
@@ -16,9 +16,15 @@ function setUp(hasLog: boolean) {
     isPrunable: (through: Lsn) => through >= log.start,
     prune: (through: Lsn) => steps.push(`prune ${through}`),
   }
+  const lease = { isLost: false }
   const acknowledger = new Acknowledger({
     engine,
     log: hasLog ? (log as unknown as ChangeLog) : null,
+    lease: {
+      check: async () => {
+        if (lease.isLost) throw new MoonlinkError('fenced', 'LEASE_LOST', 'another backend has taken over')
+      },
+    },
     floorLsn: 5n,
     slotLsn: 7n,
     remember: async (lsn) => {
@@ -29,7 +35,7 @@ function setUp(hasLog: boolean) {
     isOutdated: () => other.isOutdated,
   })
   const loop = { acknowledge: (lsn: Lsn) => told.push(lsn) }
-  return { acknowledger, engine, log, loop, other, told, steps }
+  return { acknowledger, engine, lease, log, loop, other, told, steps }
 }
 
 test('without a log, the source may forget what Iceberg has, once that is written down', async () => {
@@ -90,4 +96,18 @@ test('what else is remembered is written down once it has changed, though Iceber
   await acknowledger.acknowledge(loop)
   await acknowledger.acknowledge(loop)
   expect(steps).toEqual(['remember 10', 'prune 10', 'remember 10'])
+})
+
+test('a backend that was taken over from tells the source nothing that its successor does not know of', async () => {
+  const { acknowledger, engine, lease, log, loop, steps, told } = setUp(true)
+  await acknowledger.begin()
+  await acknowledger.acknowledge(loop)
+  log.start = 20n
+  lease.isLost = true
+  engine.safe = 50n
+  await expect(acknowledger.acknowledge(loop)).rejects.toMatchObject({ code: 'LEASE_LOST' })
+  acknowledger.acknowledgeDurable(loop)
+  expect(told).toEqual([10n, 10n])
+  expect(acknowledger.coveredLsn).toBe(10n)
+  expect(steps).toEqual(['remember 10', 'prune 10', 'remember 50'])
 })

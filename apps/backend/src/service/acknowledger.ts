@@ -1,10 +1,12 @@
-import { maxLsn, type ChangeLog, type Lsn } from '@moonlink/core'
+import { maxLsn, type ChangeLog, type Lease, type Lsn } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 import type { StreamLoop } from './stream-loop.ts'
 
 export interface AcknowledgerOptions {
   readonly engine: Pick<Engine, 'acknowledgeableLsn' | 'restartLsn'>
   readonly log: ChangeLog | null
+  /** Our right to the slot; null where nobody else can have it. */
+  readonly lease: Pick<Lease, 'check'> | null
   /** Slot and log have everything after this, and what every table lacks lies after it. */
   readonly floorLsn: Lsn
   /** Where the slot is. */
@@ -18,6 +20,9 @@ export interface AcknowledgerOptions {
 /**
  * Tells the source what it may forget: what the log has safely, or else what Iceberg has. Tells the log what Iceberg has, after that has been
  * written down: so a slot that is further than log and Iceberg was moved by somebody else, and tables may miss changes.
+ *
+ * What is written down counts once the lease is seen to hold after it, as what the log has does. So however late a deposed backend still tells the source something, its
+ * successor has read that, and needs nothing before it; a table that the successor alone mirrors is copied at a later place.
  */
 export class Acknowledger {
   readonly #options: AcknowledgerOptions
@@ -76,9 +81,11 @@ export class Acknowledger {
 
   #cover(lsn: Lsn): Promise<void> {
     return this.#alone(async () => {
-      await this.#options.remember(lsn)
+      const { lease, log, remember } = this.#options
+      await remember(lsn)
+      await lease?.check()
       this.#covered = lsn
-      this.#options.log?.prune(lsn)
+      log?.prune(lsn)
     })
   }
 

@@ -117,7 +117,8 @@ export class MoonlinkBackend implements Operations {
       known: () => this.#mirrors.known(),
     })
     const remember = (lsn: Lsn) => remembered.write(lsn)
-    this.#acknowledger = new Acknowledger({ engine, log, floorLsn, slotLsn, remember, isOutdated: () => remembered.isOutdated })
+    const isOutdated = () => remembered.isOutdated
+    this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn, slotLsn, remember, isOutdated })
     source.history.resume(state?.timeline ?? null, () => this.#acknowledger.remember())
     this.#logRelief =
       log === null

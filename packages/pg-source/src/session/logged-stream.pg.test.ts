@@ -89,6 +89,29 @@ test('where slot and log together do not reach back, it says so rather than stre
   await log.close()
 })
 
+test('a slot that is let go further while the log is read is noticed before the stream goes on behind it', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const source = await openPgSource(config())
+  const { slotLsn } = await source.prepare([tableOf('public.items')])
+  log = await openLog(slotLsn)
+  log.prune(slotLsn)
+  const following = await followLogged(['public.items'], slotLsn, new Replica())
+  await client.query('INSERT INTO items VALUES (1)')
+  await following.catchUp()
+  await following.close()
+  const stream = await source.open(slotLsn, new AbortController().signal, log)
+  await client.query('INSERT INTO items VALUES (2)')
+  await client.query('SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())', [config().slot])
+  const readAll = async () => {
+    for await (const event of stream) expect(event.kind).not.toBe('never')
+  }
+  await expect(readAll()).rejects.toMatchObject({ kind: 'invalid', code: 'PG_CHANGES_LOST' })
+  await stream.close()
+  await source.close()
+  await log.close()
+})
+
 const names = ['public.keyed', 'public.bag']
 const statement = fc.oneof(
   fc.nat(40).map((id) => `INSERT INTO keyed VALUES (${id}, 'a') ON CONFLICT (id) DO UPDATE SET v = keyed.v || 'b'`),

@@ -12,6 +12,7 @@ import { ReplicationStream, type ReplicationOptions } from './replication-stream
 import { keepaliveMsOf, senderTimeoutMs } from './sender-timeout.ts'
 import type { FollowedHistory } from './server-history.ts'
 import { serverProcess } from './server-session.ts'
+import { checkNothingLost } from './slot.ts'
 import type { StreamShapes } from './stream-shapes.ts'
 import { unlessSilent } from './unless-silent.ts'
 
@@ -51,6 +52,8 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
       // Of several servers behind an address, this may be another than the one whose catalog was read.
       await history.follow(client)
     })
+    // Whoever had the slot since, as while the log was read, may have let it go further.
+    if (log !== undefined) checkNothingLost(settings.slot, await slot.usable(), after)
     decoder.beginSession()
     await log?.begin(after, () => decoder.exportState())
     // The last statement before the stream, since each has the server begin to check whether we are there, and START_REPLICATION does not.
