@@ -57,8 +57,9 @@ export class FlushRequests {
     for (const wake of this.waiters.splice(0)) wake()
   }
 
-  /** Resolves where the open transaction ends, or is forgotten. */
+  /** Resolves where the open transaction ends, or is forgotten, or where the mirror takes nothing any more. */
   private boundary(): Promise<void> {
+    if (this.core.phase !== 'streaming') return Promise.resolve()
     return new Promise((resolve) => this.waiters.push(resolve))
   }
 }

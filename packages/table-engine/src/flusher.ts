@@ -66,7 +66,7 @@ export class Flusher {
   }
 
   /**
-   * Flushes once; false where an open transaction keeps it from starting. A failed flush stays frozen and is tried again. Throws what the
+   * Flushes once; false where an open transaction, or that the mirror has failed, keeps it from starting. A failed flush stays frozen and is tried again. Throws what the
    * storage throws. Among the jobs.
    */
   async run(): Promise<boolean> {
@@ -142,11 +142,13 @@ export class Flusher {
     this.pending = { flush: freeze(this.core.state, this.core.takenThroughLsn), written: null, snapshot: null }
   }
 
-  private async begin(): Promise<'open' | 'clean' | 'frozen'> {
+  private async begin(): Promise<'failed' | 'open' | 'clean' | 'frozen'> {
     const { core, early } = this
     // What is being written early belongs to the generation that would be frozen.
     while (early.isRunning) await early.settled()
     return core.lock.run(() => {
+      // Since it was asked for: it does not have all that the stream has brought.
+      if (core.phase === 'failed') return 'failed'
       if (core.state.openChanges > 0 || early.isRunning) {
         this.isWanted = true
         return 'open'

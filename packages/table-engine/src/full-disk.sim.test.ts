@@ -264,6 +264,31 @@ test('a table that fails beside a commit keeps the reason, and records it', asyn
   await engine.close()
 })
 
+test('a table that fails while a flush waits for its turn commits nothing of what it did not apply', async () => {
+  const { engine, scripted, storage, transact } = await streaming()
+  const commit = storage.commit.bind(storage)
+  const held = Promise.withResolvers<void>()
+  const commits = vi.spyOn(storage, 'commit').mockImplementationOnce(async (planned) => {
+    await held.promise
+    return commit(planned)
+  })
+  scripted.insert([2n, 20])
+  await transact(20n)
+  const flushes = [engine.flush(), engine.flush()]
+  await vi.waitFor(() => expect(commits).toHaveBeenCalledTimes(1))
+  scripted.insert([3n, 30])
+  await transact(25n)
+  // Of a row that the mirror never had.
+  scripted.rows.push([9n, 90])
+  scripted.delete(3)
+  await transact(30n)
+  expect(engine.status()[0]).toMatchObject({ state: 'failed' })
+  held.resolve()
+  await Promise.all(flushes)
+  expect(storage.snapshot.committedLsn).toBe(20n)
+  await engine.close()
+})
+
 test('a table whose waiting changes find no room is paused before the others wait for it any longer; its copy can not end any more', async () => {
   const disk = simulatedDisk()
   const storage = new MemoryTableStorage(table, schema)
