@@ -34,17 +34,20 @@ async function expectSound({ content, engine, mirror, scripted, storage }: Strea
   await engine.close()
 }
 
-test.each([ENTRIES_AT, ROW_IDS_AT])('changes go on by an index that is made anew where it is damaged, at %i, and rows keep their ids', async (at) => {
-  const table = await ofTwoFiles()
-  const before = await rowIdsByKey(table.storage)
-  damage(table, at)
-  table.scripted.update(0, [1n, 12])
-  table.scripted.update(1, [2n, 22])
-  await table.transact(30n)
-  await table.engine.flush()
-  expect(await rowIdsByKey(table.storage)).toEqual(before)
-  await expectSound(table, 30n)
-})
+test.each([ENTRIES_AT, ROW_IDS_AT])(
+  'changes go on by an index that is made anew where it is damaged, at %i, and rows keep their ids',
+  async (at) => {
+    const table = await ofTwoFiles()
+    const before = await rowIdsByKey(table.storage)
+    damage(table, at)
+    table.scripted.update(0, [1n, 12])
+    table.scripted.update(1, [2n, 22])
+    await table.transact(30n)
+    await table.engine.flush()
+    expect(await rowIdsByKey(table.storage)).toEqual(before)
+    await expectSound(table, 30n)
+  },
+)
 
 test('a commit is taken over by an index that is damaged as soon as it is written', async () => {
   const table = await ofTwoFiles()
@@ -92,7 +95,12 @@ test('a table is compared with its source by indexes that are damaged', async ()
   await mirror.finishCopy(30n)
   await engine.apply({ kind: 'watermark', lsn: 30n, sourceLsn: 30n, commitTimeMs: null })
   const lease = await engine.acquire({ tables: ['public.t'], lsn: 30n, timeoutMs: 10_000 })
-  expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual([[1n, 11], [4n, 40]].map(rowText))
+  expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(
+    [
+      [1n, 11],
+      [4n, 40],
+    ].map(rowText),
+  )
   lease.release()
   await engine.close()
 })
