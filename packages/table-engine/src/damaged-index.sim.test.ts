@@ -30,7 +30,7 @@ async function expectSound({ content, engine, mirror, scripted, storage }: Strea
   expect(await content(lsn)).toEqual(scripted.contentAt(lsn))
   await engine.flush()
   expect(await content(lsn)).toEqual(scripted.contentAt(lsn))
-  expect([...(await rowIdsByKey(storage)).keys()].sort()).toEqual(scripted.rows.map(([id]) => id).sort())
+  expect(new Set((await rowIdsByKey(storage)).keys())).toEqual(new Set(scripted.rows.map(([id]) => id)))
   await engine.close()
 }
 
