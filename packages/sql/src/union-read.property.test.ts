@@ -66,7 +66,7 @@ async function play(steps: readonly Step[], minMaskedRows: number, minDeadBits: 
   const waiting: (() => Promise<void>)[] = []
   /** Takes the plan now; the query runs when called, when new plans may not reach that LSN any more. */
   const planned = (from: ModelTable, lsn: bigint, ticket: bigint) => {
-    fixture.leases.prepared.set(ticket, from.plan(lsn))
+    fixture.leases.prepared.set(ticket, new Map([[from.name, from.plan(lsn)]]))
     const expected = from
       .expected(lsn)
       .toSorted(([a], [b]) => Number(a) - Number(b))

@@ -57,6 +57,8 @@ export class ModelTable {
   private firstSeq = 0
   private lastSegment = 0
   private openSegment: MemorySegment | null = null
+  /** The columns that a row was made with. */
+  private readonly shapes = new WeakMap<Row, readonly Field[]>()
 
   constructor(
     table: TableName,
@@ -82,6 +84,7 @@ export class ModelTable {
     const { builder, rows: kept } = this.openSegment
     for (const row of rows) {
       row.forEach((value, index) => appendValue(builder.builders[index], value))
+      this.shapes.set(row, this.fields)
       kept.push({ row, lsn: this.lsn })
     }
   }
@@ -101,6 +104,14 @@ export class ModelTable {
     return count
   }
 
+  /** From here on the table has these columns. LSNs below now can't be planned any more. */
+  alter(fields: readonly Field[]): void {
+    this.freeze()
+    this.lsn++
+    this.floor = this.lsn
+    this.fields = fields
+  }
+
   /** Later rows go to a new memory segment. */
   freeze(): void {
     this.openSegment = null
@@ -117,7 +128,7 @@ export class ModelTable {
       segment.rows.forEach(({ row }, index) => {
         if (dead.has(`${segment.id}/${index}`)) return
         newRow.set(`${segment.id}/${index}`, rows.length)
-        rows.push(row)
+        rows.push(this.conformed(row))
       })
     }
     const moved: { row: number; seq: number }[] = []
@@ -136,11 +147,12 @@ export class ModelTable {
     const id = ++this.lastSegment
     const path = join(this.directory, `${this.incarnation}-${id}.parquet`)
     await writeParquet(this.connection, fields, rows, path)
+    for (const row of rows) this.shapes.set(row, fields)
     this.segments.set(id, { kind: 'file', id, path, rows, moved })
     return id
   }
 
-  /** The rows that a read at `lsn` shows, in no particular order. */
+  /** The rows that a read at `lsn` shows, in no particular order, in the present columns. */
   expected(lsn: Lsn): Row[] {
     const dead = this.deadAt(lsn)
     const rows: Row[] = []
@@ -151,7 +163,7 @@ export class ModelTable {
         else if ((kept as { lsn: Lsn }).lsn <= lsn) rows.push((kept as { row: Row }).row)
       })
     }
-    return rows
+    return rows.map((row) => this.conformed(row))
   }
 
   plan(lsn: Lsn): TablePlan {
@@ -183,6 +195,16 @@ export class ModelTable {
         })),
       deletes: this.deletesView(endSeq),
     }
+  }
+
+  private conformed(row: Row): Row {
+    const shape = this.shapes.get(row)!
+    if (shape === this.fields) return row
+    return this.fields.map(({ id, type, initialDefault }) => {
+      const at = shape.findIndex((field) => field.id === id)
+      const value = at < 0 ? (initialDefault ?? null) : row[at]
+      return type.kind === 'long' && typeof value === 'number' ? BigInt(value) : value
+    })
   }
 
   private deletesView(endSeq: number): DeletesView {
@@ -244,8 +266,8 @@ export class ModelTable {
 /** Leases over model tables. Counts what is held. */
 export class ModelLeases implements LeaseSource {
   readonly tables: ModelTable[] = []
-  /** Plans to hand out for an LSN instead of new ones. */
-  readonly prepared = new Map<Lsn, TablePlan>()
+  /** Plans, by their tables' names, to hand out for an LSN instead of new ones. */
+  readonly prepared = new Map<Lsn, ReadonlyMap<string, TablePlan>>()
   held = 0
   acquired = 0
 
@@ -261,7 +283,7 @@ export class ModelLeases implements LeaseSource {
     let released = false
     return Promise.resolve({
       lsn: at,
-      tables: new Map(chosen.map((table) => [table.name, this.prepared.get(at) ?? table.plan(at)])),
+      tables: new Map(chosen.map((table) => [table.name, this.prepared.get(at)?.get(table.name) ?? table.plan(at)])),
       release: () => {
         if (!released) this.held--
         released = true
@@ -306,17 +328,9 @@ export async function writeParquet(
   rows: readonly Row[],
   path: string,
 ): Promise<void> {
-  const builder = new BatchBuilder(fields)
-  for (const row of rows) row.forEach((value, index) => appendValue(builder.builders[index], value))
   const table = quoteName(`write ${path}`)
   await connection.run(`CREATE TABLE ${table} (${fields.map((field, index) => `w${index} ${duckdbType(field.type)}`).join(', ')})`)
-  const appender = await connection.createAppender(`write ${path}`)
-  const writer = new ChunkWriter(fields.map((field) => field.type))
-  for (let from = 0; from < rows.length; from += CHUNK_ROWS) {
-    writer.write(builder.view().columns, from, Math.min(CHUNK_ROWS, rows.length - from))
-    appender.appendDataChunk(writer.chunk)
-  }
-  appender.closeSync()
+  await fillTable(connection, `write ${path}`, fields, rows)
   // DuckDB's names do not differ by case, so columns that do are written under others and found by their id.
   const unique = new Set(fields.map((field) => field.name.toLowerCase())).size === fields.length
   const names = fields.map((field, index) => (unique ? field.name : `w${index}`))
@@ -324,6 +338,25 @@ export async function writeParquet(
   const ids = fields.map((field, index) => `${quoteName(names[index])}: ${fieldIds(field)}`).join(', ')
   await connection.run(`COPY (SELECT ${columns} FROM ${table}) TO ${quoteText(path)} (FORMAT parquet, FIELD_IDS {${ids}})`)
   await connection.run(`DROP TABLE ${table}`)
+}
+
+/** Appends the rows to a native table of those columns. */
+export async function fillTable(
+  connection: DuckDBConnection,
+  table: string,
+  fields: readonly Field[],
+  rows: readonly Row[],
+  schema?: string,
+): Promise<void> {
+  const builder = new BatchBuilder(fields)
+  for (const row of rows) row.forEach((value, index) => appendValue(builder.builders[index], value))
+  const appender = await connection.createAppender(table, schema)
+  const writer = new ChunkWriter(fields.map((field) => field.type))
+  for (let from = 0; from < rows.length; from += CHUNK_ROWS) {
+    writer.write(builder.view().columns, from, Math.min(CHUNK_ROWS, rows.length - from))
+    appender.appendDataChunk(writer.chunk)
+  }
+  appender.closeSync()
 }
 
 function fieldIds({ id, type }: Field): string {
