@@ -130,6 +130,8 @@ export class StreamShapes implements AlterationReader {
     const alterations = this.evolve(known, shape, (mapped) => {
       const stale = describeStaleRows(known.relation, mapped, null)
       if (mismatch !== null || stale !== null || !isSameRelation(known.relation, shape)) return { stale }
+      // What a later change is judged by has to be known to a stream that begins behind this.
+      if (isLatest && isStoredElsewhere(known.relation, shape)) return { stale }
       if (isLatest) this.shapes.set(name, mapped)
       return null
     })
@@ -219,6 +221,11 @@ export class StreamShapes implements AlterationReader {
 /** Whether both looks at a table fell into one time in which each change of it was told. */
 function isToldSince({ toldSince }: RelationShape, other: RelationShape): boolean {
   return toldSince !== null && toldSince === other.toldSince
+}
+
+/** Whether the table was emptied or rewritten between two looks, or its partitions are others. */
+function isStoredElsewhere(before: RelationShape, now: RelationShape): boolean {
+  return now.filenode !== before.filenode || now.leaves !== before.leaves
 }
 
 /** The table can't be followed any further, and is taken on as it is now. */
