@@ -158,19 +158,22 @@ test.each(FOLLOWED)('%s: followed in its place, by itself, among rows of one tra
   expectFollowed(ddl, COLUMNS, TYPES),
 )
 
-test.each(['TRUNCATE t', 'VACUUM FULL t'])('a change after %s and a row, also where the stream began anew between them', async (rewrite) => {
-  const untold = await Untold.create(COLUMNS, TYPES)
-  try {
-    await untold.run('t', ...first)
-    await untold.expectEqual()
-    await untold.run('t', rewrite, ...rows(10))
-    await untold.expectEqual()
-    await untold.away(() => untold.run('t', 'ALTER TABLE t ADD c int', ...rows(20)))
-    await untold.expectEqual()
-  } finally {
-    await untold.leave()
-  }
-})
+test.each(['TRUNCATE t', 'VACUUM FULL t'])(
+  'a change after %s and a row, also where the stream began anew between them',
+  async (rewrite) => {
+    const untold = await Untold.create(COLUMNS, TYPES)
+    try {
+      await untold.run('t', ...first)
+      await untold.expectEqual()
+      await untold.run('t', rewrite, ...rows(10))
+      await untold.expectEqual()
+      await untold.away(() => untold.run('t', 'ALTER TABLE t ADD c int', ...rows(20)))
+      await untold.expectEqual()
+    } finally {
+      await untold.leave()
+    }
+  },
+)
 
 test('each of several changes, seen long after', async () => {
   const untold = await Untold.create(COLUMNS, TYPES)
