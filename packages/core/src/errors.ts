@@ -9,6 +9,7 @@
  */
 export type ErrorKind = 'retry' | 'conflict' | 'fenced' | 'invalid' | 'corrupt' | 'bug'
 
+/** What an error carries besides its message. */
 export interface ErrorDetails {
   /** Values a person or a program needs to find the thing. Never secrets. */
   readonly context?: Readonly<Record<string, unknown>>
@@ -30,6 +31,7 @@ export class MoonlinkError extends Error {
   }
 }
 
+/** Whether it is one of ours; with `kind`, of that kind. */
 export function isMoonlinkError(error: unknown, kind?: ErrorKind): error is MoonlinkError {
   return error instanceof MoonlinkError && (kind === undefined || error.kind === kind)
 }

@@ -19,10 +19,12 @@ export function formatLsn(lsn: Lsn): string {
   return `${(lsn >> 32n).toString(16).toUpperCase()}/${(lsn & 0xffff_ffffn).toString(16).toUpperCase()}`
 }
 
+/** The later of two places. */
 export function maxLsn(a: Lsn, b: Lsn): Lsn {
   return a > b ? a : b
 }
 
+/** The earlier of two places. */
 export function minLsn(a: Lsn, b: Lsn): Lsn {
   return a < b ? a : b
 }

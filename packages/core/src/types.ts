@@ -54,6 +54,7 @@ export interface Field {
   readonly writeDefault?: Value
 }
 
+/** The columns of a table, as Iceberg has them. */
 export interface TableSchema {
   readonly fields: readonly Field[]
   /** Field ids of the primary key, in key order; empty for a table without one. */
@@ -66,6 +67,7 @@ export interface TableName {
   readonly name: string
 }
 
+/** `schema.name`, unquoted, as `parseTableName` reads it. */
 export function formatTableName(table: TableName): string {
   return `${table.schema}.${table.name}`
 }
@@ -93,6 +95,7 @@ export function formatType(type: FieldType): string {
   }
 }
 
+/** Whether two types are the same, with the ids and names of all that they are made of. */
 export function typesEqual(a: FieldType, b: FieldType): boolean {
   return formatType(a) === formatType(b)
 }

@@ -27,6 +27,7 @@ export interface PostgresOptions {
   readonly onLog?: (line: string) => void
 }
 
+/** A server of ours, and how to reach it. */
 export interface RunningPostgres {
   readonly host: string
   readonly port: number

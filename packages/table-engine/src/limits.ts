@@ -35,6 +35,7 @@ export interface CompactionLimits {
   readonly maxBytes: number
 }
 
+/** Fit for a process that may take 2 GiB. */
 export const defaultEngineLimits: EngineLimits = {
   flushRows: 500_000,
   flushBytes: 128 * 1024 * 1024,

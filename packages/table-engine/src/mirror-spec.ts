@@ -28,8 +28,10 @@ export interface ResyncSource {
   readonly isJustOpened: boolean
 }
 
+/** `copying`: being made equal to its source, by a copy or by comparing. `paused`: takes no changes until it is resumed. `failed`: can't go on; `MirrorStatus.reason` says why. */
 export type MirrorPhase = 'copying' | 'streaming' | 'paused' | 'failed'
 
+/** A mirror as it is now. */
 export interface MirrorStatus {
   readonly table: TableName
   readonly state: MirrorPhase

@@ -33,10 +33,12 @@ export interface ColumnBatch {
   readonly length: number
 }
 
+/** Whether the row has a value; false where it is null. */
 export function isValid(column: Column, row: number): boolean {
   return column.validity === null || ((column.validity[row >> 3] >> (row & 7)) & 1) === 1
 }
 
+/** The bit of a bitmap, least significant first. */
 export function bitAt(bitmap: Uint8Array, index: number): boolean {
   return ((bitmap[index >> 3] >> (index & 7)) & 1) === 1
 }
@@ -69,6 +71,7 @@ export function columnByteSize(column: Column): number {
   return size
 }
 
+/** Bytes that the values of all columns take. */
 export function batchByteSize(batch: ColumnBatch): number {
   return batch.columns.reduce((sum, column) => sum + columnByteSize(column), 0)
 }

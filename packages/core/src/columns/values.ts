@@ -10,6 +10,7 @@ export type Value = null | boolean | number | bigint | string | Uint8Array | rea
 
 const decoder = new TextDecoder()
 
+/** A value as JavaScript has it (see `Value`); null where the row has none. For single values: a column is read faster by its views. */
 export function valueAt(column: Column, row: number): Value {
   if (!isValid(column, row)) return null
   switch (column.type.kind) {

@@ -8,6 +8,7 @@ export interface TableIdentifier {
   readonly name: string
 }
 
+/** A table as its catalog has it. */
 export interface LoadedTable {
   /** Absolute URI of the current metadata.json. */
   readonly metadataLocation: string
@@ -17,6 +18,7 @@ export interface LoadedTable {
   readonly config: Readonly<Record<string, string>>
 }
 
+/** What a new table is made of. */
 export interface CreateTable {
   /** Iceberg schema JSON with the field ids to use as they are. */
   readonly schema: JsonObject

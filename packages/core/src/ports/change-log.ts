@@ -15,6 +15,7 @@ export type LogEntry =
   /** A run of whole frames. */
   | { readonly kind: 'frames'; readonly bytes: Uint8Array }
 
+/** How a log is now. */
 export interface LogStatus {
   readonly range: LogRange | null
   /** Bytes on disk or in the store, and still to be written. */

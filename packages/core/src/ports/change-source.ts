@@ -17,6 +17,7 @@ export interface ChangeSource {
   copy(tables: readonly SourceTable[], signal: AbortSignal): Promise<TableCopy>
 }
 
+/** What a source sends, in the order of its log. Read by one reader, once. */
 export interface ChangeStream extends AsyncIterable<SourceEvent> {
   /**
    * Tells the source that every change up to `durable` is safe with us, so that it may forget it. Never ahead of what a restart
@@ -75,6 +76,7 @@ export interface CopyReadOptions {
 /** Takes rows of one range. */
 export type TakeCopied = (rows: ColumnBatch, range: CopyRange) => Promise<void>
 
+/** Tables as they were at one LSN, to be read in any order. */
 export interface TableCopy {
   /** The copy holds exactly the transactions that end at or before this LSN; the stream after it has the others. */
   readonly boundaryLsn: Lsn

@@ -27,6 +27,7 @@ export function steadyTime(wallMs: () => number, monotonicMs: () => number): () 
   }
 }
 
+/** The clock of this machine. It never goes back, whatever is done to the wall clock. */
 export const systemClock: Clock = {
   nowMs: steadyTime(
     () => Date.now(),

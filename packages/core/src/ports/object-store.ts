@@ -4,6 +4,7 @@ export interface ByteRange {
   readonly length: number
 }
 
+/** What is known of an object without reading it. `size` is in bytes. */
 export interface ObjectMeta {
   readonly uri: string
   readonly size: number

@@ -165,6 +165,7 @@ export interface TableStorage {
   loadSnapshot(snapshotId: bigint): Promise<TableSnapshot>
 }
 
+/** Rows of one data file, in its order. */
 export interface ScannedBatch {
   /** Position of the batch's first row within the file. */
   readonly firstRow: number
@@ -181,6 +182,7 @@ export interface ExpirePolicy {
   readonly keepPaths: ReadonlySet<string>
 }
 
+/** How many of each were removed. */
 export interface ExpireResult {
   readonly snapshots: number
   readonly files: number

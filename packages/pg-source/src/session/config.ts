@@ -100,7 +100,9 @@ export const pgSourceConfig = z.strictObject({
     ),
   slotWaitMs: z.int().min(0).default(5000).describe('How long to wait for a slot that another connection still uses.'),
 })
+/** What `openPgSource` takes; the README has each key with its unit and default. */
 export type PgSourceConfig = z.input<typeof pgSourceConfig>
+/** `PgSourceConfig` with its defaults. */
 export type PgSourceSettings = z.output<typeof pgSourceConfig>
 
 /** Checks a configuration and fills in the defaults. Throws `invalid`/`PG_CONFIG`, naming the key. */

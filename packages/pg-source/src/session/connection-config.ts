@@ -24,6 +24,7 @@ export const connectionParts = z.strictObject({
   applicationName: z.string().optional(),
   options: z.string().optional().describe('Server settings for the session, as in libpq: -c name=value'),
 })
+/** A connection in parts, for those whose password is no part of a URL. */
 export type ConnectionParts = z.infer<typeof connectionParts>
 
 const DEFAULT_PORT = '5432'
