@@ -33,8 +33,15 @@ test('a first start that waits for a transaction of the source answers, and says
   expect(await backend.status()).toMatchObject({ source: { connected: false, waits: [waits] }, tables: [] })
   expect((await moonlink(['status'], { MOONLINK_URL: url }, directory)).stdout).toContain('night job')
   await expect(backend.query('SELECT 1')).rejects.toMatchObject({ code: 'STARTING' })
+  const wait = async (timeout: string) => moonlink(['wait', '--timeout', timeout], { MOONLINK_URL: url }, directory)
+  expect(await wait('300ms')).toMatchObject({
+    status: 124,
+    stderr: expect.stringMatching(/^TIMED_OUT the mirror is still starting/) as string,
+  })
+  const waited = wait('60s')
   await writer.query('COMMIT')
   await writer.end()
+  expect(await waited).toMatchObject({ status: 0 })
   await backend.ready()
   expect(backend.url).toBe(url)
   await client.query('INSERT INTO items VALUES (1)')

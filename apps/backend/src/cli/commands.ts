@@ -49,17 +49,29 @@ const connectWaitMs = 15_000
 
 export async function wait(client: BackendClient, options: { lsn?: string; iceberg?: boolean; timeout: string }): Promise<void> {
   const timeoutMs = timeoutOption(options.timeout)
-  const body = { lsn: lsnOption(options.lsn), iceberg: options.iceberg === true, timeoutMs }
-  const deadlineMs = performance.now() + Math.min(timeoutMs, connectWaitMs)
-  // A script that starts a backend waits for it next: so one that is not up yet is given a moment.
+  const request = { lsn: lsnOption(options.lsn), iceberg: options.iceberg === true }
+  const begunMs = performance.now()
+  // A script that starts a backend waits for it next: so one that is not up yet is given a moment, and one that starts all the time that there is.
+  const patienceMs = new Map([
+    ['BACKEND_UNREACHABLE', Math.min(timeoutMs, connectWaitMs)],
+    ['STARTING', timeoutMs],
+  ])
   for (;;) {
+    const goneMs = performance.now() - begunMs
     try {
-      return await print(`${(await client.post<{ lsn: string }>('/wait', body)).lsn}\n`)
+      const { lsn } = await client.post<{ lsn: string }>('/wait', { ...request, timeoutMs: Math.max(0, Math.round(timeoutMs - goneMs)) })
+      return await print(`${lsn}\n`)
     } catch (error) {
-      if (!isMoonlinkError(error) || error.code !== 'BACKEND_UNREACHABLE' || performance.now() > deadlineMs) throw error
+      if (!isMoonlinkError(error) || goneMs > (patienceMs.get(error.code) ?? 0)) throw waitedFor(error, goneMs)
       await new Promise((resolve) => setTimeout(resolve, 200))
     }
   }
+}
+
+function waitedFor(error: unknown, goneMs: number): unknown {
+  if (!isMoonlinkError(error) || error.code !== 'STARTING') return error
+  const message = `the mirror is still starting after ${Math.round(goneMs)} ms; moonlink status says what is waited for.`
+  return new MoonlinkError('retry', 'TIMED_OUT', message, { cause: error })
 }
 
 export async function flush(client: BackendClient, table: string | undefined): Promise<void> {

@@ -9,7 +9,11 @@ export async function changeDdl(config: Config, change: 'install' | 'uninstall')
   if (url === undefined)
     throw new MoonlinkError('invalid', 'SOURCE_MISSING', 'no source is named; name it with --source, --config or DATABASE_URL.')
   await changeDdlTriggers(url, change)
-  await print(change === 'install' ? 'schema changes are told where they are made\n' : 'the event triggers are removed\n')
+  await print(
+    change === 'install'
+      ? 'the event triggers are installed: a change of schema is told at its place in the log\n'
+      : 'the event triggers are removed\n',
+  )
 }
 
 export function ddlSql(uninstall: boolean): string {

@@ -98,7 +98,7 @@ async function copyingTables({ backend }: ComposedBackend): Promise<string[]> {
 /** What a person who has just ended the mirror wants to know. */
 function stoppedText(copying: readonly string[]): string {
   if (copying.length === 0) return 'stopped; everything that was read is in Iceberg'
-  return `stopped amid the copy of ${copying.join(', ')}, which the next start goes on with; all else that was read is in Iceberg`
+  return `stopped before all of ${copying.join(', ')} was copied, or compared with the source: the next start goes on with that; all else that was read is in Iceberg`
 }
 
 /** Returns where the mirror's API is. */

@@ -7,9 +7,9 @@ export interface Layer {
   originOf(key: string): string
 }
 
-/** The origin noted for a key, or for the setting that it lies in, as an item in its list. */
+/** The origin noted for a key, for the setting that it lies in, as an item in its list, or for one within it. */
 export function originIn(origins: ReadonlyMap<string, string>, key: string): string | undefined {
-  const within = [...origins.keys()].find((setting) => key === setting || key.startsWith(`${setting}.`))
+  const within = [...origins.keys()].find((setting) => key === setting || key.startsWith(`${setting}.`) || setting.startsWith(`${key}.`))
   return within === undefined ? undefined : origins.get(within)
 }
 

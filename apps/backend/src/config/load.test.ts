@@ -76,6 +76,7 @@ describe('messages', () => {
     ])
     const flags = { source: { tables: ['orders'] }, flush: { rows: 'many' } }
     expect(message({ flags, flagNames })).toMatch(/source\.tables\.0 \(--table\): "orders" .*; flush\.rows \(--set\): "many" /)
+    expect(message({ flags: { flsh: { rows: 1 } }, flagNames: new Map([['flsh.rows', '--set']]) })).toMatch(/^flsh \(--set\): .*flush\?$/)
     expect(message({ environment: { MOONLINK_SOURCE_TABLES: 'orders' } })).toContain('source.tables.0 (MOONLINK_SOURCE_TABLES): "orders"')
   })
 

@@ -11,6 +11,7 @@ import { nearestKey } from './nearest.ts'
 import { requirement } from './requirement.ts'
 import { configSchema, type Config, type ParsedConfig } from './schema.ts'
 
+/** Where settings come from. */
 export interface ConfigInputs {
   /** Path of a YAML file; without one, `moonlink.yaml` in the working directory where there is one. */
   readonly file?: string | undefined
@@ -22,6 +23,7 @@ export interface ConfigInputs {
   readonly workingDirectory: string
 }
 
+/** A configuration that was checked, and what a person should be told of it, a line each. */
 export interface LoadedConfig {
   readonly config: Config
   readonly warnings: readonly string[]

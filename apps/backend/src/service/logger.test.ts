@@ -3,7 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { createLogger } from './logger.ts'
+import { silentLogger } from '@moonlink/core'
+import { createLogger, withTroubleLines } from './logger.ts'
 
 test.skipIf(!existsSync('/dev/full'))('whoever logs never hears of a full disk', () => {
   const logger = createLogger('info', '/dev/full')
@@ -38,4 +39,20 @@ test('lines that found no room are written once there is some', ({ skip }) => {
     execFileSync('umount', ['-l', directory])
     rmSync(directory, { recursive: true })
   }
+})
+
+test('people are told in one line what a warning is about, why, and what to do', () => {
+  const lines: string[] = []
+  const logger = withTroubleLines(silentLogger, (line) => lines.push(line))
+  logger.warn('a file was not removed', { path: 's3://bucket/a', error: 'Error: denied\n  twice' })
+  logger.warn('a part is left out', { note: 'segment 3 was cut off' })
+  logger.error('table failed', { table: 'public.a', path: '/x', reason: 'DISK it is full' })
+  logger.warn('the user may not', { slot: 's', remedy: 'GRANT it' })
+  logger.info('all is well', { table: 'public.a' })
+  expect(lines).toEqual([
+    'warning: a file was not removed: s3://bucket/a: Error: denied twice',
+    'warning: a part is left out: segment 3 was cut off',
+    'error: table failed: public.a: DISK it is full',
+    'warning: the user may not: s: GRANT it',
+  ])
 })

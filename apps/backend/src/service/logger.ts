@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Logger } from '@moonlink/core'
+import { oneLine } from '../http/errors.ts'
 import { destination, pino, type Level } from 'pino'
 
 /** What a log that can't be written may hold of lines to come; those beyond are lost. */
@@ -27,8 +28,10 @@ function printable(fields: Readonly<Record<string, unknown>>): Record<string, un
 /** Also hands warnings and errors to `onTrouble`, for people who do not read the log. */
 export function withTroubleLines(logger: Logger, onTrouble: (line: string) => void): Logger {
   const line = (label: string, message: string, fields: Readonly<Record<string, unknown>> = {}) => {
-    const values = [fields['table'], fields['reason'] ?? fields['error']].filter((value) => value !== undefined && value !== null)
-    onTrouble([`${label} ${message}`, ...values.map(String)].join(': '))
+    const what = fields['table'] ?? fields['path'] ?? fields['uri'] ?? fields['slot']
+    const why = fields['reason'] ?? fields['error'] ?? fields['note']
+    const values = [what, why, fields['remedy']].filter((value) => value !== undefined && value !== null)
+    onTrouble(oneLine([`${label} ${message}`, ...values.map(String)].join(': ')))
   }
   return {
     debug: (message, fields) => logger.debug(message, fields),
