@@ -216,3 +216,38 @@ test('a filtered table that is locked just when its columns changed holds up no 
     await locker.end()
   }
 })
+
+test('a mirrored table that was taken out of the publication and belongs to somebody else by now is in the way of no other, while it runs and at a start', async () => {
+  const { client, connectionString, name } = database
+  const url = new URL(connectionString)
+  url.username = `mirror_${name}`
+  url.password = 'secret'
+  await client.query(`CREATE ROLE ${url.username} LOGIN REPLICATION PASSWORD 'secret'; GRANT CREATE ON DATABASE ${name} TO ${url.username};
+    CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE never (id int PRIMARY KEY);
+    ALTER TABLE a OWNER TO ${url.username}; ALTER TABLE b OWNER TO ${url.username}; GRANT SELECT ON a, b, never TO ${url.username}`)
+  const launch = () => {
+    const args = ['--source', url.href, '--state-dir', join(directory, name), '--set', 'source.slotCheckMs=200']
+    return BackendProcess.start([...args, '--set', 'source.publication=moonlink'])
+  }
+  backend = await launch()
+  const tables = async () => Object.fromEntries((await backend.tables()).map((table) => [table.name, table]))
+  expect(Object.keys(await tables())).toEqual(['public.a', 'public.b'])
+  expect(backend.said).toMatch(/not mirrored: only its owner may publish public\.never\. /)
+  await client.query(`ALTER TABLE b OWNER TO postgres; GRANT SELECT ON b TO ${url.username}; ALTER PUBLICATION moonlink DROP TABLE b`)
+  const foreign = /^PG_TABLE_OWNER only its owner may publish public\.b\..* ALTER PUBLICATION "moonlink" ADD TABLE ONLY "public"\."b"/
+  await expect.poll(async () => (await tables())['public.b']?.reason).toMatch(foreign)
+  const isGoingOn = async () => {
+    await backend.post('/tables/public.a/resync', {})
+    await expect.poll(async () => (await tables())['public.a']?.state).toBe('streaming')
+    await isEqual('public.a')
+  }
+  await isGoingOn()
+  await backend.stop()
+  backend = await launch()
+  expect((await tables())['public.b']).toMatchObject({ state: 'failed', reason: expect.stringMatching(foreign) as string })
+  await isGoingOn()
+  await client.query('ALTER PUBLICATION moonlink ADD TABLE ONLY b; INSERT INTO b VALUES (1)')
+  await backend.post('/tables', { tables: ['public.b'] })
+  await expect.poll(async () => (await tables())['public.b']?.state).toBe('streaming')
+  await isEqual('public.b')
+})

@@ -3,7 +3,7 @@ import pg from 'pg'
 import { readTables, type PartitionRow, type RelationRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
 import { describeShape, identityColumns, quoted, refusal, type MappedShape, type ShapeOptions } from './describe-shape.ts'
-import { publishedAs, type Published } from './published.ts'
+import { addStatement, publishedAs, type Published } from './published.ts'
 
 /** A table of the source and whether it can be mirrored. */
 export type TableListing =
@@ -93,6 +93,7 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
     versionNumber: options.versionNumber,
   })
   const { appendOnly, edition, filterOid } = published
+  if (edition === null && !row.isOwned) refuseForeign(name, row, options)
   if (!appendOnly) {
     refuseIdentity(name, row, key)
     refuseUnsentIdentity(name, row, published, options.versionNumber)
@@ -200,6 +201,17 @@ function refuseAccess(name: string, row: RelationRow): void {
 
 function hasIdentity({ replicaIdentity }: RelationRow, key: readonly number[]): boolean {
   return replicaIdentity === 'f' || (key.length > 0 && replicaIdentity !== 'n')
+}
+
+/** Of a table that has to come into a publication of ours yet. */
+function refuseForeign(name: string, row: RelationRow, { publications: { main } }: CatalogOptions): void {
+  const publish = main === null ? 'make the publication (moonlink role-sql prints that)' : `run: ${addStatement(main.name, row)}`
+  throw new MoonlinkError(
+    'invalid',
+    'PG_TABLE_OWNER',
+    `only its owner may publish ${name}. Make user "${row.user}" a member of the owner's role, or let a superuser ${publish}.`,
+    { context: { table: name } },
+  )
 }
 
 function refuseIdentity(name: string, row: RelationRow, key: readonly number[]): void {

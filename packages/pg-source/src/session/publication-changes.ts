@@ -23,7 +23,7 @@ export type PublicationChange =
 const LOCK_TIMEOUT_MS = 50
 
 /** Refusals that a table may meet while it is mirrored; others show in its stream. */
-const REFUSALS = new Set(['TABLE_UNPUBLISHED', 'TABLE_NO_IDENTITY', 'TABLE_UNSUPPORTED', 'PG_PUBLICATION_OPERATIONS'])
+const REFUSALS = new Set(['TABLE_UNPUBLISHED', 'TABLE_NO_IDENTITY', 'TABLE_UNSUPPORTED', 'PG_PUBLICATION_OPERATIONS', 'PG_TABLE_OWNER'])
 
 /** The shape that the stream's rows of a table have by now; null where the stream itself says what becomes of it. */
 export type StreamedShapes = (table: TableName) => RelationShape | null

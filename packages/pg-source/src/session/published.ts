@@ -5,7 +5,7 @@ import { missingOperations, publishesInsertsOnly, type PublicationState, type Pu
 import type { ShapeColumn } from './relation-shape.ts'
 
 /** The statement that makes a publication publish a table. */
-function addStatement(publication: string, { schema, name }: TableName): string {
+export function addStatement(publication: string, { schema, name }: TableName): string {
   return `ALTER PUBLICATION ${pg.escapeIdentifier(publication)} ADD TABLE ONLY ${pg.escapeIdentifier(schema)}.${pg.escapeIdentifier(name)}`
 }
 
