@@ -193,7 +193,7 @@ test('a warehouse of another source is refused, naming both', async () => {
   const command = ['start', '--source', other.connectionString, '--state-dir', join(directory, other.name), '--warehouse', warehouse]
   const refused = await moonlink(command, {}, directory)
   expect(refused.status).toBe(1)
-  expect(refused.stderr).toMatch(new RegExp(`^WAREHOUSE_OTHER_SOURCE .*"${database.name}".*"${other.name}"`))
+  expect(refused.stderr).toMatch(new RegExp(`^WAREHOUSE_OTHER_SOURCE .*"${database.name}".*"${other.name}" RENAME TO "${database.name}"`))
 })
 
 test('a source that goes away and comes back is followed again, from a transaction that was cut off too', async () => {

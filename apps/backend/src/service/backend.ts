@@ -145,10 +145,10 @@ export class MoonlinkBackend implements Operations {
       engine,
       clock,
       logger,
-      resync: (table, reason) => this.resyncTable(table, reason),
+      resync: (table, reason) => this.#resyncUnasked(table, reason),
       isThere: async (table) => (await source.listTables([table])).some(({ refusal }) => refusal === null),
     })
-    this.#spoolRestarts = new SpoolRestarts({ engine, clock, logger, resync: (table, reason) => this.resyncTable(table, reason) })
+    this.#spoolRestarts = new SpoolRestarts({ engine, clock, logger, resync: (table, reason) => this.#resyncUnasked(table, reason) })
     this.#mender = new SlotMender({
       ...parts,
       ...shared,
@@ -333,6 +333,11 @@ export class MoonlinkBackend implements Operations {
     await this.#mirrors.locked.stop()
     await this.#changes.run(() => this.#end())
     await this.#parts.engine.close()
+  }
+
+  async #resyncUnasked(table: string, reason: string): Promise<void> {
+    await this.#tables.resyncUnasked(table, reason)
+    this.#verification.forget(table)
   }
 
   /** Copies what is new and follows the stream, so that the source need not keep what changes meanwhile. */

@@ -19,6 +19,7 @@ import { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import { redactUrl } from '../config/source-url.ts'
 import { makeShop, ShopLoad } from '../demo/shop.ts'
+import type { ListedTable } from '../http/schemas.ts'
 import { PrometheusTelemetry } from '../telemetry/prometheus.ts'
 import { openSpans } from '../telemetry/spans.ts'
 import { stateSamples } from '../telemetry/state-gauges.ts'
@@ -65,7 +66,7 @@ export interface ComposedBackend {
   metrics(): Promise<string>
   /** The source for people, without its password. */
   readonly sourceName: string
-  /** Names of the mirrored tables. */
+  /** Names of the mirrored tables; those that take changes come first. */
   readonly tables: readonly string[]
   /** For each table of the source that can't be mirrored, the reason, which names it. */
   readonly leftOut: readonly string[]
@@ -130,6 +131,8 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       stack.push(() => load.stop())
     }
     const listed = await backend.listTables()
+    const mirrored = listed.filter((table) => table.mirrored)
+    const takesChanges = ({ state }: ListedTable) => state === 'copying' || state === 'streaming'
     return {
       backend,
       logger,
@@ -139,7 +142,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
         return telemetry.page(stateSamples(await backend.status(), { memory, changeLogBytes: config.changeLog.maxBytes }))
       },
       sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
-      tables: listed.filter((table) => table.mirrored).map((table) => table.name),
+      tables: [...mirrored.filter(takesChanges), ...mirrored.filter((table) => !takesChanges(table))].map(({ name }) => name),
       leftOut: listed.flatMap(({ mirrored, reason }) => (mirrored || reason === null ? [] : [reason])),
       notes: tableNotes(listed, config.source.tables),
       close: () => stack.close(),

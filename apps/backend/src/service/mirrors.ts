@@ -124,7 +124,7 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
   const { committedLsn, properties } = storage.snapshot
   if (committedLsn === null) return null
   if (options.again) return 'it was not mirrored for a while'
-  if (isPausedByRequest(properties)) return null
+  if (isPausedByRequest(properties[PAUSED_PROPERTY])) return null
   if (properties[RESYNC_PROPERTY]) return properties[RESYNC_PROPERTY]
   if (properties[COPY_PENDING_PROPERTY] === 'true') return 'its last copy did not end'
   if (properties[PAUSED_PROPERTY]) return null
@@ -134,15 +134,17 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
   return `neither the slot nor the change log has the changes from ${formatLsn(committedLsn)} to ${formatLsn(floorLsn)} any more`
 }
 
-function isPausedByRequest(properties: Readonly<Record<string, unknown>>): boolean {
-  const reason = properties[PAUSED_PROPERTY]
-  return typeof reason === 'string' && reason.startsWith('PAUSED ')
+/** Code of a pause that lasts until it is ended by request, too. */
+export const PAUSED_BY_REQUEST = 'PAUSED'
+
+export function isPausedByRequest(reason: unknown): boolean {
+  return typeof reason === 'string' && reason.startsWith(`${PAUSED_BY_REQUEST} `)
 }
 
 /** Whether a mirror that is opened now is paused, as the last run left it. */
 export async function isLeftPaused({ table }: ListedSourceTable, { catalog }: Pick<Warehouse, 'catalog'>): Promise<boolean> {
   const properties = await propertiesOf(table, catalog)
-  if (isPausedByRequest(properties)) return true
+  if (isPausedByRequest(properties[PAUSED_PROPERTY])) return true
   return Boolean(properties[PAUSED_PROPERTY]) && !properties[RESYNC_PROPERTY] && properties[COPY_PENDING_PROPERTY] !== 'true'
 }
 

@@ -22,6 +22,26 @@ test('a backend that was taken over from removes no table, which its successor m
   expect(drop).not.toHaveBeenCalled()
 })
 
+test('what nobody asked for leaves a table alone that is paused by request when its turn comes', async () => {
+  const turn = Promise.withResolvers<void>()
+  const mirror = { currentPhase: 'paused', reason: 'SCHEMA_CHANGED another column.', status: () => ({ reason: mirror.reason }) }
+  const beginResync = vi.fn<() => Promise<{ begun: string[] }>>(() => Promise.resolve({ begun: [] }))
+  const options = {
+    acknowledger: { remember: () => Promise.resolve() },
+    changes: { run: (work: () => Promise<void>) => turn.promise.then(work) },
+    loop: { pausedFor: (work: () => Promise<unknown>) => work() },
+    mirrors: { mirror: () => mirror, beginResync, copyOrPause: () => Promise.resolve() },
+  }
+  const commands = new TableCommands(options as unknown as TableCommandsOptions)
+  const resynced = commands.resyncUnasked('public.t', 'its columns changed')
+  mirror.reason = 'PAUSED by request; moonlink tables resume public.t goes on.'
+  turn.resolve()
+  await resynced
+  expect(beginResync).not.toHaveBeenCalled()
+  await commands.resync('public.t', 'it was paused')
+  expect(beginResync).toHaveBeenCalledOnce()
+})
+
 test('the holder of the lease removes what was dropped', async () => {
   const { commands, drop } = purging(() => Promise.resolve())
   await commands.drop('public.t', true)

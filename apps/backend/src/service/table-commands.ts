@@ -4,6 +4,7 @@ import type { ListedTable } from '../http/schemas.ts'
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend.ts'
 import type { MirrorSet } from './mirror-set.ts'
+import { isPausedByRequest, PAUSED_BY_REQUEST } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
 import type { RememberedTables } from './remembered-tables.ts'
@@ -93,7 +94,7 @@ export class TableCommands {
 
   /** Makes a table equal to its source whose publication is another; one that is not streaming is made so anyway. */
   async republished(table: string, reason: string): Promise<void> {
-    if (this.#options.engine.mirror(table)?.currentPhase === 'streaming') await this.resync(table, reason)
+    if (this.#options.engine.mirror(table)?.currentPhase === 'streaming') await this.resyncUnasked(table, reason)
   }
 
   /** A given publication has a table that it did not have: it is mirrored too, unless the configuration names tables. */
@@ -122,14 +123,24 @@ export class TableCommands {
     const { mirrors } = this.#options
     const mirror = mirrors.mirror(table)
     await mirrors.locked.delete(table)
-    await mirror.pauseFor('PAUSED', `by request; moonlink tables resume ${table} goes on.`)
+    await mirror.pauseFor(PAUSED_BY_REQUEST, `by request; moonlink tables resume ${table} goes on.`)
   }
 
   /** Makes a table equal to its source. One that the source has renamed goes on under its new name. */
   async resync(table: string, reason: string): Promise<void> {
+    await this.#resync(table, reason, true)
+  }
+
+  /** As `resync`, where nobody has asked for it: a table that is paused by request when its turn comes stays so. */
+  async resyncUnasked(table: string, reason: string): Promise<void> {
+    await this.#resync(table, reason, false)
+  }
+
+  async #resync(table: string, reason: string, isAsked: boolean): Promise<void> {
     const { changes, mirrors } = this.#options
     if (await this.#followRename(table)) return
     await changes.run(async () => {
+      if (!isAsked && isPausedByRequest(mirrors.mirror(table).status().reason)) return
       if (mirrors.mirror(table).currentPhase === 'copying')
         throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied already.`, { context: { table } })
       await this.#beginResync(table, reason)

@@ -16,10 +16,18 @@ export function checkOwner(source: SourceIdentity, warehouse: string, table: Tab
   const database = snapshot.properties[databaseProperty]
   if (system === source.systemIdentifier && database === source.database) return
   const found = system === undefined ? 'is not a mirror of ours' : `mirrors database "${database ?? ''}" of Postgres system ${system}`
+  const renamed =
+    system === source.systemIdentifier
+      ? `; where that was renamed, the mirror goes on under its old name (ALTER DATABASE ${quoted(source.database)} RENAME TO ${quoted(database ?? '')})`
+      : ''
   throw new MoonlinkError(
     'invalid',
     'WAREHOUSE_OTHER_SOURCE',
-    `${formatTableName(table)} in ${warehouse} ${found}, and the source is database "${source.database}" of Postgres system ${source.systemIdentifier}; use another --warehouse for it.`,
+    `${formatTableName(table)} in ${warehouse} ${found}, and the source is database "${source.database}" of Postgres system ${source.systemIdentifier}${renamed}; use another --warehouse for it.`,
     { context: { table: formatTableName(table), system, database } },
   )
+}
+
+function quoted(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
 }
