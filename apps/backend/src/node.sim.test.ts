@@ -59,4 +59,5 @@ test(`${runs} nodes that crash at any call lose and repeat nothing (first seed $
   expect(totals.clocksSet).toBeGreaterThan(0)
   expect(totals.refusedWrites).toBeGreaterThan(0)
   expect(totals.flippedBits).toBeGreaterThan(0)
+  expect(totals.slotsLost).toBeGreaterThan(0)
 })

@@ -1,5 +1,6 @@
 import {
   BatchBuilder,
+  MoonlinkError,
   silentLogger,
   silentTelemetry,
   systemClock,
@@ -19,13 +20,13 @@ const table: TableName = { schema: 'public', name: 't' }
 const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'int' }, required: true }], identifierFieldIds: [1] }
 const WHOLE = { from: 0, to: null }
 
-/** One that streams. */
-async function mirrorOf(storage: MemoryTableStorage): Promise<Mirror> {
+/** One that streams, or that is to be copied. */
+async function mirrorOf(storage: MemoryTableStorage, isCopied = true): Promise<Mirror> {
   const disk = new SimulatedLocalDisk({ next: () => 0.5 }).session()
   const ports = { clock: systemClock, random: systemRandom, logger: silentLogger, disk }
   const engine = new Engine({ ...ports, indexDirectory: '/index', limits: defaultEngineLimits })
   const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
-  await mirror.finishCopy(10n)
+  if (isCopied) await mirror.finishCopy(10n)
   return mirror
 }
 
@@ -37,8 +38,8 @@ interface HeldCopy {
   readonly done: Promise<void>
 }
 
-/** A copy of one row, as of an LSN, which waits before its snapshot and before its rows. */
-function copying(mirror: Mirror, id: number, boundaryLsn: bigint): HeldCopy {
+/** A copy of one row, as of an LSN, which waits before its snapshot and before its rows; the source refuses it first for each of `refusals`. */
+function copying(mirror: Mirror, id: number, boundaryLsn: bigint, refusals: Error[] = []): HeldCopy {
   const [snapshot, rows] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const read = async (_: TableName, take: TakeCopied, options: CopyReadOptions = {}) => {
     await rows.promise
@@ -54,7 +55,12 @@ function copying(mirror: Mirror, id: number, boundaryLsn: bigint): HeldCopy {
     readChanged: async () => {},
     close: async () => {},
   }
-  const source = { copy: () => snapshot.promise.then(() => copy), currentLsn: async () => boundaryLsn }
+  const begun = () => {
+    const refusal = refusals.shift()
+    if (refusal !== undefined) throw refusal
+    return copy
+  }
+  const source = { copy: () => snapshot.promise.then(begun), currentLsn: async () => boundaryLsn }
   const options = {
     source,
     parallelTables: 1,
@@ -95,3 +101,12 @@ test.each(['its snapshot', 'its rows'])(
     expect(storage.snapshot.committedLsn).toBe(30n)
   },
 )
+
+test('a copy that finds its slot gone goes on, until whoever mends that ends it', async () => {
+  const mirror = await mirrorOf(new MemoryTableStorage(table, schema), false)
+  const { begin, done, end } = copying(mirror, 1, 20n, [new MoonlinkError('invalid', 'PG_SLOT_MISSING', 'the slot is not there')])
+  begin()
+  end()
+  await done
+  expect(mirror.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
+})

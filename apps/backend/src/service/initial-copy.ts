@@ -13,6 +13,7 @@ import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import { CopyProgress } from './copy-progress.ts'
 import type { SourceHandle } from './parts.ts'
+import { isSlotLoss } from './slot-loss.ts'
 import { isStoreTrouble } from './store-trouble.ts'
 
 export interface CopyOptions {
@@ -84,7 +85,8 @@ async function copyUntilDone(mirrors: readonly Mirror[], options: CopyOptions, s
         continue
       }
       if (left.length === 0) return
-      const mayPass = error.kind === 'retry' || (options.waitsForStore && isStoreTrouble(error))
+      // Who mends a lost slot ends this copy and begins another.
+      const mayPass = error.kind === 'retry' || isSlotLoss(error) || (options.waitsForStore && isStoreTrouble(error))
       if (!mayPass) throw error
       const isPlanned = error.code === 'COPY_SNAPSHOT_OLD'
       if (!isPlanned) options.telemetry.count('moonlink_errors_total', 1, { where: 'copy', kind: error.kind, code: error.code })

@@ -18,21 +18,9 @@ export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config'
   readonly onFailure: (error: Error) => void
 }
 
-const slotLossCodes: ReadonlySet<string> = new Set([
-  'PG_SLOT_LOST',
-  'PG_SLOT_MISSING',
-  'PG_CHANGES_LOST',
-  'PG_DIVERGED',
-  'PG_PUBLICATION_MISSING',
-])
 const pauseMs = 1000
 /** What is lost again at once was not mended: no more often than this. */
 const againMs = 10_000
-
-/** Whether changes are missing, since the slot does not have them any more, or the server has another history. */
-export function isSlotLoss(error: Error): boolean {
-  return isMoonlinkError(error) && slotLossCodes.has(error.code)
-}
 
 /** A new slot takes the place of a lost one, and every table is made equal to its source again. */
 export class SlotMender {

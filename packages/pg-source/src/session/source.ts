@@ -270,9 +270,8 @@ export class PgSource implements ChangeSource {
     if (lacking !== undefined) {
       throw notPrepared(`${formatTableName(lacking.table)} is not published yet: changes after its copy would be lost. Prepare it first.`)
     }
-    if (!(await this.slot())) {
-      throw notPrepared(`slot "${this.slotName}" is not there: changes after the copy would be lost. Prepare the tables first.`)
-    }
+    // Changes after the copy would be lost.
+    await this.mirrorSlot.usable()
     const names = tables.map(({ table }) => table)
     if (remembersPartitions(this.facts)) {
       const { described, options } = await this.catalog.describe(names)

@@ -49,8 +49,10 @@ export class SimDatabase {
   private readonly places = new WeakMap<SimRow, { readonly page: number; readonly lsn: Lsn }>()
   private placed = 0
   private end: Lsn = 1000n
-  /** What the slot has let go of; null before there is a slot. */
+  /** What the slot has let go of; null while there is no slot. */
   forgotten: Lsn | null = null
+  /** The slot is there, and of no use any more. */
+  isInvalidated = false
   /** Tables whose rows changed unseen, and those that were emptied, by the LSN at which that was last. */
   readonly rewritten = new Map<string, Lsn>()
   readonly truncated = new Map<string, Lsn>()
@@ -78,7 +80,20 @@ export class SimDatabase {
 
   acknowledge(lsn: Lsn): void {
     assert(lsn <= this.end, 'nothing is acknowledged that was not sent', { lsn })
-    this.forgotten = maxLsn(this.forgotten ?? 0n, lsn)
+    if (this.forgotten !== null) this.forgotten = maxLsn(this.forgotten, lsn)
+  }
+
+  /** Where the slot is, which is made where there is none of use. */
+  ensureSlot(): Lsn {
+    if (this.isInvalidated) this.forgotten = null
+    this.isInvalidated = false
+    return (this.forgotten ??= this.end)
+  }
+
+  /** The server lets go of the log that the slot needs, or somebody drops the slot. */
+  loseSlot(isDropped: boolean): void {
+    if (isDropped) this.forgotten = null
+    else this.isInvalidated = this.forgotten !== null
   }
 
   commit(parts: readonly SimPart[]): void {

@@ -157,6 +157,12 @@ export class SimProcess {
   /** The disk as this process sees it; calls below one of `failing` may fail. */
   disk(disk: SimulatedLocalDisk, failing: readonly string[]): LocalDisk {
     const { dice, onDiskError } = this.options
+    const mayFailSync = (call: DiskCall): void => {
+      // What a dead process still does with the error has no effect on anything but itself.
+      if (++this.calls === this.options.crashAt) this.kill()
+      if (this.isDead) throw diskError(call)
+      mayFail(call)
+    }
     const mayFail = (call: DiskCall): void => {
       if (!failing.some((directory) => call.path.startsWith(directory)) || !dice.chance(this.options.failing)) return
       onDiskError()
@@ -165,7 +171,7 @@ export class SimProcess {
     const session = disk.session(async (call) => {
       await this.call(async () => undefined)
       mayFail(call)
-    }, mayFail)
+    }, mayFailSync)
     void this.died.then(() => session.end())
     return session
   }

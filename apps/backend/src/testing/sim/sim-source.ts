@@ -74,8 +74,7 @@ export class SimSource implements SourceHandle {
   }
 
   prepare() {
-    const { database } = this.options
-    return this.ask('the slot', () => ({ slotLsn: (database.forgotten ??= database.endLsn), locked: [] }))
+    return this.ask('the slot', () => ({ slotLsn: this.options.database.ensureSlot(), locked: [] }))
   }
 
   async publish() {
@@ -98,7 +97,7 @@ export class SimSource implements SourceHandle {
 
   async open(after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ChangeStream> {
     const { database, process, slot } = this.options
-    await this.ask('the slot', () => null)
+    await this.ask('the slot', () => this.requireSlot())
     if (this.isUsed && slot.owner !== process) throw new MoonlinkError('retry', 'PG_SLOT_IN_USE', 'the slot is used by another backend.')
     await log?.sync()
     const range = log?.status.range ?? null
@@ -116,6 +115,7 @@ export class SimSource implements SourceHandle {
   async copy(tables: readonly SourceTable[]): Promise<TableCopy> {
     const { database } = this.options
     return this.ask('a copy', () => {
+      this.requireSlot()
       for (const { table, schema } of tables) {
         const name = formatTableName(table)
         if (JSON.stringify(schema) !== JSON.stringify(this.shapeOf(name).schema))
@@ -187,7 +187,7 @@ export class SimSource implements SourceHandle {
       sourceLsn: database.endLsn,
       confirmedFlushLsn: database.forgotten,
       retainedBytes: 0,
-      slot: database.forgotten === null ? null : { walStatus: 'reserved', headroomBytes: null, invalidationReason: null },
+      slot: database.forgotten === null ? null : this.slotState(),
     }))
   }
 
@@ -200,6 +200,18 @@ export class SimSource implements SourceHandle {
   }
 
   async close(): Promise<void> {}
+
+  /** Throws where the slot is not there, or of no use. */
+  private requireSlot(): void {
+    const { forgotten, isInvalidated } = this.options.database
+    if (forgotten === null) throw new MoonlinkError('invalid', 'PG_SLOT_MISSING', 'the slot is not there.')
+    if (isInvalidated) throw new MoonlinkError('invalid', 'PG_SLOT_LOST', 'the slot was invalidated.')
+  }
+
+  private slotState() {
+    const { isInvalidated } = this.options.database
+    return { walStatus: isInvalidated ? 'lost' : 'reserved', headroomBytes: null, invalidationReason: isInvalidated ? 'wal_removed' : null }
+  }
 
   private get isUsed(): boolean {
     const { process, slot } = this.options

@@ -59,6 +59,7 @@ export interface SimTotals {
   lostThreads: number
   refusedWrites: number
   flippedBits: number
+  slotsLost: number
 }
 
 export function noTotals(): SimTotals {
@@ -76,6 +77,7 @@ export function noTotals(): SimTotals {
     lostThreads: 0,
     refusedWrites: 0,
     flippedBits: 0,
+    slotsLost: 0,
   }
 }
 
@@ -99,9 +101,11 @@ export class SimWorld {
   private readonly fillsUp: boolean
   /** Bits flip in local logs, spools and key indexes. */
   private readonly flipsBits: boolean
+  /** Slots are dropped and invalidated. */
+  private readonly losesSlots: boolean
   private readonly totals: SimTotals
   private readonly logger: Logger
-  /** The log is gone with its disk, or what the last run knew to be in Iceberg: tables may have to be compared with the database. */
+  /** The log is gone with its disk, what the last run knew to be in Iceberg, or the slot: tables may have to be compared with the database. */
   private isStateLost = false
   private readonly excused = new Set<string>()
   private lastReadLsn: Lsn = 0n
@@ -119,6 +123,7 @@ export class SimWorld {
     this.disksFail = dice.chance(0.3)
     this.fillsUp = dice.chance(0.3)
     this.flipsBits = dice.chance(0.3)
+    this.losesSlots = dice.chance(0.25)
     const server = { store: this.store, warehouse: WAREHOUSE, clock: this.clock, random: dice.random }
     this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
@@ -144,9 +149,10 @@ export class SimWorld {
     else if (draw < 0.92) await this.stop(machine)
     else if (draw < 0.94) this.standStill(machine)
     else if (draw < 0.96) for (const { node } of this.machines) node?.process.resume()
-    else if (draw < 0.975) this.fillUp(machine)
-    else if (draw < 0.985) this.makeRoom()
-    else if (draw < 0.993) this.flipBit(machine)
+    else if (draw < 0.97) this.fillUp(machine)
+    else if (draw < 0.98) this.makeRoom()
+    else if (draw < 0.988) this.flipBit(machine)
+    else if (draw < 0.996) this.loseSlot()
     else this.setClock(machine)
     await this.breathe()
   }
@@ -312,6 +318,17 @@ export class SimWorld {
     if (!disk.flipBit(isVictim)) return
     this.isStateLost ||= !isIndex
     this.totals.flippedBits++
+  }
+
+  /** Dropped by somebody, or invalidated by the server: what it kept is gone, and whoever streams from it is cut off. */
+  private loseSlot(): void {
+    const { database, dice, slot } = this
+    if (!this.losesSlots || database.forgotten === null) return
+    database.loseSlot(dice.chance(0.5))
+    slot.stream?.end()
+    slot.stream = null
+    this.isStateLost = true
+    this.totals.slotsLost++
   }
 
   /** As an administrator or a time service would, who may be wrong. */
