@@ -41,6 +41,9 @@ export function mirrorText(type: FieldType, expression: string, depth = 0): stri
     case 'float':
     case 'double':
       return `(${expression})::BIT::VARCHAR`
+    case 'decimal':
+      // DuckDB prints no zero before the point of a type that has no digit there.
+      return type.precision > type.scale ? `(${expression})::VARCHAR` : `regexp_replace((${expression})::VARCHAR, '^(-?)[.]', '\\10.')`
     case 'date':
       return `date_diff('day', DATE '2000-01-01', ${expression})::VARCHAR`
     case 'time':

@@ -14,10 +14,10 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 let database: TestDatabase
 let backend: BackendProcess
 
-const everyType = `id bigint PRIMARY KEY, b boolean, i2 int2, i4 int4, f4 float4, f8 float8, n numeric(20, 4), t text, v varchar(10), c char(8),
+const everyType = `id bigint PRIMARY KEY, b boolean, i2 int2, i4 int4, f4 float4, f8 float8, n numeric(20, 4), ns numeric(3, 3), t text, v varchar(10), c char(8),
   nm name, ch "char", by bytea, d date, tm time, ts timestamp, tz timestamptz, u uuid, j json, jb jsonb, o oid, m mood,
   ia int[], fa float8[], ta text[], tza timestamptz[], na numeric(8,2)[], ba bytea[]`
-const values = `g, g % 2 = 0, g % 30000, -g, g / 3.0, CASE g % 7 WHEN 0 THEN 'NaN' WHEN 1 THEN 'Infinity' WHEN 2 THEN '-0' ELSE g / 7.0 END, g / 9.0,
+const values = `g, g % 2 = 0, g % 30000, -g, g / 3.0, CASE g % 7 WHEN 0 THEN 'NaN' WHEN 1 THEN 'Infinity' WHEN 2 THEN '-0' ELSE g / 7.0 END, g / 9.0, (g - 1000) / 1002.0,
   'text ' || g || ' ä:-', 'v' || g, 'c' || g, 'n' || g, 'x', decode(md5(g::text), 'hex'), date '0044-03-15 BC' + g, time '00:00:00.000001' + g * interval '1 second',
   timestamp '1999-12-31 23:59:59.999999' + g * interval '1 day', timestamptz '1900-01-01 00:00:00.5+00' + g * interval '1 hour', md5(g::text)::uuid,
   '{"k": 1}', '{"b": [1, null]}', g, CASE WHEN g % 3 = 0 THEN 'sad' ELSE 'glad' END::mood,
