@@ -79,6 +79,26 @@ test('partitions that come with rows, are truncated by themselves, detached or d
   await isEqual('public.events')
 })
 
+test('a partition that came, got rows and went between two looks leaves none of them behind, while it runs and after', async () => {
+  const { client } = database
+  await client.query(`CREATE TABLE events (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+    CREATE TABLE e1 PARTITION OF events FOR VALUES FROM (0) TO (100); INSERT INTO events SELECT n, n % 100 FROM generate_series(1, 300) n`)
+  const shortLived = (id: number) =>
+    `CREATE TABLE e2 PARTITION OF events FOR VALUES FROM (200) TO (300); INSERT INTO events VALUES (${id}, 200); DROP TABLE e2`
+  await start('moonlink')
+  await followed('INSERT INTO events VALUES (1000, 1)', 'events')
+  await followed(shortLived(2000), 'events')
+  await backend.stop()
+  // Nobody looks at the catalog.
+  await start('moonlink', 3_600_000)
+  await client.query(shortLived(3000))
+  await backend.wait({ iceberg: true })
+  await backend.stop()
+  await start('moonlink')
+  await followed('INSERT INTO events VALUES (1001, 1)', 'events')
+  await isEqual('public.events')
+})
+
 test('event triggers tell where a partition came or went: no query is answered with rows that are gone, or without those that came', async () => {
   const { client } = database
   await client.query(`CREATE TABLE events (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);

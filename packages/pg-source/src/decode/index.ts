@@ -1,6 +1,7 @@
 export { CopyBinaryDecoder } from './copy-binary-decoder.ts'
 export type { MirroredTable, Relation, RelationColumn } from './mirrored-table.ts'
 export { describeMismatch, identifierNames } from './relation.ts'
+export type { PartitionListener } from './partition-descriptions.ts'
 export type { ShapeQuestion } from './shape-question.ts'
 export { droppedTable, renamedTable } from './gone-table.ts'
 export type { AlterationReader, TableAlteration } from './table-alteration.ts'

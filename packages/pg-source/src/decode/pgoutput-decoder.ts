@@ -7,6 +7,7 @@ import { malformedMessage, MessageReader, timestampMsAt } from './message-reader
 import { decodeState, encodeState } from './decoder-state.ts'
 import { renamedTable } from './gone-table.ts'
 import type { MirroredTable, Relation } from './mirrored-table.ts'
+import { PartitionDescriptions, type PartitionListener } from './partition-descriptions.ts'
 import { describeMismatch, readRelation } from './relation.ts'
 import { RelationDescriptions } from './relation-descriptions.ts'
 import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
@@ -17,6 +18,8 @@ import { BusyTables, TableChanges } from './table-changes.ts'
 export interface PgoutputDecoderOptions {
   /** What mirrors a relation of the source, or null where nothing does. Asked at each Relation message. */
   resolve(relation: Relation): MirroredTable | null
+  /** Hears of partitions, of which events say nothing. Default: nobody does. */
+  readonly partitions?: PartitionListener
   /** Reads messages about schema changes. Default: they are ignored, and changes are noticed at the next row. */
   readonly alterations?: AlterationReader
   /**
@@ -53,6 +56,8 @@ interface TableState {
   transaction: number
   skips: boolean
   isDirty: boolean
+  /** The open transaction has truncated it, and nothing of what came after is out of `changes`. */
+  isTruncated: boolean
 }
 
 /** A relation that is mirrored; `rows` is null where its shape does not fit, as `mismatch` says. */
@@ -103,6 +108,7 @@ export class PgoutputDecoder {
   private readonly options: PgoutputDecoderOptions
   private readonly relations = new Map<number, RelationState | null>()
   private readonly descriptions = new RelationDescriptions()
+  private readonly partitions: PartitionDescriptions
   private readonly tables = new Map<string, TableState>()
   /** Tables that were refused before anything was met of them. */
   private readonly refused = new Set<string>()
@@ -130,6 +136,7 @@ export class PgoutputDecoder {
 
   constructor(options: PgoutputDecoderOptions) {
     this.options = options
+    this.partitions = new PartitionDescriptions(options.partitions ?? null)
     this.openTransactionBytes = options.openTransactionBytes ?? DEFAULT_OPEN_TRANSACTION_BYTES
     this.position = this.reportedPosition = options.startLsn ?? 0n
   }
@@ -279,6 +286,7 @@ export class PgoutputDecoder {
     if (this.isOpen) malformedMessage('a Begin within a transaction')
     this.isOpen = true
     this.transaction++
+    this.partitions.other()
     this.commitLsn = uint64At(payload, WAL_HEADER_BYTES + 1)
     this.xid = int32At(payload, WAL_HEADER_BYTES + 17) >>> 0
     this.isRepeat = this.commitLsn < this.repeatsThrough
@@ -294,7 +302,10 @@ export class PgoutputDecoder {
     }
     const commitTimeMs = timestampMsAt(payload, WAL_HEADER_BYTES + 18)
     for (const table of this.touched) {
+      const isEmpty = table.isTruncated && !table.changes.current.hasOpen
+      table.isTruncated = false
       if (table.isClosed) continue
+      if (isEmpty) this.options.partitions?.emptied(table.mirrored.table, this.xid)
       table.changes.current.mark(endLsn, commitTimeMs)
       this.makeDirty(table)
     }
@@ -318,6 +329,7 @@ export class PgoutputDecoder {
     const before = this.relations.get(relation.oid) ?? null
     this.lastOid = -1
     this.descriptions.note(relation, this.isOpen)
+    if (!isKnown) this.described(relation.oid, mirrored)
     if (before !== null && (mirrored === null || formatTableName(mirrored.table) !== formatTableName(before.table.mirrored.table))) {
       if (mirrored === null) return void this.relations.set(relation.oid, { ...before, rows: null, now: relation, isSettled: true })
       this.closeRenamed(before.table, relation)
@@ -327,6 +339,12 @@ export class PgoutputDecoder {
     const fits = state.mismatch === null
     const isSettled = state.now !== null || (isKnown && fits) || this.options.asks?.(fits, mirrored.table) !== true
     this.relations.set(relation.oid, { ...state, isSettled })
+  }
+
+  private described(oid: number, mirrored: MirroredTable | null): void {
+    this.partitions.relation(oid, mirrored?.table ?? null)
+    // The rows are with those of a transaction that is prepared, and come later.
+    if (!this.isOpen && mirrored === null) this.partitions.rows(this.position)
   }
 
   private relationState(relation: Relation, table: TableState, isSettled = true): RelationState {
@@ -341,7 +359,7 @@ export class PgoutputDecoder {
     const known = this.tables.get(name)
     if (known !== undefined) return known
     const changes = new TableChanges(mirrored.table, mirrored.schema.fields, oldFields(mirrored), this.busy)
-    const state: TableState = { mirrored, changes, isClosed: this.refused.has(name), transaction: 0, skips: false, isDirty: false }
+    const state: TableState = { mirrored, changes, isClosed: this.refused.has(name), transaction: 0, skips: false, isDirty: false, isTruncated: false }
     this.tables.set(name, state)
     return state
   }
@@ -369,6 +387,7 @@ export class PgoutputDecoder {
   private relationAt(payload: Uint8Array, at: number): RelationState | null {
     const oid = int32At(payload, at) >>> 0
     if (oid === this.lastOid) return this.lastRelation
+    this.partitions.rows(this.commitLsn)
     const relation = this.relations.get(oid)
     if (relation === undefined) malformedMessage(`a change of relation ${oid} before its Relation message`)
     this.lastOid = oid
@@ -497,11 +516,13 @@ export class PgoutputDecoder {
       if (relation === undefined) malformedMessage(`a Truncate of relation ${oid} before its Relation message`)
       if (relation !== null && this.wants(relation.table) && this.mustAsk(oid, relation)) return
     }
+    this.partitions.other()
     const tables: TableName[] = []
     for (const oid of oids) {
       const relation = this.relations.get(oid)!
       if (relation === null || !this.enter(oid, relation)) continue
       this.flush(relation.table)
+      relation.table.isTruncated = true
       tables.push(relation.table.mirrored.table)
     }
     if (tables.length > 0) this.events.push({ kind: 'truncate', tables, openLsn: this.commitLsn })
@@ -515,6 +536,7 @@ export class PgoutputDecoder {
 
   /** Moves what the table has into the queue of events. */
   private flush(table: TableState): void {
+    if (table.changes.current.hasOpen) table.isTruncated = false
     this.events.pushEnded(table.changes)
     this.events.pushOpen(table.changes, this.commitLsn)
   }

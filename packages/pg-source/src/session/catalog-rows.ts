@@ -36,6 +36,8 @@ export interface PartitionRow {
   readonly replicaIdentity: string
   /** `relfilenode`; another after a TRUNCATE or a rewrite. */
   readonly fileNode: number
+  /** The transaction that wrote its row of `pg_class`, where each other file is written down. */
+  readonly changedBy: number
   /** Another text once it, or what it is a part of, was detached and attached again. */
   readonly attachment: string
   /** It, or what it is a part of, was attached, and not made as a partition. */
@@ -47,7 +49,7 @@ export interface PartitionRow {
 const PARTITIONS = `
   WITH RECURSIVE ${BELOW}
   SELECT jsonb_agg(jsonb_build_object('oid', l.oid::int8, 'schema', ln.nspname, 'name', l.relname, 'kind', l.relkind, 'persistence', l.relpersistence,
-    'replicaIdentity', l.relreplident, 'fileNode', l.relfilenode::int8, 'attachment', below.attachment, 'isAttached', below.came,
+    'replicaIdentity', l.relreplident, 'fileNode', l.relfilenode::int8, 'changedBy', l.xmin::text::int8, 'attachment', below.attachment, 'isAttached', below.came,
     'identity', (SELECT jsonb_agg(a.attname ORDER BY a.attname) FROM pg_index x JOIN pg_attribute a ON a.attrelid = l.oid
       AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1]) WHERE x.indrelid = l.oid AND x.indisvalid AND x.indimmediate
       AND CASE l.relreplident WHEN 'i' THEN x.indisreplident WHEN 'd' THEN x.indisprimary END)) ORDER BY l.oid)

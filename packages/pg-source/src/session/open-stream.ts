@@ -1,6 +1,6 @@
 import { formatLsn, maxLsn, type ChangeLog, type Clock, type Lsn } from '@moonlink/core'
 import pg from 'pg'
-import { DEFAULT_OPEN_TRANSACTION_BYTES, StreamDecoder } from '../decode/index.ts'
+import { DEFAULT_OPEN_TRANSACTION_BYTES, StreamDecoder, type PartitionListener } from '../decode/index.ts'
 import { LocalSpoolFiles } from '../spool/index.ts'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
@@ -91,12 +91,19 @@ async function startCommand({ publications, settings, versionNumber }: StreamDep
   return `START_REPLICATION SLOT ${pg.escapeIdentifier(settings.slot)} LOGICAL ${formatLsn(from)} (${options.join(', ')})`
 }
 
-/** What decodes a stream that begins after `after`. `isTold`: whether event triggers tell of schema changes. */
-export function streamDecoder(settings: PgSourceSettings, shapes: StreamShapes, after: Lsn, isTold: boolean): StreamDecoder {
+/** What decodes a stream that begins after `after`. `isTold`: whether event triggers tell of schema changes. `partitions` hears of partitions. */
+export function streamDecoder(
+  settings: PgSourceSettings,
+  shapes: StreamShapes,
+  after: Lsn,
+  isTold: boolean,
+  partitions: PartitionListener,
+): StreamDecoder {
   const { spoolDirectory, spoolMemoryBytes } = settings
   return new StreamDecoder({
     resolve: (relation) => shapes.resolve(relation),
     alterations: shapes,
+    partitions,
     // What triggers tell need not be asked for.
     asks: (fits, table) => !fits || !isTold || !shapes.isTold(table),
     startLsn: after,

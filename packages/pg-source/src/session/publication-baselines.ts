@@ -1,4 +1,4 @@
-import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
+import { formatTableName, MoonlinkError, type Lsn, type TableName } from '@moonlink/core'
 import type { CatalogOptions, DescribedTable } from './catalog.ts'
 import type { CatalogConnection } from './connect.ts'
 import {
@@ -7,15 +7,19 @@ import {
   preparedChanges,
   publicationMark,
   type PublicationChange,
-  type StreamedShapes,
+  type Streamed,
 } from './publication-changes.ts'
 import { givenBy, type Publications } from './publication-state.ts'
 import { editionOf } from './published.ts'
+import { StreamedPartitions } from './streamed-partitions.ts'
 
 /** How prepared tables were published when they were prepared first, or last copied: what they are published like later tells whether changes may be missing. */
 export class PublicationBaselines {
+  readonly streamedPartitions = new StreamedPartitions()
   private readonly publication: string
   private readonly tables = new Map<string, DescribedTable>()
+  /** Marks are asked for often, and tables may have thousands of partitions. */
+  private readonly marks = new WeakMap<DescribedTable, string>()
   /** What `mark` told an earlier process. */
   private earlier: Readonly<Record<string, string>> = {}
   /** Tables that no publication had when they were prepared first. */
@@ -35,7 +39,12 @@ export class PublicationBaselines {
   /** A text that is another once a prepared table's rows are filtered otherwise or lie in other partitions, or its publication was altered or is another. */
   mark(table: TableName): string {
     const described = this.tables.get(formatTableName(table))
-    return described === undefined ? '' : publicationMark(described)
+    if (described === undefined) return ''
+    const { gone, unsure } = this.streamedPartitions.unsettled(formatTableName(table), described.partitions ?? [])
+    if (gone.length > 0 || unsure.size > 0) return publicationMark(described, gone, unsure)
+    const mark = this.marks.get(described) ?? publicationMark(described)
+    this.marks.set(described, mark)
+    return mark
   }
 
   /** Whether a prepared table may have missed changes since an earlier process mirrored it, as its mark tells, or it had to be published anew. */
@@ -47,7 +56,11 @@ export class PublicationBaselines {
 
   /** Tables as they were described, and are published by now. Those that were prepared before keep what is known of them: what happened since is left to be noticed. */
   prepared(tables: ReadonlyMap<string, DescribedTable>, publications: Publications, appendOnly: readonly string[]): void {
-    for (const name of this.tables.keys()) if (!tables.has(name)) this.tables.delete(name)
+    for (const name of this.tables.keys()) {
+      if (tables.has(name)) continue
+      this.tables.delete(name)
+      this.streamedPartitions.forget(name)
+    }
     for (const [name, table] of tables) {
       if (this.tables.has(name)) continue
       if (table.edition === null) this.publishedAnew.add(name)
@@ -55,14 +68,22 @@ export class PublicationBaselines {
     }
   }
 
-  copied(table: DescribedTable): void {
-    this.tables.set(formatTableName(table.table), table)
+  /** A table is copied or compared as it was described, behind this LSN. */
+  copied(table: DescribedTable, lsn: Lsn): void {
+    const name = formatTableName(table.table)
+    this.tables.set(name, table)
+    this.streamedPartitions.copied(name, lsn)
   }
 
-  /** What became of the tables' publication, and which tables came into a given one since the last call. `streamed`: see `preparedChanges`. */
-  async changes(connection: CatalogConnection, options: CatalogOptions, streamed: StreamedShapes): Promise<PublicationChange[]> {
+  /** What became of the tables' publication, and which tables came into a given one since the last call. */
+  async changes(
+    connection: CatalogConnection,
+    options: CatalogOptions,
+    streamed: Omit<Streamed, 'partitions'>,
+  ): Promise<PublicationChange[]> {
     const { main } = options.publications
-    const changes = await preparedChanges(connection, options, this.tables, streamed)
+    const partitions = this.streamedPartitions
+    const changes = await preparedChanges(connection, options, this.tables, { ...streamed, partitions })
     if (main === null || main.isOurs) return changes
     const before = this.seen
     this.seen = new Set(main.tables.keys())

@@ -1,14 +1,14 @@
 import { isDeepStrictEqual } from 'node:util'
-import { formatTableName, type TableName } from '@moonlink/core'
+import { formatTableName, type Lsn, type TableName } from '@moonlink/core'
 import { describeTables, type CatalogOptions, type DescribedTable } from './catalog.ts'
-import type { PartitionRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
-import { quoted } from './describe-shape.ts'
 import { droppedTable, renamedTable } from '../decode/index.ts'
+import { lookAtPartitions } from './partition-look.ts'
 import { remembersPartitions } from './publication.ts'
 import type { RelationShape } from './relation-shape.ts'
 import { describeAlteredType } from './stale-rows.ts'
 import { changed } from './stream-shapes.ts'
+import type { PartitionJudgement, StreamedPartitions } from './streamed-partitions.ts'
 import { nameOfTable } from './table-name.ts'
 
 /** What became of a table's publication since it was prepared, of which the stream itself says nothing. */
@@ -20,23 +20,24 @@ export type PublicationChange =
   /** A given publication publishes it, and did not before. */
   | { readonly kind: 'added'; readonly table: TableName }
 
-const LOCK_TIMEOUT_MS = 50
-
 /** Refusals that a table may meet while it is mirrored; others show in its stream. */
 const REFUSALS = new Set(['TABLE_UNPUBLISHED', 'TABLE_NO_IDENTITY', 'TABLE_UNSUPPORTED', 'PG_PUBLICATION_OPERATIONS', 'PG_TABLE_OWNER'])
 
-/** The shape that the stream's rows of a table have by now; null where the stream itself says what becomes of it. */
-export type StreamedShapes = (table: TableName) => RelationShape | null
+/** What the stream says of tables, which a look at the catalog completes. */
+export interface Streamed {
+  /** The shape that a table's rows have by now; null where the stream itself says what becomes of it. Types may have changed since, of which it says nothing. */
+  readonly shapeOf: (table: TableName) => RelationShape | null
+  readonly partitions: StreamedPartitions
+  /** Covers every transaction committed before the call; the stream comes there soon. */
+  readonly currentLsn: () => Promise<Lsn>
+}
 
-/**
- * Compares prepared tables with what the catalog says now; takes over partitions that came and are empty, since all their rows will be streamed. `streamed`
- * tells of types that have changed, of which a stream without event triggers says nothing.
- */
+/** Compares prepared tables with what the catalog says now; takes over partitions that came and are empty, since all their rows will be streamed. */
 export async function preparedChanges(
   connection: CatalogConnection,
   options: CatalogOptions,
   baselines: Map<string, DescribedTable>,
-  streamed: StreamedShapes,
+  streamed: Streamed,
 ): Promise<PublicationChange[]> {
   const known = new Map(baselines)
   if (known.size === 0) return []
@@ -78,19 +79,25 @@ export async function preparedChanges(
       refused('PG_PUBLICATION_OPERATIONS', `its publication publishes other changes than it did: drop it with --purge, and add it again`)
       continue
     }
-    const reason = editionChanged(before, now) ?? (await partitionsChanged(connection, before, now, remembersPartitions(options)))
+    const judge = editionChanged(before, now) === null ? await partitionsJudge(connection, options, before, now, streamed) : null
     if (isOutdated()) continue
-    if (reason !== null) changes.push({ kind: 'changed', table, reason })
-    else if (now.partitions !== null) baselines.set(name, { ...before, partitions: now.partitions })
-    const alteredType = reason === null ? describeAlteredType(streamed(table), now.relation) : null
+    const reason = judge === null ? editionChanged(before, now) : judge()
+    if (typeof reason === 'string') changes.push({ kind: 'changed', table, reason })
+    else if (reason === null && now.partitions !== null) baselines.set(name, { ...before, partitions: now.partitions })
+    const alteredType = typeof reason === 'string' ? null : describeAlteredType(streamed.shapeOf(table), now.relation)
     if (alteredType !== null) refused('SCHEMA_CHANGED', changed(table, alteredType).reason)
   }
   return changes
 }
 
-/** Tells a table's state of publication from another, for a later process. */
-export function publicationMark({ edition, filterOid, partitions }: DescribedTable): string {
-  return JSON.stringify([filterOid, partitions?.map(({ oid, fileNode, attachment }) => [oid, fileNode, attachment]) ?? null, edition])
+/** Tells a table's state of publication from another, for a later process. It leaves out partitions that are `unsure`, and has those that are `gone`, so that it is none that it could find. */
+export function publicationMark(
+  { edition, filterOid, partitions }: DescribedTable,
+  gone: readonly number[] = [],
+  unsure: ReadonlySet<number> = new Set(),
+): string {
+  const sure = partitions?.filter(({ oid }) => !unsure.has(oid)).map(({ oid, fileNode, attachment }) => [oid, fileNode, attachment])
+  return JSON.stringify([filterOid, sure === undefined ? null : [...sure, ...gone], edition])
 }
 
 /** Whether a mark that an earlier process left says the same. Of old it had the filter's text, and before that no edition, which alone tells one filter from another. */
@@ -114,41 +121,18 @@ function editionChanged(before: DescribedTable, now: DescribedTable): string | n
   return now.edition === null ? 'it was taken out of the publication' : 'its publication was altered, or made anew'
 }
 
-/** `isRemembered`: see `remembersPartitions`. */
-async function partitionsChanged(
+/** Looks at the partitions; what it returns judges them by what the stream has said by then. */
+async function partitionsJudge(
   connection: CatalogConnection,
+  options: CatalogOptions,
   before: DescribedTable,
   now: DescribedTable,
-  isRemembered: boolean,
-): Promise<string | null> {
-  const known = new Map((before.partitions ?? []).map((partition) => [partition.oid, partition]))
-  for (const partition of now.partitions ?? []) {
-    const earlier = known.get(partition.oid)
-    known.delete(partition.oid)
-    const name = formatTableName(partition)
-    if (earlier === undefined) {
-      if (await hasRows(connection, partition)) return `partition ${name} came, with rows`
-      if (isRemembered && partition.isAttached) return `partition ${name} came, whose rows Postgres 14 may not send`
-    } else if (earlier.attachment !== partition.attachment) return `partition ${name} was detached, and attached again`
-    else if (earlier.fileNode !== partition.fileNode) return `partition ${name} was truncated or rewritten by itself`
-  }
-  const [gone] = known.values()
-  return gone === undefined ? null : `partition ${formatTableName(gone)} was detached or dropped`
-}
-
-/** Also where we may not look, or somebody locks it: nothing else that is asked of the catalog waits for that. */
-async function hasRows(connection: CatalogConnection, partition: PartitionRow): Promise<boolean> {
-  const sql = `SELECT EXISTS (SELECT FROM ONLY ${quoted(partition)}) AS some`
-  try {
-    return await connection.exclusive(async (client) => {
-      await client.query(`BEGIN; SET LOCAL lock_timeout = '${LOCK_TIMEOUT_MS}ms'`)
-      try {
-        return (await client.query<{ some: boolean }>(sql)).rows[0].some
-      } finally {
-        await client.query('ROLLBACK')
-      }
-    })
-  } catch {
-    return true
-  }
+  { currentLsn, partitions }: Streamed,
+): Promise<() => PartitionJudgement> {
+  const found = await lookAtPartitions(connection, before.partitions ?? [], now.partitions ?? [], remembersPartitions(options))
+  if (typeof found === 'string') return () => found
+  const name = formatTableName(before.table)
+  if (found.came.size === 0 && found.refiled.length === 0 && !partitions.hasNews(name)) return () => null
+  const lsn = await currentLsn()
+  return () => partitions.judge(name, { ...found, lsn })
 }

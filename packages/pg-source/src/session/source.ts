@@ -246,7 +246,9 @@ export class PgSource implements ChangeSource {
     const shapes = new StreamShapes(this.prepared.values(), resume, await this.catalog.options(), (name) => this.prepared.get(name), after)
     this.shapes = shapes
     shapes.form = streamForm(shapes.all())
-    const decoder = streamDecoder(this.settings, shapes, after, await this.catalog.isTold())
+    const { streamedPartitions } = this.baselines
+    const decoder = streamDecoder(this.settings, shapes, after, await this.catalog.isTold(), streamedPartitions)
+    streamedPartitions.position = () => decoder.position
     const answer: ReplicationOptions['answer'] = async (question, abandoned) => {
       const look = () => lookAtCatalog(this.connection, question, this.clock, abandoned)
       return shapes.infer(question, await explained('looking at a changed table', look, () => null))
@@ -279,8 +281,9 @@ export class PgSource implements ChangeSource {
     }
     const { clock, connector, connection, settings, sourceWaits: waits, logger } = this
     const describe = async () => {
+      const lsn = await this.currentLsn()
       const { described, options } = await this.catalog.describe(names)
-      for (const table of described) this.baselines.copied(table)
+      for (const table of described) this.baselines.copied(table, lsn)
       return described.map((now, index) => asExpected(now, tables[index], options))
     }
     return SnapshotCopy.open({ connector, connection, settings, waits, logger, clock }, names, describe, signal)
@@ -341,8 +344,8 @@ export class PgSource implements ChangeSource {
   /** What became of the prepared tables' publication since they were prepared, or last copied, and which tables came into a given one since the last call. */
   async publicationChanges(): Promise<PublicationChange[]> {
     const isTold = await this.catalog.isTold()
-    const relationOf = (table: TableName) => (isTold ? null : (this.shapes?.relationOf(table) ?? null))
-    return this.baselines.changes(this.connection, await this.catalog.options(), relationOf)
+    const shapeOf = (table: TableName) => (isTold ? null : (this.shapes?.relationOf(table) ?? null))
+    return this.baselines.changes(this.connection, await this.catalog.options(), { shapeOf, currentLsn: () => this.currentLsn() })
   }
 
   /** Removes what `prepare` made: the slot, then the publications. One that somebody else made stays. Returns what was there to be removed. */
