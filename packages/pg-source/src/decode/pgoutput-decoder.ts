@@ -359,7 +359,15 @@ export class PgoutputDecoder {
     const known = this.tables.get(name)
     if (known !== undefined) return known
     const changes = new TableChanges(mirrored.table, mirrored.schema.fields, oldFields(mirrored), this.busy)
-    const state: TableState = { mirrored, changes, isClosed: this.refused.has(name), transaction: 0, skips: false, isDirty: false, isTruncated: false }
+    const state: TableState = {
+      mirrored,
+      changes,
+      isClosed: this.refused.has(name),
+      transaction: 0,
+      skips: false,
+      isDirty: false,
+      isTruncated: false,
+    }
     this.tables.set(name, state)
     return state
   }

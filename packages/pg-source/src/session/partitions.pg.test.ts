@@ -64,25 +64,46 @@ test.each([
   ['dropped', [CREATED, ROWS, 'DROP TABLE e3'], GONE],
   ['detached', [CREATED, ROWS, 'ALTER TABLE events DETACH PARTITION e3'], GONE],
   ['dropped in one statement with all else', [`${CREATED}; ${ROWS}; DROP TABLE e3`], GONE],
-  ['dropped from a partition of a partition', [`CREATE TABLE e2_b PARTITION OF e2 FOR VALUES IN (150)`, 'INSERT INTO events VALUES (1, 150)', 'DROP TABLE e2_b'], GONE],
+  [
+    'dropped from a partition of a partition',
+    [`CREATE TABLE e2_b PARTITION OF e2 FOR VALUES IN (150)`, 'INSERT INTO events VALUES (1, 150)', 'DROP TABLE e2_b'],
+    GONE,
+  ],
   ['dropped after a transaction that is streamed while it is in progress', [CREATED, LARGE, 'DROP TABLE e3'], GONE],
-  ['dropped after a prepared transaction', [CREATED, `BEGIN; ${ROWS}; PREPARE TRANSACTION 'p'`, `COMMIT PREPARED 'p'`, 'DROP TABLE e3'], GONE],
+  [
+    'dropped after a prepared transaction',
+    [CREATED, `BEGIN; ${ROWS}; PREPARE TRANSACTION 'p'`, `COMMIT PREPARED 'p'`, 'DROP TABLE e3'],
+    GONE,
+  ],
   ['dropped, with another of its name in its place', [CREATED, ROWS, 'DROP TABLE e3', CREATED], GONE],
   ['truncated by itself', [CREATED, ROWS, 'TRUNCATE e3'], EMPTIED],
   ['truncated by itself in the transaction that made it', [`BEGIN; ${CREATED}; ${ROWS}; TRUNCATE e3; COMMIT`], EMPTIED],
-  ['emptied while it was detached', [CREATED, ROWS, 'ALTER TABLE events DETACH PARTITION e3', 'DELETE FROM e3', 'ALTER TABLE events ATTACH PARTITION e3 FOR VALUES FROM (200) TO (300)'], [expect.stringMatching(/^partition public.e3 came,/)]],
+  [
+    'emptied while it was detached',
+    [
+      CREATED,
+      ROWS,
+      'ALTER TABLE events DETACH PARTITION e3',
+      'DELETE FROM e3',
+      'ALTER TABLE events ATTACH PARTITION e3 FOR VALUES FROM (200) TO (300)',
+    ],
+    [expect.stringMatching(/^partition public.e3 came,/)],
+  ],
   ['dropped without ever having had a row', [CREATED, 'DROP TABLE e3'], []],
   ['made, and nothing more', [CREATED], []],
-])('a partition that was made, got rows and was %s between two looks is noticed, until the table is copied', async (_, statements, expected) => {
-  await start({ twoPhase: postgres.major >= 15 })
-  await run(...statements)
-  expect(await looks()).toEqual(expected)
-  expect(await looks()).toEqual(expected)
-  if (expected.length === 0) await isEqual()
-  await recopy(following.source)
-  await run('INSERT INTO events VALUES (2, 50)')
-  expect(await looks()).toEqual([])
-})
+])(
+  'a partition that was made, got rows and was %s between two looks is noticed, until the table is copied',
+  async (_, statements, expected) => {
+    await start({ twoPhase: postgres.major >= 15 })
+    await run(...statements)
+    expect(await looks()).toEqual(expected)
+    expect(await looks()).toEqual(expected)
+    if (expected.length === 0) await isEqual()
+    await recopy(following.source)
+    await run('INSERT INTO events VALUES (2, 50)')
+    expect(await looks()).toEqual([])
+  },
+)
 
 test('partitions that rows came from in the stream are no news where they are there, have rows of late, or a look shows what became of them', async () => {
   await start()
@@ -126,9 +147,17 @@ test.each([
   ['truncated by itself, at a level between', 'TRUNCATE e2', REFILED],
   ['truncated by itself, after all were', 'TRUNCATE events|INSERT INTO events VALUES (9, 50)|TRUNCATE e1', REFILED],
   // Nothing tells those two apart.
-  ['truncated by itself, after all were, in one transaction', 'BEGIN; TRUNCATE events; INSERT INTO events VALUES (9, 50); TRUNCATE e1; COMMIT', REFILED],
+  [
+    'truncated by itself, after all were, in one transaction',
+    'BEGIN; TRUNCATE events; INSERT INTO events VALUES (9, 50); TRUNCATE e1; COMMIT',
+    REFILED,
+  ],
   ['filled, after all were truncated, in one transaction', 'BEGIN; TRUNCATE events; INSERT INTO events VALUES (9, 50); COMMIT', REFILED],
-  ['filled, after all were truncated, in one large transaction', 'BEGIN; TRUNCATE events; INSERT INTO events SELECT n, 50 FROM generate_series(10, 5000) n; COMMIT', REFILED],
+  [
+    'filled, after all were truncated, in one large transaction',
+    'BEGIN; TRUNCATE events; INSERT INTO events SELECT n, 50 FROM generate_series(10, 5000) n; COMMIT',
+    REFILED,
+  ],
   ['truncated with all others in a savepoint', 'BEGIN; SAVEPOINT s; TRUNCATE events; COMMIT', REFILED],
   ['rewritten', 'VACUUM FULL e1', REFILED],
   ['rewritten by its order', 'CLUSTER e1 USING e1_pkey', REFILED],
