@@ -54,8 +54,7 @@ export class EarlyWriter {
     const { state, early } = begun
     const written = await writeEarly(state, early, sealedFiles, stagedFiles)
     const { path, recordCount } = written.staged
-    const index = state.appendOnly ? null : await sealedFiles.open({ path, recordCount }, early.identity)
-    if (index === null && !state.appendOnly) throw new Error(`the index of ${path} does not open after it was written`)
+    const index = state.appendOnly ? null : await sealedFiles.opened({ path, recordCount }, early.identity)
     const isAdopted = await lock.run(() => this.parts.state() === state && adoptEarly(state, early, written, index))
     if (!isAdopted) {
       index?.close()

@@ -20,3 +20,19 @@ test('an index that is made again, of a file that Iceberg has not numbered yet, 
   expect([0, 1, 2].map((row) => index.rowIdAt(row))).toEqual([-1, 41, -1])
   index.close()
 })
+
+test('an index that is damaged as soon as it is written is worth another try', async () => {
+  const disk = simulatedDisk()
+  const session = disk.session(({ operation, path }) => {
+    if (operation === 'open' && path.endsWith('.idx')) disk.flipBit((victim) => victim === path)
+  })
+  const storage = new MemoryTableStorage({ schema: 'public', name: 't' }, schema)
+  const rows = new BatchBuilder(schema.fields)
+  appendValue(rows.builders[0], 7n)
+  const staged = await storage.writeFile({ rows: rows.view(), rowIds: null, lastUpdated: null })
+  const sealedFiles = new SealedFiles(session, '/index', new BlockCache(0), new FilterMemory(1_000_000))
+  await sealedFiles.prepare()
+  // The bit is in the filter.
+  const made = sealedFiles.remake({ ...staged, firstRowId: 0, dataSequenceNumber: 1 }, identityOf(schema), storage)
+  await expect(made).rejects.toMatchObject({ kind: 'retry', code: 'STATE_FAILED' })
+})

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
 import { NO_ROW_ID } from '@moonlink/arrow-buffer'
-import { selectFields, type DataFile, type LocalDisk, type TableStorage } from '@moonlink/core'
+import { MoonlinkError, selectFields, type DataFile, type LocalDisk, type TableStorage } from '@moonlink/core'
 import { BlockCache, SealedKeyIndex, writeSealedIndex, type KeyHashes } from '@moonlink/pk-index'
 import type { FilterMemory } from './filter-memory.ts'
 import type { Identity } from './identity.ts'
@@ -57,6 +57,14 @@ export class SealedFiles {
   async remake(file: DataFile, identity: Identity, storage: Pick<TableStorage, 'scanFile'>): Promise<SealedKeyIndex> {
     await this.rebuild(file, identity, storage)
     return this.opened(file, identity)
+  }
+
+  /** Opens an index that was just written. Throws `retry`/`STATE_FAILED` where it is damaged already. */
+  async opened(file: Pick<DataFile, 'path' | 'recordCount'>, identity: Identity): Promise<SealedKeyIndex> {
+    const index = await this.open(file, identity)
+    if (index) return index
+    const message = `the key index of ${file.path} is damaged as soon as it is written: check the disk of ${this.directory}. It is tried again until then.`
+    throw new MoonlinkError('retry', 'STATE_FAILED', message, { context: { path: this.pathOf(file.path, identity) } })
   }
 
   /** An index of the file by another key, from the file's rows; `_row_id`s are those that `before` has. */
@@ -116,12 +124,6 @@ export class SealedFiles {
       }
     }
     await this.write(file.path, identity, { low, high, length: file.recordCount }, storesRowIds ? rowIds : null)
-  }
-
-  private async opened(file: DataFile, identity: Identity): Promise<SealedKeyIndex> {
-    const index = await this.open(file, identity)
-    if (!index) throw new Error(`the index of ${file.path} does not open after it was written`)
-    return index
   }
 
   private pathOf(dataFile: string, identity: Identity): string {
