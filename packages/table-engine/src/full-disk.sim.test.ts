@@ -131,6 +131,21 @@ test('changes wait for a disk that is too full for indexes by a new key', async 
   await engine.close()
 })
 
+test('a table that waits for its disk when the engine ends is not remembered as failed', async () => {
+  const { calls, disk, engine, scripted, storage, transact } = await streaming()
+  disk.capacity = disk.usedBytes
+  const before = calls.write
+  scripted.reshape({ ...shape, identifierFieldIds: [2] }, (row) => row)
+  const taken = transact(20n)
+  await vi.waitFor(() => expect(calls.write).toBeGreaterThan(before), 20_000)
+  engine.hurry()
+  await taken
+  expect(engine.status()[0]).toMatchObject({ state: 'failed', reason: expect.stringMatching(/^STATE_FULL/) as string })
+  await engine.tick()
+  await engine.close()
+  expect(storage.snapshot.properties[PAUSED_PROPERTY]).toBeUndefined()
+})
+
 test('changes wait for a disk whose key indexes can not be read', async () => {
   const { calls, content, engine, scripted, transact } = await streaming()
   calls.failReads = 2

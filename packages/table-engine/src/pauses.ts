@@ -68,6 +68,8 @@ export class Pauses {
     const { core } = this
     // It may have begun to be made equal to its source meanwhile.
     if (core.isPauseRecorded || core.isFenced || (core.phase !== 'paused' && core.phase !== 'failed')) return
+    // Where nobody waits any more, tables fail by what would have passed: they begin at their last commit when they are opened again.
+    if (core.phase === 'failed' && core.host.isEnding()) return
     try {
       await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: core.reason ?? 'unknown' })
       core.isPauseRecorded = true
