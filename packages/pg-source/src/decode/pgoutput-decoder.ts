@@ -2,83 +2,28 @@ import { formatTableName, maxLsn, type Lsn, type SourceEvent, type TableName } f
 import { BadValueError, TypeChangedError } from '../types/index.ts'
 import { int32At, uint64At } from '../types/wire.ts'
 import { EventQueue } from './event-queue.ts'
+import { readKeepalive, type Keepalive } from './keepalive.ts'
 import { readLogicalMessage } from './logical-message.ts'
 import { malformedMessage, MessageReader, timestampMsAt } from './message-reader.ts'
 import { decodeState, encodeState } from './decoder-state.ts'
 import { renamedTable } from './gone-table.ts'
 import type { MirroredTable, Relation } from './mirrored-table.ts'
-import { PartitionDescriptions, type PartitionListener } from './partition-descriptions.ts'
+import { PartitionDescriptions } from './partition-descriptions.ts'
+import { DEFAULT_OPEN_TRANSACTION_BYTES, type PgoutputDecoderOptions } from './pgoutput-decoder-options.ts'
+import type { RelationState, TableState } from './relation-state.ts'
 import { describeMismatch, readRelation } from './relation.ts'
 import { RelationDescriptions } from './relation-descriptions.ts'
 import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
 import type { ShapeQuestion } from './shape-question.ts'
-import type { AlterationReader, TableAlteration } from './table-alteration.ts'
+import type { TableAlteration } from './table-alteration.ts'
 import { BusyTables, TableChanges } from './table-changes.ts'
-
-export interface PgoutputDecoderOptions {
-  /** What mirrors a relation of the source, or null where nothing does. Asked at each Relation message. */
-  resolve(relation: Relation): MirroredTable | null
-  /** Hears of partitions, of which events say nothing. Default: nobody does. */
-  readonly partitions?: PartitionListener
-  /** Reads messages about schema changes. Default: they are ignored, and changes are noticed at the next row. */
-  readonly alterations?: AlterationReader
-  /**
-   * Whether somebody answers a question about a table whose Relation message came anew, which may hide a change of shape where it `fits` what is known.
-   * Default: nobody, and where it does not fit the table is closed.
-   */
-  asks?(fits: boolean, table: TableName): boolean
-  /** The table has every transaction that ends at or before this LSN already: its changes in them are dropped. Default: none. */
-  skipThrough?(table: TableName): Lsn
-  /**
-   * How large an open transaction has to be, in bytes of messages, before a part of it is handed out: nobody can read it before it
-   * ends, and few large batches are cheaper than many small ones. Default 1 MiB.
-   */
-  readonly openTransactionBytes?: number
-  /** Every transaction that ends here or before is known already: no watermark says so again. Default 0. */
-  readonly startLsn?: Lsn
-}
-
-/** A keepalive of the server. */
-export interface Keepalive {
-  /** The server has sent everything before this position. */
-  readonly walEnd: Lsn
-  /** The server wants a status message now. */
-  readonly replyRequested: boolean
-}
-
-/** The state of one mirrored table. */
-interface TableState {
-  mirrored: MirroredTable
-  changes: TableChanges
-  /** Set when an event said that no more changes follow. */
-  isClosed: boolean
-  /** The transaction that last met this table, and whether the table skips it. */
-  transaction: number
-  skips: boolean
-  isDirty: boolean
-  /** The open transaction has truncated it, and nothing of what came after is out of `changes`. */
-  isTruncated: boolean
-}
-
-/** A relation that is mirrored; `rows` is null where its shape does not fit, as `mismatch` says. */
-interface RelationState {
-  readonly table: TableState
-  readonly rows: RowDecoder | null
-  readonly mismatch: string | null
-  /** The name that the source calls the mirrored table now, where that is another. */
-  readonly now: TableName | null
-  /** Nothing is to be asked about it any more. */
-  readonly isSettled: boolean
-}
 
 /** Behind the prefix of a message about schema changes: the transaction may have taken the change back. */
 export const DOUBTFUL_SUFFIX = '?'
 const RESYNC_REMEDY = 'moonlink tables resync takes the table on as it is now'
 const decodeText = new TextDecoder()
-export const DEFAULT_OPEN_TRANSACTION_BYTES = 1024 * 1024
 const WAL_HEADER_BYTES = 25
 const UNCHANGED_BYTES = 2048
-const KEEPALIVE_BYTES = 18
 
 /**
  * Turns CopyData payloads of a replication stream (pgoutput, proto_version 1, text and binary values) into source events.
@@ -273,9 +218,8 @@ export class PgoutputDecoder {
   }
 
   private keepalive(payload: Uint8Array): void {
-    if (payload.length !== KEEPALIVE_BYTES) malformedMessage(`a keepalive of ${payload.length} bytes`)
-    const walEnd = uint64At(payload, 1)
-    this.lastKeepalive = { walEnd, replyRequested: payload[KEEPALIVE_BYTES - 1] === 1 }
+    this.lastKeepalive = readKeepalive(payload)
+    const { walEnd } = this.lastKeepalive
     this.sourceLsn = maxLsn(this.sourceLsn, walEnd)
     // Within a transaction the server's position says nothing about what was sent of it.
     if (!this.isOpen) this.position = maxLsn(this.position, walEnd)

@@ -34,7 +34,7 @@ import {
   type ColumnSpec,
 } from './reference-encoder.test.support.ts'
 import { vectorFrames, vectorTable, vectorVersions } from './vectors.test.support.ts'
-import type { PgoutputDecoderOptions } from './pgoutput-decoder.ts'
+import type { PgoutputDecoderOptions } from './pgoutput-decoder-options.ts'
 import { mirror, rowsOf } from './test-tables.test.support.ts'
 
 const spec: ColumnSpec[] = [

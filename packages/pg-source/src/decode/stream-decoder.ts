@@ -3,7 +3,9 @@ import { LEAD_BYTES, Spool, type SpooledTransaction, type SpoolFiles, type Spool
 import { int32At } from '../types/wire.ts'
 import { readLogicalMessage } from './logical-message.ts'
 import { malformedMessage, MessageReader } from './message-reader.ts'
-import { DOUBTFUL_SUFFIX, PgoutputDecoder, type Keepalive, type PgoutputDecoderOptions } from './pgoutput-decoder.ts'
+import type { Keepalive } from './keepalive.ts'
+import { DOUBTFUL_SUFFIX, PgoutputDecoder } from './pgoutput-decoder.ts'
+import type { PgoutputDecoderOptions } from './pgoutput-decoder-options.ts'
 import { readRelation } from './relation.ts'
 import type { ShapeQuestion } from './shape-question.ts'
 import {
