@@ -31,6 +31,8 @@ async function entriesOf(h: Harness): Promise<string[]> {
   return lines.sort()
 }
 
+const lost = Array.from({ length: 6 }, () => 'before' as const)
+
 test('a commit without files records the LSN of an empty table', async () => {
   const h = harness()
   const storage = await h.open()
@@ -191,8 +193,6 @@ test('a commit that was given up as unknown and lands later is the one that is t
 })
 
 describe('a commit of unknown outcome', () => {
-  const lost = Array.from({ length: 6 }, () => 'before' as const)
-
   test('is kept out for good by the commit of something else that follows', async () => {
     const h = harness()
     const storage = await h.open()
@@ -280,6 +280,19 @@ describe('taking a table over', () => {
     await expect(old.setProperties({ a: '2' })).rejects.toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR' })
     await expect(old.setProperties({ a: '3' })).rejects.toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR' })
     expect((await taken!.setProperties({ b: '4' })).properties).toMatchObject({ a: '1', b: '4' })
+  })
+
+  test('whoever had it is told so, also where its last snapshot is expired meanwhile', async () => {
+    const h = harness()
+    const old = await h.open()
+    await append(old, 10, 1n)
+    h.catalog.failNext.push(...lost)
+    await expect(append(old, 10, 2n)).rejects.toMatchObject({ kind: 'retry' })
+    const taken = await h.open({ takesOver: true })
+    await append(taken, 20, 2n)
+    await taken.expire({ minSnapshots: 1, maxAgeMs: 0, keepPaths: new Set() })
+    await expect(old.settle()).rejects.toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR' })
+    await expect(old.setProperties({ a: '1' })).rejects.toMatchObject({ kind: 'fenced', code: 'OTHER_MIRROR' })
   })
 
   test('what the owner before commits just in time is part of the table', async () => {

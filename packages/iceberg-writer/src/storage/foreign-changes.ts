@@ -26,7 +26,7 @@ export function checkSameTable(base: LoadedTable, head: LoadedTable | null, name
  * Throws `fenced`/`OTHER_MIRROR` where another mirror committed, else `conflict` naming what changed.
  */
 export function checkRebase(base: Head, head: Head, writerId: string, name: string): void {
-  const since = snapshotsSince(base, head, name)
+  const since = snapshotsSince(base, head, writerId, name)
   const lsn = committedLsn(base.table.metadata, base.state.snapshotId)
   for (const snapshot of since) checkWriter(snapshot, lsn, writerId, name)
   if (numberOf(base.table.metadata, 'current-schema-id') !== numberOf(head.table.metadata, 'current-schema-id')) {
@@ -51,12 +51,15 @@ export function checkNotFenced(base: LoadedTable, head: LoadedTable, writerId: s
   }
 }
 
-function snapshotsSince(base: Head, head: Head, name: string): readonly JsonObject[] {
+function snapshotsSince(base: Head, head: Head, writerId: string, name: string): readonly JsonObject[] {
   const chain = ancestors(head.table.metadata, head.state.snapshotId)
   if (base.state.snapshotId === null) return chain
   const at = chain.findIndex((snapshot) => longOf(snapshot, 'snapshot-id') === base.state.snapshotId)
-  if (at < 0) throw conflict('ROLLED_BACK', `snapshot ${base.state.snapshotId} is no longer in the history of Iceberg table ${name}`)
-  return chain.slice(0, at)
+  if (at >= 0) return chain.slice(0, at)
+  // Whoever took the table over may have expired what it began with.
+  const lastSequenceNumber = numberOf(base.table.metadata, 'last-sequence-number')
+  for (const snapshot of chain) if (numberOf(snapshot, 'sequence-number') > lastSequenceNumber) checkOwner(snapshot, writerId, name)
+  throw conflict('ROLLED_BACK', `snapshot ${base.state.snapshotId} is no longer in the history of Iceberg table ${name}`)
 }
 
 /** Returns whether the snapshot is ours. */
