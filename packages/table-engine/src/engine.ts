@@ -216,7 +216,9 @@ export class Engine implements LeaseSource {
     for (const mirror of open) this.rewinding.set(mirror, this.rewinding.get(mirror) ?? false)
     for (const mirror of all) await mirror.rollBackWaiting()
     if (open.length === 0) return true
-    const { appliedLsn } = this.position
+    const { appliedLsn, streamedLsn } = this.position
+    // Not to `appliedLsn`: one that went back to its last commit before may not have come there again.
+    for (const mirror of all) if (!open.includes(mirror)) mirror.skipTo(streamedLsn)
     const restart = () =>
       all
         .map((mirror) => (open.includes(mirror) && mirror.currentPhase === 'streaming' ? mirror.committedLsn : mirror.durableLsn()))
@@ -228,7 +230,6 @@ export class Engine implements LeaseSource {
       if (!this.rewinding.get(mirror)) await mirror.reload(appliedLsn)
       this.rewinding.set(mirror, true)
     }
-    for (const mirror of all) if (!open.includes(mirror)) mirror.skipTo(appliedLsn)
     this.position.restartAt(restart())
     this.rewinding.clear()
     return false
