@@ -119,6 +119,44 @@ test('while tables go back to their last commits, also where one can only be tol
   await engine.close()
 })
 
+test('a table that went back to its last commit misses nothing where the stream is lost again, amid a transaction of another, before it came back', async () => {
+  const [a, b] = [new ScriptedTable(schema, 'a'), new ScriptedTable(schema, 'b')]
+  const engine = newEngine()
+  const send = async (...events: SourceEvent[]) => {
+    for (const event of events) await engine.apply(event)
+    return events
+  }
+  const mirrors = []
+  for (const source of [a, b]) {
+    const storage = new MemoryTableStorage(source.table, schema)
+    mirrors.push(await engine.addMirror({ table: source.table, schema, storage, appendOnly: false }))
+    await mirrors.at(-1)!.finishCopy(100n)
+  }
+  a.insert([1n, 'first'])
+  const beginning = await send(...a.take())
+  a.endTransaction(105n)
+  const rest = await send(...a.take(), watermark(105n))
+  b.insert([1n, 'first'])
+  b.endTransaction(110n)
+  rest.push(...(await send(...b.take(), watermark(110n))))
+  const opened: SourceEvent[] = []
+  for (const source of [a, b]) {
+    source.insert([2n, 'second'])
+    opened.push(...(await send(...source.take())))
+  }
+  expect(await engine.resetOpenTransaction()).toBe(false)
+  expect(engine.restartLsn()).toBe(100n)
+
+  await send(...beginning)
+  expect(await engine.resetOpenTransaction()).toBe(false)
+
+  await send(...beginning, ...rest, ...opened)
+  for (const source of [a, b]) source.endTransaction(120n)
+  await send(...a.take(), ...b.take(), watermark(120n))
+  expect(mirrors.map((mirror) => mirror.status().rows)).toEqual([2, 2])
+  await engine.close()
+})
+
 /** What the next stream begins at, each time that one is lost or can't be opened. */
 test('where tables went back to their last commits, the next stream begins there, however often it has to be opened', async () => {
   const { engine, mirror, source } = await openTable()
