@@ -212,9 +212,10 @@ export class Engine implements LeaseSource {
    */
   async resetOpenTransaction(): Promise<boolean> {
     const all = [...this.mirrors.values()]
+    // What waited may be being applied: only after that is it known which are amid a transaction.
+    for (const mirror of all) await mirror.rollBackWaiting()
     const open = all.filter((mirror) => mirror.hasOpenTransaction || mirror.isRewinding || this.rewinding.has(mirror))
     for (const mirror of open) this.rewinding.set(mirror, this.rewinding.get(mirror) ?? false)
-    for (const mirror of all) await mirror.rollBackWaiting()
     if (open.length === 0) return true
     const { appliedLsn, streamedLsn } = this.position
     // Not to `appliedLsn`: one that went back to its last commit before may not have come there again.
