@@ -63,6 +63,8 @@ export class SegmentedLog implements ChangeLog {
   private isSyncDue = false
   private syncTimer: AbortController | null = null
   private pumping: Promise<void> | null = null
+  /** Settles with the last session's beginning: whoever was late with the one before must not undo it. */
+  private beginning: Promise<void> = Promise.resolve()
   private readonly listeners: (() => void)[] = []
 
   private constructor(options: ResolvedOptions, found: RecoveredLog, run: LogRun | null) {
@@ -128,32 +130,10 @@ export class SegmentedLog implements ChangeLog {
     return replay(this.options.disk, this.segments, this.end, after)
   }
 
-  async begin(at: Lsn, state: () => Uint8Array): Promise<void> {
-    await this.sync()
-    await this.closeWriter()
-    this.throwIfFenced()
-    this.state = state
-    const isContiguous = this.end !== null && at === this.endLsn
-    if (!isContiguous && this.isNeeded) {
-      const what = `changes from ${formatLsn(this.endLsn)} to ${formatLsn(at)} did not reach the log; the source keeps what comes until Iceberg has them`
-      this.stop(what)
-      return
-    }
-    this.next = { startLsn: at, isCut: true, isSession: true, state: state() }
-    if (!isContiguous) this.startAt(at)
-    this.appendedLsn = at
-    this.segmentBytes = 0
-    try {
-      // At once, and not with the first record: so another writer learns that the log is ours.
-      await this.openWriter()
-      await this.syncWriter()
-    } catch (error) {
-      this.fail(error)
-      this.throwIfFenced()
-      return
-    }
-    this.mode = 'logging'
-    this.trouble = null
+  begin(at: Lsn, state: () => Uint8Array): Promise<void> {
+    const begun = this.beginning.then(() => this.beginSession(at, state))
+    this.beginning = begun.catch(() => undefined)
+    return begun
   }
 
   append(frames: Uint8Array, endLsn: Lsn | null, isCut: boolean): void {
@@ -209,6 +189,34 @@ export class SegmentedLog implements ChangeLog {
     await this.closeWriter()
     this.mode = 'idle'
     await this.remover.settled()
+  }
+
+  private async beginSession(at: Lsn, state: () => Uint8Array): Promise<void> {
+    await this.sync()
+    await this.closeWriter()
+    this.throwIfFenced()
+    this.state = state
+    const isContiguous = this.end !== null && at === this.endLsn
+    if (!isContiguous && this.isNeeded) {
+      const what = `changes from ${formatLsn(this.endLsn)} to ${formatLsn(at)} did not reach the log; the source keeps what comes until Iceberg has them`
+      this.stop(what)
+      return
+    }
+    this.next = { startLsn: at, isCut: true, isSession: true, state: state() }
+    if (!isContiguous) this.startAt(at)
+    this.appendedLsn = at
+    this.segmentBytes = 0
+    try {
+      // At once, and not with the first record: so another writer learns that the log is ours.
+      await this.openWriter()
+      await this.syncWriter()
+    } catch (error) {
+      this.fail(error)
+      this.throwIfFenced()
+      return
+    }
+    this.mode = 'logging'
+    this.trouble = null
   }
 
   private get range(): LogRange | null {

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { silentLogger, systemClock, systemRandom, type Lsn, type SourceEvent, type TableSchema } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { ChangeSpool } from './change-spool.ts'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
@@ -20,6 +21,10 @@ const schema: TableSchema = {
   ],
   identifierFieldIds: [1],
 }
+
+/** Of sources that know where an open transaction is. */
+const openAt = (lsn: Lsn, events: readonly SourceEvent[]): SourceEvent[] =>
+  events.map((event) => (event.kind === 'batch' ? { ...event, batch: { ...event.batch, openLsn: lsn } } : event))
 
 const watermark = (lsn: Lsn): SourceEvent => ({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
 
@@ -133,7 +138,7 @@ test('a table that went back to its last commit misses nothing where the stream 
     await mirrors.at(-1)!.finishCopy(100n)
   }
   a.insert([1n, 'first'])
-  const beginning = await send(...a.take())
+  const beginning = await send(...openAt(100n, a.take()))
   a.endTransaction(105n)
   const rest = await send(...a.take(), watermark(105n))
   b.insert([1n, 'first'])
@@ -154,6 +159,33 @@ test('a table that went back to its last commit misses nothing where the stream 
   for (const source of [a, b]) source.endTransaction(120n)
   await send(...a.take(), ...b.take(), watermark(120n))
   expect(mirrors.map((mirror) => mirror.status().rows)).toEqual([2, 2])
+  await engine.close()
+})
+
+test('a part of a transaction that is applied, after it waited for a copy, just when the stream is lost counts once', async () => {
+  const { engine, mirror, source, storage } = await openTable()
+  source.insert([1n, 'a'])
+  const part = openAt(100n, source.take())
+  for (const event of part) await engine.apply(event)
+  const applied = Promise.withResolvers<void>()
+  const shift = Reflect.get(ChangeSpool.prototype, 'shift') as ChangeSpool['shift']
+  const shifts = vi.spyOn(ChangeSpool.prototype, 'shift').mockImplementationOnce(async function (this: ChangeSpool) {
+    await applied.promise
+    return shift.call(this)
+  })
+  await mirror.finishCopy(50n)
+  await vi.waitFor(() => expect(shifts).toHaveBeenCalled())
+  const reset = engine.resetOpenTransaction()
+  applied.resolve()
+  expect(await reset).toBe(false)
+  source.endTransaction(110n)
+  for (const event of [...part, ...source.take(), watermark(110n)]) await engine.apply(event)
+  await engine.flush()
+
+  expect(mirror.status()).toMatchObject({ state: 'streaming', rows: 1 })
+  const lease = await engine.acquire({ tables: ['public.t'], lsn: null, timeoutMs: 1000 })
+  expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(source.rows.map(rowText).sort())
+  lease.release()
   await engine.close()
 })
 

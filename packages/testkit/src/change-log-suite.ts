@@ -153,6 +153,24 @@ export function describeChangeLog(name: string, factory: () => Promise<ChangeLog
       await log.close()
     })
 
+    test('the session that begins last counts, also where the one before it is still beginning', async () => {
+      const log = await open()
+      const source = new LoggedSource(100n)
+      await source.begin(log)
+      log.prune(100n)
+      source.transaction(log, 2)
+      await log.sync()
+      const first = source.endLsn
+      const before = source.begin(log)
+      source.skip(50n)
+      await Promise.all([before, source.begin(log)])
+      expect(log.status.trouble).toMatch(/did not reach the log/)
+      source.transaction(log, 2)
+      await log.sync()
+      expect(log.durableLsn).toBe(first)
+      await log.close()
+    })
+
     test('a second writer fences off the first', async () => {
       const log = await open()
       const source = new LoggedSource(100n)

@@ -56,7 +56,7 @@ export interface ChangeLog {
   replay(after: Lsn): AsyncIterable<LogEntry>
   /**
    * Begins a session: what is appended from now on came from the source after `at`. Where `at` is not the log's end, the log begins anew there, or
-   * stops where something it has is still needed. `state` gives the decoder's state at the moment it is called. Throws `fenced` where another writer has
+   * stops where something it has is still needed. Where the session before is still beginning, this one follows it. `state` gives the decoder's state at the moment it is called. Throws `fenced` where another writer has
    * taken over the log.
    */
   begin(at: Lsn, state: () => Uint8Array): Promise<void>
