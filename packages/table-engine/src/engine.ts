@@ -212,10 +212,11 @@ export class Engine implements LeaseSource {
    */
   async resetOpenTransaction(): Promise<boolean> {
     const all = [...this.mirrors.values()]
-    // What waited may be being applied: only after that is it known which are amid a transaction.
+    this.noteOpenTransactions()
     for (const mirror of all) await mirror.rollBackWaiting()
-    const open = all.filter((mirror) => mirror.hasOpenTransaction || mirror.isRewinding || this.rewinding.has(mirror))
-    for (const mirror of open) this.rewinding.set(mirror, this.rewinding.get(mirror) ?? false)
+    // What waited was applied until just now, where a table is catching up.
+    this.noteOpenTransactions()
+    const open = all.filter((mirror) => this.rewinding.has(mirror))
     if (open.length === 0) return true
     const { appliedLsn, streamedLsn } = this.position
     // Not to `appliedLsn`: one that went back to its last commit before may not have come there again.
@@ -324,6 +325,11 @@ export class Engine implements LeaseSource {
     this.hurry()
     for (const mirror of this.mirrors.values()) await mirror.close()
     this.mirrors.clear()
+  }
+
+  private noteOpenTransactions(): void {
+    for (const mirror of this.mirrors.values())
+      if ((mirror.hasOpenTransaction || mirror.isRewinding) && !this.rewinding.has(mirror)) this.rewinding.set(mirror, false)
   }
 
   private noteFreshness(commitTimeMs: number): void {
