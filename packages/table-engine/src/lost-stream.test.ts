@@ -168,7 +168,7 @@ test('a part of a transaction that is applied, after it waited for a copy, just 
   const part = openAt(100n, source.take())
   for (const event of part) await engine.apply(event)
   const applied = Promise.withResolvers<void>()
-  const shift = Reflect.get(ChangeSpool.prototype, 'shift') as ChangeSpool['shift']
+  const shift: ChangeSpool['shift'] = Reflect.get(ChangeSpool.prototype, 'shift')
   const shifts = vi.spyOn(ChangeSpool.prototype, 'shift').mockImplementationOnce(async function (this: ChangeSpool) {
     await applied.promise
     return shift.call(this)
