@@ -127,7 +127,7 @@ export class PlanViews {
       const { path, shape } = byScan.get(scan) ?? { path: '', shape: NO_SHAPE }
       return { segment, recordCount, hasDeletes, path, shape }
     })
-    return viewSql(plan, ready, use, cache.database, statement.onlyCounts)
+    return viewSql(plan, ready, use, cache.database, statement)
   }
 
   private async pin(files: readonly PlannedFile[], options: PinOptions, { onlyCounts }: Statement, holds: Holds): Promise<PinnedScan[]> {

@@ -5,7 +5,7 @@ import { Mutex } from './mutex.ts'
 import { neededColumns } from './needed-columns.ts'
 import { rowCondition, type RowCondition } from './row-condition.ts'
 import { sqlError } from './sql-error.ts'
-import type { JsonNode } from './visit.ts'
+import { visit, type JsonNode } from './visit.ts'
 import { wantedRows } from './wanted-rows.ts'
 
 /** A table as a statement names it. `schema` is null for a bare name. */
@@ -25,6 +25,8 @@ export interface Statement {
   readonly conditions: ReadonlySet<string>
   /** True where only the number of the table's rows matters. */
   readonly onlyCounts: boolean
+  /** It may ask for the least or greatest value of a column. */
+  readonly asksExtremes: boolean
   /** How many rows of its one table it wants, whichever they are; null where it may need all of them. */
   readonly wantedRows: number | null
   /** Columns it names, in lower case, and more; null where it may need all. See `neededColumns`. */
@@ -41,10 +43,14 @@ const TABLE_FUNCTIONS = new Set(['unnest', 'range', 'generate_series', 'repeat',
 /** Scalar functions that change something. */
 const REFUSED_FUNCTIONS = new Set(['nextval', 'currval', 'write_log', 'setseed', 'getvariable'])
 
+/** Aggregates that DuckDB answers from the bounds of files. */
+const EXTREMES = new Set(['min', 'max'])
+
 const NO_TABLES = {
   tables: [],
   conditions: new Set<string>(),
   onlyCounts: false,
+  asksExtremes: false,
   wantedRows: null,
   columns: null,
   rows: null,
@@ -109,6 +115,7 @@ export class StatementParser {
       tables: [...tables.values()],
       conditions: filterColumns(statements[0]),
       onlyCounts: readsNoColumn(statements[0]),
+      asksExtremes: callsAny(statements[0], EXTREMES),
       wantedRows: wantedRows(statements[0]),
       columns: neededColumns(statements[0]),
       rows: rowCondition(statements[0]),
@@ -155,6 +162,14 @@ function notAllowed(what: string): MoonlinkError {
     'SQL_NOT_ALLOWED',
     `${what}. Send one SELECT, WITH, VALUES, DESCRIBE, SUMMARIZE, SHOW TABLES or EXPLAIN; write to the source instead.`,
   )
+}
+
+function callsAny(statement: JsonNode, names: ReadonlySet<string>): boolean {
+  let found = false
+  visit(statement, ({ class: kind, function_name: name }) => {
+    if (kind === 'FUNCTION' && names.has(String(name).toLowerCase())) found = true
+  })
+  return found
 }
 
 function isShowTables(statement: JsonNode): boolean {

@@ -7,6 +7,7 @@ import type { CacheUse } from './incarnation-cache.ts'
 import type { MaskPart } from './live-mask.ts'
 import type { GrowingTable } from './reader.ts'
 import { duckdbType, quoteName, quoteText } from './sql-text.ts'
+import type { Statement } from './statement.ts'
 import { columnName } from './tail-table.ts'
 
 /** Up to this many files with dead rows are read one by one, which is faster; more share one scan, which plans faster. */
@@ -36,7 +37,13 @@ export interface ViewSql {
  * `SELECT` over a plan's files and tails without their dead rows. `database` holds the native tables. With `onlyCounts` it has the
  * right number of rows, and any values.
  */
-export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: CacheUse, database: string, onlyCounts: boolean): ViewSql {
+export function viewSql(
+  plan: TablePlan,
+  files: readonly ReadyFile[],
+  use: CacheUse,
+  database: string,
+  { asksExtremes, onlyCounts }: Pick<Statement, 'asksExtremes' | 'onlyCounts'>,
+): ViewSql {
   const native = (name: string) => `${quoteName(database)}.main.${name}`
   const variables = new Map<string, number>()
   const growing: GrowingTable[] = [...use.tails.values()].map((tail) => ({ name: native(tail.name), rowCount: () => tail.rowCount }))
@@ -50,7 +57,9 @@ export function viewSql(plan: TablePlan, files: readonly ReadyFile[], use: Cache
   const { fields } = plan.schema
   const counted = onlyCounts ? files.filter((file) => !file.hasDeletes || use.masks.has(file.segment)) : []
   const read = onlyCounts ? files.filter((file) => !counted.includes(file)) : files
-  const parts = [...fileParts(read, fields, dead, use, native)]
+  // Bounds of floats are of zeros with another sign, and are taken for NaN: no value of a row, unlike other bounds.
+  const isBoundWrong = asksExtremes && fields.some(({ type }) => hasFloat(type))
+  const parts = [...fileParts(read, fields, dead, use, native, isBoundWrong ? NO_BOUNDS : '')]
   if (counted.length > 0) parts.push(rowsOnly(counted, fields, use.masks))
   for (const { segment, rowCount, hasDeletes } of plan.memory) {
     const tail = use.tails.get(segment)!
@@ -70,6 +79,9 @@ function rowsOnly(files: readonly ReadyFile[], fields: readonly Field[], masks: 
   return `SELECT ${fields.map((field) => cell('', null, field)).join(', ')} FROM range(${count})`
 }
 
+/** Holds for all rows, which DuckDB does not know, so that it reads them where it would answer from a file's bounds. */
+const NO_BOUNDS = ' WHERE f.file_row_number IS NOT NULL'
+
 /** The facts of `table` that meet `condition`. */
 interface DeadRows {
   readonly table: string
@@ -81,7 +93,7 @@ function laterThan(seq: number, { table, condition }: DeadRows): DeadRows {
 }
 
 /**
- * Clean files of one shape share a scan without any condition, so that counts and bounds come from the files' metadata. A file with
+ * Clean files of one shape share a scan without any condition but `clean`, so that counts and bounds come from the files' metadata. A file with
  * a live mask is read beside it, row by row: both sides are scanned in order, and the mask has a row for each of the file's.
  */
 function* fileParts(
@@ -90,8 +102,9 @@ function* fileParts(
   dead: () => DeadRows,
   { masks, bits }: CacheUse,
   native: (name: string) => string,
+  clean: string,
 ): Generator<string> {
-  for (const group of byShape(files.filter((file) => !file.hasDeletes))) yield scan(group, fields, '')
+  for (const group of byShape(files.filter((file) => !file.hasDeletes))) yield scan(group, fields, clean)
   for (const file of files.filter((one) => one.hasDeletes)) {
     for (const part of masks.get(file.segment)?.parts ?? []) {
       yield scan([file], fields, ` POSITIONAL JOIN ${native(part.name)} m WHERE m.live > 0`, rowCondition(part))
