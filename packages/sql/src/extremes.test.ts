@@ -60,7 +60,8 @@ test('zeros of both signs are equal', async () => {
     expect(await count('SELECT count(*) FROM things GROUP BY x')).toBe(3)
     expect(await count('SELECT count(DISTINCT r) FROM things')).toBe(1)
     expect(await count('SELECT count(*) FROM things a JOIN things b ON a.x = b.r')).toBe(9)
-    for (const zero of ["'0'", "'-0'", '0', '-0.0::DOUBLE']) expect(await count(`SELECT count(*) FROM things WHERE x = ${zero}`), zero).toBe(3)
+    for (const zero of ["'0'", "'-0'", '0', '-0.0::DOUBLE'])
+      expect(await count(`SELECT count(*) FROM things WHERE x = ${zero}`), zero).toBe(3)
     expect(await count('SELECT count(*) FROM things WHERE x < 0 OR x > 0 OR x <> r')).toBe(0)
   } finally {
     await fixture.close()
