@@ -54,7 +54,12 @@ export class EarlyWriter {
     const { state, early } = begun
     const written = await writeEarly(state, early, sealedFiles, stagedFiles)
     const { path, recordCount } = written.staged
-    const index = state.appendOnly ? null : await sealedFiles.opened({ path, recordCount }, early.identity)
+    const opened = state.appendOnly ? null : sealedFiles.opened({ path, recordCount }, early.identity)
+    const index = await Promise.resolve(opened).catch((error: unknown) => {
+      // Another attempt writes another file.
+      stagedFiles.abandon([path])
+      throw error
+    })
     const isAdopted = await lock.run(() => this.parts.state() === state && adoptEarly(state, early, written, index))
     if (!isAdopted) {
       index?.close()

@@ -40,11 +40,7 @@ export class FlushRequests {
   /** See `Mirror.tryFlush`. */
   tryFlush(): Promise<boolean> {
     const { core, flusher } = this
-    return core.job(async () => {
-      // A flush that failed earlier holds an older prefix; what came since is flushed after it.
-      if (flusher.isPending) await flusher.run()
-      return flusher.run()
-    })
+    return core.job(() => flusher.runAll())
   }
 
   /** Something was applied: whoever waits goes on where a transaction has ended. */

@@ -93,6 +93,12 @@ export class Flusher {
     }
   }
 
+  /** As `run`; what a flush that failed earlier holds is committed first, and what came since is too. */
+  async runAll(): Promise<boolean> {
+    if (this.isPending) await this.run()
+    return this.run()
+  }
+
   /** Commits a flush that the caller froze, with table properties of its own. Among the jobs. */
   async commitFrozen(flush: FrozenFlush, properties: Readonly<Record<string, string>>): Promise<void> {
     this.pending = { flush, written: null, snapshot: null }
@@ -111,6 +117,12 @@ export class Flusher {
     await staged.removeAbandoned(host.leasedPaths())
   }
 
+  /** As `abandonFiles`, where what was applied stays readable: those of whole transactions are kept. */
+  async abandonOpenFiles(): Promise<void> {
+    const closed = this.core.state.active.earlyFiles.filter(({ visibleFrom }) => visibleFrom?.lsn !== null)
+    await this.abandonFiles(new Set(closed.map(({ file }) => file.path)))
+  }
+
   /**
    * Makes certain what came of a commit that failed: what did happen is the last commit from here on, what did not can't any more. Throws what the storage throws.
    * Among the jobs; the state has to go back to the last commit then.
@@ -121,13 +133,15 @@ export class Flusher {
     // No flush begins before it is settled, so the doubt was about it.
     if (maintenance.isPending) return maintenance.forget(hasLanded)
     if (pending === null || (!hasLanded && pending.snapshot === null)) return
-    this.pending = null
+    this.forget()
     core.committed.shape = pending.flush.shape
     await core.staged.take(pathsOf(pending))
   }
 
   /** Gives the flush that has begun up: the state goes back to the last commit. */
   forget(): void {
+    // Whether it happened or not, it did not take them.
+    if (this.pending !== null) this.core.staged.abandon(this.pending.flush.useless.map(({ file }) => file.path))
     this.pending = null
   }
 

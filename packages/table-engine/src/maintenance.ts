@@ -102,10 +102,12 @@ export class Maintenance {
   }
 
   private async expire(nowMs: number): Promise<void> {
-    const { host, spec } = this.core
+    const { host, spec, state } = this.core
     this.lastExpiryMs = nowMs
     const { minSnapshots, maxAgeMs } = host.limits.expiry
-    const expiry = spec.storage.expire({ minSnapshots, maxAgeMs, keepPaths: host.leasedPaths() })
+    // Where what a commit brought could not be taken over yet, reads still go by the files from before it.
+    const keepPaths = new Set([...host.leasedPaths(), ...[...state.files()].map(({ file }) => file.path)])
+    const expiry = spec.storage.expire({ minSnapshots, maxAgeMs, keepPaths })
     this.expiring = expiry.catch(() => undefined)
     await expiry
   }

@@ -37,11 +37,12 @@ export class Pauses {
     core.reason = reason
     logger.warn('table paused', { table: core.name, reason })
     await core.job(async () => {
-      const error = wasStreaming ? await flusher.run().catch((cause: unknown) => cause) : null
+      await core.lock.run(() => this.noteApplied())
+      const error = wasStreaming ? await flusher.runAll().catch((cause: unknown) => cause) : null
       if (error instanceof Error) logger.warn('the flush before a pause failed', { table: core.name, error: error.message })
       core.reason = reason
       await this.record()
-      await flusher.abandonFiles()
+      await flusher.abandonOpenFiles()
     })
   }
 
@@ -62,6 +63,12 @@ export class Pauses {
     if (core.phase === 'copying' || core.isPauseRecorded || !this.retry.isOver(nowMs)) return
     this.retry.failed(nowMs)
     void core.job(() => this.record()).catch(() => undefined)
+  }
+
+  /** What was being applied when it was paused counts. */
+  private noteApplied(): void {
+    const { core } = this
+    if (core.pausedThroughLsn !== null) core.pausedThroughLsn = maxLsn(core.pausedThroughLsn, core.state.lastMarkLsn)
   }
 
   private async record(): Promise<void> {

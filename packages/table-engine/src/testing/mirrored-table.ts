@@ -1,0 +1,48 @@
+import { silentLogger, systemClock, systemRandom, type Lsn, type TableSchema } from '@moonlink/core'
+import { MemoryTableStorage } from '@moonlink/testkit'
+import { Engine } from '../engine.ts'
+import { defaultEngineLimits, type EngineLimits } from '../limits.ts'
+import { readPlan, ScriptedTable } from './scripted-table.ts'
+import { simulatedIndexes } from './simulated.ts'
+
+const schema: TableSchema = {
+  fields: [
+    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
+    { id: 2, name: 'name', type: { kind: 'string' }, required: true },
+    { id: 3, name: 'big', type: { kind: 'string' }, required: false },
+  ],
+  identifierFieldIds: [1],
+}
+
+/** An empty table that streams; a few rows of an open transaction are worth a file. */
+export async function mirroredTable(expiry: EngineLimits['expiry'] = defaultEngineLimits.expiry) {
+  const source = new ScriptedTable(schema)
+  const storage = new MemoryTableStorage(source.table, schema)
+  const limits = {
+    ...defaultEngineLimits,
+    flushIntervalMs: 3_600_000,
+    earlyFileBytes: 256,
+    expiry,
+    compaction: { ...defaultEngineLimits.compaction, enabled: false },
+  }
+  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(), limits })
+  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  await mirror.finishCopy(0n)
+  const changes = async () => {
+    for (const event of source.take()) await engine.apply(event)
+  }
+  const send = async (lsn: Lsn) => {
+    source.endTransaction(lsn)
+    await changes()
+    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+  }
+  const read = async (lsn: Lsn) => {
+    const lease = await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 1000 })
+    try {
+      return readPlan(lease.tables.get(mirror.name)!, storage)
+    } finally {
+      lease.release()
+    }
+  }
+  return { changes, engine, mirror, read, send, source, storage }
+}
