@@ -1,5 +1,8 @@
 import { malformedMessage, MessageReader } from './message-reader.ts'
 
+/** Flags and LSN. */
+const FIXED_BYTES = 9
+
 /** What `pg_logical_emit_message` wrote. */
 export interface LogicalMessage {
   readonly isTransactional: boolean
@@ -16,4 +19,15 @@ export function readLogicalMessage(source: Uint8Array, at: number): LogicalMessa
   const size = reader.int32()
   if (size < 0 || size !== reader.remaining) malformedMessage(`a logical message of ${size} bytes`)
   return { isTransactional: (flags & 1) === 1, prefix, content: source.subarray(source.length - size) }
+}
+
+/** A transactional message as the server would have sent it, behind its type; `readLogicalMessage` reads it. */
+export function encodeLogicalMessage(prefix: string, content: Uint8Array): Buffer {
+  const name = Buffer.from(`${prefix}\0`)
+  const message = Buffer.alloc(FIXED_BYTES + name.length + 4 + content.length)
+  message[0] = 1
+  message.set(name, FIXED_BYTES)
+  const end = message.writeInt32BE(content.length, FIXED_BYTES + name.length)
+  message.set(content, end)
+  return message
 }

@@ -1,28 +1,27 @@
 import { formatTableName, maxLsn, type Lsn, type SourceEvent, type TableName } from '@moonlink/core'
 import { BadValueError, TypeChangedError } from '../types/index.ts'
 import { int32At, uint64At } from '../types/wire.ts'
-import { EventQueue } from './event-queue.ts'
 import { readKeepalive, type Keepalive } from './keepalive.ts'
 import { readLogicalMessage } from './logical-message.ts'
 import { malformedMessage, MessageReader, timestampMsAt } from './message-reader.ts'
 import { decodeState, encodeState } from './decoder-state.ts'
 import { renamedTable } from './gone-table.ts'
+import { HeldChanges } from './held-changes.ts'
 import type { MirroredTable, Relation } from './mirrored-table.ts'
 import { PartitionDescriptions } from './partition-descriptions.ts'
-import { DEFAULT_OPEN_TRANSACTION_BYTES, type PgoutputDecoderOptions } from './pgoutput-decoder-options.ts'
+import type { PgoutputDecoderOptions } from './pgoutput-decoder-options.ts'
 import type { RelationState, TableState } from './relation-state.ts'
 import { describeMismatch, readRelation } from './relation.ts'
 import { RelationDescriptions } from './relation-descriptions.ts'
 import { oldFields, RowDecoder, RowRefusal } from './row-decoder.ts'
 import type { ShapeQuestion } from './shape-question.ts'
-import type { TableAlteration } from './table-alteration.ts'
+import { DOUBTFUL_SUFFIX, type TableAlteration } from './table-alteration.ts'
 import { BusyTables, TableChanges } from './table-changes.ts'
+import { BEGIN_BYTES, COMMIT_BYTES, KEEPALIVE, Message, WAL, WAL_HEADER_BYTES } from './wal-message.ts'
 
-/** Behind the prefix of a message about schema changes: the transaction may have taken the change back. */
-export const DOUBTFUL_SUFFIX = '?'
 const RESYNC_REMEDY = 'moonlink tables resync takes the table on as it is now'
 const decodeText = new TextDecoder()
-const WAL_HEADER_BYTES = 25
+/** The least that a value which is left out takes once it is filled in: Postgres leaves out what is larger. */
 const UNCHANGED_BYTES = 2048
 
 /**
@@ -57,22 +56,15 @@ export class PgoutputDecoder {
   private readonly tables = new Map<string, TableState>()
   /** Tables that were refused before anything was met of them. */
   private readonly refused = new Set<string>()
-  private readonly events = new EventQueue()
+  private readonly held: HeldChanges
   private readonly busy = new BusyTables()
-  private readonly openTransactionBytes: number
   private lastOid = -1
   private lastRelation: RelationState | null = null
-  private dirty: TableState[] = []
   private touched: TableState[] = []
   private transaction = 0
   private xid = 0
   private isOpen = false
   private isRepeat = false
-  /** Changes held, and the bytes of the messages they came in: of ended transactions, and of the open one. */
-  private endedRows = 0
-  private endedBytes = 0
-  private openRows = 0
-  private openBytes = 0
   private commitLsn: Lsn = 0n
   private lastEndLsn: Lsn = 0n
   private commitTimeMs: number | null = null
@@ -82,7 +74,7 @@ export class PgoutputDecoder {
   constructor(options: PgoutputDecoderOptions) {
     this.options = options
     this.partitions = new PartitionDescriptions(options.partitions ?? null)
-    this.openTransactionBytes = options.openTransactionBytes ?? DEFAULT_OPEN_TRANSACTION_BYTES
+    this.held = new HeldChanges(options.openTransactionBytes)
     this.position = this.reportedPosition = options.startLsn ?? 0n
   }
 
@@ -93,26 +85,25 @@ export class PgoutputDecoder {
 
   /** Whether `take` has something to give. */
   get hasNews(): boolean {
-    if (this.isOpen && this.openBytes >= this.openTransactionBytes) return true
-    return this.endedBytes > 0 || this.position > this.reportedPosition || this.sourceLsn > this.reportedSourceLsn
+    return (this.isOpen && this.held.isOpenLarge) || this.held.hasEnded || this.hasMoved
   }
 
   /** Changes held. */
   get rowsBuffered(): number {
-    return this.endedRows + this.openRows
+    return this.held.rows
   }
 
   /** Bytes of the messages that the held changes came in, and for each value left out the least that it will take. */
   get bytesBuffered(): number {
-    return this.endedBytes + this.openBytes
+    return this.held.bytes
   }
 
   feed(payload: Uint8Array): void {
     switch (payload[0]) {
-      case 0x77: // w
+      case WAL:
         if (payload.length <= WAL_HEADER_BYTES) malformedMessage('a WAL message without content')
         return this.message(payload)
-      case 0x6b: // k
+      case KEEPALIVE:
         return this.keepalive(payload)
       default:
         malformedMessage(`a payload of kind ${payload[0]}`)
@@ -120,34 +111,17 @@ export class PgoutputDecoder {
   }
 
   take(): SourceEvent[] {
-    this.events.recycle()
-    if (!this.isOpen) this.events.settle()
-    for (const table of this.dirty) this.events.pushEnded(table.changes)
-    this.dirty = this.dirty.filter((table) => (table.isDirty = !table.changes.current.isEmpty))
-    const events = this.events.takeEnded()
-    this.endedRows = 0
-    this.endedBytes = 0
-    if (this.isOpen && events.length === 0 && this.position === this.reportedPosition) return this.takeOpen()
-    if (events.length > 0 || this.position > this.reportedPosition || this.sourceLsn > this.reportedSourceLsn) {
+    const events = this.held.takeEnded(this.isOpen)
+    if (this.isOpen && events.length === 0 && this.position === this.reportedPosition) {
+      return this.held.isOpenLarge ? this.held.takeOpen(this.commitLsn) : []
+    }
+    if (events.length > 0 || this.hasMoved) {
       events.push({ kind: 'watermark', lsn: this.position, sourceLsn: this.sourceLsn, commitTimeMs: this.commitTimeMs })
       this.reportedPosition = this.position
       this.reportedSourceLsn = this.sourceLsn
       this.commitTimeMs = null
     }
     return events
-  }
-
-  /** A part of the open transaction, if it is large. */
-  private takeOpen(): SourceEvent[] {
-    if (this.openBytes < this.openTransactionBytes) return []
-    for (const table of this.dirty) {
-      this.flush(table)
-      table.isDirty = false
-    }
-    this.dirty = []
-    this.openRows = 0
-    this.openBytes = 0
-    return this.events.takeOpen()
   }
 
   /** Whether no transaction at all is open: another decoder can go on from here with `exportState`. */
@@ -193,24 +167,29 @@ export class PgoutputDecoder {
     }
   }
 
+  /** Whether it is known to be further than `take` last said. */
+  private get hasMoved(): boolean {
+    return this.position > this.reportedPosition || this.sourceLsn > this.reportedSourceLsn
+  }
+
   private message(payload: Uint8Array): void {
     switch (payload[WAL_HEADER_BYTES]) {
-      case 0x49: // I
-      case 0x55: // U
-      case 0x44: // D
+      case Message.insert:
+      case Message.update:
+      case Message.delete:
         return this.change(payload, payload[WAL_HEADER_BYTES])
-      case 0x42: // B
+      case Message.begin:
         return this.begin(payload)
-      case 0x43: // C
+      case Message.commit:
         return this.commit(payload)
-      case 0x52: // R
+      case Message.relation:
         return this.relation(readRelation(new MessageReader(payload, WAL_HEADER_BYTES + 1)))
-      case 0x54: // T
+      case Message.truncate:
         return this.truncate(new MessageReader(payload, WAL_HEADER_BYTES + 1))
-      case 0x4d: // M
+      case Message.logical:
         return this.logicalMessage(payload)
-      case 0x4f: // O
-      case 0x59: // Y
+      case Message.origin:
+      case Message.type:
         return
       default:
         malformedMessage(`a message of type ${payload[WAL_HEADER_BYTES]}, which proto_version 1 does not have`)
@@ -226,7 +205,7 @@ export class PgoutputDecoder {
   }
 
   private begin(payload: Uint8Array): void {
-    if (payload.length !== WAL_HEADER_BYTES + 21) malformedMessage('a Begin of the wrong length')
+    if (payload.length !== BEGIN_BYTES) malformedMessage('a Begin of the wrong length')
     if (this.isOpen) malformedMessage('a Begin within a transaction')
     this.isOpen = true
     this.transaction++
@@ -237,7 +216,7 @@ export class PgoutputDecoder {
   }
 
   private commit(payload: Uint8Array): void {
-    if (payload.length !== WAL_HEADER_BYTES + 26) malformedMessage('a Commit of the wrong length')
+    if (payload.length !== COMMIT_BYTES) malformedMessage('a Commit of the wrong length')
     if (!this.isOpen) malformedMessage('a Commit outside of a transaction')
     const commitLsn = uint64At(payload, WAL_HEADER_BYTES + 2)
     const endLsn = uint64At(payload, WAL_HEADER_BYTES + 10)
@@ -251,14 +230,10 @@ export class PgoutputDecoder {
       if (table.isClosed) continue
       if (isEmpty) this.options.partitions?.emptied(table.mirrored.table, this.xid)
       table.changes.current.mark(endLsn, commitTimeMs)
-      this.makeDirty(table)
+      this.held.note(table)
     }
     this.touched.length = 0
-    this.events.settle()
-    this.endedRows += this.openRows
-    this.endedBytes += this.openBytes
-    this.openRows = 0
-    this.openBytes = 0
+    this.held.settle()
     this.isOpen = false
     this.descriptions.settle()
     this.lastEndLsn = maxLsn(this.lastEndLsn, endLsn)
@@ -324,16 +299,13 @@ export class PgoutputDecoder {
     const rows = relation.rows!
     const at = WAL_HEADER_BYTES + 5
     try {
-      if (type === 0x49) rows.insert(payload, at, payload.length)
-      else if (type === 0x55) rows.update(payload, at, payload.length)
+      if (type === Message.insert) rows.insert(payload, at, payload.length)
+      else if (type === Message.update) rows.update(payload, at, payload.length)
       else rows.delete(payload, at, payload.length)
     } catch (error) {
       return this.refuse(relation, rows, payload, error)
     }
-    this.openRows++
-    // The values left out will take room, at least what Postgres takes for large.
-    this.openBytes += payload.length + rows.unchangedInRow * UNCHANGED_BYTES
-    if (!relation.table.isDirty) this.makeDirty(relation.table)
+    this.held.add(relation.table, payload.length + rows.unchangedInRow * UNCHANGED_BYTES)
   }
 
   private relationAt(payload: Uint8Array, at: number): RelationState | null {
@@ -400,18 +372,18 @@ export class PgoutputDecoder {
       const state = this.tables.get(formatTableName(table))
       if (state !== undefined) return this.close(state, { kind: 'unmirrorable', table, code, reason })
       this.refused.add(formatTableName(table))
-      return this.events.push({ kind: 'unmirrorable', table, code, reason })
+      return this.held.push({ kind: 'unmirrorable', table, code, reason })
     }
     const { mirrored, stale } = alteration
     const { schema, sourceState = null, table } = mirrored
     const state = this.tableState(mirrored)
     if (state.isClosed) return
     this.touch(state)
-    this.flush(state)
+    this.held.flush(state, this.commitLsn)
     if (stale !== null) {
-      this.events.push({ kind: 'recopy', table, code: 'SCHEMA_CHANGED', reason: `${stale}; ${RESYNC_REMEDY}`, openLsn: this.commitLsn })
+      this.held.push({ kind: 'recopy', table, code: 'SCHEMA_CHANGED', reason: `${stale}; ${RESYNC_REMEDY}`, openLsn: this.commitLsn })
     }
-    this.events.push({ kind: 'schema', table, shape: { schema, sourceState }, openLsn: this.commitLsn })
+    this.held.push({ kind: 'schema', table, shape: { schema, sourceState }, openLsn: this.commitLsn })
     state.mirrored = mirrored
     state.changes = new TableChanges(table, schema.fields, oldFields(mirrored), this.busy)
     // The next Relation message fits; until it comes, what the last one said may do.
@@ -452,8 +424,8 @@ export class PgoutputDecoder {
 
   private close(table: TableState, event: SourceEvent): void {
     if (table.isClosed) return
-    this.flush(table)
-    this.events.push(event)
+    this.held.flush(table, this.commitLsn)
+    this.held.push(event)
     table.isClosed = true
   }
 
@@ -473,23 +445,10 @@ export class PgoutputDecoder {
     for (const oid of oids) {
       const relation = this.relations.get(oid)!
       if (relation === null || !this.enter(oid, relation)) continue
-      this.flush(relation.table)
+      this.held.flush(relation.table, this.commitLsn)
       relation.table.isTruncated = true
       tables.push(relation.table.mirrored.table)
     }
-    if (tables.length > 0) this.events.push({ kind: 'truncate', tables, openLsn: this.commitLsn })
-  }
-
-  private makeDirty(table: TableState): void {
-    if (table.isDirty) return
-    table.isDirty = true
-    this.dirty.push(table)
-  }
-
-  /** Moves what the table has into the queue of events. */
-  private flush(table: TableState): void {
-    if (table.changes.current.hasOpen) table.isTruncated = false
-    this.events.pushEnded(table.changes)
-    this.events.pushOpen(table.changes, this.commitLsn)
+    if (tables.length > 0) this.held.push({ kind: 'truncate', tables, openLsn: this.commitLsn })
   }
 }

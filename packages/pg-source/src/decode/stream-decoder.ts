@@ -1,12 +1,14 @@
-import { minLsn, MoonlinkError, type Lsn, type SourceEvent, type TableName } from '@moonlink/core'
-import { LEAD_BYTES, Spool, type SpooledTransaction, type SpoolFiles, type SpoolReader } from '../spool/index.ts'
+import { MoonlinkError, type Lsn, type SourceEvent, type TableName } from '@moonlink/core'
+import { Spool, type SpooledTransaction, type SpoolFiles } from '../spool/index.ts'
 import { int32At } from '../types/wire.ts'
-import { readLogicalMessage } from './logical-message.ts'
+import { readKeepalive, type Keepalive } from './keepalive.ts'
+import { encodeLogicalMessage, readLogicalMessage } from './logical-message.ts'
 import { malformedMessage, MessageReader } from './message-reader.ts'
-import type { Keepalive } from './keepalive.ts'
-import { DOUBTFUL_SUFFIX, PgoutputDecoder } from './pgoutput-decoder.ts'
+import { PgoutputDecoder } from './pgoutput-decoder.ts'
 import type { PgoutputDecoderOptions } from './pgoutput-decoder-options.ts'
+import { PreparedHolds } from './prepared-holds.ts'
 import { readRelation } from './relation.ts'
+import { Replay } from './replay.ts'
 import type { ShapeQuestion } from './shape-question.ts'
 import {
   readBeginPrepare,
@@ -20,7 +22,8 @@ import {
   type CommitPoint,
   type PreparePoint,
 } from './stream-messages.ts'
-import type { TableAlteration } from './table-alteration.ts'
+import { DOUBTFUL_SUFFIX, type TableAlteration } from './table-alteration.ts'
+import { KEEPALIVE, Message, WAL, WAL_HEADER_BYTES } from './wal-message.ts'
 
 export interface StreamDecoderOptions extends PgoutputDecoderOptions {
   /** Where transactions in progress go that do not fit into `spoolMemoryBytes`. Default: they stay in memory. */
@@ -29,42 +32,23 @@ export interface StreamDecoderOptions extends PgoutputDecoderOptions {
   readonly spoolMemoryBytes?: number
 }
 
-/** A transaction that has committed and is being decoded from its spool. */
-interface Replay {
-  readonly spooled: SpooledTransaction
-  readonly reader: SpoolReader
-  readonly commit: CommitPoint
-  /** The reader's present message waits for an answer, and is fed again. */
-  isHeld: boolean
+/** What else is known of a transaction in progress, besides what is spooled of it. */
+interface InProgress {
+  /** What it has said of relations: whether they are mirrored. */
+  readonly wanted: Map<number, boolean>
+  /** Bodies of its messages about schema changes. */
+  readonly alterations: Uint8Array[]
 }
 
 /** The block of a transaction in progress, or the prepared transaction, that the last message lies in. */
 interface Current {
   readonly spooled: SpooledTransaction
-  /** Of a transaction in progress, what it has said of relations: whether they are mirrored. */
-  readonly wanted: Map<number, boolean> | null
-  readonly prepare: PreparePoint | null
+  readonly of: InProgress | PreparePoint
 }
 
 /** In a backlog: a new session begins here. */
 const SESSION = Symbol('session')
 const DEFAULT_SPOOL_MEMORY_BYTES = 32 * 1024 * 1024
-/** Bytes of messages decoded at a time from a spool. */
-const REPLAY_BYTES = 2 * 1024 * 1024
-const WAL = 0x77
-const KEEPALIVE = 0x6b
-const KEEPALIVE_BYTES = 18
-const WAL_HEADER_BYTES = 25
-const Message = {
-  insert: 0x49,
-  update: 0x55,
-  delete: 0x44,
-  truncate: 0x54,
-  relation: 0x52,
-  type: 0x59,
-  origin: 0x4f,
-  logical: 0x4d,
-} as const
 
 /**
  * Turns everything that a replication stream sends (pgoutput, proto_version 1 to 4) into source events: see `PgoutputDecoder`, which
@@ -79,11 +63,8 @@ export class StreamDecoder {
   private readonly options: StreamDecoderOptions
   private readonly inner: PgoutputDecoder
   private readonly spool: Spool<string>
-  private readonly wanted = new Map<number, Map<number, boolean>>()
-  /** Bodies of messages about schema changes in transactions in progress. */
-  private readonly alterations = new Map<number, Uint8Array[]>()
-  /** Prepared transactions whose changes are not known to be safe, by their global id and where they were prepared. */
-  private readonly prepared = new Map<string, { readonly prepareLsn: Lsn; endLsn: Lsn | null }>()
+  private readonly inProgress = new Map<number, InProgress>()
+  private readonly holds = new PreparedHolds()
   private current: Current | null = null
   private replay: Replay | null = null
   /** What was fed during a replay, or while a question was open: then the message that asks is the first. */
@@ -128,7 +109,7 @@ export class StreamDecoder {
 
   /** Bytes that wait for `take`: held changes, and what is left of a replay and what was fed during it. */
   get bytesBuffered(): number {
-    return this.inner.bytesBuffered + this.backlogBytes + (this.replay?.spooled.totalBytes ?? 0)
+    return this.inner.bytesBuffered + this.backlogBytes + (this.replay?.leftBytes ?? 0)
   }
 
   /** Transactions in progress, and prepared ones. */
@@ -163,9 +144,8 @@ export class StreamDecoder {
   beginSession(): void {
     // What was fed before belongs to the session before, and waits for the replay too.
     if (this.isHeldBack) return void this.backlog.push(SESSION)
-    for (const xid of this.wanted.keys()) this.spool.drop(streamKey(xid))
-    this.wanted.clear()
-    this.alterations.clear()
+    for (const xid of this.inProgress.keys()) this.spool.drop(streamKey(xid))
+    this.inProgress.clear()
     this.current = null
     this.inner.repeatsThrough = this.inner.position
   }
@@ -175,18 +155,11 @@ export class StreamDecoder {
    * be acknowledged before its commit is safe.
    */
   acknowledgeable(durable: Lsn): Lsn {
-    let lsn = durable
-    for (const [key, { prepareLsn, endLsn }] of this.prepared) {
-      if (endLsn !== null && endLsn <= durable) this.prepared.delete(key)
-      else lsn = minLsn(lsn, prepareLsn)
-    }
-    return lsn
+    return this.holds.acknowledgeable(durable)
   }
 
   feed(payload: Uint8Array): void {
-    if (payload[0] === KEEPALIVE && payload.length === KEEPALIVE_BYTES) {
-      this.lastKeepalive = { walEnd: new MessageReader(payload, 1).lsn(), replyRequested: payload[KEEPALIVE_BYTES - 1] === 1 }
-    }
+    if (payload[0] === KEEPALIVE) this.lastKeepalive = readKeepalive(payload)
     if (!this.isHeldBack) {
       this.feedNow(payload)
       if (this.question === null) return
@@ -219,7 +192,7 @@ export class StreamDecoder {
   /** Gives the spools' memory and files back. Nothing may be fed afterwards. */
   close(): void {
     this.spool.clear()
-    this.replay?.spooled.remove()
+    this.replay?.remove()
     this.replay = null
   }
 
@@ -251,8 +224,8 @@ export class StreamDecoder {
         return this.rollbackPrepared(readRollbackPrepared(payload, at))
       default:
         if (this.current === null) this.inner.feed(payload)
-        else if (this.current.prepare === null) this.spoolStreamed(this.current, payload)
-        else this.spoolPrepared(this.current, this.current.prepare, payload)
+        else if (isPrepared(this.current.of)) this.spoolPrepared(this.current.spooled, payload)
+        else this.spoolStreamed(this.current.spooled, this.current.of, payload)
     }
   }
 
@@ -262,39 +235,39 @@ export class StreamDecoder {
     // A server that begins again, after a lost connection, begins again with each transaction.
     if (isFirst || this.spool.get(streamKey(xid)) === undefined) {
       this.spool.start(streamKey(xid), xid)
-      this.wanted.set(xid, new Map())
+      this.inProgress.set(xid, { wanted: new Map(), alterations: [] })
     }
-    this.current = { spooled: this.spool.get(streamKey(xid))!, wanted: this.wanted.get(xid)!, prepare: null }
+    this.current = { spooled: this.spool.get(streamKey(xid))!, of: this.inProgress.get(xid)! }
   }
 
   private streamStop(payload: Uint8Array): void {
     if (payload.length !== WAL_HEADER_BYTES + 1) malformedMessage('a Stream Stop of the wrong length')
-    if (this.current === null || this.current.prepare !== null) malformedMessage('a Stream Stop without a Stream Start')
+    if (this.current === null || isPrepared(this.current.of)) malformedMessage('a Stream Stop without a Stream Start')
     this.current = null
   }
 
   /** A message of a transaction in progress: its type is followed by the subtransaction it belongs to. */
-  private spoolStreamed({ spooled, wanted }: Current, payload: Uint8Array): void {
+  private spoolStreamed(spooled: SpooledTransaction, inProgress: InProgress, payload: Uint8Array): void {
     const type = payload[WAL_HEADER_BYTES]
     const at = WAL_HEADER_BYTES + 5
     if (type === Message.type || type === Message.origin) return
-    if (type === Message.logical) return this.spoolLogical(spooled, payload, at)
+    if (type === Message.logical) return this.spoolLogical(spooled, inProgress, payload, at)
     if (payload.length < at + 4) malformedMessage('a message of a transaction in progress is cut off')
     const subxid = int32At(payload, WAL_HEADER_BYTES + 1) >>> 0
     if (type === Message.relation) {
       const relation = readRelation(new MessageReader(payload, at))
-      wanted!.set(relation.oid, this.options.resolve(relation) !== null)
+      inProgress.wanted.set(relation.oid, this.options.resolve(relation) !== null)
     } else if (type === Message.insert || type === Message.update || type === Message.delete) {
-      if (wanted!.get(int32At(payload, at) >>> 0) === false) return
+      if (inProgress.wanted.get(int32At(payload, at) >>> 0) === false) return
     } else if (type !== Message.truncate) malformedMessage(`a message of type ${type} in a transaction in progress`)
     this.spool.append(spooled, subxid, type, payload.subarray(at))
   }
 
   /** Of the logical messages, those about schema changes are kept. */
-  private spoolLogical(spooled: SpooledTransaction, payload: Uint8Array, at: number): void {
+  private spoolLogical(spooled: SpooledTransaction, { alterations }: InProgress, payload: Uint8Array, at: number): void {
     if (readLogicalMessage(payload, at).prefix !== this.options.alterations?.prefix) return
     const body = Buffer.from(payload.subarray(at))
-    this.alterations.set(spooled.xid, [...(this.alterations.get(spooled.xid) ?? []), body])
+    alterations.push(body)
     this.spool.append(spooled, spooled.xid, Message.logical, body)
   }
 
@@ -303,30 +276,26 @@ export class StreamDecoder {
    * them, it is not known which of them count.
    */
   private doubtAlterations(spooled: SpooledTransaction): void {
-    const { alterations } = this.options
-    for (const body of this.alterations.get(spooled.xid) ?? []) {
+    const prefix = this.options.alterations?.prefix
+    if (prefix === undefined) return
+    for (const body of this.inProgress.get(spooled.xid)?.alterations ?? []) {
       const { content } = readLogicalMessage(body, 0)
-      const doubtful = Buffer.alloc(9 + alterations!.prefix.length + DOUBTFUL_SUFFIX.length + 1 + 4 + content.length)
-      doubtful[0] = 1
-      const end = 9 + doubtful.write(`${alterations!.prefix}${DOUBTFUL_SUFFIX}\0`, 9)
-      doubtful.writeInt32BE(content.length, end)
-      doubtful.set(content, end + 4)
-      this.spool.append(spooled, spooled.xid, Message.logical, doubtful)
+      this.spool.append(spooled, spooled.xid, Message.logical, encodeLogicalMessage(`${prefix}${DOUBTFUL_SUFFIX}`, content))
     }
   }
 
   private streamCommit(commit: CommitPoint): void {
     this.refuseWithin('a Stream Commit')
-    this.forget(commit.xid)
+    this.inProgress.delete(commit.xid)
     const spooled = this.spool.take(streamKey(commit.xid))
     if (spooled === undefined) malformedMessage(`a Stream Commit of transaction ${commit.xid}, which was never streamed`)
-    this.begin(spooled, commit)
+    this.replay = new Replay(this.inner, spooled, commit)
   }
 
   private streamAbort({ xid, subxid }: { readonly xid: number; readonly subxid: number }): void {
     this.refuseWithin('a Stream Abort')
     if (xid === subxid) {
-      this.forget(xid)
+      this.inProgress.delete(xid)
       return this.spool.drop(streamKey(xid))
     }
     const spooled = this.spool.get(streamKey(xid))
@@ -337,50 +306,50 @@ export class StreamDecoder {
 
   private beginPrepare(prepare: PreparePoint): void {
     this.refuseWithin('a Begin Prepare')
-    this.current = { spooled: this.spool.start(preparedKey(prepare.gid), prepare.xid), wanted: null, prepare }
-    this.prepared.set(holdKey(prepare), { prepareLsn: prepare.prepareLsn, endLsn: null })
+    this.current = { spooled: this.spool.start(preparedKey(prepare.gid), prepare.xid), of: prepare }
+    this.holds.prepared(prepare)
   }
 
-  private spoolPrepared({ spooled }: Current, { xid }: PreparePoint, payload: Uint8Array): void {
+  private spoolPrepared(spooled: SpooledTransaction, payload: Uint8Array): void {
     const type = payload[WAL_HEADER_BYTES]
     if (type === Message.type || type === Message.origin) return
     if (type === Message.logical) {
       if (readLogicalMessage(payload, WAL_HEADER_BYTES + 1).prefix !== this.options.alterations?.prefix) return
-      return this.spool.append(spooled, xid, type, payload.subarray(WAL_HEADER_BYTES + 1))
+      return this.spool.append(spooled, spooled.xid, type, payload.subarray(WAL_HEADER_BYTES + 1))
     }
     // The server does not send it again for the transactions after this one, which may commit before it. Locks keep them from any
     // table that this one has altered.
     if (type === Message.relation) return this.inner.feed(payload)
     const isChange = type === Message.insert || type === Message.update || type === Message.delete || type === Message.truncate
     if (!isChange) malformedMessage(`a message of type ${type} in a transaction that is being prepared`)
-    this.spool.append(spooled, xid, type, payload.subarray(WAL_HEADER_BYTES + 1))
+    this.spool.append(spooled, spooled.xid, type, payload.subarray(WAL_HEADER_BYTES + 1))
   }
 
   private endPrepare(prepare: PreparePoint): void {
     const { gid, prepareLsn } = prepare
     // All that Postgres 18 says of one that changed nothing (`ReorderBufferPrepare`, src/backend/replication/logical/reorderbuffer.c).
     if (this.current === null) this.beginPrepare(prepare)
-    const begun = this.current?.prepare
-    if (begun?.gid !== gid || begun.prepareLsn !== prepareLsn) malformedMessage('a Prepare without its Begin Prepare')
+    const begun = this.current?.of
+    if (begun === undefined || !isPrepared(begun) || begun.gid !== gid || begun.prepareLsn !== prepareLsn)
+      malformedMessage('a Prepare without its Begin Prepare')
     this.current = null
   }
 
   private streamPrepare(prepare: PreparePoint): void {
-    const { gid, prepareLsn, xid } = prepare
+    const { gid, xid } = prepare
     this.refuseWithin('a Stream Prepare')
-    this.forget(xid)
+    this.inProgress.delete(xid)
     if (!this.spool.rename(streamKey(xid), preparedKey(gid))) {
       malformedMessage(`a Stream Prepare of transaction ${xid}, which was never streamed`)
     }
-    this.prepared.set(holdKey(prepare), { prepareLsn, endLsn: null })
+    this.holds.prepared(prepare)
   }
 
   private commitPrepared(commit: CommitPoint & { readonly gid: string }): void {
     this.refuseWithin('a Commit Prepared')
     const { gid } = commit
     const spooled = this.spool.take(preparedKey(gid))
-    const hold = this.prepared.get(holdKey(commit))
-    if (hold !== undefined) hold.endLsn = commit.endLsn
+    this.holds.committed(commit, commit.endLsn)
     if (spooled === undefined) {
       // One that the server says again was decoded before.
       if (commit.commitLsn < this.inner.repeatsThrough) return
@@ -391,58 +360,24 @@ export class StreamDecoder {
         { context: { gid } },
       )
     }
-    this.begin(spooled, commit)
+    this.replay = new Replay(this.inner, spooled, commit)
   }
 
-  private rollbackPrepared({ gid, xid }: { readonly gid: string; readonly xid: number }): void {
+  private rollbackPrepared(prepared: { readonly gid: string; readonly xid: number }): void {
     this.refuseWithin('a Rollback Prepared')
-    this.prepared.delete(holdKey({ gid, xid }))
-    this.spool.drop(preparedKey(gid))
-  }
-
-  private forget(xid: number): void {
-    this.wanted.delete(xid)
-    this.alterations.delete(xid)
+    this.holds.rolledBack(prepared)
+    this.spool.drop(preparedKey(prepared.gid))
   }
 
   private refuseWithin(what: string): void {
     if (this.current !== null || this.inner.inTransaction) malformedMessage(`${what} within a transaction`)
   }
 
-  private begin(spooled: SpooledTransaction, commit: CommitPoint): void {
-    const message = Buffer.alloc(WAL_HEADER_BYTES + 21)
-    message[0] = WAL
-    message[WAL_HEADER_BYTES] = 0x42 // B
-    message.writeBigUInt64BE(commit.commitLsn, WAL_HEADER_BYTES + 1)
-    message.writeUInt32BE(commit.xid, WAL_HEADER_BYTES + 17)
-    this.inner.feed(message)
-    this.replay = { spooled, reader: spooled.read(), commit, isHeld: false }
-  }
-
   /** Decodes a part of a replay; at its end, what was fed meanwhile. */
   private goOn(replay: Replay): void {
-    const { reader } = replay
-    for (let bytes = 0; bytes < REPLAY_BYTES;) {
-      if (!replay.isHeld && !reader.next()) return this.end(replay)
-      const { end, start } = reader
-      // The header of a message goes where its forerunner was: so no byte is copied.
-      const from = start - WAL_HEADER_BYTES
-      reader.bytes[from] = WAL
-      this.inner.feed(reader.bytes.subarray(from, end))
-      replay.isHeld = this.question !== null
-      if (replay.isHeld) return
-      bytes += end - start
-    }
-  }
-
-  private end({ commit, spooled }: Replay): void {
-    spooled.remove()
+    if (!replay.decodePart()) return
     this.replay = null
-    const message = Buffer.alloc(WAL_HEADER_BYTES + 26)
-    message[0] = WAL
-    message[WAL_HEADER_BYTES] = 0x43 // C
-    message.set(commit.bytes, WAL_HEADER_BYTES + 2)
-    this.inner.feed(message)
+    replay.end()
     this.feedBacklog()
   }
 
@@ -463,18 +398,14 @@ export class StreamDecoder {
   }
 }
 
-// The reader of a spool leaves so much room before the first message.
-if (LEAD_BYTES < WAL_HEADER_BYTES) throw new RangeError('a spooled message has room for its header')
-
 function streamKey(xid: number): string {
   return `x${xid}`
 }
 
-/** Global ids are used again once free. */
-function holdKey({ gid, xid }: { readonly gid: string; readonly xid: number }): string {
-  return `${xid} ${gid}`
-}
-
 function preparedKey(gid: string): string {
   return `g${gid}`
+}
+
+function isPrepared(of: InProgress | PreparePoint): of is PreparePoint {
+  return 'gid' in of
 }

@@ -1,6 +1,9 @@
 import type { TableName } from '@moonlink/core'
 import type { MirroredTable } from './mirrored-table.ts'
 
+/** Behind the prefix of a message about schema changes: the transaction may have taken the change back. */
+export const DOUBTFUL_SUFFIX = '?'
+
 /**
  * What a message about schema changes does to one mirrored table, from its place within the transaction on.
  * - `reshape`: its rows are as `mirrored` says. `stale`: why rows from before do not show what the source shows, or null where they do.

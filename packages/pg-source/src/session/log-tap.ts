@@ -1,9 +1,8 @@
 import type { ChangeLog, Lsn } from '@moonlink/core'
-import type { StreamDecoder } from '../decode/index.ts'
+import { KEEPALIVE, type StreamDecoder } from '../decode/index.ts'
 import { HEADER } from './raw-connection.ts'
 
 const COPY_DATA = 0x64
-const KEEPALIVE = 0x6b
 
 /**
  * Hands what a decoder was fed to a log: runs of whole CopyData messages as they lie in the socket's chunk, header and all, so that one

@@ -8,7 +8,7 @@ import {
   type Lsn,
   type SourceEvent,
 } from '@moonlink/core'
-import type { ShapeQuestion, StreamDecoder, TableAlteration } from '../decode/index.ts'
+import { KEEPALIVE, type ShapeQuestion, type StreamDecoder, type TableAlteration } from '../decode/index.ts'
 import { isRecovering, lostConnection, messageOf, sqlState, standbyError } from './errors.ts'
 import { LogTap } from './log-tap.ts'
 import { COPY_BOTH, COPY_DONE, READY, type RawConnection } from './raw-connection.ts'
@@ -34,7 +34,6 @@ export interface ReplicationOptions {
   readonly onFailure?: (error: MoonlinkError) => void
 }
 
-const KEEPALIVE = 0x6b
 const CLOSE_MS = 1000
 const GATHER_MS = 1
 /** A connection on which nothing comes for so long, not even an answer, is given up. */
