@@ -1,29 +1,9 @@
-import { isMoonlinkError, MoonlinkError, parseJsonLossless, stringifyJsonLossless, type JsonValue } from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError, parseJsonLossless, stringifyJsonLossless } from '@moonlink/core'
 import { answerError, networkError, timedOut } from './http-errors.ts'
+import type { Credentials, HttpAnswer, HttpRequest } from './http-message.ts'
 import type { Settings } from './options.ts'
 
-export interface HttpRequest {
-  readonly method: 'GET' | 'HEAD' | 'POST' | 'DELETE'
-  /** Below the base URI, percent-encoded, query included: `/v1/config?warehouse=w`. */
-  readonly path: string
-  readonly body?: JsonValue
-  /** True where sending it twice does no more than sending it once; only then is it repeated. */
-  readonly idempotent: boolean
-}
-
-export interface HttpAnswer {
-  readonly status: number
-  /** Null where there is no body. */
-  readonly body: JsonValue
-}
-
 const MAX_BACKOFF_MS = 5_000
-
-/** Headers that are sent with every request besides the content type. */
-export interface Credentials {
-  readonly token: string | null
-  readonly headers: Readonly<Record<string, string>>
-}
 
 /** JSON over HTTP with a time-out, repetition of what may be repeated, and errors that say what to do. */
 export class HttpClient {

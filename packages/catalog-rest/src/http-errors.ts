@@ -1,5 +1,5 @@
 import { isJsonObject, isMoonlinkError, MoonlinkError, parseJsonLossless, type ErrorKind, type JsonValue } from '@moonlink/core'
-import type { Credentials, HttpRequest } from './http-client.ts'
+import type { Credentials, HttpRequest } from './http-message.ts'
 
 /** What the request was, without its body, which may be large. */
 type Sent = Pick<HttpRequest, 'method' | 'path'>

@@ -11,7 +11,8 @@ import {
 } from '@moonlink/core'
 import { answerInvalid, shown, readLoadedTable, readStagedTable, readTablePage } from './answers.ts'
 import { checkCreated, createUpdates, stageRequest } from './create-updates.ts'
-import { HttpClient, type HttpAnswer, type HttpRequest } from './http-client.ts'
+import { HttpClient } from './http-client.ts'
+import type { HttpAnswer, HttpRequest } from './http-message.ts'
 import { resolveOptions, type RestCatalogOptions, type Settings } from './options.ts'
 import { namespacePath, openSession, tablePath, type Session } from './session.ts'
 

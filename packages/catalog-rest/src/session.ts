@@ -1,6 +1,7 @@
 import { MoonlinkError, type TableIdentifier } from '@moonlink/core'
 import { readConfig } from './answers.ts'
-import type { Credentials, HttpClient } from './http-client.ts'
+import type { HttpClient } from './http-client.ts'
+import type { Credentials } from './http-message.ts'
 import type { Settings } from './options.ts'
 
 /** What `GET /v1/config` settles for all later requests. */

@@ -1,6 +1,5 @@
+import type { Value } from './columns/value.ts'
 import { assert } from './errors.ts'
-
-import type { Value } from './columns/values.ts'
 
 /** Iceberg types that a mirror can hold. Timestamps and times are in microseconds. A `variant` holds JSON. */
 export type FieldType = PrimitiveType | ListType | StructType

@@ -1,6 +1,7 @@
 import { isMoonlinkError, type DataFile, type Logger, type Telemetry } from '@moonlink/core'
 import type { SealedKeyIndex } from '@moonlink/pk-index'
-import type { MirrorState } from './mirror-state.ts'
+import type { Identity } from './identity.ts'
+import type { PatientReads } from './patient-reads.ts'
 import type { SealedFiles } from './sealed-files.ts'
 
 export interface IndexMenderOptions {
@@ -16,6 +17,13 @@ export interface Indexed {
   index: SealedKeyIndex | null
 }
 
+/** The state of a mirror, as far as its sealed indexes go. */
+export interface IndexedState {
+  readonly identity: Identity
+  readonly reads: PatientReads
+  files(): Iterable<Indexed>
+}
+
 /** Makes damaged key indexes anew from the rows of their files, so that a flipped bit on the local disk costs no table its mirror. */
 export class IndexMender {
   private readonly options: IndexMenderOptions
@@ -28,7 +36,7 @@ export class IndexMender {
    * Does `work`, which reads indexes of the state's files or of `others`, and may begin anew until it has changed something: where one is found damaged, it does once that is
    * mended. Nobody else may use those indexes meanwhile. Throws what reading the file's rows and writing its index throw.
    */
-  async with<T>(state: MirrorState, work: () => T | Promise<T>, others: readonly Indexed[] = []): Promise<T> {
+  async with<T>(state: IndexedState, work: () => T | Promise<T>, others: readonly Indexed[] = []): Promise<T> {
     for (;;) {
       try {
         return await work()
@@ -40,7 +48,7 @@ export class IndexMender {
     }
   }
 
-  private async mend(state: MirrorState, damaged: Indexed, error: string): Promise<void> {
+  private async mend(state: IndexedState, damaged: Indexed, error: string): Promise<void> {
     const { logger, sealedFiles, table, telemetry } = this.options
     logger.warn('a key index is damaged, and made anew from its data file', { table, file: damaged.file.path, error })
     telemetry.count('moonlink_errors_total', 1, { where: 'index', kind: 'corrupt', code: 'INDEX_CORRUPT' })

@@ -1,5 +1,5 @@
 import { formatLsn, stringifyJsonLossless, type JsonValue } from '@moonlink/core'
-import type { RunningQuery } from '../service/operations.ts'
+import type { RunningQuery } from '../service/running-query.ts'
 import { answeredError, errorBody } from './errors.ts'
 
 /** The result as one JSON document, piece by piece. An error after the first piece becomes its `error` field. */

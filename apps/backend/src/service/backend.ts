@@ -1,36 +1,26 @@
-import {
-  formatTableName,
-  isMoonlinkError,
-  maxLsn,
-  type ChangeLog,
-  type Clock,
-  type Lease,
-  type Logger,
-  type Lsn,
-  type Random,
-  type Telemetry,
-} from '@moonlink/core'
-import type { Engine, MirrorStatus } from '@moonlink/table-engine'
+import { formatTableName, isMoonlinkError, maxLsn, type ChangeLog, type Lsn } from '@moonlink/core'
+import type { MirrorStatus } from '@moonlink/table-engine'
 import type { Uninstalled } from '@moonlink/pg-source'
-import type { Config } from '../config/schema.ts'
 import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 import type { VerifyEvent } from '../verify/verification.ts'
 import { Acknowledger } from './acknowledger.ts'
+import type { BackendParts } from './backend-parts.ts'
 import { LogRelief } from './log-relief.ts'
 import { LockedTables } from './locked-tables.ts'
 import { MirrorSet, publishLockTimeoutMs } from './mirror-set.ts'
 import { OneAtATime } from './one-at-a-time.ts'
-import type { Operations, QueryRequest, RunningQuery, WaitRequest } from './operations.ts'
-import type { ListedSourceTable, QueryEngine, SourceHandle, Warehouse } from './parts.ts'
+import type { Operations, QueryRequest, WaitRequest } from './operations.ts'
+import type { ListedSourceTable } from './parts.ts'
 import { PublicationWatch } from './publication-watch.ts'
 import { RememberedTables } from './remembered-tables.ts'
 import { Repeating } from './repeating.ts'
+import type { RunningQuery } from './running-query.ts'
 import { SchemaFollower } from './schema-follower.ts'
 import { isSlotLoss } from './slot-loss.ts'
 import { SlotMender } from './slot-mender.ts'
 import { SpoolRestarts } from './spool-restarts.ts'
 import { SlotWatch } from './slot-watch.ts'
-import type { BackendState, StateStore } from './state.ts'
+import type { BackendState } from './state.ts'
 import { stateOfSource } from './state-of-source.ts'
 import { statusReport } from './status.ts'
 import { stoppingError } from './stopping.ts'
@@ -39,24 +29,6 @@ import { TableCommands } from './table-commands.ts'
 import { chooseTables, listWith } from './table-set.ts'
 import { TableVerification } from './table-verification.ts'
 import { waitForLsn } from './wait-for-lsn.ts'
-
-/** What a backend is composed of. It closes none of these; whoever composed it does. */
-export interface BackendParts {
-  readonly config: Config
-  readonly source: SourceHandle
-  readonly warehouse: Warehouse
-  readonly engine: Engine
-  readonly sql: QueryEngine
-  /** Opens the change log, if there shall be one, as it is to be used by a source that can stream from `sourceFromLsn` on. */
-  readonly openLog: (sourceFromLsn: Lsn) => Promise<ChangeLog | null>
-  readonly stateStore: StateStore
-  /** Our right to write the log and to use the slot, where others may want it; null where the state directory's lock is enough. */
-  readonly lease: Lease | null
-  readonly clock: Clock
-  readonly random: Random
-  readonly logger: Logger
-  readonly telemetry: Telemetry
-}
 
 const tickMs = 100
 const acknowledgeMs = 1000

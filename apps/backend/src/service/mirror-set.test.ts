@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { BackendParts } from './backend.ts'
+import type { BackendParts } from './backend-parts.ts'
 import type { LockedTables } from './locked-tables.ts'
 import { MirrorSet } from './mirror-set.ts'
 import type { Coverage } from './mirrors.ts'

@@ -1,7 +1,7 @@
 import { formatTableName, formatType, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
-import type { BackendParts } from './backend.ts'
+import type { BackendParts } from './backend-parts.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'

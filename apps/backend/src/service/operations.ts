@@ -1,7 +1,8 @@
-import type { JsonValue, Lsn } from '@moonlink/core'
+import type { Lsn } from '@moonlink/core'
 import type { Uninstalled } from '@moonlink/pg-source'
 import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
 import type { VerifyEvent } from '../verify/verification.ts'
+import type { RunningQuery } from './running-query.ts'
 
 export interface QueryRequest {
   readonly sql: string
@@ -16,16 +17,6 @@ export interface WaitRequest {
   /** For Iceberg commits, rather than for reads. */
   readonly iceberg: boolean
   readonly timeoutMs: number
-}
-
-/** A running query. It holds what it reads until `close`. */
-export interface RunningQuery {
-  readonly lsn: Lsn | null
-  readonly columns: readonly { readonly name: string; readonly type: string }[]
-  /** Chunks of rows; integers that a number would change are bigints. */
-  readonly rows: AsyncIterable<readonly (readonly JsonValue[])[]>
-  /** Ends it, whether or not all was read. Fine to call again. */
-  close(): void
 }
 
 /** What a running backend does for those who ask. The HTTP API and the command line are made of this. */

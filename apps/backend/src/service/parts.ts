@@ -8,7 +8,7 @@ import type {
   UnfitValues,
   Uninstalled,
 } from '@moonlink/pg-source'
-import type { RunningQuery } from './operations.ts'
+import type { RunningQuery } from './running-query.ts'
 
 export type { PublicationChange, SourcePosition, SourceWait, UnfitValues }
 

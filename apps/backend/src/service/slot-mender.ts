@@ -1,6 +1,6 @@
 import { formatLsn, isMoonlinkError, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { Acknowledger } from './acknowledger.ts'
-import type { BackendParts } from './backend.ts'
+import type { BackendParts } from './backend-parts.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
 import type { SlotWatch } from './slot-watch.ts'

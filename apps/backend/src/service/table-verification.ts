@@ -1,7 +1,7 @@
 import { formatLsn, formatTableName, isMoonlinkError, MoonlinkError, type Lsn, type TableName, type TableShape } from '@moonlink/core'
 import { Verification, type VerifyEvent, type VerifyOutcome } from '../verify/verification.ts'
 import { Verifier, type VerifierParts, type VerifyTarget } from '../verify/verifier.ts'
-import type { BackendParts } from './backend.ts'
+import type { BackendParts } from './backend-parts.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import { notMirrored } from './not-mirrored.ts'
 

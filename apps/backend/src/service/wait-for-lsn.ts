@@ -1,6 +1,6 @@
 import { formatTableName, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { MirrorStatus } from '@moonlink/table-engine'
-import type { BackendParts } from './backend.ts'
+import type { BackendParts } from './backend-parts.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import { nudging } from './nudging.ts'
 import type { WaitRequest } from './operations.ts'

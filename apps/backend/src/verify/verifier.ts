@@ -14,8 +14,8 @@ import {
   type TableShape,
 } from '@moonlink/core'
 import type { FieldSource } from '@moonlink/pg-source'
-import type { RunningQuery } from '../service/operations.ts'
 import type { SourceSnapshot } from '../service/parts.ts'
+import type { RunningQuery } from '../service/running-query.ts'
 import { mirrorDialect, mirrorText, quoteIdentifier, sourceDialect } from './canonical.ts'
 import { bucketCount, bucketRows, bucketSums, qualified, type TableSide } from './checksum-sql.ts'
 import { sourceFieldText } from './source-text.ts'

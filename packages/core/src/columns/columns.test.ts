@@ -3,7 +3,8 @@ import { expect, test } from 'vitest'
 import type { Field, FieldType } from '../types.ts'
 import { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './batch-builder.ts'
 import { ColumnBuilder } from './column-builder.ts'
-import { appendValue, cellsEqual, valueAt, type Value } from './values.ts'
+import type { Value } from './value.ts'
+import { appendValue, cellsEqual, valueAt } from './values.ts'
 
 const int64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })

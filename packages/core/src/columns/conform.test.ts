@@ -2,7 +2,8 @@ import { expect, test } from 'vitest'
 import type { Field, FieldType } from '../types.ts'
 import { BatchBuilder } from './batch-builder.ts'
 import { conformBatch, constantColumn, isPromotion, promoteField } from './conform.ts'
-import { appendValue, valueAt, type Value } from './values.ts'
+import type { Value } from './value.ts'
+import { appendValue, valueAt } from './values.ts'
 
 const decimal = (precision: number, scale = 2): FieldType => ({ kind: 'decimal', precision, scale })
 const listOf = (element: FieldType): FieldType => ({ kind: 'list', elementId: 100, element, elementRequired: false })

@@ -1,7 +1,8 @@
 import { typesEqual, type Field, type FieldType, type StructType } from '../types.ts'
 import { ColumnBuilder } from './column-builder.ts'
 import { float32View, int32View, type Column, type ColumnBatch } from './column.ts'
-import { appendValue, valueAt, type Value } from './values.ts'
+import type { Value } from './value.ts'
+import { appendValue, valueAt } from './values.ts'
 
 /**
  * Whether every value of `from` is one of `to`, so that a column may change its type and old files stay as they are: Iceberg's promotions

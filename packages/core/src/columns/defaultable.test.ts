@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { FieldType } from '../types.ts'
 import { isDefaultable } from './defaultable.ts'
-import type { Value } from './values.ts'
+import type { Value } from './value.ts'
 
 const second = 1_000_000n
 

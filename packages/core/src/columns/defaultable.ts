@@ -1,5 +1,5 @@
 import type { FieldType } from '../types.ts'
-import type { Value } from './values.ts'
+import type { Value } from './value.ts'
 
 const DAY_MICROS = 86_400_000_000n
 /** 0001-01-01 and 9999-12-31: beyond, readers' date types end. */

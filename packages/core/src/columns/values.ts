@@ -1,12 +1,7 @@
 import { fixedWidth } from '../types.ts'
 import { bigInt64View, bitAt, float32View, float64View, int32View, isValid, type Column } from './column.ts'
 import type { ColumnBuilder } from './column-builder.ts'
-
-/**
- * A value as JavaScript: boolean; number (int, date in days, float, double); bigint (long, time and timestamps in µs, decimal's
- * unscaled value); string (of a variant its text); Uint8Array (uuid, fixed, binary); array (list, and struct: its parts in order). For tests, edges and messages: it allocates.
- */
-export type Value = null | boolean | number | bigint | string | Uint8Array | readonly Value[]
+import type { Value } from './value.ts'
 
 const decoder = new TextDecoder()
 

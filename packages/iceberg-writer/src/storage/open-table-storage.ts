@@ -23,7 +23,7 @@ import { acceptingBarePaths } from './bare-paths.ts'
 import { IcebergTableStorage } from './iceberg-table-storage.ts'
 import { namingFile } from './naming-file.ts'
 import type { ParquetPort } from './parquet-port.ts'
-import { DEFAULT_MANIFEST_LIMITS, type ManifestLimits } from './plan-commit.ts'
+import { DEFAULT_MANIFEST_LIMITS, type ManifestLimits } from './manifest-limits.ts'
 import { currentSchemaJson } from './table-state.ts'
 
 export interface OpenTableStorageOptions {

@@ -1,7 +1,8 @@
-import type { CommitRequest } from './storage-parts.ts'
 import { MoonlinkError, type StagedFile } from '@moonlink/core'
 import { NO_STATS, type EncodedStats } from '../avro/file-stats.ts'
 import { EntryStatus, FileContent, type ContentFile, type ManifestContent, type ManifestEntry } from '../avro/manifest.ts'
+import { DEFAULT_MANIFEST_LIMITS, type ManifestLimits } from './manifest-limits.ts'
+import type { CommitRequest } from './storage-parts.ts'
 import type { LiveManifest, TableState } from './table-state.ts'
 
 /** A deletion vector already written to a Puffin file. */
@@ -27,17 +28,6 @@ export interface CommitPlan {
   /** Manifests of the state that are not kept. */
   readonly replacedCount: number
 }
-
-export interface ManifestLimits {
-  /** From this many small manifests of one content on, they are merged. */
-  readonly mergeFrom: number
-  /** Manifests below this encoded size are small. */
-  readonly smallBytes: number
-  /** Merged manifests end at about this many bytes before compression. */
-  readonly targetBytes: number
-}
-
-export const DEFAULT_MANIFEST_LIMITS: ManifestLimits = { mergeFrom: 32, smallBytes: 2 << 20, targetBytes: 16 << 20 }
 
 /**
  * Plans one commit on a state; pure.

@@ -12,7 +12,7 @@ import type {
   TableName,
 } from '@moonlink/core'
 import type { ParquetPort } from './parquet-port.ts'
-import type { ManifestLimits } from './plan-commit.ts'
+import type { ManifestLimits } from './manifest-limits.ts'
 
 /** What an open table's storage is made of. */
 export interface StorageParts {
