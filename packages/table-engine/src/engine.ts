@@ -70,6 +70,8 @@ export class Engine implements LeaseSource {
   onFenced: (error: MoonlinkError) => void = () => {}
   /** Asked before "latest" is answered: throws where another may have taken over and gone on. */
   requireCurrent: () => Promise<void> = async () => {}
+  /** Waited for before rows of a table are committed. Where it throws, they are not: it is tried again as a commit that fails. */
+  beforeCommit: (table: string) => Promise<void> = async () => {}
 
   constructor(options: EngineOptions) {
     const { clock, limits, logger } = options
@@ -129,6 +131,7 @@ export class Engine implements LeaseSource {
       leasedPaths: () => this.leases.paths(),
       stagedFiles: this.stagedFilesOf(name),
       isEnding: () => this.isEnding,
+      beforeCommit: (table) => this.beforeCommit(table),
       fenced: (error) => this.onFenced(error),
     })
     this.mirrors.set(name, mirror)

@@ -181,8 +181,9 @@ export class Flusher {
     const { flush } = pending
     pending.written ??= await commitPhase(host, name, 'write', () => writeFlush(core.state, flush, host.sealedFiles, staged))
     const { written } = pending
-    pending.snapshot ??= await commitPhase(host, name, 'commit', () =>
-      core.spec.storage.commit({
+    pending.snapshot ??= await commitPhase(host, name, 'commit', async () => {
+      await host.beforeCommit(name)
+      return core.spec.storage.commit({
         kind: 'append',
         addFiles: [...flush.early.map((segment) => segment.staged!), ...written.files.map((file) => file.staged)],
         removeFiles: flush.removed.map(({ file }) => file.path),
@@ -191,8 +192,8 @@ export class Flusher {
         firstChangeLsn: flush.firstChangeLsn,
         lastChangeLsn: flush.lastChangeLsn,
         ...core.shapeToCommit(flush.shape, properties),
-      }),
-    )
+      })
+    })
     const { snapshot } = pending
     const paths = written.files.map((file) => file.staged.path)
     const opened = await openIndexes(core, paths, snapshot.files)

@@ -72,6 +72,8 @@ export interface MirrorHost {
   leasedPaths(): ReadonlySet<string>
   /** True once the engine is about to be closed: nothing is waited for that fails. */
   isEnding(): boolean
+  /** Waited for before rows of the table are committed; they are not where it throws. */
+  beforeCommit(table: string): Promise<void>
   /** Another owner has taken the table over. */
   fenced(error: MoonlinkError): void
 }

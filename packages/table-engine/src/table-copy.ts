@@ -275,6 +275,7 @@ export class TableCopy {
     const addFiles = this.record.files.map(({ staged }) => staged)
     await core.job(async () => {
       const { storage } = core.spec
+      await core.host.beforeCommit(core.name)
       this.requireCopying()
       await storage.commit({
         kind: 'append',

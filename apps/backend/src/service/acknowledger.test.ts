@@ -98,6 +98,18 @@ test('what else is remembered is written down once it has changed, though Iceber
   expect(steps).toEqual(['remember 10', 'prune 10', 'remember 10'])
 })
 
+test('what is remembered of a table is written down, and found by a successor, before its rows are committed', async () => {
+  const { acknowledger, lease, other, steps } = setUp(true)
+  await acknowledger.begin()
+  await acknowledger.rememberFirst('public.a')
+  other.isOutdated = true
+  await acknowledger.rememberFirst('public.a')
+  expect(steps).toEqual(['remember 10', 'prune 10', 'remember 10'])
+  other.isOutdated = true
+  lease.isLost = true
+  await expect(acknowledger.rememberFirst('public.a')).rejects.toMatchObject({ code: 'LEASE_LOST' })
+})
+
 test('a backend that was taken over from tells the source nothing that its successor does not know of', async () => {
   const { acknowledger, engine, lease, log, loop, steps, told } = setUp(true)
   await acknowledger.begin()

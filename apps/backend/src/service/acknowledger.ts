@@ -13,8 +13,8 @@ export interface AcknowledgerOptions {
   readonly slotLsn: Lsn
   /** Writes down that every mirrored table has everything up to there in Iceberg, and what else is to be remembered. */
   readonly remember: (coveredLsn: Lsn) => Promise<void>
-  /** Whether something else that is to be remembered has changed since. */
-  readonly isOutdated: () => boolean
+  /** Whether something else that is to be remembered has changed since; of one table, where it is named. */
+  readonly isOutdated: (table?: string) => boolean
 }
 
 /**
@@ -59,6 +59,14 @@ export class Acknowledger {
   /** Writes down again what is known, since something else that is remembered has changed. */
   async remember(): Promise<void> {
     await this.#alone(() => this.#options.remember(this.#covered))
+  }
+
+  /** Has what is to be remembered of a table written down, where a successor finds it: a commit of the table's rows that waits for this is none that it knows too little of. */
+  async rememberFirst(table: string): Promise<void> {
+    const { isOutdated, lease } = this.#options
+    if (!isOutdated(table)) return
+    await this.remember()
+    await lease?.check()
   }
 
   /** Looks at what Iceberg has by now. Call it once a second or so, and again when it has resolved. */

@@ -90,7 +90,7 @@ export class MoonlinkBackend implements Operations {
       known: () => this.#mirrors.known(),
     })
     const remember = (lsn: Lsn) => remembered.write(lsn)
-    const isOutdated = () => remembered.isOutdated
+    const isOutdated = (table?: string) => (table === undefined ? remembered.isOutdated : remembered.isOutdatedFor(table))
     this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn, slotLsn, remember, isOutdated })
     source.history.resume(state?.timeline ?? null, () => this.#acknowledger.remember())
     this.#logRelief =
@@ -153,6 +153,7 @@ export class MoonlinkBackend implements Operations {
       added: (table) => this.#tables.published(table),
     })
     engine.onFenced = (error) => this.#fenced(error)
+    engine.beforeCommit = (table) => this.#acknowledger.rememberFirst(table)
     const { lease } = parts
     lease?.onLost((error) => this.#fenced(error))
     if (lease !== null) engine.requireCurrent = () => lease.requireCurrent()

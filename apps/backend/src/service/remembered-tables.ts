@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { parseTableName, type Lsn } from '@moonlink/core'
 import type { SourceHandle } from './parts.ts'
 import type { BackendState, StateStore } from './state.ts'
@@ -23,7 +24,7 @@ export class RememberedTables {
   #added: readonly string[]
   #dropped: readonly string[]
   /** What of `#published` was written down last. */
-  #written = ''
+  #written: Readonly<Record<string, string>> = {}
 
   constructor(options: RememberedTablesOptions) {
     this.#options = options
@@ -48,7 +49,13 @@ export class RememberedTables {
 
   /** Whether tables are published otherwise than was written down: left so, a later process would take them for such that missed changes. */
   get isOutdated(): boolean {
-    return JSON.stringify(this.#marks()) !== this.#written
+    return !isDeepStrictEqual(this.#marks(), this.#written)
+  }
+
+  /** Whether that is so of a table that takes changes. */
+  isOutdatedFor(name: string): boolean {
+    const mark = this.#options.source.publicationMark(parseTableName(name))
+    return mark !== '' && mark !== this.#written[name]
   }
 
   /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
@@ -66,7 +73,7 @@ export class RememberedTables {
       added: this.#added,
       dropped: this.#dropped,
     })
-    this.#written = JSON.stringify(published)
+    this.#written = published
   }
 
   #marks(): Readonly<Record<string, string>> {

@@ -63,7 +63,8 @@ test('a partition that came empty, and had rows before that, is noticed when the
   at(95n)
   expect(look(200n, [seven])).toBe('partition public.p7 came, and had rows that are gone')
   at(250n)
-  expect(told.unsettled(NAME, [seven])).toEqual({ gone: [], unsure: new Set([7]) })
+  // It may be dropped before the next look: what is kept then must not be what a later process finds.
+  expect(told.unsettled(NAME, [seven])).toEqual({ gone: [7], unsure: new Set([7]) })
   told.copied(NAME, 300n)
   expect(told.unsettled(NAME, [seven])).toEqual({ gone: [], unsure: new Set() })
 

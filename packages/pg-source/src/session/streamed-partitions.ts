@@ -74,10 +74,9 @@ export class StreamedPartitions implements PartitionListener {
   unsettled(name: string, partitions: readonly PartitionRow[]): { readonly gone: readonly number[]; readonly unsure: ReadonlySet<number> } {
     const { carried, emptyAt } = this.told(name)
     const position = this.position() ?? 0n
-    return {
-      gone: [...carried.keys()].filter((oid) => !partitions.some((partition) => partition.oid === oid)),
-      unsure: new Set([...emptyAt].filter(([oid, lsn]) => position < lsn || (carried.get(oid) ?? lsn + 1n) <= lsn).map(([oid]) => oid)),
-    }
+    const unsure = new Set([...emptyAt].filter(([oid, lsn]) => position < lsn || (carried.get(oid) ?? lsn + 1n) <= lsn).map(([oid]) => oid))
+    const isSure = (oid: number) => !unsure.has(oid) && partitions.some((partition) => partition.oid === oid)
+    return { gone: [...carried.keys()].filter((oid) => !isSure(oid)), unsure }
   }
 
   /** What became of partitions that the catalog shows to be the same. */
