@@ -31,21 +31,24 @@ test.each([
   ['the change log', 'after', {}],
   ['the slot alone', 'after', { MOONLINK_CHANGE_LOG_ENABLED: 'false' }],
   ['the change log', 'before', {}],
-] as const)('with %s, a process that is killed right %s it commits rows of a partition that is dropped then leaves none of them', async (_, side, more) => {
-  const { client } = database
-  const given = { ...env, ...more }
-  // Nobody looks at the catalog.
-  backend = BackendProcess.dying({ point: 'catalog commit', side }, { ...given, MOONLINK_SOURCE_SLOT_CHECK_MS: '1h' })
-  await backend.ready()
-  await backend.wait({ iceberg: true })
-  const { child } = backend
-  const died = once(child, 'exit')
-  child.kill('SIGUSR2')
-  await client.query('CREATE TABLE e2 PARTITION OF events FOR VALUES FROM (200) TO (300); INSERT INTO events VALUES (1000, 200)')
-  await died
-  await client.query('DROP TABLE e2')
-  backend = await BackendProcess.start([], given)
-  await expect.poll(() => backend.query('SELECT count(*)::INT FROM events').catch((error: Error) => error.message)).toEqual([[300]])
-  const { status, stderr, stdout } = await verified(backend.url, directory, 'public.events')
-  expect(`${status} ${stdout}${stderr}`).toMatch(/^0 /)
-})
+] as const)(
+  'with %s, a process that is killed right %s it commits rows of a partition that is dropped then leaves none of them',
+  async (_, side, more) => {
+    const { client } = database
+    const given = { ...env, ...more }
+    // Nobody looks at the catalog.
+    backend = BackendProcess.dying({ point: 'catalog commit', side }, { ...given, MOONLINK_SOURCE_SLOT_CHECK_MS: '1h' })
+    await backend.ready()
+    await backend.wait({ iceberg: true })
+    const { child } = backend
+    const died = once(child, 'exit')
+    child.kill('SIGUSR2')
+    await client.query('CREATE TABLE e2 PARTITION OF events FOR VALUES FROM (200) TO (300); INSERT INTO events VALUES (1000, 200)')
+    await died
+    await client.query('DROP TABLE e2')
+    backend = await BackendProcess.start([], given)
+    await expect.poll(() => backend.query('SELECT count(*)::INT FROM events').catch((error: Error) => error.message)).toEqual([[300]])
+    const { status, stderr, stdout } = await verified(backend.url, directory, 'public.events')
+    expect(`${status} ${stdout}${stderr}`).toMatch(/^0 /)
+  },
+)
