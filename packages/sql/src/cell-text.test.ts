@@ -1,21 +1,14 @@
-import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { bytesText, dateText, decimalText, intervalText, shortestFloat, timestampText, timeText } from './cell-text.ts'
+import { withDuckdb } from './testing/duckdb.ts'
 
-let instance: DuckDBInstance
-let connection: DuckDBConnection
-beforeAll(async () => {
-  instance = await DuckDBInstance.create(':memory:')
-  connection = await instance.connect()
-})
-afterAll(() => {
-  connection.closeSync()
-  instance.closeSync()
-})
+const duckdb = withDuckdb()
 
 async function asDuckdb(expression: (value: bigint) => string, values: readonly bigint[]): Promise<string[]> {
-  const result = await connection.runAndReadAll(`SELECT unnest([${values.map((value) => `(${expression(value)})::VARCHAR`).join(', ')}])`)
+  const result = await duckdb.connection.runAndReadAll(
+    `SELECT unnest([${values.map((value) => `(${expression(value)})::VARCHAR`).join(', ')}])`,
+  )
   return result.getRows().map(([text]) => (text as string).replace(/^(.*) \(BC\)(.*)$/, '$1$2 BC'))
 }
 

@@ -1,27 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import { appendValue, BatchBuilder, type FieldType, type Value } from '@moonlink/core'
-import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { rowsOf, type Cell } from './cells.ts'
 import { TailTable } from './tail-table.ts'
+import { withDuckdb } from './testing/duckdb.ts'
 import { expectedCell } from './testing/expected-cell.ts'
 import { fieldsOf, listOf, samples, string } from './testing/sample-values.ts'
 
-let instance: DuckDBInstance
-let connection: DuckDBConnection
+const duckdb = withDuckdb(`SET TimeZone = 'UTC'`)
 let tableCount = 0
-
-beforeAll(async () => {
-  instance = await DuckDBInstance.create(':memory:')
-  connection = await instance.connect()
-  await connection.run(`SET TimeZone = 'UTC'`)
-})
-
-afterAll(() => {
-  connection.closeSync()
-  instance.closeSync()
-})
 
 function batchOf(types: readonly FieldType[], rows: readonly (readonly Value[])[]) {
   const builder = new BatchBuilder(fieldsOf(types))
@@ -31,7 +19,7 @@ function batchOf(types: readonly FieldType[], rows: readonly (readonly Value[])[
 
 async function select(sql: string): Promise<Cell[][]> {
   const rows: Cell[][] = []
-  const result = await connection.stream(sql)
+  const result = await duckdb.connection.stream(sql)
   for (let chunk = await result.fetchChunk(); chunk !== null && chunk.rowCount > 0; chunk = await result.fetchChunk())
     rows.push(...rowsOf(chunk))
   return rows
@@ -45,7 +33,7 @@ async function roundTrip(
 ): Promise<Cell[][]> {
   const name = `w${++tableCount}`
   const batch = batchOf(types, rows)
-  const tail = await TailTable.create(connection, name, batch.fields)
+  const tail = await TailTable.create(duckdb.connection, name, batch.fields)
   for (const step of steps) await tail.extend(batch, Math.min(step, batch.length))
   await tail.extend(batch, batch.length)
   const read = await select(`SELECT * FROM ${name} ORDER BY rowid`)
@@ -85,7 +73,7 @@ describe('ChunkWriter', () => {
     const rows = Array.from({ length: 4000 }, (_, row) => [BigInt(row), `key ${row % 500}`, `a value that is long enough ${row}`])
     const types: FieldType[] = [{ kind: 'long' }, string, string]
     const batch = batchOf(types, rows)
-    const tail = await TailTable.create(connection, 'joined', batch.fields)
+    const tail = await TailTable.create(duckdb.connection, 'joined', batch.fields)
     await tail.extend(batch, batch.length)
     const wrong = await select(
       `SELECT count(*) FROM joined WHERE c2 <> 'key ' || (c1 % 500) OR c3 <> 'a value that is long enough ' || c1 OR md5(c3) <> md5('a value that is long enough ' || c1)`,
@@ -102,7 +90,7 @@ describe('ChunkWriter', () => {
       [{ kind: 'uuid' }],
       values.map((value) => [value]),
     )
-    const tail = await TailTable.create(connection, 'uuids', batch.fields)
+    const tail = await TailTable.create(duckdb.connection, 'uuids', batch.fields)
     await tail.extend(batch, batch.length)
     const read = (await select('SELECT c1 FROM uuids ORDER BY c1')).map(([uuid]) => uuid)
     expect(read).toEqual(

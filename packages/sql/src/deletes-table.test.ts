@@ -1,55 +1,20 @@
 import type { DeletesView } from '@moonlink/union-read'
-import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { DeletesTable } from './deletes-table.ts'
+import { withDuckdb } from './testing/duckdb.ts'
+import { deletesViewOf, type Death, type MovedDeath } from './testing/scripted-deletes.ts'
 
-let instance: DuckDBInstance
-let connection: DuckDBConnection
+const duckdb = withDuckdb()
 let tableCount = 0
-
-beforeAll(async () => {
-  instance = await DuckDBInstance.create(':memory:')
-  connection = await instance.connect()
-})
-afterAll(() => {
-  connection.closeSync()
-  instance.closeSync()
-})
-
-interface Death {
-  readonly segment: number
-  readonly row: number
-}
 
 const SEGMENTS = [1, 2, 3, 4_000_000_000]
 
-/** A view of a log of which everything below `firstSeq` is folded; the last segment's early deaths came along from elsewhere. */
-function viewOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: readonly { row: number; seq: number }[]): DeletesView {
-  return {
-    firstSeq,
-    endSeq,
-    chunks(from, to) {
-      expect(from >= firstSeq && from <= to && to <= endSeq).toBe(true)
-      const part = log.slice(from, to)
-      return [
-        { firstSeq: from, segments: Uint32Array.from(part, (death) => death.segment), rows: Uint32Array.from(part, (death) => death.row) },
-      ]
-    },
-    base(segment) {
-      const own = log.slice(0, firstSeq).filter((death) => death.segment === segment)
-      const early = segment === SEGMENTS[3] ? moved.filter(({ seq }) => seq < firstSeq) : []
-      return Uint32Array.from([...own, ...early], (death) => death.row).toSorted()
-    },
-    moved(segment) {
-      // Those that the base has may be left out.
-      const deaths = segment === SEGMENTS[3] ? moved.filter(({ seq }) => seq >= firstSeq) : []
-      return { rows: Uint32Array.from(deaths, (death) => death.row), seqs: Float64Array.from(deaths, (death) => death.seq) }
-    },
-  }
-}
+/** The last segment's early deaths came along from elsewhere. */
+const viewOf = (log: readonly Death[], firstSeq: number, endSeq: number, moved: readonly MovedDeath[]) =>
+  deletesViewOf(log, firstSeq, endSeq, new Map([[SEGMENTS[3], moved]]))
 
-function expected(log: readonly Death[], segment: number, endSeq: number, moved: readonly { row: number; seq: number }[]): number[] {
+function expected(log: readonly Death[], segment: number, endSeq: number, moved: readonly MovedDeath[]): number[] {
   const rows = log.slice(0, endSeq).filter((death) => death.segment === segment)
   const along = segment === SEGMENTS[3] ? moved.filter(({ seq }) => seq < endSeq) : []
   return [...new Set([...rows, ...along].map((death) => death.row))].toSorted((a, b) => a - b)
@@ -65,12 +30,12 @@ describe('DeletesTable', () => {
     const moved = fc.array(fc.record({ row: fc.nat(50), seq: fc.nat(80) }), { maxLength: 10 })
     await fc.assert(
       fc.asyncProperty(fc.array(death, { minLength: 100, maxLength: 100 }), views, moved, async (log, plans, along) => {
-        const table = await DeletesTable.create(connection, `d${++tableCount}`)
+        const table = await DeletesTable.create(duckdb.connection, `d${++tableCount}`)
         for (const { first, length, segments } of plans) {
           const endSeq = Math.min(log.length, first + length)
           table.sync(viewOf(log, first, endSeq, along), segments)
           for (const segment of segments) {
-            const read = await connection.runAndReadAll(
+            const read = await duckdb.connection.runAndReadAll(
               `SELECT DISTINCT "row" FROM ${table.name} WHERE segment = ${segment} AND seq < ${endSeq} ORDER BY 1`,
             )
             expect(read.getRows().map(([row]) => row)).toEqual(expected(log, segment, endSeq, along))
@@ -83,7 +48,7 @@ describe('DeletesTable', () => {
   })
 
   test('holds sequence numbers beyond 32 bits, and reads each entry once', async () => {
-    const table = await DeletesTable.create(connection, `d${++tableCount}`)
+    const table = await DeletesTable.create(duckdb.connection, `d${++tableCount}`)
     const firstSeq = 2 ** 40
     const asked: [number, number][] = []
     const view = (endSeq: number): DeletesView => ({
@@ -99,7 +64,7 @@ describe('DeletesTable', () => {
     })
     for (const length of [0, 5000, 5000, 5003, 100]) {
       table.sync(view(firstSeq + length), [7])
-      const read = await connection.runAndReadAll(
+      const read = await duckdb.connection.runAndReadAll(
         `SELECT count(*)::INTEGER FROM ${table.name} WHERE segment = 7 AND seq < ${firstSeq + length}`,
       )
       expect(read.getRows()).toEqual([[length + 1]])

@@ -1,36 +1,19 @@
-import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api'
 import { liveRows, type FileScan, type TablePlan } from '@moonlink/union-read'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { GROUP_BYTES, type LiveMask } from './live-mask.ts'
 import { LiveMasks, MaskBudget } from './live-masks.ts'
+import { withDuckdb } from './testing/duckdb.ts'
+import { deletesViewOf, type Death, type MovedDeath } from './testing/scripted-deletes.ts'
 
-let instance: DuckDBInstance
-let connection: DuckDBConnection
+const duckdb = withDuckdb()
 let tableCount = 0
 const newName = () => `m${++tableCount}`
-
-beforeAll(async () => {
-  instance = await DuckDBInstance.create(':memory:')
-  connection = await instance.connect()
-})
-afterAll(() => {
-  connection.closeSync()
-  instance.closeSync()
-})
-
-interface Death {
-  readonly segment: number
-  readonly row: number
-}
 
 const ROWS = 40
 
 /** A plan over a log of which everything below `firstSeq` is folded; the last file's early deaths came along from elsewhere. */
-function planOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: readonly { row: number; seq: number }[] = []): TablePlan {
-  const along = (segment: number) => (segment === 3 ? moved : [])
-  // Those that the base has may be left out.
-  const later = (segment: number) => along(segment).filter(({ seq }) => seq >= firstSeq)
+function planOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: readonly MovedDeath[] = []): TablePlan {
   return {
     table: { schema: 'public', name: 't' },
     schema: { fields: [], identifierFieldIds: [] },
@@ -38,30 +21,7 @@ function planOf(log: readonly Death[], firstSeq: number, endSeq: number, moved: 
     incarnation: 'one',
     files: [],
     memory: [],
-    deletes: {
-      firstSeq,
-      endSeq,
-      chunks(from, to) {
-        expect(from >= firstSeq && from <= to && to <= endSeq).toBe(true)
-        const part = log.slice(from, to)
-        return [
-          {
-            firstSeq: from,
-            segments: Uint32Array.from(part, (death) => death.segment),
-            rows: Uint32Array.from(part, (death) => death.row),
-          },
-        ]
-      },
-      base(segment) {
-        const own = log.slice(0, firstSeq).filter((death) => death.segment === segment)
-        const early = along(segment).filter(({ seq }) => seq < firstSeq)
-        return Uint32Array.from([...own, ...early], (death) => death.row).toSorted()
-      },
-      moved: (segment) => ({
-        rows: Uint32Array.from(later(segment), (death) => death.row),
-        seqs: Float64Array.from(later(segment), (death) => death.seq),
-      }),
-    },
+    deletes: deletesViewOf(log, firstSeq, endSeq, new Map([[3, moved]])),
   }
 }
 
@@ -72,7 +32,7 @@ function scans(segments: readonly number[], recordCount = ROWS): FileScan[] {
 async function liveIn(mask: LiveMask): Promise<number[]> {
   const live: number[] = []
   for (const { name, fromRow, toRow } of mask.parts) {
-    const read = await connection.runAndReadAll(`SELECT live::INTEGER FROM ${name} ORDER BY rowid`)
+    const read = await duckdb.connection.runAndReadAll(`SELECT live::INTEGER FROM ${name} ORDER BY rowid`)
     expect([fromRow, toRow]).toEqual([live.length, live.length + read.currentRowCount])
     live.push(...read.getRows().map(([value]) => value as number))
   }
@@ -95,7 +55,7 @@ describe('live masks', () => {
         const kept: { mask: LiveMask; live: number[] }[] = []
         for (const { first, length, segments, keeps, sweeps } of asked) {
           const plan = planOf(log, first, Math.min(log.length, first + length), along)
-          const found = await masks.of(plan, scans(segments), connection, newName)
+          const found = await masks.of(plan, scans(segments), duckdb.connection, newName)
           const expected = liveRows(
             plan,
             segments.map((segment) => ({ segment, rowCount: ROWS })),
@@ -122,7 +82,8 @@ describe('live masks', () => {
     const masks = new LiveMasks(new MaskBudget(100 * GROUP_BYTES), 2)
     const log = [1, 2, 1, 2, 2, 2, 1].map((segment, row) => ({ segment, row }))
     const names = []
-    for (const endSeq of [2, 3, 4, 6, 7, 5]) names.push((await masks.of(planOf(log, 0, endSeq), scans([1]), connection, newName)).get(1)!)
+    for (const endSeq of [2, 3, 4, 6, 7, 5])
+      names.push((await masks.of(planOf(log, 0, endSeq), scans([1]), duckdb.connection, newName)).get(1)!)
     const [two, three, four, six, seven, five] = names
     expect([four, six]).toEqual([three, three])
     expect(new Set([two, three, seven, five]).size).toBe(4)
@@ -138,7 +99,7 @@ describe('live masks', () => {
     ]) {
       const masks = new LiveMasks(new MaskBudget(100 * GROUP_BYTES), 2)
       for (const plan of plans) {
-        const mask = (await masks.of(plan, scans([3]), connection, newName)).get(3)!
+        const mask = (await masks.of(plan, scans([3]), duckdb.connection, newName)).get(3)!
         expect((await liveIn(mask))[7]).toBe(plan.deletes.endSeq > 6 ? 0 : 1)
       }
     }
@@ -147,7 +108,7 @@ describe('live masks', () => {
   test('are cut into a part for each thread, where one file is most of what there is to read', async () => {
     const masks = new LiveMasks(new MaskBudget(100 * GROUP_BYTES), 3)
     const log = [{ segment: 1, row: 250_000 }]
-    const found = await masks.of(planOf(log, 0, 1), [...scans([1], 300_000), ...scans([2, 3])], connection, newName)
+    const found = await masks.of(planOf(log, 0, 1), [...scans([1], 300_000), ...scans([2, 3])], duckdb.connection, newName)
     expect([...found.values()].map((mask) => mask.parts.map(({ fromRow, toRow, isLast }) => [fromRow, toRow, isLast]))).toEqual([
       [
         [0, 122_880, false],
@@ -165,13 +126,13 @@ describe('live masks', () => {
     const budget = new MaskBudget(2 * GROUP_BYTES)
     const masks = new LiveMasks(budget, 2)
     const plan = planOf([{ segment: 1, row: 1 }], 0, 1)
-    const first = await masks.of(plan, scans([1, 2]), connection, newName)
+    const first = await masks.of(plan, scans([1, 2]), duckdb.connection, newName)
     for (const mask of first.values()) mask.users++
     expect([first.size, budget.usedBytes]).toEqual([2, 2 * GROUP_BYTES])
-    expect(await masks.of(plan, scans([3]), connection, newName)).toEqual(new Map())
+    expect(await masks.of(plan, scans([3]), duckdb.connection, newName)).toEqual(new Map())
     first.get(1)!.users--
-    expect([...(await masks.of(plan, scans([3]), connection, newName)).keys()]).toEqual([3])
-    expect((await masks.of(plan, scans([2, 4], 200_000), connection, newName)).size).toBe(0)
+    expect([...(await masks.of(plan, scans([3]), duckdb.connection, newName)).keys()]).toEqual([3])
+    expect((await masks.of(plan, scans([2, 4], 200_000), duckdb.connection, newName)).size).toBe(0)
     expect(await liveIn(first.get(2)!)).toHaveLength(ROWS)
   })
 })

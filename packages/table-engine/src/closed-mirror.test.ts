@@ -1,27 +1,20 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger, systemClock, systemRandom, type Lsn, type SourceEvent, type TableSchema } from '@moonlink/core'
+import { silentLogger, systemClock, systemRandom, type Lsn } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { namedRows as schema } from './testing/keyed-schemas.ts'
 import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
+import { watermark } from './testing/watermark.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-closed-mirror-'))
 beforeAll(() => loadRoaring())
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
-const schema: TableSchema = {
-  fields: [
-    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-    { id: 2, name: 'name', type: { kind: 'string' }, required: true },
-  ],
-  identifierFieldIds: [1],
-}
-
-const watermark = (lsn: Lsn): SourceEvent => ({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
 const latest = { tables: ['public.t'], lsn: null, timeoutMs: 60_000 }
 
 function removeIndexes(directory: string): void {

@@ -1,36 +1,21 @@
-import {
-  appendValue,
-  BatchBuilder,
-  ChangeOp,
-  silentLogger,
-  systemRandom,
-  type ChangeBatch,
-  type TableCommit,
-  type TableSchema,
-} from '@moonlink/core'
+import { silentLogger, systemRandom, type TableCommit } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test, vi } from 'vitest'
 import { compactionBounds } from './compaction.ts'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { insertedKeys, longKeys, longKeysSchema } from './testing/long-keys.ts'
 import { readPlan } from './testing/scripted-table.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
-const table = { schema: 'public', name: 't' }
-const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'long' }, required: true }], identifierFieldIds: [1] }
 const FILES = 40
 const ROWS = 500
 
-function inserts(first: number, endLsn: bigint): ChangeBatch {
-  const rows = new BatchBuilder(schema.fields, ROWS)
-  for (let row = 0; row < ROWS; row++) appendValue(rows.builders[0], BigInt(first + row))
-  const old = new BatchBuilder(schema.fields).view()
-  const marks = { endLsns: [endLsn], changeCounts: [ROWS], commitTimesMs: [0] }
-  return { table, ops: new Uint8Array(ROWS).fill(ChangeOp.insert), rows: rows.view(), old, unchanged: [], marks }
-}
+const inserts = (first: number, endLsn: bigint) => insertedKeys(first, ROWS, endLsn)
 
 test('compactions take no more at once than the memory limit allows, and come to an end', async () => {
-  const storage = new MemoryTableStorage(table, schema)
+  const storage = new MemoryTableStorage(longKeys, longKeysSchema)
   let nowMs = 0
   // As the storage has it, a row takes 100 bytes: 2,621 rows fit into an eighth of it, and 655 are a quarter of that.
   const limits = { ...defaultEngineLimits, memoryLimitBytes: 2 * 1024 * 1024, flushIntervalMs: 3_600_000 }
@@ -41,12 +26,12 @@ test('compactions take no more at once than the memory limit allows, and come to
     ...simulatedIndexes(),
     limits,
   })
-  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  const mirror = await engine.addMirror({ table: longKeys, schema: longKeysSchema, storage, appendOnly: false })
   await mirror.finishCopy(0n)
   for (let file = 0; file < FILES; file++) {
     const lsn = BigInt(file + 1) * 10n
     await engine.apply({ kind: 'batch', batch: inserts(file * ROWS, lsn) })
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
     await engine.flush()
   }
   const replaced: { readonly rows: number; readonly files: number }[] = []

@@ -9,6 +9,7 @@ import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import type { Mirror } from './mirror.ts'
 import { ScriptedTable, type Row } from './testing/scripted-table.ts'
+import { watermark } from './testing/watermark.ts'
 
 const schema: TableSchema = {
   fields: [
@@ -40,7 +41,7 @@ const add = (): Promise<Mirror> => engine.addMirror({ table: source.table, schem
 
 async function apply(lsn: bigint): Promise<void> {
   source.endTransaction(lsn)
-  const events: SourceEvent[] = [...source.take(), { kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null }]
+  const events: SourceEvent[] = [...source.take(), watermark(lsn)]
   for (const event of events) await engine.apply(event)
 }
 

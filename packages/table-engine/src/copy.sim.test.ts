@@ -16,22 +16,12 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import type { Mirror } from './mirror.ts'
+import { keyedSchemas } from './testing/keyed-schemas.ts'
 import { readPlan, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
 import { simulatedDisk, simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
 beforeAll(() => loadRoaring())
-const fields = [
-  { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-  { id: 2, name: 'name', type: { kind: 'string' }, required: true },
-  { id: 3, name: 'big', type: { kind: 'string' }, required: false },
-] as const
-const schemas: Record<string, TableSchema> = {
-  'a long key': { fields, identifierFieldIds: [1] },
-  'a text key': { fields, identifierFieldIds: [2] },
-  'a composite key': { fields, identifierFieldIds: [1, 2] },
-  'no key': { fields, identifierFieldIds: [] },
-}
-
 const PAGES = 8
 const RANGES: readonly CopyRange[] = [
   { from: 0, to: 2 },
@@ -169,9 +159,9 @@ class Run {
       const { endLsn, event } = sent[this.sentTo]
       await this.engine.apply(event)
       const isLast = sent[this.sentTo + 1]?.endLsn !== endLsn
-      if (isLast) await this.engine.apply({ kind: 'watermark', lsn: endLsn, sourceLsn: this.table.lsn, commitTimeMs: null })
+      if (isLast) await this.engine.apply(watermark(endLsn, this.table.lsn))
     }
-    await this.engine.apply({ kind: 'watermark', lsn: this.table.lsn, sourceLsn: this.table.lsn, commitTimeMs: null })
+    await this.engine.apply(watermark(this.table.lsn))
   }
 
   /** One snapshot: so many ranges of those left, then it ends; or all, and the copy is over. */
@@ -230,7 +220,7 @@ class Run {
   }
 }
 
-describe.each(Object.entries(schemas))('%s', (name, schema) => {
+describe.each(Object.entries(keyedSchemas))('%s', (name, schema) => {
   test(
     'a copy that is cut off, by a crash or not, goes on and has what the source has, whatever changed and moved meanwhile',
     { timeout: 120_000 },

@@ -2,6 +2,7 @@ import { appendValue, BatchBuilder } from '@moonlink/core'
 import { expect, test, vi } from 'vitest'
 import { readPlan, rowText } from './testing/scripted-table.ts'
 import { rowIdsByKey, shape, streaming } from './testing/streaming-table.ts'
+import { watermark } from './testing/watermark.ts'
 
 /** Blocks of an index file have this many bytes; what look-ups read comes behind its header, fences and filter, a block each for few rows. */
 const BLOCK_BYTES = 4096
@@ -93,7 +94,7 @@ test('a table is compared with its source by indexes that are damaged', async ()
     values.forEach((value, column) => appendValue(rows.builders[column], value))
   await mirror.appendCopied(rows.view())
   await mirror.finishCopy(30n)
-  await engine.apply({ kind: 'watermark', lsn: 30n, sourceLsn: 30n, commitTimeMs: null })
+  await engine.apply(watermark(30n))
   const lease = await engine.acquire({ tables: ['public.t'], lsn: 30n, timeoutMs: 10_000 })
   expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(
     [

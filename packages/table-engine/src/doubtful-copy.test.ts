@@ -10,6 +10,7 @@ import { defaultEngineLimits } from './limits.ts'
 import { RESYNC_PROPERTY } from './mirror-spec.ts'
 import type { Mirror } from './mirror.ts'
 import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
+import { watermark } from './testing/watermark.ts'
 
 const schema: TableSchema = {
   fields: [
@@ -55,7 +56,7 @@ async function copy(lsn: bigint): Promise<void> {
 
 async function apply(lsn: bigint): Promise<void> {
   source.endTransaction(lsn)
-  const events: SourceEvent[] = [...source.take(), { kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null }]
+  const events: SourceEvent[] = [...source.take(), watermark(lsn)]
   for (const event of events) await engine.apply(event)
 }
 
@@ -106,7 +107,7 @@ test('a copy that is given up while its commit may have happened takes no file w
     await storage.settle()
     mirror = await add()
   })
-  await engine.apply({ kind: 'watermark', lsn: 60n, sourceLsn: 60n, commitTimeMs: null })
+  await engine.apply(watermark(60n))
   expect(mirror.committedLsn).toBe(50n)
   await expectEqual()
 })

@@ -6,7 +6,6 @@ import {
   systemClock,
   systemRandom,
   valueAt,
-  type Field,
   type Lsn,
   type SourceEvent,
   type TableSchema,
@@ -19,27 +18,16 @@ import { expect } from 'vitest'
 import { defaultEngineLimits, type EngineLimits } from './limits.ts'
 import { Engine } from './engine.ts'
 import { SOURCE_STATE_PROPERTY } from './mirror-spec.ts'
+import { keyedSchemas } from './testing/keyed-schemas.ts'
 import { reshape, valueOf, type Reshape } from './testing/reshapes.ts'
 import { columnsText, readContent, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
 import { simulatedDisk, simulatedIndexes } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
-const string = { kind: 'string' } as const
-const long = { kind: 'long' } as const
-export const schemas: Record<string, TableSchema> = {
-  'a long key': schemaOf([1]),
-  'an int key': schemaOf([1], { kind: 'int' }),
-  'a text key': schemaOf([2]),
-  'a composite key': schemaOf([1, 2]),
-  'no key': schemaOf([]),
-}
+export const schemas: Readonly<Record<string, TableSchema>> = { ...keyedSchemas, 'an int key': withIntKey(keyedSchemas['a long key']) }
 
-function schemaOf(identifierFieldIds: number[], type: Field['type'] = long): TableSchema {
-  const fields: Field[] = [
-    { id: 1, name: 'id', type, required: true },
-    { id: 2, name: 'name', type: string, required: true },
-    { id: 3, name: 'big', type: string, required: false },
-  ]
-  return { fields, identifierFieldIds }
+function withIntKey({ fields: [id, ...others], identifierFieldIds }: TableSchema): TableSchema {
+  return { fields: [{ ...id, type: { kind: 'int' } }, ...others], identifierFieldIds }
 }
 
 export const limits: EngineLimits = {
@@ -280,7 +268,7 @@ export class Run {
     }
     if (this.openChanges === 0) {
       this.sent = this.lsn
-      await this.engine.apply({ kind: 'watermark', lsn: this.lsn, sourceLsn: this.lsn, commitTimeMs: null })
+      await this.engine.apply(watermark(this.lsn))
     }
   }
 
@@ -288,7 +276,7 @@ export class Run {
   private async resend(): Promise<void> {
     for (const event of this.log.slice(this.firstNeeded(this.engine.restartLsn()))) await this.engine.apply(event)
     await this.send()
-    if (this.openChanges > 0) await this.engine.apply({ kind: 'watermark', lsn: this.sent, sourceLsn: this.lsn, commitTimeMs: null })
+    if (this.openChanges > 0) await this.engine.apply(watermark(this.sent, this.lsn))
   }
 
   /** Index of the first event that brings something of a transaction that ends after `lsn`. */

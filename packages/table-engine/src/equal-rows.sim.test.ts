@@ -20,6 +20,7 @@ import { defaultEngineLimits } from './limits.ts'
 import { FileSegment } from './segment.ts'
 import { readContent, ScriptedTable } from './testing/scripted-table.ts'
 import { simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
 const weak = vi.hoisted(() => ({ isOn: false }))
 // Where asked, hashes of three bits, so that different keys collide all the time.
@@ -95,7 +96,7 @@ describe.each([
         const commit = async () => {
           source.endTransaction((lsn += 10n))
           for (const event of source.take()) await engine.apply(event)
-          await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+          await engine.apply(watermark(lsn))
         }
         for (const next of [...steps, { kind: 'commit' as const }]) {
           if (next.kind === 'commit' || next.kind === 'flush') await commit()
@@ -147,7 +148,7 @@ test.each(['memory', 'a file', 'many files'])('deletes of equal rows without a k
   let lsn = 0n
   for (let file = 0; file < files; file++) {
     await engine.apply({ kind: 'batch', batch: equalRows(ChangeOp.insert, COUNT / files, (lsn += 10n)) })
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
     if (where !== 'memory') await engine.flush()
   }
   const looks = vi.spyOn(FileSegment.prototype, 'isDead')
@@ -156,7 +157,7 @@ test.each(['memory', 'a file', 'many files'])('deletes of equal rows without a k
   const BATCH = 200
   for (let deleted = 0; deleted < COUNT; deleted += BATCH) {
     await engine.apply({ kind: 'batch', batch: equalRows(ChangeOp.delete, BATCH, (lsn += 10n)) })
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
   }
   expect(engine.status()[0]).toMatchObject({ state: 'streaming', rows: 0 })
   const batches = COUNT / BATCH

@@ -1,50 +1,34 @@
-import {
-  appendValue,
-  BatchBuilder,
-  ChangeOp,
-  silentLogger,
-  systemClock,
-  systemRandom,
-  type ChangeBatch,
-  type Clock,
-  type TableSchema,
-} from '@moonlink/core'
+import { silentLogger, systemClock, systemRandom, type Clock } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test, vi } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import { PAUSED_PROPERTY } from './mirror-spec.ts'
+import { insertedKeys, longKeys, longKeysSchema } from './testing/long-keys.ts'
 import { readPlan } from './testing/scripted-table.ts'
 import { simulatedDisk, simulatedIndexes } from './testing/simulated.ts'
 import { rowIdsByKey, shape, streaming } from './testing/streaming-table.ts'
+import { watermark } from './testing/watermark.ts'
 
-const table = { schema: 'public', name: 't' }
-const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'long' }, required: true }], identifierFieldIds: [1] }
 const ROWS = 5_000
 const BATCHES = 60
 const MEMORY_LIMIT_BYTES = 2 * 1024 * 1024
 
-function inserts(first: number, endLsn: bigint): ChangeBatch {
-  const rows = new BatchBuilder(schema.fields, ROWS)
-  for (let row = 0; row < ROWS; row++) appendValue(rows.builders[0], BigInt(first + row))
-  const old = new BatchBuilder(schema.fields).view()
-  const marks = { endLsns: [endLsn], changeCounts: [ROWS], commitTimesMs: [0] }
-  return { table, ops: new Uint8Array(ROWS).fill(ChangeOp.insert), rows: rows.view(), old, unchanged: [], marks }
-}
+const inserts = (first: number, endLsn: bigint) => insertedKeys(first, ROWS, endLsn)
 
 test('while the disk is full under what waits for a copy, the source waits within the memory limit and says why; then all of it is applied', async () => {
   const disk = simulatedDisk()
-  const storage = new MemoryTableStorage(table, schema)
+  const storage = new MemoryTableStorage(longKeys, longKeysSchema)
   const limits = { ...defaultEngineLimits, memoryLimitBytes: MEMORY_LIMIT_BYTES, flushIntervalMs: 3_600_000, pausesOnFullSpool: false }
   const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(disk), limits })
-  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  const mirror = await engine.addMirror({ table: longKeys, schema: longKeysSchema, storage, appendOnly: false })
   let applied = 0
   let peak = 0
   const source = (async () => {
     for (let index = 0; index < BATCHES; index++) {
       const lsn = BigInt(index + 1) * 10n
       await engine.apply({ kind: 'batch', batch: inserts(index * ROWS, lsn) })
-      await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+      await engine.apply(watermark(lsn))
       peak = Math.max(peak, engine.memoryBytes)
       applied++
       if (index === 10) disk.capacity = disk.usedBytes
@@ -79,13 +63,13 @@ test('what waits for a copy on a disk that can not be read for a moment is read 
   const session = disk.session(({ operation, path }) => {
     if (operation === 'read' && path.endsWith('/waiting-changes') && failures-- > 0) throw Object.assign(new Error('EIO'), { code: 'EIO' })
   })
-  const storage = new MemoryTableStorage(table, schema)
+  const storage = new MemoryTableStorage(longKeys, longKeysSchema)
   const limits = { ...defaultEngineLimits, memoryLimitBytes: MEMORY_LIMIT_BYTES, flushIntervalMs: 3_600_000 }
   const ports = { clock: systemClock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(disk), disk: session }
   const engine = new Engine({ ...ports, limits })
-  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  const mirror = await engine.addMirror({ table: longKeys, schema: longKeysSchema, storage, appendOnly: false })
   for (let index = 0; index < 3; index++) await engine.apply({ kind: 'batch', batch: inserts(index * ROWS, BigInt(index + 1) * 10n) })
-  await engine.apply({ kind: 'watermark', lsn: 30n, sourceLsn: 30n, commitTimeMs: null })
+  await engine.apply(watermark(30n))
   failures = 2
   await mirror.finishCopy(0n)
   await mirror.caughtUp()
@@ -306,8 +290,8 @@ test('a table that fails while a flush waits for its turn commits nothing of wha
 
 test('a table whose waiting changes find no room is paused before the others wait for it any longer; its copy can not end any more', async () => {
   const disk = simulatedDisk()
-  const storage = new MemoryTableStorage(table, schema)
-  const other = new MemoryTableStorage({ schema: 'public', name: 'other' }, schema)
+  const storage = new MemoryTableStorage(longKeys, longKeysSchema)
+  const other = new MemoryTableStorage({ schema: 'public', name: 'other' }, longKeysSchema)
   const limits = { ...defaultEngineLimits, memoryLimitBytes: MEMORY_LIMIT_BYTES, flushIntervalMs: 3_600_000 }
   // Time passes where somebody waits.
   let nowMs = 0
@@ -319,17 +303,17 @@ test('a table whose waiting changes find no room is paused before the others wai
     },
   }
   const engine = new Engine({ clock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(disk), limits })
-  const copying = await engine.addMirror({ table, schema, storage, appendOnly: false })
-  const streams = await engine.addMirror({ table: other.table, schema, storage: other, appendOnly: false })
+  const copying = await engine.addMirror({ table: longKeys, schema: longKeysSchema, storage, appendOnly: false })
+  const streams = await engine.addMirror({ table: other.table, schema: longKeysSchema, storage: other, appendOnly: false })
   await streams.finishCopy(0n)
   disk.capacity = disk.usedBytes
   for (let index = 0; index < BATCHES; index++) {
     const lsn = BigInt(index + 1) * 10n
     await engine.apply({ kind: 'batch', batch: inserts(index * ROWS, lsn) })
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
   }
   await engine.apply({ kind: 'batch', batch: { ...inserts(0, 1000n), table: other.table } })
-  await engine.apply({ kind: 'watermark', lsn: 1000n, sourceLsn: 1000n, commitTimeMs: null })
+  await engine.apply(watermark(1000n))
   const [paused, streaming] = engine.status()
   expect(paused).toMatchObject({
     state: 'paused',

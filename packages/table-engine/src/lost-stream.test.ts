@@ -1,32 +1,24 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger, systemClock, systemRandom, type Lsn, type SourceEvent, type TableSchema } from '@moonlink/core'
+import { silentLogger, systemClock, systemRandom, type Lsn, type SourceEvent } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { ChangeSpool } from './change-spool.ts'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { namedRows as schema } from './testing/keyed-schemas.ts'
 import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
+import { watermark } from './testing/watermark.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-lost-stream-'))
 beforeAll(() => loadRoaring())
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
-const schema: TableSchema = {
-  fields: [
-    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-    { id: 2, name: 'name', type: { kind: 'string' }, required: true },
-  ],
-  identifierFieldIds: [1],
-}
-
 /** Of sources that know where an open transaction is. */
 const openAt = (lsn: Lsn, events: readonly SourceEvent[]): SourceEvent[] =>
   events.map((event) => (event.kind === 'batch' ? { ...event, batch: { ...event.batch, openLsn: lsn } } : event))
-
-const watermark = (lsn: Lsn): SourceEvent => ({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
 
 function newEngine(): Engine {
   const indexDirectory = mkdtempSync(join(directory, 'run-'))
@@ -168,7 +160,7 @@ test('a part of a transaction that is applied, after it waited for a copy, just 
   const part = openAt(100n, source.take())
   for (const event of part) await engine.apply(event)
   const applied = Promise.withResolvers<void>()
-  const shift: ChangeSpool['shift'] = Reflect.get(ChangeSpool.prototype, 'shift')
+  const { shift } = ChangeSpool.prototype
   const shifts = vi.spyOn(ChangeSpool.prototype, 'shift').mockImplementationOnce(async function (this: ChangeSpool) {
     await applied.promise
     return shift.call(this)

@@ -1,22 +1,13 @@
-import {
-  appendValue,
-  BatchBuilder,
-  ChangeOp,
-  silentLogger,
-  systemClock,
-  systemRandom,
-  type ChangeBatch,
-  type TableSchema,
-} from '@moonlink/core'
+import { appendValue, BatchBuilder, ChangeOp, silentLogger, systemClock, systemRandom, type ChangeBatch } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { liveRows } from '@moonlink/union-read'
 import { expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { longKeys, longKeysSchema } from './testing/long-keys.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
-const table = { schema: 'public', name: 't' }
-const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'long' }, required: true }], identifierFieldIds: [1] }
 const MEMORY_LIMIT_BYTES = 2 * 1024 * 1024
 const ROWS = 320_000
 const BATCH = 20_000
@@ -24,13 +15,13 @@ const BATCH = 20_000
 const STRIDE = 190_007
 
 function changes(op: number, first: number, openLsn: bigint): ChangeBatch {
-  const keys = new BatchBuilder(schema.fields, BATCH)
+  const keys = new BatchBuilder(longKeysSchema.fields, BATCH)
   for (let index = 0; index < BATCH; index++) appendValue(keys.builders[0], BigInt(((first + index) * STRIDE) % ROWS))
-  const [filled, empty] = [keys.view(), new BatchBuilder(schema.fields).view()]
+  const [filled, empty] = [keys.view(), new BatchBuilder(longKeysSchema.fields).view()]
   const isDelete = op === ChangeOp.delete
   const marks = { endLsns: [], changeCounts: [], commitTimesMs: [] }
   return {
-    table,
+    table: longKeys,
     ops: new Uint8Array(BATCH).fill(op),
     rows: isDelete ? empty : filled,
     old: isDelete ? filled : empty,
@@ -41,7 +32,7 @@ function changes(op: number, first: number, openLsn: bigint): ChangeBatch {
 }
 
 class Run {
-  readonly storage = new MemoryTableStorage(table, schema)
+  readonly storage = new MemoryTableStorage(longKeys, longKeysSchema)
   peak = 0
   readonly engine = new Engine({
     clock: systemClock,
@@ -59,7 +50,7 @@ class Run {
   })
 
   async start(): Promise<void> {
-    const mirror = await this.engine.addMirror({ table, schema, storage: this.storage, appendOnly: false })
+    const mirror = await this.engine.addMirror({ table: longKeys, schema: longKeysSchema, storage: this.storage, appendOnly: false })
     await mirror.finishCopy(0n)
   }
 
@@ -72,9 +63,9 @@ class Run {
   }
 
   async end(endLsn: bigint): Promise<void> {
-    const nothing = { ...changes(ChangeOp.insert, 0, endLsn), ops: new Uint8Array(0), rows: new BatchBuilder(schema.fields).view() }
+    const nothing = { ...changes(ChangeOp.insert, 0, endLsn), ops: new Uint8Array(0), rows: new BatchBuilder(longKeysSchema.fields).view() }
     await this.engine.apply({ kind: 'batch', batch: { ...nothing, marks: { endLsns: [endLsn], changeCounts: [0], commitTimesMs: [0] } } })
-    await this.engine.apply({ kind: 'watermark', lsn: endLsn, sourceLsn: endLsn, commitTimeMs: null })
+    await this.engine.apply(watermark(endLsn))
     this.peak = Math.max(this.peak, this.engine.memoryBytes)
   }
 

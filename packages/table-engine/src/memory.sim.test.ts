@@ -15,6 +15,7 @@ import { defaultEngineLimits, type EngineLimits } from './limits.ts'
 import type { Mirror } from './mirror.ts'
 import { readPlan } from './testing/scripted-table.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
 const table = { schema: 'public', name: 't' }
 const schema: TableSchema = {
@@ -62,7 +63,7 @@ test('a table far larger than the memory limit passes below it, and the source w
     if (index % 40 === 20) storage.failNext.push('before', 'before', 'before')
     const lsn = BigInt(index + 1) * 100n
     await engine.apply({ kind: 'batch', batch: inserts(index * ROWS, lsn) })
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
     peak = Math.max(peak, engine.memoryBytes)
   }
   const written = batches * ROWS * 60
@@ -88,10 +89,10 @@ test('a transaction far larger than the memory limit passes below it, and is see
   const mark = { ...inserts(0, 0n), ops: new Uint8Array(0), rows: new BatchBuilder(schema.fields).view() }
   const end = async (endLsn: bigint) => {
     await engine.apply({ kind: 'batch', batch: { ...mark, marks: { endLsns: [endLsn], changeCounts: [0], commitTimesMs: [0] } } })
-    await engine.apply({ kind: 'watermark', lsn: endLsn, sourceLsn: endLsn, commitTimeMs: null })
+    await engine.apply(watermark(endLsn))
   }
   await engine.apply({ kind: 'batch', batch: inserts(0, 100n) })
-  await engine.apply({ kind: 'watermark', lsn: 100n, sourceLsn: 100n, commitTimeMs: null })
+  await engine.apply(watermark(100n))
   const batches = 150
   let peak = 0
   const send = async (from: number, openLsn: bigint) => {
@@ -110,7 +111,7 @@ test('a transaction far larger than the memory limit passes below it, and is see
   expect(await engine.resetOpenTransaction()).toBe(false)
   expect(storage.unreferenced).toEqual([])
   if (engine.restartLsn() < 100n) await engine.apply({ kind: 'batch', batch: inserts(0, 100n) })
-  await engine.apply({ kind: 'watermark', lsn: 100n, sourceLsn: 100n, commitTimeMs: null })
+  await engine.apply(watermark(100n))
   await send(1, 150n)
   // It changes what it has written itself, in files already.
   const touched = { ...inserts(ROWS, null), ops: new Uint8Array(ROWS).fill(ChangeOp.update), openLsn: 150n }
@@ -178,7 +179,7 @@ test('filters of key indexes give way to the memory limit, and look-ups in all f
     const marks = { endLsns: [(lsn += 10n)], changeCounts: [count], commitTimesMs: [0] }
     const batch = { table, ops: new Uint8Array(count).fill(op), rows: isDelete ? empty : filled, old: isDelete ? filled : empty }
     await engine.apply({ kind: 'batch', batch: { ...batch, unchanged: [], marks } })
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
     peak = Math.max(peak, engine.memoryBytes)
   }
   const COUNT = 1_500_000

@@ -1,19 +1,14 @@
-import { MoonlinkError, silentLogger, systemClock, systemRandom, type TableSchema } from '@moonlink/core'
+import { MoonlinkError, silentLogger, systemClock, systemRandom } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { beforeAll, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { namedRows as schema } from './testing/keyed-schemas.ts'
 import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
 import { simulatedDisk } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
-const schema: TableSchema = {
-  fields: [
-    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-    { id: 2, name: 'name', type: { kind: 'string' }, required: true },
-  ],
-  identifierFieldIds: [1],
-}
 beforeAll(() => loadRoaring())
 
 test('a paused table that goes back to its last commit, to be compared, shows nothing until it is there', async () => {
@@ -34,7 +29,7 @@ test('a paused table that goes back to its last commit, to be compared, shows no
   source.insert([1n, 'a'])
   source.endTransaction(10n)
   for (const event of source.take()) await engine.apply(event)
-  await engine.apply({ kind: 'watermark', lsn: 10n, sourceLsn: 10n, commitTimeMs: null })
+  await engine.apply(watermark(10n))
   await engine.flush()
   await mirror.pause('SCHEMA_CHANGED', 'for a test')
   const read = async (timeoutMs: number) => {
@@ -70,7 +65,7 @@ test('"latest" is not answered where another may have gone on; what is past is',
   const engine = new Engine(options)
   const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
   await mirror.finishCopy(0n)
-  await engine.apply({ kind: 'watermark', lsn: 10n, sourceLsn: 10n, commitTimeMs: null })
+  await engine.apply(watermark(10n))
   const read = (lsn: bigint | null) => engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 })
   ;(await read(null)).release()
   engine.requireCurrent = () => Promise.reject(new MoonlinkError('fenced', 'LEASE_LOST', 'another has taken over'))

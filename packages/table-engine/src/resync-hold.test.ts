@@ -1,23 +1,17 @@
-import { appendValue, BatchBuilder, silentLogger, systemClock, systemRandom, type Lsn, type TableSchema } from '@moonlink/core'
+import { appendValue, BatchBuilder, silentLogger, systemClock, systemRandom, type Lsn } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { ChangeSpool } from './change-spool.ts'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { namedRows as schema } from './testing/keyed-schemas.ts'
 import { ScriptedTable } from './testing/scripted-table.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
 beforeAll(() => loadRoaring())
 afterEach(() => vi.restoreAllMocks())
-
-const schema: TableSchema = {
-  fields: [
-    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-    { id: 2, name: 'name', type: { kind: 'string' }, required: true },
-  ],
-  identifierFieldIds: [1],
-}
 
 async function openTable() {
   const source = new ScriptedTable(schema)
@@ -33,7 +27,7 @@ async function openMirror() {
   const { engine, mirror, read, source, storage } = await openTable()
   const send = async (lsn: Lsn) => {
     for (const event of source.take()) await engine.apply(event)
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
   }
   await mirror.finishCopy(0n)
   for (let id = 1n; id <= 4n; id++) source.insert([id, 'first'])
@@ -173,7 +167,7 @@ test('what is applied beside the flush with which a table begins to be made equa
   goOn()
   await begun
   expect(mirror.committedLsn).toBe(100n)
-  await engine.apply({ kind: 'watermark', lsn: 120n, sourceLsn: 120n, commitTimeMs: null })
+  await engine.apply(watermark(120n))
   await read(100n)
   await expect(read(110n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
   await engine.close()

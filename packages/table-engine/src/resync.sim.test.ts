@@ -6,22 +6,12 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import { RESYNC_PROPERTY } from './mirror-spec.ts'
+import { keyedSchemas } from './testing/keyed-schemas.ts'
 import { readPlan, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
 import { simulatedIndexes, simulatedRuns } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
 beforeAll(() => loadRoaring())
-const fields = [
-  { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-  { id: 2, name: 'name', type: { kind: 'string' }, required: true },
-  { id: 3, name: 'big', type: { kind: 'string' }, required: false },
-] as const
-const schemas: Record<string, TableSchema> = {
-  'a long key': { fields, identifierFieldIds: [1] },
-  'a text key': { fields, identifierFieldIds: [2] },
-  'a composite key': { fields, identifierFieldIds: [1, 2] },
-  'no key': { fields, identifierFieldIds: [] },
-}
-
 const row = fc.record({ key: fc.nat(30), big: fc.option(fc.constantFrom('a', 'b', 'long '.repeat(8))) })
 const rowOf = ({ key, big }: { key: number; big: string | null }): Row => [BigInt(key), `n${key}`, big]
 /** As many rows of one key as there are, where the table has none; otherwise the last. */
@@ -48,7 +38,7 @@ function batchOf(schema: TableSchema, rows: readonly Row[]) {
 
 const texts = (rows: readonly Row[]) => rows.map(rowText).sort()
 
-describe.each(Object.entries(schemas))('%s', (_, schema) => {
+describe.each(Object.entries(keyedSchemas))('%s', (_, schema) => {
   test('whatever was missed, a re-synchronisation makes the mirror equal, and only what differs is written', async () => {
     const arbitrary = fc.record({
       before: fc.array(fc.array(row, { maxLength: 20 }), { minLength: 1, maxLength: 3 }),
@@ -67,7 +57,7 @@ describe.each(Object.entries(schemas))('%s', (_, schema) => {
         await mirror.finishCopy(0n)
         const send = async (lsn: Lsn) => {
           for (const event of source.take()) await engine.apply(event)
-          await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+          await engine.apply(watermark(lsn))
         }
         let lsn: Lsn = 100n
         for (const rows of before) {
@@ -136,7 +126,7 @@ describe.each(Object.entries(schemas))('%s', (_, schema) => {
         await check(null, source.rows)
         await engine.close()
         ;({ engine, mirror } = await open(schema, storage))
-        await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+        await engine.apply(watermark(lsn))
         await check(null, source.rows)
         await engine.close()
       }),
@@ -146,7 +136,7 @@ describe.each(Object.entries(schemas))('%s', (_, schema) => {
 })
 
 test('a mirror that is opened anew beside a stream shows its last commit, and nothing later, until it is equal to its source', async () => {
-  const schema = schemas['a long key']
+  const schema = keyedSchemas['a long key']
   const source = new ScriptedTable(schema)
   const storage = new MemoryTableStorage(source.table, schema)
   const { engine, mirror } = await open(schema, storage)
@@ -155,7 +145,7 @@ test('a mirror that is opened anew beside a stream shows its last commit, and no
     source.insert(rowOf({ key, big: null }))
     source.endTransaction(lsn)
     for (const event of source.take()) await engine.apply(event)
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
   }
   await change(1, 100n)
   await mirror.flush()

@@ -12,15 +12,14 @@ import {
   type Value,
 } from '@moonlink/core'
 import type { DuckDBConnection } from '@duckdb/node-api'
-import type { AcquireRequest, DeletesView, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
 import { CHUNK_ROWS, ChunkWriter } from '../chunk-writer.ts'
 import { duckdbType, quoteName, quoteText } from '../sql-text.ts'
+import { deletesViewOf, type Death, type MovedDeath } from './scripted-deletes.ts'
 
 export type Row = readonly Value[]
 
-interface Death {
-  readonly segment: number
-  readonly row: number
+interface DatedDeath extends Death {
   readonly lsn: Lsn
 }
 
@@ -36,7 +35,7 @@ interface FileSegment {
   readonly id: number
   readonly path: string
   readonly rows: readonly Row[]
-  readonly moved: readonly { readonly row: number; readonly seq: number }[]
+  readonly moved: readonly MovedDeath[]
 }
 
 /**
@@ -53,7 +52,7 @@ export class ModelTable {
   private readonly directory: string
   private readonly connection: DuckDBConnection
   private readonly segments = new Map<number, MemorySegment | FileSegment>()
-  private readonly log: Death[] = []
+  private readonly log: DatedDeath[] = []
   private firstSeq = 0
   private lastSegment = 0
   private openSegment: MemorySegment | null = null
@@ -131,7 +130,7 @@ export class ModelTable {
         rows.push(this.conformed(row))
       })
     }
-    const moved: { row: number; seq: number }[] = []
+    const moved: MovedDeath[] = []
     this.log.forEach(({ segment, row }, seq) => {
       const to = newRow.get(`${segment}/${row}`)
       if (to !== undefined) moved.push({ row: to, seq })
@@ -171,6 +170,7 @@ export class ModelTable {
     const endSeq = this.endSeqAt(lsn)
     const dead = new Set([...this.deadAt(lsn)].map((place) => Number(place.split('/')[0])))
     const segments = [...this.segments.values()]
+    const moved = segments.flatMap((segment) => (segment.kind === 'file' ? [[segment.id, segment.moved] as const] : []))
     return {
       table: this.table,
       schema: { fields: this.fields, identifierFieldIds: [] },
@@ -193,7 +193,7 @@ export class ModelTable {
           rowCount: segment.rows.filter((kept) => kept.lsn <= lsn).length,
           hasDeletes: dead.has(segment.id),
         })),
-      deletes: this.deletesView(endSeq),
+      deletes: deletesViewOf(this.log.slice(0, endSeq), this.firstSeq, endSeq, new Map(moved)),
     }
   }
 
@@ -205,39 +205,6 @@ export class ModelTable {
       const value = at < 0 ? (initialDefault ?? null) : row[at]
       return type.kind === 'long' && typeof value === 'number' ? BigInt(value) : value
     })
-  }
-
-  private deletesView(endSeq: number): DeletesView {
-    const { firstSeq } = this
-    const log = this.log.slice(0, endSeq)
-    const moved = new Map(
-      [...this.segments.values()].flatMap((segment) => (segment.kind === 'file' ? [[segment.id, segment.moved] as const] : [])),
-    )
-    return {
-      firstSeq,
-      endSeq,
-      chunks(from, to) {
-        assert(from >= firstSeq && from <= to && to <= endSeq, 'entries are within the view', { from, to, firstSeq, endSeq })
-        const part = log.slice(from, to)
-        return [
-          {
-            firstSeq: from,
-            segments: Uint32Array.from(part, (death) => death.segment),
-            rows: Uint32Array.from(part, (death) => death.row),
-          },
-        ]
-      },
-      base(segment) {
-        const rows = log.slice(0, firstSeq).filter((death) => death.segment === segment)
-        const early = (moved.get(segment) ?? []).filter((death) => death.seq < firstSeq)
-        return Uint32Array.from([...rows, ...early], (death) => death.row).toSorted()
-      },
-      moved(segment) {
-        // Those that the base has may be left out.
-        const deaths = (moved.get(segment) ?? []).filter((death) => death.seq >= firstSeq)
-        return { rows: Uint32Array.from(deaths, (death) => death.row), seqs: Float64Array.from(deaths, (death) => death.seq) }
-      },
-    }
   }
 
   private newMemorySegment(): MemorySegment {

@@ -4,6 +4,7 @@ import { Engine } from '../engine.ts'
 import { defaultEngineLimits, type EngineLimits } from '../limits.ts'
 import { readPlan, ScriptedTable } from './scripted-table.ts'
 import { simulatedIndexes } from './simulated.ts'
+import { watermark } from './watermark.ts'
 
 const schema: TableSchema = {
   fields: [
@@ -34,7 +35,7 @@ export async function mirroredTable(expiry: EngineLimits['expiry'] = defaultEngi
   const send = async (lsn: Lsn) => {
     source.endTransaction(lsn)
     await changes()
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
   }
   const read = async (lsn: Lsn) => {
     const lease = await engine.acquire({ tables: [mirror.name], lsn, timeoutMs: 1000 })

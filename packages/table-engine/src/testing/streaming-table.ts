@@ -5,6 +5,7 @@ import { Engine } from '../engine.ts'
 import { defaultEngineLimits, type CompactionLimits } from '../limits.ts'
 import { readContent, ScriptedTable } from './scripted-table.ts'
 import { simulatedDisk, simulatedIndexes } from './simulated.ts'
+import { watermark } from './watermark.ts'
 
 export const shape: TableSchema = {
   fields: [
@@ -44,7 +45,7 @@ export async function streaming(compaction: Partial<CompactionLimits> = {}) {
   const transact = async (lsn: bigint) => {
     scripted.endTransaction(lsn)
     for (const event of scripted.take()) await engine.apply(event)
-    await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+    await engine.apply(watermark(lsn))
   }
   scripted.insert([1n, 10])
   await transact(10n)
