@@ -211,7 +211,9 @@ test('a commit whose row ids can not be read is taken over once, when they can b
 })
 
 test('a compaction that finds no room for its index is tried again after a while, not at once', async () => {
-  const { calls, content, disk, engine, mirror, scripted, storage, transact } = await streaming({ minFiles: 3 })
+  let nowMs = 0
+  const clock = { nowMs: () => nowMs, sleep: systemClock.sleep }
+  const { calls, content, disk, engine, mirror, scripted, storage, transact } = await streaming({ minFiles: 3 }, clock)
   for (let lsn = 20n; lsn <= 40n; lsn += 10n) {
     scripted.insert([lsn, 1])
     await transact(lsn)
@@ -229,6 +231,7 @@ test('a compaction that finds no room for its index is tried again after a while
   }
   expect(writes).toHaveBeenCalledTimes(1)
   disk.capacity = Number.POSITIVE_INFINITY
+  nowMs += 1000
   await vi.waitFor(() => {
     mirror.tick()
     expect(storage.snapshot.files).toHaveLength(1)

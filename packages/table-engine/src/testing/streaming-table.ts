@@ -1,4 +1,4 @@
-import { silentLogger, systemClock, systemRandom, valueAt, type TableSchema, type Value } from '@moonlink/core'
+import { silentLogger, systemClock, systemRandom, valueAt, type Clock, type TableSchema, type Value } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { Engine } from '../engine.ts'
@@ -16,7 +16,7 @@ export const shape: TableSchema = {
 }
 
 /** A table with a committed row, on a disk of its own. */
-export async function streaming(compaction: Partial<CompactionLimits> = {}) {
+export async function streaming(compaction: Partial<CompactionLimits> = {}, clock: Clock = systemClock) {
   const disk = simulatedDisk()
   const calls = { write: 0, failOpens: 0, failReads: 0 }
   const eio = () => Object.assign(new Error('EIO'), { code: 'EIO' })
@@ -33,7 +33,7 @@ export async function streaming(compaction: Partial<CompactionLimits> = {}) {
   const storage = new MemoryTableStorage(scripted.table, shape)
   const limits = { ...defaultEngineLimits, flushIntervalMs: 3_600_000, compaction: { ...defaultEngineLimits.compaction, ...compaction } }
   const engine = new Engine({
-    clock: systemClock,
+    clock,
     random: systemRandom,
     logger: silentLogger,
     ...simulatedIndexes(disk),
