@@ -82,6 +82,7 @@ export class RowBuffer {
     this.marks.push(endLsn, rowCount)
   }
 
+  /** How many rows are visible at `lsn`: the first so many. */
   rowCountAt(lsn: Lsn): number {
     return this.marks.countAt(lsn)
   }
@@ -91,6 +92,7 @@ export class RowBuffer {
     return this.builder.view()
   }
 
+  /** Notes the `_row_id` that the row keeps. */
   setRowId(row: number, rowId: number): void {
     if (this.ids === null || row >= this.ids.length) {
       const grown = new Float64Array(Math.max(64, 2 ** Math.ceil(Math.log2(Math.max(row + 1, this.rowCount, 1))))).fill(NO_ROW_ID)

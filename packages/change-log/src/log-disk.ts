@@ -14,6 +14,7 @@ export interface LogDisk {
   readonly canAppend: boolean
   /** Names of the files. */
   list(): Promise<readonly string[]>
+  /** All that a file holds. */
   read(name: string): Promise<Buffer>
   /** Throws `conflict`/`LOG_SEGMENT_EXISTS` where the name is taken, at the latest when it is synced. */
   create(name: string): Promise<LogFile>

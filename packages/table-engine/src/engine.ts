@@ -174,6 +174,7 @@ export class Engine implements LeaseSource {
     return this.stagedFilesOf(name)
   }
 
+  /** The mirror of a table, by `schema.name`. */
   mirror(name: string): Mirror | undefined {
     return this.mirrors.get(name)
   }
@@ -299,6 +300,7 @@ export class Engine implements LeaseSource {
     await Promise.all(this.chosen(tables).map((mirror) => mirror.flushWhole()))
   }
 
+  /** How each table is now. */
   status(): readonly MirrorStatus[] {
     const open = [...this.mirrors.values()].filter(({ name }) => !this.reopening.has(name))
     return [...open.map((mirror) => mirror.status()), ...this.reopening.values()]
@@ -324,6 +326,7 @@ export class Engine implements LeaseSource {
     this.isEnding = true
   }
 
+  /** Closes every mirror: waits for commits under way, and flushes nothing. */
   async close(): Promise<void> {
     this.hurry()
     for (const mirror of this.mirrors.values()) await mirror.close()

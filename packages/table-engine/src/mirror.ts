@@ -222,6 +222,7 @@ export class Mirror {
     return this.report.durableLsn()
   }
 
+  /** Takes changes of the stream: applies them, or lets them wait while the table is copied. One that can't be applied fails the table, and does not throw. */
   async apply(batch: ChangeBatch): Promise<void> {
     await this.take(batch)
     this.flushes.applied()

@@ -63,10 +63,11 @@ export interface TablePlan {
   readonly deletes: DeletesView
 }
 
-/** One consistent cut over several tables. What it names stays readable until `release`, which may be called more than once. */
+/** One consistent cut over several tables. What it names stays readable until `release`. */
 export interface Lease {
   readonly lsn: Lsn
   readonly tables: ReadonlyMap<string, TablePlan>
+  /** What only this lease needs may go. Fine to call again. */
   release(): void
 }
 
@@ -82,5 +83,9 @@ export interface AcquireRequest {
 export interface LeaseSource {
   /** Names of the tables that can be read, as `schema.name`. */
   readableTables(): readonly string[]
+  /**
+   * Waits for the LSN, and while a table goes back to its last commit. Throws `retry`/`TIMED_OUT`, `TABLE_COPYING` or `TABLE_RESYNCING`, and `invalid`/`TABLE_UNKNOWN`, `TABLE_PAUSED`
+   * (also of one that failed) or `LSN_NOT_HELD`.
+   */
   acquire(request: AcquireRequest): Promise<Lease>
 }

@@ -43,18 +43,22 @@ export function bitAt(bitmap: Uint8Array, index: number): boolean {
   return ((bitmap[index >> 3] >> (index & 7)) & 1) === 1
 }
 
+/** The values of a column of 4-byte integers: int and date; shares its memory. */
 export function int32View(column: Column): Int32Array {
   return new Int32Array(column.values.buffer, column.values.byteOffset, column.values.byteLength >> 2)
 }
 
+/** The values of a column of 8-byte integers: long, time and timestamps; of decimals two words each, the lower first; shares its memory. */
 export function bigInt64View(column: Column): BigInt64Array {
   return new BigInt64Array(column.values.buffer, column.values.byteOffset, column.values.byteLength >> 3)
 }
 
+/** The values of a column of floats; shares its memory. */
 export function float32View(column: Column): Float32Array {
   return new Float32Array(column.values.buffer, column.values.byteOffset, column.values.byteLength >> 2)
 }
 
+/** The values of a column of doubles; shares its memory. */
 export function float64View(column: Column): Float64Array {
   return new Float64Array(column.values.buffer, column.values.byteOffset, column.values.byteLength >> 3)
 }

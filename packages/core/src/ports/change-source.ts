@@ -4,7 +4,12 @@ import type { Lsn } from '../lsn.ts'
 import type { ChangeLog } from './change-log.ts'
 import type { TableName, TableSchema } from '../types.ts'
 
-/** A source of committed changes, all of its tables on one LSN line. */
+/**
+ * A source of committed changes, all of its tables on one LSN line.
+ *
+ * Errors: `retry` for what may pass, a lost connection above all; `invalid` with the remedy for what somebody has to change, or for changes that the source does not have any
+ * more; the signal's reason where that is aborted.
+ */
 export interface ChangeSource {
   /**
    * Streams every change whose transaction ends after `after`. One stream at a time. With a log, what that has comes from there, and what the source
@@ -26,6 +31,7 @@ export interface ChangeStream extends AsyncIterable<SourceEvent> {
   acknowledge(durable: Lsn): void
   /** How far the source has told us it is. */
   readonly sourceLsn: Lsn
+  /** Tells the source the last acknowledgement, and ends the iteration. Fine to call again. */
   close(): Promise<void>
 }
 
@@ -89,5 +95,6 @@ export interface TableCopy {
   read(table: TableName, take: TakeCopied, options?: CopyReadOptions): Promise<void>
   /** Reads, of these ranges, the rows that came or changed after the copy of that horizon; some that did not may be among them. */
   readChanged(table: TableName, ranges: readonly CopyRange[], horizon: string, take: TakeCopied): Promise<void>
+  /** Lets go of the snapshot; a `read` that runs is rejected. Fine to call again. */
   close(): Promise<void>
 }

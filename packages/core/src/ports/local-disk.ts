@@ -16,6 +16,7 @@ export interface DiskFile {
   readSync(into: Uint8Array, position: number): number
   /** Writes all of the bytes, which must not change before it resolves. */
   write(bytes: Uint8Array, position: number): Promise<void>
+  /** Cuts it off, or fills it up with zeros, to `length` bytes. */
   truncate(length: number): Promise<void>
   /** Bytes that it has. */
   size(): Promise<number>
@@ -30,7 +31,9 @@ export interface DiskFile {
  * synced the end of the machine. Errors are Node's, with their `code`.
  */
 export interface LocalDisk {
+  /** Opens a file, which the caller closes. */
   open(path: string, mode: OpenMode): Promise<DiskFile>
+  /** All that a file holds. */
   readFile(path: string): Promise<Buffer>
   /** Names in a directory, in any order. */
   list(directory: string): Promise<readonly string[]>
@@ -46,6 +49,7 @@ export interface LocalDisk {
 
 const flags = { read: 'r', create: 'w+', createNew: 'wx+', update: 'r+' } as const
 
+/** The disk of this machine. */
 export const systemDisk: LocalDisk = {
   open: async (path, mode) => new SystemFile(await open(path, flags[mode])),
   readFile: (path) => readFile(path),

@@ -3,6 +3,7 @@ import type { Field } from '../types.ts'
 /** A file on local disk that stays there until released. */
 export interface PinnedFile {
   readonly path: string
+  /** The file may go. Fine to call again. */
   release(): void
 }
 

@@ -6,6 +6,7 @@ export interface Random {
   bytes(count: number): Uint8Array
 }
 
+/** The cryptographic randomness of this machine. */
 export const systemRandom: Random = { bytes: (count) => randomBytes(count) }
 
 /** A random version 4 UUID in its usual text form. */

@@ -175,8 +175,11 @@ export interface ScannedBatch {
   readonly lastUpdated: Float64Array | null
 }
 
+/** Which snapshots an expiry keeps: those that either bound keeps. */
 export interface ExpirePolicy {
+  /** So many of the newest. */
   readonly minSnapshots: number
+  /** Those not older than this. */
   readonly maxAgeMs: number
   /** Data files that a running read still needs. */
   readonly keepPaths: ReadonlySet<string>

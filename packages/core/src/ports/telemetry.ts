@@ -1,3 +1,4 @@
+/** What tells one series of a metric, or one span, from others of its name. */
 export type Labels = Readonly<Record<string, string | number | boolean>>
 
 /**
@@ -7,6 +8,7 @@ export type Labels = Readonly<Record<string, string | number | boolean>>
  * Not promised: that anything is kept. Calls are cheap and never throw on their own.
  */
 export interface Telemetry {
+  /** Adds to a counter. Default: 1. */
   count(counter: string, by?: number, labels?: Labels): void
   /** Records a value of a histogram: seconds or bytes, as its name ends. */
   observe(histogram: string, value: number, labels?: Labels): void
@@ -14,4 +16,5 @@ export interface Telemetry {
   span<T>(name: string, labels: Labels, work: () => Promise<T>): Promise<T>
 }
 
+/** Tells nobody; spans run their work. */
 export const silentTelemetry: Telemetry = { count() {}, observe() {}, span: (_name, _labels, work) => work() }
