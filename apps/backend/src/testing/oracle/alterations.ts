@@ -373,7 +373,7 @@ export function chooseChange(
 
 /** What older rows have of a new column is known by its partitions alone, and each of those that is written anew looks as if it had been emptied. */
 function ofPartitions({ isRewritten, untold }: Made): Untold {
-  if (isRewritten === true || untold.kind === 'compared') return { kind: 'compared', isNoticedAgain: true }
+  if (isRewritten === true || untold.kind === 'compared') return { kind: 'compared', isNoticedAgain: 'always' }
   return ['add', 'add without a default'].includes(untold.kind) ? COMPARED : untold
 }
 

@@ -8,7 +8,7 @@ import { OracleMirror } from './mirror.ts'
 import { changeDdlTriggers } from '@moonlink/pg-source'
 import { chooseChange } from './alterations.ts'
 import { chooseOperation } from './operations.ts'
-import type { Session } from './session.ts'
+import type { Session, Traces } from './session.ts'
 import { OracleSource } from './source.ts'
 import { bulkTable, filteredTable, makeTable, notesTable, partitionedTable, type OracleTable } from './tables.ts'
 
@@ -91,6 +91,7 @@ class OracleRun {
     // Rows to copy, of every table.
     for (const [index, table] of source.tables.entries()) await run.#statement(source.sessions[0], table, index + 1)
     await run.#mirror.start()
+    source.started()
     return run
   }
 
@@ -232,10 +233,10 @@ class OracleRun {
   async #burst(dice: Dice): Promise<void> {
     const { sessions, tables } = this.#source
     const idle = sessions.filter((session) => !session.isOpen)
-    const noticedAgain = new Set<string>()
     await this.#source.burst(async () => {
-      await Promise.all(
+      const committed = await Promise.all(
         idle.map(async (session) => {
+          const traces: Traces[] = []
           const own = new Dice(dice.next())
           for (let transaction = 0; transaction < 3; transaction++) {
             await session.begin()
@@ -244,12 +245,14 @@ class OracleRun {
               const operation = chooseOperation(table, own)
               if (operation !== null) await session.statement(operation.statement(table, own, tables))
             }
-            for (const { change, table } of session.changes.traces.untold) if (change.isNoticedAgain === true) noticedAgain.add(table)
-            await session.end(own.chance(0.8) ? 'COMMIT' : 'ROLLBACK')
+            const how = own.chance(0.8) ? 'COMMIT' : 'ROLLBACK'
+            if (how === 'COMMIT') traces.push(session.changes.traces)
+            await session.end(how)
           }
+          return traces
         }),
       )
-      return noticedAgain
+      return committed.flat()
     })
   }
 
@@ -269,7 +272,7 @@ class OracleRun {
     for (let left = dice.below(4); left > 0; left--)
       await this.#statement(this.#source.sessions[0], dice.pick(this.#source.tables), dice.next())
     await this.#mirror.start()
-    this.#source.hasOtherPartitions = false
+    this.#source.started()
     await this.#mirror.checkLatest()
   }
 

@@ -117,17 +117,14 @@ export class Session {
 
   /** Whether it succeeded; one that fails leaves the transaction as it was. Outside of one it is a transaction by itself. */
   async statement(statement: Statement): Promise<boolean> {
-    const { alters = [], holdsUp = false, sql, tables, values } = statement
+    const { alters = [], holdsUp = false, tables } = statement
     const touched = new Set(this.#touched)
     for (const { name } of tables) this.#touched.add(name)
-    if (this.isOpen) await this.run('SAVEPOINT one')
-    let rows: number
-    try {
-      rows = await this.run(sql, values)
-    } catch {
+    const rows = await this.#attempt(statement)
+    if (rows === null) {
       if (!this.isOpen) return false
       for (const { name } of alters) this.#altered.set(name, true)
-      await this.#undo('ROLLBACK TO one')
+      this.#undone()
       return false
     }
     this.#holdsUp ||= holdsUp
@@ -135,8 +132,26 @@ export class Session {
       this.#altered.set(name, isStale || this.#altered.get(name) === true)
       if (to !== undefined) this.#shapes = new Map(this.#shapes).set(name, to)
     }
-    this.#traces = traced(this.#traces, statement, rows, touched)
+    this.#traces = traced(this.#traces, statement, rows, { touched, isInSavepoint: this.savepoints > 0 })
     return true
+  }
+
+  /** How many rows it changed; null where it failed, and the transaction is as it was. */
+  async #attempt({ sql, tables, truncates, values }: Statement): Promise<number | null> {
+    if (!this.isOpen) return this.run(sql, values).catch(() => null)
+    // What a truncation leaves in the catalog names the savepoint that it was in: one of the scenario's, or none.
+    const isTruncation = truncates === true
+    await this.run('SAVEPOINT one')
+    try {
+      const rows = isTruncation ? 0 : await this.run(sql, values)
+      if (isTruncation) await this.run(`LOCK TABLE ${tables.map(quotedTable).join(', ')}`)
+      await this.run('RELEASE one')
+      if (!isTruncation) return rows
+    } catch {
+      await this.run('ROLLBACK TO one; RELEASE one')
+      return null
+    }
+    return this.run(sql, values)
   }
 
   async savepoint(): Promise<void> {
@@ -146,7 +161,8 @@ export class Session {
 
   async rollbackToSavepoint(number: number): Promise<void> {
     this.savepoints = number
-    await this.#undo(`ROLLBACK TO s${number}`)
+    await this.run(`ROLLBACK TO s${number}`)
+    this.#undone()
     this.#marks.length = number
     const { shapes, traces } = this.#marks[number - 1]
     this.#shapes = shapes
@@ -154,8 +170,7 @@ export class Session {
   }
 
   /** Where Postgres sends a transaction in parts, it does not tell which subtransaction a change of schema was in. */
-  async #undo(sql: string): Promise<void> {
-    await this.run(sql)
+  #undone(): void {
     for (const name of this.#altered.keys()) this.#altered.set(name, true)
   }
 
@@ -205,7 +220,7 @@ function traced(
   { followed, untold }: Traces,
   { alters = [], tables, truncates }: Statement,
   rows: number,
-  touched: ReadonlySet<string>,
+  { isInSavepoint, touched }: { readonly isInSavepoint: boolean; readonly touched: ReadonlySet<string> },
 ): Traces {
   if (alters.length > 0) {
     const made = alters.map(({ name, isStale, untold: change }) => ({
@@ -226,7 +241,8 @@ function traced(
   })
   if (truncates === true) {
     const emptied = [...new Map(tables.map((table) => [table.name, table])).values()].map(({ name, partitions }) => {
-      const change: Untold = { kind: 'truncate', ...(partitions !== undefined && { isNoticedAgain: true }) }
+      const isNoticedAgain = isInSavepoint ? 'always' : 'once filled'
+      const change: Untold = { kind: 'truncate', ...(partitions !== undefined && { isNoticedAgain }) }
       return { table: name, change, isStale: false, isFollowed: false, isTouched: true, isAmid: touched.has(name) }
     })
     return { followed, untold: [...after, ...emptied] }

@@ -4,7 +4,7 @@ import { typeDefinitions } from './types.ts'
 import { publishedSql, tableDefinition, type OracleTable } from './tables.ts'
 import type { Statement } from './operations.ts'
 import { NO_TRACES, Session, type Changes, type Traces } from './session.ts'
-import { UntoldChanges } from './untold.ts'
+import { noticedAgain, UntoldChanges } from './untold.ts'
 
 /** What a table shows: each row as JSON of its cells in Postgres' own text, in code unit order. */
 export type TableRows = readonly string[]
@@ -41,7 +41,9 @@ export interface Gap {
   /** Until the mirror has noticed, nothing is known of what it shows. */
   readonly isSilent: boolean
   /** It may be noticed again, for no other reason: from here on the mirror may compare the table at any time. */
-  readonly isLasting: boolean
+  isLasting: boolean
+  /** It is lasting for what the catalog shows, which a start takes as it is then. */
+  readonly endsWithStart: boolean
   /** Met amid a transaction that had changed rows before: nothing of the table is readable meanwhile that was not committed. */
   readonly isAmid: boolean
   /** From here on every LSN is shown again; null while it may not be. */
@@ -128,12 +130,10 @@ export class OracleSource {
     return parseLsn(lsn)
   }
 
-  /** Several commits, none of which changes a schema; `work` returns the tables that a look at the catalog may take for changed. Nothing else may commit meanwhile. */
-  async burst(work: () => Promise<ReadonlySet<string>>): Promise<void> {
+  /** Several commits, none of which changes a schema; `work` returns what each did. Nothing else may commit meanwhile. */
+  async burst(work: () => Promise<readonly Traces[]>): Promise<void> {
     const before = await this.lsn()
-    const again = await work()
-    for (const table of again) this.#open({ table, fromLsn: before, isLasting: true })
-    this.hasOtherPartitions ||= again.size > 0
+    for (const traces of await work()) this.#noteNoticedAgain(before, traces)
     await this.#note(before, new Set(this.tables.map(({ name }) => name)), NO_TRACES, true)
   }
 
@@ -203,6 +203,12 @@ export class OracleSource {
     for (const [table, fromLsn] of this.#untold.wentBack()) this.#open({ table, fromLsn })
   }
 
+  /** The mirror has started, and read again what was to be. */
+  started(): void {
+    this.hasOtherPartitions = false
+    for (const gap of this.gaps) if (gap.endsWithStart) gap.isLasting = false
+  }
+
   /** Gaps that the mirror has closed. */
   settled(gaps: readonly Gap[], settledLsn: Lsn): void {
     for (const gap of gaps) {
@@ -221,17 +227,21 @@ export class OracleSource {
     // Where partitions also came or went, triggers have told that.
     const told = tablesOf(({ change, isStale }) => this.#isTold && isStale && change.kind === 'unseen')
     const unseen = tablesOf(({ change, isStale }) => change.kind === 'unseen' && !(this.#isTold && isStale))
-    const again = tablesOf(({ change }) => change.isNoticedAgain === true)
     for (const table of unseen) this.#open({ table, fromLsn: before, isSilent: !told.has(table), isLasting: true, isAmid: amid.has(table) })
-    for (const table of again) this.#open({ table, fromLsn: before, isLasting: true })
+    this.#noteNoticedAgain(before, traces)
     const parted = tablesOf(({ change }) => ['partitions', 'unseen'].includes(change.kind))
-    this.hasOtherPartitions ||= parted.size + again.size > 0
+    this.hasOtherPartitions ||= parted.size > 0
     await this.#note(before, touched, traces, false)
     if (!this.#isTold) this.#noteUntold(before, traces)
   }
 
   #open(gap: Pick<Gap, 'table' | 'fromLsn'> & Partial<Gap>): void {
-    this.gaps.push({ isSilent: false, isLasting: false, isAmid: false, settledLsn: null, ...gap })
+    this.gaps.push({ isSilent: false, isLasting: false, endsWithStart: false, isAmid: false, settledLsn: null, ...gap })
+  }
+
+  #noteNoticedAgain(before: Lsn, { untold }: Traces): void {
+    for (const table of noticedAgain(untold)) this.#open({ table, fromLsn: before, isLasting: true, endsWithStart: true })
+    this.hasOtherPartitions ||= untold.some(({ change }) => change.isNoticedAgain !== undefined)
   }
 
   #noteUntold(before: Lsn, { followed, untold }: Traces): void {

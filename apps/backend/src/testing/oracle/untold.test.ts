@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isFollowedInPlace, UntoldChanges, type Untold } from './untold.ts'
+import { isFollowedInPlace, noticedAgain, UntoldChanges, type Untold } from './untold.ts'
 
 const only = (kind: Untold['kind']): Untold => ({ kind })
 const add = only('add')
@@ -36,6 +36,19 @@ test('a change that the mirror knew is looked at again where the mirror goes bac
   untold.applied()
   expect(untold.committed('t', [{ change: only('drop'), isFollowed: true }], 4n)).toBeNull()
   expect(untold.wentBack()).toEqual(new Map([['t', 3n]]))
+})
+
+test('a truncation is noticed again where it was in a savepoint, or its transaction went on to fill the table', () => {
+  const change = (kind: 'truncate' | 'compared', isNoticedAgain: Untold['isNoticedAgain'], isFollowed: boolean) => {
+    return { table: kind === 'truncate' ? 't' : 'rewritten', change: { kind, isNoticedAgain } as Untold, isFollowed }
+  }
+  const emptied = change('truncate', 'once filled', false)
+  const filled = change('truncate', 'once filled', true)
+  expect(noticedAgain([emptied])).toEqual(new Set())
+  expect(noticedAgain([emptied, filled])).toEqual(new Set(['t']))
+  expect(noticedAgain([filled, emptied])).toEqual(new Set())
+  expect(noticedAgain([change('truncate', 'always', false), emptied])).toEqual(new Set(['t']))
+  expect(noticedAgain([filled, change('compared', 'always', false)])).toEqual(new Set(['t', 'rewritten']))
 })
 
 test('partitions that came are no matter of course once a row has followed', () => {

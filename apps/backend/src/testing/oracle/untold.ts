@@ -19,8 +19,25 @@ export interface Untold {
     | 'compared'
     | 'silent'
     | 'unseen'
-  /** A later look at the catalog takes it for partitions that were emptied by themselves, with triggers or without: from here on the mirror may compare the table at any time. */
-  readonly isNoticedAgain?: true
+  /**
+   * A later look at the catalog takes it for partitions that were emptied by themselves, with triggers or without: the mirror may compare the table at any time until it
+   * starts again. `once filled`: only where its transaction goes on to change rows.
+   */
+  readonly isNoticedAgain?: 'always' | 'once filled'
+}
+
+/** Tables of which a look at the catalog takes these changes of one transaction, in their order, for others. */
+export function noticedAgain(changes: readonly { readonly table: string; readonly change: Untold; readonly isFollowed: boolean }[]): Set<string> {
+  const tables = new Set<string>()
+  const filled = new Set<string>()
+  for (const { change, isFollowed, table } of changes) {
+    if (change.isNoticedAgain === 'always') tables.add(table)
+    if (change.isNoticedAgain !== 'once filled') continue
+    // What came before a truncation is gone.
+    if (isFollowed) filled.add(table)
+    else filled.delete(table)
+  }
+  return new Set([...tables, ...filled])
 }
 
 /** A change that a mirror may have to look at together with those beside it. */
