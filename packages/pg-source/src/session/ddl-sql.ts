@@ -1,4 +1,4 @@
-import { ATTACHED, shapeTypesSql, TOLD_SHAPE } from './relation-shape.ts'
+import { ATTACHED, PARTITION, shapeTypesSql, TOLD_SHAPE } from './relation-shape.ts'
 import { DDL_SCHEMA } from './told-since.ts'
 
 /** Prefix of the logical messages that say how tables changed. */
@@ -61,8 +61,7 @@ BEGIN
   WHERE cardinality(types) > 0;
   PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object(${TELLER}, 'kind', 'shape', 'rewrite', coalesce(rewrites -> c.oid::text,
       -- A partitioned table is rewritten where its partitions are; values computed anew in one of them are told before others.
-      (SELECT rewrites -> p.relid::oid::text FROM pg_partition_tree(c.oid) p WHERE c.relkind = 'p' AND rewrites ? p.relid::oid::text
-       ORDER BY rewrites -> p.relid::oid::text ->> 'isPlain' LIMIT 1)),
+      (WITH ${PARTITION} SELECT rewrites -> oid::text FROM partition WHERE rewrites ? oid::text ORDER BY rewrites -> oid::text ->> 'isPlain' LIMIT 1)),
     'relation', ${TOLD_SHAPE})::text)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.oid = ANY (tables) AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'

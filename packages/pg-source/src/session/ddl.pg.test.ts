@@ -1,4 +1,5 @@
 import { withPostgres } from '@moonlink/testkit'
+import pg from 'pg'
 import { expect, test } from 'vitest'
 import { ddlInstallSql, ddlUninstallSql } from './ddl-sql.ts'
 import { follow, sourceState, type Following } from './harness.test.support.ts'
@@ -347,6 +348,29 @@ test.each(UNTOLD.flatMap((change) => [[...change, 'goes on'] as const, [...chang
     }
   },
 )
+
+test('a change of a table is told without waiting for who locks another partition', async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  await client.query(`CREATE TABLE t (id int, n int, PRIMARY KEY (id, n)) PARTITION BY LIST (n); CREATE TABLE other (LIKE t INCLUDING ALL);
+    CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1); CREATE TABLE t2 PARTITION OF t FOR VALUES IN (2) PARTITION BY RANGE (id);
+    CREATE TABLE t21 PARTITION OF t2 FOR VALUES FROM (0) TO (9); CREATE TABLE t22 PARTITION OF t2 FOR VALUES FROM (10) TO (19)`)
+  await client.query(ddlInstallSql)
+  const holder = new pg.Client(connectionString)
+  await holder.connect()
+  const notices: unknown[] = []
+  client.on('notice', ({ message }) => notices.push(message))
+  try {
+    await holder.query('BEGIN; DROP TABLE t22')
+    await client.query(`SET lock_timeout = '2s'`)
+    await client.query('ALTER TABLE t DETACH PARTITION t1')
+    await client.query('ALTER TABLE t ATTACH PARTITION other FOR VALUES IN (3)')
+    await client.query('CREATE TABLE t4 PARTITION OF t FOR VALUES IN (4)')
+    await client.query('DROP TABLE t1')
+    expect(notices).toEqual([])
+  } finally {
+    await holder.end()
+  }
+})
 
 test('the triggers are installed twice, and removed without a trace', async () => {
   const { client } = await postgres.createDatabase()

@@ -159,13 +159,18 @@ const missingText = (column: string) => `CASE WHEN NOT ${isUnread(column)} THEN 
 
 const MISSING = `'missing', ${missingText('a')}, 'isMissingMixed', ${isUnread('a')}`
 
+/** `partition`: object ids of all that is below partitioned table c. `pg_partition_tree` would lock each, and so wait for whoever locks any of them. */
+export const PARTITION = `RECURSIVE partition(oid) AS (
+    SELECT i.inhrelid FROM pg_inherits i WHERE c.relkind = 'p' AND i.inhparent = c.oid AND NOT i.inhdetachpending
+    UNION ALL SELECT i.inhrelid FROM partition JOIN pg_inherits i ON i.inhparent = partition.oid AND NOT i.inhdetachpending)`
+
 /** A partitioned table has no rows of its own: its partitions say what theirs hold, each by the column's name. */
 const MISSING_IN_PARTITIONS = `'missing', CASE WHEN c.relkind = 'r' THEN ${missingText('a')} WHEN c.relkind = 'p' AND leaves.kinds = 1 THEN leaves.missing END,
   'isMissingMixed', CASE WHEN c.relkind = 'r' THEN ${isUnread('a')} ELSE leaves.kinds > 1 OR leaves."isUnread" END`
 const FROM_PARTITIONS = `LEFT JOIN LATERAL (
-  SELECT count(DISTINCT coalesce('=' || ${missingText('l')}, '')) AS kinds, min(${missingText('l')}) AS missing, coalesce(bool_or(${isUnread('l')}), false) AS "isUnread"
-  FROM pg_partition_tree(c.oid) p JOIN pg_attribute l ON l.attrelid = p.relid AND l.attname = a.attname AND NOT l.attisdropped
-  WHERE p.isleaf AND c.relkind = 'p') leaves ON true`
+  WITH ${PARTITION} SELECT count(DISTINCT coalesce('=' || ${missingText('l')}, '')) AS kinds, min(${missingText('l')}) AS missing, coalesce(bool_or(${isUnread('l')}), false) AS "isUnread"
+  FROM partition JOIN pg_class p ON p.oid = partition.oid AND p.relkind <> 'p'
+    JOIN pg_attribute l ON l.attrelid = p.oid AND l.attname = a.attname AND NOT l.attisdropped) leaves ON true`
 
 /**
  * The relations below partitioned table c, for a `WITH RECURSIVE`. One whose detaching is under way is none any more. `attachment`: the transactions that made it
