@@ -92,6 +92,11 @@ export class StreamDecoder {
     return this.replay !== null
   }
 
+  /** Whether what is fed waits to be decoded, for an answer or a replay. */
+  get isHeldBack(): boolean {
+    return this.replay !== null || this.question !== null
+  }
+
   /** What somebody has to `answer` before anything more is decoded. */
   get question(): ShapeQuestion | null {
     return this.inner.question
@@ -194,10 +199,6 @@ export class StreamDecoder {
     this.spool.clear()
     this.replay?.remove()
     this.replay = null
-  }
-
-  private get isHeldBack(): boolean {
-    return this.replay !== null || this.question !== null
   }
 
   private feedNow(payload: Uint8Array): void {

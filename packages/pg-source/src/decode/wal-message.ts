@@ -1,4 +1,6 @@
 import type { Lsn } from '@moonlink/core'
+import { uint64At } from '../types/wire.ts'
+import { StreamMessage } from './stream-messages.ts'
 
 /** Kinds of payloads that a replication stream brings (Postgres docs, "Streaming Replication Protocol"). */
 export const WAL = 0x77 // w
@@ -40,4 +42,16 @@ export function commitPayload(point: Uint8Array): Buffer {
   payload[WAL_HEADER_BYTES] = Message.commit
   payload.set(point, WAL_HEADER_BYTES + 2)
   return payload
+}
+
+/** Where the transaction ends that a payload commits; null of any other payload. */
+export function committedBy(payload: Uint8Array): Lsn | null {
+  const isCommit = payload.length === COMMIT_BYTES && payload[0] === WAL && payload[WAL_HEADER_BYTES] === Message.commit
+  return isCommit ? uint64At(payload, WAL_HEADER_BYTES + 10) : null
+}
+
+/** Whether a payload prepares a transaction. */
+export function isPrepare(payload: Uint8Array): boolean {
+  const type = payload[WAL_HEADER_BYTES]
+  return payload[0] === WAL && (type === StreamMessage.prepare || type === StreamMessage.streamPrepare)
 }

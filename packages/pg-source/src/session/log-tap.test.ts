@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import type pg from 'pg'
 import { expect, test } from 'vitest'
 import { StreamDecoder } from '../decode/index.ts'
-import { begin, commit, insert, keepalive } from '../decode/reference-encoder.test.support.ts'
+import { begin, beginPrepare, commit, insert, keepalive, prepare } from '../decode/reference-encoder.test.support.ts'
 import { decoderOf, orders, ordersRelation, row } from '../decode/test-streams.test.support.ts'
 import { feedRun, LogTap } from './log-tap.ts'
 import { RawConnection } from './raw-connection.ts'
@@ -100,11 +100,9 @@ test('a keepalive that says nothing new is not logged', () => {
   expect(log.runs.map(({ endLsn }) => endLsn)).toEqual([60n])
 })
 
-test('a transaction whose messages had to wait has ended for the log once it is decoded, also where nothing comes behind it', async () => {
-  const live = decoderOf([orders], { asks: () => true })
-  const log = new Appended()
-  const tap = new LogTap(log as unknown as ChangeLog, live.decoder)
-  const run = Buffer.concat([begin(20n), ordersRelation, insert(5, row(1, 'x', 1n)), commit(20n, 21n)].map(copyData))
+/** Feeds a run of messages as the socket does, and has the log told of it. */
+function receive(live: ReturnType<typeof decoderOf>, tap: LogTap, messages: readonly Buffer[]): void {
+  const run = Buffer.concat(messages.map(copyData))
   for (let at = 0; at < run.length;) {
     const next = at + 1 + run.readInt32BE(at + 1)
     live.decoder.feed(run.subarray(at + 5, next))
@@ -112,18 +110,51 @@ test('a transaction whose messages had to wait has ended for the log once it is 
     at = next
   }
   tap.flush()
+}
+
+test('transactions that wait to be decoded are whole in the log, each from its commit on, so that none is shown before', () => {
+  const live = decoderOf([orders], { asks: () => true })
+  const log = new Appended()
+  const tap = new LogTap(log as unknown as ChangeLog, live.decoder)
+  const transaction = (lsn: bigint) => [begin(lsn), insert(5, row(Number(lsn), 'x', 1n)), commit(lsn, lsn + 1n)]
+  receive(live, tap, [begin(20n), ordersRelation, insert(5, row(1, 'x', 1n)), commit(20n, 21n), ...transaction(30n)])
+  receive(live, tap, [begin(40n), ordersRelation, insert(5, row(2, 'x', 1n))])
+  expect(live.decoder.position).toBe(0n)
+  const ends = () => log.runs.flatMap(({ endLsn, isCut }) => (endLsn === null ? [] : [[endLsn, isCut]]))
+  expect(ends()).toEqual([
+    [21n, false],
+    [31n, false],
+  ])
+  // Two are shown, and amid the third there is another question.
+  live.decoder.answer([])
   tap.settled()
-  expect(log.runs.map(({ endLsn }) => endLsn)).toEqual([null])
+  expect(live.decoder).toMatchObject({ position: 31n, inTransaction: true })
+  expect(ends().at(-1)![0]).toBe(31n)
+  live.decoder.answer([])
+  receive(live, tap, [commit(40n, 41n)])
+  expect(ends().slice(2)).toEqual([[41n, true]])
+  const again = decoderOf([orders])
+  for (const { bytes } of log.runs) feedRun(again.decoder, bytes)
+  expect(kinds(again.decoder.take())).toEqual(kinds(live.decoder.take()))
+})
+
+test('what waits behind the preparing of a transaction has ended for the log once it is decoded, also where nothing comes behind it', () => {
+  const live = decoderOf([orders], { asks: () => true })
+  const log = new Appended()
+  const tap = new LogTap(log as unknown as ChangeLog, live.decoder)
+  const ends = () => log.runs.flatMap(({ endLsn, isCut }) => (endLsn === null ? [] : [[endLsn, isCut]]))
+  const first = [begin(20n), ordersRelation, insert(5, row(1, 'x', 1n)), commit(20n, 21n)]
+  const prepared = [beginPrepare(7, 'p', 25n), insert(5, row(2, 'x', 1n)), prepare(7, 'p', 25n)]
+  receive(live, tap, [...first, ...prepared, begin(30n), insert(5, row(3, 'x', 1n)), commit(30n, 31n)])
+  tap.settled()
+  expect(ends()).toEqual([[21n, false]])
   live.decoder.answer([])
   const events = live.decoder.take()
   tap.settled()
   tap.settled()
-  expect(log.runs.map(({ endLsn, isCut }) => [endLsn, isCut])).toEqual([
-    [null, false],
-    [21n, true],
-  ])
+  expect(ends().slice(1)).toEqual([[31n, false]])
   const again = decoderOf([orders])
   for (const { bytes } of log.runs) feedRun(again.decoder, bytes)
-  expect(again.decoder).toMatchObject({ position: 21n, isCut: true })
+  expect(again.decoder).toMatchObject({ position: 31n, isCut: false })
   expect(kinds(again.decoder.take())).toEqual(kinds(events))
 })

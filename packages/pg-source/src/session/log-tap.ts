@@ -1,5 +1,5 @@
-import type { ChangeLog, Lsn } from '@moonlink/core'
-import { KEEPALIVE, type StreamDecoder } from '../decode/index.ts'
+import { maxLsn, type ChangeLog, type Lsn } from '@moonlink/core'
+import { committedBy, isPrepare, KEEPALIVE, type StreamDecoder } from '../decode/index.ts'
 import { HEADER } from './raw-connection.ts'
 
 const COPY_DATA = 0x64
@@ -18,6 +18,8 @@ export class LogTap {
   private cutEnd = -1
   private isCut = false
   private loggedLsn: Lsn
+  /** Something that waits to be decoded prepares a transaction: the decoder does not know yet that nothing behind it may be acknowledged. */
+  private isPrepareHeld = false
 
   constructor(log: ChangeLog, decoder: StreamDecoder) {
     this.log = log
@@ -35,6 +37,8 @@ export class LogTap {
       this.start = start - HEADER
     }
     this.end = end
+    if (decoder.isHeldBack) this.held(bytes, start, end)
+    else this.isPrepareHeld = false
     if (!decoder.inTransaction) {
       this.cutEnd = end
       this.isCut = decoder.isCut
@@ -42,16 +46,16 @@ export class LogTap {
     if (!isLasting) this.flush()
   }
 
-  /** Appends what was noted. Before anybody sees what was decoded from it: else a reader could be ahead of the log. */
-  flush(): void {
+  /** Appends what was noted. Before anybody sees what was decoded from it: else a reader could be ahead of the log. `heldEndLsn`: the transaction that it ends with waits to be decoded. */
+  flush(heldEndLsn: Lsn | null = null): void {
     const { cutEnd, decoder, end, run, start } = this
     if (run === null) return
     this.run = null
     this.cutEnd = -1
     // In two, where a transaction ends within. What follows its end left the decoder's position alone.
     if (cutEnd > start) this.log.append(run.subarray(start, cutEnd), decoder.position, this.isCut)
-    if (cutEnd < end) this.log.append(run.subarray(Math.max(start, cutEnd), end), null, false)
-    this.loggedLsn = decoder.position
+    if (cutEnd < end) this.log.append(run.subarray(Math.max(start, cutEnd), end), heldEndLsn, false)
+    this.loggedLsn = maxLsn(this.loggedLsn, heldEndLsn ?? decoder.position)
   }
 
   /**
@@ -60,9 +64,20 @@ export class LogTap {
    */
   settled(): void {
     const { decoder, loggedLsn, run } = this
-    if (run !== null || decoder.inTransaction || decoder.position === loggedLsn) return
+    if (run !== null || decoder.inTransaction || decoder.position <= loggedLsn) return
     this.log.append(keepaliveAt(decoder.position), decoder.position, decoder.isCut)
     this.loggedLsn = decoder.position
+  }
+
+  /**
+   * Once a transaction is whole in the log, it is so for good, decoded or not. What is decoded of those that wait may be shown while one behind them waits still, and
+   * a stream that is lost then would be ahead of the log.
+   */
+  private held(bytes: Buffer, start: number, end: number): void {
+    const payload = bytes.subarray(start, end)
+    this.isPrepareHeld ||= isPrepare(payload)
+    const endLsn = this.isPrepareHeld ? null : committedBy(payload)
+    if (endLsn !== null) this.flush(endLsn)
   }
 }
 
