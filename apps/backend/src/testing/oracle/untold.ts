@@ -27,7 +27,9 @@ export interface Untold {
 }
 
 /** Tables of which a look at the catalog takes these changes of one transaction, in their order, for others. */
-export function noticedAgain(changes: readonly { readonly table: string; readonly change: Untold; readonly isFollowed: boolean }[]): Set<string> {
+export function noticedAgain(
+  changes: readonly { readonly table: string; readonly change: Untold; readonly isFollowed: boolean }[],
+): Set<string> {
   const tables = new Set<string>()
   const filled = new Set<string>()
   for (const { change, isFollowed, table } of changes) {
