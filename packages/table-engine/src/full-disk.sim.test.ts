@@ -115,8 +115,10 @@ test('changes wait for a disk that is too full for indexes by a new key', async 
   await engine.close()
 })
 
-test('a table that waits for its disk when the engine ends is not remembered as failed', async () => {
-  const { calls, disk, engine, scripted, storage, transact } = await streaming()
+test('a table that waits for its disk when the engine ends is not remembered, or logged, as failed', async () => {
+  const errors: string[] = []
+  const logger = { ...silentLogger, error: (message: string) => void errors.push(message) }
+  const { calls, disk, engine, scripted, storage, transact } = await streaming({}, { logger })
   disk.capacity = disk.usedBytes
   const before = calls.write
   scripted.reshape({ ...shape, identifierFieldIds: [2] }, (row) => row)
@@ -128,6 +130,7 @@ test('a table that waits for its disk when the engine ends is not remembered as 
   await engine.tick()
   await engine.close()
   expect(storage.snapshot.properties[PAUSED_PROPERTY]).toBeUndefined()
+  expect(errors).toEqual([])
 })
 
 test('changes wait for a disk whose key indexes can not be read', async () => {
@@ -213,7 +216,7 @@ test('a commit whose row ids can not be read is taken over once, when they can b
 test('a compaction that finds no room for its index is tried again after a while, not at once', async () => {
   let nowMs = 0
   const clock = { nowMs: () => nowMs, sleep: systemClock.sleep }
-  const { calls, content, disk, engine, mirror, scripted, storage, transact } = await streaming({ minFiles: 3 }, clock)
+  const { calls, content, disk, engine, mirror, scripted, storage, transact } = await streaming({ minFiles: 3 }, { clock })
   for (let lsn = 20n; lsn <= 40n; lsn += 10n) {
     scripted.insert([lsn, 1])
     await transact(lsn)

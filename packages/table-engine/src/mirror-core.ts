@@ -156,8 +156,12 @@ export class MirrorCore {
   fail(error: unknown): void {
     this.phase = 'failed'
     const known = isMoonlinkError(error) ? error : { kind: 'bug', code: 'BUG' }
-    this.host.telemetry.count('moonlink_errors_total', 1, { where: 'table', kind: known.kind, code: known.code })
     this.reason = isMoonlinkError(error) ? `${error.code} ${error.message}` : String(error)
+    if (this.host.isEnding() && known.kind === 'retry') {
+      const message = 'the engine ends while changes wait for what can not be read now; the next one takes them up'
+      return this.host.logger.info(message, { table: this.name, reason: this.reason })
+    }
+    this.host.telemetry.count('moonlink_errors_total', 1, { where: 'table', kind: known.kind, code: known.code })
     const stack = error instanceof Error ? error.stack : undefined
     this.host.logger.error('table failed', { table: this.name, reason: this.reason, stack })
     if (!isMoonlinkError(error, 'fenced')) return

@@ -1,4 +1,4 @@
-import { silentLogger, systemClock, systemRandom, valueAt, type Clock, type TableSchema, type Value } from '@moonlink/core'
+import { silentLogger, systemClock, systemRandom, valueAt, type Clock, type Logger, type TableSchema, type Value } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { Engine } from '../engine.ts'
@@ -16,7 +16,10 @@ export const shape: TableSchema = {
 }
 
 /** A table with a committed row, on a disk of its own. */
-export async function streaming(compaction: Partial<CompactionLimits> = {}, clock: Clock = systemClock) {
+export async function streaming(
+  compaction: Partial<CompactionLimits> = {},
+  { clock = systemClock, logger = silentLogger }: { readonly clock?: Clock; readonly logger?: Logger } = {},
+) {
   const disk = simulatedDisk()
   const calls = { write: 0, failOpens: 0, failReads: 0 }
   const eio = () => Object.assign(new Error('EIO'), { code: 'EIO' })
@@ -35,7 +38,7 @@ export async function streaming(compaction: Partial<CompactionLimits> = {}, cloc
   const engine = new Engine({
     clock,
     random: systemRandom,
-    logger: silentLogger,
+    logger,
     ...simulatedIndexes(disk),
     disk: session,
     limits,
