@@ -215,6 +215,9 @@ test('a source that goes away and comes back is followed again, from a transacti
     const { port } = server
     await server.stop()
     expect(await run('wait', '--timeout', '300ms')).not.toMatchObject({ status: 0 })
+    const listed = await run('tables', 'list', '--json')
+    expect(listed).toMatchObject({ status: 0, stderr: expect.stringMatching(/^warning: the source could not be asked, .*PG_/) as string })
+    expect(JSON.parse(listed.stdout)).toEqual([{ name: 'public.orders', mirrored: true, state: 'streaming', reason: null, notes: [] }])
     server = await startPostgres({ dataDir, port })
     client = await connect()
     await client.query('DELETE FROM orders WHERE id % 3 = 0')
@@ -255,4 +258,17 @@ test('uninstall removes slot and publication, with the backend and without', asy
   // The changes since are in no slot: the table is copied again.
   await start()
   await expectEqual()
+})
+
+test('what is removed, what was not there and what stays is said', async () => {
+  const { client, connectionString } = database
+  await client.query('CREATE PUBLICATION given FOR TABLE orders')
+  await start(['--set', 'source.publication=given'])
+  expect(await done('uninstall')).toBe(
+    `removed slot moonlink_${database.name}; publication given, which Moonlink did not make, stays; the Iceberg tables stay\n`,
+  )
+  const ddl = async (change: string) => (await moonlink(['ddl', change, '--source', connectionString], {}, directory)).stdout
+  expect(await ddl('uninstall')).toBe('there were no event triggers of ours to remove\n')
+  await ddl('install')
+  expect(await ddl('uninstall')).toBe('the event triggers are removed\n')
 })

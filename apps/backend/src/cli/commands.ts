@@ -2,21 +2,31 @@ import { once } from 'node:events'
 import { formatLsn, isMoonlinkError, MoonlinkError, parseLsn, type JsonValue } from '@moonlink/core'
 import type { Uninstalled } from '@moonlink/pg-source'
 import { parseDurationMs } from '../config/units.ts'
-import type { FlushReport, ListedTable, StatusReport } from '../http/schemas.ts'
+import type { FlushReport, ListedTable, StatusReport, TablesReport } from '../http/schemas.ts'
 import { backendError, type BackendClient } from './client.ts'
 import { parsedOr, usageError } from './exit.ts'
 import { resultPrinter, type ResultColumn, type ResultFormat } from './result-format.ts'
 import { statusLines } from './status-view.ts'
 import { textTable } from './text-table.ts'
+import { visible, visibleJson } from '../visible.ts'
 
 /** Writes text and waits where its reader is slower than we are. */
 export async function print(text: string): Promise<void> {
   if (text !== '' && !process.stdout.write(text)) await once(process.stdout, 'drain')
 }
 
+/** Prints a line for people. */
+export function say(line: string): Promise<void> {
+  return print(`${visible(line)}\n`)
+}
+
+export function printJson(value: unknown): Promise<void> {
+  return print(`${visibleJson(JSON.stringify(value, null, 2))}\n`)
+}
+
 export async function status(client: BackendClient, options: { json?: boolean }): Promise<void> {
   const report = await client.get<StatusReport>('/status')
-  await print(options.json ? `${JSON.stringify(report, null, 2)}\n` : `${statusLines(report).join('\n')}\n`)
+  await (options.json ? printJson(report) : print(`${statusLines(report).join('\n')}\n`))
 }
 
 export async function query(
@@ -76,34 +86,32 @@ function waitedFor(error: unknown, goneMs: number): unknown {
 
 export async function flush(client: BackendClient, table: string | undefined): Promise<void> {
   const report = await client.post<FlushReport>('/flush', { tables: table === undefined ? null : [table] })
-  for (const flushed of report.tables) await print(`${flushed.name} committed ${flushed.committedLsn ?? '–'}\n`)
+  for (const flushed of report.tables) await say(`${flushed.name} committed ${flushed.committedLsn ?? '–'}`)
 }
 
 export async function listTables(client: BackendClient, options: { json?: boolean }): Promise<void> {
-  const { tables } = await client.get<{ tables: ListedTable[] }>('/tables')
-  if (options.json) return print(`${JSON.stringify(tables, null, 2)}\n`)
-  const rows = tables.map((table) => [
-    table.name,
-    table.mirrored ? (table.state ?? 'mirrored') : 'not mirrored',
-    table.reason ?? (table.mirrored ? table.notes.join('; ') : 'not chosen; moonlink tables add mirrors it'),
-  ])
-  await print(`${textTable(['table', 'state', 'reason'], rows).join('\n')}\n`)
+  const { sourceReason, tables } = await client.get<TablesReport>('/tables')
+  if (options.json) await printJson(tables)
+  else await print(`${textTable(['table', 'state', 'reason'], tables.map(tableRow)).join('\n')}\n`)
+  if (sourceReason !== null)
+    process.stderr.write(`${visible(`warning: the source could not be asked, so only what is mirrored is listed: ${sourceReason}`)}\n`)
+}
+
+function tableRow({ mirrored, name, notes, reason, state }: ListedTable): string[] {
+  const why = reason ?? (mirrored ? notes.join('; ') : 'not chosen; moonlink tables add mirrors it')
+  return [name, mirrored ? (state ?? 'mirrored') : 'not mirrored', why].map(visible)
 }
 
 export async function addTables(client: BackendClient, tables: readonly string[]): Promise<void> {
   await client.post('/tables', { tables })
-  await print(`mirroring ${tables.join(', ')}\n`)
-  const { tables: listed } = await client.get<{ tables: ListedTable[] }>('/tables')
-  for (const { name, notes } of listed) if (tables.includes(name)) for (const note of notes) await print(`${name}: ${note}\n`)
+  await say(`mirroring ${tables.join(', ')}`)
+  const { tables: listed } = await client.get<TablesReport>('/tables')
+  for (const { name, notes } of listed) if (tables.includes(name)) for (const note of notes) await say(`${name}: ${note}`)
 }
 
 export async function dropTable(client: BackendClient, table: string, options: { purge?: boolean }): Promise<void> {
   await client.delete(`/tables/${encodeURIComponent(table)}?purge=${options.purge === true}`)
-  await print(
-    options.purge
-      ? `${table} is no longer mirrored; its Iceberg table is removed\n`
-      : `${table} is no longer mirrored; its Iceberg table stays\n`,
-  )
+  await say(`${table} is no longer mirrored; its Iceberg table ${options.purge ? 'is removed' : 'stays'}`)
 }
 
 const tableChanges = {
@@ -114,14 +122,14 @@ const tableChanges = {
 
 export async function changeTable(client: BackendClient, table: string, change: keyof typeof tableChanges): Promise<void> {
   await client.post(`/tables/${encodeURIComponent(table)}/${change}`)
-  await print(`${table} ${tableChanges[change]}\n`)
+  await say(`${table} ${tableChanges[change]}`)
 }
 
 /** Asks the backend to stop and returns when it has: when nobody answers any more. */
 export async function stop(client: BackendClient): Promise<void> {
   await client.post('/stop')
   await waitGone(client)
-  await print('stopped\n')
+  await say('stopped')
 }
 
 export async function uninstall(client: BackendClient): Promise<void> {
@@ -131,14 +139,15 @@ export async function uninstall(client: BackendClient): Promise<void> {
     throw new MoonlinkError('retry', 'BACKEND_UNREACHABLE', message, { cause: error })
   })
   await waitGone(client)
-  await print(removedText(removed))
+  await say(removedText(removed))
 }
 
 /** What `uninstall` did, in a line. */
-export function removedText({ slot, publications }: Uninstalled): string {
+export function removedText({ keptPublications, publications, slot }: Uninstalled): string {
   const removed = [...(slot === null ? [] : [`slot ${slot}`]), ...publications.map((name) => `publication ${name}`)]
-  if (removed.length === 0) return 'there was no slot and no publication of ours to remove; the Iceberg tables stay\n'
-  return `removed ${removed.join(' and ')}; the Iceberg tables stay\n`
+  const kept = keptPublications.map((name) => `publication ${name}, which Moonlink did not make, stays`)
+  const done = removed.length === 0 ? 'there was no slot and no publication of ours to remove' : `removed ${removed.join(' and ')}`
+  return [done, ...kept, 'the Iceberg tables stay'].join('; ')
 }
 
 async function waitGone(client: BackendClient): Promise<void> {

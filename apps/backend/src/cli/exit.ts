@@ -1,6 +1,7 @@
 import { isMoonlinkError, MoonlinkError } from '@moonlink/core'
 import { CommanderError } from 'commander'
 import { oneLine, toMoonlinkError } from '../http/errors.ts'
+import { visible } from '../visible.ts'
 
 /** Exit statuses of the command line. */
 export const ExitStatus = { done: 0, failed: 1, usage: 2, timedOut: 124 } as const
@@ -10,7 +11,7 @@ export function exitOf(thrown: unknown): { readonly status: number; readonly lin
   if (thrown instanceof CommanderError) return { status: thrown.exitCode === 0 ? ExitStatus.done : ExitStatus.usage, line: null }
   const error = toMoonlinkError(thrown)
   const status = error.code === 'TIMED_OUT' ? ExitStatus.timedOut : error.code === 'USAGE' ? ExitStatus.usage : ExitStatus.failed
-  return { status, line: `${error.code} ${oneLine(error.message)}` }
+  return { status, line: visible(`${error.code} ${oneLine(error.message)}`) }
 }
 
 export function usageError(message: string): MoonlinkError {
@@ -40,5 +41,5 @@ export function tableArgument(text: string): string {
 export function usageLine(said: string, command: string): string {
   const [problem, ...rest] = oneLine(said.replace(/^error: /, '')).split(/ \((?=Did you mean )/)
   const remedy = rest.length === 0 ? '' : `; d${rest.join('').slice(1).replace(/\)$/, '')}`
-  return `USAGE ${problem.replace(/\.$/, '')}${remedy} (${command} --help tells more)\n`
+  return `${visible(`USAGE ${problem.replace(/\.$/, '')}${remedy} (${command} --help tells more)`)}\n`
 }

@@ -92,3 +92,16 @@ test('plain lines tell what changed, not that LSNs move', () => {
   expect(view.lines(status({ rows: 12_346 }))[0]).toContain('12,346 rows')
   expect(view.lines(status({ state: 'paused', reason: 'SCHEMA_CHANGED x' }))[0]).toContain('paused (SCHEMA_CHANGED x)')
 })
+
+test('names and reasons do not drive the terminal', () => {
+  const odd = { name: 'a.\u001b[2J\nb', reason: 'PAUSED \u009b1m', state: 'paused' } as const
+  const lines = statusLines(status(odd))
+  expect(lines.join('')).not.toMatch(/\p{Control}/u)
+  expect(lines.find((line) => line.startsWith('a.\\x1B[2J\\nb  paused'))).toBeDefined()
+  let written = ''
+  const view = new LiveView({ columns: 80, rows: 24, write: (text) => (written += text) })
+  view.note('not mirrored: a.\u001b[2J')
+  view.draw(status(odd))
+  expect(written).not.toContain('[2Jb')
+  expect(written).not.toContain('\u001b[2J')
+})

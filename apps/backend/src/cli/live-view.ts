@@ -2,6 +2,7 @@ import { formatCount } from '../config/units.ts'
 import type { StatusReport } from '../http/schemas.ts'
 import { statusLines } from './status-view.ts'
 import { clip } from './text-table.ts'
+import { visible } from '../visible.ts'
 
 export interface Screen {
   readonly columns: number
@@ -27,7 +28,7 @@ export class LiveView {
 
   /** Prints a line for good, above the view. */
   note(line: string): void {
-    this.#screen.write(`${this.#rewind()}\u001b[J${line}\n`)
+    this.#screen.write(`${this.#rewind()}\u001b[J${visible(line)}\n`)
     this.#drawn = 0
   }
 

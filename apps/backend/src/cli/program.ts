@@ -9,6 +9,7 @@ import { hostedServices, roleSqlOf, type RoleSqlFlags } from './role-sql.ts'
 import { verifyTables } from './verify.ts'
 import { tableArgument, usageError, usageLine } from './exit.ts'
 import type { SourceFlags, StartFlags } from './start.ts'
+import { visible } from '../visible.ts'
 
 const collect = (value: string, before: readonly string[] = []) => [...before, value]
 
@@ -133,7 +134,7 @@ export function createProgram(environment: Environment, workingDirectory: string
 
   async function configOf(flags: StartFlags) {
     const loaded = loadConfig({ file: flags.config, environment, ...settingsOf(flags), workingDirectory })
-    for (const warning of loaded.warnings) process.stderr.write(`warning: ${warning}\n`)
+    for (const warning of loaded.warnings) process.stderr.write(`${visible(`warning: ${warning}`)}\n`)
     return loaded.config
   }
 

@@ -30,6 +30,13 @@ test('json keeps every digit', () => {
   expect(JSON.parse(print('json', []))).toEqual([])
 })
 
+test('json keeps columns of one name apart, as DuckDB names them', () => {
+  const printer = resultPrinter('json')
+  const columns = ['a', 'b', 'a', 'a_1', 'a', '__proto__', '__proto__'].map((name) => ({ name, type: 'INTEGER' }))
+  const text = printer.begin(columns) + printer.row([1, 2, 3, 4, 5, 6, 7]) + printer.end()
+  expect(text).toBe('[\n{"a":1,"b":2,"a_2":3,"a_1":4,"a_3":5,"__proto__":6,"__proto___1":7}\n]\n')
+})
+
 test('a plan is shown as it is drawn', () => {
   const printer = resultPrinter('table')
   const begun = printer.begin([
@@ -37,7 +44,7 @@ test('a plan is shown as it is drawn', () => {
     { name: 'explain_value', type: 'VARCHAR' },
   ])
   const row = printer.row(['physical_plan', '┌───┐\n│ \u001b │\n└───┘\n'])
-  expect(begun + row + printer.end()).toBe('┌───┐\n│ · │\n└───┘\n')
+  expect(begun + row + printer.end()).toBe('┌───┐\n│ \\x1B │\n└───┘\n')
 })
 
 test('a table aligns numbers to the right and shows no control characters', () => {

@@ -1,5 +1,6 @@
 import { stringifyJsonLossless, type JsonValue } from '@moonlink/core'
 import { clip, textTable, widthLimit } from './text-table.ts'
+import { visible, visibleJson } from '../visible.ts'
 
 export type ResultFormat = 'table' | 'json' | 'csv'
 
@@ -20,23 +21,34 @@ export function resultPrinter(format: ResultFormat, room = Number.POSITIVE_INFIN
   return format === 'json' ? jsonPrinter() : format === 'csv' ? csvPrinter() : tablePrinter(room)
 }
 
-/** An array with an object for each row. */
+/** An array with an object for each row. A name that several columns have is told apart by a number, as DuckDB does: `a`, `a_1`. */
 function jsonPrinter(): ResultPrinter {
   let names: string[] = []
   let first = true
   return {
     begin: (columns) => {
-      names = columns.map((column) => JSON.stringify(column.name))
+      names = distinctNames(columns.map((column) => column.name)).map((name) => JSON.stringify(name))
       return '['
     },
     row: (cells) => {
       const object = `{${cells.map((cell, index) => `${names[index]}:${stringifyJsonLossless(cell)}`).join(',')}}`
       const text = `${first ? '\n' : ',\n'}${object}`
       first = false
-      return text
+      return visibleJson(text)
     },
     end: () => (first ? ']\n' : '\n]\n'),
   }
+}
+
+function distinctNames(names: readonly string[]): string[] {
+  const taken = new Set(names)
+  const seen = new Set<string>()
+  return names.map((name) => {
+    let distinct = name
+    for (let number = 1; seen.has(distinct) || (distinct !== name && taken.has(distinct)); number++) distinct = `${name}_${number}`
+    seen.add(distinct)
+    return distinct
+  })
 }
 
 /** A cell as plain text. Null for SQL's NULL. */
@@ -60,7 +72,6 @@ function csvCell(cell: string | null): string {
 }
 
 const numericType = /^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL|INT|LONG)\b/i
-const controlCharacters: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
 
 /** Aligned columns. Widths need every row, so a table is printed at its end. */
 function tablePrinter(room: number): ResultPrinter {
@@ -90,9 +101,4 @@ function tablePrinter(room: number): ResultPrinter {
       return `${lines.join('\n')}\n(${rows.length} ${rows.length === 1 ? 'row' : 'rows'}${cut})\n`
     },
   }
-}
-
-function visible(text: string): string {
-  // eslint-disable-next-line no-control-regex -- data must not drive the terminal
-  return text.replaceAll(/[\x00-\x1f\x7f-\x9f]/g, (character) => controlCharacters[character] ?? '·')
 }

@@ -11,12 +11,13 @@ import { asItIs, type WrapPort } from '../service/wrap-port.ts'
 import { createLogger, withTroubleLines } from '../service/logger.ts'
 import { stoppedBeforeMirroring } from '../service/stopping.ts'
 import { ApiServer } from './api-server.ts'
-import { removedText } from './commands.ts'
+import { removedText, say } from './commands.ts'
 import { LiveView, PlainView } from './live-view.ts'
 import { whatToTry } from './hints.ts'
 import { notYetApi } from './not-yet-api.ts'
 import { acquireLease } from './standby.ts'
 import { StopSignals } from './stop-signals.ts'
+import { visible } from '../visible.ts'
 
 export interface SourceFlags {
   readonly config?: string
@@ -116,7 +117,7 @@ function serve(config: Config, composed: ComposedBackend, server: ApiServer): st
 
 /** Removes slot and publication of the configured source; nothing may be running on them. */
 export async function uninstallWithoutBackend(config: Config): Promise<void> {
-  process.stdout.write(removedText(await uninstallSource(config)))
+  await say(removedText(await uninstallSource(config)))
 }
 
 interface Output {
@@ -150,10 +151,10 @@ function terminalOutput(): Output {
 
 function plainOutput(): Output {
   const view = new PlainView()
-  const note = (line: string) => void process.stdout.write(`${line}\n`)
+  const note = (line: string) => void process.stdout.write(`${visible(line)}\n`)
   return {
     note,
-    trouble: (line) => void process.stderr.write(`${line}\n`),
+    trouble: (line) => void process.stderr.write(`${visible(line)}\n`),
     follow: (composed) =>
       every(plainIntervalMs, async () => {
         for (const line of view.lines(await composed.backend.status())) note(line)

@@ -1,6 +1,7 @@
 import { formatBytes, formatDuration } from '../config/units.ts'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
 import { textTable, textWidth } from './text-table.ts'
+import { visible } from '../visible.ts'
 
 const header = ['table', 'state', 'rows', 'applied', 'committed', 'lag', 'memory', 'files', 'vectors']
 const rightAligned = new Set(['rows', 'lag', 'memory', 'files', 'vectors'])
@@ -24,7 +25,7 @@ export function statusLines(status: StatusReport, room = Number.POSITIVE_INFINIT
     ...(reasons.length === 0 ? [] : ['', ...reasons]),
     ...tables.flatMap(copyLines),
     ...tables.flatMap(unfitLines),
-  ]
+  ].map(visible)
 }
 
 function tableWithin(rows: readonly (readonly string[])[], room: number): string[] {
@@ -67,7 +68,7 @@ function slotText({ slotStatus, slotHeadroomBytes }: StatusReport['source']): st
 
 function tableRow(table: TableStatusReport): string[] {
   return [
-    table.name,
+    visible(table.name),
     table.state === 'copying' ? copyProgress(table) : table.state,
     table.rows.toLocaleString('en-US'),
     table.appliedLsn ?? '–',

@@ -2,7 +2,8 @@ import { MoonlinkError } from '@moonlink/core'
 import { formatCount } from '../config/units.ts'
 import type { VerifyLine } from '../http/schemas.ts'
 import type { BackendClient } from './client.ts'
-import { print } from './commands.ts'
+import { print, say } from './commands.ts'
+import { visible, visibleJson } from '../visible.ts'
 
 const SHOWN_DIFFERENCES = 10
 
@@ -23,18 +24,19 @@ export async function verifyTables(
   for await (const line of client.lines('/verify', { tables: tables.length === 0 ? null : tables })) {
     const event = line as unknown as VerifyLine
     if ('progress' in event) {
-      if (bar) process.stderr.write(`\r\u001b[K${progressText(event.progress)}`)
+      if (bar) process.stderr.write(`\r\u001b[K${visible(progressText(event.progress))}`)
       continue
     }
     if (bar) process.stderr.write('\r\u001b[K')
     checked++
     if (event.result !== 'equal') bad++
     if (event.result === 'different' && options.repair) await client.post(`/tables/${encodeURIComponent(event.table)}/resync`)
-    await print(options.json ? `${JSON.stringify(event)}\n` : `${verdictLines(event).join('\n')}\n`)
+    if (options.json) await print(`${visibleJson(JSON.stringify(event))}\n`)
+    else for (const line of verdictLines(event)) await say(line)
   }
-  if (checked === 0 && !options.json) await print('no table is mirrored, so none was compared; moonlink tables list shows what there is\n')
+  if (checked === 0 && !options.json) await say('no table is mirrored, so none was compared; moonlink tables list shows what there is')
   if (bad > 0 && options.repair && !options.json)
-    await print('what differs is being repaired; verify again when the tables are streaming\n')
+    await say('what differs is being repaired; verify again when the tables are streaming')
   if (bad > 0)
     throw new MoonlinkError('corrupt', 'VERIFY_FAILED', `${bad} of ${checked} tables differ from the source or could not be compared.`)
 }

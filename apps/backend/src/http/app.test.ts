@@ -109,7 +109,7 @@ describe('errors', () => {
 
 describe('who may ask', () => {
   test('the token guards all but health and readiness', async () => {
-    const call = api({ listTables: async () => [] }, { token: 'open sesame' })
+    const call = api({ listTables: async () => ({ tables: [], sourceReason: null }) }, { token: 'open sesame' })
     expect((await call('/tables')).status).toBe(401)
     expect((await call('/tables', { headers: { authorization: 'Bearer open sesamf' } })).status).toBe(401)
     expect((await call('/tables', { headers: { authorization: 'Bearer open sesame' } })).status).toBe(200)

@@ -127,9 +127,9 @@ export const endpoints: readonly Endpoint[] = [
     name: 'listTables',
     method: 'get',
     path: '/tables',
-    summary: 'Every table of the source: mirrored, or why not.',
+    summary: 'Every table of the source: mirrored, or why not. Those that are mirrored, where the source can not be asked.',
     response: schemas.tablesResponseSchema,
-    handle: async (operations) => Response.json({ tables: await operations.listTables() }),
+    handle: async (operations) => Response.json(await operations.listTables()),
   },
   {
     name: 'addTables',

@@ -27,7 +27,7 @@ const operations = {
   wait: taking('wait', Promise.resolve(1n)),
   flush: taking('flush', Promise.resolve({ tables: [] })),
   verify: taking('verify', none()),
-  listTables: async () => [],
+  listTables: async () => ({ tables: [], sourceReason: null }),
   addTables: taking('addTables', Promise.resolve()),
   dropTable: taking('dropTable', Promise.resolve()),
   pauseTable: taking('pauseTable', Promise.resolve()),

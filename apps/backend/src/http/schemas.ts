@@ -233,7 +233,15 @@ export const listedTableSchema = z
       .meta({ description: 'What is worth knowing of its mirror: columns left out, and those that not every reader has.' }),
   })
   .meta({ id: 'ListedTable' })
-export const tablesResponseSchema = z.object({ tables: z.array(listedTableSchema) }).meta({ id: 'Tables' })
+export const tablesResponseSchema = z
+  .object({
+    tables: z.array(listedTableSchema).readonly(),
+    sourceReason: z
+      .string()
+      .nullable()
+      .meta({ description: 'Why the source could not be asked, so that only what is mirrored is listed; null where it was.' }),
+  })
+  .meta({ id: 'Tables' })
 export const addTablesRequestSchema = z.strictObject({ tables: z.array(tableName).min(1) }).meta({ id: 'AddTables' })
 export const dropTableQuerySchema = z.strictObject({
   purge: z.enum(['true', 'false']).default('false').meta({ description: 'Remove the Iceberg table and its files too.' }),
@@ -243,13 +251,15 @@ export const uninstalledSchema = z
   .object({
     done: z.literal(true),
     slot: z.string().nullable().meta({ description: 'The slot that was removed; null where there was none.' }),
-    publications: z.array(z.string()).meta({ description: 'The publications that were removed. One that Moonlink did not make stays.' }),
+    publications: z.array(z.string()).meta({ description: 'The publications that were removed.' }),
+    keptPublications: z.array(z.string()).meta({ description: 'The publication that was used and stays, since Moonlink did not make it.' }),
   })
   .meta({ id: 'Uninstalled' })
 
 export type StatusReport = z.infer<typeof statusSchema>
 export type TableStatusReport = z.infer<typeof tableStatusSchema>
 export type ListedTable = z.infer<typeof listedTableSchema>
+export type TablesReport = z.infer<typeof tablesResponseSchema>
 export type VerifyLine = z.infer<typeof verifyLineSchema>
 export type VerifiedReport = z.infer<typeof verifiedSchema>
 export type FlushReport = z.infer<typeof flushResponseSchema>

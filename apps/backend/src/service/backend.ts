@@ -1,7 +1,7 @@
 import { formatTableName, isMoonlinkError, maxLsn, type ChangeLog, type Lsn } from '@moonlink/core'
 import type { MirrorStatus } from '@moonlink/table-engine'
 import type { Uninstalled } from '@moonlink/pg-source'
-import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
+import type { FlushReport, HealthReport, ReadyReport, StatusReport, TablesReport } from '../http/schemas.ts'
 import type { VerifyEvent } from '../verify/verification.ts'
 import { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
@@ -268,7 +268,7 @@ export class MoonlinkBackend implements Operations {
     return this.#verification.run(tables)
   }
 
-  listTables(): Promise<readonly ListedTable[]> {
+  listTables(): Promise<TablesReport> {
     return this.#tables.list()
   }
 

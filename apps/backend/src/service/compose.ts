@@ -130,7 +130,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       const load = new ShopLoad(demo, clock, logger)
       stack.push(() => load.stop())
     }
-    const listed = await backend.listTables()
+    const { tables: listed } = await backend.listTables()
     const mirrored = listed.filter((table) => table.mirrored)
     const takesChanges = ({ state }: ListedTable) => state === 'copying' || state === 'streaming'
     return {

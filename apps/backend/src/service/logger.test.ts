@@ -56,3 +56,11 @@ test('people are told in one line what a warning is about, why, and what to do',
     'warning: the user may not: s: GRANT it',
   ])
 })
+
+test('what is logged does not drive a terminal', () => {
+  const path = join(mkdtempSync(join(tmpdir(), 'moonlink-logger-')), 'moonlink.log')
+  createLogger('info', path).info('a table', { table: 'public.\u001b[2J\u009b1m\u007f' })
+  const text = readFileSync(path, 'utf8')
+  expect(text.trim()).not.toMatch(/\p{Control}/u)
+  expect(JSON.parse(text)).toMatchObject({ table: 'public.\u001b[2J\u009b1m\u007f' })
+})

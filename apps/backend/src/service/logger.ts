@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Logger } from '@moonlink/core'
+import { visibleJson } from '../visible.ts'
 import { oneLine } from '../http/errors.ts'
 import { destination, pino, type Level } from 'pino'
 
@@ -13,7 +14,8 @@ export function createLogger(level: Level | 'silent', path: string | null): Logg
   const target = destination({ ...(path === null ? { fd: 2 } : { dest: path, append: true }), sync: true, maxLength: HELD_BYTES })
   // Without a listener the error is thrown to whoever logs.
   target.on('error', () => undefined)
-  const log = pino({ level, base: null, timestamp: () => `,"time":"${new Date().toISOString()}"` }, target)
+  const timestamp = () => `,"time":"${new Date().toISOString()}"`
+  const log = pino({ level, base: null, timestamp, hooks: { streamWrite: visibleJson } }, target)
   const write = (method: Level) => (message: string, fields?: Readonly<Record<string, unknown>>) => {
     if (fields === undefined) log[method](message)
     else log[method](printable(fields), message)

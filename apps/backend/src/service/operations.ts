@@ -1,6 +1,6 @@
 import type { Lsn } from '@moonlink/core'
 import type { Uninstalled } from '@moonlink/pg-source'
-import type { FlushReport, HealthReport, ListedTable, ReadyReport, StatusReport } from '../http/schemas.ts'
+import type { FlushReport, HealthReport, ReadyReport, StatusReport, TablesReport } from '../http/schemas.ts'
 import type { VerifyEvent } from '../verify/verification.ts'
 import type { RunningQuery } from './running-query.ts'
 
@@ -31,7 +31,8 @@ export interface Operations {
   flush(tables: readonly string[] | null): Promise<FlushReport>
   /** Compares tables with their source, row for row. `null`: all. */
   verify(tables: readonly string[] | null): AsyncIterable<VerifyEvent>
-  listTables(): Promise<readonly ListedTable[]>
+  /** Every table of the source; what is mirrored, where it can't be asked. */
+  listTables(): Promise<TablesReport>
   addTables(tables: readonly string[]): Promise<void>
   /** Ends a table's changes until `resyncTable`; the others go on, and the slot is not held for it. */
   pauseTable(table: string): Promise<void>

@@ -47,3 +47,31 @@ test('the holder of the lease removes what was dropped', async () => {
   await commands.drop('public.t', true)
   expect(drop).toHaveBeenCalledExactlyOnceWith({ namespace: 'public', name: 't' }, true)
 })
+
+test('what is not to be waited for fails a list of tables; where the source is away, what is known is listed', async () => {
+  const failure = { now: new MoonlinkError('retry', 'PG_UNREACHABLE', 'it is away.') }
+  const statuses = new Map([['public.a', { state: 'streaming', reason: null }]])
+  const options = {
+    engine: { mirror: (name: string) => statuses.has(name) && { status: () => statuses.get(name) } || undefined },
+    mirrors: {
+      known: () => ['public.a', 'public.b', 'public.c', 'public.d'],
+      has: (name: string) => name !== 'public.b',
+      waitingFor: (name: string) => (name === 'public.c' ? 'it is locked' : null),
+      unopened: new Map([['public.b', 'PG_TABLE x']]),
+    },
+    source: { listTables: () => Promise.reject(failure.now) },
+  }
+  const commands = new TableCommands(options as unknown as TableCommandsOptions)
+  const listed = { mirrored: true, notes: [] }
+  expect(await commands.list()).toEqual({
+    sourceReason: 'PG_UNREACHABLE it is away.',
+    tables: [
+      { ...listed, name: 'public.a', state: 'streaming', reason: null },
+      { ...listed, name: 'public.b', state: 'failed', reason: 'PG_TABLE x' },
+      { ...listed, name: 'public.c', state: 'copying', reason: 'it is locked' },
+      { ...listed, name: 'public.d', state: 'copying', reason: null },
+    ],
+  })
+  failure.now = new MoonlinkError('invalid', 'PG_PRIVILEGE', 'it may not.')
+  await expect(commands.list()).rejects.toBe(failure.now)
+})

@@ -1,12 +1,13 @@
-import { formatTableName, MoonlinkError, parseTableName, type TableName } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, MoonlinkError, parseTableName, type TableName } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
-import type { ListedTable } from '../http/schemas.ts'
+import type { ListedTable, TablesReport } from '../http/schemas.ts'
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import { isPausedByRequest, PAUSED_BY_REQUEST } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
+import type { ListedSourceTable } from './parts.ts'
 import type { RememberedTables } from './remembered-tables.ts'
 import type { StreamLoop } from './stream-loop.ts'
 import { listWith, mirrorable } from './table-set.ts'
@@ -31,30 +32,34 @@ export class TableCommands {
     this.#options = options
   }
 
-  async list(): Promise<readonly ListedTable[]> {
-    const { engine, mirrors, source } = this.#options
-    const statuses = new Map(engine.status().map((mirror) => [formatTableName(mirror.table), mirror]))
-    const listed = await source.listTables()
-    const there = listed.map(({ table, refusal, notes }): ListedTable => {
-      const name = formatTableName(table)
-      const mirror = statuses.get(name)
-      const waitsFor = mirrors.waitingFor(name)
-      statuses.delete(name)
-      if (mirror !== undefined) return { name, notes, mirrored: true, state: mirror.state, reason: waitsFor ?? mirror.reason }
-      if (waitsFor !== null) return { name, notes, mirrored: true, state: 'copying', reason: waitsFor }
-      const unopened = mirrors.unopened.get(name)
-      return {
-        name,
-        notes,
-        mirrored: unopened !== undefined,
-        state: unopened === undefined ? null : 'failed',
-        reason: unopened ?? refusal?.reason ?? null,
-      }
-    })
-    const gone = [...statuses].map(([name, { state, reason }]): ListedTable => {
-      return { name, notes: [], mirrored: true, state, reason: reason ?? 'the source has no such table any more' }
-    })
-    return [...there, ...gone]
+  async list(): Promise<TablesReport> {
+    const { mirrors, source } = this.#options
+    let listed: readonly ListedSourceTable[]
+    try {
+      listed = await source.listTables()
+    } catch (error) {
+      if (!isMoonlinkError(error, 'retry')) throw error
+      const tables = mirrors.known().map((name) => this.#listed(name, [], null))
+      return { tables, sourceReason: `${error.code} ${error.message}` }
+    }
+    const there = listed.map(({ notes, refusal, table }) => this.#listed(formatTableName(table), notes, refusal?.reason ?? null))
+    const names = new Set(there.map(({ name }) => name))
+    const gone = mirrors.known().filter((name) => !names.has(name))
+    return { tables: [...there, ...gone.map((name) => this.#listed(name, [], 'the source has no such table any more'))], sourceReason: null }
+  }
+
+  /** `otherwise` says what there is to say where the mirror itself does not. */
+  #listed(name: string, notes: readonly string[], otherwise: string | null): ListedTable {
+    const { engine, mirrors } = this.#options
+    const mirror = engine.mirror(name)?.status()
+    const waitsFor = mirrors.waitingFor(name)
+    if (mirror !== undefined) return { name, notes, mirrored: true, state: mirror.state, reason: waitsFor ?? mirror.reason ?? otherwise }
+    if (waitsFor !== null) return { name, notes, mirrored: true, state: 'copying', reason: waitsFor }
+    const unopened = mirrors.unopened.get(name)
+    if (unopened !== undefined) return { name, notes, mirrored: true, state: 'failed', reason: unopened }
+    // A mirrored one that has no mirror is being opened anew.
+    const mirrored = mirrors.has(name)
+    return { name, notes, mirrored, state: mirrored ? 'copying' : null, reason: otherwise }
   }
 
   /** Those that another session of the source keeps locked are taken up once they are free. */

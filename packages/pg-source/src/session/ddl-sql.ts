@@ -155,6 +155,9 @@ DO $$ BEGIN EXECUTE format('COMMENT ON SCHEMA ${DDL_SCHEMA} IS %L',
   'moonlink.ddl ${DDL_VERSION}: tells mirrors of schema changes, since ' || pg_current_xact_id() || '. Removed by: moonlink ddl uninstall'); END $$;
 `
 
+/** The event triggers that `ddlInstallSql` makes, as far as they are there. */
+export const ddlTriggersSql = `SELECT FROM pg_event_trigger WHERE evtname IN ('moonlink_ddl_command_end', 'moonlink_sql_drop', 'moonlink_table_rewrite')`
+
 /** SQL that takes back what `ddlInstallSql` made. */
 export const ddlUninstallSql = `DROP EVENT TRIGGER IF EXISTS moonlink_ddl_command_end;
 DROP EVENT TRIGGER IF EXISTS moonlink_sql_drop;

@@ -61,11 +61,13 @@ export class MirrorPublications {
       if (partitions !== null) await publishAnew(connection, publications, table, settings.copyLockTimeoutMs)
   }
 
-  /** Drops those that were made here, and returns their names. */
-  async drop({ append, main }: Publications): Promise<string[]> {
-    const ours = [main, append].flatMap((publication) => (publication?.isOurs === true ? [publication.name] : []))
-    for (const name of ours) await dropPublication(this.dependencies.connection, name)
-    return ours
+  /** Drops those that were made here. Returns their names, and those of the others. */
+  async drop({ append, main }: Publications): Promise<{ readonly dropped: readonly string[]; readonly kept: readonly string[] }> {
+    const all = [main, append].filter((publication) => publication !== null)
+    const namesOf = (isOurs: boolean) => all.filter((publication) => publication.isOurs === isOurs).map(({ name }) => name)
+    const dropped = namesOf(true)
+    for (const name of dropped) await dropPublication(this.dependencies.connection, name)
+    return { dropped, kept: namesOf(false) }
   }
 
   /** Which of them has which of the tables. */

@@ -270,7 +270,7 @@ test('what a given publication does not publish is refused with the statement th
       /owner give it a primary key or REPLICA IDENTITY FULL first, since .*; then run: ALTER PUBLICATION/,
     ) as string,
   })
-  expect(await source.uninstall()).toEqual({ slot: source.slotName, publications: [] })
+  expect(await source.uninstall()).toEqual({ slot: source.slotName, publications: [], keptPublications: ['given'] })
   await source.close()
   const { rows } = await client.query(`SELECT tablename FROM pg_publication_tables WHERE pubname = 'given' ORDER BY 1`)
   expect(rows).toEqual([{ tablename: 'a' }, { tablename: 'b' }])

@@ -62,6 +62,8 @@ export interface Uninstalled {
   readonly slot: string | null
   /** The publications that `prepare` had made. */
   readonly publications: readonly string[]
+  /** The publication that was used and stays, since somebody else made it. */
+  readonly keptPublications: readonly string[]
 }
 
 /** What `prepare` found or made. */
@@ -352,9 +354,9 @@ export class PgSource implements ChangeSource {
   async uninstall(): Promise<Uninstalled> {
     await this.stream?.close()
     const slot = (await this.mirrorSlot.drop()) ? this.settings.slot : null
-    const publications = await this.publications.drop(await this.catalog.publications())
+    const { dropped, kept } = await this.publications.drop(await this.catalog.publications())
     this.prepared = new Map()
-    return { slot, publications }
+    return { slot, publications: dropped, keptPublications: kept }
   }
 
   /** Ends the stream and the connections. Slot and publications stay. */

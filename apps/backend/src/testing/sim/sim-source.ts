@@ -196,7 +196,7 @@ export class SimSource implements SourceHandle {
   }
 
   async uninstall() {
-    return { slot: null, publications: [] }
+    return { slot: null, publications: [], keptPublications: [] }
   }
 
   async close(): Promise<void> {}
