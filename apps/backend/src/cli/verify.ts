@@ -35,8 +35,7 @@ export async function verifyTables(
     else for (const line of verdictLines(event)) await say(line)
   }
   if (checked === 0 && !options.json) await say('no table is mirrored, so none was compared; moonlink tables list shows what there is')
-  if (bad > 0 && options.repair && !options.json)
-    await say('what differs is being repaired; verify again when the tables are streaming')
+  if (bad > 0 && options.repair && !options.json) await say('what differs is being repaired; verify again when the tables are streaming')
   if (bad > 0)
     throw new MoonlinkError('corrupt', 'VERIFY_FAILED', `${bad} of ${checked} tables differ from the source or could not be compared.`)
 }

@@ -52,7 +52,7 @@ test('what is not to be waited for fails a list of tables; where the source is a
   const failure = { now: new MoonlinkError('retry', 'PG_UNREACHABLE', 'it is away.') }
   const statuses = new Map([['public.a', { state: 'streaming', reason: null }]])
   const options = {
-    engine: { mirror: (name: string) => statuses.has(name) && { status: () => statuses.get(name) } || undefined },
+    engine: { mirror: (name: string) => (statuses.has(name) && { status: () => statuses.get(name) }) || undefined },
     mirrors: {
       known: () => ['public.a', 'public.b', 'public.c', 'public.d'],
       has: (name: string) => name !== 'public.b',

@@ -45,7 +45,10 @@ export class TableCommands {
     const there = listed.map(({ notes, refusal, table }) => this.#listed(formatTableName(table), notes, refusal?.reason ?? null))
     const names = new Set(there.map(({ name }) => name))
     const gone = mirrors.known().filter((name) => !names.has(name))
-    return { tables: [...there, ...gone.map((name) => this.#listed(name, [], 'the source has no such table any more'))], sourceReason: null }
+    return {
+      tables: [...there, ...gone.map((name) => this.#listed(name, [], 'the source has no such table any more'))],
+      sourceReason: null,
+    }
   }
 
   /** `otherwise` says what there is to say where the mirror itself does not. */
