@@ -82,7 +82,8 @@ export interface TableShape {
  *   a new copy shows them. Later changes, in the shape of the `schema` event before it, go on.
  * - `truncate`: within the open transaction, the tables lose every row they have so far; seen at that transaction's end, which a batch
  *   of each marks. `openLsn` as in a batch.
- * - `unmirrorable`: the stream met something in that table it can't turn into rows; the table's later changes are not yielded.
+ * - `unmirrorable`: the stream met something in that table it can't turn into rows; the table's later changes are not yielded. `openLsn` as in a batch, where nothing
+ *   of it can have happened before the open transaction.
  */
 export type SourceEvent =
   | { readonly kind: 'batch'; readonly batch: ChangeBatch }
@@ -96,4 +97,10 @@ export type SourceEvent =
       readonly openLsn?: Lsn | undefined
     }
   | { readonly kind: 'truncate'; readonly tables: readonly TableName[]; readonly openLsn?: Lsn | undefined }
-  | { readonly kind: 'unmirrorable'; readonly table: TableName; readonly code: string; readonly reason: string }
+  | {
+      readonly kind: 'unmirrorable'
+      readonly table: TableName
+      readonly code: string
+      readonly reason: string
+      readonly openLsn?: Lsn | undefined
+    }

@@ -17,7 +17,6 @@ import {
   type ResumePoint,
   type SourceEvent,
   type Telemetry,
-  type TableName,
 } from '@moonlink/core'
 import type { AcquireRequest, Lease, LeaseSource } from '@moonlink/union-read'
 import { batchBytes } from './held-batches.ts'
@@ -206,7 +205,7 @@ export class Engine implements LeaseSource {
       case 'recopy':
         return this.mirrors.get(formatTableName(event.table))?.recopy(event.code, event.reason, event.openLsn)
       case 'unmirrorable':
-        return this.pause(event.table, event.code, event.reason)
+        return this.mirrors.get(formatTableName(event.table))?.unmirrorable(event.code, event.reason, event.openLsn)
     }
   }
 
@@ -344,10 +343,6 @@ export class Engine implements LeaseSource {
   }
 
   /** The other tables do not wait for what the pause commits. */
-  private pause(table: TableName, code: string, reason: string): void {
-    this.mirrors.get(formatTableName(table))?.pauseBeside(code, reason)
-  }
-
   private chosen(tables?: readonly string[]): Mirror[] {
     if (!tables) return [...this.mirrors.values()]
     return tables.map((name) => {

@@ -243,6 +243,12 @@ export class Mirror {
     await this.take({ isRecopy: true, code, reason, openLsn })
   }
 
+  /** Something of the open transaction can't be followed: it is paused for `code`. */
+  unmirrorable(code: string, reason: string, openLsn: Lsn | undefined): void {
+    // What waits was not applied.
+    this.pauseBeside(code, reason, this.isCatchingUp ? undefined : openLsn)
+  }
+
   /**
    * Writes a part of the open transaction as a data file, in no snapshot yet, so that its memory is free. Throws where the storage does
    * not take it; nothing is lost then.

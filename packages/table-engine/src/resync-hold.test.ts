@@ -70,9 +70,12 @@ test('what a table has taken is readable while it is made equal to its source, a
   await engine.close()
 })
 
-test('a table whose rows change unseen is readable up to the transaction in which they do, though the stream told of nothing since the one before', async () => {
+test.each([
+  ['whose rows change unseen', 'recopy'],
+  ['that is dropped', 'unmirrorable'],
+] as const)('a table %s is readable up to the transaction in which that happens, though the stream told of nothing since the one before', async (_, kind) => {
   const { engine, mirror, read, send, source } = await openMirror()
-  await engine.apply({ kind: 'recopy', table: source.table, code: 'SCHEMA_CHANGED', reason: 'a partition was detached', openLsn: 150n })
+  await engine.apply({ kind, table: source.table, code: 'SCHEMA_CHANGED', reason: 'a partition was detached', openLsn: 150n })
   await send(160n)
   await read(150n)
   await expect(read(151n)).rejects.toMatchObject({ code: 'TABLE_PAUSED' })
@@ -155,6 +158,16 @@ test.each(['is made equal to its source', 'is dropped or closed'])(
     await engine.close()
   },
 )
+
+test('a table that is dropped while it catches up shows nothing of what still waited', async () => {
+  const { engine, goOn, mirror, read, storage } = await catchingUp(1, true)
+  await engine.apply({ kind: 'watermark', lsn: 120n, sourceLsn: 120n, commitTimeMs: null })
+  await engine.apply({ kind: 'unmirrorable', table: storage.table, code: 'TABLE_DROPPED', reason: 'it was dropped', openLsn: 150n })
+  expect(mirror.currentPhase).toBe('paused')
+  goOn()
+  await expect(read(120n)).rejects.toMatchObject({ code: 'TABLE_PAUSED' })
+  await engine.close()
+})
 
 test('what is applied beside the flush with which a table begins to be made equal to its source is not shown', async () => {
   const { engine, goOn, mirror, read, storage } = await catchingUp(1, true)

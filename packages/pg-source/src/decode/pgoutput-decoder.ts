@@ -145,7 +145,7 @@ export class PgoutputDecoder {
     this.question = null
     this.relations.set(oid, { ...this.relations.get(oid)!, isSettled: true })
     this.lastOid = -1
-    for (const alteration of alterations) this.alter(alteration)
+    for (const alteration of alterations) this.alter(alteration.kind === 'refuse' ? { ...alteration, isLate: true } : alteration)
   }
 
   /**
@@ -368,11 +368,12 @@ export class PgoutputDecoder {
 
   private alter(alteration: TableAlteration): void {
     if (alteration.kind === 'refuse') {
-      const { code, reason, table } = alteration
+      const { code, isLate, reason, table } = alteration
+      const event = { kind: 'unmirrorable', table, code, reason, openLsn: isLate === true ? undefined : this.commitLsn } as const
       const state = this.tables.get(formatTableName(table))
-      if (state !== undefined) return this.close(state, { kind: 'unmirrorable', table, code, reason })
+      if (state !== undefined) return this.close(state, event)
       this.refused.add(formatTableName(table))
-      return this.held.push({ kind: 'unmirrorable', table, code, reason })
+      return this.held.push(event)
     }
     const { mirrored, stale } = alteration
     const { schema, sourceState = null, table } = mirrored
@@ -401,7 +402,7 @@ export class PgoutputDecoder {
     else if (located instanceof RowRefusal && located.kind === 'schema') this.closeSchema(table, located.message)
     else if (located instanceof BadValueError || located instanceof RowRefusal) {
       const { code, message } = located
-      this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code, reason: message })
+      this.close(table, { kind: 'unmirrorable', table: table.mirrored.table, code, reason: message, openLsn: this.commitLsn })
     } else throw located
   }
 

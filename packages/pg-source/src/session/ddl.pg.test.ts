@@ -274,9 +274,14 @@ test.each([
   if (how.startsWith('dropped with'))
     ddl = `CREATE ROLE gone_owner; ALTER TABLE t OWNER TO gone_owner; DROP OWNED BY gone_owner CASCADE; DROP ROLE gone_owner`
   try {
+    const before = await following.catchUp()
     await client.query(ddl)
-    await following.catchUp()
+    const after = await following.catchUp()
     expect(following.replica.otherEvents).toMatchObject([{ kind: 'unmirrorable', code }])
+    const [event] = following.replica.otherEvents
+    const openLsn = event.kind === 'unmirrorable' ? (event.openLsn ?? null) : null
+    // All that was committed before is there.
+    expect(openLsn !== null && before <= openLsn && openLsn < after, String(openLsn)).toBe(true)
   } finally {
     await leave(following)
   }
@@ -343,6 +348,8 @@ test.each(UNTOLD.flatMap((change) => [[...change, 'goes on'] as const, [...chang
     try {
       await following.catchUp()
       expect(following.replica.otherEvents).toMatchObject([{ kind: 'unmirrorable', code: 'SCHEMA_CHANGED' }])
+      // Where it happened nobody told.
+      expect(following.replica.otherEvents).toMatchObject([{ openLsn: undefined }])
     } finally {
       await leave(following)
     }

@@ -153,7 +153,8 @@ export class StreamShapes implements AlterationReader {
     if (isDoubtful) return [changed(table, ROLLED_BACK)]
     if (relation.schema !== table.schema || relation.name !== table.name) return [{ kind: 'refuse', ...renamedTable(table, relation) }]
     if (!isAware(message, known.relation.changedBy)) return [changed(table, UNAWARE)]
-    if (!isToldSince(known.relation, relation) && (relation.filenode ?? -1) !== known.relation.filenode) return [changed(table, UNTOLD)]
+    if (!isToldSince(known.relation, relation) && (relation.filenode ?? -1) !== known.relation.filenode)
+      return [{ ...changed(table, UNTOLD), isLate: true }]
     const types = this.types.merge(relation.columns, message, { oids: new Set(), types: relation.types }, known.relation)
     return types === null
       ? [changed(table, UNAWARE)]
