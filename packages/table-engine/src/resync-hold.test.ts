@@ -73,17 +73,20 @@ test('what a table has taken is readable while it is made equal to its source, a
 test.each([
   ['whose rows change unseen', 'recopy'],
   ['that is dropped', 'unmirrorable'],
-] as const)('a table %s is readable up to the transaction in which that happens, though the stream told of nothing since the one before', async (_, kind) => {
-  const { engine, mirror, read, send, source } = await openMirror()
-  await engine.apply({ kind, table: source.table, code: 'SCHEMA_CHANGED', reason: 'a partition was detached', openLsn: 150n })
-  await send(160n)
-  await read(150n)
-  await expect(read(151n)).rejects.toMatchObject({ code: 'TABLE_PAUSED' })
-  await mirror.beginResync('its columns or key changed')
-  await read(150n)
-  await expect(read(151n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
-  await engine.close()
-})
+] as const)(
+  'a table %s is readable up to the transaction in which that happens, though the stream told of nothing since the one before',
+  async (_, kind) => {
+    const { engine, mirror, read, send, source } = await openMirror()
+    await engine.apply({ kind, table: source.table, code: 'SCHEMA_CHANGED', reason: 'a partition was detached', openLsn: 150n })
+    await send(160n)
+    await read(150n)
+    await expect(read(151n)).rejects.toMatchObject({ code: 'TABLE_PAUSED' })
+    await mirror.beginResync('its columns or key changed')
+    await read(150n)
+    await expect(read(151n)).rejects.toMatchObject({ code: 'TABLE_RESYNCING' })
+    await engine.close()
+  },
+)
 
 test('a table that begins to be made equal to its source while a flush from before its pause goes on stays readable up to that pause', async () => {
   const { engine, mirror, read, send, source, storage } = await openMirror()
