@@ -182,6 +182,20 @@ test('what is asked of one table does not fail for another that was taken out of
   await isEqual()
 })
 
+test('one that is locked when it is dropped leaves the publication by itself once it is free', async () => {
+  launch()
+  await backend.ready()
+  await lock('b')
+  expect((await fetch(`${backend.url}/tables/public.b`, { method: 'DELETE' })).status).toBe(200)
+  const published = async () =>
+    (await database.client.query(`SELECT FROM pg_publication_tables WHERE pubname = 'ours' AND tablename = 'b'`)).rowCount
+  expect(await published()).toBe(1)
+  await locker.query('COMMIT')
+  await expect.poll(published, soon).toBe(0)
+  await database.client.query('INSERT INTO a VALUES (2)')
+  await isEqual()
+})
+
 test('one that is dropped just as it is published is in the publication no longer', async () => {
   await lock('b')
   launch()

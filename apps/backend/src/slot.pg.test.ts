@@ -2,7 +2,6 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
-import { Client } from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { moonlink } from './testing/command-line.ts'
@@ -23,49 +22,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await backend?.stop('SIGKILL')
   backend = undefined
-})
-
-test('the role that role-sql makes is enough to mirror, and may do nothing else', async () => {
-  const role = `least_${database.name}`
-  const flags = ['--role', role, '--database', database.name, '--publication', 'just_orders', '--table', 'My Shop.orders']
-  const made = await moonlink(['role-sql', ...flags], {}, directory)
-  expect(made, made.stderr).toMatchObject({ status: 0 })
-  await database.client.query(made.stdout)
-  await database.client.query(`ALTER ROLE ${role} PASSWORD 'secret'`)
-  const url = new URL(database.connectionString)
-  url.username = role
-  url.password = 'secret'
-  backend = await BackendProcess.start(
-    [
-      '--source',
-      url.href,
-      '--state-dir',
-      join(directory, database.name),
-      '--table',
-      'My Shop.orders',
-      '--set',
-      'source.publication=just_orders',
-    ],
-    {},
-  )
-  await database.client.query(`UPDATE "My Shop".orders SET note = 'changed' WHERE id <= 10`)
-  await backend.wait()
-  expect(await backend.query(`SELECT count(*) FROM "My Shop".orders WHERE note = 'changed'`)).toEqual([[10]])
-  const result = await verified(backend.url, directory)
-  expect(result, result.stderr).toMatchObject({ status: 0 })
-  const { rows } = await database.client.query(
-    `SELECT rolsuper, rolcreatedb, rolcreaterole, rolbypassrls FROM pg_roles WHERE rolname = $1`,
-    [role],
-  )
-  expect(rows).toEqual([{ rolsuper: false, rolcreatedb: false, rolcreaterole: false, rolbypassrls: false }])
-  const least = new Client(url.href)
-  await least.connect()
-  try {
-    await expect(least.query(`DELETE FROM "My Shop".orders`)).rejects.toThrow(/permission denied/)
-    await expect(least.query(`CREATE TABLE "My Shop".mine (i int)`)).rejects.toThrow(/permission denied/)
-  } finally {
-    await least.end()
-  }
 })
 
 test('a quiet database is kept moving while others write, and the status shows how the slot stands', async () => {

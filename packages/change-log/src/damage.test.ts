@@ -76,7 +76,7 @@ describe('damage', () => {
     const name = flip(107n)
     const log = await open(120n)
     expect(log.damages).toMatchObject([{ kind: 'corrupt', code: 'LOG_CORRUPT', context: { file: `/disk/${name}` } }])
-    expect(log.damages[0].message).toMatch(/ is damaged at byte \d+: check its disk\. .*copied again\.$/)
+    expect(log.damages[0].message).toMatch(/ is damaged at byte \d+: check its disk\. .*made equal to it by comparing\.$/)
     const { startLsn, endLsn } = log.status.range!
     expect(startLsn).toBeGreaterThanOrEqual(107n)
     expect(startLsn).toBeLessThan(115n)

@@ -221,7 +221,7 @@ function run(segments: Segment[], endLsn: Lsn, sequence: number, offset: number)
 }
 
 const remedy =
-  'Changes that are only in it are lost to the log; where the source has let go of them too, the tables that miss them are copied again.'
+  'Changes that are only in it are lost to the log; where the source has let go of them too, the tables that miss them are made equal to it by comparing.'
 
 export function corrupt(file: string, offset: number): MoonlinkError {
   return new MoonlinkError('corrupt', 'LOG_CORRUPT', `${file} is damaged at byte ${offset}: check its disk. ${remedy}`, {

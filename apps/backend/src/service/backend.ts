@@ -77,6 +77,7 @@ export class MoonlinkBackend implements Operations {
       clock,
       logger,
       takeUp: (table) => this.#tables.takeUp(table),
+      unpublish: () => this.#tables.unpublish(),
       refuse: (name, code, reason) => void this.#mirrors.refuse(name, code, reason),
     })
     const coverage = { floorLsn, coveredLsn: state?.coveredLsn ?? 0n, covered: new Set(state?.mirrored), republished }

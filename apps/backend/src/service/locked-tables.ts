@@ -2,6 +2,7 @@ import { formatTableName, MoonlinkError, type Clock, type Logger, type TableName
 import { toMoonlinkError } from '../http/errors.ts'
 import type { SourceHandle } from './parts.ts'
 import { Repeating } from './repeating.ts'
+import { SaidOnce } from './said-once.ts'
 
 export interface LockedTablesOptions {
   readonly source: Pick<SourceHandle, 'publish'>
@@ -9,6 +10,8 @@ export interface LockedTablesOptions {
   readonly logger: Logger
   /** Begins to mirror a table that is published by now. */
   readonly takeUp: (table: TableName) => Promise<void>
+  /** Publishes no more what was locked when it was to go, where that is possible by now. */
+  readonly unpublish: () => Promise<void>
   /** It can't be mirrored after all. */
   readonly refuse: (name: string, code: string, reason: string) => void
 }
@@ -29,15 +32,20 @@ interface Waiting {
   publishing: Promise<unknown>
 }
 
-/** Tables to mirror that can't be published yet, since another session of the source locks them: each is taken up once it is free, and keeps no other waiting. */
+/**
+ * Tables to mirror that can't be published yet, since another session of the source locks them: each is taken up once it is free, and keeps no other waiting. What is
+ * to be published no more, and is locked, is let go in the same way.
+ */
 export class LockedTables {
   readonly #options: LockedTablesOptions
   readonly #waiting = new Map<string, Waiting>()
   readonly #repeating: Repeating
+  readonly #trouble: SaidOnce
   #isStopped = false
 
   constructor(options: LockedTablesOptions) {
     this.#options = options
+    this.#trouble = new SaidOnce(options.logger, 'what is mirrored no more could not be taken out of the publication; it is tried again')
     this.#repeating = new Repeating(options.clock, lookMs, () => this.#look())
   }
 
@@ -90,7 +98,7 @@ export class LockedTables {
   }
 
   async #look(): Promise<void> {
-    const { logger, refuse, source, takeUp } = this.#options
+    const { logger, refuse, source, takeUp, unpublish } = this.#options
     for (const [name, waiting] of this.#waiting) {
       if (this.#isStopped) return
       try {
@@ -108,6 +116,7 @@ export class LockedTables {
         if (this.#waiting.delete(name)) refuse(name, code, message)
       }
     }
+    if (!this.#isStopped) await this.#trouble.attempt(unpublish)
   }
 
   #waitFor(name: string, waiting: Waiting, holder: string): void {

@@ -107,6 +107,14 @@ class PostgresHandle implements SourceHandle {
     return this.#source.publish(table)
   }
 
+  get publishesTooMuch() {
+    return this.#source.publishesTooMuch
+  }
+
+  unpublish() {
+    return this.#source.unpublish()
+  }
+
   unfitValues(table: TableName) {
     return this.#source.unfitValues(table)
   }

@@ -63,6 +63,10 @@ export interface SourceHandle extends ChangeSource {
   prepare(tables: readonly TableName[], lockTimeoutMs: number): Promise<{ readonly slotLsn: Lsn; readonly locked: readonly TableName[] }>
   /** Publishes one table more, for a later `prepare`. Returns null, or who locks it and what ends that: no lock is waited for that somebody is known to have. */
   publish(table: TableName): Promise<string | null>
+  /** Whether a table that `prepare` was to publish no more still is, since somebody locked it. */
+  readonly publishesTooMuch: boolean
+  /** Publishes such tables no more, save those that somebody still locks. Not while `prepare` runs. */
+  unpublish(): Promise<void>
   /** Waits a moment for the slot to be free, and for as long as who uses it waits for a lock. Throws `retry`/`PG_SLOT_IN_USE`, naming who uses it. */
   waitUntilUnused(): Promise<void>
   /** What of a published table did not fit the columns that mirror it, where the policy lets the table go on. */

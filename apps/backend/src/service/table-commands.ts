@@ -100,6 +100,12 @@ export class TableCommands {
     })
   }
 
+  /** Publishes no more what is mirrored no more, and was locked when it was to go. */
+  async unpublish(): Promise<void> {
+    const { changes, source } = this.#options
+    if (source.publishesTooMuch) await changes.run(() => source.unpublish())
+  }
+
   /** Makes a table equal to its source whose publication is another; one that is not streaming is made so anyway. */
   async republished(table: string, reason: string): Promise<void> {
     if (this.#options.engine.mirror(table)?.currentPhase === 'streaming') await this.resyncUnasked(table, reason)

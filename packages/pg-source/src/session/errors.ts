@@ -91,6 +91,9 @@ function startupError(state: string, text: string, target: Target, made: Make): 
           `${where} lets nobody in this way: ${text}. Add a line for user "${target.user}" and database "${target.database}" to its pg_hba.conf.`,
         )
       }
+      if (/not permitted to log in/.test(text)) {
+        return made('invalid', 'PG_AUTH', `${where} does not let user "${target.user}" log in: ${text}. Let a superuser run ALTER ROLE ${role} LOGIN.`)
+      }
       return made(
         'invalid',
         'PG_AUTH',

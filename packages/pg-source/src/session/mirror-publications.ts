@@ -3,7 +3,7 @@ import type { DescribedTable } from './catalog.ts'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { appendPublication, type ServerFacts } from './preflight.ts'
-import { addTables, dropPublication, ensurePublication, publishAnew, type PublicationPlan } from './publication.ts'
+import { addTables, dropPublication, dropTables, ensurePublication, publishAnew, type PublicationPlan } from './publication.ts'
 import type { Publications, PublicationState } from './publication-state.ts'
 import { whoLocks } from './source-waits.ts'
 
@@ -20,6 +20,8 @@ export interface MirrorPublicationsDependencies {
 /** The publications of a mirror's tables: that for whole changes, and that for append-only ones. They are given as they were read last. */
 export class MirrorPublications {
   private readonly dependencies: MirrorPublicationsDependencies
+  /** Object ids of tables that had to stay published, since another session locked them. */
+  private leftBehind: ReadonlySet<number> = new Set()
 
   constructor(dependencies: MirrorPublicationsDependencies) {
     this.dependencies = dependencies
@@ -29,10 +31,33 @@ export class MirrorPublications {
   async ensure(tables: readonly DescribedTable[], publications: Publications, lockTimeoutMs: number): Promise<readonly DescribedTable[]> {
     const { connection, facts } = this.dependencies
     const locked: DescribedTable[] = []
+    const leftBehind = new Set<number>()
     for (const { plan, state } of this.plans(tables, publications)) {
-      locked.push(...(await ensurePublication(connection, plan, state, facts, lockTimeoutMs)))
+      const { adding, dropping } = await ensurePublication(connection, plan, state, facts, lockTimeoutMs)
+      locked.push(...adding)
+      for (const { relationOid } of dropping) leftBehind.add(relationOid)
     }
+    this.leftBehind = leftBehind
     return locked
+  }
+
+  /** Whether they publish something that `ensure` could not take out, since it was locked. */
+  get publishTooMuch(): boolean {
+    return this.leftBehind.size > 0
+  }
+
+  /** Takes that out, save what somebody still has a lock on. */
+  async dropLeftBehind({ append, main }: Publications): Promise<void> {
+    const { connection } = this.dependencies
+    const stay = new Set<number>()
+    for (const state of [main, append]) {
+      for (const table of state?.listed ?? []) {
+        if (!this.leftBehind.has(table.relationOid)) continue
+        const isLocked = (await whoLocks(connection, table.relationOid)) !== null
+        if (isLocked || (await dropTables(connection, state!.name, [table])).length > 0) stay.add(table.relationOid)
+      }
+    }
+    this.leftBehind = stay
   }
 
   /** Publishes one table more where the publication is ours and there. Returns null, or who has the lock that keeps it from that, and what ends it. */

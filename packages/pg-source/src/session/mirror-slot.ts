@@ -45,7 +45,7 @@ export class MirrorSlot {
       throw new MoonlinkError(
         'invalid',
         'PG_SLOT_MISSING',
-        `slot "${this.name}" is not there, so changes may be missing. Copy the tables again (it is made by prepare).`,
+        `slot "${this.name}" is not there, so changes may be missing: a new one has to take its place (prepare makes it), and the tables have to be made equal to the source.`,
         { context: { slot: this.name } },
       )
     }

@@ -115,7 +115,7 @@ async function checkPublications(connection: CatalogConnection, settings: PgSour
   const [who] = await connection.rows<{ user: string; database: string }>('SELECT current_user AS user, current_database() AS database')
   throw invalid(
     'PG_CREATE_PRIVILEGE',
-    `user "${who.user}" may not make the publication "${settings.publication}". Let the database's owner run GRANT CREATE ON DATABASE ${pg.escapeIdentifier(who.database)} TO ${pg.escapeIdentifier(who.user)}, or make the publication for it.`,
+    `user "${who.user}" may not make the publication "${settings.publication}". Let the database's owner run GRANT CREATE ON DATABASE ${pg.escapeIdentifier(who.database)} TO ${pg.escapeIdentifier(who.user)}, or make the publication for it (moonlink role-sql prints how).`,
   )
 }
 

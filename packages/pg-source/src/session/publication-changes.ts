@@ -21,7 +21,14 @@ export type PublicationChange =
   | { readonly kind: 'added'; readonly table: TableName }
 
 /** Refusals that a table may meet while it is mirrored; others show in its stream. */
-const REFUSALS = new Set(['TABLE_UNPUBLISHED', 'TABLE_NO_IDENTITY', 'TABLE_UNSUPPORTED', 'PG_PUBLICATION_OPERATIONS', 'PG_TABLE_OWNER'])
+const REFUSALS = new Set([
+  'TABLE_UNPUBLISHED',
+  'TABLE_NO_IDENTITY',
+  'TABLE_UNSUPPORTED',
+  'PG_PUBLICATION_OPERATIONS',
+  'PG_SELECT_PRIVILEGE',
+  'PG_TABLE_OWNER',
+])
 
 /** What the stream says of tables, which a look at the catalog completes. */
 export interface Streamed {

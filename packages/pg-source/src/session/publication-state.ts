@@ -35,7 +35,12 @@ export interface PublicationState {
   /** What it publishes, by `schema.name`: listed by itself or not. */
   readonly tables: ReadonlyMap<string, PublishedTable>
   /** Tables that are listed by themselves, so that they can be dropped by themselves. */
-  readonly listed: readonly TableName[]
+  readonly listed: readonly ListedTable[]
+}
+
+export interface ListedTable extends TableName {
+  /** `pg_class.oid` */
+  readonly relationOid: number
 }
 
 /** The publication for whole changes, and the one for append-only tables; null where they are to be made. */
@@ -63,7 +68,7 @@ interface Found {
   readonly isOwned: boolean
   readonly comment: string | null
   readonly tables: readonly (TableName & { readonly filterOid: number | null })[]
-  readonly listed: readonly (TableName & { readonly oid: number; readonly columns?: readonly number[] | string | null })[]
+  readonly listed: readonly (ListedTable & { readonly oid: number; readonly columns?: readonly number[] | string | null })[]
 }
 
 // The server's own view locks each table from Postgres 16 on (pg_get_publication_tables, pg_publication.c), so it waits for whoever truncates, rewrites or alters
@@ -93,7 +98,7 @@ function tablesSql(versionNumber: number): string {
 const publicationsSql = (versionNumber: number) => `
   SELECT to_jsonb(p) AS publication, p.xmin::text AS version, pg_has_role(p.pubowner, 'USAGE') AS "isOwned", obj_description(p.oid, 'pg_publication') AS comment,
     coalesce((${tablesSql(versionNumber)}), '[]') AS tables,
-    coalesce((SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'oid', r.oid::int8, 'columns', to_jsonb(r) -> 'prattrs')) FROM pg_publication_rel r
+    coalesce((SELECT jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'oid', r.oid::int8, 'relationOid', c.oid::int8, 'columns', to_jsonb(r) -> 'prattrs')) FROM pg_publication_rel r
       JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), '[]') AS listed
   FROM pg_publication p WHERE p.pubname = ANY ($1)`
 
@@ -138,7 +143,7 @@ function stateOf({ publication, version, isOwned, comment, tables, listed }: Fou
     viaRoot: publication.pubviaroot,
     generated: publication.pubgencols === 's',
     tables: new Map(published.map((entry) => [formatTableName(entry.table), entry])),
-    listed: listed.map(({ schema, name }) => ({ schema, name })),
+    listed: listed.map(({ name, relationOid, schema }) => ({ schema, name, relationOid })),
   }
 }
 

@@ -4,7 +4,7 @@ import type { DescribedTable } from './catalog.ts'
 import { quoted } from './describe-shape.ts'
 import { explained, type CatalogConnection } from './connect.ts'
 import { isLockTimeout, messageOf, sqlState } from './errors.ts'
-import { missingOperations, OUR_COMMENT, publishesInsertsOnly, type PublicationState, type Publications } from './publication-state.ts'
+import { missingOperations, OUR_COMMENT, publishesInsertsOnly, type ListedTable, type PublicationState, type Publications } from './publication-state.ts'
 
 /** What a publication is for. */
 export interface PublicationPlan {
@@ -22,15 +22,22 @@ export interface PublicationServer {
 
 /** What a table that need not be published any more is waited for. */
 const DROP_LOCK_TIMEOUT_MS = 200
-/** What each of several tables to publish is waited for, once one of them is known to be locked. */
+/** What each of several tables is waited for, once one of them is known to be locked. */
 const EACH_LOCK_TIMEOUT_MS = 50
 
 const published = { all: 'insert, update, delete, truncate', inserts: 'insert, truncate' } as const
 
+/** What other sessions' locks kept a publication from. */
+export interface KeptFrom {
+  /** It does not publish them yet. */
+  readonly adding: readonly DescribedTable[]
+  /** It still publishes them. */
+  readonly dropping: readonly ListedTable[]
+}
+
 /**
  * Makes a publication of ours publish the plan's tables: creates it, or adds and drops tables; never drops and recreates it. One that somebody else made is
- * not changed: the tables were described by what it publishes. Returns the tables that it does not publish yet, since another session locks them: each is waited for no longer
- * than `lockTimeoutMs`. One to drop that is locked stays until the next time.
+ * not changed: the tables were described by what it publishes. Returns the tables that another session locks: each to add is waited for no longer than `lockTimeoutMs`.
  */
 export async function ensurePublication(
   connection: Pick<CatalogConnection, 'rows'>,
@@ -38,26 +45,20 @@ export async function ensurePublication(
   state: PublicationState | null,
   server: PublicationServer,
   lockTimeoutMs: number,
-): Promise<readonly DescribedTable[]> {
-  if (state === null)
-    return plan.tables.length > 0 || plan.publish === 'all' ? createPublication(connection, plan, server, lockTimeoutMs) : []
+): Promise<KeptFrom> {
+  if (state === null) {
+    const isNeeded = plan.tables.length > 0 || plan.publish === 'all'
+    return { adding: isNeeded ? await createPublication(connection, plan, server, lockTimeoutMs) : [], dropping: [] }
+  }
   checkPublication(plan, state)
-  if (!state.isOurs) return []
+  if (!state.isOurs) return { adding: [], dropping: [] }
   const wanted = new Set(plan.tables.map((described) => formatTableName(described.table)))
   const missing = plan.tables.filter((described) => !state.tables.has(formatTableName(described.table)))
   const surplus = state.listed.filter((table) => !wanted.has(formatTableName(table)))
   if (missing.length > 0 && !state.isOwned) throw notOwner(plan.name, addSql(plan.name, missing))
-  const locked = await addTables(connection, plan.name, missing, lockTimeoutMs)
-  if (surplus.length > 0 && state.isOwned) {
-    const sql = `ALTER PUBLICATION ${pg.escapeIdentifier(plan.name)} DROP TABLE ${surplus.map((table) => `ONLY ${quoted(table)}`).join(', ')}`
-    await explained(
-      'dropping tables from the publication',
-      // What is published and not mirrored is passed over, so it does no harm meanwhile.
-      () => connection.rows(waiting(sql, DROP_LOCK_TIMEOUT_MS)).catch(unlessLocked),
-      (error) => explainAlter(error, plan.name, [], sql),
-    )
-  }
-  return locked
+  const adding = await addTables(connection, plan.name, missing, lockTimeoutMs)
+  // What is published and not mirrored is passed over, so it does no harm meanwhile.
+  return { adding, dropping: state.isOwned ? await dropTables(connection, plan.name, surplus) : [] }
 }
 
 /** Adds tables to a publication, all at once; where that takes a lock that another session holds, one by one. Returns those that are locked. */
@@ -67,18 +68,42 @@ export async function addTables(
   tables: readonly DescribedTable[],
   lockTimeoutMs: number,
 ): Promise<readonly DescribedTable[]> {
-  if (tables.length === 0) return []
-  const sql = addSql(publication, tables)
-  const isAdded = await explained(
-    'adding tables to the publication',
-    () => connection.rows(waiting(sql, lockTimeoutMs)).then(() => true, unlessLocked),
-    (error) => explainAlter(error, publication, tables, sql),
-  )
-  if (isAdded) return []
+  return lockedAmong(tables, lockTimeoutMs, (some, timeoutMs) => {
+    const sql = addSql(publication, some)
+    return explained(
+      'adding tables to the publication',
+      () => connection.rows(waiting(sql, timeoutMs)).then(() => true, unlessLocked),
+      (error) => explainAlter(error, publication, some, sql),
+    )
+  })
+}
+
+/** Drops tables from a publication, in the same way. */
+export async function dropTables(
+  connection: Pick<CatalogConnection, 'rows'>,
+  publication: string,
+  tables: readonly ListedTable[],
+): Promise<readonly ListedTable[]> {
+  return lockedAmong(tables, DROP_LOCK_TIMEOUT_MS, (some, timeoutMs) => {
+    const sql = `ALTER PUBLICATION ${pg.escapeIdentifier(publication)} DROP TABLE ${some.map((table) => `ONLY ${quoted(table)}`).join(', ')}`
+    return explained(
+      'dropping tables from the publication',
+      () => connection.rows(waiting(sql, timeoutMs)).then(() => true, unlessLocked),
+      (error) => explainAlter(error, publication, [], sql),
+    )
+  })
+}
+
+/** Alters a publication for all tables at once, then one by one where that is false for a lock. Returns those for which it is. */
+async function lockedAmong<T>(
+  tables: readonly T[],
+  lockTimeoutMs: number,
+  alter: (tables: readonly T[], lockTimeoutMs: number) => Promise<boolean>,
+): Promise<readonly T[]> {
+  if (tables.length === 0 || (await alter(tables, lockTimeoutMs))) return []
   if (tables.length === 1) return tables
-  const locked: DescribedTable[] = []
-  for (const table of tables)
-    locked.push(...(await addTables(connection, publication, [table], Math.min(lockTimeoutMs, EACH_LOCK_TIMEOUT_MS))))
+  const locked: T[] = []
+  for (const table of tables) if (!(await alter([table], Math.min(lockTimeoutMs, EACH_LOCK_TIMEOUT_MS)))) locked.push(table)
   return locked
 }
 

@@ -301,13 +301,18 @@ function explain(error: unknown, slot: string, isStarted: boolean): MoonlinkErro
     return made(
       'invalid',
       'PG_SLOT_LOST',
-      `slot "${slot}" can't be read any more: ${text}. Drop it (moonlink uninstall) and copy the tables again.`,
+      `slot "${slot}" can't be read any more: ${text}. A new one has to take its place, and the tables have to be made equal to the source.`,
     )
   }
   if (state === '42704' && /publication/.test(text)) {
     return made('invalid', 'PG_PUBLICATION_MISSING', `${text}: it was dropped while the slot still needs it, so changes are missing.`)
   }
-  if (state === '42704')
-    return made('invalid', 'PG_SLOT_MISSING', `${text}. Changes since it was dropped are missing: copy the tables again.`)
+  if (state === '42704') {
+    return made(
+      'invalid',
+      'PG_SLOT_MISSING',
+      `${text}. Changes since it was dropped are missing: a new one has to take its place, and the tables have to be made equal to the source.`,
+    )
+  }
   return lostConnection(isStarted ? 'streaming its changes' : 'starting the stream', error)
 }

@@ -79,7 +79,7 @@ export function checkSlot(name: string, slot: SlotState, database: string, mayBe
     const why = slot.invalidationReason ?? 'wal_removed'
     throw refuse(
       'PG_SLOT_LOST',
-      `slot "${name}" lost the log that it needs (${why}), so changes are missing. Drop it (moonlink uninstall) and copy the tables again; max_slot_wal_keep_size and idle_replication_slot_timeout decide how long a server waits.`,
+      `slot "${name}" lost the log that it needs (${why}), so changes are missing. With source.onSlotLoss: resync a new one takes its place, and the tables are made equal to the source; max_slot_wal_keep_size and idle_replication_slot_timeout decide how long a server waits.`,
     )
   }
 }
@@ -91,7 +91,7 @@ export function checkNothingLost(name: string, slot: SlotState, after: Lsn): voi
   throw new MoonlinkError(
     'invalid',
     'PG_CHANGES_LOST',
-    `slot "${name}" has let go of everything up to ${formatLsn(confirmed)}, and what comes after ${formatLsn(after)} is in no log of ours: somebody else moved the slot. Start again, and the tables that miss changes are copied again.`,
+    `slot "${name}" has let go of everything up to ${formatLsn(confirmed)}, and what comes after ${formatLsn(after)} is in no log of ours: somebody else moved the slot. The tables that miss changes have to be made equal to the source.`,
     { context: { slot: name, confirmed: formatLsn(confirmed), after: formatLsn(after) } },
   )
 }

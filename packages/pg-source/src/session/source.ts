@@ -192,6 +192,16 @@ export class PgSource implements ChangeSource {
     return this.publications.add(described[0], options.publications)
   }
 
+  /** Whether a table is published that `prepare` was to take out of the publication, and could not for another session's lock. */
+  get publishesTooMuch(): boolean {
+    return this.publications.publishTooMuch
+  }
+
+  /** Takes such tables out of the publication; those that are still locked stay, and are not waited for. Not while `prepare` runs. */
+  async unpublish(): Promise<void> {
+    if (this.publishesTooMuch) await this.publications.dropLeftBehind(await this.catalog.publications())
+  }
+
   /** The slot as the server shows it, or null where there is none. */
   async slot(): Promise<SlotState | null> {
     return this.mirrorSlot.state()

@@ -11,7 +11,21 @@ export interface ChaosWarehouse {
   readonly args: readonly string[]
   readonly environment: Readonly<Record<string, string>>
   readonly faults: readonly Fault[]
+  /** How the readers that are not ours find these tables, once nothing changes them any more; `directory` is for files that takes. */
+  access(names: readonly string[], directory: string): Promise<ReaderAccess>
   close(): Promise<void>
+}
+
+/** Of each table in turn. */
+export interface ReaderAccess {
+  /** A local copy of its metadata. */
+  readonly metadata: readonly string[]
+  /** Arguments of `spark_read`. */
+  readonly spark: readonly (readonly string[])[]
+  /** Arguments of `pyiceberg_read`. */
+  readonly pyiceberg: readonly (readonly string[])[]
+  /** Python that runs before `duckdb_read`. */
+  readonly duckdbPrelude: string
 }
 
 export const pauseMs = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

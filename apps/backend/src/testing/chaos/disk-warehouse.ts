@@ -1,5 +1,6 @@
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { ChaosWarehouse, Fault } from './chaos-warehouse.ts'
+import type { ChaosWarehouse, Fault, ReaderAccess } from './chaos-warehouse.ts'
 import { SmallDisk } from './small-disk.ts'
 
 const DISK_MIB = 192
@@ -13,15 +14,34 @@ export class DiskWarehouse implements ChaosWarehouse {
 
   private constructor(disk: SmallDisk) {
     this.disk = disk
-    this.args = ['--warehouse', join(disk.directory, 'tables')]
+    this.args = ['--warehouse', this.tables]
     this.faults = disk.faults
+  }
+
+  private get tables(): string {
+    return join(this.disk.directory, 'tables')
   }
 
   static open(directory: string): DiskWarehouse {
     return new DiskWarehouse(SmallDisk.mount('warehouse', directory, DISK_MIB))
   }
 
+  async access(names: readonly string[]): Promise<ReaderAccess> {
+    const metadata = names.map((name) => newestMetadata(join(this.tables, ...name.split('.'), 'metadata')))
+    return {
+      metadata,
+      spark: names.map((name) => ['--warehouse', this.tables, name]),
+      pyiceberg: metadata.map((file) => ['--metadata', file]),
+      duckdbPrelude: '',
+    }
+  }
+
   async close(): Promise<void> {
     this.disk.unmount()
   }
+}
+
+function newestMetadata(directory: string): string {
+  const versions = readdirSync(directory).flatMap((file) => /^v(\d+)\.metadata\.json$/.exec(file)?.[1] ?? [])
+  return join(directory, `v${Math.max(...versions.map(Number))}.metadata.json`)
 }

@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { interopScripts } from '../readers.ts'
-import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
+import { pauseMs, type ChaosWarehouse, type Fault, type ReaderAccess } from './chaos-warehouse.ts'
 import { answerFaults, HttpProxy } from './http-proxy.ts'
 import { SmallDisk } from './small-disk.ts'
 
@@ -147,13 +147,28 @@ export class RemoteWarehouse implements ChaosWarehouse {
     }
   }
 
-  /** Of the catalog itself, without the proxy. */
-  get catalogUri(): string {
-    return this.servers[0].uri
-  }
-
-  get storeUri(): string {
-    return this.servers[1].uri
+  /** Through the catalog and the store themselves, without the proxies. */
+  async access(names: readonly string[], directory: string): Promise<ReaderAccess> {
+    const [catalog, store] = this.servers
+    const metadata = await Promise.all(
+      names.map(async (table) => {
+        const [namespace, name] = table.split('.')
+        const loaded = (await (await fetch(`${catalog.uri}/v1/namespaces/${namespace}/tables/${name}`)).json()) as { metadata: unknown }
+        const file = join(directory, `${table}.json`)
+        writeFileSync(file, JSON.stringify(loaded.metadata))
+        return file
+      }),
+    )
+    const ofCatalog = (properties: Readonly<Record<string, string>>) => {
+      const props = Object.entries({ ...fileIo(store.uri), ...properties }).flatMap(([key, value]) => ['--prop', `${key}=${value}`])
+      return names.map((name) => ['--uri', catalog.uri, ...props, name])
+    }
+    return {
+      metadata,
+      spark: ofCatalog({ 'io-impl': 'org.apache.iceberg.aws.s3.S3FileIO' }),
+      pyiceberg: ofCatalog({ 's3.region': s3Credentials.region }),
+      duckdbPrelude: duckdbWithS3(store.uri),
+    }
   }
 
   async close(): Promise<void> {
@@ -163,7 +178,7 @@ export class RemoteWarehouse implements ChaosWarehouse {
 }
 
 /** How Iceberg's Java library reaches the store. */
-export function fileIo(storeUri: string): Readonly<Record<string, string>> {
+function fileIo(storeUri: string): Readonly<Record<string, string>> {
   return {
     's3.endpoint': storeUri,
     's3.path-style-access': 'true',
@@ -171,4 +186,21 @@ export function fileIo(storeUri: string): Readonly<Record<string, string>> {
     's3.secret-access-key': s3Credentials.secretKey,
     'client.region': s3Credentials.region,
   }
+}
+
+/** Python that lets DuckDB's connections reach the store. */
+function duckdbWithS3(storeUri: string): string {
+  const { accessKey, region, secretKey } = s3Credentials
+  const secret = `TYPE s3, KEY_ID '${accessKey}', SECRET '${secretKey}', REGION '${region}', ENDPOINT '${new URL(storeUri).host}', URL_STYLE 'path', USE_SSL false`
+  return `
+import duckdb, duckdb_extension_httpfs, os
+plain = duckdb.connect
+def connect(*args, **kwargs):
+    connection = plain(*args, **kwargs)
+    directory = os.path.dirname(duckdb_extension_httpfs.__file__)
+    connection.execute(f"LOAD '{directory}/extensions/v{duckdb.__version__}/httpfs.duckdb_extension'")
+    connection.execute("CREATE SECRET (${secret})")
+    return connection
+duckdb.connect = connect
+`
 }

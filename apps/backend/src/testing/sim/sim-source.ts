@@ -128,6 +128,12 @@ export class SimSource implements SourceHandle {
     })
   }
 
+  get publishesTooMuch() {
+    return false
+  }
+
+  async unpublish() {}
+
   unfitValues() {
     return []
   }
