@@ -92,7 +92,11 @@ function startupError(state: string, text: string, target: Target, made: Make): 
         )
       }
       if (/not permitted to log in/.test(text)) {
-        return made('invalid', 'PG_AUTH', `${where} does not let user "${target.user}" log in: ${text}. Let a superuser run ALTER ROLE ${role} LOGIN.`)
+        return made(
+          'invalid',
+          'PG_AUTH',
+          `${where} does not let user "${target.user}" log in: ${text}. Let a superuser run ALTER ROLE ${role} LOGIN.`,
+        )
       }
       return made(
         'invalid',

@@ -4,7 +4,14 @@ import type { DescribedTable } from './catalog.ts'
 import { quoted } from './describe-shape.ts'
 import { explained, type CatalogConnection } from './connect.ts'
 import { isLockTimeout, messageOf, sqlState } from './errors.ts'
-import { missingOperations, OUR_COMMENT, publishesInsertsOnly, type ListedTable, type PublicationState, type Publications } from './publication-state.ts'
+import {
+  missingOperations,
+  OUR_COMMENT,
+  publishesInsertsOnly,
+  type ListedTable,
+  type PublicationState,
+  type Publications,
+} from './publication-state.ts'
 
 /** What a publication is for. */
 export interface PublicationPlan {
