@@ -47,7 +47,7 @@ export class MirrorCore {
   /** Why it is in its phase, or what a commit failed by. */
   reason: string | null = null
   resync: Resync | null = null
-  /** Where it was paused while it streamed: what its state shows up to here is exact. */
+  /** Where it was paused while it streamed: nothing is missing up to here. What was being applied then may bring its state further (`takenThroughLsn`). */
   pausedThroughLsn: Lsn | null = null
   /** While what several snapshots of a copy brought becomes one state. */
   isMerging = false
@@ -83,7 +83,7 @@ export class MirrorCore {
 
   /** Every change up to here has been applied. What a pause commits may be committed once the stream is beyond it. */
   get takenThroughLsn(): Lsn {
-    if (this.phase === 'paused') return this.pausedThroughLsn ?? this.state.lastMarkLsn
+    if (this.phase === 'paused') return maxLsn(this.pausedThroughLsn ?? 0n, this.state.lastMarkLsn)
     return this.isBehind() ? this.state.lastMarkLsn : maxLsn(this.state.lastMarkLsn, this.host.streamedLsn())
   }
 

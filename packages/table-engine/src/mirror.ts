@@ -295,8 +295,9 @@ export class Mirror {
 
   /** While it is paused: reads up to here are exact. Null otherwise. */
   get readableWhilePaused(): Lsn | null {
-    const { committed, pausedThroughLsn, phase } = this.core
-    return phase === 'paused' ? (pausedThroughLsn ?? committed.lsn) : null
+    const { committed, pausedThroughLsn, phase, takenThroughLsn } = this.core
+    if (phase !== 'paused') return null
+    return pausedThroughLsn === null ? committed.lsn : takenThroughLsn
   }
 
   /** True where a copy that is cut off can go on in another snapshot. */
@@ -369,7 +370,8 @@ export class Mirror {
     const paused = this.pauses.pause(`${code} ${reason}`, openLsn)
     this.flushes.wake()
     await paused
-    if (wasCopying) await this.copy.abandon()
+    // It may just have been committed.
+    if (wasCopying && this.committedLsn === null) await this.copy.abandon()
   }
 
   /** As `pause`; but where it is paused already, or failed, this reason takes the place of the one before. Throws what the storage throws then. */
