@@ -377,7 +377,9 @@ export class Mirror {
   /** As `pause`; but where it is paused already, or failed, this reason takes the place of the one before. Throws what the storage throws then. */
   async pauseFor(code: string, reason: string): Promise<void> {
     if (this.currentPhase !== 'paused' && this.currentPhase !== 'failed') return this.pause(code, reason)
-    if (!this.isClosed) await this.pauses.renew(`${code} ${reason}`)
+    if (this.isClosed) return
+    // It may have begun to be made equal to its source meanwhile.
+    if (!(await this.pauses.renew(`${code} ${reason}`))) await this.pause(code, reason)
   }
 
   /** Pauses without waiting for what that commits. */

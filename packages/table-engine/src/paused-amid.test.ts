@@ -4,6 +4,7 @@ import { MemoryTableStorage } from '@moonlink/testkit'
 import { afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { PAUSED_PROPERTY } from './mirror-spec.ts'
 import type { Mirror } from './mirror.ts'
 import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
@@ -86,4 +87,24 @@ test('a table that is paused while its copy is committed keeps the files of it',
   expect(mirror.currentPhase).toBe('paused')
   expect(storage.snapshot.files).toHaveLength(1)
   expect(discarded).not.toHaveBeenCalled()
+})
+
+test('a table that is paused by request just when it begins to be made equal to its source stays paused', async () => {
+  await mirror.finishCopy(0n)
+  await mirror.pause('SCHEMA_CHANGED', 'another column')
+  const reached = Promise.withResolvers<void>()
+  const released = Promise.withResolvers<void>()
+  const setProperties = storage.setProperties.bind(storage)
+  vi.spyOn(storage, 'setProperties').mockImplementationOnce(async (...request) => {
+    reached.resolve()
+    await released.promise
+    return setProperties(...request)
+  })
+  const begun = mirror.beginResync('its columns changed')
+  await reached.promise
+  const paused = mirror.pauseFor('PAUSED', 'by request')
+  released.resolve()
+  await Promise.all([begun, paused])
+  expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'PAUSED by request' })
+  expect(storage.snapshot.properties[PAUSED_PROPERTY]).toBe('PAUSED by request')
 })

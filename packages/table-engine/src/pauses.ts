@@ -46,13 +46,17 @@ export class Pauses {
     })
   }
 
-  /** One that is paused, or failed, is so for another reason from here on, which is remembered in place of the first. Throws what the storage throws. */
-  async renew(reason: string): Promise<void> {
+  /**
+   * One that is paused, or failed, is so for another reason from here on, which is remembered in place of the first. False where it began to be made equal to its source
+   * before that. Throws what the storage throws.
+   */
+  async renew(reason: string): Promise<boolean> {
     const { core } = this
     core.reason = reason
-    await core.job(async () => {
-      if (core.reason === reason && !core.isFenced && core.phase !== 'copying' && core.phase !== 'streaming')
-        await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: reason })
+    return core.job(async () => {
+      if (core.phase === 'copying' || core.phase === 'streaming') return false
+      if (core.reason === reason && !core.isFenced) await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: reason })
+      return true
     })
   }
 

@@ -13,7 +13,7 @@ import {
 } from '@moonlink/core'
 import { defaultEngineLimits, Engine, type Mirror } from '@moonlink/table-engine'
 import { MemoryTableStorage, SimulatedLocalDisk } from '@moonlink/testkit'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { copyTables } from './initial-copy.ts'
 
 const table: TableName = { schema: 'public', name: 't' }
@@ -109,4 +109,14 @@ test('a copy that finds its slot gone goes on, until whoever mends that ends it'
   end()
   await done
   expect(mirror.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
+})
+
+test('what is damaged of a table that is copied pauses that table, and ends nothing else', async () => {
+  const mirror = await mirrorOf(new MemoryTableStorage(table, schema), false)
+  vi.spyOn(mirror, 'finishCopy').mockRejectedValueOnce(new MoonlinkError('corrupt', 'SPOOL_CORRUPT', 'what waits for the copy is damaged'))
+  const { begin, done, end } = copying(mirror, 1, 20n)
+  begin()
+  end()
+  await done
+  expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'SPOOL_CORRUPT what waits for the copy is damaged' })
 })

@@ -147,14 +147,17 @@ async function copyOnce(attempts: readonly Attempt[], copied: Set<string>, optio
   }
 }
 
-/** Ends without a word where it is over: neither the table nor those beside it are the worse for it. */
+/** Ends without a word where it is over, and pauses a table of which something is damaged: those beside it are none the worse for it. */
 async function copyTable(attempt: Attempt, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
   const { mirror } = attempt
   options.reading.add(mirror)
   try {
     await readTable(attempt, from, copy, options, signal)
   } catch (error) {
-    if (!isOver(attempt)) throw error
+    if (isOver(attempt)) return
+    // What is damaged of one table takes no other with it.
+    if (!isMoonlinkError(error, 'corrupt')) throw error
+    await mirror.pause(error.code, error.message)
   } finally {
     options.reading.delete(mirror)
   }
