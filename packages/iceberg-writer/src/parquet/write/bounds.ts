@@ -16,7 +16,10 @@ export interface Bounds {
   readonly upper: Uint8Array | null
 }
 
-/** Bounds in single-value serialization (Iceberg spec, appendix D); null where there is no value. */
+/**
+ * Bounds in single-value serialization (Iceberg spec, appendix D); null where there is no value, and of UUIDs: Iceberg's Java library orders them as two signed numbers
+ * (apache/iceberg#14216), by which a value that lies between two others by its bytes may not, and the file that has it is left out.
+ */
 export function icebergBounds(type: PrimitiveType, { least, greatest, nanCount }: ValueRange): Bounds | null {
   if (least === null || greatest === null) return null
   switch (type.kind) {
@@ -27,6 +30,8 @@ export function icebergBounds(type: PrimitiveType, { least, greatest, nanCount }
     case 'float':
     case 'double':
       return floatBounds(type.kind, least, greatest, nanCount > 0)
+    case 'uuid':
+      return null
     case 'decimal':
       return { lower: minimalBigEndian(least), upper: minimalBigEndian(greatest) }
     default:
@@ -34,7 +39,7 @@ export function icebergBounds(type: PrimitiveType, { least, greatest, nanCount }
   }
 }
 
-/** Bounds as Parquet's statistics hold them: PLAIN values, bytes without their length; null where there is no value. */
+/** Bounds as Parquet's statistics hold them: PLAIN values, bytes without their length; null where there is no value, and of UUIDs, as above. */
 export function parquetBounds(
   { type, physical, typeLength, isVariantPart }: Leaf,
   { least, greatest, nanCount }: ValueRange,
@@ -48,6 +53,8 @@ export function parquetBounds(
     case 'float':
     case 'double':
       return floatBounds(type.kind, least, greatest, nanCount > 0)
+    case 'uuid':
+      return null
     case 'decimal': {
       const size = physical === PhysicalType.FIXED ? typeLength : physical === PhysicalType.INT32 ? 4 : 8
       const [lower, upper] = [least, greatest].map((bytes) => bytes.slice(0, size))
