@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { quotedTable, shownSql, type OracleTable } from './tables.ts'
+import { isOwnType } from './types.ts'
 import type { Statement } from './operations.ts'
 import type { Untold } from './untold.ts'
 
@@ -19,6 +20,8 @@ export interface Changes {
   readonly shapes: ReadonlyMap<string, OracleTable>
   /** Those whose schema it changed, rolled back or not; `true` where the mirror may have to read them again. */
   readonly altered: ReadonlyMap<string, boolean>
+  /** Those that it gave a type of the database's own which they did not have: a stream that begins amid it does not know who else altered that. */
+  readonly withNewTypes: ReadonlySet<string>
   readonly traces: Traces
   /** `Statement.holdsUp` */
   readonly holdsUp: boolean
@@ -47,6 +50,7 @@ export class Session {
   savepoints = 0
   readonly #touched = new Set<string>()
   readonly #altered = new Map<string, boolean>()
+  readonly #withNewTypes = new Set<string>()
   #holdsUp = false
   #shapes: ReadonlyMap<string, OracleTable> = new Map()
   #traces = NO_TRACES
@@ -86,6 +90,7 @@ export class Session {
       touched: new Set(this.#touched),
       shapes: this.#shapes,
       altered: new Map(this.#altered),
+      withNewTypes: new Set(this.#withNewTypes),
       traces: this.#traces,
       holdsUp: this.#holdsUp,
     }
@@ -129,6 +134,8 @@ export class Session {
     }
     this.#holdsUp ||= holdsUp
     for (const { isStale, name, to } of alters) {
+      const before = this.#shapes.get(name) ?? tables.find((table) => table.name === name)
+      if (to !== undefined && before !== undefined && hasNewType(before, to)) this.#withNewTypes.add(name)
       this.#altered.set(name, isStale || this.#altered.get(name) === true)
       if (to !== undefined) this.#shapes = new Map(this.#shapes).set(name, to)
     }
@@ -174,6 +181,11 @@ export class Session {
     for (const name of this.#altered.keys()) this.#altered.set(name, true)
   }
 
+  /** The stream begins anew, amid its transaction. */
+  lostStream(): void {
+    for (const name of this.#withNewTypes) this.#altered.set(name, true)
+  }
+
   async end(how: 'COMMIT' | 'ROLLBACK' | `PREPARE TRANSACTION '${string}'`): Promise<void> {
     await this.run(how)
     this.#ended()
@@ -185,6 +197,7 @@ export class Session {
     this.savepoints = 0
     this.#touched.clear()
     this.#altered.clear()
+    this.#withNewTypes.clear()
     this.#holdsUp = false
     this.#marks.length = 0
     this.#shapes = new Map()
@@ -248,6 +261,11 @@ function traced(
     return { followed, untold: [...after, ...emptied] }
   }
   return { followed: changed === null ? followed : new Set(followed).add(changed), untold: after }
+}
+
+function hasNewType(before: OracleTable, after: OracleTable): boolean {
+  const had = new Set(before.columns.map(({ type }) => type.sql))
+  return after.columns.some(({ type }) => isOwnType(type) && !had.has(type.sql))
 }
 
 async function connected(url: string): Promise<pg.Client> {

@@ -53,7 +53,7 @@ export interface Gap {
 /** A transaction that no session holds any more. */
 interface PreparedTransaction {
   readonly id: string
-  readonly changes: Changes
+  changes: Changes
 }
 
 /** The tables of one run in Postgres, several sessions that change them, and what they showed after every commit. */
@@ -201,6 +201,13 @@ export class OracleSource {
   /** The mirror may have gone back to what is safe. */
   wentBack(): void {
     for (const [table, fromLsn] of this.#untold.wentBack()) this.#open({ table, fromLsn })
+    for (const session of this.sessions) session.lostStream()
+    for (const one of this.prepared) {
+      one.changes = {
+        ...one.changes,
+        altered: new Map([...one.changes.altered, ...Array.from(one.changes.withNewTypes, (name) => [name, true] as const)]),
+      }
+    }
   }
 
   /** The mirror has started, and read again what was to be. */

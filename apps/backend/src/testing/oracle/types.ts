@@ -19,6 +19,9 @@ export interface OracleType {
   readonly reference?: string
 }
 
+/** Whether a database has the type only once somebody made it. */
+export const isOwnType = ({ sql }: OracleType) => /^(oracle_|hstore|citext|ltree)/.test(sql)
+
 const MOODS = ['sad', 'ok', 'happy', 'very "happy"', '']
 
 /** Statements that a database needs before tables of these types. */
