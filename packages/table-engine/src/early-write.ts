@@ -43,15 +43,22 @@ export function cutOpenSegment(state: MirrorState, sizes: EarlyWriteSizes): void
   if (openBytes >= (openRows === buffer.rowCount ? sizes.fullSegment : sizes.ownSegment)) state.startSegment()
 }
 
-/** Chooses what to write; null where the open transaction, if there is one, has nothing worth it. Under the mirror's lock. */
-export function beginEarlyWrite(state: MirrorState, sizes: EarlyWriteSizes): EarlyWrite | null {
+/**
+ * Chooses what to write; null where the open transaction, if there is one, has nothing of `leastBytes`: what comes next of it can be written in any case then. Under the mirror's
+ * lock.
+ */
+export function beginEarlyWrite(state: MirrorState, leastBytes: number): EarlyWrite | null {
   if (state.openChanges === 0) return null
   const [segment] = state.active.segments
     // A row that waits for its row id can't be written yet.
     .filter(({ buffer, deadFrom, pendingRowIds }) => deadFrom === null && buffer.markedRowCount === 0 && pendingRowIds.size === 0)
-    .filter(({ buffer, dead }) => buffer.usedBytes >= sizes.leastSegment && buffer.rowCount > dead.count)
+    .filter(({ buffer, dead }) => buffer.usedBytes >= leastBytes && buffer.rowCount > dead.count)
     .sort((a, b) => b.buffer.usedBytes - a.buffer.usedBytes)
-  if (segment === undefined) return null
+  if (segment === undefined) {
+    const { markedRowCount, rowCount } = state.tail.buffer
+    if (markedRowCount > 0 && rowCount > markedRowCount) state.startSegment()
+    return null
+  }
   if (segment === state.tail) state.startSegment()
   const { identity, schema } = state
   return { segment, deadAtStart: segment.dead.clone(), startSeq: state.log.endSeq, end: state.endOfOpenTransaction(), schema, identity }

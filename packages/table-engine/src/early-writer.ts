@@ -30,9 +30,9 @@ export class EarlyWriter {
     return this.running !== null
   }
 
-  /** Writes one segment; where a write is under way, waits for that one. Throws what the storage throws; nothing is lost then. */
-  write(): Promise<EarlyOutcome> {
-    this.running ??= this.writeOne().finally(() => {
+  /** Writes one segment, of `leastBytes` at least; where a write is under way, waits for that one. Throws what the storage throws; nothing is lost then. */
+  write(leastBytes = Infinity): Promise<EarlyOutcome> {
+    this.running ??= this.writeOne(Math.min(leastBytes, this.parts.sizes.leastSegment)).finally(() => {
       this.running = null
     })
     return this.running
@@ -43,11 +43,11 @@ export class EarlyWriter {
     await this.running?.catch(() => undefined)
   }
 
-  private async writeOne(): Promise<EarlyOutcome> {
-    const { lock, sizes, sealedFiles, stagedFiles } = this.parts
+  private async writeOne(leastBytes: number): Promise<EarlyOutcome> {
+    const { lock, sealedFiles, stagedFiles } = this.parts
     const begun = await lock.run(() => {
       const state = this.parts.state()
-      const early = state && beginEarlyWrite(state, sizes)
+      const early = state && beginEarlyWrite(state, leastBytes)
       return early && { state, early }
     })
     if (begun === null) return 'nothing'

@@ -11,6 +11,10 @@ const LOAD_SHARE = 0.4
 /** At this share of the memory limit the largest mirror is flushed; at the next the source waits for it. */
 const FLUSH_SHARE = 0.5
 const WAIT_SHARE = 0.8
+/** While changes that wait for a commit take this share of the limit and the source waits, parts of open transactions are written however many tables share that memory. */
+const FREEABLE_SHARE = 0.25
+/** Rows may take so small a share of what their segment does: the rest is index and room to grow. */
+const ROWS_SHARE = 1 / 8
 /** What is applied between two looks at the memory in use: rows, or this share of the limit. */
 const CHECK_ROWS = 20_000
 const CHECK_SHARE = 1 / 64
@@ -112,17 +116,25 @@ export class MemoryGovernor {
     const candidates = [...this.parts.mirrors.values()]
       .filter((mirror) => mirror.currentPhase === 'streaming' && mirror.freeableBytes > 0)
       .sort((a, b) => b.freeableBytes - a.freeableBytes)
+    const leastBytes = this.leastEarlyBytes(candidates)
     for (const mirror of candidates) {
       try {
         // Never waits for a transaction's end: the stream may be waiting for us, and would not bring it.
         if (!mirror.hasOpenTransaction && (await mirror.tryFlush())) return 'done'
         mirror.flushSoon()
-        if ((await mirror.writeEarly()) === 'done') return 'done'
+        if ((await mirror.writeEarly(leastBytes)) === 'done') return 'done'
       } catch (error) {
         this.parts.logger.error('memory could not be freed', { table: mirror.name, error: String(error) })
         return 'failed'
       }
     }
     return 'nothing'
+  }
+  /** Of a transaction that many tables share, no table may have much. */
+  private leastEarlyBytes(candidates: readonly Mirror[]): number {
+    const { limitBytes } = this.parts
+    const freeable = candidates.reduce((sum, mirror) => sum + mirror.freeableBytes, 0)
+    if (this.usedBytes < limitBytes * WAIT_SHARE || freeable < limitBytes * FREEABLE_SHARE) return Infinity
+    return (freeable / candidates.length) * ROWS_SHARE
   }
 }

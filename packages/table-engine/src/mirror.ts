@@ -251,11 +251,11 @@ export class Mirror {
 
   /**
    * Writes a part of the open transaction as a data file, in no snapshot yet, so that its memory is free. Throws where the storage does
-   * not take it; nothing is lost then.
+   * not take it; nothing is lost then. `leastBytes`: of rows that are worth a file; never more than an eighth of `earlyFileBytes`, the default.
    */
-  async writeEarly(): Promise<EarlyOutcome> {
+  async writeEarly(leastBytes = Infinity): Promise<EarlyOutcome> {
     try {
-      return await this.early.write()
+      return await this.early.write(leastBytes)
     } catch (error) {
       if (!isMoonlinkError(error) || (error.kind !== 'retry' && error.kind !== 'invalid')) this.core.fail(error)
       throw error
