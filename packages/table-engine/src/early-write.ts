@@ -76,11 +76,11 @@ export async function writeEarly(
 
 /**
  * Puts the file in the segment's place, in no snapshot yet. Under the mirror's lock; no await in between. False where nobody needs it
- * any more: the segment is gone, or rows are identified otherwise now.
+ * any more: the segment is gone, or a flush takes it, or rows are identified otherwise now.
  */
 export function adoptEarly(state: MirrorState, early: EarlyWrite, { staged, newRows }: WrittenFile, index: SealedKeyIndex | null): boolean {
   const { segment } = early
-  if (state.segments.get(segment.id) !== segment || state.identity.fingerprint !== early.identity.fingerprint) return false
+  if (!state.active.segments.includes(segment) || state.identity.fingerprint !== early.identity.fingerprint) return false
   const map = newRows.get(segment)!
   const moved = movedDeletes(state.log, early.startSeq, new Map([[segment.id, map]]))
   const file = new FileSegment(state.newSegmentId(), uncommitted(staged), index, null, moved)

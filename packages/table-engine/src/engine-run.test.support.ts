@@ -13,13 +13,15 @@ import {
 } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import { MemoryTableStorage } from '@moonlink/testkit'
-import fc from 'fast-check'
 import { expect } from 'vitest'
 import { defaultEngineLimits, type EngineLimits } from './limits.ts'
 import { Engine } from './engine.ts'
-import { SOURCE_STATE_PROPERTY } from './mirror-spec.ts'
+import { copyBeside } from './copy-beside.test.support.ts'
+import type { Step } from './engine-steps.test.support.ts'
+import type { Mirror } from './mirror.ts'
+import { RESYNC_PROPERTY, SOURCE_STATE_PROPERTY, type ResyncSource } from './mirror-spec.ts'
 import { keyedSchemas } from './testing/keyed-schemas.ts'
-import { reshape, valueOf, type Reshape } from './testing/reshapes.ts'
+import { reshape, valueOf } from './testing/reshapes.ts'
 import { columnsText, readContent, rowText, ScriptedTable, type Row } from './testing/scripted-table.ts'
 import { simulatedDisk, simulatedIndexes } from './testing/simulated.ts'
 import { watermark } from './testing/watermark.ts'
@@ -39,56 +41,6 @@ export const limits: EngineLimits = {
   expiry: { minSnapshots: 3, maxAgeMs: 0, intervalMs: 3_600_000 },
 }
 
-export type Step =
-  | { kind: 'insert'; key: number; text: string }
-  | { kind: 'update'; at: number; text: string; unchanged: boolean }
-  | { kind: 'move'; at: number; key: number }
-  | { kind: 'delete'; at: number }
-  | { kind: 'truncate' }
-  | Reshape
-  | { kind: 'write early' | 'write early beside' | 'memory is short' }
-  | { kind: 'commit' | 'send' | 'flush' | 'flush beside' | 'tick' | 'read' | 'restart' | 'lost stream' | 'pass time' }
-  | { kind: 'fail before' | 'fail after' | 'fail late' | 'deliver late' | 'fail settle' }
-
-export const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ kind: fc.constant('insert' as const), key: fc.nat(12), text: fc.string({ maxLength: 14 }) }) },
-  {
-    weight: 6,
-    arbitrary: fc.record({
-      kind: fc.constant('update' as const),
-      at: fc.nat(),
-      text: fc.string({ maxLength: 14 }),
-      unchanged: fc.boolean(),
-    }),
-  },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('move' as const), at: fc.nat(), key: fc.nat(12) }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constant('delete' as const), at: fc.nat() }) },
-  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'truncate' }) },
-  {
-    weight: 3,
-    arbitrary: fc.record({
-      kind: fc.constantFrom('add column', 'add column', 'drop column', 'rename column', 'widen column', 'change key'),
-      at: fc.nat(),
-    }),
-  },
-  { weight: 5, arbitrary: fc.constant<Step>({ kind: 'commit' }) },
-  { weight: 3, arbitrary: fc.constant<Step>({ kind: 'send' }) },
-  { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush' }) },
-  { weight: 2, arbitrary: fc.constant<Step>({ kind: 'flush beside' }) },
-  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'tick' }) },
-  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'pass time' }) },
-  { weight: 3, arbitrary: fc.constant<Step>({ kind: 'read' }) },
-  { weight: 2, arbitrary: fc.constant<Step>({ kind: 'write early' }) },
-  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'write early beside' }) },
-  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'memory is short' }) },
-  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'restart' }) },
-  { weight: 1, arbitrary: fc.constant<Step>({ kind: 'lost stream' }) },
-  {
-    weight: 3,
-    arbitrary: fc.record({ kind: fc.constantFrom('fail before', 'fail after', 'fail late', 'deliver late', 'fail settle') }),
-  },
-)
-
 /** One engine with one table, driven step by step beside the model. */
 export class Run {
   readonly source: ScriptedTable
@@ -101,6 +53,7 @@ export class Run {
   /** Everything sent so far, to send again after a restart. */
   private log: SourceEvent[] = []
   private beside: Promise<void>[] = []
+  private sending: Promise<void> = Promise.resolve()
   readonly reads = { above: 0, below: 0 }
   private readonly disk = simulatedDisk()
 
@@ -123,14 +76,19 @@ export class Run {
       ...simulatedIndexes(this.disk),
       limits: this.limits,
     })
-    const mirror = await this.engine.addMirror({
+    const mirror = await this.addMirror()
+    if (mirror.committedLsn === null) await mirror.finishCopy(0n)
+    if (this.storage.snapshot.properties[RESYNC_PROPERTY]) await this.resync(true)
+  }
+
+  private addMirror(): Promise<Mirror> {
+    return this.engine.addMirror({
       table: this.source.table,
       schema: this.storage.snapshot.schema,
       sourceState: this.storage.snapshot.properties[SOURCE_STATE_PROPERTY] ?? null,
       storage: this.storage,
       appendOnly: false,
     })
-    if (mirror.committedLsn === null) await mirror.finishCopy(0n)
   }
 
   async do(step: Step): Promise<void> {
@@ -179,19 +137,14 @@ export class Run {
         return this.engine.tick()
       case 'write early':
         await this.send()
-        await this.engine.mirror('public.t')!.writeEarly()
+        await this.engine.mirror('public.t')?.writeEarly()
         return
       case 'write early beside':
-        this.beside.push(
-          this.engine
-            .mirror('public.t')!
-            .writeEarly()
-            .then(() => undefined),
-        )
+        this.beside.push(Promise.resolve(this.engine.mirror('public.t')?.writeEarly()).then(() => undefined, ignoreRetry))
         return
       case 'memory is short':
         await this.send()
-        return this.engine.mirror('public.t')!.releaseCaches()
+        return this.engine.mirror('public.t')?.releaseCaches()
       case 'pass time':
         // What a tick began ends meanwhile.
         return sleep(5)
@@ -214,9 +167,60 @@ export class Run {
         return this.resend()
       case 'lost stream':
         // In the middle of a transaction too: what was sent of it is taken back and sent again.
-        if (!(await this.reset())) await this.resend()
+        return this.loseStream()
+      case 'pause':
+        return this.engine.mirror('public.t')?.pauseFor('PAUSED', 'by request').catch(ignoreRetry)
+      case 'pause beside':
+        this.beside.push(Promise.resolve(this.engine.mirror('public.t')?.pauseFor('PAUSED', 'by request')).catch(ignoreRetry))
+        return
+      case 'resync':
+        return this.resync(false)
+      case 'send beside':
+        void this.send()
         return
     }
+  }
+
+  private async loseStream(): Promise<void> {
+    await this.sending
+    const isWhole = await this.reset()
+    await this.resend(isWhole ? this.engine.streamedLsn : this.engine.restartLsn())
+  }
+
+  /** Begins to make the table equal to its source; the copy goes on beside. */
+  private async resync(isJustOpened: boolean): Promise<void> {
+    await this.sending
+    const mirror = this.engine.mirror('public.t')
+    if (mirror === undefined) return
+    if (this.openChanges > 0) this.commit()
+    try {
+      await mirror.beginResync('by request', this.sourceNow(isJustOpened))
+    } catch (error) {
+      return ignoreRetry(error)
+    }
+    mirror.awaitSnapshot()
+    if (!isJustOpened) await this.loseStream()
+    const copied = copyBeside(this, mirror)
+    copied.catch(() => undefined)
+    this.beside.push(copied)
+  }
+
+  /** After a copy that failed, while changes come: the next begins with another mirror. */
+  async reopen(): Promise<Mirror> {
+    if (this.openChanges > 0) this.commit()
+    const opened = Promise.withResolvers<Mirror>()
+    await this.engine.reopenMirror('public.t', async () => {
+      const mirror = await this.addMirror()
+      await mirror.beginResync('anew', this.sourceNow(true))
+      mirror.awaitSnapshot()
+      opened.resolve(mirror)
+    })
+    return opened.promise
+  }
+
+  private sourceNow(isJustOpened: boolean): ResyncSource {
+    const { schema, sourceState } = this.source.history.at(-1)!
+    return { shape: { schema, sourceState }, asOfLsn: this.lsn, isAnew: false, isJustOpened }
   }
 
   /** Until it is known which commit is the last. */
@@ -235,6 +239,11 @@ export class Run {
     await this.send()
     await this.settle()
     this.storage.failNext.length = this.storage.failNextSettles = 0
+    while (this.engine.mirror('public.t')!.currentPhase !== 'streaming') {
+      await this.resync(false)
+      await this.settle()
+    }
+    await this.engine.mirror('public.t')!.caughtUp()
     await this.engine.flush()
     await this.read()
     expect(this.storage.current.properties[SOURCE_STATE_PROPERTY] ?? 'shape 0').toBe(this.source.sourceState)
@@ -261,20 +270,23 @@ export class Run {
   }
 
   /** Sends what there is, in the middle of a transaction too. */
-  private async send(): Promise<void> {
-    for (const event of this.source.take()) {
-      this.log.push(event)
-      await this.engine.apply(event)
-    }
-    if (this.openChanges === 0) {
-      this.sent = this.lsn
-      await this.engine.apply(watermark(this.lsn))
-    }
+  private send(): Promise<void> {
+    return (this.sending = this.sending.then(() => this.sendNow()))
+  }
+
+  private async sendNow(): Promise<void> {
+    const { lsn, openChanges } = this
+    const events = this.source.take()
+    this.log.push(...events)
+    for (const event of events) await this.engine.apply(event)
+    if (openChanges > 0) return
+    this.sent = lsn
+    await this.engine.apply(watermark(lsn))
   }
 
   /** The source sends everything again that the engine asks for: whole transactions, from `restartLsn` on. */
-  private async resend(): Promise<void> {
-    for (const event of this.log.slice(this.firstNeeded(this.engine.restartLsn()))) await this.engine.apply(event)
+  private async resend(fromLsn = this.engine.restartLsn()): Promise<void> {
+    for (const event of this.log.slice(this.firstNeeded(fromLsn))) await this.engine.apply(event)
     await this.send()
     if (this.openChanges > 0) await this.engine.apply(watermark(this.sent, this.lsn))
   }
@@ -301,14 +313,20 @@ export class Run {
   private async read(): Promise<void> {
     this.readAtRest()
     const applied = this.engine.appliedLsn
-    const mirror = this.engine.mirror('public.t')!
+    const mirror = this.engine.mirror('public.t')
+    if (mirror === undefined) return
     // Between two transactions' ends too, and below the floor, where older snapshots may be exact.
     for (const lsn of this.source.history.flatMap((moment) => [moment.lsn, moment.lsn + 5n])) {
       const { floor } = mirror
       if (lsn > applied) continue
       const isRetained = () => mirror.retainedRanges().some(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
       const wasRetained = isRetained()
+      const readable = () => (mirror.currentPhase === 'streaming' ? lsn : (mirror.readableWhilePaused ?? mirror.readableWhileResyncing ?? -1n))
+      const wasReadable = lsn <= readable()
       const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 }).catch((error: unknown) => {
+        // What is committed may be later than the stream.
+        if (isMoonlinkError(error) && error.code === 'TIMED_OUT' && mirror.readableFrom > this.engine.streamedLsn) return null
+        if (isMoonlinkError(error) && refusals.includes(error.code) && !(wasReadable && lsn <= readable() && !mirror.isClosed)) return null
         // A flush or an expiry beside may raise the floor meanwhile.
         const isBelow = lsn < mirror.floor && !(wasRetained && isRetained())
         if (isMoonlinkError(error) && error.code === 'LSN_NOT_HELD' && isBelow) return null
@@ -353,6 +371,9 @@ export class Run {
     apply(index, this.source.rows[index])
   }
 }
+
+/** Why a table that is paused or copied can't be read. */
+const refusals = ['TABLE_PAUSED', 'TABLE_RESYNCING', 'TABLE_COPYING', 'TABLE_CLOSED']
 
 function ignoreRetry(error: unknown): void {
   if (!isMoonlinkError(error, 'retry')) throw error

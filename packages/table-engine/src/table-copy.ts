@@ -179,18 +179,19 @@ export class TableCopy {
   /** Takes rows of a range; waits while files are being written. */
   async append(batch: ColumnBatch, range: CopyRange = WHOLE): Promise<void> {
     const { core } = this
-    const { host, name, resync, state } = core
+    const { host, name, resync } = core
     this.requireCopying()
-    // By place alone, values would come into columns that they are not of.
-    assert(haveSameColumns(batch.fields, state.schema.fields), 'copied rows have the columns of the copy', { table: name })
     host.telemetry.count('moonlink_copied_rows_total', batch.length, { table: name })
-    if (resync === null) await this.copied.append(batch, range)
-    else {
-      await core.lock.run(() => {
-        core.requireOpen()
-        return resync.difference.add(batch)
-      })
+    if (resync === null) {
+      this.requireColumns(batch)
+      return this.copied.append(batch, range)
     }
+    await core.lock.run(() => {
+      core.requireOpen()
+      this.requireCompared(resync.difference)
+      this.requireColumns(batch)
+      return resync.difference.add(batch)
+    })
   }
 
   /** Every row of the range was taken: it is not read again, once its rows are written. */
@@ -268,6 +269,18 @@ export class TableCopy {
   private requireCopying(): void {
     const { name, phase } = this.core
     if (phase !== 'copying') throw new MoonlinkError('retry', 'COPY_STOPPED', `${name} is ${phase}: its copy has stopped.`)
+  }
+
+  /** By place alone, values would come into columns that they are not of. */
+  private requireColumns({ fields }: ColumnBatch): void {
+    const { name, state } = this.core
+    assert(haveSameColumns(fields, state.schema.fields), 'copied rows have the columns of the copy', { table: name })
+  }
+
+  /** Throws `retry`/`COPY_STOPPED` where the comparison is over, or begun anew. */
+  private requireCompared(difference: Difference): void {
+    const { name, resync } = this.core
+    if (resync?.difference !== difference) throw new MoonlinkError('retry', 'COPY_STOPPED', `${name} is compared anew.`)
   }
 
   private async finishCopy(boundaryLsn: Lsn): Promise<void> {
@@ -351,7 +364,7 @@ export class TableCopy {
     const { clock, logger } = core.host
     await core.job(async () => {
       this.requireCopying()
-      if (core.resync?.difference !== difference) throw new MoonlinkError('retry', 'COPY_STOPPED', `${core.name} is compared anew.`)
+      this.requireCompared(difference)
       const flush = await core.lock.run(async () => {
         await difference.finish(boundaryLsn, clock.nowMs())
         return freeze(core.state, boundaryLsn)

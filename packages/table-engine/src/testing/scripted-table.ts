@@ -23,7 +23,7 @@ export class ScriptedTable {
   schema: TableSchema
   rows: Row[] = []
   /** Rows and schema at each end LSN, ascending. */
-  readonly history: { lsn: Lsn; rows: readonly Row[]; schema: TableSchema }[]
+  readonly history: { lsn: Lsn; rows: readonly Row[]; schema: TableSchema; sourceState: string }[]
   /** Names the present shape to whoever keeps it. */
   sourceState = 'shape 0'
   private shapeCount = 0
@@ -40,7 +40,7 @@ export class ScriptedTable {
   constructor(schema: TableSchema, name = 't') {
     this.table = { schema: 'public', name }
     this.schema = schema
-    this.history = [{ lsn: 0n, rows: [], schema }]
+    this.history = [{ lsn: 0n, rows: [], schema, sourceState: this.sourceState }]
     this.startBatch()
   }
 
@@ -92,7 +92,7 @@ export class ScriptedTable {
   endTransaction(lsn: Lsn): void {
     this.batch.endLsns.push(lsn)
     this.batch.counts.push(this.batch.ops.length)
-    this.history.push({ lsn, rows: [...this.rows], schema: this.schema })
+    this.history.push({ lsn, rows: [...this.rows], schema: this.schema, sourceState: this.sourceState })
   }
 
   /** What happened since the last take. */
