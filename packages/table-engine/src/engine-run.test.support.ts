@@ -326,7 +326,7 @@ export class Run {
       const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 }).catch((error: unknown) => {
         // What is committed may be later than the stream.
         if (isMoonlinkError(error) && error.code === 'TIMED_OUT' && mirror.readableFrom > this.engine.streamedLsn) return null
-        if (isMoonlinkError(error) && refusals.includes(error.code) && !(wasReadable && lsn <= readable() && !mirror.isClosed)) return null
+        if (isMoonlinkError(error) && refusals.includes(error.code) && !(wasReadable && lsn <= readable() && this.engine.mirror('public.t') === mirror)) return null
         // A flush or an expiry beside may raise the floor meanwhile.
         const isBelow = lsn < mirror.floor && !(wasRetained && isRetained())
         if (isMoonlinkError(error) && error.code === 'LSN_NOT_HELD' && isBelow) return null
