@@ -321,12 +321,18 @@ export class Run {
       if (lsn > applied) continue
       const isRetained = () => mirror.retainedRanges().some(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
       const wasRetained = isRetained()
-      const readable = () => (mirror.currentPhase === 'streaming' ? lsn : (mirror.readableWhilePaused ?? mirror.readableWhileResyncing ?? -1n))
+      const readable = () =>
+        mirror.currentPhase === 'streaming' ? lsn : (mirror.readableWhilePaused ?? mirror.readableWhileResyncing ?? -1n)
       const wasReadable = lsn <= readable()
       const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 }).catch((error: unknown) => {
         // What is committed may be later than the stream.
         if (isMoonlinkError(error) && error.code === 'TIMED_OUT' && mirror.readableFrom > this.engine.streamedLsn) return null
-        if (isMoonlinkError(error) && refusals.includes(error.code) && !(wasReadable && lsn <= readable() && this.engine.mirror('public.t') === mirror)) return null
+        if (
+          isMoonlinkError(error) &&
+          refusals.includes(error.code) &&
+          !(wasReadable && lsn <= readable() && this.engine.mirror('public.t') === mirror)
+        )
+          return null
         // A flush or an expiry beside may raise the floor meanwhile.
         const isBelow = lsn < mirror.floor && !(wasRetained && isRetained())
         if (isMoonlinkError(error) && error.code === 'LSN_NOT_HELD' && isBelow) return null

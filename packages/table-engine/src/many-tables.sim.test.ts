@@ -33,7 +33,9 @@ function inserts(table: TableName, first: number, count: number, endLsn: bigint 
   }
   const old = new BatchBuilder([schema.fields[0]]).view()
   const marks =
-    endLsn === null ? { endLsns: [], changeCounts: [], commitTimesMs: [] } : { endLsns: [endLsn], changeCounts: [count], commitTimesMs: [0] }
+    endLsn === null
+      ? { endLsns: [], changeCounts: [], commitTimesMs: [] }
+      : { endLsns: [endLsn], changeCounts: [count], commitTimesMs: [0] }
   return { table, ops: new Uint8Array(count), rows: rows.view(), old, unchanged: [], marks, openLsn }
 }
 
