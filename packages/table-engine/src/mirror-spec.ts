@@ -15,6 +15,8 @@ export interface MirrorSpec {
   readonly changesFromLsn?: Lsn
   /** Of a table that is to be copied: the schema is the source's of this LSN or later, and no change from before is wanted. */
   readonly asOfLsn?: Lsn
+  /** Why it misses changes: until `beginResync`, which follows, it takes nothing, and shows no more than its last commit. */
+  readonly resyncReason?: string
 }
 
 /** How the source's table is while a mirror begins to be made equal to it. */

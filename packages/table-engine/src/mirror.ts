@@ -92,6 +92,7 @@ export class Mirror {
       mirror.intake.holdBack()
     } else await core.loadFiles()
     mirror.pauses.restore()
+    if (spec.resyncReason !== undefined) mirror.pauses.awaitResync(spec.resyncReason)
     return mirror
   }
 

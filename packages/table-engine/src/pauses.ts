@@ -24,6 +24,14 @@ export class Pauses {
     this.core.isPauseRecorded = true
   }
 
+  /** One that misses changes, which the source may forget: it is told of nothing, for what finds that out after a crash is there already. */
+  awaitResync(reason: string): void {
+    if (this.core.phase !== 'streaming') return
+    this.core.phase = 'paused'
+    this.core.reason = `RESYNC ${reason}`
+    this.core.isPauseRecorded = true
+  }
+
   /**
    * Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. `openLsn`: of the transaction that it is paused for, as in a
    * batch; up to there nothing is missing.

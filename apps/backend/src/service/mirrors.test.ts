@@ -1,7 +1,7 @@
 import { silentLogger, systemClock, systemRandom, type TableName, type TableSchema } from '@moonlink/core'
 import { defaultEngineLimits, Engine, PAUSED_PROPERTY } from '@moonlink/table-engine'
 import { MemoryTableStorage, SimulatedLocalDisk } from '@moonlink/testkit'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { openMirror } from './mirrors.ts'
 import type { SourceHandle, SourceIdentity, Warehouse } from './parts.ts'
 import { COPY_PENDING_PROPERTY } from './recopied-storage.ts'
@@ -11,25 +11,25 @@ const table: TableName = { schema: 'public', name: 't' }
 const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'int' }, required: true }], identifierFieldIds: [] }
 const identity: SourceIdentity = { systemIdentifier: '1', database: 'd', serverVersion: '18', slot: 's', publication: 'p' }
 
-/** Opens an append-only table in one process after the other; `again`: it is asked for. */
-async function appendOnlyTable() {
+/** Opens a table in one process after the other; `again`: it is asked for. */
+async function oneTable(appendOnly: boolean) {
   const storage = new MemoryTableStorage(table, schema)
   await storage.setProperties(ownerProperties(identity, table))
   const warehouse = { uri: 'memory://', catalog: { load: async () => null }, openTable: async () => storage } as unknown as Warehouse
-  const source = { identity, position: async () => ({ sourceLsn: 0n }) } as unknown as SourceHandle
+  const evolved = async () => ({ shape: { schema, sourceState: null }, isAnew: false, mark: '' })
+  const source = { identity, position: async () => ({ sourceLsn: 0n }), evolved } as unknown as SourceHandle
   const coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, republished: new Set<string>() }
-  const listed = { table, schema, sourceState: null, appendOnly: true, refusal: null, notes: [] }
+  const listed = { table, schema, sourceState: null, appendOnly, refusal: null, notes: [] }
   const disk = new SimulatedLocalDisk({ next: () => 0.5 })
   const ports = { clock: systemClock, random: systemRandom, logger: silentLogger }
-  const open = (again: boolean) => {
-    const engine = new Engine({ ...ports, disk: disk.session(), indexDirectory: '/index', limits: defaultEngineLimits })
-    return openMirror(listed, { engine, warehouse, source, coverage, again, logger: silentLogger })
-  }
-  return { open, storage }
+  const newEngine = () => new Engine({ ...ports, disk: disk.session(), indexDirectory: '/index', limits: defaultEngineLimits })
+  const open = (again: boolean, engine = newEngine()) =>
+    openMirror(listed, { engine, warehouse, source, coverage, again, logger: silentLogger })
+  return { newEngine, open, storage }
 }
 
 test('an append-only table that is paused amid another copy stays so over a restart, and goes on when that is asked for', async () => {
-  const { open, storage } = await appendOnlyTable()
+  const { open, storage } = await oneTable(true)
   const first = await open(false)
   await first.finishCopy(10n)
   await first.close()
@@ -52,4 +52,33 @@ test('an append-only table that is paused amid another copy stays so over a rest
   const later = await open(false)
   expect([later.currentPhase, later.committedLsn]).toEqual(['streaming', 20n])
   await later.close()
+})
+
+test('a table that is added again while the stream goes on shows no more than its last commit until it is being compared', async () => {
+  const { newEngine, open, storage } = await oneTable(false)
+  const first = await open(false)
+  await first.finishCopy(10n)
+  await first.close()
+
+  const engine = newEngine()
+  await engine.apply({ kind: 'watermark', lsn: 50n, sourceLsn: 50n, commitTimeMs: null })
+  const reached = Promise.withResolvers<void>()
+  const released = Promise.withResolvers<void>()
+  const setProperties = storage.setProperties.bind(storage)
+  vi.spyOn(storage, 'setProperties').mockImplementationOnce(async (...request) => {
+    reached.resolve()
+    await released.promise
+    return setProperties(...request)
+  })
+  const opened = open(true, engine)
+  await reached.promise
+  const read = (lsn: bigint | null) => engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 100 })
+  await expect(read(null)).rejects.toMatchObject({ code: 'TABLE_PAUSED' })
+  const lease = await read(10n)
+  lease.release()
+  expect(engine.status()).toMatchObject([{ durableLsn: 10n, committedLsn: 10n }])
+  released.resolve()
+  const mirror = await opened
+  expect([mirror.currentPhase, mirror.readableWhileResyncing]).toEqual(['copying', 10n])
+  await engine.close()
 })

@@ -65,6 +65,8 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
     storage: isRecopied ? await RecopiedStorage.begin(storage, options.again) : storage,
     appendOnly: listed.appendOnly,
     changesFromLsn: options.coverage.floorLsn,
+    // Until it is being compared, too, it must not be taken for one that has what the stream has brought.
+    ...(isCompared ? { resyncReason: reason } : {}),
   })
   if (now !== null) await mirror.beginResync(reason!, { ...now, asOfLsn, isJustOpened: true })
   else if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
