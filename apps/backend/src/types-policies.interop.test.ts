@@ -133,6 +133,27 @@ const groups: readonly Group[] = [
     rules: { grid: 'list<list>', cube: 'list<list<list>>', jagged: 'list<list<string>>' },
   },
   {
+    name: 'bounds',
+    columns: ['beside int[]', 'counted int[]', 'grid int[]'],
+    rows: [
+      `'[0:1]={5,6}', '[-2147483648:-2147483647]={1,NULL}', '[0:0][5:6]={{1,2}}'`,
+      `'{1}', '[2147483646:2147483646]={7}', '[1:1][2:2]={{NULL}}'`,
+      NONE(3),
+      `'[2:2]={NULL}', '{}', '{}'`,
+    ],
+    shown: {
+      beside: `CASE WHEN coalesce(array_lower(beside, 1), 1) = 1 THEN beside END`,
+      beside_text: `CASE WHEN array_lower(beside, 1) <> 1 THEN format('%s', beside) END`,
+      ...Object.fromEntries(
+        ['counted', 'grid'].map((column) => [
+          column,
+          `CASE WHEN ${column} IS NOT NULL THEN regexp_replace(format('%s', ${column}), '^.*=', '')::int[] END`,
+        ]),
+      ),
+    },
+    rules: { beside: { onUnfit: 'text' }, counted: { lowerBounds: 'drop' }, grid: { as: 'list<list>', lowerBounds: 'drop' } },
+  },
+  {
     name: 'texts',
     columns: TEXTS,
     rows: [
