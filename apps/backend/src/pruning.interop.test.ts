@@ -101,10 +101,18 @@ const valuesOf = (predicate: Predicate) =>
 const ORDERED = ['<', '<=', '>', '>=']
 /** Spark orders UUIDs of a dictionary as two signed numbers (apache/iceberg#14216). */
 const ordersUuids = (predicate: Predicate) => leavesOf(predicate).some(({ column, op }) => column.kind === 'uuid' && ORDERED.includes(op))
-/** PyIceberg takes infinity for a number that a float can't hold, and compares a date that files lack with a number; Arrow orders no UUIDs. */
+const ZEROS = ['0', '-0']
+/**
+ * PyIceberg takes infinity for a number that a float can't hold, and compares a date that files lack with a number; Arrow orders no UUIDs, and to it -0 is none of a list
+ * that has 0.
+ */
 const isBeyondPyIceberg = (predicate: Predicate) =>
-  leavesOf(predicate).some(({ column: { kind, name } }) => kind === 'uuid' || name === 'added_day') ||
-  valuesOf(predicate).some((value) => /NaN|Infinity/.test(value))
+  valuesOf(predicate).some((value) => /NaN|Infinity/.test(value)) ||
+  leavesOf(predicate).some((leaf) => {
+    const { kind, name } = leaf.column
+    const isFloat = kind === 'float' || kind === 'double'
+    return kind === 'uuid' || name === 'added_day' || (isFloat && 'values' in leaf && leaf.values.some((value) => ZEROS.includes(value)))
+  })
 
 /** What each reader is asked, and what that is in Postgres. */
 const readers: Readonly<
