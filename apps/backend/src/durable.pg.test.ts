@@ -190,6 +190,24 @@ test('at its bound the log stops and says so; the slot keeps the rest, and all g
   expect(logged()).not.toMatch(/made equal|copied again/)
 })
 
+test('as the log nears its bound, tables are committed early, and it never stops', async () => {
+  const maxBytes = 4 * 2 ** 20
+  await start({ MOONLINK_CHANGE_LOG_MAX_BYTES: String(maxBytes), MOONLINK_CHANGE_LOG_SEGMENT_BYTES: '50KiB' })
+  const { committedLsn } = await backend.table('public.orders')
+  const isCommitted = async () => (await backend.table('public.orders')).committedLsn !== committedLsn
+  const bytes = async () => (await backend.status()).log.bytes
+  // Only so much that what is written meanwhile has room.
+  for (let round = 0; !(await isCommitted()) && (await bytes()) < maxBytes / 2; round++) {
+    await change(`round ${round} ${'x'.repeat(500)}`)
+    await backend.wait()
+  }
+  await until('an early commit', isCommitted)
+  await until('room in the log', async () => (await bytes()) < maxBytes / 4)
+  expect(logged()).toMatch(/tables are committed early for the change log/)
+  expect(logged()).not.toMatch(/the change log has stopped/)
+  await expectEqual()
+})
+
 test('a state of the first version is upgraded; one of a later version is refused', async () => {
   await start()
   await expectEqual()
@@ -242,7 +260,7 @@ test('a backup of the state is restored: taken while stopped, while running, and
   await start()
   await expectEqual()
   expect(logged()).toMatch(/neither the slot nor the change log has the changes from/)
-})
+}, 400_000)
 
 test('without a log, the slot keeps what Iceberg lacks', async () => {
   await start({ MOONLINK_CHANGE_LOG_ENABLED: 'false' })

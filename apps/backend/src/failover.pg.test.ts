@@ -153,3 +153,30 @@ test('a standby that was promoted without what is mirrored already is known by i
   await isEqual()
   await Promise.all([client.end().catch(() => undefined), follower.end()])
 })
+
+test('another cluster at the address ends the backend, and is not touched', async () => {
+  const primary = await startAgain(join(directory, 'primary'), {})
+  const client = await connected(primary)
+  await client.query('CREATE TABLE orders (id bigint PRIMARY KEY, note text)')
+  proxy = await TcpProxy.start(primary.port)
+  const address = primary.connectionString.replace(`:${primary.port}`, `:${proxy.port}`)
+  backend = await BackendProcess.start(['--source', address, '--state-dir', join(directory, 'state')])
+  await client.query(`INSERT INTO orders SELECT i, 'note' FROM generate_series(1, 1000) i`)
+  await backend.wait({ iceberg: true })
+
+  const ended = new Promise<number | null>((resolve) => backend!.child.once('exit', resolve))
+  const other = await startAgain(join(directory, 'other'), {})
+  const url = new URL(other.connectionString)
+  const stranger = await connected(other)
+  await stranger.query(`ALTER ROLE ${url.username} PASSWORD '${new URL(primary.connectionString).password}'`)
+  await stranger.query('CREATE TABLE orders (id bigint PRIMARY KEY, note text)')
+  proxy.retarget(other.port)
+  proxy.cut()
+  expect(await ended).toBe(1)
+  expect(backend.said).toMatch(/PG_OTHER_CLUSTER /)
+  const { rows } = await stranger.query(
+    'SELECT (SELECT count(*)::int FROM pg_publication) AS publications, (SELECT count(*)::int FROM pg_replication_slots) AS slots',
+  )
+  expect(rows).toEqual([{ publications: 0, slots: 0 }])
+  await Promise.all([client.end(), stranger.end()])
+})
