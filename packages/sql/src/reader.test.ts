@@ -1,9 +1,12 @@
-import { mkdtemp } from 'node:fs/promises'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DuckDBInstance } from '@duckdb/node-api'
-import { expect, test } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import { Reader, type Scene } from './reader.ts'
+
+const root = mkdtempSync(join(tmpdir(), 'moonlink-reader-'))
+afterAll(() => rmSync(root, { recursive: true, force: true }))
 
 /** Counts the rows of `t` as a statement that is read to its end and kept. */
 async function countRows(reader: Reader, scene: Scene) {
@@ -26,7 +29,7 @@ test.each(['a native table', 'a file'])(
     await feeder.run('CREATE TABLE dead (r BIGINT, seq BIGINT); INSERT INTO dead SELECT i, i FROM range(100) t(i)')
     await feeder.run('CREATE TABLE tail AS SELECT i FROM range(1000) t(i)')
     const readsFiles = what === 'a file'
-    const path = join(await mkdtemp(join(tmpdir(), 'moonlink-reader-')), 'rows.parquet')
+    const path = join(mkdtempSync(join(root, 'rows-')), 'rows.parquet')
     if (readsFiles) await feeder.run(`COPY tail TO '${path}'`)
     const reader = await Reader.open(instance, 'reader')
     const live = (rows: string) =>

@@ -1,14 +1,17 @@
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, statSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { silentLogger, systemDisk, type LocalDisk } from '@moonlink/core'
 import * as fc from 'fast-check'
-import { beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeEach, expect, test } from 'vitest'
 import { PathJournal } from './path-journal.ts'
+
+const root = mkdtempSync(join(tmpdir(), 'moonlink-journal-'))
+afterAll(() => rmSync(root, { recursive: true, force: true }))
 
 let path: string
 beforeEach(() => {
-  path = join(mkdtempSync(join(tmpdir(), 'moonlink-journal-')), 'journal')
+  path = join(mkdtempSync(join(root, 'table-')), 'journal')
 })
 
 async function loaded(): Promise<PathJournal> {
@@ -22,7 +25,7 @@ test('property: another process finds what was there last', async () => {
   const step = fc.oneof(fc.record({ add: name }), fc.record({ remove: fc.array(name, { maxLength: 3 }) }), fc.constant({ restart: true }))
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
-      path = join(mkdtempSync(join(tmpdir(), 'moonlink-journal-')), 'journal')
+      path = join(mkdtempSync(join(root, 'table-')), 'journal')
       let journal = await loaded()
       const expected = new Set<string>()
       for (const one of steps) {

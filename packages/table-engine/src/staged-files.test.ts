@@ -1,14 +1,17 @@
-import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { silentLogger, systemDisk, type FileGroup, type StagedFile, type TableStorage } from '@moonlink/core'
-import { beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeEach, expect, test } from 'vitest'
 import { StagedFiles } from './staged-files.ts'
+
+const root = mkdtempSync(join(tmpdir(), 'moonlink-staged-'))
+afterAll(() => rmSync(root, { recursive: true, force: true }))
 
 let directory: string
 let discarded: string[]
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'moonlink-staged-'))
+  directory = mkdtempSync(join(root, 'table-'))
   discarded = []
 })
 

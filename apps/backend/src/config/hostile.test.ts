@@ -1,15 +1,16 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isMoonlinkError } from '@moonlink/core'
 import * as fc from 'fast-check'
-import { expect, test } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import { settingKeys, type SettingKey } from './keys.ts'
 import { setKey, type Settings } from './layers.ts'
 import { loadConfig } from './load.ts'
 import { parseBytes, parseDurationMs } from './units.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-config-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
 const file = join(directory, 'moonlink.yaml')
 const ODD = [
   null,

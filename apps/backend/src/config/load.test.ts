@@ -1,13 +1,16 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { settingKeys } from './keys.ts'
 import { loadConfig, type ConfigInputs } from './load.ts'
 import { redactUrl } from './source-url.ts'
 
+const root = mkdtempSync(join(tmpdir(), 'moonlink-config-'))
+afterAll(() => rmSync(root, { recursive: true, force: true }))
+
 function load(inputs: Partial<ConfigInputs> & { yaml?: string } = {}) {
-  const workingDirectory = mkdtempSync(join(tmpdir(), 'moonlink-config-'))
+  const workingDirectory = mkdtempSync(join(root, 'directory-'))
   if (inputs.yaml !== undefined) writeFileSync(join(workingDirectory, 'moonlink.yaml'), inputs.yaml)
   return loadConfig({ environment: {}, flags: {}, workingDirectory, ...inputs })
 }

@@ -1,12 +1,14 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import { lockStateDir } from './state-lock.ts'
 
-const freshDir = () => join(mkdtempSync(join(tmpdir(), 'moonlink-lock-')), 'state')
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-lock-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+const freshDir = () => join(mkdtempSync(join(directory, 'one-')), 'state')
 
 test('a live holder keeps others out; a dead one does not', async () => {
   const dir = freshDir()
@@ -30,7 +32,7 @@ test.runIf(existsSync('/proc/self'))('a directory that can not be made is refuse
 })
 
 test('of processes that find a stale lock at the same moment, one wins', async () => {
-  const root = mkdtempSync(join(tmpdir(), 'moonlink-lock-race-'))
+  const root = mkdtempSync(join(directory, 'race-'))
   const rounds = 60
   for (let round = 0; round < rounds; round++) {
     mkdirSync(join(root, `${round}`))
@@ -64,7 +66,7 @@ test('of processes that find a stale lock at the same moment, one wins', async (
 })
 
 test('a directory that is none is refused in one line', () => {
-  const file = join(mkdtempSync(join(tmpdir(), 'moonlink-lock-')), 'file')
+  const file = join(mkdtempSync(join(directory, 'one-')), 'file')
   writeFileSync(file, '')
   expect(() => lockStateDir(join(file, 'state'))).toThrow(/can't write to the state directory/)
 })

@@ -1,13 +1,16 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MemoryObjectStore } from '@moonlink/object-store'
 import { damaged, damagedJson, damages, readOrRefuse } from '@moonlink/testkit'
 import * as fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { StateFile } from './state-file.ts'
 import { StateObject } from './state-object.ts'
 import { encodeState, parseState, type BackendState, type StateStore } from './state.ts'
+
+const root = mkdtempSync(join(tmpdir(), 'moonlink-state-'))
+afterAll(() => rmSync(root, { recursive: true, force: true }))
 
 const state = (coveredLsn: bigint): BackendState => ({
   source: { systemIdentifier: '7', database: 'shop', slot: 'moonlink_shop' },
@@ -28,7 +31,7 @@ interface Place {
 const prefix = 'memory://lake/.moonlink/changelog/state/'
 const places: Record<string, () => Place> = {
   'a file': () => {
-    const directory = mkdtempSync(join(tmpdir(), 'moonlink-state-'))
+    const directory = mkdtempSync(join(root, 'state-'))
     return {
       open: () => new StateFile(directory),
       spoil: async (text) => writeFileSync(join(directory, 'state.json'), text),

@@ -91,7 +91,8 @@ class Server {
     process.kill(this.pid, 'SIGKILL')
   }
 
-  private async kill(momentMs: number): Promise<void> {
+  /** Ends it, and starts it again after that moment. */
+  async kill(momentMs: number): Promise<void> {
     process.kill(this.pid, 'SIGKILL')
     await pauseMs(momentMs)
     this.pid = await this.start()
@@ -118,7 +119,7 @@ export class RemoteWarehouse implements ChaosWarehouse {
       MOONLINK_CATALOG_TIMEOUT_MS: '2s',
       MOONLINK_S3_TIMEOUT_MS: '2s',
     }
-    this.faults = [...this.servers.flatMap((server) => server.faults(dice)), ...disk.faults]
+    this.faults = [...this.servers.flatMap((server) => server.faults(dice)), ...disk.faults.map((fault) => mendedBy(store, fault))]
   }
 
   static async open(directory: string, dice: () => number): Promise<RemoteWarehouse> {
@@ -174,6 +175,17 @@ export class RemoteWarehouse implements ChaosWarehouse {
   async close(): Promise<void> {
     for (const server of this.servers) await server.close()
     this.disk.unmount()
+  }
+}
+
+/** Once a write of its own database has failed, this server refuses every further one, room or not, until it is started again. */
+function mendedBy(store: Server, { inflict, name }: Fault): Fault {
+  return {
+    name,
+    inflict: async (momentMs) => {
+      await inflict(momentMs)
+      await store.kill(0)
+    },
   }
 }
 
