@@ -38,7 +38,15 @@ export const ColumnMetaData = {
   BLOOM_FILTER_LENGTH: 15,
 } as const
 export const Statistics = { NULL_COUNT: 3, MAX_VALUE: 5, MIN_VALUE: 6, IS_MAX_EXACT: 7, IS_MIN_EXACT: 8 } as const
-export const PageHeader = { TYPE: 1, UNCOMPRESSED_SIZE: 2, COMPRESSED_SIZE: 3, DATA_PAGE: 5, DICTIONARY_PAGE: 7, DATA_PAGE_V2: 8 } as const
+export const PageHeader = {
+  TYPE: 1,
+  UNCOMPRESSED_SIZE: 2,
+  COMPRESSED_SIZE: 3,
+  CRC: 4,
+  DATA_PAGE: 5,
+  DICTIONARY_PAGE: 7,
+  DATA_PAGE_V2: 8,
+} as const
 export const DataPageHeader = { NUM_VALUES: 1, ENCODING: 2, DEFINITION_ENCODING: 3, REPETITION_ENCODING: 4 } as const
 export const DictionaryPageHeader = { NUM_VALUES: 1, ENCODING: 2 } as const
 export const PageEncodingStats = { PAGE_TYPE: 1, ENCODING: 2, COUNT: 3 } as const

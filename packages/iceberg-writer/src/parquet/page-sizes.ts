@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import { ColumnMetaData, DataPageHeader, malformed, PageHeader } from './footer.ts'
 import { readThriftPrefix, type ThriftStruct } from './thrift-compact.ts'
 
@@ -11,8 +12,8 @@ const OTHER_RATIO = 1 << 17
 const SLACK_BYTES = 64 * 1024
 
 /**
- * Checks the sizes that a column chunk's pages claim, before a decoder allocates by them: a page must lie in the chunk, and can't unpack to more than
- * its compression makes possible. Throws `corrupt`.
+ * Checks a column chunk's pages before a decoder allocates by the sizes that they claim: a page must lie in the chunk, can't unpack to more than its compression makes
+ * possible, and has the checksum that it names, where it names one. Throws `corrupt`.
  */
 export function checkPages(pages: Uint8Array, chunk: ThriftStruct): void {
   const codec = chunk.i32(ColumnMetaData.CODEC) ?? 0
@@ -28,6 +29,8 @@ export function checkPages(pages: Uint8Array, chunk: ThriftStruct): void {
     if (packed < 0 || at + packed > pages.length) throw malformed('a page is longer than its column')
     if (unpacked < 0 || unpacked > packed * ratio + SLACK_BYTES)
       throw malformed(`a page of ${packed} bytes claims to unpack to ${unpacked}`)
+    const crc = header.i32(PageHeader.CRC)
+    if (crc !== undefined && (crc32(pages.subarray(at, at + packed)) | 0) !== crc) throw malformed('a page is not what was written')
     at += packed
     const data = header.struct(PageHeader.DATA_PAGE) ?? header.struct(PageHeader.DATA_PAGE_V2)
     const count = data?.i32(DataPageHeader.NUM_VALUES) ?? 0

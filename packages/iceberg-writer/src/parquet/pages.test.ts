@@ -1,7 +1,7 @@
 import { joinBytes, type Value } from '@moonlink/core'
 import { describe, expect, it } from 'vitest'
 import { withSource, readMetadata } from './byte-source.ts'
-import { fetchRows } from './decode.ts'
+import { fetchRows, planScan, readWindow } from './decode.ts'
 import { encodeParquet } from './encode.ts'
 import { nodesOf } from './file-plan.ts'
 import { pagesOf, runFile, runsOf } from './pages.ts'
@@ -52,5 +52,33 @@ describe('pages', () => {
       runFile(counted, metadata, 0, node!, run)
       expect(read).toBe(run.pages[0].size)
     })
+  })
+
+  it.each(['zstd', 'uncompressed'] as const)('that are not what was written are refused, %s', (compression) => {
+    const fields = [field(1, { kind: 'long' }), field(2, { kind: 'string' })]
+    const rows = Array.from({ length: 300 }, (_, index): Value[] => [BigInt(index * index), `text ${index}`])
+    const batch = { rows: toBatch(fields, rows), rowIds: null, lastUpdated: null }
+    const bytes = joinBytes(encodeParquet(batch, { fields, identifierFieldIds: [] }, { compression }).bytes)
+    const read = {
+      byPlace: (damaged: Uint8Array) => toRows(fetchRows({ bytes: damaged }, Uint32Array.of(3, 150, 299), fields)),
+      whole: (damaged: Uint8Array) =>
+        planScan({ bytes: damaged }, fields, null).flatMap((window) => toRows(readWindow({ bytes: damaged }, window, fields, null).rows)),
+    }
+    expect([read.byPlace(bytes), read.whole(bytes)]).toEqual([[rows[3], rows[150], rows[299]], rows])
+    const ends = withSource({ bytes }, (source) => {
+      const metadata = readMetadata(source)
+      return nodesOf(metadata, fields).map((node) => pagesOf(source, metadata, 0, node!)!.map(({ offset, size }) => offset + size - 1))
+    }).flat()
+    for (const end of ends) {
+      for (const at of [end, end - 20]) {
+        const damaged = bytes.slice()
+        damaged[at] ^= 4
+        for (const reading of Object.values(read)) {
+          expect(() => reading(damaged)).toThrow(
+            expect.objectContaining({ kind: 'corrupt', message: expect.stringContaining('not what was written') }),
+          )
+        }
+      }
+    }
   })
 })

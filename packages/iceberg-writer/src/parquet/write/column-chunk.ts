@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import type { ByteSink } from '@moonlink/core'
 import { DataPageHeader, DictionaryPageHeader, Encoding, PageHeader, PageType } from '../footer.ts'
 import { ThriftStruct, writeThrift } from '../thrift-compact.ts'
@@ -112,6 +113,7 @@ export class ChunkWriter {
       .setI32(PageHeader.TYPE, type)
       .setI32(PageHeader.UNCOMPRESSED_SIZE, body.length)
       .setI32(PageHeader.COMPRESSED_SIZE, compressed.length)
+      .setI32(PageHeader.CRC, crc32(compressed) | 0)
       .setStruct(headerId, header)
     const start = output.length
     output.append(writeThrift(page))
