@@ -75,6 +75,8 @@ export function describeLocalDisk(name: string, open: () => Promise<LocalDiskUnd
       await expect(disk.rename(`${directory}/a`, `${directory}/b`)).rejects.toMatchObject({ code: 'ENOENT' })
       expect([...(await disk.list(directory))].sort()).toEqual(['b', 'below'])
       await expect(disk.list(`${directory}/no`)).rejects.toMatchObject({ code: 'ENOENT' })
+      expect(await disk.stat(`${directory}/b`)).toMatchObject({ size: 1 })
+      await expect(disk.stat(`${directory}/a`)).rejects.toMatchObject({ code: 'ENOENT' })
       await disk.remove(`${directory}/b`)
       await disk.remove(`${directory}/b`)
       expect(await disk.list(directory)).toEqual(['below'])

@@ -76,6 +76,25 @@ test('a power cut may take what was not synced, and no open file outlives it', a
   expect((await machine.session().readFile('/dir/a')).length).toBe(0)
 })
 
+test('what a failed sync was to write is lost to a power cut, also where a later one succeeds', async () => {
+  const machine = new SimulatedLocalDisk({ next: () => 0 })
+  let fails = true
+  const disk = machine.session(({ operation }) => {
+    if (operation === 'sync' && fails) throw new Error('EIO')
+  })
+  await disk.makeDirectory('/dir')
+  const file = await disk.open('/dir/a', 'create')
+  await disk.syncDirectory('/dir')
+  await file.write(Buffer.from('first'), 0)
+  await expect(file.sync()).rejects.toThrow('EIO')
+  fails = false
+  await file.write(Buffer.from('second'), 5)
+  await file.sync()
+  expect((await disk.readFile('/dir/a')).toString()).toBe('firstsecond')
+  machine.cutPower()
+  expect((await machine.session().readFile('/dir/a')).toString()).toBe('\0\0\0\0\0second')
+})
+
 test('a full disk takes no more', async () => {
   const machine = new SimulatedLocalDisk({ next: () => 0 })
   const disk = machine.session()
@@ -85,4 +104,5 @@ test('a full disk takes no more', async () => {
   await file.write(Buffer.from('1234'), 0)
   await expect(file.write(Buffer.from('5'), 4)).rejects.toMatchObject({ code: 'ENOSPC' })
   await file.write(Buffer.from('5'), 0)
+  await expect(disk.open('/dir/b', 'create')).rejects.toMatchObject({ code: 'ENOSPC' })
 })

@@ -17,11 +17,13 @@ interface Inode {
   bytes: Buffer
   /** As of the last sync. */
   synced: Buffer
+  /** As of a sync that failed: what was not synced before counts as clean since, and no later one writes it. */
+  dropped: Buffer | null
 }
 
 /**
  * A local disk in memory, with the semantics of fsync: the end of a process takes nothing, a power cut may take what was not synced, bytes and names alike,
- * and leave some of it spoiled. Each process has a `session` of its own.
+ * and leave some of it spoiled; so may it what a failed sync was to write. Each process has a `session` of its own.
  */
 export class SimulatedLocalDisk {
   /** Writes beyond this many bytes in all find the disk full. */
@@ -99,6 +101,7 @@ export class SimulatedLocalDisk {
       bytes.copy(mixed, 0, 0, Math.min(from, mixed.length))
       inode.bytes = mixed
     }
+    inode.dropped = null
     inode.synced = Buffer.from(inode.bytes)
   }
 }
@@ -132,9 +135,13 @@ export class SimulatedDiskSession implements LocalDisk {
     if (inode !== undefined && mode === 'createNew') throw failure('EEXIST', 'open', path)
     if (inode === undefined) {
       if (!this.disk.directories.has(dirname(path))) throw failure('ENOENT', 'open', path)
-      inode = { bytes: Buffer.alloc(0), synced: Buffer.alloc(0) }
+      if (this.disk.usedBytes >= this.disk.capacity) throw failure('ENOSPC', 'open', path)
+      inode = { bytes: Buffer.alloc(0), synced: Buffer.alloc(0), dropped: null }
       this.disk.files.set(path, inode)
-    } else if (mode === 'create') inode.bytes = Buffer.alloc(0)
+    } else if (mode === 'create') {
+      inode.bytes = Buffer.alloc(0)
+      inode.dropped = null
+    }
     return this.opened(path, inode)
   }
 
@@ -143,6 +150,13 @@ export class SimulatedDiskSession implements LocalDisk {
     const inode = this.disk.files.get(path)
     if (inode === undefined) throw failure('ENOENT', 'open', path)
     return Buffer.from(inode.bytes)
+  }
+
+  async stat(path: string): Promise<{ readonly size: number; readonly modifiedMs: number }> {
+    await this.begin('read', path)
+    const inode = this.disk.files.get(path)
+    if (inode === undefined) throw failure('ENOENT', 'stat', path)
+    return { size: inode.bytes.length, modifiedMs: 0 }
   }
 
   async list(directory: string): Promise<readonly string[]> {
@@ -219,8 +233,13 @@ export class SimulatedDiskSession implements LocalDisk {
       },
       sync: async () => {
         const bytes = Buffer.from(inode.bytes)
-        await begin('sync')
-        inode.synced = bytes
+        try {
+          await begin('sync')
+        } catch (error) {
+          inode.dropped = bytes
+          throw error
+        }
+        inode.synced = syncedBytes(bytes, inode)
       },
       close: () => nextTurn(),
     }
@@ -234,8 +253,14 @@ export class SimulatedDiskSession implements LocalDisk {
   }
 }
 
+/** What a sync writes, byte for byte: after one that failed, what was written since. */
+function syncedBytes(bytes: Buffer, { dropped, synced }: Inode): Buffer {
+  if (dropped === null) return bytes
+  return bytes.map((byte, at) => (at < dropped.length && dropped[at] === byte ? (synced[at] ?? 0) : byte)) as Buffer
+}
+
 function failure(code: string, syscall: string, path: string): Error {
-  return Object.assign(new Error(`${code}: ${syscall} '${path}'`), { code, syscall, path })
+  return Object.assign(new Error(`${code}: ${syscall} '${path}'`), { code, errno: -1, syscall, path })
 }
 
 /** I/O ends in a later turn of the event loop. */

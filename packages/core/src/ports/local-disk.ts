@@ -1,6 +1,6 @@
 import { readSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises'
 
 /**
  * How a file is opened: `read`, which has to be there; `create`, empty, whatever was there; `createNew`, which may not be there; `update`, for reading and
@@ -35,6 +35,8 @@ export interface LocalDisk {
   open(path: string, mode: OpenMode): Promise<DiskFile>
   /** All that a file holds. */
   readFile(path: string): Promise<Buffer>
+  /** Size in bytes, and when it was written last, in ms since 1970. */
+  stat(path: string): Promise<{ readonly size: number; readonly modifiedMs: number }>
   /** Names in a directory, in any order. */
   list(directory: string): Promise<readonly string[]>
   /** With the directories above it; fine if it is there. */
@@ -53,6 +55,10 @@ const flags = { read: 'r', create: 'w+', createNew: 'wx+', update: 'r+' } as con
 export const systemDisk: LocalDisk = {
   open: async (path, mode) => new SystemFile(await open(path, flags[mode])),
   readFile: (path) => readFile(path),
+  stat: async (path) => {
+    const { mtimeMs, size } = await stat(path)
+    return { size, modifiedMs: mtimeMs }
+  },
   list: (directory) => readdir(directory),
   makeDirectory,
   rename: (from, to) => rename(from, to),

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { MoonlinkError, systemDisk, type ObjectStore } from '@moonlink/core'
+import { MoonlinkError, type LocalDisk, type ObjectStore } from '@moonlink/core'
 
 const CHUNK_BYTES = 8 * 1024 * 1024
 const CHUNKS_AT_ONCE = 3
@@ -25,38 +24,47 @@ export interface LeftFile {
  * Whole files that an earlier process left in the directory, least recently used first. Half-fetched ones and doubles are removed;
  * files that are not the cache's are left alone. Makes the directory.
  */
-export async function adoptFiles(directory: string): Promise<readonly LeftFile[]> {
-  await mkdir(directory, { recursive: true })
+export async function adoptFiles(disk: LocalDisk, directory: string): Promise<readonly LeftFile[]> {
+  await disk.makeDirectory(directory)
   const whole = new Map<string, LeftFile & { readonly modifiedMs: number }>()
-  for (const name of await readdir(directory)) {
+  for (const name of await disk.list(directory)) {
     const path = join(directory, name)
     const match = COMPLETE.exec(name)
-    const stats = match ? await stat(path) : null
+    const stats = match ? await disk.stat(path) : null
     const key = match ? `${match[1]}-${match[2]}` : null
     if (key !== null && stats !== null && stats.size === Number(match![2]) && !whole.has(key)) {
-      whole.set(key, { key, path, sizeBytes: stats.size, modifiedMs: stats.mtimeMs })
+      whole.set(key, { key, path, sizeBytes: stats.size, modifiedMs: stats.modifiedMs })
     } else if (match || PARTIAL.test(name)) {
-      await rm(path, { force: true })
+      await disk.remove(path)
     }
   }
   return [...whole.values()].sort((a, b) => a.modifiedMs - b.modifiedMs)
 }
 
+export interface FetchOptions {
+  readonly store: ObjectStore
+  readonly disk: LocalDisk
+  readonly uri: string
+  readonly sizeBytes: number
+  readonly path: string
+}
+
 /** Fetches the object in chunks into a file that gets its name when it is whole and on disk. */
-export async function fetchFile(store: ObjectStore, uri: string, sizeBytes: number, path: string): Promise<void> {
+export async function fetchFile(options: FetchOptions): Promise<void> {
+  const { disk, path } = options
   const partial = `${path}.part`
   try {
-    await fetchChunks(store, uri, sizeBytes, partial)
-    await rename(partial, path)
+    await fetchChunks({ ...options, path: partial })
+    await disk.rename(partial, path)
   } catch (error) {
-    await rm(partial, { force: true })
+    // What stays behind is removed by the next process.
+    await disk.remove(partial).catch(() => undefined)
     throw error
   }
 }
 
-async function fetchChunks(store: ObjectStore, uri: string, sizeBytes: number, path: string): Promise<void> {
-  // Whose writes are whole: the system's may end short where a disk runs full.
-  const file = await systemDisk.open(path, 'createNew')
+async function fetchChunks({ disk, path, sizeBytes, store, uri }: FetchOptions): Promise<void> {
+  const file = await disk.open(path, 'createNew')
   try {
     let next = 0
     let hasFailed = false

@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ByteRange, ObjectStore, PinnedFile } from '@moonlink/core'
+import { SimulatedLocalDisk } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { LocalObjectStore } from '../local/local-object-store.ts'
@@ -230,6 +231,63 @@ describe('LocalFileCache', () => {
     const pinned = await third.pin(uri('b'), 10).catch(() => null)
     expect(pinned).not.toBeNull()
     expect(store.gets - gets).toBeLessThanOrEqual(1)
+  })
+
+  describe('on a disk that fails', () => {
+    let machine: SimulatedLocalDisk
+    const failing = new Set<string>()
+    beforeEach(() => {
+      failing.clear()
+      machine = new SimulatedLocalDisk({ next: () => 0 })
+    })
+    const openOn = (maxBytes: number) => {
+      const disk = machine.session(({ operation, path }) => {
+        if (failing.has(operation)) throw Object.assign(new Error(`EIO: ${operation}`), { code: 'EIO', errno: -5, path })
+      })
+      return LocalFileCache.open({ store, disk, directory: '/cache', maxBytes, waitMs: 20 })
+    }
+    const names = async () => machine.session().list('/cache')
+
+    test('what can not be removed keeps nobody from other files, and is gone with the next process', async () => {
+      for (const name of ['a', 'b']) await put(name, 10)
+      const cache = await openOn(15)
+      ;(await cache.pin(uri('a'), 10)).release()
+      failing.add('remove')
+      const { path, release } = await cache.pin(uri('b'), 10)
+      expect((await machine.session().readFile(path)).equals(contentOf('b', 10))).toBe(true)
+      release()
+      expect(await cache.drop(uri('b'), 10)).toBe(true)
+      expect(cache.usedBytes).toBe(0)
+      expect(await names()).toHaveLength(2)
+      failing.clear()
+      expect((await openOn(15)).usedBytes).toBe(10)
+      expect(await names()).toHaveLength(1)
+    })
+
+    test.each(['open', 'write', 'sync', 'rename'])('a copy whose %s fails is none, and says so', async (operation) => {
+      await put('a', 10)
+      const cache = await openOn(15)
+      failing.add(operation).add('remove')
+      await expect(cache.pin(uri('a'), 10)).rejects.toMatchObject({ kind: 'retry', code: 'STORE_UNAVAILABLE' })
+      failing.clear()
+      ;(await cache.pin(uri('a'), 10)).release()
+      expect(await (await openOn(15)).pin(uri('a'), 10)).toBeDefined()
+      expect(await names()).toHaveLength(1)
+    })
+
+    test('a power cut leaves whole copies, or none', async () => {
+      await put('a', 10)
+      for (let seed = 0; seed < 50; seed++) {
+        let draws = 0
+        machine = new SimulatedLocalDisk({ next: () => ((seed * 0.37 + draws++ * 0.61) * 1.7) % 1 })
+        const cache = await openOn(15)
+        void cache.pin(uri('a'), 10).catch(() => undefined)
+        for (let turn = seed % 12; turn > 0; turn--) await new Promise((resolve) => setImmediate(resolve))
+        machine.cutPower()
+        const { path } = await (await openOn(15)).pin(uri('a'), 10)
+        expect((await machine.session().readFile(path)).equals(contentOf('a', 10))).toBe(true)
+      }
+    })
   })
 
   test('never over its limit, never without a pinned file, whatever the order of calls', async () => {

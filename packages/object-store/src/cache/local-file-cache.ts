@@ -1,12 +1,13 @@
-import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   assert,
   MoonlinkError,
   systemClock,
+  systemDisk,
   systemRandom,
   type Clock,
   type FileObject,
+  type LocalDisk,
   type LocalFileSets,
   type ObjectStore,
   type PinnedFile,
@@ -27,6 +28,8 @@ export interface LocalFileCacheOptions {
   /** How long a pin waits for room that other pins hold. Default: 10,000 ms. */
   readonly waitMs?: number
   readonly clock?: Clock
+  /** Default: the system's. */
+  readonly disk?: LocalDisk
   /** Names files. Default: the system's. */
   readonly random?: Random
 }
@@ -65,6 +68,7 @@ export class LocalFileCache implements LocalFileSets {
   readonly #maxBytes: number
   readonly #waitMs: number
   readonly #clock: Clock
+  readonly #disk: LocalDisk
   readonly #random: Random
   /** Own files that were there, the most recently met last: objects are immutable, and what is pinned is not deleted. */
   readonly #ownFiles = new Set<string>()
@@ -81,6 +85,7 @@ export class LocalFileCache implements LocalFileSets {
     this.#maxBytes = options.maxBytes
     this.#waitMs = options.waitMs ?? 10_000
     this.#clock = options.clock ?? systemClock
+    this.#disk = options.disk ?? systemDisk
     this.#random = options.random ?? systemRandom
   }
 
@@ -88,7 +93,7 @@ export class LocalFileCache implements LocalFileSets {
   static async open(options: LocalFileCacheOptions): Promise<LocalFileCache> {
     const cache = new LocalFileCache(options)
     try {
-      for (const { key, path, sizeBytes } of await adoptFiles(options.directory)) {
+      for (const { key, path, sizeBytes } of await adoptFiles(cache.#disk, options.directory)) {
         cache.#entries.set(key, { key, path, sizeBytes, pins: 0, ready: Promise.resolve() })
         cache.#usedBytes += sizeBytes
       }
@@ -137,8 +142,7 @@ export class LocalFileCache implements LocalFileSets {
   async drop(uri: string, sizeBytes: number): Promise<boolean> {
     const entry = this.#entries.get(cacheKey(uri, sizeBytes))
     if (!entry) return false
-    this.#forget(entry)
-    await rm(entry.path, { force: true })
+    await this.#remove(entry)
     return true
   }
 
@@ -213,7 +217,7 @@ export class LocalFileCache implements LocalFileSets {
     const entry: Entry = { key, path, sizeBytes, pins: 1, ready: Promise.resolve() }
     this.#entries.set(key, entry)
     this.#usedBytes += sizeBytes
-    entry.ready = fetchFile(this.#store, uri, sizeBytes, path).catch((error: unknown) => {
+    entry.ready = fetchFile({ store: this.#store, disk: this.#disk, uri, sizeBytes, path }).catch((error: unknown) => {
       this.#forget(entry)
       throw error
     })
@@ -238,8 +242,7 @@ export class LocalFileCache implements LocalFileSets {
     for (const entry of this.#entries.values()) {
       if (isEnough(freedBytes)) break
       if (entry.pins > 0 || kept.has(entry.key)) continue
-      this.#forget(entry)
-      await rm(entry.path, { force: true })
+      await this.#remove(entry)
       freedBytes += entry.sizeBytes
     }
     return freedBytes
@@ -255,6 +258,12 @@ export class LocalFileCache implements LocalFileSets {
     this.#waiting.add(wake)
     await Promise.race([released, timeUp])
     this.#waiting.delete(wake)
+  }
+
+  /** What its disk does not let go of stays for the next process to find: nobody who needs other files waits for that. */
+  async #remove(entry: Entry): Promise<void> {
+    this.#forget(entry)
+    await this.#disk.remove(entry.path).catch(() => undefined)
   }
 
   #forget(entry: Entry): void {
