@@ -67,3 +67,13 @@ test('rows are copied in the shape that the copy began with, whatever changes wa
   await mirror.caughtUp()
   expect(mirror.status()).toMatchObject({ state: 'streaming', rows: 2 })
 })
+
+test('a stream is told how late a copy is that goes on, by an earlier process, too', async () => {
+  const mirror = await add()
+  expect(engine.resumePoints()).toEqual([expect.not.objectContaining({ copiedLsn: expect.anything() })])
+  await mirror.beginCopy({ boundaryLsn: 50n, horizon: '0', storage: 'here' })
+  expect(engine.resumePoints()).toMatchObject([{ copiedLsn: 50n }])
+  await engine.close()
+  await add()
+  expect(engine.resumePoints()).toMatchObject([{ copiedLsn: 50n }])
+})

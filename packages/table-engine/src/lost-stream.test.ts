@@ -202,3 +202,17 @@ test('where tables went back to their last commits, the next stream begins there
   expect(await next()).toBe(100n)
   await engine.close()
 })
+
+test('a table that was paused amid a transaction does not have streams begin before what the others have', async () => {
+  const { engine, mirror, source } = await openTable()
+  await mirror.finishCopy(0n)
+  await engine.apply(watermark(100n))
+  source.insert([1n, 'of a transaction that is open'])
+  for (const event of openAt(105n, source.take())) await engine.apply(event)
+  await mirror.pause('PAUSED', 'as was asked.')
+  await engine.apply(watermark(110n))
+  expect(mirror.hasOpenTransaction).toBe(false)
+  expect(await engine.resetOpenTransaction()).toBe(true)
+  expect(engine.streamedLsn).toBe(110n)
+  await engine.close()
+})

@@ -136,7 +136,8 @@ export class Mirror {
 
   /** Where a stream that begins now goes on for this table. */
   get resumePoint(): ResumePoint {
-    return { table: this.table, shape: this.shape, throughLsn: this.intake.takenThroughLsn }
+    const { copiedLsn } = this.copy
+    return { table: this.table, shape: this.shape, throughLsn: this.intake.takenThroughLsn, ...(copiedLsn === null ? {} : { copiedLsn }) }
   }
 
   get pauseReason(): string | null {
@@ -164,7 +165,7 @@ export class Mirror {
   }
 
   get hasOpenTransaction(): boolean {
-    return this.core.state.openChanges > 0 || (this.intake.isWaiting && this.isStreaming)
+    return this.isStreaming && (this.core.state.openChanges > 0 || this.intake.isWaiting)
   }
 
   /** True where a flush has begun and not ended: one that failed is tried again. */

@@ -148,6 +148,11 @@ export class TableCopy {
     return this.record.sessions.length > 0
   }
 
+  /** Of the last snapshot that was begun, by an earlier process too; null where none was. */
+  get copiedLsn(): Lsn | null {
+    return this.record.sessions.at(-1)?.boundaryLsn ?? null
+  }
+
   /** True where another snapshot can go on with what one has left. */
   get canGoOn(): boolean {
     const { resync, spec, state } = this.core

@@ -126,6 +126,7 @@ export class MoonlinkBackend implements Operations {
     this.#mender = new SlotMender({
       ...parts,
       ...shared,
+      log,
       slotWatch: () => this.#slotWatch,
       isClosing: () => this.#closing || this.#isStopping,
       onFailure: (error) => this.#ended.resolve(error),

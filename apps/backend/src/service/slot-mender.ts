@@ -1,4 +1,4 @@
-import { formatLsn, isMoonlinkError, MoonlinkError, type Lsn } from '@moonlink/core'
+import { formatLsn, isMoonlinkError, maxLsn, MoonlinkError, type ChangeLog, type Lsn } from '@moonlink/core'
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
 import type { MirrorSet } from './mirror-set.ts'
@@ -9,6 +9,7 @@ import type { StreamLoop } from './stream-loop.ts'
 export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config' | 'engine' | 'logger' | 'source'> {
   readonly mirrors: MirrorSet
   readonly loop: StreamLoop
+  readonly log: ChangeLog | null
   readonly acknowledger: Acknowledger
   readonly slotWatch: () => SlotWatch
   /** What changes the set of tables takes its turn. */
@@ -27,6 +28,8 @@ export class SlotMender {
   readonly #options: SlotMenderOptions
   #isMending = false
   #mendedAtMs = -Infinity
+  /** What was read is so up to here, on whatever timeline. */
+  #reachedLsn: Lsn = 0n
 
   constructor(options: SlotMenderOptions) {
     this.#options = options
@@ -71,13 +74,17 @@ export class SlotMender {
   }
 
   async #tryToMend(reason: string): Promise<void> {
-    const { acknowledger, engine, isClosing, loop, mirrors, slotWatch, source } = this.#options
+    const { acknowledger, engine, isClosing, log, loop, mirrors, slotWatch, source } = this.#options
     if (isClosing()) return
+    const heardLsn = loop.sourceLsn
     await loop.stop()
     await loop.close()
     await mirrors.stopCopies()
     const { sourceLsn } = await source.position()
-    if (sourceLsn < engine.appliedLsn) throw notThereYet(sourceLsn, engine.appliedLsn)
+    this.#reachedLsn = [this.#reachedLsn, heardLsn, engine.appliedLsn, log?.status.range?.endLsn ?? 0n, source.history.reachedLsn].reduce(
+      maxLsn,
+    )
+    if (sourceLsn < this.#reachedLsn) throw notThereYet(sourceLsn, this.#reachedLsn)
     const names = mirrors.live()
     const { begun, slotLsn } = await mirrors.beginResync(names, `changes are missing: ${reason}`)
     // What is mirrored says by now that it has to be compared.
@@ -89,11 +96,11 @@ export class SlotMender {
   }
 }
 
-/** A table is made equal to its source at a later place than the one where it is. */
-function notThereYet(sourceLsn: Lsn, appliedLsn: Lsn): MoonlinkError {
+/** A table is made equal to its source at a later place than the one where it is, and what the log has is of no use only before that. */
+function notThereYet(sourceLsn: Lsn, reachedLsn: Lsn): MoonlinkError {
   return new MoonlinkError(
     'retry',
     'PG_BEHIND',
-    `the server's log ends at ${formatLsn(sourceLsn)}, before ${formatLsn(appliedLsn)} that is mirrored already: it was promoted or restored without that. Once its log has come so far, the tables are made equal to it by comparing; to begin anew instead, drop them with --purge and add them again.`,
+    `the server's log ends at ${formatLsn(sourceLsn)}, before ${formatLsn(reachedLsn)} that was read already: it was promoted or restored without that. Once its log has come so far, the tables are made equal to it by comparing; to begin anew instead, drop them with --purge and add them again.`,
   )
 }

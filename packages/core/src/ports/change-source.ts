@@ -42,6 +42,8 @@ export interface ResumePoint {
   readonly shape: TableShape
   /** The table has every transaction that ends here or before: it wants nothing of those. */
   readonly throughLsn: Lsn
+  /** Where a copy of it has begun: the newest LSN of which it has rows. */
+  readonly copiedLsn?: Lsn
 }
 
 /** A table of the source and the schema it is mirrored with. */

@@ -401,3 +401,17 @@ test('a copy of what is not prepared, or has changed since it was listed, is ref
   expect(await refused()).toBe('PG_SCHEMA_CHANGED')
   await source.close()
 })
+
+test('what is copied counts as read of the server’s history', async () => {
+  await database.client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const source = await openPgSource(config)
+  await source.prepare([tableOf('public.items')])
+  const tables = [{ table: tableOf('public.items'), schema: await schemaOf(source, 'public.items') }]
+  const copy = await source.copy(tables, forever())
+  expect(source.history.timeline).toBe(1)
+  expect(source.history.reachedLsn).toBeGreaterThanOrEqual(copy.boundaryLsn)
+  await copy.close()
+  source.history.resume(7, () => Promise.resolve())
+  await expect(source.copy(tables, forever())).rejects.toMatchObject({ kind: 'retry', code: 'PG_TIMELINE_UNCHECKED' })
+  await source.close()
+})

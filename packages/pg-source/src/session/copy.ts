@@ -26,6 +26,7 @@ import { messageOf } from './errors.ts'
 import { LaneBatches } from './lane-batches.ts'
 import { RawConnection } from './raw-connection.ts'
 import { readRowFilter } from './row-filter.ts'
+import { historyServer, type FollowedHistory } from './server-history.ts'
 import { atOnce, sessionOf, type Session } from './server-session.ts'
 import { exportSnapshot } from './slot.ts'
 import type { SourceWaits } from './source-waits.ts'
@@ -35,6 +36,7 @@ import { unlessGone, watchSilence } from './watch-silence.ts'
 export interface CopyDependencies {
   readonly connector: Connector
   readonly connection: CatalogConnection
+  readonly history: FollowedHistory
   readonly settings: PgSourceSettings
   readonly waits: SourceWaits
   readonly logger: Logger
@@ -94,7 +96,7 @@ export class SnapshotCopy implements TableCopy {
     describe: () => Promise<readonly DescribedTable[]>,
     signal: AbortSignal,
   ): Promise<SnapshotCopy> {
-    const { clock, connector, connection, settings, waits } = dependencies
+    const { clock, connector, connection, history, settings, waits } = dependencies
     const opened: pg.Client[] = []
     const { patienceMs } = connector
     const silence = { connection, patienceMs }
@@ -116,6 +118,8 @@ export class SnapshotCopy implements TableCopy {
       opened.push(exporter)
       const slot = `${settings.slot}_copy_${guarding.pid.toString(36)}`
       const exporting = await sessionOf(exporter, patienceMs)
+      // Before the snapshot is exported, which lasts until the next command.
+      const timeline = await unlessSilent(exporter, patienceMs, () => history.beginCopy(historyServer(exporter)))
       const snapshot = await givingWay(connection, guarding.pid, exporting.pid, tables, () =>
         exportSnapshot(exporting, silence, slot, waits, work(exporting.pid)),
       )
@@ -132,6 +136,7 @@ export class SnapshotCopy implements TableCopy {
         })
       }
       const facts = await unlessGone(sessions[0], silence, () => readFacts(sessions[0].client, described, settings))
+      history.copied(timeline, snapshot.lsn)
       // The workers hold the snapshot now; the slot would only keep log.
       await disconnect(exporter)
       // From here on the copy hears of it itself.

@@ -10,7 +10,7 @@ import type { Publications } from './publication-state.ts'
 import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream, type ReplicationOptions } from './replication-stream.ts'
 import { keepaliveMsOf, senderTimeoutMs } from './sender-timeout.ts'
-import type { FollowedHistory } from './server-history.ts'
+import { historyServer, type FollowedHistory } from './server-history.ts'
 import { serverProcess } from './server-session.ts'
 import { checkNothingLost } from './slot.ts'
 import type { StreamShapes } from './stream-shapes.ts'
@@ -50,7 +50,7 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
     await unlessSilent(client, connector.patienceMs, async () => {
       if (settings.senderTimeoutMs > 0) await client.query(`SET wal_sender_timeout = ${timeoutMs}`)
       // Of several servers behind an address, this may be another than the one whose catalog was read.
-      await history.follow(client)
+      await history.follow(historyServer(client))
     })
     // Whoever had the slot since, as while the log was read, may have let it go further.
     if (log !== undefined) checkNothingLost(settings.slot, await slot.usable(), after)

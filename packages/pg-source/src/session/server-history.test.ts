@@ -1,7 +1,7 @@
 import { silentLogger } from '@moonlink/core'
 import type pg from 'pg'
 import { expect, test } from 'vitest'
-import { FollowedHistory, parseTimelineHistory } from './server-history.ts'
+import { FollowedHistory, historyServer, parseTimelineHistory, type HistoryServer } from './server-history.ts'
 
 const files: Record<number, string> = {
   2: '1\t0/3000028\tno recovery target specified\n',
@@ -10,12 +10,12 @@ const files: Record<number, string> = {
 }
 
 /** A server that says it is on that timeline, with so much log. */
-function server(timeline: number, flush: string, systemid = '7'): pg.Client {
+function server(timeline: number, flush: string, systemid = '7'): HistoryServer {
   const query = async (sql: string) => {
     if (sql === 'IDENTIFY_SYSTEM') return { rows: [{ systemid, timeline, xlogpos: flush }] }
     return { rows: [{ content: Buffer.from(files[Number(sql.split(' ')[1])]) }] }
   }
-  return { query } as unknown as pg.Client
+  return historyServer({ query } as unknown as pg.Client)
 }
 
 test('a history file is read line by line', () => {
@@ -26,12 +26,12 @@ test('a history file is read line by line', () => {
   ])
 })
 
-const told = async (read: number | null, reached: bigint, client: pg.Client) => {
+const told = async (read: number | null, reached: bigint, from: HistoryServer) => {
   const remembered: (number | null)[] = []
   const history = new FollowedHistory('7', silentLogger)
   history.resume(read, async () => void remembered.push(history.timeline))
   history.reached(reached)
-  const outcome = await history.follow(client).then(
+  const outcome = await history.follow(from).then(
     () => 'goes on',
     ({ kind, code }: { kind: string; code: string }) => `${kind} ${code}`,
   )
@@ -61,4 +61,58 @@ test('what is compared anew may be of any timeline', async () => {
   history.acceptAny()
   await history.follow(server(2, '0/4000000'))
   expect(history.timeline).toBe(2)
+})
+
+test('a log that ends before what was read, on whatever timeline, is of another history', async () => {
+  expect(await told(null, 0x5000000n, server(1, '0/4000000'))).toEqual(['invalid PG_DIVERGED', null, []])
+})
+
+test('a copy counts as read, whatever the stream had come to', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(1, () => Promise.resolve())
+  history.copied(await history.beginCopy(server(1, '0/3000100')), 0x3000100n)
+  history.resumes(0x3000000n, undefined, [])
+  expect(history.reachedLsn).toBe(0x3000100n)
+  await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
+})
+
+test('a copy that an earlier process began counts, too', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(1, () => Promise.resolve())
+  const at = { table: { schema: 'public', name: 't' }, shape: { schema: { fields: [], identifierFieldIds: [] }, sourceState: null } }
+  history.resumes(5n, undefined, [{ ...at, throughLsn: 7n, copiedLsn: 0x3000029n }])
+  await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
+})
+
+test('a copy waits until the stream has found what was read on a new timeline', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  const remembered: (number | null)[] = []
+  history.resume(1, async () => void remembered.push(history.timeline))
+  history.reached(0x3000028n)
+  const promoted = server(2, '0/4000000')
+  await expect(history.beginCopy(promoted)).rejects.toMatchObject({ kind: 'retry', code: 'PG_TIMELINE_UNCHECKED' })
+  await history.follow(promoted)
+  const timeline = await history.beginCopy(promoted)
+  history.copied(timeline, 0x4000000n)
+  expect([timeline, history.reachedLsn]).toEqual([2, 0x4000000n])
+  expect(() => history.copied(1, 0x4000000n)).toThrow(expect.objectContaining({ code: 'PG_TIMELINE_UNCHECKED' }))
+  await expect(history.beginCopy(server(2, '0/4000000', '8'))).rejects.toMatchObject({ code: 'PG_OTHER_CLUSTER' })
+  expect(remembered).toEqual([2])
+})
+
+test('a copy from a server that lacks what was read does not say on which timeline that is', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(null, () => Promise.resolve())
+  history.reached(0x5000000n)
+  await expect(history.beginCopy(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
+  await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
+})
+
+test('what is copied first says on which timeline all is', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  const remembered: (number | null)[] = []
+  history.resume(null, async () => void remembered.push(history.timeline))
+  history.copied(await history.beginCopy(server(1, '0/3000100')), 0x3000100n)
+  expect(remembered).toEqual([1])
+  await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
 })

@@ -1,12 +1,20 @@
-import { formatLsn, maxLsn, MoonlinkError, parseLsn, type Logger, type Lsn } from '@moonlink/core'
+import { formatLsn, maxLsn, MoonlinkError, parseLsn, type ChangeLog, type Logger, type Lsn, type ResumePoint } from '@moonlink/core'
 import type pg from 'pg'
 import { explained } from './connect.ts'
 import { standbyError } from './errors.ts'
 
 /** Where a server is: on which timeline, and up to where its log is flushed. */
-interface ServerPlace {
+export interface ServerPlace {
+  readonly systemId: string
   readonly timeline: number
   readonly flushLsn: Lsn
+}
+
+/** What a server says of its history. */
+export interface HistoryServer {
+  place(): Promise<ServerPlace>
+  /** The history file of a timeline. */
+  timelineHistory(timeline: number): Promise<string>
 }
 
 /** Where a timeline ended and another went on. */
@@ -28,7 +36,7 @@ interface ReadHistory {
 export class FollowedHistory {
   private readonly systemId: string
   private readonly logger: Logger
-  private reachedLsn: Lsn = 0n
+  private readThroughLsn: Lsn = 0n
   private read: { readonly timeline: number | null; readonly remember: () => Promise<void> } = {
     timeline: null,
     remember: () => Promise.resolve(),
@@ -37,6 +45,11 @@ export class FollowedHistory {
   constructor(systemId: string, logger: Logger) {
     this.systemId = systemId
     this.logger = logger
+  }
+
+  /** Something was read that is so up to here. */
+  get reachedLsn(): Lsn {
+    return this.readThroughLsn
   }
 
   /** The timeline on which lies what was read; null where that is not known. */
@@ -49,9 +62,37 @@ export class FollowedHistory {
     this.read = { timeline, remember }
   }
 
-  /** Everything up to here was read. */
+  /** Something was read that is so up to here. */
   reached(lsn: Lsn): void {
-    this.reachedLsn = maxLsn(this.reachedLsn, lsn)
+    this.readThroughLsn = maxLsn(this.readThroughLsn, lsn)
+  }
+
+  /** A stream is about to be read after `after` by tables that stand there, with what the log has. */
+  resumes(after: Lsn, log: ChangeLog | undefined, tables: readonly ResumePoint[]): void {
+    this.reached(maxLsn(after, log?.status.range?.endLsn ?? 0n))
+    for (const { copiedLsn = 0n, throughLsn } of tables) this.reached(maxLsn(copiedLsn, throughLsn))
+  }
+
+  /**
+   * A copy is about to be taken from this server. Returns its timeline, for `copied`. Throws `retry`/`PG_TIMELINE_UNCHECKED` where that is another than the one that was read: whether
+   * it has all of that, the next stream finds out. Throws `PG_DIVERGED` where that is not known and it lacks some for sure.
+   */
+  async beginCopy(server: HistoryServer): Promise<number> {
+    const place = await server.place()
+    const { systemId, timeline } = place
+    refuseOther(systemId, this.systemId)
+    if (this.read.timeline === null) {
+      if (place.flushLsn < this.reachedLsn) throw lacking(place, this.reachedLsn)
+      await this.goOn(timeline)
+    }
+    this.requireSame(timeline)
+    return timeline
+  }
+
+  /** What was copied shows all of that timeline up to `lsn`. Throws as `beginCopy` does. */
+  copied(timeline: number, lsn: Lsn): void {
+    this.requireSame(timeline)
+    this.reached(lsn)
   }
 
   /** What was read is compared with whatever the server has: the next stream may be of any timeline. */
@@ -60,18 +101,25 @@ export class FollowedHistory {
   }
 
   /**
-   * A stream is about to begin on this replication connection. Throws `PG_OTHER_CLUSTER` where its server is not of the cluster of the start, and where its history is not
-   * the one that was read: `PG_DIVERGED`, or `PG_BEHIND` where its log has not come so far (`retry` where it was promoted and will).
+   * A stream is about to begin on this server. Throws `PG_OTHER_CLUSTER` where its server is not of the cluster of the start, and where its history is not
+   * the one that was read: `PG_DIVERGED`, or `PG_BEHIND` where its log has not come so far (`retry` where it was promoted and will). Where the timeline is not known that was
+   * read, any will do that has come so far.
    */
-  async follow(client: pg.Client): Promise<void> {
+  async follow(server: HistoryServer): Promise<void> {
     const before = this.read
     const { reachedLsn } = this
     const timeline = await explained(
       'asking for its history',
-      () => checkHistory(client, this.systemId, { timeline: before.timeline, reachedLsn }),
+      () => checkHistory(server, this.systemId, { timeline: before.timeline, reachedLsn }),
       () => null,
     )
     if (timeline === before.timeline) return
+    await this.goOn(timeline)
+    if (before.timeline !== null) this.logger.info('the server went on to another timeline, which has all that was read', { timeline })
+  }
+
+  private async goOn(timeline: number): Promise<void> {
+    const before = this.read
     this.read = { ...before, timeline }
     try {
       await before.remember()
@@ -79,7 +127,12 @@ export class FollowedHistory {
       this.read = before
       throw error
     }
-    if (before.timeline !== null) this.logger.info('the server went on to another timeline, which has all that was read', { timeline })
+  }
+
+  private requireSame(timeline: number): void {
+    if (timeline === this.read.timeline) return
+    const message = `the server went on to timeline ${timeline}, and what was read is of timeline ${this.read.timeline}: it is copied from once the stream has found that there, too.`
+    throw new MoonlinkError('retry', 'PG_TIMELINE_UNCHECKED', message)
   }
 }
 
@@ -92,24 +145,38 @@ export async function checkCluster(client: pg.Client, systemId: string): Promise
   if (rows[0].recovers) throw standbyError()
 }
 
-async function checkHistory(client: pg.Client, systemId: string, read: ReadHistory): Promise<number> {
-  const { rows } = await client.query<{ systemid: string; timeline: number | string; xlogpos: string }>('IDENTIFY_SYSTEM')
-  // An int4, and an int8 from Postgres 16 on.
-  const [{ systemid, timeline, xlogpos }] = rows
-  refuseOther(systemid, systemId)
-  const place = { timeline: Number(timeline), flushLsn: parseLsn(xlogpos) }
+/** A server at the other end of a replication connection. */
+export function historyServer(client: pg.Client): HistoryServer {
+  return {
+    async place() {
+      const { rows } = await client.query<{ systemid: string; timeline: number | string; xlogpos: string }>('IDENTIFY_SYSTEM')
+      // An int4, and an int8 from Postgres 16 on.
+      const [{ systemid, timeline, xlogpos }] = rows
+      return { systemId: systemid, timeline: Number(timeline), flushLsn: parseLsn(xlogpos) }
+    },
+    async timelineHistory(timeline) {
+      const { rows } = await client.query<{ content: string | Buffer }>(`TIMELINE_HISTORY ${timeline}`)
+      return rows[0].content.toString()
+    },
+  }
+}
+
+async function checkHistory(server: HistoryServer, systemId: string, read: ReadHistory): Promise<number> {
+  const place = await server.place()
+  refuseOther(place.systemId, systemId)
   const isSame = read.timeline === null || read.timeline === place.timeline
-  if (place.flushLsn < read.reachedLsn) throw behind(place, read.reachedLsn, isSame)
+  // Of a history that nobody knows, it is another one for sure.
+  if (place.flushLsn < read.reachedLsn)
+    throw read.timeline === null ? lacking(place, read.reachedLsn) : behind(place, read.reachedLsn, isSame)
   if (isSame) return place.timeline
-  const left = place.timeline < read.timeline ? null : await leftAt(client, place.timeline, read.timeline)
+  const left = place.timeline < read.timeline ? null : await leftAt(server, place.timeline, read.timeline)
   if (left === null || read.reachedLsn > left) throw diverged(place, read, left)
   return place.timeline
 }
 
 /** Where the history of a server's timeline left another one; null where that is not among what it comes from. */
-async function leftAt(client: pg.Client, timeline: number, earlier: number): Promise<Lsn | null> {
-  const { rows } = await client.query<{ content: string | Buffer }>(`TIMELINE_HISTORY ${timeline}`)
-  return parseTimelineHistory(rows[0].content.toString()).find((found) => found.timeline === earlier)?.endLsn ?? null
+async function leftAt(server: HistoryServer, timeline: number, earlier: number): Promise<Lsn | null> {
+  return parseTimelineHistory(await server.timelineHistory(timeline)).find((found) => found.timeline === earlier)?.endLsn ?? null
 }
 
 /** Reads a timeline history file: a line for each earlier timeline, its number, where it ended, and why (`readTimeLineHistory`, timeline.c). */
@@ -138,6 +205,18 @@ function behind({ flushLsn, timeline }: ServerPlace, reachedLsn: Lsn, isSame: bo
         'PG_BEHIND',
         `${ends}: it was promoted (timeline ${timeline}) or restored without that. Once its log has come so far, the tables are made equal to it by comparing; to begin anew instead, drop them with --purge and add them again.`,
       )
+}
+
+function lacking({ flushLsn, timeline }: ServerPlace, reachedLsn: Lsn): MoonlinkError {
+  const ends = `the server's log (timeline ${timeline}) ends at ${formatLsn(flushLsn)}, before ${formatLsn(reachedLsn)} that was read already`
+  return new MoonlinkError(
+    'invalid',
+    'PG_DIVERGED',
+    `${ends}: it was promoted or restored without that, so the mirror may have changes that it lacks.`,
+    {
+      context: { timeline: null, left: null, reached: formatLsn(reachedLsn) },
+    },
+  )
 }
 
 function diverged(place: ServerPlace, { reachedLsn, timeline }: ReadHistory, left: Lsn | null): MoonlinkError {

@@ -1,6 +1,5 @@
 import {
   formatTableName,
-  maxLsn,
   MoonlinkError,
   silentLogger,
   systemClock,
@@ -251,8 +250,8 @@ export class PgSource implements ChangeSource {
     resume: readonly ResumePoint[] = [],
   ): Promise<ReplicationStream | LoggedStream> {
     if (this.stream) await this.stream.close()
-    const throughLsns = resume.map(({ throughLsn }) => throughLsn)
-    this.history.reached([after, log?.status.range?.endLsn ?? 0n, this.stream?.sourceLsn ?? 0n, ...throughLsns].reduce(maxLsn))
+    this.history.reached(this.stream?.sourceLsn ?? 0n)
+    this.history.resumes(after, log, resume)
     await this.connection.renew()
     const slot = await this.mirrorSlot.usable()
     const shapes = new StreamShapes(this.prepared.values(), resume, await this.catalog.options(), (name) => this.prepared.get(name), after)
@@ -291,14 +290,14 @@ export class PgSource implements ChangeSource {
       const { described, options } = await this.catalog.describe(names)
       await this.publications.publishPartitionsAnew(described, options.publications)
     }
-    const { clock, connector, connection, settings, sourceWaits: waits, logger } = this
+    const { clock, connector, connection, history, settings, sourceWaits: waits, logger } = this
     const describe = async () => {
       const lsn = await this.currentLsn()
       const { described, options } = await this.catalog.describe(names)
       for (const table of described) this.baselines.copied(table, lsn)
       return described.map((now, index) => asExpected(now, tables[index], options))
     }
-    return SnapshotCopy.open({ connector, connection, settings, waits, logger, clock }, names, describe, signal)
+    return SnapshotCopy.open({ connector, connection, history, settings, waits, logger, clock }, names, describe, signal)
   }
 
   /** The database as it is at one LSN, for comparing it with the mirror there. Waits until transactions that are running have ended; for a lock as long as a copy does. */

@@ -1,0 +1,67 @@
+import { silentLogger, systemClock, type Lsn } from '@moonlink/core'
+import { expect, test } from 'vitest'
+import { OneAtATime } from './one-at-a-time.ts'
+import { SlotMender, type SlotMenderOptions } from './slot-mender.ts'
+
+/** Slots that are mended on a server whose log ends at `sourceLsn`. */
+function setUp(reached: { readonly appliedLsn?: Lsn; readonly heardLsn?: Lsn; readonly loggedLsn?: Lsn; readonly readLsn?: Lsn }) {
+  const steps: string[] = []
+  const server = { sourceLsn: 100n, looks: 0 }
+  const step = async (name: string) => void steps.push(name)
+  const options = {
+    clock: { ...systemClock, sleep: () => new Promise((resolve) => setImmediate(resolve)) },
+    config: { source: { onSlotLoss: 'resync' } },
+    engine: { appliedLsn: reached.appliedLsn ?? 0n },
+    log: { status: { range: { startLsn: 1n, endLsn: reached.loggedLsn ?? 1n } } },
+    logger: silentLogger,
+    source: {
+      identity: { slot: 'moonlink' },
+      history: { reachedLsn: reached.readLsn ?? 0n, acceptAny: () => steps.push('accept any') },
+      position: async () => {
+        server.looks++
+        return { sourceLsn: server.sourceLsn }
+      },
+    },
+    mirrors: {
+      live: () => ['public.t'],
+      stopCopies: async () => undefined,
+      beginResync: async () => {
+        steps.push('compare')
+        return { begun: ['public.t'], slotLsn: 90n }
+      },
+      copyOrPause: () => step('copy'),
+    },
+    loop: {
+      sourceLsn: reached.heardLsn ?? 0n,
+      stop: async () => undefined,
+      close: async () => undefined,
+      start: () => steps.push('start'),
+    },
+    acknowledger: { beginAt: (lsn: Lsn) => step(`begin at ${lsn}`) },
+    slotWatch: () => ({ reset: () => undefined }),
+    changes: new OneAtATime(),
+    isClosing: () => false,
+    onFailure: (error: Error) => steps.push(error.message),
+  }
+  return { server, steps, mender: new SlotMender(options as unknown as SlotMenderOptions) }
+}
+
+test('tables are compared with a server that has come as far as the old one', async () => {
+  const { mender, steps } = setUp({ appliedLsn: 100n, heardLsn: 100n, loggedLsn: 100n, readLsn: 100n })
+  mender.lost('the slot is not there')
+  await expect.poll(() => steps).toEqual(['compare', 'accept any', 'begin at 90', 'start', 'copy'])
+})
+
+test.each([
+  ['what is mirrored', { appliedLsn: 150n }],
+  ['what the log has', { loggedLsn: 150n }],
+  ['what the stream heard of', { heardLsn: 150n }],
+  ['what was copied', { readLsn: 150n }],
+])('a server whose log ends before %s is waited for: what comes would be taken for what was read', async (_, reached) => {
+  const { mender, server, steps } = setUp(reached)
+  mender.lost('the slot is not there')
+  await expect.poll(() => server.looks).toBeGreaterThan(2)
+  expect(steps).toEqual([])
+  server.sourceLsn = 150n
+  await expect.poll(() => steps).toEqual(['compare', 'accept any', 'begin at 90', 'start', 'copy'])
+})
