@@ -2,7 +2,7 @@ import { silentLogger, systemClock, type Logger } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { beforeAll, expect, test } from 'vitest'
 import { playSeed } from './testing/sim/play.ts'
-import { noTotals } from './testing/sim/sim-world.ts'
+import { noTotals } from './testing/sim/sim-totals.ts'
 
 /**
  * Whole nodes in simulation: real backends, change logs, leases, Iceberg tables, key indexes and deletion vectors, on a database, a disk, a store, a catalog, threads and a clock that
@@ -60,4 +60,6 @@ test(`${runs} nodes that crash at any call lose and repeat nothing (first seed $
   expect(totals.refusedWrites).toBeGreaterThan(0)
   expect(totals.flippedBits).toBeGreaterThan(0)
   expect(totals.slotsLost).toBeGreaterThan(0)
+  expect(totals.failovers).toBeGreaterThan(0)
+  expect(totals.divergences).toBeGreaterThan(0)
 })

@@ -3,7 +3,7 @@ import { isMainThread, parentPort, Worker } from 'node:worker_threads'
 import { silentLogger, systemClock } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
 import { playSeed, replayCommand } from './play.ts'
-import { noTotals, type SimTotals } from './sim-world.ts'
+import { noTotals, type SimTotals } from './sim-totals.ts'
 
 /**
  * Plays many seeds of the simulation of whole nodes, on all cores: `MOONLINK_SIM_RUNS` of them from `MOONLINK_SIM_SEED` on. Names each seed that fails with the command that

@@ -1,5 +1,6 @@
 import type { Logger } from '@moonlink/core'
-import { SimWorld, type SimTotals } from './sim-world.ts'
+import type { SimTotals } from './sim-totals.ts'
+import { SimWorld } from './sim-world.ts'
 
 /** Plays the world of one seed to its end. Throws what does not hold in it. */
 export async function playSeed(seed: number, totals: SimTotals, logger: Logger): Promise<void> {

@@ -1,4 +1,4 @@
-import { assert, maxLsn, type Lsn } from '@moonlink/core'
+import { assert, formatLsn, maxLsn, minLsn, type Lsn } from '@moonlink/core'
 import { rowText, SimShapes, type SimRow } from './sim-rows.ts'
 
 /** What a transaction does to one table, in its order; `old` is the row replaced or deleted. */
@@ -36,19 +36,45 @@ interface State {
   readonly versions: ReadonlyMap<string, number>
 }
 
-/** A database in memory with its whole past, and a slot: that keeps transactions until they are acknowledged, and no longer. */
+/** A timeline that a failover ended. */
+interface Past {
+  readonly timeline: number
+  /** Where the next one left it. */
+  readonly leftAt: Lsn
+  readonly endLsn: Lsn
+  /** What the next one lacks. */
+  readonly lost: readonly State[]
+}
+
+/** What a failover does. */
+export interface Failover {
+  /** How many of the last transactions the new primary lacks. */
+  readonly lost: number
+  /** Where its slot is, of which the new primary's may lag; null where it did not come along. */
+  readonly slotLsn: Lsn | null
+}
+
+/**
+ * A database in memory with its whole past, and a slot: that keeps transactions until they are acknowledged, and no longer. After a failover it goes on on another timeline, with
+ * other changes at the LSNs of those that were lost.
+ */
 export class SimDatabase {
   readonly shapes = new Map<string, SimShapes>([
     [KEYED, new SimShapes([1])],
     [BAG, new SimShapes([])],
   ])
   private rows = new Map<string, SimRow[]>(TABLES.map((name) => [name, []]))
-  private readonly transactions: SimTransaction[] = []
-  private readonly states: State[] = []
+  private transactions: SimTransaction[] = []
+  private states: State[] = []
+  private readonly pasts: Past[] = []
   /** Where a row lies, and since when. */
   private readonly places = new WeakMap<SimRow, { readonly page: number; readonly lsn: Lsn }>()
   private placed = 0
   private end: Lsn = 1000n
+  /** Up to here somebody was told what there is, on the present timeline or before it. */
+  toldThrough: Lsn = 0n
+  /** What no client should do. */
+  fault: Error | null = null
   /** What the slot has let go of; null while there is no slot. */
   forgotten: Lsn | null = null
   /** The slot is there, and of no use any more. */
@@ -56,6 +82,8 @@ export class SimDatabase {
   /** Tables whose rows changed unseen, and those that were emptied, by the LSN at which that was last. */
   readonly rewritten = new Map<string, Lsn>()
   readonly truncated = new Map<string, Lsn>()
+  /** Rows of any table changed unseen at any time. */
+  wasRewritten = false
 
   constructor() {
     this.remember()
@@ -63,6 +91,61 @@ export class SimDatabase {
 
   get endLsn(): Lsn {
     return this.end
+  }
+
+  get timeline(): number {
+    return this.pasts.length + 1
+  }
+
+  /** As a timeline history file has it. */
+  get history(): string {
+    return this.pasts.map(({ leftAt, timeline }) => `${timeline}\t${formatLsn(leftAt)}\tno recovery target specified\n`).join('')
+  }
+
+  /** Where the longest of the timelines ended that are over. */
+  get pastEndLsn(): Lsn {
+    return this.pasts.reduce((end, past) => maxLsn(end, past.endLsn), 0n)
+  }
+
+  /** Something was said that is so up to there. */
+  told(lsn: Lsn): void {
+    this.toldThrough = maxLsn(this.toldThrough, lsn)
+  }
+
+  /** Where the last transactions but so many end. */
+  endBefore(lost: number): Lsn {
+    return this.transactions.at(-1 - lost)?.endLsn ?? 1000n
+  }
+
+  /** How many transactions came since the last promotion: a standby lacks none before that. */
+  get losable(): number {
+    const since = this.pasts.at(-1)?.leftAt ?? 0n
+    return this.transactions.filter(({ endLsn }) => endLsn > since).length
+  }
+
+  /** A standby is promoted, which lacks the last transactions. */
+  failOver({ lost, slotLsn }: Failover): void {
+    const keptLsn = this.endBefore(lost)
+    // It may have a part of the first one that it lacks.
+    const leftAt = keptLsn + (lost > 0 ? 5n : 0n)
+    const isKept = ({ lsn }: State) => lsn <= keptLsn
+    this.pasts.push({
+      timeline: this.timeline,
+      leftAt: maxLsn(leftAt, lost > 0 ? 0n : this.end),
+      endLsn: this.end,
+      lost: this.states.filter((state) => !isKept(state)),
+    })
+    this.states = this.states.filter(isKept)
+    this.transactions = this.transactions.filter(({ endLsn }) => endLsn <= keptLsn)
+    const { rows, versions } = this.states.at(-1)!
+    this.rows = new Map([...rows].map(([name, list]) => [name, [...list]]))
+    for (const [name, shapes] of this.shapes) shapes.comeBackTo(versions.get(name)!)
+    for (const since of [this.rewritten, this.truncated]) for (const [name, lsn] of since) if (lsn > keptLsn) since.delete(name)
+    // Promotion is written to the log, too.
+    this.end = this.pasts.at(-1)!.leftAt + 3n
+    if (this.forgotten !== null) this.forgotten = slotLsn
+    this.isInvalidated &&= this.forgotten !== null
+    this.toldThrough = minLsn(this.toldThrough, this.end)
   }
 
   /** LSNs of every state there was. */
@@ -79,7 +162,7 @@ export class SimDatabase {
   }
 
   acknowledge(lsn: Lsn): void {
-    assert(lsn <= this.end, 'nothing is acknowledged that was not sent', { lsn })
+    if (lsn > this.end) this.fault ??= new Error(`${lsn} was acknowledged, and the log ends at ${this.end}`)
     if (this.forgotten !== null) this.forgotten = maxLsn(this.forgotten, lsn)
   }
 
@@ -106,7 +189,20 @@ export class SimDatabase {
 
   /** A table's rows as texts, sorted, at an LSN. */
   at(table: string, lsn: Lsn): string[] {
-    const state = this.states.findLast((candidate) => candidate.lsn <= lsn)
+    return this.textsIn(this.states, table, lsn)
+  }
+
+  /** The same as whoever does not know of failovers yet may have them: as they were on each timeline that had that LSN. */
+  everAt(table: string, lsn: Lsn): string[][] {
+    const before = this.pasts.flatMap(({ endLsn, lost }) => {
+      if (lsn > endLsn || lost.length === 0 || lsn < lost[0].lsn) return []
+      return [this.textsIn(lost, table, lsn)]
+    })
+    return [this.at(table, lsn), ...before]
+  }
+
+  private textsIn(states: readonly State[], table: string, lsn: Lsn): string[] {
+    const state = states.findLast((candidate) => candidate.lsn <= lsn)
     assert(state !== undefined, 'the LSN is not before the first')
     const { schema } = this.shapes.get(table)!.at(state.versions.get(table)!)
     return state.rows
@@ -129,6 +225,7 @@ export class SimDatabase {
     }
     if (change.kind === 'rewrite') {
       this.rewritten.set(table, this.end)
+      this.wasRewritten = true
       this.rows.set(table, [...change.rows])
       for (const row of change.rows) this.place(row)
       return

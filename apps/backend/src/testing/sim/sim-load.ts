@@ -22,6 +22,12 @@ export class SimLoad {
     database.commit(tables.map((table) => this.part(table)))
   }
 
+  /** Keys that were lost are given again. */
+  lostKeys(): void {
+    const keys = this.database.rowsOf(KEYED).map((row) => row[KEY] as number)
+    this.nextId = Math.max(0, ...keys) + 1
+  }
+
   private part(table: string): SimPart {
     const { database, dice } = this
     const shapes = database.shapes.get(table)!

@@ -11,6 +11,7 @@ import {
   type ObjectStore,
 } from '@moonlink/core'
 import { FileCatalog, openTableStorage, type ParquetPort } from '@moonlink/iceberg-writer'
+import { LocalFileCache } from '@moonlink/object-store'
 import { defaultEngineLimits, Engine, type EngineLimits } from '@moonlink/table-engine'
 import { loadConfig } from '../../config/load.ts'
 import type { Config } from '../../config/schema.ts'
@@ -27,7 +28,7 @@ import { threadedParquet } from './sim-parquet.ts'
 import type { SimProcess } from './sim-process.ts'
 import { SimSource, type SimSlot } from './sim-source.ts'
 
-export const WAREHOUSE = 'file:///warehouse'
+export const WAREHOUSE = 's3://sim/warehouse'
 export const STATE_DIR = '/state'
 
 const simLimits: EngineLimits = {
@@ -42,7 +43,7 @@ const simLimits: EngineLimits = {
 function configFor(log: 'local' | 'store' | 'none'): Config {
   const changeLog = { kind: log === 'store' ? 'store' : 'local', enabled: log !== 'none', syncIntervalMs: 100 }
   const source = { url: 'postgres://sim/sim', onSchemaChange: 'resync' }
-  const flags = { source, warehouse: '/warehouse', stateDir: STATE_DIR, changeLog, verify: { share: 0 } }
+  const flags = { source, warehouse: WAREHOUSE, stateDir: STATE_DIR, changeLog, verify: { share: 0 } }
   const { config } = loadConfig({ flags, environment: {}, workingDirectory: '/' })
   // Smaller than a configuration may have them, so that segments end and the log fills.
   return { ...config, changeLog: { ...config.changeLog, segmentBytes: 2000, maxBytes: 20_000 } }
@@ -59,6 +60,8 @@ export interface SimNodeOptions {
   /** Null where the catalog is in the store. */
   readonly catalog: SimCatalogServer | null
   readonly disk: LocalDisk
+  /** Bytes that its cache of files may take; null where it has none. */
+  readonly cacheBytes: number | null
   readonly dice: Dice
   /** Where the change log is; with one in the store there may be a second node, which waits for the first one's end. */
   readonly log: 'local' | 'store' | 'none'
@@ -99,7 +102,7 @@ export class SimNode {
     this.store = process.store(store)
     const inStore = () => new FileCatalog({ store: this.store, warehouse: WAREHOUSE, clock, random, logger })
     this.catalog = options.catalog === null ? inStore() : simCatalog(options.catalog, process)
-    this.parquet = threadedParquet(process)
+    this.parquet = threadedParquet(process, disk)
     this.engine = new Engine({ clock, random, logger, disk, indexDirectory: `${STATE_DIR}/index`, limits: simLimits })
     void process.died.then(() => this.waiting.abort(new Error('killed')))
     this.started = Promise.race([process.died, this.start()])
@@ -129,13 +132,14 @@ export class SimNode {
         evictsStale: lease !== null && lease.predecessor !== null,
         onCopy: (table) => onCopy(this, table),
         onRangeRead,
+        logger,
       })
       const ports = { clock, random: dice.random, logger }
       this.backend = await MoonlinkBackend.start({
         ...ports,
         config,
         source,
-        warehouse: this.warehouse(),
+        warehouse: this.warehouse(await this.openCache()),
         engine: this.engine,
         sql: { query: () => Promise.reject(new Error('nothing is queried in a simulation')), close: async () => undefined },
         openLog: (sourceFromLsn) =>
@@ -164,7 +168,21 @@ export class SimNode {
     return place.acquire({ waits: true, signal: this.waiting.signal })
   }
 
-  private warehouse(): Warehouse {
+  private async openCache(): Promise<LocalFileCache | null> {
+    const { cacheBytes, dice, disk } = this.options
+    if (cacheBytes === null) return null
+    const { clock } = this.process
+    return LocalFileCache.open({
+      store: this.store,
+      disk,
+      directory: `${STATE_DIR}/cache`,
+      maxBytes: cacheBytes,
+      clock,
+      random: dice.random,
+    })
+  }
+
+  private warehouse(localFiles: LocalFileCache | null): Warehouse {
     const { catalog, store } = this
     const { dice, logger } = this.options
     return {
@@ -179,6 +197,7 @@ export class SimNode {
           catalog,
           store,
           parquet: this.parquet,
+          ...(localFiles === null ? {} : { localFiles }),
           takesOver: true,
           clock: this.process.clock,
           random: dice.random,

@@ -1,17 +1,22 @@
 import { deserialize, serialize } from 'node:v8'
 import { isMarkedAsUntransferable } from 'node:worker_threads'
+import { crc32 } from 'node:zlib'
 import {
   BatchBuilder,
   conformBatch,
   gatherBatch,
+  MoonlinkError,
   sliceBatch,
   type Column,
   type ColumnBatch,
   type Field,
+  type LocalDisk,
   type RowsToWrite,
 } from '@moonlink/core'
 import type { ParquetPort } from '@moonlink/iceberg-writer'
 import type { SimProcess } from './sim-process.ts'
+
+type ParquetSource = Parameters<ParquetPort['scan']>[0]
 
 interface Stored {
   readonly rows: ColumnBatch
@@ -20,10 +25,15 @@ interface Stored {
 }
 
 const SCAN_ROWS = 16
+const CHECKSUM_BYTES = 4
 
 /** The rows of a file that `simParquet` encoded. */
 export function decodeSimFile(bytes: Uint8Array): Stored {
-  const stored = deserialize(bytes) as Stored
+  const content = bytes.subarray(0, -CHECKSUM_BYTES)
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  if (crc32(content) !== view.getUint32(content.length))
+    throw new MoonlinkError('corrupt', 'PARQUET_MALFORMED', 'a page is not what was written')
+  const stored = deserialize(content) as Stored
   return { ...stored, rows: { ...stored.rows, columns: stored.rows.columns.map(aligned) } }
 }
 
@@ -35,7 +45,10 @@ function aligned(column: Column): Column {
 function encodeSimFile({ rows, rowIds, lastUpdated }: RowsToWrite) {
   const stored: Stored = { rows: sliceBatch(rows, 0, rows.length), rowIds, lastUpdated }
   const none = { columnSizes: {}, valueCounts: {}, nullCounts: {}, nanCounts: {}, lowerBounds: {}, upperBounds: {}, splitOffsets: [4] }
-  return { bytes: serialize(stored), recordCount: rows.length, metrics: none }
+  const content = serialize(stored)
+  const checksum = Buffer.alloc(CHECKSUM_BYTES)
+  checksum.writeUInt32BE(crc32(content))
+  return { bytes: Buffer.concat([content, checksum]), recordCount: rows.length, metrics: none }
 }
 
 /** Stands for Parquet in simulations: the same contract, in this thread, in microseconds. */
@@ -86,8 +99,8 @@ export const simParquet: ParquetPort = {
   },
 }
 
-/** `simParquet` as one that works in threads: those of a process, which end now and then. What is handed to them is gone, whatever becomes of it. */
-export function threadedParquet(process: SimProcess): ParquetPort {
+/** `simParquet` as one that works in threads: those of a process, which end now and then, and read its disk. What is handed to them is gone, whatever becomes of it. */
+export function threadedParquet(process: SimProcess, disk: LocalDisk): ParquetPort {
   const consuming = async <T>(rows: ColumnBatch, work: () => Promise<T>): Promise<T> => {
     try {
       return await process.threaded(work)
@@ -111,9 +124,22 @@ export function threadedParquet(process: SimProcess): ParquetPort {
       }
     },
     async *scan(source, request) {
-      for await (const batch of simParquet.scan(source, request)) yield await process.threaded(async () => batch)
+      for await (const batch of simParquet.scan(await opened(source, disk), request)) yield await process.threaded(async () => batch)
     },
-    fetch: (source, positions, fields) => process.threaded(() => simParquet.fetch(source, positions, fields)),
+    async fetch(source, positions, fields) {
+      const bytes = await opened(source, disk)
+      return process.threaded(() => simParquet.fetch(bytes, positions, fields))
+    },
+  }
+}
+
+/** Where a file can't be read, a thread knows no better than that it is damaged. */
+async function opened(source: ParquetSource, disk: LocalDisk): Promise<ParquetSource> {
+  if ('bytes' in source) return source
+  try {
+    return { bytes: await disk.readFile(source.path) }
+  } catch (error) {
+    throw new MoonlinkError('corrupt', 'PARQUET_FAILED', String(error))
   }
 }
 
@@ -126,7 +152,7 @@ function detach({ children, ...own }: Column): void {
   for (const child of children) detach(child)
 }
 
-function bytesOf(source: { readonly bytes: Uint8Array } | { readonly path: string }): Uint8Array {
+function bytesOf(source: ParquetSource): Uint8Array {
   if ('bytes' in source) return source.bytes
-  throw new Error('a simulation has no local files')
+  throw new Error('a file on a simulated disk is read first')
 }

@@ -211,5 +211,5 @@ function lost(what: string): MoonlinkError {
 }
 
 function diskError({ operation, path }: DiskCall): Error {
-  return Object.assign(new Error(`EIO: planned failure of ${operation} '${path}'`), { code: 'EIO' })
+  return Object.assign(new Error(`EIO: planned failure of ${operation} '${path}'`), { code: 'EIO', errno: -5 })
 }

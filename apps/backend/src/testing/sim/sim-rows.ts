@@ -18,6 +18,8 @@ export const FIRST_TEXT = 2
 /** Where a table's columns come and go: every shape it ever had, by number. */
 export class SimShapes {
   private readonly shapes: TableShape[]
+  /** The one that the table has. */
+  current = 0
   private nextFieldId = FIRST_TEXT + 1
 
   constructor(identifierFieldIds: readonly number[]) {
@@ -28,12 +30,13 @@ export class SimShapes {
     this.shapes = [{ schema: { fields, identifierFieldIds }, sourceState: '0' }]
   }
 
-  get current(): number {
-    return this.shapes.length - 1
-  }
-
   at(version: number): TableShape {
     return this.shapes[version]
+  }
+
+  /** The table has that one again; those after it are nobody's any more. */
+  comeBackTo(version: number): void {
+    this.current = version
   }
 
   /** By what a mirror keeps of it. */
@@ -68,6 +71,7 @@ export class SimShapes {
 
   private push(schema: TableSchema): void {
     this.shapes.push({ schema, sourceState: String(this.shapes.length) })
+    this.current = this.shapes.length - 1
   }
 }
 

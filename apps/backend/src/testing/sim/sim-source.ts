@@ -5,13 +5,16 @@ import {
   type ChangeLog,
   type ChangeStream,
   type CopyRange,
+  type Logger,
   type Lsn,
+  type ResumePoint,
   type SourceTable,
   type TableCopy,
   type TableName,
   type TableShape,
   type TakeCopied,
 } from '@moonlink/core'
+import { FollowedHistory, type HistoryServer } from '@moonlink/pg-source'
 import type { ListedSourceTable, SourceHandle, SourceIdentity, SourcePosition } from '../../service/parts.ts'
 import { PAGES, TABLES, type SimDatabase } from './sim-database.ts'
 import type { SimProcess } from './sim-process.ts'
@@ -45,6 +48,7 @@ export interface SimSourceOptions {
   /** Told of each table that a copy begins to read, and of each range, with how many need not be read any more. */
   readonly onCopy: (table: string) => void
   readonly onRangeRead: (done: number) => void
+  readonly logger: Logger
 }
 
 /** A database and its slot, as one process uses them. */
@@ -56,11 +60,14 @@ export class SimSource implements SourceHandle {
     slot: 'moonlink',
     publication: 'moonlink',
   }
-  readonly history = { timeline: 1, resume: () => undefined, acceptAny: () => undefined }
+  readonly history: FollowedHistory
   private readonly options: SimSourceOptions
+  /** The last one that was opened. */
+  private stream: SimStream | null = null
 
   constructor(options: SimSourceOptions) {
     this.options = options
+    this.history = new FollowedHistory(this.identity.systemIdentifier, options.logger)
   }
 
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]> {
@@ -95,27 +102,39 @@ export class SimSource implements SourceHandle {
     }
   }
 
-  async open(after: Lsn, signal: AbortSignal, log?: ChangeLog): Promise<ChangeStream> {
+  async open(after: Lsn, signal: AbortSignal, log?: ChangeLog, resume: readonly ResumePoint[] = []): Promise<ChangeStream> {
     const { database, process, slot } = this.options
+    await this.stream?.close()
+    this.history.reached(this.stream?.sourceLsn ?? 0n)
+    this.history.resumes(after, log, resume)
     await this.ask('the slot', () => this.requireSlot())
     if (this.isUsed && slot.owner !== process) throw new MoonlinkError('retry', 'PG_SLOT_IN_USE', 'the slot is used by another backend.')
     await log?.sync()
     const range = log?.status.range ?? null
-    const from = range !== null && range.startLsn <= after && after < range.endLsn ? range.endLsn : after
-    if (database.forgotten! > from) {
-      const message = `the slot has let go of everything up to ${formatLsn(database.forgotten!)}, and what comes after ${formatLsn(after)} is in no log.`
-      throw new MoonlinkError('invalid', 'PG_CHANGES_LOST', message)
-    }
+    const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
+    const from = isReplayed ? range.endLsn : after
+    this.checkNothingLost(from)
     slot.stream?.end()
     slot.owner = process
-    slot.stream = new SimStream({ database, process, log: log ?? null, after, from, signal })
-    return slot.stream
+    const connect = () => this.connect(from)
+    const stream = new SimStream({ database, process, log: log ?? null, after, from, connect, signal })
+    slot.stream = this.stream = stream
+    try {
+      if (!isReplayed) await stream.begin()
+    } catch (error) {
+      stream.end()
+      if (slot.stream === stream) slot.stream = null
+      throw error
+    }
+    return stream
   }
 
   async copy(tables: readonly SourceTable[]): Promise<TableCopy> {
     const { database } = this.options
-    return this.ask('a copy', () => {
+    const timeline = await this.history.beginCopy(this.historyServer)
+    const copy = await this.ask('a copy', () => {
       this.requireSlot()
+      if (database.timeline !== timeline) throw gone()
       for (const { table, schema } of tables) {
         const name = formatTableName(table)
         if (JSON.stringify(schema) !== JSON.stringify(this.shapeOf(name).schema))
@@ -126,6 +145,8 @@ export class SimSource implements SourceHandle {
       }
       return this.copyNow(database.endLsn)
     })
+    this.history.copied(timeline, copy.boundaryLsn)
+    return copy
   }
 
   get publishesTooMuch() {
@@ -214,9 +235,36 @@ export class SimSource implements SourceHandle {
     if (isInvalidated) throw new MoonlinkError('invalid', 'PG_SLOT_LOST', 'the slot was invalidated.')
   }
 
+  private checkNothingLost(after: Lsn): void {
+    const { forgotten } = this.options.database
+    if (forgotten === null || forgotten <= after) return
+    const message = `the slot has let go of everything up to ${formatLsn(forgotten)}, and what comes after ${formatLsn(after)} is in no log.`
+    throw new MoonlinkError('invalid', 'PG_CHANGES_LOST', message)
+  }
+
+  /** A connection for a stream; returns the timeline that it is on. */
+  private async connect(from: Lsn): Promise<number> {
+    const { database } = this.options
+    await this.history.follow(this.historyServer)
+    return this.ask('the slot', () => {
+      this.requireSlot()
+      this.checkNothingLost(from)
+      return database.timeline
+    })
+  }
+
   private slotState() {
     const { isInvalidated } = this.options.database
     return { walStatus: isInvalidated ? 'lost' : 'reserved', headroomBytes: null, invalidationReason: isInvalidated ? 'wal_removed' : null }
+  }
+
+  private get historyServer(): HistoryServer {
+    const { database } = this.options
+    const { systemIdentifier: systemId } = this.identity
+    return {
+      place: () => this.ask('its place', () => ({ systemId, timeline: database.timeline, flushLsn: database.endLsn })),
+      timelineHistory: () => this.ask('its history', () => database.history),
+    }
   }
 
   private get isUsed(): boolean {
@@ -235,6 +283,8 @@ export class SimSource implements SourceHandle {
 
   private copyNow(boundaryLsn: Lsn): TableCopy {
     const { database, onRangeRead } = this.options
+    const { timeline } = database
+    database.told(boundaryLsn)
     const rows = new Map(TABLES.map((name) => [name as string, [...database.rowsOf(name)]]))
     const schemas = new Map(TABLES.map((name) => [name as string, this.shapeOf(name).schema]))
     const storages = new Map(TABLES.map((name) => [name as string, `${database.rewritten.get(name)} ${database.truncated.get(name)}`]))
@@ -247,9 +297,10 @@ export class SimSource implements SourceHandle {
     ) => {
       const name = formatTableName(table)
       for (const range of ranges) {
-        const found = await this.ask(`rows of ${name}`, () =>
-          rows.get(name)!.filter((row) => isIn(range, database.placeOf(row).page) && database.placeOf(row).lsn > from),
-        )
+        const found = await this.ask(`rows of ${name}`, () => {
+          if (database.timeline !== timeline) throw gone()
+          return rows.get(name)!.filter((row) => isIn(range, database.placeOf(row).page) && database.placeOf(row).lsn > from)
+        })
         if (found.length > 0) await take(batchOf(schemas.get(name)!, found), range)
         await finished?.(range)
       }
@@ -275,3 +326,5 @@ export class SimSource implements SourceHandle {
     }
   }
 }
+
+const gone = () => new MoonlinkError('retry', 'PG_CONNECTION_LOST', 'the server is gone.')

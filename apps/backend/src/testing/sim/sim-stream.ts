@@ -1,6 +1,7 @@
 import {
   BatchBuilder,
   ChangeOp,
+  maxLsn,
   type ChangeBatch,
   type ChangeLog,
   type ChangeStream,
@@ -20,6 +21,8 @@ export interface SimStreamOptions {
   /** Up to here the log has what comes; it is replayed from `after` on. Where nothing is, the same as `after`. */
   readonly after: Lsn
   readonly from: Lsn
+  /** Looks at what it connects to; returns the timeline. */
+  readonly connect: () => Promise<number>
   readonly signal: AbortSignal
 }
 
@@ -29,14 +32,15 @@ export class SimStream implements ChangeStream {
   private position: Lsn
   private told: Lsn | null = null
   private isClosed = false
+  private beginning: Promise<void> | null = null
+  /** Of the server that it is connected to. */
+  private timeline: number | null = null
+  /** How far the source has said it is. */
+  sourceLsn: Lsn = 0n
 
   constructor(options: SimStreamOptions) {
     this.options = options
     this.position = options.after
-  }
-
-  get sourceLsn(): Lsn {
-    return this.options.database.endLsn
   }
 
   /** Nothing more comes, as when a connection is lost or its server process ended. */
@@ -47,24 +51,47 @@ export class SimStream implements ChangeStream {
   acknowledge(durable: Lsn): void {
     const { database, process } = this.options
     // Whoever is dead or stands still says nothing.
-    if (!this.isClosed) void process.call(async () => database.acknowledge(durable))
+    if (this.isClosed || this.timeline === null) return
+    void process.call(async () => {
+      if (this.timeline === database.timeline) database.acknowledge(durable)
+    })
   }
 
   async close(): Promise<void> {
     this.isClosed = true
+    await this.beginning?.catch(() => undefined)
+  }
+
+  /** Connects to the server, to go on there where the log ends. */
+  begin(): Promise<void> {
+    return (this.beginning ??= this.beginOnce())
+  }
+
+  private async beginOnce(): Promise<void> {
+    const { connect, from, log } = this.options
+    this.timeline = await connect()
+    await log?.begin(from, () => Buffer.from(String(this.position)))
+    this.position = from
+  }
+
+  private hear(lsn: Lsn): void {
+    this.sourceLsn = maxLsn(this.sourceLsn, lsn)
+    this.options.database.told(lsn)
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<SourceEvent, void, undefined> {
     const { after, database, from, log } = this.options
+    this.sourceLsn = after
     if (log !== null && after < from) yield* this.replayed(log)
     if (this.isOver) return
-    await log?.begin(from, () => Buffer.from(String(this.position)))
-    this.position = from
+    await this.begin()
     while (!this.isOver) {
       // A server process that is told to end says so.
       await this.options.process.unreliably('the stream', async () => undefined)
+      if (this.isOver) return
       const next = database.after(this.position)
       if (next !== undefined) {
+        this.hear(database.endLsn)
         if (log !== null && !(await this.appendTo(log, next))) return
         for (const event of this.eventsOf(next)) {
           yield event
@@ -75,11 +102,13 @@ export class SimStream implements ChangeStream {
       }
       await nextTurn()
       await this.options.process.clock.sleep(5)
+      if (this.isOver) return
       // Keepalives say where a source is that has nothing to send; a stream that begins at its end hears nothing else.
       const { endLsn } = database
       if (database.after(this.position) !== undefined || this.told === endLsn) continue
       if (this.position < endLsn) log?.append(frameOf(null), endLsn, true)
       this.position = this.told = endLsn
+      this.hear(endLsn)
       yield { kind: 'watermark', lsn: endLsn, sourceLsn: endLsn, commitTimeMs: null }
     }
   }
@@ -98,7 +127,8 @@ export class SimStream implements ChangeStream {
   }
 
   private get isOver(): boolean {
-    return this.isClosed || this.options.signal.aborted
+    const isGone = this.timeline !== null && this.timeline !== this.options.database.timeline
+    return this.isClosed || isGone || this.options.signal.aborted
   }
 
   private async *replayed(log: ChangeLog): AsyncGenerator<SourceEvent, void, undefined> {
@@ -122,7 +152,8 @@ export class SimStream implements ChangeStream {
     const { database } = this.options
     for (const part of transaction.parts) yield* eventsOfPart(part, database, transaction)
     this.position = this.told = transaction.endLsn
-    yield { kind: 'watermark', lsn: transaction.endLsn, sourceLsn: database.endLsn, commitTimeMs: null }
+    this.sourceLsn = maxLsn(this.sourceLsn, transaction.endLsn)
+    yield { kind: 'watermark', lsn: transaction.endLsn, sourceLsn: this.sourceLsn, commitTimeMs: null }
   }
 }
 

@@ -1,9 +1,10 @@
-import { isMoonlinkError, type Logger, type Lsn } from '@moonlink/core'
+import { isMoonlinkError, minLsn, type Logger, type Lsn } from '@moonlink/core'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
 import { Dice } from './random.ts'
 import { SimCatalogServer } from './sim-catalog.ts'
 import { nextTurn, SimClock } from './sim-clock.ts'
+import { same, sameAsOne } from './sim-compare.ts'
 import { SimDatabase, TABLES } from './sim-database.ts'
 import { SimLoad } from './sim-load.ts'
 import { SimNode, STATE_DIR, WAREHOUSE } from './sim-node.ts'
@@ -12,6 +13,7 @@ import { SimProcess } from './sim-process.ts'
 import { textsOf } from './sim-rows.ts'
 import { SimSlot } from './sim-source.ts'
 import { SimStore } from './sim-store.ts'
+import type { SimTotals } from './sim-totals.ts'
 import { SimWarehouse } from './sim-warehouse.ts'
 
 /** What a read may be refused by. */
@@ -43,44 +45,6 @@ interface Machine {
   node: SimNode | null
 }
 
-/** What became of a run, so that many runs together can be seen to have tried something. */
-export interface SimTotals {
-  crashes: number
-  latest: number
-  past: number
-  rangesResumed: number
-  takeovers: number
-  resyncs: number
-  atRest: number
-  /** Calls of local disks and requests to a catalog that went wrong, threads that ended, writes that found the store full, and bits that flipped. */
-  diskErrors: number
-  requestFaults: number
-  clocksSet: number
-  lostThreads: number
-  refusedWrites: number
-  flippedBits: number
-  slotsLost: number
-}
-
-export function noTotals(): SimTotals {
-  return {
-    crashes: 0,
-    latest: 0,
-    past: 0,
-    rangesResumed: 0,
-    takeovers: 0,
-    resyncs: 0,
-    atRest: 0,
-    diskErrors: 0,
-    requestFaults: 0,
-    clocksSet: 0,
-    lostThreads: 0,
-    refusedWrites: 0,
-    flippedBits: 0,
-    slotsLost: 0,
-  }
-}
-
 /** A database, a warehouse, machines with nodes on them, and all that happens to them: everything that a seed decides. */
 export class SimWorld {
   readonly clock = new SimClock()
@@ -99,14 +63,20 @@ export class SimWorld {
   private readonly disksFail: boolean
   /** Disks and the store are full at times. */
   private readonly fillsUp: boolean
-  /** Bits flip in local logs, spools and key indexes. */
+  /** Bits flip in local logs, spools, key indexes and copies of files. */
   private readonly flipsBits: boolean
   /** Slots are dropped and invalidated. */
   private readonly losesSlots: boolean
+  /** Standbys are promoted. */
+  private readonly failsOver: boolean
+  /** Of each node's cache of files; null where nodes have none. */
+  private readonly cacheBytes: number | null
   private readonly totals: SimTotals
   private readonly logger: Logger
   /** The log is gone with its disk, what the last run knew to be in Iceberg, or the slot: tables may have to be compared with the database. */
   private isStateLost = false
+  /** When a table was copied that had no commit yet. */
+  private lastNewTimeline = 1
   private readonly excused = new Set<string>()
   private lastReadLsn: Lsn = 0n
   private fault: Error | null = null
@@ -124,6 +94,8 @@ export class SimWorld {
     this.fillsUp = dice.chance(0.3)
     this.flipsBits = dice.chance(0.3)
     this.losesSlots = dice.chance(0.25)
+    this.failsOver = dice.chance(0.3)
+    this.cacheBytes = dice.chance(0.5) ? 2000 + dice.below(20_000) : null
     const server = { store: this.store, warehouse: WAREHOUSE, clock: this.clock, random: dice.random }
     this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
@@ -144,7 +116,8 @@ export class SimWorld {
     if (draw < 0.45) this.load.transact()
     else if (draw < 0.55) await this.breathe()
     else if (draw < 0.63) void this.active?.engine.flush().catch(() => undefined)
-    else if (draw < 0.9) await this.read()
+    else if (draw < 0.89) await this.read()
+    else if (draw < 0.9) this.failOver()
     else if (draw < 0.915) machine.node?.process.kill()
     else if (draw < 0.92) await this.stop(machine)
     else if (draw < 0.94) this.standStill(machine)
@@ -165,16 +138,20 @@ export class SimWorld {
     await this.restart(machine, true)
     const node = machine.node!
     const { database } = this
+    // What lacks something that was read is waited for.
+    while (database.endLsn <= database.pastEndLsn) this.load.transact()
     await this.settle(node)
     // What is due comes in time all the same.
     machine.offsetMs -= WRONG_BY_MS
     for (let count = this.dice.below(4); count > 0; count--) this.load.transact()
     await this.settle(node)
-    for (let breath = 0; breath < 40; breath++) await this.breathe()
+    for (let breath = 0; breath < 40 || (breath < 400 && database.forgotten !== database.endLsn); breath++) await this.breathe()
     const lease = await node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs: SETTLE_MS })
     for (const [name, plan] of lease.tables) same(await this.shown(plan), database.at(name, database.endLsn), `${name} at the end`)
     lease.release()
     await this.checkWarehouse()
+    for (const name of TABLES)
+      same((await this.warehouse.read(name))!.rows, database.at(name, database.endLsn), `${name} in Iceberg at the end`)
     this.throwFault()
     if (database.forgotten !== database.endLsn) throw new Error(`the slot was not told what is safe: ${this.describe(node)}`)
     await node.stop()
@@ -252,6 +229,7 @@ export class SimWorld {
       store,
       catalog: this.catalog,
       disk: process.disk(machine.disk, this.disksFail && !isGentle ? [STATE_DIR] : []),
+      cacheBytes: this.cacheBytes,
       dice,
       log,
       home: machine.home,
@@ -313,10 +291,11 @@ export class SimWorld {
   private flipBit({ disk }: Machine): void {
     if (!this.flipsBits) return
     // What can be made again costs nothing.
-    const isIndex = this.dice.chance(0.5)
-    const isVictim = (path: string) => (isIndex ? path.endsWith('.idx') : path.includes('changelog') || path.includes('waiting-changes'))
+    const isMade = this.dice.chance(0.6)
+    const isVictim = (path: string) =>
+      isMade ? path.endsWith('.idx') || path.includes('/cache/') : path.includes('changelog') || path.includes('waiting-changes')
     if (!disk.flipBit(isVictim)) return
-    this.isStateLost ||= !isIndex
+    this.isStateLost ||= !isMade
     this.totals.flippedBits++
   }
 
@@ -329,6 +308,27 @@ export class SimWorld {
     slot.stream = null
     this.isStateLost = true
     this.totals.slotsLost++
+  }
+
+  /** To a standby that has all, or lacks the last transactions, with the slot or without. */
+  private failOver(): void {
+    const { database, dice, slot } = this
+    if (!this.failsOver) return
+    const lost = dice.chance(0.4) ? 0 : Math.min(dice.below(8), database.losable)
+    const keptLsn = database.endBefore(lost)
+    const lagging = database.endBefore(lost + dice.below(4))
+    const { forgotten, toldThrough } = database
+    const hasSlot = forgotten !== null && dice.chance(0.7)
+    const isMissed = toldThrough > keptLsn && lost > 0
+    database.failOver({ lost, slotLsn: hasSlot ? minLsn(forgotten, lagging) : null })
+    if (lost > 0) this.load.lostKeys()
+    slot.stream?.end()
+    slot.stream = null
+    this.isStateLost ||= isMissed || !hasSlot
+    this.lastReadLsn = minLsn(this.lastReadLsn, keptLsn)
+    this.totals.failovers++
+    if (isMissed) this.totals.divergences++
+    this.logger.info(`failover: ${lost} transactions are lost, the log ends at ${database.endLsn}, the slot is at ${database.forgotten}`)
   }
 
   /** As an administrator or a time service would, who may be wrong. */
@@ -356,7 +356,7 @@ export class SimWorld {
       this.lastReadLsn = lease.lsn
       this.totals.latest++
     } else this.totals.past++
-    for (const [name, plan] of lease.tables) same(await this.shown(plan), database.at(name, lease.lsn), `${name} at ${lease.lsn}`)
+    for (const [name, plan] of lease.tables) sameAsOne(await this.shown(plan), database.everAt(name, lease.lsn), `${name} at ${lease.lsn}`)
     lease.release()
   }
 
@@ -383,7 +383,7 @@ export class SimWorld {
       const found = await this.warehouse.read(name)
       if (found === null || found.lsn === null) continue
       this.totals.atRest++
-      same(found.rows, this.database.at(name, found.lsn), `${name} in Iceberg at ${found.lsn}`)
+      sameAsOne(found.rows, this.database.everAt(name, found.lsn), `${name} in Iceberg at ${found.lsn}`)
     }
   }
 
@@ -403,9 +403,16 @@ export class SimWorld {
 
   /** A table that is in Iceberg is copied again only where it must be: what was acknowledged is in the log or in Iceberg. */
   private noteCopy(node: SimNode, table: string): void {
-    if (node.engine.mirror(table)?.committedLsn == null) return
+    const isNew = (name: string) => node.engine.mirror(name)?.committedLsn == null
+    if (isNew(table)) {
+      this.lastNewTimeline = this.database.timeline
+      return
+    }
     this.totals.resyncs++
-    if (this.isStateLost || this.database.rewritten.has(table)) return
+    const { rewritten, timeline, wasRewritten } = this.database
+    if (this.isStateLost || rewritten.has(table)) return
+    // A copy or comparison that is opened with what a new primary says, before the stream was there, counts as read of the old one.
+    if (timeline > 1 && (wasRewritten || this.lastNewTimeline > 1 || TABLES.some(isNew))) return
     this.fault ??= new Error(`${table} is copied again, so changes that were acknowledged are lost: ${this.describe(node)}`)
   }
 
@@ -416,6 +423,7 @@ export class SimWorld {
 
   private throwFault(): void {
     if (this.fault !== null) throw this.fault
+    if (this.database.fault !== null) throw this.database.fault
     for (const { node } of this.machines) {
       if (node === null) continue
       if (node.fault !== null) throw node.fault
@@ -425,23 +433,4 @@ export class SimWorld {
       }
     }
   }
-}
-
-function same(found: readonly string[], expected: readonly string[], what: string): void {
-  if (found.length === expected.length && found.every((text, index) => text === expected[index])) return
-  const lacks = without(expected, found)
-  const hasToo = without(found, expected)
-  throw new Error(
-    `${what}: lacks ${lacks.length} rows (${lacks.slice(0, 3).join(', ')}), has ${hasToo.length} too many (${hasToo.slice(0, 3).join(', ')})`,
-  )
-}
-
-/** What is in the one list and not in the other, as often as it is. */
-function without(list: readonly string[], other: readonly string[]): string[] {
-  const left = [...other]
-  return list.filter((text) => {
-    const at = left.indexOf(text)
-    if (at >= 0) left.splice(at, 1)
-    return at < 0
-  })
 }
