@@ -65,6 +65,8 @@ class OpenedWarehouse implements Warehouse {
   readonly #config: Config
   readonly #ports: WarehousePorts
   readonly #opened: Opened
+  /** Stores that took a file. */
+  readonly #writable = new Set<string>()
 
   constructor(config: Config, ports: WarehousePorts, opened: Opened) {
     this.uri = config.warehouse ?? config.catalog.uri ?? 'the catalog'
@@ -77,14 +79,19 @@ class OpenedWarehouse implements Warehouse {
     this.#opened = opened
   }
 
-  /** Throws `invalid` with the remedy where nothing can be written there. */
+  /** Throws `invalid` with the remedy where nothing can be written there. Where the catalog alone knows the place, `openTable` does, before anything is copied. */
   async checkWritable(): Promise<void> {
     if (this.#config.warehouse === null) return
-    const probe = `${this.uri}/.moonlink-probe-${randomUuid(this.#ports.random)}`
+    await this.#checkWritableBelow(`${this.uri}/`)
+  }
+
+  async #checkWritableBelow(prefix: string): Promise<void> {
+    const probe = `${prefix}.moonlink-probe-${randomUuid(this.#ports.random)}`
     try {
       await this.#opened.store.put(probe, new Uint8Array(probeBytes))
       await this.#opened.store.delete(probe)
-      if (this.#config.catalog.kind === 'file') await checkConditionalPut(this.#opened.store, `${this.uri}/`, this.#ports.random)
+      if (this.#config.catalog.kind === 'file') await checkConditionalPut(this.#opened.store, prefix, this.#ports.random)
+      this.#writable.add(storeOf(prefix))
     } catch (error) {
       if (!isMoonlinkError(error)) throw error
       throw new MoonlinkError(error.kind, error.code, `the warehouse can't be written: ${error.message}`, {
@@ -101,7 +108,7 @@ class OpenedWarehouse implements Warehouse {
     ledger: FileLedger,
   ): Promise<TableStorage> {
     const { store, catalog, parquet, localFiles } = this.#opened
-    return openTableStorage({
+    const storage = await openTableStorage({
       ...this.#ports,
       table,
       catalog,
@@ -116,12 +123,20 @@ class OpenedWarehouse implements Warehouse {
         ? { location: `${this.uri}/${table.schema}/${table.name}` }
         : {}),
     })
+    const { metadataLocation } = storage.snapshot
+    if (!this.#writable.has(storeOf(metadataLocation))) await this.#checkWritableBelow(metadataLocation.replace(/[^/]*$/, ''))
+    return storage
   }
 
   async close(): Promise<void> {
     await this.#opened.parquet.close()
     await this.#opened.close()
   }
+}
+
+/** `s3://bucket`; for a local path nothing, or its scheme. */
+function storeOf(uri: string): string {
+  return /^[a-z0-9]+:\/\/[^/]*/.exec(uri)?.[0] ?? ''
 }
 
 /** Enough to notice a disk that is full but for a few bytes. */
