@@ -5,27 +5,49 @@ import { z } from 'zod'
 const sslModes = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'] as const
 export type SslMode = (typeof sslModes)[number]
 
-/** Where Postgres is. What is left out comes from the `PG*` variables, a password also from `~/.pgpass`. */
+/** Where Postgres is, in parts, for those whose password is no part of a URL. What is left out comes from the `PG*` variables, a password also from `~/.pgpass`. */
+export interface ConnectionParts {
+  /** Host name, address, or directory of a unix socket; or several with commas between, of which the primary is used. */
+  readonly host?: string | undefined
+  /** One, or with several hosts one for each with commas between. Default: 5432. */
+  readonly port?: number | string | undefined
+  /** Role to log in as, which needs `REPLICATION`. */
+  readonly user?: string | undefined
+  readonly password?: string | undefined
+  readonly database?: string | undefined
+  /** Meanings as in libpq. Default: `verify-full`, and `prefer` for this machine itself. */
+  readonly sslmode?: SslMode | undefined
+  /** File of trusted authorities (PEM), or `system`. Default: the runtime's own list. */
+  readonly sslrootcert?: string | undefined
+  /** File of the client certificate. */
+  readonly sslcert?: string | undefined
+  /** File of its key. */
+  readonly sslkey?: string | undefined
+  /** What the server shows of the connections, as in `pg_stat_activity`; what each is for is added. */
+  readonly applicationName?: string | undefined
+  /** Server settings for the session, as in libpq: `-c name=value`. */
+  readonly options?: string | undefined
+}
+
+/** What checks `ConnectionParts`. */
 export const connectionParts = z.strictObject({
-  host: z
-    .string()
-    .optional()
-    .describe('Host name, address, or directory of a unix socket; or several with commas between, of which the primary is used.'),
+  host: z.string().optional(),
   port: z
-    .union([z.coerce.number().int().min(1).max(65535), z.string().regex(/^\d+(,\d+)+$/, 'must be a port, or one for each host')])
+    .union([
+      z.coerce.number<number | string>().int().min(1).max(65535),
+      z.string().regex(/^\d+(,\d+)+$/, 'must be a port, or one for each host'),
+    ])
     .optional(),
   user: z.string().optional(),
   password: z.string().optional(),
   database: z.string().optional(),
-  sslmode: z.enum(sslModes).optional().describe('Default: verify-full, and prefer for this machine itself. Meanings as in libpq.'),
-  sslrootcert: z.string().optional().describe("File of trusted authorities (PEM), or `system`. Default: the runtime's own list."),
-  sslcert: z.string().optional().describe('File of the client certificate.'),
-  sslkey: z.string().optional().describe('File of its key.'),
+  sslmode: z.enum(sslModes).optional(),
+  sslrootcert: z.string().optional(),
+  sslcert: z.string().optional(),
+  sslkey: z.string().optional(),
   applicationName: z.string().optional(),
-  options: z.string().optional().describe('Server settings for the session, as in libpq: -c name=value'),
-})
-/** A connection in parts, for those whose password is no part of a URL. */
-export type ConnectionParts = z.infer<typeof connectionParts>
+  options: z.string().optional(),
+}) satisfies z.ZodType<ConnectionParts, ConnectionParts>
 
 const DEFAULT_PORT = '5432'
 
