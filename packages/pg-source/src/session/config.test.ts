@@ -19,5 +19,6 @@ test('every key has a text, and the default that this names', () => {
 
 function defaultText(value: unknown): string {
   if (typeof value === 'object') return 'none'
-  return typeof value === 'number' && value >= 2 ** 20 ? `${value / 2 ** 20} MiB` : `\`${String(value)}\``
+  if (typeof value === 'number' && value >= 2 ** 20) return `${value / 2 ** 20} MiB`
+  return `\`${typeof value === 'string' ? value : JSON.stringify(value)}\``
 }
