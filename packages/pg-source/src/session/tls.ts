@@ -20,7 +20,7 @@ export function planTls(parts: ConnectionParts, host: string): TlsPlan {
   if (mode === 'disable' || isSocket) return { mode, ssl: false, mayFallBack: false }
   const hasRoot = parts.sslrootcert !== undefined && parts.sslrootcert !== 'system'
   const files = {
-    ...(hasRoot ? { ca: readPem('sslrootcert', parts.sslrootcert!) } : {}),
+    ...(hasRoot ? { ca: readPem('sslrootcert', parts.sslrootcert) } : {}),
     ...(parts.sslcert === undefined ? {} : { cert: readPem('sslcert', parts.sslcert) }),
     ...(parts.sslkey === undefined ? {} : { key: readPem('sslkey', parts.sslkey) }),
   }
