@@ -318,15 +318,14 @@ export class Run {
     // Between two transactions' ends too, and below the floor, where older snapshots may be exact.
     for (const lsn of this.source.history.flatMap((moment) => [moment.lsn, moment.lsn + 5n])) {
       const { floor } = mirror
-      if (lsn > applied) continue
+      // What is committed may be later than the stream: such a read would wait.
+      if (lsn > applied || mirror.readableFrom > this.engine.streamedLsn) continue
       const isRetained = () => mirror.retainedRanges().some(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
       const wasRetained = isRetained()
       const readable = () =>
         mirror.currentPhase === 'streaming' ? lsn : (mirror.readableWhilePaused ?? mirror.readableWhileResyncing ?? -1n)
       const wasReadable = lsn <= readable()
       const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 }).catch((error: unknown) => {
-        // What is committed may be later than the stream.
-        if (isMoonlinkError(error) && error.code === 'TIMED_OUT' && mirror.readableFrom > this.engine.streamedLsn) return null
         if (
           isMoonlinkError(error) &&
           refusals.includes(error.code) &&

@@ -45,7 +45,6 @@ export class Pauses {
     core.reason = reason
     logger.warn('table paused', { table: core.name, reason })
     await core.job(async () => {
-      await core.lock.run(() => this.noteApplied())
       const error = wasStreaming ? await flusher.runAll().catch((cause: unknown) => cause) : null
       if (error instanceof Error) logger.warn('the flush before a pause failed', { table: core.name, error: error.message })
       core.reason = reason
@@ -75,12 +74,6 @@ export class Pauses {
     if (core.phase === 'copying' || core.isPauseRecorded || !this.retry.isOver(nowMs)) return
     this.retry.failed(nowMs)
     void core.job(() => this.record()).catch(() => undefined)
-  }
-
-  /** What was being applied when it was paused counts. */
-  private noteApplied(): void {
-    const { core } = this
-    if (core.pausedThroughLsn !== null) core.pausedThroughLsn = maxLsn(core.pausedThroughLsn, core.state.lastMarkLsn)
   }
 
   private async record(): Promise<void> {
