@@ -52,3 +52,59 @@ test.each([
     expect(`${status} ${stdout}${stderr}`).toMatch(/^0 /)
   },
 )
+
+/** Starts with a given publication, on a server that has looked at the table to be attached before it is. */
+async function startGiven(url: string): Promise<void> {
+  const { client } = database
+  await client.query(`CREATE TABLE e3 (id int, at int, PRIMARY KEY (id, at)); CREATE PUBLICATION given FOR TABLE events WITH (publish_via_partition_root = true)`)
+  env = { ...env, MOONLINK_SOURCE_URL: url, MOONLINK_SOURCE_PUBLICATION: 'given', MOONLINK_SOURCE_SLOT_CHECK_MS: '200ms' }
+  backend = await BackendProcess.start([], env)
+  await client.query('INSERT INTO e3 VALUES (1, 350); DELETE FROM e3')
+  await backend.wait()
+}
+
+const ATTACHED = 'ALTER TABLE events ATTACH PARTITION e3 FOR VALUES FROM (300) TO (400)'
+
+const shows = (count: number) =>
+  expect.poll(() => backend.query('SELECT count(*)::INT FROM events').catch((error: Error) => error.message)).toEqual([[count]])
+
+test('rows of a table that is attached while it runs are followed where the publication was given, also by the next process', async () => {
+  const { client } = database
+  await startGiven(database.connectionString)
+  await client.query(ATTACHED)
+  for (const id of [2, 3, 4]) {
+    await client.query(`INSERT INTO events VALUES (${id}, 350)`)
+    await shows(299 + id)
+  }
+  await backend.stop('SIGKILL')
+  // The server meets this one before it is attached, too, and after the next start.
+  await client.query(`CREATE TABLE e4 (id int, at int, PRIMARY KEY (id, at)); INSERT INTO e4 VALUES (1, 450); DELETE FROM e4`)
+  await client.query('ALTER TABLE events ATTACH PARTITION e4 FOR VALUES FROM (400) TO (500)')
+  await client.query('INSERT INTO events VALUES (5, 450)')
+  backend = await BackendProcess.start([], env)
+  await shows(304)
+  await client.query('INSERT INTO events VALUES (6, 450)')
+  await shows(305)
+  const { rows } = await client.query('SELECT pubname FROM pg_publication')
+  expect(rows).toEqual([{ pubname: 'given' }])
+})
+
+test('a server that does not send them is told of, with the remedy, where nothing of ours may be made', async (context) => {
+  if (postgres.major > 14) return context.skip()
+  const { client } = database
+  const role = `reader_${database.name}`
+  await client.query(`CREATE ROLE ${role} LOGIN REPLICATION PASSWORD 'secret'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${role}`)
+  const url = Object.assign(new URL(database.connectionString), { username: role, password: 'secret' })
+  await startGiven(url.href)
+  await client.query(ATTACHED)
+  await expect.poll(async () => (await backend.table('public.events')).state).toBe('paused')
+  const { reason } = await backend.table('public.events')
+  const remedy = /^PG_PARTITION_UNSENT .* Run (BEGIN; .*; COMMIT); then moonlink tables resync public\.events/.exec(reason ?? '')
+  expect(remedy, String(reason)).not.toBeNull()
+  await client.query(remedy![1])
+  await backend.post('/tables/public.events/resync', {})
+  await client.query('INSERT INTO events VALUES (2, 350)')
+  await shows(301)
+  await client.query('INSERT INTO events VALUES (3, 350)')
+  await shows(302)
+})

@@ -1,9 +1,9 @@
-import { formatTableName } from '@moonlink/core'
+import { formatTableName, type Logger } from '@moonlink/core'
 import type { DescribedTable } from './catalog.ts'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { appendPublication, type ServerFacts } from './preflight.ts'
-import { addTables, dropPublication, dropTables, ensurePublication, publishAnew, type PublicationPlan } from './publication.ts'
+import { addTables, dropPublication, dropTables, ensurePublication, publishAnew, publishAnewSql, type PublicationPlan } from './publication.ts'
 import type { Publications, PublicationState } from './publication-state.ts'
 import { whoLocks } from './source-waits.ts'
 
@@ -79,11 +79,21 @@ export class MirrorPublications {
     return (await whoLocks(connection, table.relationOid)) ?? 'a lock that another session holds'
   }
 
-  /** Has a server that `remembersPartitions` look at the partitioned ones of the tables again. */
-  async publishPartitionsAnew(tables: readonly DescribedTable[], publications: Publications): Promise<void> {
+  /** Has a server that `remembersPartitions` look at the partitioned ones of the tables again. Where nothing makes it, what somebody else may have to run is said. */
+  async publishPartitionsAnew(tables: readonly DescribedTable[], publications: Publications, logger: Logger): Promise<void> {
     const { connection, settings } = this.dependencies
-    for (const { partitions, table } of tables)
-      if (partitions !== null) await publishAnew(connection, publications, table, settings.copyLockTimeoutMs)
+    for (const { partitions, table } of tables) {
+      if (partitions === null || (await publishAnew(connection, publications, table, settings.copyLockTimeoutMs))) continue
+      if (!partitions.some(({ isAttached }) => isAttached)) continue
+      const remedy = publishAnewSql(settings.publication, table)
+      logger.warn(
+        'Postgres 14 may not send rows of a partition that was attached while its changes were streamed already, before this has been run',
+        {
+          table: formatTableName(table),
+          remedy,
+        },
+      )
+    }
   }
 
   /** Drops those that were made here. Returns their names, and those of the others. */

@@ -31,6 +31,12 @@ export async function lookAtPartitions(
   return gone === undefined ? { now, came, refiled } : `partition ${formatTableName(gone)} was detached or dropped`
 }
 
+/** A partition that was attached between two looks; null where none was. */
+export function attachedSince(before: readonly PartitionRow[], now: readonly PartitionRow[]): PartitionRow | null {
+  const known = new Map(before.map(({ attachment, oid }) => [oid, attachment]))
+  return now.find(({ attachment, isAttached, oid }) => isAttached && known.get(oid) !== attachment) ?? null
+}
+
 /** Also where we may not look, or somebody locks it: nothing else that is asked of the catalog waits for that. */
 async function hasRows(connection: CatalogConnection, partition: PartitionRow): Promise<boolean> {
   const sql = `SELECT EXISTS (SELECT FROM ONLY ${quoted(partition)}) AS some`

@@ -3,8 +3,8 @@ import { formatTableName, type Lsn, type TableName } from '@moonlink/core'
 import { describeTables, type CatalogOptions, type DescribedTable } from './catalog.ts'
 import type { CatalogConnection } from './connect.ts'
 import { droppedTable, renamedTable } from '../decode/index.ts'
-import { lookAtPartitions } from './partition-look.ts'
-import { remembersPartitions } from './publication.ts'
+import { attachedSince, lookAtPartitions } from './partition-look.ts'
+import { mayMakePublications, publishAnewSql, remembersPartitions } from './publication.ts'
 import type { RelationShape } from './relation-shape.ts'
 import { describeAlteredType } from './stale-rows.ts'
 import { changed } from './stream-shapes.ts'
@@ -89,7 +89,10 @@ export async function preparedChanges(
     const judge = editionChanged(before, now) === null ? await partitionsJudge(connection, options, before, now, streamed) : null
     if (isOutdated()) continue
     const reason = judge === null ? editionChanged(before, now) : judge()
-    if (typeof reason === 'string') changes.push({ kind: 'changed', table, reason })
+    // Once the publication was altered they are.
+    const unsent = judge !== null && typeof reason === 'string' ? await unsentPartition(connection, options, before, now) : null
+    if (unsent !== null) refused('PG_PARTITION_UNSENT', unsent)
+    else if (typeof reason === 'string') changes.push({ kind: 'changed', table, reason })
     else if (reason === null && now.partitions !== null) baselines.set(name, { ...before, partitions: now.partitions })
     const alteredType = typeof reason === 'string' ? null : describeAlteredType(streamed.shapeOf(table), now.relation)
     if (alteredType !== null) refused('SCHEMA_CHANGED', changed(table, alteredType).reason)
@@ -126,6 +129,22 @@ function editionChanged(before: DescribedTable, now: DescribedTable): string | n
   if (now.filterOid !== before.filterOid) return 'the publication filters its rows otherwise'
   if (now.edition === before.edition) return null
   return now.edition === null ? 'it was taken out of the publication' : 'its publication was altered, or made anew'
+}
+
+/** Why rows of a partition that was attached are not streamed before somebody else has done something; null where they are, or `publishAnew` sees to it. */
+async function unsentPartition(
+  connection: CatalogConnection,
+  options: CatalogOptions,
+  before: DescribedTable,
+  now: DescribedTable,
+): Promise<string | null> {
+  const { main } = options.publications
+  const { table } = now
+  if (!remembersPartitions(options) || main === null || main.isOurs) return null
+  const partition = attachedSince(before.partitions ?? [], now.partitions ?? [])
+  if (partition === null || (await mayMakePublications(connection))) return null
+  const names = [formatTableName(partition), formatTableName(table)]
+  return `partition ${names[0]} was attached, and Postgres 14 does not send its rows before the publication is altered. Run ${publishAnewSql(main.name, table)}; then moonlink tables resync ${names[1]}. With CREATE on the database it is seen to`
 }
 
 /** Looks at the partitions; what it returns judges them by what the stream has said by then. */

@@ -144,15 +144,18 @@ export function remembersPartitions({ versionNumber }: Pick<PublicationServer, '
   return versionNumber < 150_000
 }
 
-/** Makes a server that `remembersPartitions` look again, from here on in the log: the table is taken out of a publication of ours and put back, in one transaction. */
+/**
+ * Makes a server that `remembersPartitions` look again, from here on in the log: the table is taken out of a publication of ours and put back, in one transaction. One that was given
+ * is left alone: it looks again at all of them where any other is made, too (`publication_invalidation_cb`), which is gone again at once. False where neither may be done.
+ */
 export async function publishAnew(
   connection: CatalogConnection,
   { append, main }: Publications,
   table: TableName,
   lockTimeoutMs: number,
-): Promise<void> {
+): Promise<boolean> {
   const state = [main, append].find((one) => one?.isOurs === true && one.isOwned && one.tables.has(formatTableName(table)))
-  if (state == null) return
+  if (state == null) return makePassing(connection)
   const alter = `ALTER PUBLICATION ${pg.escapeIdentifier(state.name)}`
   const sql = `${alter} DROP TABLE ONLY ${quoted(table)}; ${alter} ADD TABLE ONLY ${quoted(table)}`
   await explained(
@@ -160,6 +163,30 @@ export async function publishAnew(
     () => connection.rows(waiting(sql, lockTimeoutMs)),
     (error) => (isLockTimeout(error) ? lockedTables([table], state.name, error) : null),
   )
+  return true
+}
+
+/** Makes a publication of no table and drops it, in one transaction. False where we may make none. */
+async function makePassing(connection: CatalogConnection): Promise<boolean> {
+  if (!(await mayMakePublications(connection))) return false
+  const sql = 'CREATE PUBLICATION moonlink_passing; DROP PUBLICATION moonlink_passing'
+  await explained(
+    'having the server look at its publications again',
+    () => connection.rows(sql),
+    () => null,
+  )
+  return true
+}
+
+export async function mayMakePublications(connection: Pick<CatalogConnection, 'rows'>): Promise<boolean> {
+  const [{ may }] = await connection.rows<{ may: boolean }>(`SELECT has_database_privilege(current_database(), 'CREATE') AS may`)
+  return may
+}
+
+/** What somebody else has to do where `publishAnew` may not, in one transaction. */
+export function publishAnewSql(publication: string, table: TableName): string {
+  const alter = `ALTER PUBLICATION ${pg.escapeIdentifier(publication)}`
+  return `BEGIN; ${alter} DROP TABLE ONLY ${quoted(table)}; ${alter} ADD TABLE ONLY ${quoted(table)}; COMMIT`
 }
 
 export async function dropPublication(connection: CatalogConnection, name: string): Promise<void> {

@@ -288,7 +288,7 @@ export class PgSource implements ChangeSource {
     const names = tables.map(({ table }) => table)
     if (remembersPartitions(this.facts)) {
       const { described, options } = await this.catalog.describe(names)
-      await this.publications.publishPartitionsAnew(described, options.publications)
+      await this.publications.publishPartitionsAnew(described, options.publications, this.logger)
     }
     const { clock, connector, connection, history, settings, sourceWaits: waits, logger } = this
     const describe = async () => {
