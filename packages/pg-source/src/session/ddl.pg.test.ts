@@ -41,6 +41,8 @@ const KEPT = [
   ['two columns that swap their names', `ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b`],
   ['a column dropped and added again', `ALTER TABLE t DROP a; ALTER TABLE t ADD a text`],
   ['an integer widened', `ALTER TABLE t ALTER n TYPE bigint`],
+  ['a float widened', `ALTER TABLE t ADD f float4; UPDATE t SET f = 0.1; ALTER TABLE t ALTER f TYPE float8`],
+  ['a float with a default widened', `ALTER TABLE t ADD f float4 DEFAULT 0.1; ALTER TABLE t ALTER f TYPE float8`],
   ['no digits lost', `ALTER TABLE t ALTER p TYPE numeric(20,2)`],
   ['a longer varchar', `ALTER TABLE t ALTER v TYPE varchar(99)`],
   ['a varchar as text', `ALTER TABLE t ALTER v TYPE text`],
