@@ -56,7 +56,9 @@ test.each([
 /** Starts with a given publication, on a server that has looked at the table to be attached before it is. */
 async function startGiven(url: string): Promise<void> {
   const { client } = database
-  await client.query(`CREATE TABLE e3 (id int, at int, PRIMARY KEY (id, at)); CREATE PUBLICATION given FOR TABLE events WITH (publish_via_partition_root = true)`)
+  await client.query(
+    `CREATE TABLE e3 (id int, at int, PRIMARY KEY (id, at)); CREATE PUBLICATION given FOR TABLE events WITH (publish_via_partition_root = true)`,
+  )
   env = { ...env, MOONLINK_SOURCE_URL: url, MOONLINK_SOURCE_PUBLICATION: 'given', MOONLINK_SOURCE_SLOT_CHECK_MS: '200ms' }
   backend = await BackendProcess.start([], env)
   await client.query('INSERT INTO e3 VALUES (1, 350); DELETE FROM e3')

@@ -3,7 +3,15 @@ import type { DescribedTable } from './catalog.ts'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { appendPublication, type ServerFacts } from './preflight.ts'
-import { addTables, dropPublication, dropTables, ensurePublication, publishAnew, publishAnewSql, type PublicationPlan } from './publication.ts'
+import {
+  addTables,
+  dropPublication,
+  dropTables,
+  ensurePublication,
+  publishAnew,
+  publishAnewSql,
+  type PublicationPlan,
+} from './publication.ts'
 import type { Publications, PublicationState } from './publication-state.ts'
 import { whoLocks } from './source-waits.ts'
 
