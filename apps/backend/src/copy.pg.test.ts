@@ -85,7 +85,7 @@ test('a table that is dropped while it is copied goes at once, and those beside 
     const place = join(stateDir, 'warehouse', 'public', table)
     return existsSync(place) ? readdirSync(place, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()) : []
   }
-  const isCopied = async (name: string) => ((await backend!.table(name)) as unknown as { copy: { bytes: number } | null }).copy?.bytes
+  const isCopied = async (name: string) => (await backend!.table(name)).copy?.bytes
   backend = BackendProcess.launch(['--source', database.connectionString, '--state-dir', stateDir], {
     ...IN_PARTS,
     MOONLINK_COPY_MAX_BYTES_PER_SECOND: '1MiB',

@@ -6,15 +6,15 @@ import {
   MoonlinkError,
   type ChangeLog,
   type LogEntry,
-  type LogRange,
   type LogStatus,
   type Lsn,
 } from '@moonlink/core'
 import { resolveOptions, type ChangeLogOptions, type ResolvedOptions } from './options.ts'
-import { describeRun, recoverLog, type LogPlace, type LogRun, type RecoveredLog, type Segment } from './recover.ts'
+import { describeRun, recoverLog, type LogRun, type RecoveredLog } from './recover.ts'
 import { replay } from './replay.ts'
 import { sequenceBefore, type NextSegment } from './segment-format.ts'
 import { SegmentRemover } from './segment-remover.ts'
+import { SegmentRun } from './segment-run.ts'
 import { SegmentWriter } from './segment-writer.ts'
 import { WriteQueue, type Batch } from './write-queue.ts'
 
@@ -37,12 +37,9 @@ export class SegmentedLog implements ChangeLog {
   /** What was found damaged or missing when it was opened. */
   readonly damages: readonly MoonlinkError[]
   private readonly options: ResolvedOptions
-  private segments: Segment[]
-  /** The range's ends; meaningless while there are no segments. */
-  private endLsn: Lsn
-  private end: LogPlace | null
-  private lastSequence: number
+  private readonly run: SegmentRun
   private readonly remover: SegmentRemover
+  private lastSequence: number
   private prunedThrough: Lsn = 0n
 
   private mode: Mode = 'idle'
@@ -70,12 +67,10 @@ export class SegmentedLog implements ChangeLog {
   private constructor(options: ResolvedOptions, found: RecoveredLog, run: LogRun | null) {
     this.options = options
     this.damages = found.damages
-    this.segments = run === null ? [] : [...run.segments]
-    this.endLsn = run?.endLsn ?? 0n
-    this.end = run?.end ?? null
     this.lastSequence = Math.max(found.lastSequence, sequenceBefore(options.lease?.epoch ?? 0))
-    const kept = new Set(this.segments.map(({ name }) => name))
     this.remover = new SegmentRemover(options)
+    this.run = new SegmentRun(run, this.remover)
+    const kept = new Set(this.run.list().map(({ name }) => name))
     this.remover.add(found.files.filter(({ name }) => !kept.has(name)))
     this.queue = new WriteQueue(WRITE_BYTES, options.maxPendingBytes)
   }
@@ -103,11 +98,11 @@ export class SegmentedLog implements ChangeLog {
   }
 
   get status(): LogStatus {
-    return { range: this.range, byteSize: this.byteSize, trouble: this.trouble }
+    return { range: this.run.range, byteSize: this.byteSize, trouble: this.trouble }
   }
 
   get durableLsn(): Lsn | null {
-    const { range } = this
+    const { range } = this.run
     return range !== null && range.startLsn <= this.prunedThrough ? range.endLsn : null
   }
 
@@ -127,7 +122,7 @@ export class SegmentedLog implements ChangeLog {
   }
 
   replay(after: Lsn): AsyncGenerator<LogEntry, void, undefined> {
-    return replay(this.options.disk, this.segments, this.end, after)
+    return replay(this.options.disk, this.run.list(), this.run.end, after)
   }
 
   begin(at: Lsn, state: () => Uint8Array): Promise<void> {
@@ -164,23 +159,16 @@ export class SegmentedLog implements ChangeLog {
   }
 
   isPrunable(through: Lsn): boolean {
-    if (this.segments.length === 0 || through <= this.prunedThrough) return false
-    const reachesBack = this.segments[0].startLsn > this.prunedThrough && through >= this.segments[0].startLsn
-    const isAllSafe = this.mode === 'stopped' && through >= this.endLsn
-    return reachesBack || isAllSafe || this.firstNeeded(through) > 0
+    const { range } = this.run
+    if (range === null || through <= this.prunedThrough) return false
+    const reachesBack = range.startLsn > this.prunedThrough && through >= range.startLsn
+    const isAllSafe = this.mode === 'stopped' && through >= range.endLsn
+    return reachesBack || isAllSafe || this.run.isPrunable(through)
   }
 
   prune(through: Lsn): void {
     this.prunedThrough = maxLsn(this.prunedThrough, through)
-    const first = this.firstNeeded(through)
-    if (first > 0) {
-      this.remover.add(this.segments.slice(0, first))
-      this.segments = this.segments.slice(first)
-      const [{ sequence, headerLength }] = this.segments
-      // Where the rest has only what is open, the last end was in what is removed.
-      if (this.end !== null && this.end.sequence < sequence) this.end = { sequence, offset: headerLength }
-      this.remover.start()
-    }
+    this.run.prune(through)
     this.tellDurable()
   }
 
@@ -196,9 +184,9 @@ export class SegmentedLog implements ChangeLog {
     await this.closeWriter()
     this.throwIfFenced()
     this.state = state
-    const isContiguous = this.end !== null && at === this.endLsn
+    const isContiguous = this.run.end !== null && at === this.run.endLsn
     if (!isContiguous && this.isNeeded) {
-      const what = `changes from ${formatLsn(this.endLsn)} to ${formatLsn(at)} did not reach the log; the source keeps what comes until Iceberg has them`
+      const what = `changes from ${formatLsn(this.run.endLsn)} to ${formatLsn(at)} did not reach the log; the source keeps what comes until Iceberg has them`
       this.stop(what)
       return
     }
@@ -219,25 +207,13 @@ export class SegmentedLog implements ChangeLog {
     this.trouble = null
   }
 
-  private get range(): LogRange | null {
-    return this.segments.length === 0 ? null : { startLsn: this.segments[0].startLsn, endLsn: this.endLsn }
-  }
-
   private get byteSize(): number {
-    let bytes = this.queue.bytes
-    for (const { fileBytes } of this.segments) bytes += fileBytes
-    return bytes
+    return this.queue.bytes + this.run.fileBytes
   }
 
   /** Whether the source was told that it may forget what is only here. */
   private get isNeeded(): boolean {
-    return this.durableLsn !== null && this.prunedThrough < this.endLsn
-  }
-
-  /** Index of the segment at which the log may begin if everything up to `through` is safe elsewhere. */
-  private firstNeeded(through: Lsn): number {
-    const at = this.segments.findLastIndex(({ isCut, startLsn }) => isCut && startLsn <= through)
-    return Math.max(0, at)
+    return this.durableLsn !== null && this.prunedThrough < this.run.endLsn
   }
 
   /** After a stop: begins again behind `at`, once nothing that the log has is needed. */
@@ -254,10 +230,7 @@ export class SegmentedLog implements ChangeLog {
 
   /** Forgets what the log has: it goes from `lsn` on. */
   private startAt(lsn: Lsn): void {
-    this.remover.add(this.segments)
-    this.segments = []
-    this.end = null
-    this.endLsn = lsn
+    this.run.startAt(lsn)
     this.writtenLsn = null
   }
 
@@ -328,8 +301,8 @@ export class SegmentedLog implements ChangeLog {
     if (writer.unsyncedBytes > 0) {
       const end = await writer.sync()
       await this.options.lease?.check()
-      if (end !== null) this.end = end
-      if (this.writtenLsn !== null) this.endLsn = this.writtenLsn
+      if (end !== null) this.run.end = end
+      if (this.writtenLsn !== null) this.run.endLsn = this.writtenLsn
       this.writtenLsn = null
       this.retryDelayMs = RETRY_FIRST_MS
       this.tellDurable()
@@ -337,31 +310,19 @@ export class SegmentedLog implements ChangeLog {
     this.isSyncDue = false
     if (this.options.disk.canAppend) return
     await this.closeWriter()
-    this.next = { startLsn: this.endLsn, isCut: false, isSession: false, state: new Uint8Array() }
+    this.next = { startLsn: this.run.endLsn, isCut: false, isSession: false, state: new Uint8Array() }
   }
 
   private async openWriter(): Promise<void> {
     if (this.writer !== null) return
     assert(this.next !== null, 'a segment of the change log has a start')
-    // The first segment of a session follows what counts; a later one its predecessor, with what is open at its end.
-    const last = this.segments.at(-1)
-    const before = this.next.isSession || last === undefined ? this.end : { sequence: last.sequence, offset: last.length }
-    if (this.next.isSession && before !== null) this.cutBehind(before)
+    const before = this.run.nextPlace(this.next.isSession)
+    if (this.next.isSession && before !== null) this.run.cutBehind(before)
     const header = { ...this.next, log: this.options.log, sequence: ++this.lastSequence, continues: before }
     this.writer = await SegmentWriter.create(this.options.disk, header)
-    const { segment } = this.writer
-    this.segments.push(segment)
-    this.end ??= { sequence: segment.sequence, offset: segment.headerLength }
+    this.run.push(this.writer.segment)
     this.next = null
     this.remover.start()
-  }
-
-  /** Drops what lies behind the last transaction's end: it is not continued. */
-  private cutBehind(end: LogPlace): void {
-    const at = this.segments.findIndex(({ sequence }) => sequence === end.sequence)
-    this.remover.add(this.segments.slice(at + 1))
-    this.segments = this.segments.slice(0, at + 1)
-    this.segments[at].length = end.offset
   }
 
   private async closeWriter(): Promise<void> {

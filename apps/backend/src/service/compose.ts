@@ -130,9 +130,6 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       const load = new ShopLoad(demo, clock, logger)
       stack.push(() => load.stop())
     }
-    const { tables: listed } = await backend.listTables()
-    const mirrored = listed.filter((table) => table.mirrored)
-    const takesChanges = ({ state }: ListedTable) => state === 'copying' || state === 'streaming'
     return {
       backend,
       logger,
@@ -142,14 +139,22 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
         return telemetry.page(stateSamples(await backend.status(), { memory, changeLogBytes: config.changeLog.maxBytes }))
       },
       sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
-      tables: [...mirrored.filter(takesChanges), ...mirrored.filter((table) => !takesChanges(table))].map(({ name }) => name),
-      leftOut: listed.flatMap(({ mirrored, reason }) => (mirrored || reason === null ? [] : [reason])),
-      notes: tableNotes(listed, config.source.tables),
+      ...tablesToShow((await backend.listTables()).tables, config),
       close: () => stack.close(),
     }
   } catch (error) {
     await stack.close().catch(() => undefined)
     throw isStopped ? stoppedBeforeMirroring : error
+  }
+}
+
+function tablesToShow(listed: readonly ListedTable[], config: Config): Pick<ComposedBackend, 'tables' | 'leftOut' | 'notes'> {
+  const mirrored = listed.filter((table) => table.mirrored)
+  const takesChanges = ({ state }: ListedTable) => state === 'copying' || state === 'streaming'
+  return {
+    tables: [...mirrored.filter(takesChanges), ...mirrored.filter((table) => !takesChanges(table))].map(({ name }) => name),
+    leftOut: listed.flatMap(({ mirrored, reason }) => (mirrored || reason === null ? [] : [reason])),
+    notes: tableNotes(listed, config.source.tables),
   }
 }
 

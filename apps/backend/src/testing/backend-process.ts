@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
 import { parseJsonLossless } from '@moonlink/core'
+import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
 import type { Failpoint } from './failpoints/failpoint.ts'
 
 const main = join(import.meta.dirname, '../../dist/main.js')
@@ -8,24 +9,13 @@ const dyingMain = join(import.meta.dirname, '../../dist/testing/failpoints/main.
 /** The system chooses the port, and the backend says which. */
 const ANY_PORT = '127.0.0.1:0'
 
-export interface TableReport {
-  readonly name: string
-  readonly state: string
-  readonly reason: string | null
-  readonly waitingFor: string | null
-  readonly rows: number | string
-  readonly metadataLocation: string
-  readonly dataFiles: number
-  readonly deletionVectors: number
-  readonly appliedLsn: string | null
-  readonly durableLsn: string | null
-  readonly committedLsn: string | null
-}
-
-export interface StatusReport {
-  readonly source: { readonly confirmedFlushLsn: string; readonly sourceLsn: string; readonly reason: string | null }
-  readonly log: { readonly startLsn: string | null; readonly endLsn: string | null; readonly bytes: number; readonly reason: string | null }
-  readonly tables: TableReport[]
+type Known<T, Keys extends keyof T> = T & { readonly [Key in Keys]: NonNullable<T[Key]> }
+/** Of a table that was opened. */
+export type TableReport = Known<TableStatusReport, 'metadataLocation'>
+/** Of a backend with a change log that mirrors. */
+type Report = Known<StatusReport, 'log'> & {
+  readonly source: Known<StatusReport['source'], 'confirmedFlushLsn'>
+  readonly tables: readonly TableReport[]
 }
 
 /** What the backend answered instead of what it was asked for. */
@@ -115,11 +105,11 @@ export class BackendProcess {
     return answer.lsn
   }
 
-  async status(): Promise<StatusReport> {
-    return (await (await fetch(`${this.url}/status`)).json()) as StatusReport
+  async status(): Promise<Report> {
+    return (await (await fetch(`${this.url}/status`)).json()) as Report
   }
 
-  async tables(): Promise<TableReport[]> {
+  async tables(): Promise<readonly TableReport[]> {
     return (await this.status()).tables
   }
 

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'vitest'
 import { moonlink, type CommandResult } from './command-line.ts'
 
 const PATIENCE_MS = 60_000
@@ -13,4 +14,11 @@ export async function verified(url: string, directory: string, ...args: readonly
     if (!isPassing || Date.now() > deadline) return result
     await sleep(POLL_MS)
   }
+}
+
+/** Expects the tables, or all where none is named, to be equal to their source. */
+export async function expectVerified(url: string, directory: string, ...tables: readonly string[]): Promise<void> {
+  const { status, stderr, stdout } = await verified(url, directory, ...tables, '--json')
+  expect(stdout + stderr).not.toContain('"different"')
+  expect(status, stdout + stderr).toBe(0)
 }

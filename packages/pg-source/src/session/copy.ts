@@ -124,17 +124,7 @@ export class SnapshotCopy implements TableCopy {
         exportSnapshot(exporting, silence, slot, waits, work(exporting.pid)),
       )
       signal.throwIfAborted()
-      const sessions: Session[] = []
-      for (let index = 0; index < settings.copyWorkers; index++) {
-        const client = await connector.connectBulk('copy')
-        opened.push(client)
-        sessions.push(await sessionOf(client, patienceMs))
-        await unlessSilent(client, patienceMs, async () => {
-          await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-          await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot.name)}`)
-          await lockAlike(client, described)
-        })
-      }
+      const sessions = await openSessions(dependencies, snapshot.name, described, opened)
       const facts = await unlessGone(sessions[0], silence, () => readFacts(sessions[0].client, described, settings))
       history.copied(timeline, snapshot.lsn)
       // The workers hold the snapshot now; the slot would only keep log.
@@ -293,6 +283,28 @@ interface TableOfCopy {
   readonly filter: string | null
   /** Of a partitioned table. */
   readonly parts: readonly CopyPart[] | null
+}
+
+/** One session for each worker, in the snapshot, with locks of its own. Their clients are in `opened` as soon as they are there. */
+async function openSessions(
+  { connector, settings }: CopyDependencies,
+  snapshotName: string,
+  described: readonly DescribedTable[],
+  opened: pg.Client[],
+): Promise<Session[]> {
+  const { patienceMs } = connector
+  const sessions: Session[] = []
+  for (let index = 0; index < settings.copyWorkers; index++) {
+    const client = await connector.connectBulk('copy')
+    opened.push(client)
+    sessions.push(await sessionOf(client, patienceMs))
+    await unlessSilent(client, patienceMs, async () => {
+      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+      await client.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshotName)}`)
+      await lockAlike(client, described)
+    })
+  }
+  return sessions
 }
 
 /** Under the locks, in the snapshot. */

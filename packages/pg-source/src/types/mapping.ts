@@ -1,14 +1,12 @@
 import { formatTableName, formatType, MoonlinkError, type Field, type FieldType, type TableName } from '@moonlink/core'
-import { binaryList, renderArray, renderVector, type ListShape } from './binary-array.ts'
+import { binaryList, type ListShape } from './binary-array.ts'
 import * as binary from './binary.ts'
-import { binaryStruct, renderRecord } from './binary-record.ts'
+import { binaryStruct } from './binary-record.ts'
+import { binaryTextOf } from './binary-text.ts'
 import { binaryNumeric, textNumeric } from './decimal.ts'
 import type { DecodeValue, ValueDecoder } from './decoder.ts'
 import { FieldIds, type ColumnFieldIds } from './field-ids.ts'
 import { numericTypmod, Oid } from './oids.ts'
-import { renderedText, type RenderText } from './render.ts'
-import { renderMultirange, renderRange } from './render-range.ts'
-import { renderInt2, renderUint4 } from './render-scalar.ts'
 import { scalarType, vectorTypes, type ServerTypes } from './scalar-types.ts'
 import type { SourceType, TypeUse } from './source-type.ts'
 import { parseTarget, unwrittenTypes, type TargetType } from './target-type.ts'
@@ -111,7 +109,7 @@ class ColumnMapper {
     const { column, ids, counter } = this
     const target = this.rule.as === undefined ? null : this.parse(this.rule.as)
     const node = this.node(column, target, '', this.options.policy.onUnfit)
-    const asText = this.asText(column.type)
+    const asText = binaryTextOf(column.type, this.options.server)
     if (node.binary === null && node.text === null) {
       this.refuse('holds parts that can be read in binary only, and others as text only', this.asString())
     }
@@ -210,7 +208,7 @@ class ColumnMapper {
   }
 
   private textNode(type: SourceType): Node {
-    return { type: { kind: 'string' }, binary: this.asText(type), text: binary.rawBytes, mayNotFit: false }
+    return { type: { kind: 'string' }, binary: binaryTextOf(type, this.options.server), text: binary.rawBytes, mayNotFit: false }
   }
 
   /** Postgres 15 allows a negative scale, and one above the precision; Iceberg neither, but a wider decimal holds the same values. */
@@ -308,33 +306,6 @@ class ColumnMapper {
     return path === '[]' ? this.ids.element() : this.ids.nested(path)
   }
 
-  /** Appends the binary form as text; null where it is not known. */
-  private asText(type: SourceType): DecodeValue | null {
-    const scalar = hasParts(type) ? null : scalarType(type, this.options.server).binaryText
-    const render = scalar === null ? this.render(type) : null
-    return scalar ?? (render && renderedText(render))
-  }
-
-  private render(type: SourceType): RenderText | null {
-    if (type.base !== null) return this.render(type.base.type)
-    if (type.element !== null) {
-      const element = this.render(type.element)
-      return element && renderArray(type.element.oid, element, type.element.delimiter)
-    }
-    if (type.kind === 'r' || type.kind === 'm') {
-      const part = type.part && this.render(type.part)
-      return part && (type.kind === 'r' ? renderRange(part) : renderMultirange(part))
-    }
-    if (type.kind === 'c') {
-      const parts = type.attributes.map((attribute) => ({ typeOid: attribute.type.oid, render: this.render(attribute.type) }))
-      const known = parts.flatMap(({ typeOid, render }) => (render ? [{ typeOid, render }] : []))
-      return known.length < parts.length ? null : renderRecord(`${type.schema}.${type.name}`, known)
-    }
-    if (type.oid === Oid.int2vector) return renderVector(Oid.int2, renderInt2)
-    if (type.oid === Oid.oidvector) return renderVector(Oid.oid, renderUint4)
-    return vectorTypes[`${type.extension}.${type.name}`]?.render ?? scalarType(type, this.options.server).render
-  }
-
   private parse(text: string): TargetType {
     const target = parseTarget(text)
     if (target !== null) return target
@@ -383,10 +354,6 @@ function resolveDomain(use: TypeUse): TypeUse {
 
 function isList(type: SourceType): boolean {
   return resolveDomain({ type, typmod: -1, dimensions: 0 }).type.element !== null
-}
-
-function hasParts(type: SourceType): boolean {
-  return type.base !== null || type.element !== null || type.part !== null || type.kind === 'c'
 }
 
 function formatTarget(target: TargetType): string {
