@@ -1,4 +1,4 @@
-import { assert, type ColumnBatch, type Field } from '@moonlink/core'
+import { assert, type Column, type ColumnBatch, type Field } from '@moonlink/core'
 import { foldCells, foldColumn, seedStates } from './fold.ts'
 import { resizeHashes, type KeyHashes } from './key-hashes.ts'
 import { mixPairs } from './mix.ts'
@@ -25,47 +25,43 @@ export interface KeyHasher {
  * bytes in total (a boolean counts as 1).
  */
 export function createKeyHasher(fields: readonly Field[]): KeyHasher {
-  return isPackable(fields) ? new PackedKeyHasher(fields) : new FoldedKeyHasher(fields)
+  return isPackable(fields) ? new ColumnHasher(fields, true, packInto) : new ColumnHasher(fields, false, foldInto)
 }
 
-/** Mixes the key itself by a bijection. */
-class PackedKeyHasher implements KeyHasher {
-  readonly exact = true
-  private readonly fields: readonly Field[]
+type Fill = (fields: readonly Field[], columns: readonly Column[], from: number, into: KeyHashes) => void
 
-  constructor(fields: readonly Field[]) {
+class ColumnHasher implements KeyHasher {
+  readonly exact: boolean
+  private readonly fields: readonly Field[]
+  private readonly fill: Fill
+
+  /** `fill` makes 64 bits of each key, which are then mixed by a bijection. */
+  constructor(fields: readonly Field[], exact: boolean, fill: Fill) {
     this.fields = fields
+    this.exact = exact
+    this.fill = fill
   }
 
   hash(batch: ColumnBatch, from: number, to: number, into = emptyHashes()): KeyHashes {
     assertKeyColumns(this.fields, batch, from, to)
     resizeHashes(into, to - from)
     if (from === to) return into
-    for (const column of batch.columns) assert(column.nullCount === 0, 'a required key column has no nulls')
-    packKeys(this.fields, batch.columns, from, into)
+    this.fill(this.fields, batch.columns, from, into)
     mixPairs(into.low, into.high, into.length)
     return into
   }
 }
 
-/** Folds the key's bytes into 64 bits. */
-class FoldedKeyHasher implements KeyHasher {
-  readonly exact = false
-  private readonly fields: readonly Field[]
+/** The key itself. */
+function packInto(fields: readonly Field[], columns: readonly Column[], from: number, into: KeyHashes): void {
+  for (const column of columns) assert(column.nullCount === 0, 'a required key column has no nulls')
+  packKeys(fields, columns, from, into)
+}
 
-  constructor(fields: readonly Field[]) {
-    this.fields = fields
-  }
-
-  hash(batch: ColumnBatch, from: number, to: number, into = emptyHashes()): KeyHashes {
-    assertKeyColumns(this.fields, batch, from, to)
-    resizeHashes(into, to - from)
-    if (from === to) return into
-    seedStates(into)
-    for (const column of batch.columns) foldCells(foldColumn(column), from, into.length, into, 0)
-    mixPairs(into.low, into.high, into.length)
-    return into
-  }
+/** The key's bytes, folded. */
+function foldInto(_fields: readonly Field[], columns: readonly Column[], from: number, into: KeyHashes): void {
+  seedStates(into)
+  for (const column of columns) foldCells(foldColumn(column), from, into.length, into, 0)
 }
 
 function emptyHashes(): KeyHashes {

@@ -1,6 +1,7 @@
 import { assert, ChangeOp, MoonlinkError, selectFields, type ColumnBatch, type Lsn } from '@moonlink/core'
 import { MatchBuffer, sortByHash, type KeyHashes } from '@moonlink/pk-index'
-import { applyBatch, type Leniency } from './apply-batch.ts'
+import { applyBatch } from './apply-batch.ts'
+import type { Leniency } from './change-applier.ts'
 import type { ChangeReplay } from './change-replay.ts'
 import type { CopiedFile, RecordedSession } from './copy-record.ts'
 import { cutOpenSegment, type EarlyWriteSizes } from './early-write.ts'

@@ -177,7 +177,8 @@ function printed(expression: string): string {
   return `CASE WHEN ${expression} IS DISTINCT FROM NULL THEN format('%s', ${expression}) END`
 }
 
-const unknownType: SourceType = {
+/** A base type of which nothing else is known. */
+export const unknownType: SourceType = {
   oid: 0,
   name: '',
   schema: '',

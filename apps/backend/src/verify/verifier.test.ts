@@ -1,6 +1,7 @@
 import { silentLogger, systemClock, type Lsn, type TableShape } from '@moonlink/core'
 import type { FieldSource } from '@moonlink/pg-source'
 import { expect, test } from 'vitest'
+import { unknownType } from './source-text.ts'
 import { Verifier } from './verifier.ts'
 
 const table = { schema: 'public', name: 't' }
@@ -8,20 +9,7 @@ const field = { id: 1, name: 'id', type: { kind: 'long' }, required: true } as c
 const shape: TableShape = { schema: { fields: [field], identifierFieldIds: [1] }, sourceState: null }
 const source: FieldSource = {
   column: 'id',
-  type: {
-    oid: 20,
-    name: 'int8',
-    schema: 'pg_catalog',
-    extension: null,
-    kind: 'b',
-    isSendable: true,
-    delimiter: ',',
-    element: null,
-    base: null,
-    part: null,
-    attributes: [],
-    labels: [],
-  },
+  type: { ...unknownType, oid: 20, name: 'int8', schema: 'pg_catalog' },
   role: 'value',
   fieldType: field.type,
   unfit: null,
