@@ -202,7 +202,7 @@ export class OracleMirror {
       if (this.#source.openGaps(table.name).length > 0) continue
       const report = await this.#running().table(mirrorName(table))
       const { rows } = this.#source.latest.tables.get(table.name)!
-      const isFine = report.state === 'streaming' && report.reason === null && (rows === null || Number(report.rows) === rows.length)
+      const isFine = report.state === 'streaming' && report.reason === null && (rows === null || report.rows === rows.length)
       const [committed, durable, applied] = [report.committedLsn, report.durableLsn, report.appliedLsn].map((lsn) => parseLsn(lsn!))
       if (!isFine || committed > durable || committed > applied)
         throw new Error(`the status of ${mirrorName(table)}: ${JSON.stringify(report)}`)
