@@ -6,7 +6,7 @@ import { SimWorld } from './sim-world.ts'
 export async function playSeed(seed: number, totals: SimTotals, logger: Logger): Promise<void> {
   const world = new SimWorld(seed, totals, logger)
   try {
-    const steps = 40 + world.dice.below(80)
+    const steps = world.profile.minSteps + world.dice.below(world.profile.moreSteps)
     for (let step = 0; step < steps; step++) await world.step()
     await world.finish()
   } finally {

@@ -1,5 +1,6 @@
 import type { Dice } from './random.ts'
 import { BAG, KEYED, TABLES, type SimChange, type SimDatabase, type SimPart } from './sim-database.ts'
+import type { SimProfile } from './sim-profile.ts'
 import { FIRST_TEXT, KEY, type SimRow } from './sim-rows.ts'
 
 /** Whoever writes to the database. */
@@ -8,9 +9,11 @@ export class SimLoad {
   private readonly dice: Dice
   /** Whether tables change their columns, lose all rows and are rewritten, besides what rows do. */
   private readonly altersTables: boolean
+  private readonly profile: SimProfile
   private nextId = 1
 
-  constructor(database: SimDatabase, dice: Dice, altersTables: boolean) {
+  constructor(database: SimDatabase, dice: Dice, altersTables: boolean, profile: SimProfile) {
+    this.profile = profile
     this.database = database
     this.dice = dice
     this.altersTables = altersTables
@@ -34,8 +37,10 @@ export class SimLoad {
     const version = shapes.current
     let rows = [...database.rowsOf(table)]
     const changes: SimChange[] = []
-    const alters = this.altersTables && dice.chance(0.08)
-    for (let count = 1 + dice.below(5); count > 0; count--) changes.push(this.change(table, rows))
+    const alters = this.altersTables && dice.chance(this.profile.alterShare)
+    const { largeChanges, largeShare, maxChanges } = this.profile
+    const most = largeShare > 0 && dice.chance(largeShare) ? largeChanges : maxChanges
+    for (let count = 1 + dice.below(most); count > 0; count--) changes.push(this.change(table, rows))
     if (!alters) return { table, version, changes }
     const draw = dice.next()
     if (draw < 0.4) {

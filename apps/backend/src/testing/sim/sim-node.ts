@@ -12,7 +12,7 @@ import {
 } from '@moonlink/core'
 import { FileCatalog, openTableStorage, type ParquetPort } from '@moonlink/iceberg-writer'
 import { LocalFileCache } from '@moonlink/object-store'
-import { defaultEngineLimits, Engine, type EngineLimits } from '@moonlink/table-engine'
+import { Engine } from '@moonlink/table-engine'
 import { loadConfig } from '../../config/load.ts'
 import type { Config } from '../../config/schema.ts'
 import { MoonlinkBackend } from '../../service/backend.ts'
@@ -26,27 +26,18 @@ import { simCatalog, type SimCatalogServer } from './sim-catalog.ts'
 import type { SimDatabase } from './sim-database.ts'
 import { threadedParquet } from './sim-parquet.ts'
 import type { SimProcess } from './sim-process.ts'
+import type { SimProfile } from './sim-profile.ts'
 import { SimSource, type SimSlot } from './sim-source.ts'
 
 export const WAREHOUSE = 's3://sim/warehouse'
 export const STATE_DIR = '/state'
-
-const simLimits: EngineLimits = {
-  ...defaultEngineLimits,
-  flushRows: 40,
-  copyFileBytes: 64,
-  flushIntervalMs: 400,
-  compaction: { ...defaultEngineLimits.compaction, minFiles: 3 },
-  expiry: { minSnapshots: 2, maxAgeMs: 2000, intervalMs: 700 },
-}
 
 function configFor(log: 'local' | 'store' | 'none'): Config {
   const changeLog = { kind: log === 'store' ? 'store' : 'local', enabled: log !== 'none', syncIntervalMs: 100 }
   const source = { url: 'postgres://sim/sim', onSchemaChange: 'resync' }
   const flags = { source, warehouse: WAREHOUSE, stateDir: STATE_DIR, changeLog, verify: { share: 0 } }
   const { config } = loadConfig({ flags, environment: {}, workingDirectory: '/' })
-  // Smaller than a configuration may have them, so that segments end and the log fills.
-  return { ...config, changeLog: { ...config.changeLog, segmentBytes: 2000, maxBytes: 20_000 } }
+  return config
 }
 
 const configs = { local: configFor('local'), store: configFor('store'), none: configFor('none') }
@@ -63,6 +54,7 @@ export interface SimNodeOptions {
   /** Bytes that its cache of files may take; null where it has none. */
   readonly cacheBytes: number | null
   readonly dice: Dice
+  readonly profile: SimProfile
   /** Where the change log is; with one in the store there may be a second node, which waits for the first one's end. */
   readonly log: 'local' | 'store' | 'none'
   /** One of the machine's, not of the node's. */
@@ -103,7 +95,7 @@ export class SimNode {
     const inStore = () => new FileCatalog({ store: this.store, warehouse: WAREHOUSE, clock, random, logger })
     this.catalog = options.catalog === null ? inStore() : simCatalog(options.catalog, process)
     this.parquet = threadedParquet(process, disk)
-    this.engine = new Engine({ clock, random, logger, disk, indexDirectory: `${STATE_DIR}/index`, limits: simLimits })
+    this.engine = new Engine({ clock, random, logger, disk, indexDirectory: `${STATE_DIR}/index`, limits: options.profile.limits })
     void process.died.then(() => this.waiting.abort(new Error('killed')))
     this.started = Promise.race([process.died, this.start()])
   }
@@ -122,7 +114,10 @@ export class SimNode {
     try {
       const { clock } = this.process
       const { database, disk, dice, home, log, logger, onCopy, onRangeRead, process, slot } = this.options
-      const config = configs[log]
+      const { profile } = this.options
+      const usual = configs[log]
+      // Smaller than a configuration may have them, so that segments end and the log fills.
+      const config = { ...usual, changeLog: { ...usual.changeLog, segmentBytes: profile.segmentBytes, maxBytes: profile.logBytes } }
       if (log === 'store') this.lease = await this.takeLease(home, clock, logger)
       const lease = this.lease
       const source = new SimSource({

@@ -5,11 +5,13 @@ import { Dice } from './random.ts'
 import { SimCatalogServer } from './sim-catalog.ts'
 import { nextTurn, SimClock } from './sim-clock.ts'
 import { same, sameAsOne } from './sim-compare.ts'
+import { SimCommands } from './sim-commands.ts'
 import { SimDatabase, TABLES } from './sim-database.ts'
 import { SimLoad } from './sim-load.ts'
 import { SimNode, STATE_DIR, WAREHOUSE } from './sim-node.ts'
 import { decodeSimFile } from './sim-parquet.ts'
 import { SimProcess } from './sim-process.ts'
+import { profileOf, type SimProfile } from './sim-profile.ts'
 import { textsOf } from './sim-rows.ts'
 import { SimSlot } from './sim-source.ts'
 import { SimStore } from './sim-store.ts'
@@ -49,6 +51,7 @@ interface Machine {
 export class SimWorld {
   readonly clock = new SimClock()
   readonly dice: Dice
+  readonly profile: SimProfile
   private readonly store: SimStore
   private readonly database = new SimDatabase()
   private readonly slot = new SimSlot()
@@ -56,6 +59,7 @@ export class SimWorld {
   private readonly catalog: SimCatalogServer | null
   private readonly load: SimLoad
   private readonly warehouse: SimWarehouse
+  private readonly commands: SimCommands
   private readonly machines: readonly Machine[]
   private readonly log: SimNode['log']
   private readonly losesDisks: boolean
@@ -84,6 +88,7 @@ export class SimWorld {
   constructor(seed: number, totals: SimTotals, logger: Logger) {
     const dice = new Dice(seed)
     this.dice = dice
+    this.profile = profileOf(new Dice(~seed))
     this.totals = totals
     this.logger = logger
     this.store = new SimStore(this.clock, logger, () => totals.refusedWrites++)
@@ -100,7 +105,8 @@ export class SimWorld {
     this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
     this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), offsetMs: 0, node: null }))
-    this.load = new SimLoad(this.database, dice, dice.chance(0.5))
+    this.load = new SimLoad(this.database, dice, dice.chance(0.5), this.profile)
+    this.commands = new SimCommands(dice)
     this.warehouse = new SimWarehouse(this.store, { clock: this.clock, random: dice.random })
     // The first copy has something to read, and is cut off now and then.
     for (let count = dice.below(40); count > 0; count--) this.load.transact()
@@ -112,6 +118,13 @@ export class SimWorld {
     this.throwFault()
     for (const machine of this.machines) if (machine.node?.process.isAlive !== true && dice.chance(0.7)) await this.restart(machine)
     const machine = this.machines[dice.below(this.machines.length)]
+    const { commandShare, killShare, resumeShare, slotShare, stillShare, stopShare } = this.profile
+    if (commandShare > 0 && dice.chance(commandShare)) this.commands.next(this.active)
+    if (killShare > 0 && dice.chance(killShare)) machine.node?.process.kill()
+    if (stopShare > 0 && dice.chance(stopShare)) await this.stop(machine)
+    if (stillShare > 0 && dice.chance(stillShare)) this.standStill(machine)
+    if (resumeShare > 0 && dice.chance(resumeShare)) for (const { node } of this.machines) node?.process.resume()
+    if (slotShare > 0 && dice.chance(slotShare)) this.loseSlot()
     const draw = dice.next()
     if (draw < 0.45) this.load.transact()
     else if (draw < 0.55) await this.breathe()
@@ -140,6 +153,7 @@ export class SimWorld {
     const { database } = this
     // What lacks something that was read is waited for.
     while (database.endLsn <= database.pastEndLsn) this.load.transact()
+    await this.commands.undo(node, () => this.breathe(), () => this.throwFault(), this.isStateLost)
     await this.settle(node)
     // What is due comes in time all the same.
     machine.offsetMs -= WRONG_BY_MS
@@ -213,8 +227,8 @@ export class SimWorld {
       dice,
       clock,
       wallMs: () => clock.nowMs() + machine.offsetMs,
-      failing: isGentle || dice.chance(0.5) ? 0 : 0.03,
-      crashAt: isGentle || dice.chance(0.2) ? Number.POSITIVE_INFINITY : 10 + dice.below(500),
+      failing: isGentle || dice.chance(0.5) ? 0 : this.profile.failing,
+      crashAt: isGentle || dice.chance(0.2) ? Number.POSITIVE_INFINITY : 10 + dice.below(this.profile.crashCalls),
       crashesAfterEffect: dice.chance(0.5),
       onDiskError: () => this.totals.diskErrors++,
       onRequestFault: () => this.totals.requestFaults++,
@@ -231,6 +245,7 @@ export class SimWorld {
       disk: process.disk(machine.disk, this.disksFail && !isGentle ? [STATE_DIR] : []),
       cacheBytes: this.cacheBytes,
       dice,
+      profile: this.profile,
       log,
       home: machine.home,
       logger: this.logger,
@@ -349,7 +364,8 @@ export class SimWorld {
     const node = this.asked
     if (node === null) return
     const lsn = dice.chance(0.5) ? null : database.lsns[Math.max(0, database.lsns.length - 1 - dice.below(12))]
-    const lease = await this.acquire(node, lsn)
+    const tables = this.profile.commandShare > 0 && dice.chance(0.6) ? [TABLES[dice.below(TABLES.length)]] : TABLES
+    const lease = await this.acquire(node, lsn, tables)
     if (lease === null) return
     if (lsn === null) {
       if (lease.lsn < this.lastReadLsn) throw new Error(`a read went back from ${this.lastReadLsn} to ${lease.lsn}`)
@@ -361,8 +377,8 @@ export class SimWorld {
   }
 
   /** Null where the read is refused, as it may be, or the node dies or stands still. */
-  private async acquire(node: SimNode, lsn: Lsn | null): Promise<Lease | null> {
-    const acquired = node.engine.acquire({ tables: TABLES, lsn, timeoutMs: 50 }).catch((error: unknown) => {
+  private async acquire(node: SimNode, lsn: Lsn | null, tables: readonly string[]): Promise<Lease | null> {
+    const acquired = node.engine.acquire({ tables, lsn, timeoutMs: 50 }).catch((error: unknown) => {
       if (isMoonlinkError(error) && refusals.has(error.code)) return null
       throw error
     })
@@ -410,7 +426,7 @@ export class SimWorld {
     }
     this.totals.resyncs++
     const { rewritten, timeline, wasRewritten } = this.database
-    if (this.isStateLost || rewritten.has(table)) return
+    if (this.isStateLost || rewritten.has(table) || this.commands.mayCopy.has(table)) return
     // A copy or comparison that is opened with what a new primary says, before the stream was there, counts as read of the old one.
     if (timeline > 1 && (wasRewritten || this.lastNewTimeline > 1 || TABLES.some(isNew))) return
     this.fault ??= new Error(`${table} is copied again, so changes that were acknowledged are lost: ${this.describe(node)}`)
@@ -424,11 +440,12 @@ export class SimWorld {
   private throwFault(): void {
     if (this.fault !== null) throw this.fault
     if (this.database.fault !== null) throw this.database.fault
+    if (this.commands.fault !== null) throw this.commands.fault
     for (const { node } of this.machines) {
       if (node === null) continue
       if (node.fault !== null) throw node.fault
       for (const { state, reason, table } of node.engine.status()) {
-        const isFault = state === 'failed' && node.process.isAlive && reason?.startsWith('OTHER_MIRROR') !== true
+        const isFault = state === 'failed' && node.process.isAlive && reason?.startsWith('OTHER_MIRROR') !== true && !(this.flipsBits && reason?.startsWith('SPOOL_CORRUPT') === true)
         if (isFault) throw new Error(`${table.name} failed: ${reason}`)
       }
     }
