@@ -71,7 +71,8 @@ export class MoonlinkBackend implements Operations {
     this.#log = log
     this.#caughtUpAtMs = clock.nowMs()
     this.#housekeeping = new Repeating(clock, tickMs, () => this.#tick())
-    const floorLsn = floorOf(log, slotLsn)
+    // What lies before what was covered is needed by nobody, and a backend before us may still be removing it from the log.
+    const floorLsn = maxLsn(floorOf(log, slotLsn), state?.coveredLsn ?? 0n)
     const locked = new LockedTables({
       source,
       clock,
