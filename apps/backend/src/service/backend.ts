@@ -5,6 +5,7 @@ import type { FlushReport, HealthReport, ReadyReport, StatusReport, TablesReport
 import type { VerifyEvent } from '../verify/verification.ts'
 import { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
+import { floorLsn } from './floor-lsn.ts'
 import { LogRelief } from './log-relief.ts'
 import { LockedTables } from './locked-tables.ts'
 import { MirrorSet, publishLockTimeoutMs } from './mirror-set.ts'
@@ -71,8 +72,8 @@ export class MoonlinkBackend implements Operations {
     this.#log = log
     this.#caughtUpAtMs = clock.nowMs()
     this.#housekeeping = new Repeating(clock, tickMs, () => this.#tick())
-    // What lies before what was covered is needed by nobody, and a backend before us may still be removing it from the log.
-    const floorLsn = maxLsn(floorOf(log, slotLsn), state?.coveredLsn ?? 0n)
+    const coveredLsn = state?.coveredLsn ?? 0n
+    const floor = floorLsn(log, slotLsn, coveredLsn)
     const locked = new LockedTables({
       source,
       clock,
@@ -81,7 +82,7 @@ export class MoonlinkBackend implements Operations {
       unpublish: () => this.#tables.unpublish(),
       refuse: (name, code, reason) => void this.#mirrors.refuse(name, code, reason),
     })
-    const coverage = { floorLsn, coveredLsn: state?.coveredLsn ?? 0n, covered: new Set(state?.mirrored), republished }
+    const coverage = { floorLsn: floor, coveredLsn, covered: new Set(state?.mirrored), republished }
     this.#mirrors = new MirrorSet(parts, coverage, locked)
     const remembered = new RememberedTables({
       store: parts.stateStore,
@@ -93,7 +94,7 @@ export class MoonlinkBackend implements Operations {
     })
     const remember = (lsn: Lsn) => remembered.write(lsn)
     const isOutdated = (table?: string) => (table === undefined ? remembered.isOutdated : remembered.isOutdatedFor(table))
-    this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn, slotLsn, remember, isOutdated })
+    this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn: floor, slotLsn, remember, isOutdated })
     source.history.resume(state?.timeline ?? null, () => this.#acknowledger.remember())
     this.#logRelief =
       log === null
@@ -384,10 +385,4 @@ export class MoonlinkBackend implements Operations {
   #refuseWhileClosing(): void {
     if (this.#closing) throw stoppingError()
   }
-}
-
-/** Where a stream can begin so that nothing is missing after: at the log's start, where that has what the slot let go of. */
-function floorOf(log: ChangeLog | null, slotLsn: Lsn): Lsn {
-  const range = log?.status.range ?? null
-  return range === null || slotLsn <= range.startLsn ? slotLsn : range.startLsn
 }

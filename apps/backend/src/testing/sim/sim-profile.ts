@@ -1,24 +1,30 @@
 import { defaultEngineLimits, type EngineLimits } from '@moonlink/table-engine'
 import type { Dice } from './random.ts'
 
-/** What a world is like, besides what goes wrong in it. */
+/** What a world is like, besides what goes wrong in every one. Shares are of its steps, unless they say otherwise. */
 export interface SimProfile {
   readonly limits: EngineLimits
   readonly segmentBytes: number
   readonly logBytes: number
+  /** Changes of a table in a transaction, at most. */
   readonly maxChanges: number
-  /** Share of transactions that are large, and how large. */
+  /** Share of transactions that are large, and of how many changes those are at most. */
   readonly largeShare: number
   readonly largeChanges: number
+  /** Share of transactions that change a table's shape, truncate or rewrite it, where anything does in this world. */
   readonly alterShare: number
-  /** Share of steps at which somebody pauses, resyncs, drops or adds a table. */
+  /** Somebody pauses, resyncs, drops or adds a table. */
   readonly commandShare: number
+  /** A process dies, besides those that do at one of their calls. */
   readonly killShare: number
   readonly stopShare: number
   readonly stillShare: number
   readonly resumeShare: number
+  /** The slot is dropped or invalidated. */
   readonly slotShare: number
+  /** Share of calls that fail, where any does. */
   readonly failing: number
+  /** A process that dies at a call does so at one of the first so many. */
   readonly crashCalls: number
   readonly minSteps: number
   readonly moreSteps: number
@@ -80,7 +86,13 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
     logBytes: 3000,
   }),
   lazy: () => ({
-    limits: { ...usual.limits, flushRows: 4000, flushIntervalMs: 60_000, copyFileBytes: 500, expiry: { minSnapshots: 5, maxAgeMs: 100_000, intervalMs: 700 } },
+    limits: {
+      ...usual.limits,
+      flushRows: 4000,
+      flushIntervalMs: 60_000,
+      copyFileBytes: 500,
+      expiry: { minSnapshots: 5, maxAgeMs: 100_000, intervalMs: 700 },
+    },
     segmentBytes: 2000,
     logBytes: 40_000,
   }),
@@ -92,10 +104,34 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
   long: () => ({ minSteps: 500, moreSteps: 500 }),
 }
 
+/** Of a hundred worlds; the others are usual ones, and long ones are played where they are named. */
+const drawn: readonly (readonly [string, number])[] = [
+  ['commands', 8],
+  ['tiny', 3],
+  ['lazy', 2],
+  ['violent', 2],
+  ['flaky', 2],
+  ['takeovers', 2],
+  ['alters', 2],
+  ['slots', 2],
+  ['memory', 1],
+]
+
+function draw(dice: Dice): string {
+  let left = dice.below(100)
+  for (const [name, share] of drawn) {
+    left -= share
+    if (left < 0) return name
+  }
+  return 'usual'
+}
+
+/** Of the seed's choice, or as `MOONLINK_SIM_PROFILE` says: names joined by `+`. */
 export function profileOf(dice: Dice): SimProfile {
-  const names = (process.env['MOONLINK_SIM_PROFILE'] ?? 'usual').split('+').map((name) => {
-    const all = Object.keys(profiles)
-    return name === 'any' ? all[dice.below(all.length)] : name
-  })
-  return names.reduce<SimProfile>((profile, name) => ({ ...profile, ...profiles[name](dice) }), usual)
+  const names = process.env['MOONLINK_SIM_PROFILE']?.split('+') ?? [draw(dice)]
+  return names.reduce<SimProfile>((profile, name) => {
+    const change = profiles[name]
+    if (change === undefined) throw new Error(`no profile ${name}; there are ${Object.keys(profiles).join(', ')}`)
+    return { ...profile, ...change(dice) }
+  }, usual)
 }

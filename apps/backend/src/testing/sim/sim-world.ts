@@ -153,7 +153,12 @@ export class SimWorld {
     const { database } = this
     // What lacks something that was read is waited for.
     while (database.endLsn <= database.pastEndLsn) this.load.transact()
-    await this.commands.undo(node, () => this.breathe(), () => this.throwFault(), this.isStateLost)
+    await this.commands.undo(
+      node,
+      () => this.breathe(),
+      () => this.throwFault(),
+      this.isStateLost,
+    )
     await this.settle(node)
     // What is due comes in time all the same.
     machine.offsetMs -= WRONG_BY_MS
@@ -445,7 +450,11 @@ export class SimWorld {
       if (node === null) continue
       if (node.fault !== null) throw node.fault
       for (const { state, reason, table } of node.engine.status()) {
-        const isFault = state === 'failed' && node.process.isAlive && reason?.startsWith('OTHER_MIRROR') !== true && !(this.flipsBits && reason?.startsWith('SPOOL_CORRUPT') === true)
+        const isFault =
+          state === 'failed' &&
+          node.process.isAlive &&
+          reason?.startsWith('OTHER_MIRROR') !== true &&
+          !(this.flipsBits && reason?.startsWith('SPOOL_CORRUPT') === true)
         if (isFault) throw new Error(`${table.name} failed: ${reason}`)
       }
     }
