@@ -103,11 +103,11 @@ test('a disk too full for key indexes keeps a table from its commit, says why, a
 test('changes wait for a disk that is too full for indexes by a new key', async () => {
   const { calls, content, disk, engine, scripted, transact } = await streaming()
   disk.capacity = disk.usedBytes
-  const before = calls.write
+  const before = calls.createIndex
   scripted.reshape({ ...shape, identifierFieldIds: [2] }, (row) => row)
   scripted.update(0, [5n, 10])
   const applied = transact(20n)
-  await vi.waitFor(() => expect(calls.write).toBeGreaterThan(before + 2), 20_000)
+  await vi.waitFor(() => expect(calls.createIndex).toBeGreaterThan(before + 2), 20_000)
   disk.capacity = Number.POSITIVE_INFINITY
   await applied
   expect(engine.status()[0]).toMatchObject({ state: 'streaming', reason: null })
@@ -120,10 +120,10 @@ test('a table that waits for its disk when the engine ends is not remembered, or
   const logger = { ...silentLogger, error: (message: string) => void errors.push(message) }
   const { calls, disk, engine, scripted, storage, transact } = await streaming({}, { logger })
   disk.capacity = disk.usedBytes
-  const before = calls.write
+  const before = calls.createIndex
   scripted.reshape({ ...shape, identifierFieldIds: [2] }, (row) => row)
   const taken = transact(20n)
-  await vi.waitFor(() => expect(calls.write).toBeGreaterThan(before), 20_000)
+  await vi.waitFor(() => expect(calls.createIndex).toBeGreaterThan(before), 20_000)
   engine.hurry()
   await taken
   expect(engine.status()[0]).toMatchObject({ state: 'failed', reason: expect.stringMatching(/^STATE_FULL/) as string })
@@ -224,9 +224,9 @@ test('a compaction that finds no room for its index is tried again after a while
   }
   disk.capacity = disk.usedBytes
   const writes = vi.spyOn(storage, 'createFile')
-  const before = calls.write
+  const before = calls.createIndex
   mirror.tick()
-  await vi.waitFor(() => expect(calls.write).toBeGreaterThan(before))
+  await vi.waitFor(() => expect(calls.createIndex).toBeGreaterThan(before))
   await engine.flush()
   for (let look = 0; look < 10; look++) {
     mirror.tick()

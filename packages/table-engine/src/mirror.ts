@@ -1,7 +1,5 @@
 import {
   isMoonlinkError,
-  maxLsn,
-  MoonlinkError,
   type ChangeBatch,
   type ColumnBatch,
   type CopyRange,
@@ -25,15 +23,12 @@ import { Maintenance } from './maintenance.ts'
 import { MirrorCore } from './mirror-core.ts'
 import { COPY_SPOOL_FULL, type MirrorHost, type MirrorPhase, type MirrorSpec, type MirrorStatus, type ResyncSource } from './mirror-spec.ts'
 import { Pauses } from './pauses.ts'
-import { planMirror, planSnapshot } from './plan.ts'
+import { planMirror, planRetained } from './plan.ts'
 import { rangesBelow } from './ranges-below.ts'
 import { rewind } from './rewind.ts'
 import { StatusReport } from './status-report.ts'
+import { StillReadable } from './still-readable.ts'
 import { TableCopy, type ReadChanged } from './table-copy.ts'
-
-const noneChanged: ReadChanged = async () => {
-  throw new MoonlinkError('bug', 'COPY_INCOMPLETE', 'a copy in several snapshots needs its last one to be finished')
-}
 
 /** The mirror of one table: owns its segments, index, log and commits. */
 export class Mirror {
@@ -49,6 +44,7 @@ export class Mirror {
   private readonly maintenance: Maintenance
   private readonly flushes: FlushRequests
   private readonly dueWork: DueWork
+  private readonly stillReadable: StillReadable
   private readonly report: StatusReport
 
   private constructor(spec: MirrorSpec, host: MirrorHost) {
@@ -71,6 +67,7 @@ export class Mirror {
     this.catchUp = new CatchUp(core, this.intake, this.flusher, () => this.flushes.applied())
     core.isBehind = () => this.intake.isBehind
     this.pauses = new Pauses(core, this.flusher)
+    this.stillReadable = new StillReadable(core, this.intake, this.flusher)
     this.flushes = new FlushRequests(core, this.flusher, this.catchUp)
     this.dueWork = new DueWork(core, this.flusher, this.maintenance, this.pauses)
     this.report = new StatusReport(core, this.intake, this.flusher, this.copy, this.maintenance)
@@ -277,14 +274,8 @@ export class Mirror {
     const isCommitted = this.isStreaming && !this.hasOpenTransaction && (await this.flushWhole())
     // What a pause leaves uncommitted is known once it has ended.
     if (this.core.phase === 'paused') await this.core.job(async () => {})
-    const committedLsn = this.core.committed.lsn!
     const isCurrent = isCommitted && this.isStreaming && !wasCatchingUp && !this.isRewinding && source?.isJustOpened !== true
-    const pausedThroughLsn = this.core.phase === 'paused' && this.flusher.isClean ? this.core.pausedThroughLsn : null
-    // One that is begun anew finds what the one before went back to.
-    const readableSoFarLsn = this.readableWhileResyncing ?? pausedThroughLsn ?? committedLsn
-    // A stream that had to start again earlier may be behind what was taken.
-    const takenThroughLsn = maxLsn(this.intake.takenThroughLsn, this.core.host.streamedLsn())
-    const readableThroughLsn = isCurrent ? maxLsn(committedLsn, takenThroughLsn) : readableSoFarLsn
+    const readableThroughLsn = this.stillReadable.atResync(isCurrent)
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
     this.flushes.wake()
@@ -292,14 +283,12 @@ export class Mirror {
 
   /** While it is made equal to its source: reads up to here are exact. Null otherwise. */
   get readableWhileResyncing(): Lsn | null {
-    return this.core.resync?.readableThroughLsn ?? null
+    return this.stillReadable.whileResyncing
   }
 
   /** While it is paused: reads up to here are exact. Null otherwise. */
   get readableWhilePaused(): Lsn | null {
-    const { committed, pausedThroughLsn, phase, takenThroughLsn } = this.core
-    if (phase !== 'paused') return null
-    return pausedThroughLsn === null ? committed.lsn : takenThroughLsn
+    return this.stillReadable.whilePaused
   }
 
   /** True where a copy that is cut off can go on in another snapshot. */
@@ -349,7 +338,7 @@ export class Mirror {
    * Commits the copied rows at `boundaryLsn`, the last snapshot's LSN, and lets the changes that came meanwhile in. `readChanged` reads in that
    * snapshot; needed where there were several.
    */
-  async finishCopy(boundaryLsn: Lsn, readChanged: ReadChanged = noneChanged): Promise<void> {
+  async finishCopy(boundaryLsn: Lsn, readChanged?: ReadChanged): Promise<void> {
     try {
       await this.copy.finish(boundaryLsn, readChanged)
     } finally {
@@ -424,11 +413,8 @@ export class Mirror {
   }
 
   /** The retained Iceberg snapshot that is exact at `lsn`, or null. */
-  async planRetained(lsn: Lsn): Promise<TablePlan | null> {
-    const { state } = this.core
-    const { storage } = this.core.spec
-    const retained = storage.retained().find(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
-    return retained ? planSnapshot(state, await storage.loadSnapshot(retained.snapshotId), lsn) : null
+  planRetained(lsn: Lsn): Promise<TablePlan | null> {
+    return planRetained(this.core.state, this.core.spec.storage, lsn)
   }
 
   /** The LSNs below the floor that retained Iceberg snapshots show, newest first. */

@@ -1,4 +1,4 @@
-import type { Lsn, TableSnapshot } from '@moonlink/core'
+import type { Lsn, TableSnapshot, TableStorage } from '@moonlink/core'
 import { PositionSet, type Deaths } from '@moonlink/deletion-log'
 import type { DeletesView, FileScan, MemoryScan, TablePlan } from '@moonlink/union-read'
 import type { MirrorState } from './mirror-state.ts'
@@ -30,8 +30,14 @@ export function planMirror(state: MirrorState, lsn: Lsn): TablePlan {
   return { table: state.table, schema: state.shapeAt(lsn).schema, lsn, incarnation: state.incarnation, files, memory, deletes }
 }
 
-/** What to read of a retained Iceberg snapshot. Its segment ids belong to it alone. */
-export function planSnapshot(state: MirrorState, snapshot: TableSnapshot, lsn: Lsn): TablePlan {
+/** What to read of the retained Iceberg snapshot that is exact at `lsn`; null where there is none. */
+export async function planRetained(state: MirrorState, storage: TableStorage, lsn: Lsn): Promise<TablePlan | null> {
+  const retained = storage.retained().find(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
+  return retained ? planSnapshot(state, await storage.loadSnapshot(retained.snapshotId), lsn) : null
+}
+
+/** Its segment ids belong to it alone. */
+function planSnapshot(state: MirrorState, snapshot: TableSnapshot, lsn: Lsn): TablePlan {
   const vectors = new Map(snapshot.vectors.map((vector) => [vector.dataFile, vector.bitmap]))
   const bases = new Map<number, Uint8Array>()
   const files = snapshot.files.map((file, index) => {

@@ -38,6 +38,10 @@ const WHOLE: CopyRange = { from: 0, to: null }
 /** Reads rows of ranges that came or changed since the copy of that horizon. */
 export type ReadChanged = (ranges: readonly CopyRange[], horizon: string, take: TakeCopied) => Promise<void>
 
+const noneChanged: ReadChanged = async () => {
+  throw new MoonlinkError('bug', 'COPY_INCOMPLETE', 'a copy in several snapshots needs its last one to be finished')
+}
+
 /** A mirror takes the rows of its source as of one LSN: as new ones (the initial copy), or to be compared with what it has (a re-synchronisation). */
 export class TableCopy {
   private readonly core: MirrorCore
@@ -211,7 +215,7 @@ export class TableCopy {
   }
 
   /** Commits at `boundaryLsn` and lets the changes that came meanwhile in. */
-  async finish(boundaryLsn: Lsn, readChanged: ReadChanged): Promise<void> {
+  async finish(boundaryLsn: Lsn, readChanged: ReadChanged = noneChanged): Promise<void> {
     const { resync } = this.core
     this.requireCopying()
     if (resync === null) await this.copied.finish()

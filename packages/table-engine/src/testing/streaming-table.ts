@@ -21,11 +21,11 @@ export async function streaming(
   { clock = systemClock, logger = silentLogger }: { readonly clock?: Clock; readonly logger?: Logger } = {},
 ) {
   const disk = simulatedDisk()
-  const calls = { write: 0, failOpens: 0, failReads: 0 }
+  const calls = { createIndex: 0, failOpens: 0, failReads: 0 }
   const eio = () => Object.assign(new Error('EIO'), { code: 'EIO' })
   const session = disk.session(
     ({ operation, path }) => {
-      if (operation === 'write') calls.write++
+      if (operation === 'open' && path.endsWith('.idx.tmp')) calls.createIndex++
       if (operation === 'open' && path.endsWith('.idx') && calls.failOpens-- > 0) throw eio()
     },
     ({ path }) => {
