@@ -84,3 +84,34 @@ test('a table that is dropped while the copies of a start wait for their snapsho
   await expect.poll(() => backend!.query('SELECT count(*)::INT FROM kept')).toEqual([[2]])
   for (const session of sessions) await session.end()
 })
+
+test('a table that becomes a partition, or unlogged, is paused with the reason while it runs, and goes on once that is undone', async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  for (const name of ['attached', 'unlogged', 'kept'])
+    await client.query(`CREATE TABLE ${name} (id int PRIMARY KEY); INSERT INTO ${name} VALUES (1)`)
+  await client.query('CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root)')
+  backend = await BackendProcess.start([
+    ...['--source', connectionString, '--state-dir', join(directory, 'becomes')],
+    ...['--set', 'source.slotCheckMs=200', '--set', 'source.publication=everything'],
+  ])
+  const reasonOf = async (name: string) => {
+    const { reason, state } = await backend!.table(`public.${name}`)
+    return `${state} ${reason ?? ''}`
+  }
+  await client.query(`CREATE TABLE parent (id int PRIMARY KEY) PARTITION BY RANGE (id);
+    ALTER TABLE parent ATTACH PARTITION attached FOR VALUES FROM (0) TO (100); ALTER TABLE unlogged SET UNLOGGED`)
+  await client.query('INSERT INTO parent VALUES (2); INSERT INTO unlogged VALUES (2); INSERT INTO kept VALUES (2)')
+  await expect
+    .poll(() => reasonOf('attached'), { timeout: 20_000 })
+    .toMatch(/^paused TABLE_UNPUBLISHED public\.attached is a partition, published as public\.parent/)
+  await expect
+    .poll(() => reasonOf('unlogged'), { timeout: 20_000 })
+    .toMatch(/^paused TABLE_UNSUPPORTED public\.unlogged is unlogged, .*SET LOGGED/)
+  await backend.wait()
+  expect(await backend.query('SELECT * FROM kept ORDER BY id')).toEqual([[1], [2]])
+
+  await client.query('ALTER TABLE parent DETACH PARTITION attached; ALTER TABLE unlogged SET LOGGED')
+  await backend.post('/tables/public.attached/resync', {})
+  for (const name of ['attached', 'unlogged'])
+    await expect.poll(() => backend!.query(`SELECT * FROM ${name} ORDER BY id`).catch(() => []), { timeout: 20_000 }).toEqual([[1], [2]])
+})
