@@ -12,6 +12,11 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 let backend: BackendProcess | undefined
 afterEach(() => backend?.stop('SIGKILL'))
 
+async function reasonOf(name: string): Promise<string> {
+  const { reason, state } = await backend!.table(`public.${name}`)
+  return `${state} ${reason ?? ''}`
+}
+
 test('without event triggers, tables that are dropped, renamed or made anew are noticed, and known after a restart', async () => {
   const { client, connectionString } = await postgres.createDatabase()
   const names = ['dropped', 'anew', 'renamed', 'replaced', 'kept', 'later']
@@ -27,10 +32,6 @@ test('without event triggers, tables that are dropped, renamed or made anew are 
     'source.onSchemaChange=pause',
   ]
   backend = await BackendProcess.start(args)
-  const reasonOf = async (name: string) => {
-    const { reason, state } = await backend!.table(`public.${name}`)
-    return `${state} ${reason ?? ''}`
-  }
   await client.query(`DROP TABLE dropped, anew; CREATE TABLE anew (id int PRIMARY KEY, more text); INSERT INTO anew VALUES (3, 'x');
     ALTER TABLE renamed RENAME TO other; ALTER TABLE replaced RENAME TO old_one; CREATE TABLE replaced (id int PRIMARY KEY); INSERT INTO replaced VALUES (7)`)
   await expect.poll(() => reasonOf('dropped')).toMatch(/^paused TABLE_DROPPED /)
@@ -90,14 +91,8 @@ test('a table that becomes a partition, or unlogged, is paused with the reason w
   for (const name of ['attached', 'unlogged', 'kept'])
     await client.query(`CREATE TABLE ${name} (id int PRIMARY KEY); INSERT INTO ${name} VALUES (1)`)
   await client.query('CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root)')
-  backend = await BackendProcess.start([
-    ...['--source', connectionString, '--state-dir', join(directory, 'becomes')],
-    ...['--set', 'source.slotCheckMs=200', '--set', 'source.publication=everything'],
-  ])
-  const reasonOf = async (name: string) => {
-    const { reason, state } = await backend!.table(`public.${name}`)
-    return `${state} ${reason ?? ''}`
-  }
+  const settings = ['--set', 'source.slotCheckMs=200', '--set', 'source.publication=everything']
+  backend = await BackendProcess.start(['--source', connectionString, '--state-dir', join(directory, 'becomes'), ...settings])
   await client.query(`CREATE TABLE parent (id int PRIMARY KEY) PARTITION BY RANGE (id);
     ALTER TABLE parent ATTACH PARTITION attached FOR VALUES FROM (0) TO (100); ALTER TABLE unlogged SET UNLOGGED`)
   await client.query('INSERT INTO parent VALUES (2); INSERT INTO unlogged VALUES (2); INSERT INTO kept VALUES (2)')
