@@ -342,7 +342,6 @@ export class Engine implements LeaseSource {
     this.telemetry.observe('moonlink_freshness_seconds', this.lastFreshnessMs / 1000)
   }
 
-  /** The other tables do not wait for what the pause commits. */
   private chosen(tables?: readonly string[]): Mirror[] {
     if (!tables) return [...this.mirrors.values()]
     return tables.map((name) => {

@@ -1,43 +1,15 @@
-import {
-  appendValue,
-  BatchBuilder,
-  silentLogger,
-  systemClock,
-  systemRandom,
-  type ChangeBatch,
-  type TableName,
-  type TableSchema,
-} from '@moonlink/core'
+import { silentLogger, systemClock, systemRandom, type TableName } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
+import { insertedNotes, notesSchema as schema } from './testing/notes.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
-const schema: TableSchema = {
-  fields: [
-    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-    { id: 2, name: 'note', type: { kind: 'string' }, required: false },
-  ],
-  identifierFieldIds: [1],
-}
 const TABLES = 100
 const ROWS = 400
 const ROUNDS = 10
-
-function inserts(table: TableName, first: number, count: number, endLsn: bigint | null, openLsn?: bigint): ChangeBatch {
-  const rows = new BatchBuilder(schema.fields, count)
-  for (let row = 0; row < count; row++) {
-    appendValue(rows.builders[0], BigInt(first + row))
-    appendValue(rows.builders[1], `a note of some length about row ${first + row}`)
-  }
-  const old = new BatchBuilder([schema.fields[0]]).view()
-  const marks =
-    endLsn === null
-      ? { endLsns: [], changeCounts: [], commitTimesMs: [] }
-      : { endLsns: [endLsn], changeCounts: [count], commitTimesMs: [0] }
-  return { table, ops: new Uint8Array(count), rows: rows.view(), old, unchanged: [], marks, openLsn }
-}
 
 test.each(['one transaction', 'one transaction behind changes that wait for a commit', 'a transaction each'])(
   'changes of many tables far larger than the memory limit pass below it: %s',
@@ -54,11 +26,12 @@ test.each(['one transaction', 'one transaction behind changes that wait for a co
     let [lsn, peak, first] = [100n, 0, 0]
     const apply = async (count: number, isWhole: boolean) => {
       for (const table of tables) {
-        await engine.apply({ kind: 'batch', batch: inserts(table, first, count, isWhole ? lsn : null, isWhole ? undefined : lsn) })
+        const batch = insertedNotes(table, first, count, isWhole ? lsn : null)
+        await engine.apply({ kind: 'batch', batch: isWhole ? batch : { ...batch, openLsn: lsn } })
         peak = Math.max(peak, engine.memoryBytes)
       }
       first += count
-      if (isWhole) await engine.apply({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
+      if (isWhole) await engine.apply(watermark(lsn))
       if (isWhole) lsn += 10n
     }
     await apply(kind === 'one transaction' ? 1 : ROWS / 2, true)

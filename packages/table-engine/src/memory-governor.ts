@@ -130,6 +130,7 @@ export class MemoryGovernor {
     }
     return 'nothing'
   }
+
   /** Of a transaction that many tables share, no table may have much. */
   private leastEarlyBytes(candidates: readonly Mirror[]): number {
     const { limitBytes } = this.parts

@@ -1,43 +1,18 @@
-import {
-  appendValue,
-  BatchBuilder,
-  ChangeOp,
-  silentLogger,
-  systemClock,
-  systemRandom,
-  type ChangeBatch,
-  type TableSchema,
-} from '@moonlink/core'
+import { appendValue, BatchBuilder, ChangeOp, silentLogger, systemClock, systemRandom, type Lsn, type TableSchema } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { expect, test } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits, type EngineLimits } from './limits.ts'
 import type { Mirror } from './mirror.ts'
+import { insertedNotes, notesSchema as schema } from './testing/notes.ts'
 import { readPlan } from './testing/scripted-table.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
 import { watermark } from './testing/watermark.ts'
 
 const table = { schema: 'public', name: 't' }
-const schema: TableSchema = {
-  fields: [
-    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-    { id: 2, name: 'note', type: { kind: 'string' }, required: false },
-  ],
-  identifierFieldIds: [1],
-}
 const ROWS = 5_000
 
-function inserts(first: number, endLsn: bigint | null): ChangeBatch {
-  const rows = new BatchBuilder(schema.fields, ROWS)
-  for (let row = 0; row < ROWS; row++) {
-    appendValue(rows.builders[0], BigInt(first + row))
-    appendValue(rows.builders[1], `a note of some length about row ${first + row}`)
-  }
-  const old = new BatchBuilder([schema.fields[0]]).view()
-  const marks =
-    endLsn === null ? { endLsns: [], changeCounts: [], commitTimesMs: [] } : { endLsns: [endLsn], changeCounts: [ROWS], commitTimesMs: [0] }
-  return { table, ops: new Uint8Array(ROWS), rows: rows.view(), old, unchanged: [], marks }
-}
+const inserts = (first: number, endLsn: Lsn | null) => insertedNotes(table, first, ROWS, endLsn)
 
 /** An engine with one table, whose empty copy is done. */
 async function streaming(storage: MemoryTableStorage, limits: Partial<EngineLimits>): Promise<{ engine: Engine; mirror: Mirror }> {

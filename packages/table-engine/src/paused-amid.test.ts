@@ -1,21 +1,16 @@
-import { silentLogger, systemClock, systemRandom, type SourceEvent, type TableSchema } from '@moonlink/core'
+import { silentLogger, systemClock, systemRandom } from '@moonlink/core'
 import { loadRoaring } from '@moonlink/deletion-log'
-import { MemoryTableStorage } from '@moonlink/testkit'
+import { holdNext, MemoryTableStorage } from '@moonlink/testkit'
 import { afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import { Engine } from './engine.ts'
 import { defaultEngineLimits } from './limits.ts'
 import { PAUSED_PROPERTY } from './mirror-spec.ts'
 import type { Mirror } from './mirror.ts'
+import { namedRows as schema } from './testing/keyed-schemas.ts'
 import { readPlan, rowText, ScriptedTable } from './testing/scripted-table.ts'
 import { simulatedIndexes } from './testing/simulated.ts'
+import { watermark } from './testing/watermark.ts'
 
-const schema: TableSchema = {
-  fields: [
-    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-    { id: 2, name: 'name', type: { kind: 'string' }, required: false },
-  ],
-  identifierFieldIds: [1],
-}
 const RANGE = { from: 0, to: null }
 
 let engine: Engine
@@ -32,8 +27,6 @@ beforeEach(async () => {
 })
 afterEach(() => engine.close())
 
-const watermark = (lsn: bigint): SourceEvent => ({ kind: 'watermark', lsn, sourceLsn: lsn, commitTimeMs: null })
-
 async function apply(lsn: bigint): Promise<void> {
   source.endTransaction(lsn)
   for (const event of [...source.take(), watermark(lsn)]) await engine.apply(event)
@@ -46,20 +39,13 @@ test('what was being applied when a table was paused is part of what that commit
   await engine.flush()
   source.insert([2n, 'b'])
   await apply(20n)
-  const reached = Promise.withResolvers<void>()
-  const released = Promise.withResolvers<void>()
-  const fetchRows = storage.fetchRows.bind(storage)
-  vi.spyOn(storage, 'fetchRows').mockImplementationOnce(async (...request) => {
-    reached.resolve()
-    await released.promise
-    return fetchRows(...request)
-  })
+  const fetching = holdNext(storage, 'fetchRows')
   source.update(0, [3n, 'left out'], [1])
   const applied = apply(30n)
-  await reached.promise
+  await fetching.reached
   const paused = mirror.pause('PAUSED', 'by request')
   expect(mirror.readableWhilePaused).toBe(20n)
-  released.resolve()
+  fetching.release()
   await Promise.all([applied, paused])
 
   expect(storage.snapshot.committedLsn).toBe(30n)
@@ -92,18 +78,11 @@ test('a table that is paused while its copy is committed keeps the files of it',
 test('a table that is paused by request just when it begins to be made equal to its source stays paused', async () => {
   await mirror.finishCopy(0n)
   await mirror.pause('SCHEMA_CHANGED', 'another column')
-  const reached = Promise.withResolvers<void>()
-  const released = Promise.withResolvers<void>()
-  const setProperties = storage.setProperties.bind(storage)
-  vi.spyOn(storage, 'setProperties').mockImplementationOnce(async (...request) => {
-    reached.resolve()
-    await released.promise
-    return setProperties(...request)
-  })
+  const writing = holdNext(storage, 'setProperties')
   const begun = mirror.beginResync('its columns changed')
-  await reached.promise
+  await writing.reached
   const paused = mirror.pauseFor('PAUSED', 'by request')
-  released.resolve()
+  writing.release()
   await Promise.all([begun, paused])
   expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'PAUSED by request' })
   expect(storage.snapshot.properties[PAUSED_PROPERTY]).toBe('PAUSED by request')

@@ -13,6 +13,16 @@ export interface ChangeLogUnderTest {
 
 const small = { segmentBytes: 300, maxBytes: 1_000_000 }
 
+/** Begins a session whose two transactions nothing but the log has. */
+async function neededBy(log: ChangeLog): Promise<LoggedSource> {
+  const source = new LoggedSource(100n)
+  await source.begin(log)
+  log.prune(100n)
+  source.transaction(log, 2)
+  await log.sync()
+  return source
+}
+
 /** What core's `ChangeLog` port promises, as tests. `factory` gives an empty place for each test. */
 export function describeChangeLog(name: string, factory: () => Promise<ChangeLogUnderTest>): void {
   describe(`${name}: the ChangeLog contract`, () => {
@@ -137,11 +147,7 @@ export function describeChangeLog(name: string, factory: () => Promise<ChangeLog
 
     test('a session that does not follow on what is needed stops it; on what is not, it begins anew', async () => {
       const log = await open()
-      const source = new LoggedSource(100n)
-      await source.begin(log)
-      log.prune(100n)
-      source.transaction(log, 2)
-      await log.sync()
+      const source = await neededBy(log)
       const first = source.endLsn
       source.skip(50n)
       await source.begin(log)
@@ -155,11 +161,7 @@ export function describeChangeLog(name: string, factory: () => Promise<ChangeLog
 
     test('the session that begins last counts, also where the one before it is still beginning', async () => {
       const log = await open()
-      const source = new LoggedSource(100n)
-      await source.begin(log)
-      log.prune(100n)
-      source.transaction(log, 2)
-      await log.sync()
+      const source = await neededBy(log)
       const first = source.endLsn
       const before = source.begin(log)
       source.skip(50n)

@@ -1,7 +1,7 @@
 import { silentLogger, systemClock, systemRandom, type TableName, type TableSchema } from '@moonlink/core'
 import { defaultEngineLimits, Engine, PAUSED_PROPERTY } from '@moonlink/table-engine'
-import { MemoryTableStorage, SimulatedLocalDisk } from '@moonlink/testkit'
-import { expect, test, vi } from 'vitest'
+import { holdNext, MemoryTableStorage, SimulatedLocalDisk } from '@moonlink/testkit'
+import { expect, test } from 'vitest'
 import { openMirror } from './mirrors.ts'
 import type { SourceHandle, SourceIdentity, Warehouse } from './parts.ts'
 import { COPY_PENDING_PROPERTY } from './recopied-storage.ts'
@@ -62,22 +62,15 @@ test('a table that is added again while the stream goes on shows no more than it
 
   const engine = newEngine()
   await engine.apply({ kind: 'watermark', lsn: 50n, sourceLsn: 50n, commitTimeMs: null })
-  const reached = Promise.withResolvers<void>()
-  const released = Promise.withResolvers<void>()
-  const setProperties = storage.setProperties.bind(storage)
-  vi.spyOn(storage, 'setProperties').mockImplementationOnce(async (...request) => {
-    reached.resolve()
-    await released.promise
-    return setProperties(...request)
-  })
+  const writing = holdNext(storage, 'setProperties')
   const opened = open(true, engine)
-  await reached.promise
+  await writing.reached
   const read = (lsn: bigint | null) => engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 100 })
   await expect(read(null)).rejects.toMatchObject({ code: 'TABLE_PAUSED' })
   const lease = await read(10n)
   lease.release()
   expect(engine.status()).toMatchObject([{ durableLsn: 10n, committedLsn: 10n }])
-  released.resolve()
+  writing.release()
   const mirror = await opened
   expect([mirror.currentPhase, mirror.readableWhileResyncing]).toEqual(['copying', 10n])
   await engine.close()

@@ -89,7 +89,7 @@ export async function preparedChanges(
     const judge = editionChanged(before, now) === null ? await partitionsJudge(connection, options, before, now, streamed) : null
     if (isOutdated()) continue
     const reason = judge === null ? editionChanged(before, now) : judge()
-    // Once the publication was altered they are.
+    // Comparing would bring the rows that are there, and miss those that come.
     const unsent = judge !== null && typeof reason === 'string' ? await unsentPartition(connection, options, before, now) : null
     if (unsent !== null) refused('PG_PARTITION_UNSENT', unsent)
     else if (typeof reason === 'string') changes.push({ kind: 'changed', table, reason })
@@ -143,8 +143,9 @@ async function unsentPartition(
   if (!remembersPartitions(options) || main === null || main.isOurs) return null
   const partition = attachedSince(before.partitions ?? [], now.partitions ?? [])
   if (partition === null || (await mayMakePublications(connection))) return null
-  const names = [formatTableName(partition), formatTableName(table)]
-  return `partition ${names[0]} was attached, and Postgres 14 does not send its rows before the publication is altered. Run ${publishAnewSql(main.name, table)}; then moonlink tables resync ${names[1]}. With CREATE on the database it is seen to`
+  const why = `partition ${formatTableName(partition)} was attached, and Postgres 14 does not send its rows before the publication is altered`
+  const remedy = `Run ${publishAnewSql(main.name, table)}; then moonlink tables resync ${formatTableName(table)}`
+  return `${why}. ${remedy}. With CREATE on the database it is seen to`
 }
 
 /** Looks at the partitions; what it returns judges them by what the stream has said by then. */

@@ -1,19 +1,13 @@
-import { silentLogger, systemClock, systemRandom, type Lsn, type TableSchema } from '@moonlink/core'
+import { silentLogger, systemClock, systemRandom, type Lsn } from '@moonlink/core'
 import { MemoryTableStorage } from '@moonlink/testkit'
 import { Engine } from '../engine.ts'
 import { defaultEngineLimits, type EngineLimits } from '../limits.ts'
+import { keyedSchemas } from './keyed-schemas.ts'
 import { readPlan, ScriptedTable } from './scripted-table.ts'
 import { simulatedIndexes } from './simulated.ts'
 import { watermark } from './watermark.ts'
 
-const schema: TableSchema = {
-  fields: [
-    { id: 1, name: 'id', type: { kind: 'long' }, required: true },
-    { id: 2, name: 'name', type: { kind: 'string' }, required: true },
-    { id: 3, name: 'big', type: { kind: 'string' }, required: false },
-  ],
-  identifierFieldIds: [1],
-}
+const schema = keyedSchemas['a long key']
 
 /** An empty table that streams; a few rows of an open transaction are worth a file. */
 export async function mirroredTable(expiry: EngineLimits['expiry'] = defaultEngineLimits.expiry) {
