@@ -65,6 +65,11 @@ test('a standby says for whom it waits, and takes over under load when that one 
   const ready = await fetch(`${second.url}/ready`)
   expect(ready.status).toBe(503)
   expect(await ready.json()).toEqual({ ready: false, waitingFor: [expect.stringMatching(name)] })
+  // To whoever watches for streams that are down, it has none.
+  const metrics = await (await fetch(`${second.url}/metrics`)).text()
+  expect(metrics).toMatch(/^moonlink_standby 1$/m)
+  expect(metrics).not.toContain('moonlink_up')
+  expect(await (await fetch(`${first.url}/metrics`)).text()).toMatch(/^moonlink_up 1\n[^]*^moonlink_standby 0$/m)
   const status = await moonlink(['status'], { MOONLINK_URL: second.url }, directory)
   expect(status).toMatchObject({
     status: 1,

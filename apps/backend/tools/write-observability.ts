@@ -31,6 +31,7 @@ The usual \`process_*\` and \`nodejs_*\` metrics (CPU, memory, event-loop lag) a
 
 With \`telemetry.otlpEndpoint\` (or \`OTEL_EXPORTER_OTLP_ENDPOINT\`) spans go to an OpenTelemetry collector over OTLP/HTTP: \`flush\` with its phases
 \`write\` and \`commit\`, \`compaction\`, \`copy\` (a first one or one that compares), \`verify\`, and \`query\`. Attributes name tables and LSNs, never values of rows.
+A collector that does not take them is said in the log, and nothing waits for it.
 
 ## Logs
 

@@ -4,6 +4,7 @@ import { isLoopback } from '../config/loopback.ts'
 import type { Config } from '../config/schema.ts'
 import { createApi } from '../http/app.ts'
 import type { Operations } from '../service/operations.ts'
+import { stateMetrics, type StateMetricName } from '../telemetry/metrics.ts'
 
 /** The API of a backend that does not mirror yet. */
 export function notYetApi(config: Config, operations: Operations, logger: Logger): Hono {
@@ -12,6 +13,12 @@ export function notYetApi(config: Config, operations: Operations, logger: Logger
     loopback: isLoopback(config.http.listen),
     logger,
     telemetry: silentTelemetry,
-    metrics: async () => '# HELP moonlink_up Whether the change stream is open.\n# TYPE moonlink_up gauge\nmoonlink_up 0\n',
+    // A standby that waits is well: it has no stream that could be down.
+    metrics: async () => (operations.health().role === 'standby' ? gaugePage('moonlink_standby', 1) : gaugePage('moonlink_up', 0)),
   })
+}
+
+function gaugePage(metric: StateMetricName, value: number): string {
+  const help = stateMetrics.find(({ name }) => name === metric)?.help
+  return `# HELP ${metric} ${help}\n# TYPE ${metric} gauge\n${metric} ${value}\n`
 }

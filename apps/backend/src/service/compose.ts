@@ -106,7 +106,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       void source.close()
     }
     await options.onStarting?.(new StartingOperations({ source, warehouse: warehouse.uri, stop }), logger)
-    const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion)
+    const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion, logger)
     stack.push(() => spans.close())
     const telemetry = new PrometheusTelemetry(spans)
     const engine = new Engine({

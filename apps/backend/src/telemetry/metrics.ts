@@ -66,7 +66,8 @@ export const eventMetrics: readonly Metric[] = [
 
 /** Read from the status at each scrape. */
 export const stateMetrics = [
-  { name: 'moonlink_up', kind: 'gauge', help: '1 where the change stream is open.', labels: [] },
+  { name: 'moonlink_up', kind: 'gauge', help: '1 where the change stream is open; a standby has none.', labels: [] },
+  { name: 'moonlink_standby', kind: 'gauge', help: '1 where the backend waits for its turn as a standby, 0 where it mirrors.', labels: [] },
   { name: 'moonlink_source_lsn_bytes', kind: 'gauge', help: 'How far the source has come, as a byte position in its log.', labels: [] },
   { name: 'moonlink_slot_confirmed_lsn_bytes', kind: 'gauge', help: 'What the slot has been told it may forget.', labels: [] },
   { name: 'moonlink_slot_retained_bytes', kind: 'gauge', help: 'Write-ahead log that the slot makes the source keep.', labels: [] },

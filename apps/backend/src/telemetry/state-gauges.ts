@@ -23,6 +23,7 @@ export function stateSamples(status: StatusReport, { changeLogBytes, memory }: L
   const confirmed = source.confirmedFlushLsn
   const samples: Sample[] = [
     { metric: 'moonlink_up', labels: {}, value: source.connected ? 1 : 0 },
+    { metric: 'moonlink_standby', labels: {}, value: 0 },
     { metric: 'moonlink_source_lsn_bytes', labels: {}, value: position(source.sourceLsn) },
     ...(confirmed === null ? [] : [{ metric: 'moonlink_slot_confirmed_lsn_bytes' as const, labels: {}, value: position(confirmed) }]),
     { metric: 'moonlink_slot_retained_bytes', labels: {}, value: source.lagBytes },

@@ -1,15 +1,16 @@
-import { createServer } from 'node:http'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { silentLogger } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import type { StatusReport } from '../http/schemas.ts'
+import { SpanCollector } from '../testing/span-collector.ts'
 import { eventMetrics, stateMetrics } from './metrics.ts'
 import { PrometheusTelemetry } from './prometheus.ts'
 import { openSpans } from './spans.ts'
 import { stateSamples } from './state-gauges.ts'
 
 const root = join(import.meta.dirname, '../../../..')
-const noSpans = await openSpans(undefined, '1')
+const noSpans = await openSpans(undefined, '1', silentLogger)
 
 const status: StatusReport = {
   source: {
@@ -100,29 +101,36 @@ test('alert rules, dashboard and docs name metrics that exist, and the docs name
   expect([...known].filter((name) => !named(read('docs/OBSERVABILITY.md')).has(name))).toEqual([])
 })
 
+test('alert rules and dashboard go by labels that these metrics have', () => {
+  const labelsOf = new Map([...eventMetrics, ...stateMetrics].map(({ name, labels }) => [name, labels as readonly string[]]))
+  for (const path of ['ops/alerts.yaml', 'ops/grafana-dashboard.json']) {
+    const text = readFileSync(join(root, path), 'utf8').replaceAll('\\"', '"')
+    // Each expression, with what is said of its result.
+    for (const piece of text.split(/- alert:|"targets"/)) {
+      const metrics = [...piece.matchAll(/moonlink_[a-z_]+/g)].map(([name]) => name.replace(/_(bucket|sum|count)$/, ''))
+      if (metrics.length === 0) continue
+      // Prometheus adds these.
+      const labels = new Set([...metrics.flatMap((name) => labelsOf.get(name) ?? []), 'instance', 'job', 'le'])
+      const used = [
+        ...[...piece.matchAll(/[{,]\s*(\w+)\s*=~?\s*"/g)].map(([, label]) => label),
+        ...[...piece.matchAll(/\bby \(([^)]*)\)/g)].flatMap(([, list]) => list.split(/,\s*/)),
+        ...[...piece.matchAll(/\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}/g)].map(([, label]) => label),
+      ]
+      for (const label of used) expect(labels, `${path}: ${piece.slice(0, 200)}`).toContain(label)
+    }
+  }
+})
+
 test('spans reach a collector, with their errors and parents', async () => {
-  const bodies: {
-    resourceSpans: { scopeSpans: { spans: { name: string; parentSpanId?: string; spanId: string; status: { code?: number } }[] }[] }[]
-  }[] = []
-  const server = createServer((request, response) => {
-    let text = ''
-    request.on('data', (chunk: Buffer) => (text += chunk.toString()))
-    request.on('end', () => {
-      bodies.push(JSON.parse(text) as (typeof bodies)[number])
-      response.end('{}')
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  const spans = await openSpans(`http://127.0.0.1:${port}/`, '1')
+  const collector = await SpanCollector.start()
+  const spans = await openSpans(collector.endpoint, '1', silentLogger)
   await spans.span('flush', { table: 'a.b' }, async () => {
     await expect(spans.span('commit', {}, () => Promise.reject(new Error('no')))).rejects.toThrow('no')
   })
   await spans.close()
-  server.close()
-  const sent = bodies.flatMap((body) => body.resourceSpans.flatMap((resource) => resource.scopeSpans.flatMap((scope) => scope.spans)))
-  const flush = sent.find(({ name }) => name === 'flush')!
-  const commit = sent.find(({ name }) => name === 'commit')!
+  collector.close()
+  const flush = collector.spans.find(({ name }) => name === 'flush')!
+  const commit = collector.spans.find(({ name }) => name === 'commit')!
   expect(commit.parentSpanId).toBe(flush.spanId)
   expect(commit.status.code).toBe(2)
 })
