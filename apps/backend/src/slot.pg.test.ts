@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
@@ -72,6 +72,43 @@ const dropSlot = async (slot: string) => {
     await database.client.query(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active`, [slot])
   }
 }
+
+test('a slot that nears the bound of what the server keeps for it is warned of before it is lost', async () => {
+  const { client } = database
+  await client.query(`ALTER SYSTEM SET max_slot_wal_keep_size = '96MB'`)
+  await client.query('SELECT pg_reload_conf()')
+  try {
+    // Then the slot keeps what Iceberg lacks.
+    await running({ MOONLINK_CHANGE_LOG_ENABLED: 'false', MOONLINK_FLUSH_INTERVAL_MS: '1h' })
+    const source = async () => (await backend!.status()).source
+    const log = () => readFileSync(join(directory, database.name, 'moonlink.log'), 'utf8')
+    expect((await source()).slotHeadroomBytes).toBeGreaterThan(0)
+    let before = Infinity
+    for (let round = 1; !/the slot nears max_slot_wal_keep_size/.test(log()); round++) {
+      await change(round % 40)
+      await client.query(`SELECT pg_logical_emit_message(false, 'fill', repeat('x', 4000000))`)
+      const { slotHeadroomBytes, slotStatus } = await source()
+      expect(slotStatus).not.toMatch(/unreserved|lost/)
+      expect(slotHeadroomBytes).toBeLessThanOrEqual(before)
+      before = slotHeadroomBytes!
+      await backend!.wait()
+    }
+    const metrics = await (await fetch(`${backend!.url}/metrics`)).text()
+    expect(Number(/^moonlink_slot_headroom_bytes (\d+)/m.exec(metrics)?.[1])).toBeLessThan(96 * 2 ** 20)
+    await backend!.wait({ iceberg: true })
+    // A checkpoint's record is where the slot can begin again.
+    await expect
+      .poll(async () => {
+        await client.query('CHECKPOINT')
+        return log()
+      })
+      .toMatch(/the slot has room again/)
+    expect(log()).not.toMatch(/made equal/)
+  } finally {
+    await client.query('ALTER SYSTEM RESET max_slot_wal_keep_size')
+    await client.query('SELECT pg_reload_conf()')
+  }
+})
 
 test('a table is paused, resumed and made equal on request, the backend going on', async () => {
   await running()

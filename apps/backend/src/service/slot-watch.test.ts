@@ -78,6 +78,14 @@ test('warns once as headroom shrinks, and says when it is fine again', async () 
   expect(lost).toEqual([])
 })
 
+test('warns before loss, however little the server keeps for a slot', async () => {
+  for (const limit of [GIB / 16, GIB / 4, GIB, 64 * GIB]) {
+    const used = (share: number) => slot({ headroomBytes: limit * (1 - share) }, limit * share)
+    const { said } = await watch([used(0.1), used(0.45), used(0.85), used(0.95), used(0.1)])
+    expect(said.map((text) => text.split('.')[0])).toEqual(['the slot nears max_slot_wal_keep_size', 'the slot has room again'])
+  }
+})
+
 test('a slot that is gone or invalidated is told once, a server that does not answer is not', async () => {
   expect((await watch([healthy, new Error('no answer'), { ...healthy, slot: null }, { ...healthy, slot: null }])).lost).toEqual([
     'it is not there any more',

@@ -17,9 +17,9 @@ export interface SlotWatchOptions {
   readonly onLost: (reason: string) => void
 }
 
-/** With less headroom than this share of what the slot holds, people are warned. */
-const LOW_HEADROOM_SHARE = 0.25
-/** With less than this in any case. */
+/** With less headroom than this share of all that the server keeps for a slot, people are warned. */
+const LOW_HEADROOM_SHARE = 0.2
+/** With less than this, too, but not before half of it is used. */
 const LOW_HEADROOM_BYTES = 256 * 2 ** 20
 /** Whoever wants to know where the source is gets what was known after this time. */
 const ANSWER_MS = 2000
@@ -113,8 +113,7 @@ export class SlotWatch {
     }
     this.#isLost = false
     const headroom = slot!.headroomBytes
-    const isLow = headroom !== null && headroom < Math.max(LOW_HEADROOM_BYTES, retainedBytes * LOW_HEADROOM_SHARE)
-    const level: Level = slot!.walStatus === 'unreserved' ? 'unreserved' : isLow && retainedBytes > LOW_HEADROOM_BYTES ? 'low' : 'fine'
+    const level: Level = slot!.walStatus === 'unreserved' ? 'unreserved' : isLow(retainedBytes, headroom) ? 'low' : 'fine'
     if (level === this.#level) return
     const fields = {
       retained: formatBytes(retainedBytes),
@@ -140,6 +139,12 @@ export class SlotWatch {
       await source.heartbeat()
     }
   }
+}
+
+function isLow(retainedBytes: number, headroomBytes: number | null): boolean {
+  if (headroomBytes === null) return false
+  const limitBytes = retainedBytes + headroomBytes
+  return headroomBytes < Math.max(limitBytes * LOW_HEADROOM_SHARE, Math.min(LOW_HEADROOM_BYTES, limitBytes / 2))
 }
 
 function lossText(slot: NonNullable<SourcePosition['slot']>): string {
