@@ -69,6 +69,43 @@ describe.each(Object.entries(places))('the state in %s', (_name, make) => {
   })
 })
 
+/** As each version that there was wrote it. */
+const first = `{
+  "version": 1,
+  "acknowledgedLsn": "16/B374D848",
+  "source": {
+    "systemIdentifier": "7382615423",
+    "database": "shop",
+    "slot": "moonlink_shop"
+  },
+  "mirrored": [
+    "public.orders"
+  ],
+  "added": [],
+  "dropped": [
+    "public.old"
+  ]
+}`
+const versions = {
+  first,
+  second: first.replace('"version": 1', '"version": 2').replace('acknowledgedLsn', 'coveredLsn'),
+}
+
+test.each(Object.entries(versions))('the state that the %s version wrote is read, and written as the present one', (_, text) => {
+  const read = parseState(text, 'state.json')
+  expect(read).toEqual({
+    source: { systemIdentifier: '7382615423', database: 'shop', slot: 'moonlink_shop' },
+    coveredLsn: 0x16b374d848n,
+    mirrored: ['public.orders'],
+    known: [],
+    added: [],
+    dropped: ['public.old'],
+    published: {},
+    timeline: null,
+  })
+  expect(parseState(encodeState(read), 'state.json')).toEqual(read)
+})
+
 test('what a stale holder of the lease writes does not count, and goes', async () => {
   const store = new MemoryObjectStore()
   const stale = new StateObject(store, prefix, 1)
