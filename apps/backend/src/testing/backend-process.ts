@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { join } from 'node:path'
 import { parseJsonLossless } from '@moonlink/core'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
@@ -73,8 +74,26 @@ export class BackendProcess {
     await this.until(async () => (await fetch(`${this.url}/ready`)).ok, 120_000)
   }
 
+  async isReady(): Promise<boolean> {
+    try {
+      return (await fetch(`${this.url}/ready`)).ok
+    } catch {
+      return false
+    }
+  }
+
   async isStandby(): Promise<void> {
-    await this.until(async () => ((await (await fetch(`${this.url}/health`)).json()) as { role: string }).role === 'standby', 120_000)
+    await this.until(() => this.hasStandbyRole(), 120_000)
+  }
+
+  /** It mirrors, or waits for its turn as a standby. */
+  async isUp(): Promise<void> {
+    await this.until(async () => (await this.hasStandbyRole()) || (await fetch(`${this.url}/ready`)).ok, 120_000)
+  }
+
+  /** Resolves when the process is over, for whatever reason. */
+  async ended(): Promise<void> {
+    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, 'exit')
   }
 
   /** What it has written to its output. */
@@ -136,6 +155,10 @@ export class BackendProcess {
     const exited = new Promise<number | null>((resolve) => this.child.once('exit', resolve))
     this.child.kill(signal)
     return exited
+  }
+
+  private async hasStandbyRole(): Promise<boolean> {
+    return ((await (await fetch(`${this.url}/health`)).json()) as { role: string }).role === 'standby'
   }
 
   private async until(check: () => Promise<boolean>, timeoutMs: number): Promise<void> {

@@ -40,9 +40,10 @@ export async function readEach(
   prelude = '',
 ): Promise<readonly Reading[]> {
   const output = await python(environments[reader], ['-c', prelude + runEach, `${reader}.py`, JSON.stringify(argLists)])
+  // Libraries in C write to the same output, past Python's redirection.
   return output
-    .trim()
     .split('\n')
+    .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line) as Reading)
 }
 

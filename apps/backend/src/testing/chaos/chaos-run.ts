@@ -1,13 +1,13 @@
-import { copyFileSync, existsSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { startPostgres, type RunningPostgres } from '@moonlink/embedded-pg'
 import { ddlInstallSql } from '@moonlink/pg-source'
 import { Client } from 'pg'
-import { BackendProcess, RequestError } from '../backend-process.ts'
+import { RequestError, type BackendProcess } from '../backend-process.ts'
 import { ChaosLoad, loadTables } from './chaos-load.ts'
+import { ChaosNode } from './chaos-node.ts'
 import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
 import { checkHistory } from './history.ts'
-import { SmallDisk } from './small-disk.ts'
 import { TcpProxy } from './tcp-proxy.ts'
 import { mulberry32 } from '../sim/random.ts'
 import { verified } from '../verified.ts'
@@ -18,6 +18,8 @@ export interface ChaosOptions<W extends ChaosWarehouse> {
   readonly seconds: number
   /** Of the faults and their times; what the writers do depends on the machine too. */
   readonly seed: number
+  /** Backends that take over from one another, with the log in the warehouse's store, rather than one. */
+  readonly hasStandby?: boolean
   /** `dice`: the run's own numbers in [0, 1). */
   openWarehouse(directory: string, dice: () => number): Promise<W> | W
 }
@@ -28,6 +30,8 @@ export interface ChaosReport {
   readonly reads: number
   /** Starts of a backend that something kept from starting: as often as a supervisor had to try again. */
   readonly failedStarts: number
+  /** What backends said last that ended by themselves, as one does that was taken over from. */
+  readonly endings: readonly string[]
   /** What the check of the history found wrong. */
   readonly wrong: readonly string[]
   /** Output of `moonlink verify`, and its exit status. */
@@ -35,9 +39,13 @@ export interface ChaosReport {
 }
 
 const LONGEST_FAULT_MS = 1500
-const STATE_DISK_MIB = 512
-/** As long as a supervisor tries. */
-const START_PATIENCE_MS = 120_000
+/** Where there is a standby, who is killed or frozen is so for longer: sometimes until the other has begun. */
+const WITH_STANDBY = 4
+const standbyEnvironment = {
+  MOONLINK_CHANGE_LOG_KIND: 'store',
+  MOONLINK_STANDBY_RENEW_INTERVAL_MS: '200ms',
+  MOONLINK_STANDBY_TAKEOVER_MS: '2s',
+}
 
 /**
  * A load on a real Postgres and a real backend, with faults at random: either is killed, stopped for a while or cut off, and so is what the warehouse consists of. In
@@ -49,12 +57,10 @@ export class ChaosRun<W extends ChaosWarehouse> {
   private readonly dice: () => number
   private postgres!: RunningPostgres
   private proxy!: TcpProxy
-  private state!: SmallDisk
-  private backend: BackendProcess | null = null
-  private readonly backends: BackendProcess[] = []
+  private readonly nodes: ChaosNode[] = []
   private load: ChaosLoad | null = null
   private readonly done: Record<string, number> = {}
-  private failedStarts = 0
+  private mirroring: ChaosNode | null = null
 
   constructor(options: ChaosOptions<W>) {
     this.options = options
@@ -66,26 +72,28 @@ export class ChaosRun<W extends ChaosWarehouse> {
     return this.postgres.connectionString
   }
 
+  /** The backend that mirrors in the end. */
   get running(): BackendProcess {
-    return this.backend!
+    return (this.mirroring ?? this.nodes[0]).backend
   }
 
   async start(): Promise<void> {
     const { directory, openWarehouse } = this.options
     this.postgres = await startPostgres({ dataDir: join(directory, 'postgres'), persistent: true })
-    this.state = SmallDisk.mount('state', join(directory, 'state'), STATE_DISK_MIB)
     await this.withClient((client) => client.query(`${ddlInstallSql}; ${loadTables}`))
     this.proxy = await TcpProxy.start(this.postgres.port)
     this.warehouse = await openWarehouse(join(directory, 'warehouse'), this.dice)
-    await this.startBackend()
+    const names = this.options.hasStandby === true ? ['first', 'second'] : ['only']
+    this.nodes.push(...names.map((name) => this.makeNode(join(directory, `state-${name}`))))
+    for (const node of this.nodes) await node.start()
   }
 
   async run(): Promise<ChaosReport> {
     const over = Date.now() + this.options.seconds * 1000
     // A long run need not be a fast one: the mirror has to follow beside the faults.
-    const load = new ChaosLoad(this.connectionString, this.options.seconds > 60 ? 200 : 5, () => this.running)
+    const load = new ChaosLoad(this.connectionString, this.options.seconds > 60 ? 200 : 5, () => this.anybody())
     this.load = load
-    const faults = [...this.faults(), ...this.state.faults, ...this.warehouse.faults]
+    const faults = [...this.faults(), ...this.nodes.flatMap(({ disk }) => disk.faults), ...this.warehouse.faults]
     while (Date.now() < over) {
       await pauseMs(300 + this.dice() * 1200)
       const { inflict, name } = faults[Math.floor(this.dice() * faults.length)]
@@ -98,7 +106,8 @@ export class ChaosRun<W extends ChaosWarehouse> {
     const wrong = checkHistory(load.appends, load.reads, new Map(final.rows.map(({ k, v }) => [k, v])))
     return {
       faults: this.done,
-      failedStarts: this.failedStarts,
+      failedStarts: this.nodes.reduce((sum, node) => sum + node.failedStarts, 0),
+      endings: this.nodes.flatMap(({ endings }) => endings),
       transactions: load.transactions,
       reads: load.reads.length,
       wrong,
@@ -106,29 +115,46 @@ export class ChaosRun<W extends ChaosWarehouse> {
     }
   }
 
-  /** Ends everything, whatever state it is in, and leaves what the backends said in `backend.log`. */
+  /** In order; who mirrors last. Returns the exit statuses. */
+  async stop(): Promise<readonly (number | null)[]> {
+    const statuses: (number | null)[] = []
+    const inOrder = [...this.nodes].sort((a, b) => Number(a === this.mirroring) - Number(b === this.mirroring))
+    for (const node of inOrder) statuses.push(await node.stop('SIGTERM'))
+    return statuses
+  }
+
+  /** Ends everything, whatever state it is in, and leaves what the backends said. */
   async close(): Promise<void> {
-    this.backend?.child.kill('SIGCONT')
-    await this.backend?.stop('SIGKILL')
+    const { directory } = this.options
+    for (const [index, node] of this.nodes.entries()) await node.close(join(directory, `moonlink-${index}.log`))
     await this.load?.stop()
-    writeFileSync(join(this.options.directory, 'backend.log'), this.backends.map(({ said }) => said).join('---\n'))
+    for (const [index, { said }] of this.nodes.entries()) writeFileSync(join(directory, `backend-${index}.log`), said)
     await this.proxy?.close()
     await this.postgres?.stop()
     await this.warehouse?.close()
-    this.keepLog()
-    this.state?.unmount()
   }
 
   /** Waits until every table follows again: a change of its shape may take one out of the stream for a while. */
   private async settled(): Promise<void> {
-    for (;;) {
-      if (!(await this.hasCaughtUp())) continue
+    for (;; await pauseMs(200)) {
+      this.mirroring = await this.whoMirrors()
+      if (this.mirroring === null || !(await this.hasCaughtUp())) continue
       const tables = await this.running.tables()
       if (tables.every(({ state }) => state === 'streaming')) return
       const failed = tables.find(({ state }) => state === 'failed')
       if (failed !== undefined) throw new Error(`${failed.name} failed: ${failed.reason}`)
-      await pauseMs(200)
     }
+  }
+
+  private async whoMirrors(): Promise<ChaosNode | null> {
+    if (this.nodes.length === 1) return this.nodes[0]
+    for (const node of this.nodes) if (await node.backend.isReady()) return node
+    return null
+  }
+
+  /** Whom a reader asks that does not know who mirrors: who does not, or not any more, must not answer with what is old. */
+  private anybody(): BackendProcess {
+    return this.nodes[Math.floor(Math.random() * this.nodes.length)].backend
   }
 
   private async hasCaughtUp(): Promise<boolean> {
@@ -137,18 +163,23 @@ export class ChaosRun<W extends ChaosWarehouse> {
       return true
     } catch (error) {
       if (error instanceof RequestError && error.code === 'TIMED_OUT') return false
+      // Deposed after all.
+      if (this.nodes.length > 1 && !(await this.running.isReady())) return false
       throw error
     }
   }
 
   private faults(): Fault[] {
-    const restartBackend = async (signal: 'SIGKILL' | 'SIGTERM') => {
-      await this.running.stop(signal)
-      await this.startBackend()
+    const longer = this.options.hasStandby === true ? WITH_STANDBY : 0
+    const restart = async (signal: 'SIGKILL' | 'SIGTERM', momentMs: number) => {
+      const node = this.someNode()
+      await node.stop(signal)
+      await pauseMs(momentMs * longer)
+      await node.start()
     }
     return [
-      { name: 'kill the backend', inflict: () => restartBackend('SIGKILL') },
-      { name: 'stop the backend in order', inflict: () => restartBackend('SIGTERM') },
+      { name: 'kill the backend', inflict: (momentMs) => restart('SIGKILL', momentMs) },
+      { name: 'stop the backend in order', inflict: (momentMs) => restart('SIGTERM', momentMs) },
       {
         name: 'kill Postgres',
         inflict: async (momentMs) => {
@@ -166,20 +197,12 @@ export class ChaosRun<W extends ChaosWarehouse> {
           this.proxy.resume()
         },
       },
-      {
-        name: 'freeze the backend',
-        inflict: async (momentMs) => {
-          this.running.child.kill('SIGSTOP')
-          await pauseMs(momentMs)
-          this.running.child.kill('SIGCONT')
-        },
-      },
+      { name: 'freeze the backend', inflict: (momentMs) => this.someNode().freeze(momentMs * Math.max(longer, 1)) },
     ]
   }
 
-  private keepLog(): void {
-    const log = join(this.options.directory, 'state', 'moonlink.log')
-    if (existsSync(log)) copyFileSync(log, join(this.options.directory, 'moonlink.log'))
+  private someNode(): ChaosNode {
+    return this.nodes.length === 1 ? this.nodes[0] : this.nodes[Math.floor(this.dice() * this.nodes.length)]
   }
 
   private async restartPostgres(): Promise<void> {
@@ -197,32 +220,23 @@ export class ChaosRun<W extends ChaosWarehouse> {
     }
   }
 
-  /** As a supervisor does: again, where what the backend needs is not there at the moment. */
-  private async startBackend(): Promise<void> {
-    const givesUpAtMs = Date.now() + START_PATIENCE_MS
-    for (;;) {
-      try {
-        return await this.tryStart()
-      } catch (error) {
-        if (this.running.child.exitCode !== 1 || Date.now() > givesUpAtMs) throw error
-        this.failedStarts++
-        await pauseMs(500)
-      }
-    }
-  }
-
-  private async tryStart(): Promise<void> {
-    const url = new URL(this.postgres.connectionString)
-    url.port = String(this.proxy.port)
-    this.backend = BackendProcess.launch(['--source', url.href, '--state-dir', this.state.directory, ...this.warehouse.args], {
-      MOONLINK_FLUSH_INTERVAL_MS: '500',
-      MOONLINK_COMPACTION_MIN_FILES: '3',
-      MOONLINK_EXPIRY_INTERVAL_MS: '2000',
-      MOONLINK_EXPIRY_MAX_AGE_MS: '5000',
-      ...this.warehouse.environment,
+  private makeNode(directory: string): ChaosNode {
+    const { hasStandby = false } = this.options
+    const source = new URL(this.postgres.connectionString)
+    source.port = String(this.proxy.port)
+    return new ChaosNode({
+      directory,
+      args: ['--source', source.href, ...this.warehouse.args],
+      environment: {
+        MOONLINK_FLUSH_INTERVAL_MS: '500',
+        MOONLINK_COMPACTION_MIN_FILES: '3',
+        MOONLINK_EXPIRY_INTERVAL_MS: '2000',
+        MOONLINK_EXPIRY_MAX_AGE_MS: '5000',
+        ...this.warehouse.environment,
+        ...(hasStandby ? standbyEnvironment : {}),
+      },
+      isOneOfSeveral: hasStandby,
     })
-    this.backends.push(this.backend)
-    await this.backend.ready()
   }
 
   private async withClient<T>(use: (client: Client) => Promise<T>): Promise<T> {
