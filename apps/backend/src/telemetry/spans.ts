@@ -66,7 +66,8 @@ function sayingTrouble(exporter: SpanExporter, logger: Logger): SpanExporter {
     export: (spans, done) =>
       exporter.export(spans, (result) => {
         const { error } = result
-        if (error !== undefined && !isFailing) logger.warn('the collector does not take traces, and those are lost', { error: error.message })
+        if (error !== undefined && !isFailing)
+          logger.warn('the collector does not take traces, and those are lost', { error: error.message })
         if (error === undefined && isFailing) logger.info('the collector takes traces again')
         isFailing = error !== undefined
         done(result)

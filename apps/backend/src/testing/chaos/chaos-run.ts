@@ -136,7 +136,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
 
   /** Waits until every table follows again: a change of its shape may take one out of the stream for a while. */
   private async settled(): Promise<void> {
-    for (;; await pauseMs(200)) {
+    for (; ; await pauseMs(200)) {
       this.mirroring = await this.whoMirrors()
       if (this.mirroring === null || !(await this.hasCaughtUp())) continue
       const tables = await this.running.tables()
