@@ -25,7 +25,7 @@ async function mirrorOf(storage: MemoryTableStorage, isCopied = true): Promise<M
   const disk = new SimulatedLocalDisk({ next: () => 0.5 }).session()
   const ports = { clock: systemClock, random: systemRandom, logger: silentLogger, disk }
   const engine = new Engine({ ...ports, indexDirectory: '/index', limits: defaultEngineLimits })
-  const mirror = await engine.addMirror({ table, schema, storage, appendOnly: false })
+  const mirror = await engine.addMirror({ table: storage.table, schema, storage, appendOnly: false })
   if (isCopied) await mirror.finishCopy(10n)
   return mirror
 }
@@ -38,8 +38,8 @@ interface HeldCopy {
   readonly done: Promise<void>
 }
 
-/** A copy of one row, as of an LSN, which waits before its snapshot and before its rows; the source refuses it first for each of `refusals`. */
-function copying(mirror: Mirror, id: number, boundaryLsn: bigint, refusals: Error[] = []): HeldCopy {
+/** A copy of one row of each table, as of an LSN, which waits before its snapshot and before its rows; the source refuses it first for each of `refusals`. */
+function copying(mirrors: Mirror | readonly Mirror[], id: number, boundaryLsn: bigint, refusals: Error[] = []): HeldCopy {
   const [snapshot, rows] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const read = async (_: TableName, take: TakeCopied, options: CopyReadOptions = {}) => {
     await rows.promise
@@ -73,7 +73,7 @@ function copying(mirror: Mirror, id: number, boundaryLsn: bigint, refusals: Erro
     troubles: new Map(),
     waitsForStore: false,
   }
-  const done = copyTables([mirror], options, new AbortController().signal)
+  const done = copyTables([mirrors].flat(), options, new AbortController().signal)
   return { begin: snapshot.resolve, end: rows.resolve, done }
 }
 
@@ -109,6 +109,20 @@ test('a copy that finds its slot gone goes on, until whoever mends that ends it'
   end()
   await done
   expect(mirror.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
+})
+
+test.each(['invalid', 'conflict'] as const)('a table that is paused before the source refuses it (%s) keeps none beside it from being copied', async (kind) => {
+  const mirror = await mirrorOf(new MemoryTableStorage(table, schema), false)
+  const beside = await mirrorOf(new MemoryTableStorage({ schema: 'public', name: 'beside' }, schema), false)
+  const code = kind === 'invalid' ? 'TABLE_UNKNOWN' : 'PG_SCHEMA_CHANGED'
+  const refusal = new MoonlinkError(kind, code, 'public.t is another by now', { context: { table: 'public.t' } })
+  const { begin, done, end } = copying([mirror, beside], 1, 20n, [refusal])
+  await mirror.pause('PAUSED', 'its copy was ended, for it is dropped.')
+  begin()
+  end()
+  await done
+  expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'PAUSED its copy was ended, for it is dropped.' })
+  expect(beside.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
 })
 
 test('what is damaged of a table that is copied pauses that table, and ends nothing else', async () => {

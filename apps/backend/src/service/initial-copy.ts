@@ -76,12 +76,12 @@ async function copyUntilDone(mirrors: readonly Mirror[], options: CopyOptions, s
     } catch (thrown) {
       if (signal.aborted) return
       const error = toMoonlinkError(thrown)
-      left = left.filter((attempt) => !copied.has(attempt.mirror.name) && !isOver(attempt))
       const isLasting = error.kind === 'invalid' || error.code === 'PG_SCHEMA_CHANGED'
       const refused = isLasting ? left.find(({ mirror }) => mirror.name === error.context['table']) : undefined
+      left = left.filter((attempt) => attempt !== refused && !copied.has(attempt.mirror.name) && !isOver(attempt))
       if (refused !== undefined) {
-        await refused.mirror.pause(error.code === 'PG_SCHEMA_CHANGED' ? 'SCHEMA_CHANGED' : error.code, error.message)
-        left = left.filter((attempt) => attempt !== refused)
+        // One that somebody paused or dropped meanwhile is nobody's concern here any more.
+        if (!isOver(refused)) await refused.mirror.pause(error.code === 'PG_SCHEMA_CHANGED' ? 'SCHEMA_CHANGED' : error.code, error.message)
         continue
       }
       if (left.length === 0) return
