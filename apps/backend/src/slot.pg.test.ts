@@ -148,6 +148,25 @@ test('a slot that vanishes while it runs is made anew, and the table becomes equ
   await isEqual()
 })
 
+test('a table that is dropped together with the slot is paused alone, and the others become equal again', async () => {
+  await database.client.query('CREATE TABLE dropped (id int PRIMARY KEY)')
+  // So that the loss is met first.
+  await running({ MOONLINK_SOURCE_SLOT_CHECK_MS: '600000' })
+  await change(1)
+  await backend!.wait({ iceberg: true })
+  const slot = await slotName()
+  await database.client.query('DROP TABLE dropped')
+  await dropSlot(slot)
+  await change(2)
+  await expect
+    .poll(() => backend!.table('public.dropped'))
+    .toMatchObject({ state: 'paused', reason: expect.stringMatching(/^TABLE_UNKNOWN /) as string })
+  await hasState('streaming')
+  await database.client.query('CREATE TABLE dropped (id int PRIMARY KEY); INSERT INTO dropped VALUES (1)')
+  await expect.poll(() => backend!.query('SELECT * FROM dropped').catch(() => [])).toEqual([[1]])
+  await isEqual()
+})
+
 test('a slot that vanished, or was invalidated, while the backend was down is noticed at its start', async () => {
   await running()
   await change(1)

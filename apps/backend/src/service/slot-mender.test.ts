@@ -1,17 +1,33 @@
-import { silentLogger, systemClock, type Lsn } from '@moonlink/core'
+import { MoonlinkError, silentLogger, systemClock, type Lsn } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import { OneAtATime } from './one-at-a-time.ts'
 import { SlotMender, type SlotMenderOptions } from './slot-mender.ts'
 
-/** Slots that are mended on a server whose log ends at `sourceLsn`. */
-function setUp(reached: { readonly appliedLsn?: Lsn; readonly heardLsn?: Lsn; readonly loggedLsn?: Lsn; readonly readLsn?: Lsn }) {
+interface Reached {
+  readonly appliedLsn?: Lsn
+  readonly heardLsn?: Lsn
+  readonly loggedLsn?: Lsn
+  readonly readLsn?: Lsn
+}
+
+/** Slots that are mended on a server whose log ends at `sourceLsn`; to begin is refused first for each of `refusals`. */
+function setUp(reached: Reached, refusals: Error[] = []) {
   const steps: string[] = []
+  const live = new Set(['public.t', 'public.other'])
   const server = { sourceLsn: 100n, looks: 0 }
   const step = async (name: string) => void steps.push(name)
   const options = {
     clock: { ...systemClock, sleep: () => new Promise((resolve) => setImmediate(resolve)) },
     config: { source: { onSlotLoss: 'resync' } },
-    engine: { appliedLsn: reached.appliedLsn ?? 0n },
+    engine: {
+      appliedLsn: reached.appliedLsn ?? 0n,
+      mirror: (name: string) => ({
+        pause: async (code: string) => {
+          steps.push(`pause ${name} ${code}`)
+          live.delete(name)
+        },
+      }),
+    },
     log: { status: { range: { startLsn: 1n, endLsn: reached.loggedLsn ?? 1n } } },
     logger: silentLogger,
     source: {
@@ -23,11 +39,13 @@ function setUp(reached: { readonly appliedLsn?: Lsn; readonly heardLsn?: Lsn; re
       },
     },
     mirrors: {
-      live: () => ['public.t'],
+      live: () => [...live],
       stopCopies: async () => undefined,
-      beginResync: async () => {
-        steps.push('compare')
-        return { begun: ['public.t'], slotLsn: 90n }
+      beginResync: async (names: string[]) => {
+        const refusal = refusals.shift()
+        if (refusal !== undefined) throw refusal
+        steps.push(`compare ${names.join()}`)
+        return { begun: names, slotLsn: 90n }
       },
       copyOrPause: () => step('copy'),
     },
@@ -46,10 +64,12 @@ function setUp(reached: { readonly appliedLsn?: Lsn; readonly heardLsn?: Lsn; re
   return { server, steps, mender: new SlotMender(options as unknown as SlotMenderOptions) }
 }
 
+const goesOn = ['accept any', 'begin at 90', 'start', 'copy']
+
 test('tables are compared with a server that has come as far as the old one', async () => {
   const { mender, steps } = setUp({ appliedLsn: 100n, heardLsn: 100n, loggedLsn: 100n, readLsn: 100n })
   mender.lost('the slot is not there')
-  await expect.poll(() => steps).toEqual(['compare', 'accept any', 'begin at 90', 'start', 'copy'])
+  await expect.poll(() => steps).toEqual(['compare public.t,public.other', ...goesOn])
 })
 
 test.each([
@@ -63,5 +83,20 @@ test.each([
   await expect.poll(() => server.looks).toBeGreaterThan(2)
   expect(steps).toEqual([])
   server.sourceLsn = 150n
-  await expect.poll(() => steps).toEqual(['compare', 'accept any', 'begin at 90', 'start', 'copy'])
+  await expect.poll(() => steps).toEqual(['compare public.t,public.other', ...goesOn])
+})
+
+test('a table that the source has no more is paused, and the others are compared', async () => {
+  const { mender, steps } = setUp({}, [
+    new MoonlinkError('invalid', 'TABLE_UNKNOWN', 'the source has no table public.t', { context: { table: 'public.t' } }),
+  ])
+  mender.lost('the slot is not there')
+  await expect.poll(() => steps).toEqual(['pause public.t TABLE_UNKNOWN', 'compare public.other', ...goesOn])
+})
+
+test('a warehouse that is full is waited for; what concerns no table ends the backend', async () => {
+  const full = new MoonlinkError('invalid', 'STORE_FULL', 'no room to write a file')
+  const { mender, steps } = setUp({}, [full, full, new MoonlinkError('invalid', 'PG_PERMISSION', 'no slot may be made')])
+  mender.lost('the slot is not there')
+  await expect.poll(() => steps).toEqual(['no slot may be made'])
 })

@@ -4,6 +4,7 @@ import type { BackendParts } from './backend-parts.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
 import type { SlotWatch } from './slot-watch.ts'
+import { isStoreTrouble } from './store-trouble.ts'
 import type { StreamLoop } from './stream-loop.ts'
 
 export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config' | 'engine' | 'logger' | 'source'> {
@@ -65,12 +66,23 @@ export class SlotMender {
         this.#mendedAtMs = clock.nowMs()
         return
       } catch (error) {
+        if (await this.#pauseRefused(error)) continue
         // The server may be away just now; the tables stay as they are. Whoever wants to stop, or to drop a table, has a turn meanwhile.
-        if (!isMoonlinkError(error, 'retry')) throw error
+        if (!isMoonlinkError(error) || (error.kind !== 'retry' && !isStoreTrouble(error))) throw error
         logger.warn('what is missing can not be found out yet', { code: error.code, error: error.message })
         await clock.sleep(pauseMs)
       }
     }
+  }
+
+  /** What the source has no more, or refuses, is paused alone: it is compared once somebody takes it on again. False where the error is of something else. */
+  async #pauseRefused(error: unknown): Promise<boolean> {
+    const { engine, mirrors } = this.#options
+    if (!isMoonlinkError(error, 'invalid') || isStoreTrouble(error)) return false
+    const refused = mirrors.live().find((name) => name === error.context['table'])
+    if (refused === undefined) return false
+    await engine.mirror(refused)?.pause(error.code, error.message)
+    return true
   }
 
   async #tryToMend(reason: string): Promise<void> {
