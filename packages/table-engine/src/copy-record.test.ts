@@ -1,9 +1,10 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { serialize } from 'node:v8'
 import { crc32 } from 'node:zlib'
 import { silentLogger, systemDisk } from '@moonlink/core'
+import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { CopyRecord } from './copy-record.ts'
 
@@ -20,8 +21,8 @@ const fileOf = (name: string) => ({
   runs: [{ range: { from: 0, to: 2 }, count: 3 }],
 })
 
-async function written(): Promise<CopyRecord> {
-  const record = new CopyRecord(systemDisk, path, 'rows', silentLogger)
+async function written(disk = systemDisk): Promise<CopyRecord> {
+  const record = new CopyRecord(disk, path, 'rows', silentLogger)
   await record.begin({ boundaryLsn: 5n, storage: '1/1', horizon: '7' })
   await record.addFile(fileOf('a'))
   await record.addDone({ from: 0, to: 2 })
@@ -30,8 +31,8 @@ async function written(): Promise<CopyRecord> {
   return record
 }
 
-const loaded = async (fingerprint = 'rows') => {
-  const record = new CopyRecord(systemDisk, path, fingerprint, silentLogger)
+const loaded = async (fingerprint = 'rows', disk = systemDisk) => {
+  const record = new CopyRecord(disk, path, fingerprint, silentLogger)
   await record.load()
   return record
 }
@@ -46,6 +47,24 @@ test('another process finds what was recorded and goes on with it; a record of o
   expect((await loaded('other rows')).sessions).toEqual([])
   await next.clear()
   expect((await loaded()).sessions).toEqual([])
+})
+
+test('a record that was cleared does not come back after a power cut: what it names is removed then', async () => {
+  // Whatever was not synced is lost.
+  const disk = new SimulatedLocalDisk({ next: () => 0.6 })
+  const session = disk.session()
+  const record = await written(session)
+  const file = await session.open(path, 'update')
+  await file.sync()
+  await session.syncDirectory(dirname(path))
+  expect((await loaded('rows', session)).sessions).toHaveLength(2)
+  await record.clear()
+  disk.cutPower()
+  expect((await loaded('rows', disk.session())).sessions).toEqual([])
+})
+
+test('a record that nothing was written to is cleared, too', async () => {
+  await new CopyRecord(systemDisk, path, 'rows', silentLogger).clear()
 })
 
 test('zeros behind the record are no entries', async () => {

@@ -99,10 +99,13 @@ export class CopyRecord {
   /** The copy is over, or begins anew. Throws `retry` where the disk does not let go of it. */
   async clear(): Promise<void> {
     await this.writing
-    // First: what a record names is removed once it is gone.
-    await this.disk.remove(this.path).catch((error: unknown) => {
+    // First, and for good: what a record names is removed once it is gone.
+    try {
+      await this.disk.remove(this.path)
+      await this.disk.syncDirectory(dirname(this.path)).catch(unlessAbsent)
+    } catch (error) {
       throw stateDiskError(error, 'written', this.path)
-    })
+    }
     this.recorded = []
     this.size = 0
   }
@@ -141,6 +144,11 @@ export class CopyRecord {
     })
     return this.writing
   }
+}
+
+/** A directory that was never made holds no name. */
+function unlessAbsent(error: unknown): void {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
 }
 
 function encode(entry: Entry): Buffer {
