@@ -76,12 +76,16 @@ async function startPair(settings: Record<string, string>, knowsBoth = false) {
   standbyProxy = await TcpProxy.start(standby.port)
   const places = `${knowsBoth ? `127.0.0.1:${standbyProxy.port},` : ''}127.0.0.1:${proxy.port}`
   const address = primary.connectionString.replace(`127.0.0.1:${primary.port}`, places)
-  backend = await BackendProcess.start(['--source', address, '--state-dir', join(directory, 'state'), '--set', 'source.failover=true'], {
-    MOONLINK_FLUSH_INTERVAL_MS: '300',
-    MOONLINK_SOURCE_SLOT_CHECK_MS: '200',
-  })
+  const start = async () => {
+    backend = await BackendProcess.start(['--source', address, '--state-dir', join(directory, 'state'), '--set', 'source.failover=true'], {
+      MOONLINK_FLUSH_INTERVAL_MS: '300',
+      MOONLINK_SOURCE_SLOT_CHECK_MS: '200',
+    })
+    return backend
+  }
+  await start()
   await client.query(`UPDATE orders SET note = 'before' WHERE id % 3 = 0; DELETE FROM orders WHERE id % 10 = 7`)
-  await backend.wait({ iceberg: true })
+  await backend!.wait({ iceberg: true })
   const follower = await connected(standby)
   await until('the slot on the standby', async () => {
     // A little traffic, so that the slot moves and the standby can keep what it needs.
@@ -91,7 +95,7 @@ async function startPair(settings: Record<string, string>, knowsBoth = false) {
     )
     return rowCount === 1
   })
-  return { ...servers, follower }
+  return { ...servers, follower, start }
 }
 
 async function isEqual(): Promise<void> {
@@ -124,6 +128,23 @@ test('a failover slot outlives the primary: the mirror goes on from the standby,
   const { rows } = await follower.query<{ slot: string }>('SELECT slot_name AS slot FROM pg_replication_slots WHERE active AND failover')
   expect(rows).toHaveLength(1)
   expect((await backend!.table('public.orders')).state).toBe('streaming')
+  await Promise.all([client.end().catch(() => undefined), follower.end()])
+})
+
+test('a backend that meets the new primary with a table that is new there takes that one alone for new', async (context) => {
+  const pair = await startPair({ synchronized_standby_slots: 'standby' })
+  if (pair === null) return context.skip('failover slots need Postgres 17')
+  const { client, follower, primary, standby, start } = pair
+  await backend!.stop()
+  process.kill(primary.pid, 'SIGKILL')
+  proxy!.retarget(standby.port)
+  await follower.query('SELECT pg_promote(true, 30)')
+  await follower.query(`CREATE TABLE added (id int PRIMARY KEY); INSERT INTO added VALUES (1); UPDATE orders SET note = 'after' WHERE id = 5`)
+  const said = (await start()).said
+  await until('the new primary', async () => (await ordersOf(`note = 'after'`)) === 1)
+  await until('the new table', async () => (await backend!.table('public.added')).state === 'streaming')
+  await isEqual()
+  expect(said + backend!.said).not.toMatch(/made equal to (its|the) source/)
   await Promise.all([client.end().catch(() => undefined), follower.end()])
 })
 

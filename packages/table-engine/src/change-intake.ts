@@ -33,6 +33,8 @@ export class ChangeIntake {
   private spooledShape: TableShape | null = null
   private closedShape: TableShape | null = null
   private lastTakenLsn: Lsn
+  /** The source was looked at as of there, and nothing was read up to there. */
+  private lookedAtLsn: Lsn | null
   private readonly pause: (code: string, reason: string, openLsn: Lsn | undefined) => void
 
   /** `pause`: called, without waiting, where the table has to be copied again. */
@@ -47,7 +49,8 @@ export class ChangeIntake {
       onWait: ({ code, message }) =>
         logger.warn('key indexes could not be made anew; changes wait until they can be', { table: core.name, code, error: message }),
     })
-    this.lastTakenLsn = core.committed.lsn ?? core.spec.asOfLsn ?? 0n
+    this.lookedAtLsn = core.committed.lsn === null ? (core.spec.asOfLsn ?? null) : null
+    this.lastTakenLsn = core.committed.lsn ?? this.lookedAtLsn ?? 0n
     this.arriving = new SkipFilter(this.lastTakenLsn)
     this.spool = new ChangeSpool({
       disk: sealedFiles.disk,
@@ -108,6 +111,12 @@ export class ChangeIntake {
     return maxLsn(this.arriving.throughLsn, this.lastTakenLsn)
   }
 
+  /** Up to here changes were read, or are in Iceberg. */
+  get readThroughLsn(): Lsn {
+    const { takenThroughLsn } = this
+    return takenThroughLsn === this.lookedAtLsn ? (this.core.committed.lsn ?? 0n) : takenThroughLsn
+  }
+
   /** Takes a change of the stream. Under the lock. */
   async take(change: HeldChange): Promise<void> {
     for (const arrived of this.arriving.pass(change)) {
@@ -152,6 +161,12 @@ export class ChangeIntake {
     this.spooledShape = this.closedShape = null
     this.lastTakenLsn = lsn
     await this.spool.clear()
+  }
+
+  /** What changed up to `lsn` is not wanted: the source was looked at as of there. */
+  skipToLook(lsn: Lsn): void {
+    if (lsn > this.takenThroughLsn) this.lookedAtLsn = lsn
+    this.skipTo(lsn)
   }
 
   /** The stream starts again before `lsn`, which was taken: what comes up to there is skipped. */

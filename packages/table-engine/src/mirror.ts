@@ -134,7 +134,9 @@ export class Mirror {
   /** Where a stream that begins now goes on for this table. */
   get resumePoint(): ResumePoint {
     const { copiedLsn } = this.copy
-    return { table: this.table, shape: this.shape, throughLsn: this.intake.takenThroughLsn, ...(copiedLsn === null ? {} : { copiedLsn }) }
+    const { readThroughLsn, takenThroughLsn: throughLsn } = this.intake
+    const point = { table: this.table, shape: this.shape, throughLsn, ...(copiedLsn === null ? {} : { copiedLsn }) }
+    return readThroughLsn === throughLsn ? point : { ...point, readThroughLsn }
   }
 
   get pauseReason(): string | null {

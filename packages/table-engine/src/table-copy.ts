@@ -129,7 +129,7 @@ export class TableCopy {
           if (source.isAnew) core.state.truncate()
           await changeShape(core.state, source.shape, host.sealedFiles)
           // What changed before comes in shapes that do not matter any more: the copy is later.
-          this.intake.skipTo(source.asOfLsn)
+          this.intake.skipToLook(source.asOfLsn)
         }
         this.attempt++
         const difference = new Difference(core.state, host.limits.memoryLimitBytes * DIGEST_SHARE)

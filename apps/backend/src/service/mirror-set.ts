@@ -224,7 +224,7 @@ export class MirrorSet {
         { context: { table: name } },
       )
     }
-    return { ...now, asOfLsn: (await source.position()).sourceLsn, isJustOpened: false }
+    return { ...now, asOfLsn: await source.asOfLsn(), isJustOpened: false }
   }
 
   /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */

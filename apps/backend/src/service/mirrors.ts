@@ -54,7 +54,7 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
   const isRecopied = reason !== null && mismatch === null && listed.appendOnly
   if (isRecopied) logger.warn('the table is copied again', { table: name, reason })
   const sourceState = mismatch === null ? (kept ?? listed).sourceState : null
-  const asOfLsn = (await options.source.position()).sourceLsn
+  const asOfLsn = await options.source.asOfLsn()
   const isCompared = reason !== null && !isRecopied && (mismatch === null || !listed.appendOnly)
   const now = isCompared ? await options.source.evolved(listed.table, { schema: storage.snapshot.schema, sourceState }) : null
   const mirror = await engine.addMirror({

@@ -175,6 +175,10 @@ class PostgresHandle implements SourceHandle {
     return this.#source.position()
   }
 
+  asOfLsn() {
+    return this.#source.asOfLsn()
+  }
+
   currentLsn(): Promise<Lsn> {
     return this.#source.currentLsn()
   }

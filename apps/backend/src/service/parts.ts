@@ -50,6 +50,8 @@ export interface SourceHistory {
   resume(timeline: number | null, remember: () => Promise<void>): void
   /** What was read is compared with whatever the server has: the next stream may be of any timeline. */
   acceptAny(): void
+  /** Tables are about to be looked at anew (`SourceHandle.asOfLsn`) that were looked at before. */
+  forgetLooks(): void
 }
 
 /** The source, as the backend needs it beyond the port of core. */
@@ -99,6 +101,8 @@ export interface SourceHandle extends ChangeSource {
   waits(): readonly SourceWait[]
   /** Where source and slot are; disturbs nothing. */
   position(): Promise<SourcePosition>
+  /** Where the source is, for tables that begin as its catalog has them now. */
+  asOfLsn(): Promise<Lsn>
   /** Removes slot and publication, and returns what was there to be removed. No stream may be open. */
   uninstall(): Promise<Uninstalled>
   close(): Promise<void>

@@ -32,7 +32,7 @@ function setUp(reached: Reached, refusals: Error[] = []) {
     logger: silentLogger,
     source: {
       identity: { slot: 'moonlink' },
-      history: { reachedLsn: reached.readLsn ?? 0n, acceptAny: () => steps.push('accept any') },
+      history: { reachedLsn: reached.readLsn ?? 0n, acceptAny: () => steps.push('accept any'), forgetLooks: () => undefined },
       position: async () => {
         server.looks++
         return { sourceLsn: server.sourceLsn }

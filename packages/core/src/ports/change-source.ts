@@ -42,6 +42,8 @@ export interface ResumePoint {
   readonly shape: TableShape
   /** The table has every transaction that ends here or before: it wants nothing of those. */
   readonly throughLsn: Lsn
+  /** Up to here it has read them; absent where that is `throughLsn`, and less where its source was only looked at there. */
+  readonly readThroughLsn?: Lsn
   /** Where a copy of it has begun: the newest LSN of which it has rows. */
   readonly copiedLsn?: Lsn
 }

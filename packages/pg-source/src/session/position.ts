@@ -1,4 +1,4 @@
-import { MoonlinkError, parseLsn, systemClock, type Clock, type Lsn } from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError, parseLsn, systemClock, type Clock, type Lsn } from '@moonlink/core'
 import type { CatalogConnection } from './connect.ts'
 import { sqlState } from './errors.ts'
 
@@ -57,6 +57,21 @@ export async function readPosition(connection: CatalogConnection, slot: string):
             invalidationReason: found.invalidation_reason ?? (found.conflicting ? 'conflict' : null),
           },
   }
+}
+
+/** Where a primary is, and on which timeline; null where it does not tell that to those who ask by SQL, as some hosted services do not. */
+export async function readPlace(connection: CatalogConnection): Promise<{ readonly lsn: Lsn; readonly timeline: number | null }> {
+  const read = async (timeline: string) => {
+    const [row] = await connection.rows<{ flush: string; file: string | null }>(
+      `SELECT flush::text AS flush, ${timeline} AS file FROM (SELECT pg_current_wal_flush_lsn() AS flush) AS place`,
+    )
+    // The first eight digits of a log file's name.
+    return { lsn: parseLsn(row.flush), timeline: row.file === null ? null : Number.parseInt(row.file.slice(0, 8), 16) }
+  }
+  return read('pg_walfile_name(flush)').catch((error: unknown) => {
+    if (isMoonlinkError(error, 'retry')) throw error
+    return read('NULL')
+  })
 }
 
 /** Waits for the log writer, ms; then the log is flushed by a commit of ours. */

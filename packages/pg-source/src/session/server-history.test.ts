@@ -64,7 +64,36 @@ test('what is compared anew may be of any timeline', async () => {
 })
 
 test('a log that ends before what was read, on whatever timeline, is of another history', async () => {
-  expect(await told(null, 0x5000000n, server(1, '0/4000000'))).toEqual(['invalid PG_DIVERGED', null, []])
+  expect(await told(null, 0x5000000n, server(1, '0/4000000'))).toEqual(['invalid PG_DIVERGED', 0, [0]])
+})
+
+test('what a server of an unknown history lacked once is known to be another, also after a crash and once its log has come so far', async () => {
+  expect(await told(null, 0x5000000n, server(2, '0/4000000'))).toEqual(['invalid PG_DIVERGED', 0, [0]])
+  expect(await told(0, 0x5000000n, server(2, '0/4000000'))).toEqual(['retry PG_BEHIND', 0, []])
+  expect(await told(0, 0x5000000n, server(2, '0/6000000'))).toEqual(['invalid PG_DIVERGED', 0, []])
+  expect(await told(0, 0x5000000n, server(1, '0/6000000'))).toEqual(['invalid PG_DIVERGED', 0, []])
+})
+
+test('where tables were looked at on a new primary is of its timeline, not of the one that was read', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(1, () => Promise.resolve())
+  const at = { table: { schema: 'public', name: 't' }, shape: { schema: { fields: [], identifierFieldIds: [] }, sourceState: null } }
+  history.looked(2, 0x4000000n)
+  history.resumes(5n, undefined, [{ ...at, throughLsn: 0x4000000n, readThroughLsn: 7n }])
+  expect(history.reachedLsn).toBe(7n)
+  await history.follow(server(2, '0/4000000'))
+  expect([history.timeline, history.reachedLsn]).toEqual([2, 0x4000000n])
+})
+
+test('a server that lacks what tables were looked at is refused, until they are looked at anew', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(1, () => Promise.resolve())
+  history.looked(2, 0xa005000a1n)
+  await expect(history.follow(server(4, 'C/0'))).rejects.toMatchObject({ code: 'PG_DIVERGED', message: expect.stringMatching('left timeline 2') as string })
+  history.forgetLooks()
+  history.looked(4, 0xb00000000n)
+  await history.follow(server(4, 'C/0'))
+  expect(history.timeline).toBe(4)
 })
 
 test('a copy counts as read, whatever the stream had come to', async () => {
@@ -100,12 +129,13 @@ test('a copy waits until the stream has found what was read on a new timeline', 
   expect(remembered).toEqual([2])
 })
 
-test('a copy from a server that lacks what was read does not say on which timeline that is', async () => {
+test('a copy from a server that lacks what was read is not taken for the one that was read', async () => {
   const history = new FollowedHistory('7', silentLogger)
   history.resume(null, () => Promise.resolve())
   history.reached(0x5000000n)
   await expect(history.beginCopy(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
-  await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
+  await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ kind: 'retry', code: 'PG_BEHIND' })
+  await expect(history.follow(server(2, '0/6000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
 })
 
 test('what is copied first says on which timeline all is', async () => {

@@ -23,11 +23,14 @@ interface TimelineSwitch {
   readonly endLsn: Lsn
 }
 
-/** What was read: up to there, on that timeline; null where that is not known, or does not matter. */
+/** What was read: up to there, on that timeline. */
 interface ReadHistory {
-  readonly timeline: number | null
+  readonly timeline: number
   readonly reachedLsn: Lsn
 }
+
+/** Nobody's: what was read is known to be of another than the server's. */
+const NO_TIMELINE = 0
 
 /**
  * Which of a server's histories was read, and how far: so that a standby that was promoted without the last of it, or a server that was restored, is
@@ -37,6 +40,8 @@ export class FollowedHistory {
   private readonly systemId: string
   private readonly logger: Logger
   private readThroughLsn: Lsn = 0n
+  /** Where tables were looked at in the catalog, by timeline, before a stream was found to have that. */
+  private looks = new Map<number, Lsn>()
   private read: { readonly timeline: number | null; readonly remember: () => Promise<void> } = {
     timeline: null,
     remember: () => Promise.resolve(),
@@ -67,10 +72,21 @@ export class FollowedHistory {
     this.readThroughLsn = maxLsn(this.readThroughLsn, lsn)
   }
 
+  /** Tables begin as the catalog has them, which is so up to `lsn` of that timeline: that may be another than the one that is read. Null: nobody knows which. */
+  looked(timeline: number | null, lsn: Lsn): void {
+    if (timeline === null) this.reached(lsn)
+    else this.looks.set(timeline, maxLsn(this.looks.get(timeline) ?? 0n, lsn))
+  }
+
+  /** Tables are about to be looked at anew that were looked at before. */
+  forgetLooks(): void {
+    this.looks.clear()
+  }
+
   /** A stream is about to be read after `after` by tables that stand there, with what the log has. */
   resumes(after: Lsn, log: ChangeLog | undefined, tables: readonly ResumePoint[]): void {
     this.reached(maxLsn(after, log?.status.range?.endLsn ?? 0n))
-    for (const { copiedLsn = 0n, throughLsn } of tables) this.reached(maxLsn(copiedLsn, throughLsn))
+    for (const { copiedLsn = 0n, throughLsn, readThroughLsn = throughLsn } of tables) this.reached(maxLsn(copiedLsn, readThroughLsn))
   }
 
   /**
@@ -82,7 +98,7 @@ export class FollowedHistory {
     const { systemId, timeline } = place
     refuseOther(systemId, this.systemId)
     if (this.read.timeline === null) {
-      if (place.flushLsn < this.reachedLsn) throw lacking(place, this.reachedLsn)
+      await this.requireReached(place)
       await this.goOn(timeline)
     }
     this.requireSame(timeline)
@@ -107,15 +123,34 @@ export class FollowedHistory {
    */
   async follow(server: HistoryServer): Promise<void> {
     const before = this.read
-    const { reachedLsn } = this
     const timeline = await explained(
       'asking for its history',
-      () => checkHistory(server, this.systemId, { timeline: before.timeline, reachedLsn }),
+      () => this.check(server),
       () => null,
     )
+    if (timeline !== before.timeline) await this.goOn(timeline)
+    for (const lsn of this.looks.values()) this.reached(lsn)
+    this.looks.clear()
     if (timeline === before.timeline) return
-    await this.goOn(timeline)
     if (before.timeline !== null) this.logger.info('the server went on to another timeline, which has all that was read', { timeline })
+  }
+
+  /** Returns the server's timeline. */
+  private async check(server: HistoryServer): Promise<number> {
+    const place = await server.place()
+    refuseOther(place.systemId, this.systemId)
+    const { timeline } = this.read
+    if (timeline === null) await this.requireReached(place)
+    else await checkHistory(server, place, { timeline, reachedLsn: this.reachedLsn })
+    for (const [looked, reachedLsn] of this.looks) await checkHistory(server, place, { timeline: looked, reachedLsn })
+    return place.timeline
+  }
+
+  /** Where nobody knows what history was read, a server that lacks some of it has another one for sure. That is written down: once its log has come so far, nothing else tells. */
+  private async requireReached(place: ServerPlace): Promise<void> {
+    if (place.flushLsn >= this.reachedLsn) return
+    await this.goOn(NO_TIMELINE)
+    throw lacking(place, this.reachedLsn)
   }
 
   private async goOn(timeline: number): Promise<void> {
@@ -131,7 +166,8 @@ export class FollowedHistory {
 
   private requireSame(timeline: number): void {
     if (timeline === this.read.timeline) return
-    const message = `the server went on to timeline ${timeline}, and what was read is of timeline ${this.read.timeline}: it is copied from once the stream has found that there, too.`
+    const read = this.read.timeline === NO_TIMELINE ? 'another' : `timeline ${this.read.timeline}`
+    const message = `the server went on to timeline ${timeline}, and what was read is of ${read}: it is copied from once the stream has found that there, too.`
     throw new MoonlinkError('retry', 'PG_TIMELINE_UNCHECKED', message)
   }
 }
@@ -161,17 +197,12 @@ export function historyServer(client: pg.Client): HistoryServer {
   }
 }
 
-async function checkHistory(server: HistoryServer, systemId: string, read: ReadHistory): Promise<number> {
-  const place = await server.place()
-  refuseOther(place.systemId, systemId)
-  const isSame = read.timeline === null || read.timeline === place.timeline
-  // Of a history that nobody knows, it is another one for sure.
-  if (place.flushLsn < read.reachedLsn)
-    throw read.timeline === null ? lacking(place, read.reachedLsn) : behind(place, read.reachedLsn, isSame)
-  if (isSame) return place.timeline
-  const left = place.timeline < read.timeline ? null : await leftAt(server, place.timeline, read.timeline)
+async function checkHistory(server: HistoryServer, place: ServerPlace, read: ReadHistory): Promise<void> {
+  const isSame = read.timeline === place.timeline
+  if (place.flushLsn < read.reachedLsn) throw behind(place, read.reachedLsn, isSame)
+  if (isSame) return
+  const left = read.timeline === NO_TIMELINE || place.timeline < read.timeline ? null : await leftAt(server, place.timeline, read.timeline)
   if (left === null || read.reachedLsn > left) throw diverged(place, read, left)
-  return place.timeline
 }
 
 /** Where the history of a server's timeline left another one; null where that is not among what it comes from. */
@@ -221,7 +252,9 @@ function lacking({ flushLsn, timeline }: ServerPlace, reachedLsn: Lsn): Moonlink
 
 function diverged(place: ServerPlace, { reachedLsn, timeline }: ReadHistory, left: Lsn | null): MoonlinkError {
   const why =
-    left === null
+    timeline === NO_TIMELINE
+      ? `lacked some of what we had read up to ${formatLsn(reachedLsn)}`
+      : left === null
       ? `does not come from timeline ${timeline}, of which we read up to ${formatLsn(reachedLsn)}`
       : `left timeline ${timeline} at ${formatLsn(left)}, and we read that up to ${formatLsn(reachedLsn)}`
   return new MoonlinkError(

@@ -24,7 +24,7 @@ import { LoggedStream } from './logged-stream.ts'
 import { MirrorPublications } from './mirror-publications.ts'
 import { MirrorSlot } from './mirror-slot.ts'
 import { openStream, streamDecoder, type StreamBegin } from './open-stream.ts'
-import { heartbeat, readPosition, reachableLsn, type SourcePosition } from './position.ts'
+import { heartbeat, readPlace, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { preflight, type ServerFacts } from './preflight.ts'
 import { lockedTables, remembersPartitions } from './publication.ts'
 import { PublicationBaselines } from './publication-baselines.ts'
@@ -217,6 +217,13 @@ export class PgSource implements ChangeSource {
   /** Where source and slot are, without disturbing the source. */
   async position(): Promise<SourcePosition> {
     return readPosition(this.connection, this.slotName)
+  }
+
+  /** Where the source is, for tables that begin as its catalog has them now: what streams after that is checked to have it. */
+  async asOfLsn(): Promise<Lsn> {
+    const { lsn, timeline } = await readPlace(this.connection)
+    this.history.looked(timeline, lsn)
+    return lsn
   }
 
   /** Writes a few bytes to the log of a quiet database, so that its slot moves on. False where the user may not write. */

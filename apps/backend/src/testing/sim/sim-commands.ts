@@ -39,12 +39,18 @@ export class SimCommands {
       await breathe()
     }
     for (const [table, command] of this.done) {
+      const isGone = command === 'drop' || command === 'purge'
+      // One that is opened anew is not there for a while.
+      for (let turns = 0; !isGone && node.engine.mirror(table) === undefined && turns < 2000; turns++) {
+        check()
+        await breathe()
+      }
       const mirror = node.engine.mirror(table)
       const isPaused = mirror?.status().reason?.startsWith('PAUSED ') === true
       const isRight =
         command === 'pause'
           ? isPaused
-          : command === 'drop' || command === 'purge'
+          : isGone
             ? mirror === undefined
             : mirror !== undefined && !isPaused
       // A pause that could not be recorded yet is not there after a crash; what is dropped is remembered on a disk that may be lost.

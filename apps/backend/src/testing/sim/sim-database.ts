@@ -82,8 +82,6 @@ export class SimDatabase {
   /** Tables whose rows changed unseen, and those that were emptied, by the LSN at which that was last. */
   readonly rewritten = new Map<string, Lsn>()
   readonly truncated = new Map<string, Lsn>()
-  /** Rows of any table changed unseen at any time. */
-  wasRewritten = false
 
   constructor() {
     this.remember()
@@ -225,7 +223,6 @@ export class SimDatabase {
     }
     if (change.kind === 'rewrite') {
       this.rewritten.set(table, this.end)
-      this.wasRewritten = true
       this.rows.set(table, [...change.rows])
       for (const row of change.rows) this.place(row)
       return

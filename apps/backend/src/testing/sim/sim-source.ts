@@ -218,6 +218,16 @@ export class SimSource implements SourceHandle {
     }))
   }
 
+  asOfLsn(): Promise<Lsn> {
+    const { database } = this.options
+    return this.ask('the position', () => {
+      const { endLsn, timeline } = database
+      this.history.looked(timeline, endLsn)
+      database.told(endLsn)
+      return endLsn
+    })
+  }
+
   currentLsn(): Promise<Lsn> {
     return this.ask('the position', () => this.options.database.endLsn)
   }

@@ -79,8 +79,6 @@ export class SimWorld {
   private readonly logger: Logger
   /** The log is gone with its disk, what the last run knew to be in Iceberg, or the slot: tables may have to be compared with the database. */
   private isStateLost = false
-  /** When a table was copied that had no commit yet. */
-  private lastNewTimeline = 1
   private readonly excused = new Set<string>()
   private lastReadLsn: Lsn = 0n
   private fault: Error | null = null
@@ -424,16 +422,9 @@ export class SimWorld {
 
   /** A table that is in Iceberg is copied again only where it must be: what was acknowledged is in the log or in Iceberg. */
   private noteCopy(node: SimNode, table: string): void {
-    const isNew = (name: string) => node.engine.mirror(name)?.committedLsn == null
-    if (isNew(table)) {
-      this.lastNewTimeline = this.database.timeline
-      return
-    }
+    if (node.engine.mirror(table)?.committedLsn == null) return
     this.totals.resyncs++
-    const { rewritten, timeline, wasRewritten } = this.database
-    if (this.isStateLost || rewritten.has(table) || this.commands.mayCopy.has(table)) return
-    // A copy or comparison that is opened with what a new primary says, before the stream was there, counts as read of the old one.
-    if (timeline > 1 && (wasRewritten || this.lastNewTimeline > 1 || TABLES.some(isNew))) return
+    if (this.isStateLost || this.database.rewritten.has(table) || this.commands.mayCopy.has(table)) return
     this.fault ??= new Error(`${table} is copied again, so changes that were acknowledged are lost: ${this.describe(node)}`)
   }
 
