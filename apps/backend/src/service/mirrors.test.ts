@@ -17,7 +17,7 @@ async function oneTable(appendOnly: boolean) {
   await storage.setProperties(ownerProperties(identity, table))
   const warehouse = { uri: 'memory://', catalog: { load: async () => null }, openTable: async () => storage } as unknown as Warehouse
   const evolved = async () => ({ shape: { schema, sourceState: null }, isAnew: false, mark: '' })
-  const source = { identity, position: async () => ({ sourceLsn: 0n }), evolved } as unknown as SourceHandle
+  const source = { identity, asOfLsn: async () => 0n, evolved } as unknown as SourceHandle
   const coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, republished: new Set<string>() }
   const listed = { table, schema, sourceState: null, appendOnly, refusal: null, notes: [] }
   const disk = new SimulatedLocalDisk({ next: () => 0.5 })
