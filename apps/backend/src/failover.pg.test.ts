@@ -139,7 +139,9 @@ test('a backend that meets the new primary with a table that is new there takes 
   process.kill(primary.pid, 'SIGKILL')
   proxy!.retarget(standby.port)
   await follower.query('SELECT pg_promote(true, 30)')
-  await follower.query(`CREATE TABLE added (id int PRIMARY KEY); INSERT INTO added VALUES (1); UPDATE orders SET note = 'after' WHERE id = 5`)
+  await follower.query(
+    `CREATE TABLE added (id int PRIMARY KEY); INSERT INTO added VALUES (1); UPDATE orders SET note = 'after' WHERE id = 5`,
+  )
   const said = (await start()).said
   await until('the new primary', async () => (await ordersOf(`note = 'after'`)) === 1)
   await until('the new table', async () => (await backend!.table('public.added')).state === 'streaming')

@@ -111,19 +111,22 @@ test('a copy that finds its slot gone goes on, until whoever mends that ends it'
   expect(mirror.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
 })
 
-test.each(['invalid', 'conflict'] as const)('a table that is paused before the source refuses it (%s) keeps none beside it from being copied', async (kind) => {
-  const mirror = await mirrorOf(new MemoryTableStorage(table, schema), false)
-  const beside = await mirrorOf(new MemoryTableStorage({ schema: 'public', name: 'beside' }, schema), false)
-  const code = kind === 'invalid' ? 'TABLE_UNKNOWN' : 'PG_SCHEMA_CHANGED'
-  const refusal = new MoonlinkError(kind, code, 'public.t is another by now', { context: { table: 'public.t' } })
-  const { begin, done, end } = copying([mirror, beside], 1, 20n, [refusal])
-  await mirror.pause('PAUSED', 'its copy was ended, for it is dropped.')
-  begin()
-  end()
-  await done
-  expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'PAUSED its copy was ended, for it is dropped.' })
-  expect(beside.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
-})
+test.each(['invalid', 'conflict'] as const)(
+  'a table that is paused before the source refuses it (%s) keeps none beside it from being copied',
+  async (kind) => {
+    const mirror = await mirrorOf(new MemoryTableStorage(table, schema), false)
+    const beside = await mirrorOf(new MemoryTableStorage({ schema: 'public', name: 'beside' }, schema), false)
+    const code = kind === 'invalid' ? 'TABLE_UNKNOWN' : 'PG_SCHEMA_CHANGED'
+    const refusal = new MoonlinkError(kind, code, 'public.t is another by now', { context: { table: 'public.t' } })
+    const { begin, done, end } = copying([mirror, beside], 1, 20n, [refusal])
+    await mirror.pause('PAUSED', 'its copy was ended, for it is dropped.')
+    begin()
+    end()
+    await done
+    expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'PAUSED its copy was ended, for it is dropped.' })
+    expect(beside.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
+  },
+)
 
 test('what is damaged of a table that is copied pauses that table, and ends nothing else', async () => {
   const mirror = await mirrorOf(new MemoryTableStorage(table, schema), false)

@@ -89,7 +89,10 @@ test('a server that lacks what tables were looked at is refused, until they are 
   const history = new FollowedHistory('7', silentLogger)
   history.resume(1, () => Promise.resolve())
   history.looked(2, 0xa005000a1n)
-  await expect(history.follow(server(4, 'C/0'))).rejects.toMatchObject({ code: 'PG_DIVERGED', message: expect.stringMatching('left timeline 2') as string })
+  await expect(history.follow(server(4, 'C/0'))).rejects.toMatchObject({
+    code: 'PG_DIVERGED',
+    message: expect.stringMatching('left timeline 2') as string,
+  })
   history.forgetLooks()
   history.looked(4, 0xb00000000n)
   await history.follow(server(4, 'C/0'))

@@ -255,8 +255,8 @@ function diverged(place: ServerPlace, { reachedLsn, timeline }: ReadHistory, lef
     timeline === NO_TIMELINE
       ? `lacked some of what we had read up to ${formatLsn(reachedLsn)}`
       : left === null
-      ? `does not come from timeline ${timeline}, of which we read up to ${formatLsn(reachedLsn)}`
-      : `left timeline ${timeline} at ${formatLsn(left)}, and we read that up to ${formatLsn(reachedLsn)}`
+        ? `does not come from timeline ${timeline}, of which we read up to ${formatLsn(reachedLsn)}`
+        : `left timeline ${timeline} at ${formatLsn(left)}, and we read that up to ${formatLsn(reachedLsn)}`
   return new MoonlinkError(
     'invalid',
     'PG_DIVERGED',
