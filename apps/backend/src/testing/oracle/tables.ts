@@ -139,7 +139,7 @@ export function partitionedTable(seed: number): OracleTable {
 }
 
 /** Of what is published with a list of columns and a row filter: few bytes, since Postgres does not send unchanged large ones of a row that an update brings in. */
-const SMALL = ['boolean', 'int4', 'int8', 'numeric(9,2)', 'uuid', 'date', 'float8']
+export const SMALL: readonly string[] = ['boolean', 'int4', 'int8', 'numeric(9,2)', 'uuid', 'date', 'float8']
 
 /** A table that is published in part; `hasFilter`: the server knows filters and lists of columns. */
 export function filteredTable(seed: number, hasFilter: boolean): OracleTable {
