@@ -1,6 +1,7 @@
 import { isComparable } from './changed-table.ts'
 import { columnChanges } from './column-changes.ts'
 import type { Dice } from './dice.ts'
+import { generatedChanges } from './generated-changes.ts'
 import { keyChanges } from './key-changes.ts'
 import type { Statement } from './operations.ts'
 import { partitionChanges } from './partition-changes.ts'
@@ -14,6 +15,7 @@ import { COMPARED, type Untold } from './untold.ts'
 
 const changes: readonly SchemaChange[] = [
   ...columnChanges,
+  ...generatedChanges,
   ...keyChanges,
   ...typeChanges,
   ...tableChanges,

@@ -102,7 +102,8 @@ export const columnChanges: readonly SchemaChange[] = [
     fits: canDrop,
     make: (table, dice) => {
       const column = dice.pick(freeColumns(table))
-      const again = { ...column, type: dice.chance(0.5) ? column.type : dice.pick(columnTypes), isNotNull: false }
+      const { isGenerated: _generated, isHidden: _hidden, ...plain } = column
+      const again = { ...plain, type: dice.chance(0.5) ? column.type : dice.pick(columnTypes), isNotNull: false }
       const sql = `${alter(table, `DROP ${quote(column.name)}`)}; ${alter(table, `ADD ${quote(again.name)} ${again.type.sql}`)}`
       return { sql, to: added(without(table, column), again), isStale: false, untold: COMPARED }
     },

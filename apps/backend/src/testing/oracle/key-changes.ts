@@ -11,8 +11,8 @@ const hasPrimaryKey = (table: OracleTable) => table.identity === 'primary key' |
 const hasOwnKey = (table: OracleTable) => isFree(table) && hasPrimaryKey(table) && table.key.length > 0 && table.published === undefined
 const primaryKey = (table: OracleTable) => quote(`${table.name}_pkey`)
 const sqlOf = (names: readonly OracleColumn[]) => names.map(({ name }) => quote(name)).join(', ')
-const isIndexable = ({ isNotNull, type }: OracleColumn) => isNotNull && type.isKeyable
-const keyable = (table: OracleTable) => table.columns.filter(({ type }) => type.isKeyable)
+const isIndexable = ({ isGenerated, isNotNull, type }: OracleColumn) => isGenerated !== true && isNotNull && type.isKeyable
+const keyable = (table: OracleTable) => table.columns.filter(({ isGenerated, type }) => isGenerated !== true && type.isKeyable)
 
 /** What becomes of the key, and of what names rows. */
 export const keyChanges: readonly SchemaChange[] = [

@@ -82,7 +82,7 @@ export const tableChanges: readonly SchemaChange[] = [
 const primaryKeyOf = ({ name }: OracleTable) => `public.${quote(`${name}_pkey`)}`
 const renamed = (table: OracleTable, name: string) => alter(table, `RENAME TO ${quote(name)}`)
 
-function another({ name }: OracleTable, dice: Dice): OracleTable {
+function another({ name, sendsGenerated }: OracleTable, dice: Dice): OracleTable {
   const made = makeTable(
     {
       identity: dice.pick(['primary key', 'full']),
@@ -92,5 +92,5 @@ function another({ name }: OracleTable, dice: Dice): OracleTable {
     },
     0,
   )
-  return { ...made, name }
+  return { ...made, name, ...(sendsGenerated === true && { sendsGenerated }) }
 }

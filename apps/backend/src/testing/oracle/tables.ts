@@ -11,6 +11,8 @@ export interface OracleColumn {
   readonly pool: readonly string[] | null
   /** Its publication leaves it out. */
   readonly isHidden?: true
+  /** Postgres computes it from others. */
+  readonly isGenerated?: true
 }
 
 /** One of a partitioned table. */
@@ -40,6 +42,8 @@ export interface OracleTable {
   readonly partitions?: readonly Partition[]
   /** Its publication was there before the mirror. */
   readonly isGiven?: true
+  /** It is published with its generated columns. */
+  readonly sendsGenerated?: true
   /** A list of columns and a row filter that it is published with. */
   readonly published?: { readonly columns: readonly string[]; readonly filter: string }
   /** It was dropped; there may be another of its name later. */
