@@ -1,5 +1,6 @@
 import {
   isMoonlinkError,
+  maxLsn,
   type ChangeBatch,
   type ColumnBatch,
   type CopyRange,
@@ -277,7 +278,7 @@ export class Mirror {
     // What a pause leaves uncommitted is known once it has ended.
     if (this.core.phase === 'paused') await this.core.job(async () => {})
     const isCurrent = isCommitted && this.isStreaming && !wasCatchingUp && !this.isRewinding && source?.isJustOpened !== true
-    const readableThroughLsn = this.stillReadable.atResync(isCurrent)
+    const readableThroughLsn = maxLsn(this.stillReadable.atResync(isCurrent), source?.readableThroughLsn ?? 0n)
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
     this.flushes.wake()

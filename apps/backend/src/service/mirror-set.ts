@@ -5,7 +5,7 @@ import type { BackendParts } from './backend-parts.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
-import { isLeftPaused, isTableError, openMirror, type Coverage } from './mirrors.ts'
+import { isLeftPaused, isTableError, openMirror, type Coverage, type OpenMirrorOptions } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
@@ -153,7 +153,7 @@ export class MirrorSet {
       for (const listed of tables) {
         const name = formatTableName(listed.table)
         if (left.has(name)) continue
-        await this.#open(listed, true, true)
+        await this.#open(listed, true, { reshapesEmpty: true })
         this.#listed.set(name, listed)
       }
     } catch (error) {
@@ -240,7 +240,7 @@ export class MirrorSet {
       parallelTables: config.copy.parallelTables,
       progress: this.#progress,
       reading: this.#reading,
-      reset: (table: string) => this.#openAnew(table),
+      reset: (mirror: Mirror) => this.#openAnew(mirror),
       troubles: this.#troubles,
       waitsForStore,
     }
@@ -295,18 +295,23 @@ export class MirrorSet {
     this.#abort = new AbortController()
   }
 
-  async #open(listed: ListedSourceTable, again: boolean, reshapesEmpty = false): Promise<void> {
+  async #open(
+    listed: ListedSourceTable,
+    again: boolean,
+    options: Pick<OpenMirrorOptions, 'readableThroughLsn' | 'reshapesEmpty'> = {},
+  ): Promise<void> {
     const { engine, logger, source, warehouse } = this.#parts
-    await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again, reshapesEmpty })
+    await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again, ...options })
   }
 
   /** Of a table whose copy never ended, as far as is known. Without a row in it yet it need not keep its shape, nor why it was paused. */
   async #beginAnew(name: string): Promise<void> {
-    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true, true))
+    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true, { reshapesEmpty: true }))
   }
 
-  async #openAnew(name: string): Promise<Mirror> {
-    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, false))
+  /** What was readable while it was compared stays so. */
+  async #openAnew({ name, readableWhileResyncing: readableThroughLsn }: Mirror): Promise<Mirror> {
+    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, false, { readableThroughLsn }))
     return this.#parts.engine.mirror(name)!
   }
 
