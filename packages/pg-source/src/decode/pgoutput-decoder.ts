@@ -75,7 +75,7 @@ export class PgoutputDecoder {
     this.options = options
     this.partitions = new PartitionDescriptions(options.partitions ?? null)
     this.held = new HeldChanges(options.openTransactionBytes)
-    this.position = this.reportedPosition = options.startLsn ?? 0n
+    this.position = this.reportedPosition = this.repeatsThrough = options.startLsn ?? 0n
   }
 
   /** Whether the last message lies within a transaction. */

@@ -324,6 +324,13 @@ describe('prepared transactions', () => {
     expect(ends(feed(commitPrepared(10, 'a', 80n, 90n), begin(95n), insert(5, row(3, 'c', 1n)), commit(95n, 99n)))).toEqual(['99'])
   })
 
+  it('whose commit is known already, and comes again without them, are none that are lost', () => {
+    const { feed } = decoderOf([orders], { startLsn: 90n })
+    const again = [commitPrepared(10, 'a', 80n, 90n), begin(95n), ordersRelation, insert(5, row(3, 'c', 1n)), commit(95n, 99n)]
+    expect(ends(feed(...again))).toEqual(['99'])
+    expect(() => feed(commitPrepared(11, 'b', 100n, 110n))).toThrow(expect.objectContaining({ code: 'PG_PREPARED_LOST' }))
+  })
+
   it('are lost where the source does not have them any more, which is said', () => {
     expect(() => decoderOf([orders]).feed(commitPrepared(10, 'a', 80n, 90n))).toThrow(expect.objectContaining({ code: 'PG_PREPARED_LOST' }))
   })

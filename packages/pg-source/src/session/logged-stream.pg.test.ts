@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { LocalLogDisk, SegmentedLog } from '@moonlink/change-log'
-import type { Lsn } from '@moonlink/core'
+import { parseLsn, type Lsn } from '@moonlink/core'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, expect, test } from 'vitest'
@@ -10,7 +10,7 @@ import { follow, sourceState, tableOf, type Following } from './harness.test.sup
 import { Replica, sorted } from './replica.test.support.ts'
 import { openPgSource } from './source.ts'
 
-const postgres = withPostgres()
+const postgres = withPostgres({ settings: { max_prepared_transactions: '10' } })
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-logged-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
@@ -39,8 +39,8 @@ const confirmed = async (): Promise<Lsn> => {
 }
 
 /** Follows through the log, which the slot is told of as soon as something is durable. */
-async function followLogged(names: readonly string[], after: Lsn, replica: Replica): Promise<Following> {
-  const following = await follow(config(), names, after, replica, log)
+async function followLogged(names: readonly string[], after: Lsn, replica: Replica, twoPhase = false): Promise<Following> {
+  const following = await follow({ ...config(), twoPhase }, names, after, replica, log)
   log.onDurable(() => {
     if (log.durableLsn !== null) following.stream.acknowledge(log.durableLsn)
   })
@@ -74,6 +74,49 @@ test('what the slot has let go of comes from the log, and the stream goes on beh
   expect(following.replica.missing).toEqual([])
   await following.close()
   await log.close()
+})
+
+test('a prepared transaction whose commit comes again, without its changes, where what is left of the log begins, is not lost', async (context) => {
+  if (Number(postgres.server.version.split('.')[0]) < 15) return context.skip()
+  const { client, name } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const source = await openPgSource({ ...config(), twoPhase: true })
+  const { slotLsn } = await source.prepare([tableOf('public.items')])
+  await source.close()
+  const replica = new Replica()
+  const session = async (after: Lsn) => {
+    log = await openLog(after === slotLsn ? slotLsn : await confirmed())
+    log.prune(after)
+    return followLogged(['public.items'], after, replica, true)
+  }
+  /** Gives where the log ends: who has all of it begins anew behind that, with a log of its own. */
+  const end = async (following: Following): Promise<Lsn> => {
+    const lsn = await following.catchUp()
+    await expect.poll(() => (log.durableLsn ?? 0n) >= lsn).toBe(true)
+    await following.close()
+    const { endLsn } = log.status.range!
+    await log.close()
+    return endLsn
+  }
+  let following = await session(slotLsn)
+  await client.query(`BEGIN; INSERT INTO items VALUES (1); PREPARE TRANSACTION 'first_${name}'`)
+  const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_lsn() AS lsn')
+  await client.query(`BEGIN; INSERT INTO items VALUES (2); PREPARE TRANSACTION 'second_${name}'`)
+  await client.query(`COMMIT PREPARED 'first_${name}'`)
+  await following.catchUp()
+  // As far as the second one lets the slot go: behind the first one's changes, before its commit.
+  await expect.poll(async () => (await following.source.position()).confirmedFlushLsn! >= parseLsn(rows[0].lsn)).toBe(true)
+  const behindCommit = await end(following)
+
+  await client.query(`ROLLBACK PREPARED 'second_${name}'`)
+  following = await session(behindCommit)
+  await end(following)
+
+  // Reads what the session before has logged, from its beginning.
+  following = await session(behindCommit)
+  await client.query('INSERT INTO items VALUES (3)')
+  await end(following)
+  expect(sorted(replica.rowsOf('public.items'))).toEqual(await sourceState(client, 'items'))
 })
 
 test('where slot and log together do not reach back, it says so rather than stream on', async () => {
