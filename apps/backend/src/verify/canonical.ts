@@ -62,7 +62,7 @@ export function mirrorText(type: FieldType, expression: string, depth = 0): stri
     case 'struct': {
       const part = (name: string) => `struct_extract(${expression}, '${name.replaceAll("'", "''")}')`
       const parts = type.fields.map((field) => lengthPrefixed(mirrorDialect, mirrorText(field.type, part(field.name), depth)))
-      return `CASE WHEN ${expression} IS NOT NULL THEN ${parts.join(' || ')} END`
+      return `CASE WHEN ${expression} IS NOT NULL THEN ${concatenated(parts)} END`
     }
     default:
       return `(${expression})::VARCHAR`
@@ -72,4 +72,11 @@ export function mirrorText(type: FieldType, expression: string, depth = 0): stri
 /** With its length before it, so that no two rows give the same text unless their values are the same. Never null. */
 export function lengthPrefixed(dialect: CanonicalText, text: string): string {
   return `coalesce(${dialect.bytes(text)} || ':' || ${text}, '-')`
+}
+
+/** One text of texts, at least one; in pairs, as DuckDB takes no expression that is nested by more than 1000. */
+export function concatenated(texts: readonly string[]): string {
+  if (texts.length === 1) return texts[0]
+  const half = Math.ceil(texts.length / 2)
+  return `(${concatenated(texts.slice(0, half))} || ${concatenated(texts.slice(half))})`
 }

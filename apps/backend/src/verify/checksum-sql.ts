@@ -1,5 +1,5 @@
 import type { Field, TableName, TableSchema } from '@moonlink/core'
-import { lengthPrefixed, quoteIdentifier, type CanonicalText } from './canonical.ts'
+import { concatenated, lengthPrefixed, quoteIdentifier, type CanonicalText } from './canonical.ts'
 
 /** The rows of one table on one side. */
 export interface TableSide {
@@ -24,7 +24,7 @@ function keyFields(schema: TableSchema): readonly Field[] {
 /** One text for a whole row of these fields. */
 function rowText({ dialect, textOf }: TableSide, fields: readonly Field[]): string {
   if (fields.length === 0) return `''`
-  return fields.map((field) => lengthPrefixed(dialect, textOf(field))).join(' || ')
+  return concatenated(fields.map((field) => lengthPrefixed(dialect, textOf(field))))
 }
 
 function digests(side: TableSide): string {

@@ -1,6 +1,6 @@
 import type { FieldType } from '@moonlink/core'
 import type { FieldSource, SourceType } from '@moonlink/pg-source'
-import { lengthPrefixed, quoteIdentifier, sourceDialect } from './canonical.ts'
+import { concatenated, lengthPrefixed, quoteIdentifier, sourceDialect } from './canonical.ts'
 
 /** The source's side of the canonical texts (see `canonical.ts`), in Postgres' SQL; what does not fit the mirror is what its policy makes of it. */
 
@@ -64,7 +64,7 @@ class SourceText {
           const part = `(${expression}).${quoteIdentifier(field.name)}`
           return lengthPrefixed(sourceDialect, this.text(field.type, part, attribute.type, depth))
         })
-        return `CASE WHEN ${expression} IS DISTINCT FROM NULL THEN ${parts.join(' || ')} END`
+        return `CASE WHEN ${expression} IS DISTINCT FROM NULL THEN ${concatenated(parts)} END`
       }
       default:
         return printed(expression)

@@ -85,6 +85,7 @@ export function toListing(entry: Described, filters: ReadonlyMap<number, string>
 function describe(table: TableName, row: RelationRow, options: CatalogOptions): DescribedTable {
   const name = formatTableName(table)
   refuseKind(name, row)
+  refuseNamesake(name, row)
   refusePartition(name, row, options)
   refuseAccess(name, row)
   const key = identityColumns(row)
@@ -130,6 +131,12 @@ function refuseKind(name: string, row: RelationRow): void {
   if (row.persistence === 'u')
     throw refusal(name, `is unlogged, so its changes are not in the log. Run ALTER TABLE ${quoted(row)} SET LOGGED`)
   if (row.persistence === 't') throw refusal(name, 'is temporary, so its changes are not in the log')
+}
+
+/** Names are written `schema.table`, so these could not be told apart, wherever tables are named. */
+function refuseNamesake(name: string, row: RelationRow): void {
+  if (row.namesake === null) return
+  throw refusal(name, `is ${quoted(row)}, which has the name that ${quoted(row.namesake)} has too, as names are written here. Rename one of them`)
 }
 
 function isPublished(row: RelationRow, { publications }: CatalogOptions): boolean {
@@ -216,13 +223,18 @@ function refuseForeign(name: string, row: RelationRow, { publications: { main } 
 
 function refuseIdentity(name: string, row: RelationRow, key: readonly number[]): void {
   if (hasIdentity(row, key)) return
-  const why = row.replicaIdentity === 'n' ? 'has REPLICA IDENTITY NOTHING' : 'has no primary key'
+  const why = whyUnidentified(row)
   throw new MoonlinkError(
     'invalid',
     'TABLE_NO_IDENTITY',
     `${name} ${why}: once published, Postgres would refuse its updates and deletes. Run ALTER TABLE ${quoted(row)} REPLICA IDENTITY FULL, give it a primary key, or list it as append-only (source.appendOnly).`,
     { context: { table: name } },
   )
+}
+
+function whyUnidentified({ replicaIdentity, keys }: RelationRow): string {
+  if (replicaIdentity === 'n') return 'has REPLICA IDENTITY NOTHING'
+  return keys.some(({ isPrimary }) => isPrimary) ? 'has a primary key that is deferrable, and names no rows' : 'has no primary key'
 }
 
 async function unknownTable(connection: CatalogConnection, table: TableName): Promise<MoonlinkError> {

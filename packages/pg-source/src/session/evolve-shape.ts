@@ -13,7 +13,7 @@ import {
 } from '@moonlink/core'
 import { FieldIds, type MappedColumn } from '../types/index.ts'
 import { describeShape, type MappedShape, type ShapeOptions } from './describe-shape.ts'
-import type { RelationShape } from './relation-shape.ts'
+import type { RelationShape, ShapeColumn } from './relation-shape.ts'
 import { decodeSourceState } from './source-state.ts'
 
 /** The shape that a mirror takes on. */
@@ -32,12 +32,14 @@ export function evolveShape(table: TableName, known: TableShape, relation: Relat
   const ids = new FieldIds(state?.ids)
   if (state !== null && state.relation.oid !== relation.oid) for (const { number } of relation.columns) ids.renew(number)
   let mapped = describeShape(table, relation, options, ids)
-  const renewed = mapped.columns.filter(({ field }) => !fits(known.schema, field))
-  for (const column of renewed) ids.renew(numberOf(relation, column))
+  const before = new Map(known.schema.fields.map((field) => [field.id, field]))
+  const columns = new Map(relation.columns.map((column) => [column.name, column]))
+  const renewed = mapped.columns.filter(({ field }) => !fits(before.get(field.id), field))
+  for (const { name } of renewed) ids.renew(columns.get(name)!.number)
   if (renewed.length > 0) mapped = describeShape(table, relation, options, ids)
-  const withDefaults = mapped.columns.map((column) => withInitialDefault(column, known.schema, relation))
-  const wasThere = (column: MappedColumn) => state?.relation.columns.some(({ number }) => number === numberOf(relation, column)) === true
-  const unsent = mapped.columns.find((column) => wasThere(column) && known.schema.fields.every(({ id }) => id !== column.field.id))
+  const withDefaults = mapped.columns.map((column) => withInitialDefault(column, before, columns.get(column.name)!))
+  const numbersBefore = new Set(state?.relation.columns.map(({ number }) => number))
+  const unsent = mapped.columns.find(({ name, field }) => numbersBefore.has(columns.get(name)!.number) && !before.has(field.id))
   const fields = withDefaults.flatMap(({ column: { field, textField } }) => (textField ? [field, textField] : [field]))
   const schema = evolveSchema(known.schema, { ...mapped.schema, fields })!
   const [lost] = withDefaults.filter(({ isLost }) => isLost)
@@ -71,13 +73,8 @@ function withSchema(mapped: MappedShape, schema: TableSchema): MappedShape {
   return { ...mapped, columns, schema }
 }
 
-function fits(before: TableSchema, field: Field): boolean {
-  const known = before.fields.find(({ id }) => id === field.id)
+function fits(known: Field | undefined, field: Field): boolean {
   return known === undefined || typesEqual(known.type, field.type) || isPromotion(known.type, field.type)
-}
-
-function numberOf(relation: RelationShape, { name }: MappedColumn): number {
-  return relation.columns.find((column) => column.name === name)!.number
 }
 
 function staleness(
@@ -97,11 +94,10 @@ function staleness(
 /** A new column shows in older rows what the source keeps for them. */
 function withInitialDefault(
   column: MappedColumn,
-  before: TableSchema,
-  relation: RelationShape,
+  before: ReadonlyMap<number, Field>,
+  { missing, isMissingMixed }: ShapeColumn,
 ): { readonly column: MappedColumn; readonly isLost: boolean } {
-  const { missing, isMissingMixed } = relation.columns.find(({ name }) => name === column.name)!
-  if (before.fields.some(({ id }) => id === column.field.id)) return { column, isLost: false }
+  if (before.has(column.field.id)) return { column, isLost: false }
   if (missing === null) return { column, isLost: isMissingMixed }
   const value = readText(column, missing)
   if (value === null || !isDefaultable(column.field.type, value)) return { column, isLost: true }
