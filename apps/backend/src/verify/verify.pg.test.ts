@@ -75,9 +75,14 @@ test('a mirror under load is equal at an exact LSN, for every type, and the stat
 
 test('a table of more than a thousand columns is compared', { timeout: 360_000 }, async () => {
   const columns = Array.from({ length: 1100 }, (_, index) => `c${index} int`)
-  await database.client.query(`CREATE TABLE wide (id int PRIMARY KEY, ${columns.join()}); INSERT INTO wide (id, c0, c1099) SELECT g, g, -g FROM generate_series(1, 9) g`)
+  await database.client.query(
+    `CREATE TABLE wide (id int PRIMARY KEY, ${columns.join()}); INSERT INTO wide (id, c0, c1099) SELECT g, g, -g FROM generate_series(1, 9) g`,
+  )
   await start()
-  expect(await verify('public.wide')).toMatchObject({ status: 0, stdout: expect.stringMatching(/^public\.wide: equal at .*, 9 rows/) as string })
+  expect(await verify('public.wide')).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/^public\.wide: equal at .*, 9 rows/) as string,
+  })
 })
 
 test('a table that takes no changes is no table that is equal', async () => {

@@ -102,7 +102,8 @@ test('foreign tables and materialized views are refused with the reason, and so 
 })
 
 test('of two tables whose names are written alike one is mirrored, and the other refused with the reason', async () => {
-  await database.client.query(`CREATE SCHEMA a; CREATE SCHEMA "a.b"; CREATE TABLE a."b.c" (id int PRIMARY KEY); CREATE TABLE "a.b".c (id int PRIMARY KEY, v int);
+  await database.client
+    .query(`CREATE SCHEMA a; CREATE SCHEMA "a.b"; CREATE TABLE a."b.c" (id int PRIMARY KEY); CREATE TABLE "a.b".c (id int PRIMARY KEY, v int);
     CREATE TABLE "a.b".alone (id int PRIMARY KEY)`)
   const source = await openPgSource({ connection: database.connectionString, slot: `slot_${count}` })
   const listings = await source.listTables()
@@ -115,7 +116,10 @@ test('of two tables whose names are written alike one is mirrored, and the other
 
 test('a deferrable primary key is refused for that, not as if it were none', async () => {
   await database.client.query(`CREATE TABLE late (id int PRIMARY KEY DEFERRABLE)`)
-  expect((await list()).get('public.late')).toMatchObject({ code: 'TABLE_NO_IDENTITY', reason: expect.stringContaining('deferrable') as string })
+  expect((await list()).get('public.late')).toMatchObject({
+    code: 'TABLE_NO_IDENTITY',
+    reason: expect.stringContaining('deferrable') as string,
+  })
 })
 
 test('columns whose names differ only in case are refused, and one of them can be left out', async () => {

@@ -136,7 +136,10 @@ function refuseKind(name: string, row: RelationRow): void {
 /** Names are written `schema.table`, so these could not be told apart, wherever tables are named. */
 function refuseNamesake(name: string, row: RelationRow): void {
   if (row.namesake === null) return
-  throw refusal(name, `is ${quoted(row)}, which has the name that ${quoted(row.namesake)} has too, as names are written here. Rename one of them`)
+  throw refusal(
+    name,
+    `is ${quoted(row)}, which has the name that ${quoted(row.namesake)} has too, as names are written here. Rename one of them`,
+  )
 }
 
 function isPublished(row: RelationRow, { publications }: CatalogOptions): boolean {
