@@ -16,6 +16,7 @@ export async function playSeed(seed: number, totals: SimTotals, logger: Logger):
 
 /** How a seed that failed is played again, with what its nodes say. */
 export function replayCommand(seed: number): string {
-  const variables = `MOONLINK_SIM_SEED=${seed} MOONLINK_SIM_RUNS=1 MOONLINK_SIM_LOG=1`
+  const profile = process.env['MOONLINK_SIM_PROFILE']
+  const variables = `${profile === undefined ? '' : `MOONLINK_SIM_PROFILE=${profile} `}MOONLINK_SIM_SEED=${seed} MOONLINK_SIM_RUNS=1 MOONLINK_SIM_LOG=1`
   return `${variables} npx -y pnpm@12 exec vitest run --project sim apps/backend/src/node.sim.test.ts`
 }

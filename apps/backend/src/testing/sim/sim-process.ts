@@ -8,6 +8,10 @@ const forEver = () => new Promise<never>(() => undefined)
 /** How long a call hangs that is not answered. */
 export const TIMEOUT_MS = 30_000
 
+/** What processes talk to over a network. */
+export const SERVERS = ['store', 'catalog', 'source'] as const
+export type SimServer = (typeof SERVERS)[number]
+
 /** What becomes of a request to a server; `twice`: it gets there again, and what is answered is the second. */
 export interface RequestFate {
   readonly fate: 'pass' | 'refuse' | 'hang' | 'lose answer' | 'late' | 'twice'
@@ -24,6 +28,8 @@ export interface SimProcessOptions {
   /** At which of its calls the process dies; that call may still have its effect. */
   readonly crashAt: number
   readonly crashesAfterEffect: boolean
+  /** Whether nobody is there just now. */
+  readonly isAway: (server: SimServer) => boolean
   readonly onDiskError: () => void
   readonly onRequestFault: () => void
   readonly onThreadLost: () => void
@@ -103,12 +109,12 @@ export class SimProcess {
     }
   }
 
-  /** A call that may be refused, be answered by nobody, or lose its answer on the way. */
+  /** A call to the source that may be refused, be answered by nobody, or lose its answer on the way. */
   async unreliably<T>(what: string, work: () => Promise<T>): Promise<T> {
-    const { clock, dice, failing } = this.options
+    const { clock, dice, failing, isAway } = this.options
     return this.call(async () => {
       const draw = dice.next()
-      if (draw < failing) throw lost(what)
+      if (draw < failing || isAway('source')) throw lost(what)
       if (draw < failing * 1.2) {
         await clock.sleep(TIMEOUT_MS)
         throw lost(what)
@@ -121,11 +127,11 @@ export class SimProcess {
 
   /** Decides about a request whose server is told apart from its network. */
   requestFate(): RequestFate {
-    const { dice, failing, onRequestFault } = this.options
+    const { dice, failing, isAway, onRequestFault } = this.options
     const draw = dice.next()
     const lateByMs = dice.next() * 1000
     const fates = ['refuse', 'hang', 'lose answer', 'late', 'twice'] as const
-    const fate = fates.find((_, index) => draw < failing * (index + 1)) ?? 'pass'
+    const fate = isAway('catalog') ? 'refuse' : fates.find((_, index) => draw < failing * (index + 1)) ?? 'pass'
     if (fate !== 'pass') onRequestFault()
     return { fate, lateByMs }
   }
@@ -189,12 +195,12 @@ export class SimProcess {
   }
 
   private faults(): FaultPlan {
-    const { dice, failing, onLate } = this.options
+    const { dice, failing, isAway, onLate } = this.options
     return ({ operation, uri }) => {
       const draw = dice.next()
       const isWrite = operation === 'put' || operation === 'putIfAbsent' || operation === 'delete'
       const share = isWrite ? failing : failing / 4
-      if (draw < share) return { fate: 'fail', latencyMs: 0 }
+      if (draw < share || isAway('store')) return { fate: 'fail', latencyMs: 0 }
       if (draw < share * 1.2) return { fate: 'fail', latencyMs: TIMEOUT_MS }
       if (draw < share * 2) return { fate: 'lose answer', latencyMs: 0 }
       if (draw < share * 2.5) {

@@ -17,6 +17,8 @@ export interface SimProfile {
   readonly commandShare: number
   /** A process dies, besides those that do at one of their calls. */
   readonly killShare: number
+  /** A server goes away for a while. */
+  readonly outageShare: number
   readonly stopShare: number
   readonly stillShare: number
   readonly resumeShare: number
@@ -47,6 +49,7 @@ const usual: SimProfile = {
   alterShare: 0.08,
   commandShare: 0,
   killShare: 0,
+  outageShare: 0,
   stopShare: 0,
   stillShare: 0,
   resumeShare: 0,
@@ -100,6 +103,7 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
   flaky: (dice) => ({ crashCalls: 2000, failing: 0.05 + dice.next() * 0.15 }),
   takeovers: () => ({ stillShare: 0.1, resumeShare: 0.05, killShare: 0.02 }),
   alters: () => ({ alterShare: 0.5 }),
+  outages: () => ({ outageShare: 0.04, commandShare: 0.04 }),
   slots: () => ({ slotShare: 0.06, commandShare: 0.02 }),
   long: () => ({ minSteps: 500, moreSteps: 500 }),
 }
@@ -115,6 +119,7 @@ const drawn: readonly (readonly [string, number])[] = [
   ['alters', 2],
   ['slots', 2],
   ['memory', 1],
+  ['outages', 5],
 ]
 
 function draw(dice: Dice): string {

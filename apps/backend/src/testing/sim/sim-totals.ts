@@ -17,6 +17,7 @@ export interface SimTotals {
   slotsLost: number
   /** Failovers in all, and those to a primary that lacked something that was told. */
   failovers: number
+  outages: number
   divergences: number
 }
 
@@ -37,6 +38,7 @@ export function noTotals(): SimTotals {
     flippedBits: 0,
     slotsLost: 0,
     failovers: 0,
+    outages: 0,
     divergences: 0,
   }
 }

@@ -1,9 +1,12 @@
 import { isMoonlinkError, type Clock, type LoadedTable, type Lsn, type ObjectStore, type Random } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import { FileCatalog, openTableStorage, reachableFiles } from '@moonlink/iceberg-writer'
+import { sameAsOne } from './sim-compare.ts'
+import { TABLES, type SimDatabase } from './sim-database.ts'
 import { WAREHOUSE } from './sim-node.ts'
 import { decodeSimFile, simParquet } from './sim-parquet.ts'
 import { tableNameOf, textsOf } from './sim-rows.ts'
+import type { SimTotals } from './sim-totals.ts'
 
 const READ_ATTEMPTS = 5
 
@@ -16,19 +19,48 @@ export interface AtRest {
 export class SimWarehouse {
   private readonly store: ObjectStore
   private readonly ports: { readonly clock: Clock; readonly random: Random }
+  /** Objects that may stay though nobody needs them. */
+  private readonly excused = new Set<string>()
 
   constructor(store: ObjectStore, ports: { readonly clock: Clock; readonly random: Random }) {
     this.store = store
     this.ports = ports
   }
 
-  load(name: string): Promise<LoadedTable | null> {
+  excuse(uri: string): void {
+    this.excused.add(uri)
+  }
+
+  /** A list of files was lost with a disk, or what of it was not synced: those that are there now may stay. */
+  async excuseWhatIsThere(): Promise<void> {
+    for await (const { uri } of this.store.list(`${WAREHOUSE}/sim/`)) this.excused.add(uri)
+  }
+
+  /** Iceberg equals the database at the LSN that it says. */
+  async check(database: SimDatabase, totals: SimTotals): Promise<void> {
+    for (const name of TABLES) {
+      const found = await this.read(name)
+      if (found === null || found.lsn === null) continue
+      totals.atRest++
+      sameAsOne(found.rows, database.everAt(name, found.lsn), `${name} in Iceberg at ${found.lsn}`)
+    }
+  }
+
+  /** Once nodes went on without faults, nothing is left in the store that no snapshot needs and no machine has listed. */
+  async checkNothingLeft(listed: string): Promise<void> {
+    for (const name of TABLES) {
+      const left = (await this.unneeded(name)).filter((uri) => !this.excused.has(uri) && !listed.includes(uri))
+      if (left.length > 0) throw new Error(`${name} leaves behind ${left.length} files: ${left.slice(0, 5).join(', ')}`)
+    }
+  }
+
+  private load(name: string): Promise<LoadedTable | null> {
     const { schema, name: table } = tableNameOf(name)
     return new FileCatalog({ ...this.ports, store: this.store, warehouse: WAREHOUSE }).load({ namespace: schema, name: table })
   }
 
   /** Objects of a table that it does not need. Throws where one that it needs is missing. */
-  async unneeded(name: string): Promise<readonly string[]> {
+  private async unneeded(name: string): Promise<readonly string[]> {
     const loaded = await this.load(name)
     const needed = loaded === null ? new Set<string>() : await reachableFiles(this.store, loaded)
     const { schema, name: table } = tableNameOf(name)

@@ -1,38 +1,25 @@
-import { isMoonlinkError, minLsn, type Logger, type Lsn } from '@moonlink/core'
+import { minLsn, type Logger } from '@moonlink/core'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
-import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
 import { Dice } from './random.ts'
 import { SimCatalogServer } from './sim-catalog.ts'
 import { nextTurn, SimClock } from './sim-clock.ts'
-import { same, sameAsOne } from './sim-compare.ts'
+import { same } from './sim-compare.ts'
 import { SimCommands } from './sim-commands.ts'
 import { SimDatabase, TABLES } from './sim-database.ts'
 import { SimLoad } from './sim-load.ts'
 import { SimNode, STATE_DIR, WAREHOUSE } from './sim-node.ts'
-import { decodeSimFile } from './sim-parquet.ts'
-import { SimProcess } from './sim-process.ts'
+import { SERVERS, SimProcess, type SimServer } from './sim-process.ts'
 import { profileOf, type SimProfile } from './sim-profile.ts'
-import { textsOf } from './sim-rows.ts'
+import { SimReader } from './sim-reader.ts'
 import { SimSlot } from './sim-source.ts'
 import { SimStore } from './sim-store.ts'
 import type { SimTotals } from './sim-totals.ts'
 import { SimWarehouse } from './sim-warehouse.ts'
 
-/** What a read may be refused by. */
-const refusals: ReadonlySet<string> = new Set([
-  'LEASE_LOST',
-  'LEASE_UNCERTAIN',
-  'TIMED_OUT',
-  'LSN_NOT_HELD',
-  'STORE_UNAVAILABLE',
-  'TABLE_CLOSED',
-  'TABLE_COPYING',
-  'TABLE_PAUSED',
-  'TABLE_RESYNCING',
-  'TABLE_UNKNOWN',
-])
 /** Simulated time that everything takes at most once faults are over. */
 const SETTLE_MS = 600_000
+/** How long a server is away at most. */
+const OUTAGE_MS = 10_000
 /** How wrong clocks are at most, either way. */
 const WRONG_BY_MS = 3_600_000
 /** Chance that a step of the event loop goes by without one of the world's. */
@@ -59,6 +46,7 @@ export class SimWorld {
   private readonly catalog: SimCatalogServer | null
   private readonly load: SimLoad
   private readonly warehouse: SimWarehouse
+  private readonly reader: SimReader
   private readonly commands: SimCommands
   private readonly machines: readonly Machine[]
   private readonly log: SimNode['log']
@@ -73,14 +61,14 @@ export class SimWorld {
   private readonly losesSlots: boolean
   /** Standbys are promoted. */
   private readonly failsOver: boolean
+  /** Until when each server is away. */
+  private readonly awayUntilMs = new Map<SimServer, number>()
   /** Of each node's cache of files; null where nodes have none. */
   private readonly cacheBytes: number | null
   private readonly totals: SimTotals
   private readonly logger: Logger
   /** The log is gone with its disk, what the last run knew to be in Iceberg, or the slot: tables may have to be compared with the database. */
   private isStateLost = false
-  private readonly excused = new Set<string>()
-  private lastReadLsn: Lsn = 0n
   private fault: Error | null = null
 
   constructor(seed: number, totals: SimTotals, logger: Logger) {
@@ -106,6 +94,8 @@ export class SimWorld {
     this.load = new SimLoad(this.database, dice, dice.chance(0.5), this.profile)
     this.commands = new SimCommands(dice)
     this.warehouse = new SimWarehouse(this.store, { clock: this.clock, random: dice.random })
+    const readsTablesAlone = this.profile.commandShare > 0
+    this.reader = new SimReader({ database: this.database, store: this.store, clock: this.clock, dice, totals, readsTablesAlone })
     // The first copy has something to read, and is cut off now and then.
     for (let count = dice.below(40); count > 0; count--) this.load.transact()
   }
@@ -116,9 +106,10 @@ export class SimWorld {
     this.throwFault()
     for (const machine of this.machines) if (machine.node?.process.isAlive !== true && dice.chance(0.7)) await this.restart(machine)
     const machine = this.machines[dice.below(this.machines.length)]
-    const { commandShare, killShare, resumeShare, slotShare, stillShare, stopShare } = this.profile
+    const { commandShare, killShare, outageShare, resumeShare, slotShare, stillShare, stopShare } = this.profile
     if (commandShare > 0 && dice.chance(commandShare)) this.commands.next(this.active)
     if (killShare > 0 && dice.chance(killShare)) machine.node?.process.kill()
+    if (outageShare > 0 && dice.chance(outageShare)) this.goAway()
     if (stopShare > 0 && dice.chance(stopShare)) await this.stop(machine)
     if (stillShare > 0 && dice.chance(stillShare)) this.standStill(machine)
     if (resumeShare > 0 && dice.chance(resumeShare)) for (const { node } of this.machines) node?.process.resume()
@@ -145,6 +136,7 @@ export class SimWorld {
   async finish(): Promise<void> {
     for (const { node } of this.machines) node?.process.kill()
     this.makeRoom()
+    this.awayUntilMs.clear()
     const [machine] = this.machines
     await this.restart(machine, true)
     const node = machine.node!
@@ -164,17 +156,17 @@ export class SimWorld {
     await this.settle(node)
     for (let breath = 0; breath < 40 || (breath < 400 && database.forgotten !== database.endLsn); breath++) await this.breathe()
     const lease = await node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs: SETTLE_MS })
-    for (const [name, plan] of lease.tables) same(await this.shown(plan), database.at(name, database.endLsn), `${name} at the end`)
+    for (const [name, plan] of lease.tables) same(await this.reader.shown(plan), database.at(name, database.endLsn), `${name} at the end`)
     lease.release()
-    await this.checkWarehouse()
+    await this.warehouse.check(database, this.totals)
     for (const name of TABLES)
       same((await this.warehouse.read(name))!.rows, database.at(name, database.endLsn), `${name} in Iceberg at the end`)
     this.throwFault()
     if (database.forgotten !== database.endLsn) throw new Error(`the slot was not told what is safe: ${this.describe(node)}`)
     await node.stop()
     this.throwFault()
-    await this.checkWarehouse()
-    await this.checkNothingLeft()
+    await this.warehouse.check(database, this.totals)
+    await this.warehouse.checkNothingLeft(this.machines.map(({ disk }) => disk.textOf((path) => path.includes('staged'))).join('\n'))
   }
 
   /** Goes on until Iceberg has all. */
@@ -222,8 +214,8 @@ export class SimWorld {
       this.totals.crashes++
       await this.cutOff(machine)
       // A list that could not be written lacks something.
-      if (this.disksFail || this.fillsUp || this.flipsBits) await this.excuseWhatIsThere()
-      if (dice.chance(0.3)) await this.checkWarehouse()
+      if (this.disksFail || this.fillsUp || this.flipsBits) await this.warehouse.excuseWhatIsThere()
+      if (dice.chance(0.3)) await this.warehouse.check(database, this.totals)
     }
     await machine.disk.session().makeDirectory(STATE_DIR)
     const process = new SimProcess({
@@ -233,11 +225,12 @@ export class SimWorld {
       failing: isGentle || dice.chance(0.5) ? 0 : this.profile.failing,
       crashAt: isGentle || dice.chance(0.2) ? Number.POSITIVE_INFINITY : 10 + dice.below(this.profile.crashCalls),
       crashesAfterEffect: dice.chance(0.5),
+      isAway: (server) => clock.nowMs() < (this.awayUntilMs.get(server) ?? 0),
       onDiskError: () => this.totals.diskErrors++,
       onRequestFault: () => this.totals.requestFaults++,
       onThreadLost: () => this.totals.lostThreads++,
       // It may come after its file was removed for good.
-      onLate: (uri) => this.excused.add(uri),
+      onLate: (uri) => this.warehouse.excuse(uri),
     })
     const node = new SimNode({
       database,
@@ -272,11 +265,11 @@ export class SimWorld {
     const { dice } = this
     if (this.losesDisks && dice.chance(0.3)) {
       disk.lose()
-      await this.excuseWhatIsThere()
+      await this.warehouse.excuseWhatIsThere()
       this.isStateLost ||= this.log !== 'store'
     } else if (dice.chance(0.3)) {
       disk.cutPower()
-      await this.excuseWhatIsThere()
+      await this.warehouse.excuseWhatIsThere()
     }
   }
 
@@ -317,6 +310,15 @@ export class SimWorld {
     this.totals.flippedBits++
   }
 
+  /** A server is not there for a while, for anybody. */
+  private goAway(): void {
+    const { awayUntilMs, clock, dice } = this
+    const server = SERVERS[dice.below(SERVERS.length)]
+    awayUntilMs.set(server, clock.nowMs() + dice.below(OUTAGE_MS))
+    this.totals.outages++
+    this.logger.info(`the ${server} is away`)
+  }
+
   /** Dropped by somebody, or invalidated by the server: what it kept is gone, and whoever streams from it is cut off. */
   private loseSlot(): void {
     const { database, dice, slot } = this
@@ -343,7 +345,7 @@ export class SimWorld {
     slot.stream?.end()
     slot.stream = null
     this.isStateLost ||= isMissed || !hasSlot
-    this.lastReadLsn = minLsn(this.lastReadLsn, keptLsn)
+    this.reader.failedOver(keptLsn)
     this.totals.failovers++
     if (isMissed) this.totals.divergences++
     this.logger.info(`failover: ${lost} transactions are lost, the log ends at ${database.endLsn}, the slot is at ${database.forgotten}`)
@@ -361,63 +363,9 @@ export class SimWorld {
     this.clock.advance(60)
   }
 
-  /** Reads everything at one LSN, the newest or one of the past, and compares with what the database had then. */
   private async read(): Promise<void> {
-    const { database, dice } = this
     const node = this.asked
-    if (node === null) return
-    const lsn = dice.chance(0.5) ? null : database.lsns[Math.max(0, database.lsns.length - 1 - dice.below(12))]
-    const tables = this.profile.commandShare > 0 && dice.chance(0.6) ? [TABLES[dice.below(TABLES.length)]] : TABLES
-    const lease = await this.acquire(node, lsn, tables)
-    if (lease === null) return
-    if (lsn === null) {
-      if (lease.lsn < this.lastReadLsn) throw new Error(`a read went back from ${this.lastReadLsn} to ${lease.lsn}`)
-      this.lastReadLsn = lease.lsn
-      this.totals.latest++
-    } else this.totals.past++
-    for (const [name, plan] of lease.tables) sameAsOne(await this.shown(plan), database.everAt(name, lease.lsn), `${name} at ${lease.lsn}`)
-    lease.release()
-  }
-
-  /** Null where the read is refused, as it may be, or the node dies or stands still. */
-  private async acquire(node: SimNode, lsn: Lsn | null, tables: readonly string[]): Promise<Lease | null> {
-    const acquired = node.engine.acquire({ tables, lsn, timeoutMs: 50 }).catch((error: unknown) => {
-      if (isMoonlinkError(error) && refusals.has(error.code)) return null
-      throw error
-    })
-    return Promise.race([acquired, node.process.died.then(() => null), this.clock.sleep(500).then(() => null)])
-  }
-
-  /** What a reader of the plan sees. */
-  private async shown(plan: TablePlan): Promise<string[]> {
-    const parts = plan.memory.map(({ segment, rows, rowCount }) => ({ segment, rows, rowCount }))
-    for (const { segment, path, recordCount } of plan.files)
-      parts.push({ segment, rows: decodeSimFile(await this.store.get(path)).rows, rowCount: recordCount })
-    return parts.flatMap((part) => textsOf(part.rows, part.rowCount, new Set(deadRows(plan, part.segment)), plan.schema)).sort()
-  }
-
-  /** Iceberg equals the database at the LSN that it says. */
-  private async checkWarehouse(): Promise<void> {
-    for (const name of TABLES) {
-      const found = await this.warehouse.read(name)
-      if (found === null || found.lsn === null) continue
-      this.totals.atRest++
-      sameAsOne(found.rows, this.database.everAt(name, found.lsn), `${name} in Iceberg at ${found.lsn}`)
-    }
-  }
-
-  /** Once nodes went on without faults, nothing is left in the store that no snapshot needs and no machine has listed. */
-  private async checkNothingLeft(): Promise<void> {
-    const listed = this.machines.map(({ disk }) => disk.textOf((path) => path.includes('staged'))).join('\n')
-    for (const name of TABLES) {
-      const left = (await this.warehouse.unneeded(name)).filter((uri) => !this.excused.has(uri) && !listed.includes(uri))
-      if (left.length > 0) throw new Error(`${name} leaves behind ${left.length} files: ${left.slice(0, 5).join(', ')}`)
-    }
-  }
-
-  /** A list of files was lost with a disk, or what of it was not synced: those that are there now may stay. */
-  private async excuseWhatIsThere(): Promise<void> {
-    for await (const { uri } of this.store.list(`${WAREHOUSE}/sim/`)) this.excused.add(uri)
+    if (node !== null) await this.reader.read(node)
   }
 
   /** A table that is in Iceberg is copied again only where it must be: what was acknowledged is in the log or in Iceberg. */

@@ -1,0 +1,80 @@
+import { isMoonlinkError, minLsn, type Clock, type Lsn, type ObjectStore } from '@moonlink/core'
+import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
+import type { Dice } from './random.ts'
+import { sameAsOne } from './sim-compare.ts'
+import { TABLES, type SimDatabase } from './sim-database.ts'
+import type { SimNode } from './sim-node.ts'
+import { decodeSimFile } from './sim-parquet.ts'
+import { textsOf } from './sim-rows.ts'
+import type { SimTotals } from './sim-totals.ts'
+
+/** What a read may be refused by. */
+const refusals: ReadonlySet<string> = new Set([
+  'LEASE_LOST',
+  'LEASE_UNCERTAIN',
+  'TIMED_OUT',
+  'LSN_NOT_HELD',
+  'STORE_UNAVAILABLE',
+  'TABLE_CLOSED',
+  'TABLE_COPYING',
+  'TABLE_PAUSED',
+  'TABLE_RESYNCING',
+  'TABLE_UNKNOWN',
+])
+export interface SimReaderOptions {
+  readonly database: SimDatabase
+  readonly store: ObjectStore
+  readonly clock: Clock
+  readonly dice: Dice
+  readonly totals: SimTotals
+  /** Reads one table at a time, more often than all of them together. */
+  readonly readsTablesAlone: boolean
+}
+
+/** Whoever reads from nodes. */
+export class SimReader {
+  private readonly options: SimReaderOptions
+  private lastLsn: Lsn = 0n
+
+  constructor(options: SimReaderOptions) {
+    this.options = options
+  }
+
+  /** What came after is lost: reads may go back so far. */
+  failedOver(keptLsn: Lsn): void {
+    this.lastLsn = minLsn(this.lastLsn, keptLsn)
+  }
+
+  /** Reads everything at one LSN, the newest or one of the past, and compares with what the database had then. */
+  async read(node: SimNode): Promise<void> {
+    const { database, dice, readsTablesAlone, totals } = this.options
+    const lsn = dice.chance(0.5) ? null : database.lsns[Math.max(0, database.lsns.length - 1 - dice.below(12))]
+    const tables = readsTablesAlone && dice.chance(0.6) ? [TABLES[dice.below(TABLES.length)]] : TABLES
+    const lease = await this.acquire(node, lsn, tables)
+    if (lease === null) return
+    if (lsn === null) {
+      if (lease.lsn < this.lastLsn) throw new Error(`a read went back from ${this.lastLsn} to ${lease.lsn}`)
+      this.lastLsn = lease.lsn
+      totals.latest++
+    } else totals.past++
+    for (const [name, plan] of lease.tables) sameAsOne(await this.shown(plan), database.everAt(name, lease.lsn), `${name} at ${lease.lsn}`)
+    lease.release()
+  }
+
+  /** Null where the read is refused, as it may be, or the node dies or stands still. */
+  private async acquire(node: SimNode, lsn: Lsn | null, tables: readonly string[]): Promise<Lease | null> {
+    const acquired = node.engine.acquire({ tables, lsn, timeoutMs: 50 }).catch((error: unknown) => {
+      if (isMoonlinkError(error) && refusals.has(error.code)) return null
+      throw error
+    })
+    return Promise.race([acquired, node.process.died.then(() => null), this.options.clock.sleep(500).then(() => null)])
+  }
+
+  /** What a reader of the plan sees. */
+  async shown(plan: TablePlan): Promise<string[]> {
+    const parts = plan.memory.map(({ segment, rows, rowCount }) => ({ segment, rows, rowCount }))
+    for (const { segment, path, recordCount } of plan.files)
+      parts.push({ segment, rows: decodeSimFile(await this.options.store.get(path)).rows, rowCount: recordCount })
+    return parts.flatMap((part) => textsOf(part.rows, part.rowCount, new Set(deadRows(plan, part.segment)), plan.schema)).sort()
+  }
+}
