@@ -77,3 +77,17 @@ test('a stream is told how late a copy is that goes on, by an earlier process, t
   await add()
   expect(engine.resumePoints()).toMatchObject([{ copiedLsn: 50n }])
 })
+
+test('a stream is told what was read where the source was only looked at later', async () => {
+  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false, asOfLsn: 40n })
+  expect(engine.resumePoints()).toMatchObject([{ throughLsn: 40n, readThroughLsn: 0n }])
+  await mirror.finishCopy(50n)
+  source.insert([1n, 'a'])
+  await apply(60n)
+  expect(engine.resumePoints()).toEqual([expect.not.objectContaining({ readThroughLsn: expect.anything() })])
+  await mirror.beginResync('by request', { shape: { schema, sourceState: null }, asOfLsn: 90n, isAnew: false, isJustOpened: false })
+  expect(engine.resumePoints()).toMatchObject([{ throughLsn: 90n, readThroughLsn: 60n }])
+  source.insert([2n, 'b'])
+  await apply(100n)
+  expect(engine.resumePoints()).toEqual([expect.not.objectContaining({ readThroughLsn: expect.anything() })])
+})
