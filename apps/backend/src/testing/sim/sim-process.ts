@@ -131,7 +131,7 @@ export class SimProcess {
     const draw = dice.next()
     const lateByMs = dice.next() * 1000
     const fates = ['refuse', 'hang', 'lose answer', 'late', 'twice'] as const
-    const fate = isAway('catalog') ? 'refuse' : fates.find((_, index) => draw < failing * (index + 1)) ?? 'pass'
+    const fate = isAway('catalog') ? 'refuse' : (fates.find((_, index) => draw < failing * (index + 1)) ?? 'pass')
     if (fate !== 'pass') onRequestFault()
     return { fate, lateByMs }
   }
