@@ -3,7 +3,7 @@ import type { Maintenance } from './maintenance.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import type { Pauses } from './pauses.ts'
 
-/** What a mirror does by the clock: flushes, compactions, expiries, and to record a pause. One at a time. */
+/** What a mirror does by the clock: flushes, compactions, expiries, and what a pause could not do at once. One at a time. */
 export class DueWork {
   private readonly core: MirrorCore
   private readonly flusher: Flusher
@@ -22,7 +22,7 @@ export class DueWork {
   tick(): void {
     const { core, flusher, maintenance } = this
     if (this.isRunning || core.isClosed) return
-    if (core.phase !== 'streaming') return this.pauses.recordSoon()
+    if (core.phase !== 'streaming') return this.pauses.tendSoon()
     const nowMs = core.host.clock.nowMs()
     const isFlushDue = flusher.checkDue(nowMs)
     if (!isFlushDue && !maintenance.isExpiryDue(nowMs) && (flusher.isPending || !maintenance.isDue(nowMs))) return

@@ -69,7 +69,7 @@ export class MemoryGovernor {
   /**
    * Frees memory when it grows: flushes the largest mirror, or writes a part of its open transaction to a file. Near the limit the
    * source waits: until memory is free, however often that has to be tried, and until changes that wait for a copy
-   * are on disk, or their table is paused.
+   * are on disk, or their table is paused. What a table that takes no more changes has not committed goes first then.
    */
   private async hold(): Promise<void> {
     this.rowsSinceCheck = 0
@@ -85,7 +85,7 @@ export class MemoryGovernor {
       const mustWait = outcome === 'failed' || [...mirrors.values()].some((mirror) => mirror.isHoldingInMemory || mirror.isFlushing)
       // Filters are read from disk then, a block at a time: slower, but it goes on.
       this.filters.release(this.usedBytes - limitBytes * WAIT_SHARE)
-      if (this.usedBytes >= before) {
+      if (this.usedBytes >= before && !(await this.letGoOfStopped())) {
         // What is left are indexes, or too little of an open transaction to write: waiting would not free it.
         if (!mustWait && outcome === 'nothing') break
         if (mustWait) await clock.sleep(HOLD_POLL_MS)
@@ -103,6 +103,16 @@ export class MemoryGovernor {
     const holding = [...this.parts.mirrors.values()].filter((mirror) => mirror.isHoldingInMemory)
     const [largest] = holding.sort((a, b) => b.byteSize - a.byteSize)
     await largest?.pauseForRoom()
+  }
+
+  /** Of the table that holds most: the others need that memory, and what it missed is found by comparing anyway. False where nothing came free. */
+  private async letGoOfStopped(): Promise<boolean> {
+    const [largest] = [...this.parts.mirrors.values()].sort((a, b) => b.stoppedBytes - a.stoppedBytes)
+    const bytes = largest?.stoppedBytes ?? 0
+    // What a commit of it is in doubt by can't be told while the store is away.
+    if (bytes === 0 || !(await largest.letGoOfStopped().catch(() => false))) return false
+    this.parts.logger.warn('memory is short: what a stopped table had not committed is let go of', { table: largest.name, bytes })
+    return true
   }
 
   private freeLargest(): Promise<'done' | 'nothing' | 'failed'> {

@@ -57,8 +57,10 @@ export class MirrorCore {
   isClosed = false
   /** While it goes back to its last commit, or that failed amid it: its state is no LSN's. */
   isRewinding = false
-  /** The table is another's, who may be told nothing by us. */
-  isFenced = false
+  /** What that failed by, where it did. */
+  rewindTrouble: string | null = null
+  /** Set once the table is another's, who may be told nothing by us. */
+  fencedBy: MoonlinkError | null = null
   /** Changes that came during a copy wait yet: less is applied than the stream has brought. */
   isBehind = (): boolean => false
   /** Reads need the stream to have come this far (again). */
@@ -165,7 +167,7 @@ export class MirrorCore {
     const stack = error instanceof Error ? error.stack : undefined
     this.host.logger.error('table failed', { table: this.name, reason: this.reason, stack })
     if (!isMoonlinkError(error, 'fenced')) return
-    this.isFenced = true
+    this.fencedBy = error
     this.host.fenced(error)
   }
 

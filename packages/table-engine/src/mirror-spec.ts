@@ -28,8 +28,6 @@ export interface ResyncSource {
   readonly isAnew: boolean
   /** The mirror was opened just now: it shows no more than its last commit, wherever the stream is. */
   readonly isJustOpened: boolean
-  /** What the one that it was opened in place of showed while it was made equal (`Mirror.readableWhileResyncing`): up to here the last commit is all there was. */
-  readonly readableThroughLsn?: Lsn | null
 }
 
 /** `copying`: being made equal to its source, by a copy or by comparing. `paused`: takes no changes until it is resumed. `failed`: can't go on; `MirrorStatus.reason` says why. */

@@ -1,6 +1,5 @@
 import {
   isMoonlinkError,
-  maxLsn,
   type ChangeBatch,
   type ColumnBatch,
   type CopyRange,
@@ -67,7 +66,7 @@ export class Mirror {
     this.copy = new TableCopy(core, this.intake, this.flusher, this.early, sizes)
     this.catchUp = new CatchUp(core, this.intake, this.flusher, () => this.flushes.applied())
     core.isBehind = () => this.intake.isBehind
-    this.pauses = new Pauses(core, this.flusher)
+    this.pauses = new Pauses(core, this.intake, this.flusher)
     this.stillReadable = new StillReadable(core, this.intake, this.flusher)
     this.flushes = new FlushRequests(core, this.flusher, this.catchUp)
     this.dueWork = new DueWork(core, this.flusher, this.maintenance, this.pauses)
@@ -178,6 +177,28 @@ export class Mirror {
     return this.isStreaming && !this.isClosed && !this.flusher.isClean ? this.core.state.changeBytes : 0
   }
 
+  /** Bytes of rows and deletes that a table which is paused, or failed, has in memory alone. */
+  get stoppedBytes(): number {
+    return this.isStopped && !this.isClosed && !this.flusher.isClean ? this.core.state.changeBytes : 0
+  }
+
+  /**
+   * Lets go of those: a table that is paused can be read up to its last commit then. False while something is under way with it. Throws `retry` where its last commit can't
+   * be told just now.
+   */
+  async letGoOfStopped(): Promise<boolean> {
+    if (this.stoppedBytes === 0 || this.core.jobs.isBusy) return false
+    await this.early.settled()
+    await this.core.job(() => this.pauses.goBack())
+    this.flushes.wake()
+    return true
+  }
+
+  /** Why what is to be read is not there: it went back to its last commit, and could not read that. Null otherwise. */
+  get rewindTrouble(): string | null {
+    return this.core.isRewinding ? this.core.rewindTrouble : null
+  }
+
   /** Flushes where the open transaction ends. */
   flushSoon(): void {
     this.flusher.flushSoon()
@@ -278,7 +299,7 @@ export class Mirror {
     // What a pause leaves uncommitted is known once it has ended.
     if (this.core.phase === 'paused') await this.core.job(async () => {})
     const isCurrent = isCommitted && this.isStreaming && !wasCatchingUp && !this.isRewinding && source?.isJustOpened !== true
-    const readableThroughLsn = maxLsn(this.stillReadable.atResync(isCurrent), source?.readableThroughLsn ?? 0n)
+    const readableThroughLsn = this.stillReadable.atResync(isCurrent)
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
     this.flushes.wake()
@@ -359,7 +380,7 @@ export class Mirror {
 
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
   async pause(code: string, reason: string, openLsn = 0n): Promise<void> {
-    if (this.isClosed || this.core.phase === 'paused' || this.core.phase === 'failed') return
+    if (this.isClosed || this.isStopped) return
     const wasCopying = this.core.phase === 'copying' && !this.isResyncing
     const paused = this.pauses.pause(`${code} ${reason}`, openLsn)
     this.flushes.wake()
@@ -368,12 +389,18 @@ export class Mirror {
     if (wasCopying && this.committedLsn === null) await this.copy.abandon()
   }
 
-  /** As `pause`; but where it is paused already, or failed, this reason takes the place of the one before. Throws what the storage throws then. */
+  /**
+   * As `pause`; but where it is paused already, or failed, this reason takes the place of the one before. Throws what the storage throws where a restart would not
+   * find it so yet, which is tried again, and `retry`/`TABLE_CLOSED`.
+   */
   async pauseFor(code: string, reason: string): Promise<void> {
-    if (this.currentPhase !== 'paused' && this.currentPhase !== 'failed') return this.pause(code, reason)
-    if (this.isClosed) return
-    // It may have begun to be made equal to its source meanwhile.
-    if (!(await this.pauses.renew(`${code} ${reason}`))) await this.pause(code, reason)
+    const wanted = `${code} ${reason}`
+    this.core.requireOpen()
+    const isFresh = !this.isStopped
+    if (isFresh) await this.pause(code, reason)
+    // It may be paused for something else, or have begun to be made equal to its source meanwhile.
+    if ((!isFresh || this.pauseReason !== wanted) && !(await this.pauses.renew(wanted))) await this.pause(code, reason)
+    this.pauses.requireRecorded()
   }
 
   /** Pauses without waiting for what that commits. */
@@ -483,6 +510,10 @@ export class Mirror {
 
   private get isStreaming(): boolean {
     return this.core.phase === 'streaming'
+  }
+
+  private get isStopped(): boolean {
+    return this.core.phase === 'paused' || this.core.phase === 'failed'
   }
 
   private async take(change: HeldChange): Promise<void> {

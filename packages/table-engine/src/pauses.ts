@@ -1,17 +1,25 @@
-import { maxLsn, type Lsn } from '@moonlink/core'
+import { maxLsn, MoonlinkError, type Lsn } from '@moonlink/core'
+import type { ChangeIntake } from './change-intake.ts'
 import type { Flusher } from './flusher.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { PAUSED_PROPERTY } from './mirror-spec.ts'
 import { RetryDelay } from './retry-delay.ts'
+import { rewind } from './rewind.ts'
 
 /** Stops a mirror and has its table remember that, also where the mirror failed. */
 export class Pauses {
   private readonly core: MirrorCore
+  private readonly intake: ChangeIntake
   private readonly flusher: Flusher
   private readonly retry = new RetryDelay()
+  /** What the table remembers. */
+  private recordedReason: string | null = null
+  /** What keeps it from remembering more. */
+  private trouble: unknown = null
 
-  constructor(core: MirrorCore, flusher: Flusher) {
+  constructor(core: MirrorCore, intake: ChangeIntake, flusher: Flusher) {
     this.core = core
+    this.intake = intake
     this.flusher = flusher
   }
 
@@ -20,7 +28,7 @@ export class Pauses {
     const pausedReason = this.core.spec.storage.snapshot.properties[PAUSED_PROPERTY]
     if (!pausedReason) return
     this.core.phase = 'paused'
-    this.core.reason = pausedReason
+    this.core.reason = this.recordedReason = pausedReason
     this.core.isPauseRecorded = true
   }
 
@@ -28,25 +36,23 @@ export class Pauses {
   awaitResync(reason: string): void {
     if (this.core.phase !== 'streaming') return
     this.core.phase = 'paused'
-    this.core.reason = `RESYNC ${reason}`
+    this.core.reason = this.recordedReason = `RESYNC ${reason}`
     this.core.isPauseRecorded = true
   }
 
   /**
-   * Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. `openLsn`: of the transaction that it is paused for, as in a
-   * batch; up to there nothing is missing.
+   * Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts; what fails of that is tried again (`tendSoon`).
+   * `openLsn`: of the transaction that it is paused for, as in a batch; up to there nothing is missing.
    */
   async pause(reason: string, openLsn: Lsn): Promise<void> {
     const { core, flusher } = this
-    const { logger } = core.host
     const wasStreaming = core.phase === 'streaming'
     core.pausedThroughLsn = wasStreaming && !core.isRewinding ? maxLsn(core.takenThroughLsn, openLsn) : null
     core.phase = 'paused'
     core.reason = reason
-    logger.warn('table paused', { table: core.name, reason })
+    core.host.logger.warn('table paused', { table: core.name, reason })
     await core.job(async () => {
-      const error = wasStreaming ? await flusher.runAll().catch((cause: unknown) => cause) : null
-      if (error instanceof Error) logger.warn('the flush before a pause failed', { table: core.name, error: error.message })
+      if (wasStreaming) await this.flush(reason)
       core.reason = reason
       await this.record()
       await flusher.abandonOpenFiles()
@@ -55,38 +61,97 @@ export class Pauses {
 
   /**
    * One that is paused, or failed, is so for another reason from here on, which is remembered in place of the first. False where it began to be made equal to its source
-   * before that. Throws what the storage throws.
+   * before that.
    */
   async renew(reason: string): Promise<boolean> {
     const { core } = this
     core.reason = reason
     return core.job(async () => {
-      if (core.phase === 'copying' || core.phase === 'streaming') return false
-      if (core.reason === reason && !core.isFenced) await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: reason })
+      if (!this.isStopped) return false
+      // A pause that was under way has set its own.
+      core.reason = reason
+      await this.record()
       return true
     })
   }
 
-  /** Where recording a pause failed, or is still to be done, tries now and then. Never waits for it. */
-  recordSoon(): void {
+  /** Throws what keeps a restart from finding the table stopped, and for what it is. */
+  requireRecorded(): void {
+    const { core } = this
+    if (!this.isStopped || this.isRecorded) return
+    throw (
+      core.fencedBy ?? this.trouble ?? new MoonlinkError('retry', 'TABLE_CLOSED', `${core.name} is opened by the next backend: this one ends.`)
+    )
+  }
+
+  /** What a pause could not do yet is tried now and then. Never waits for it. */
+  tendSoon(): void {
     const { core } = this
     const nowMs = core.host.clock.nowMs()
-    if (core.phase === 'copying' || core.isPauseRecorded || !this.retry.isOver(nowMs)) return
+    if (!this.isStopped || !this.isUnfinished || !this.retry.isOver(nowMs)) return
     this.retry.failed(nowMs)
-    void core.job(() => this.record()).catch(() => undefined)
+    void core.job(() => this.tend()).catch((error: unknown) => core.logFailure('a pause could not be finished; it is tried again', error))
+  }
+
+  /** Goes back to the last commit, and shows what that has: what was applied since is read no more, and takes no memory. Throws what the storage throws. Among the jobs. */
+  async goBack(): Promise<void> {
+    const { core } = this
+    if (!this.isStopped) return
+    await core.lock.run(async () => {
+      await rewind(core, this.intake, this.flusher)
+      core.isRewinding = false
+    })
+  }
+
+  private get isStopped(): boolean {
+    return this.core.phase === 'paused' || this.core.phase === 'failed'
+  }
+
+  private get isRecorded(): boolean {
+    return this.core.isPauseRecorded && this.recordedReason === this.core.reason
+  }
+
+  /** Rows that are shown, and wait for a commit. */
+  private get isUncommitted(): boolean {
+    const { phase, pausedThroughLsn, isRewinding, state } = this.core
+    return phase === 'paused' && pausedThroughLsn !== null && !isRewinding && !this.flusher.isClean && state.openChanges === 0
+  }
+
+  private get isUnfinished(): boolean {
+    return !this.isRecorded || this.isUncommitted || (this.core.phase === 'paused' && this.core.isRewinding)
+  }
+
+  private async tend(): Promise<void> {
+    const { core } = this
+    const { reason } = core
+    if (this.isUncommitted) await this.flush(reason)
+    await this.record()
+    if (core.phase === 'paused' && core.isRewinding) await this.goBack()
+    if (!this.isUnfinished) this.retry.succeeded()
+  }
+
+  /** What fails is no reason to be stopped for something else. */
+  private async flush(reason: string | null): Promise<void> {
+    const { core, flusher } = this
+    const error = await flusher.runAll().catch((cause: unknown) => cause)
+    if (error instanceof Error) core.host.logger.warn('the flush of a paused table failed', { table: core.name, error: error.message })
+    core.reason = reason
   }
 
   private async record(): Promise<void> {
     const { core } = this
     // It may have begun to be made equal to its source meanwhile.
-    if (core.isPauseRecorded || core.isFenced || (core.phase !== 'paused' && core.phase !== 'failed')) return
+    if (!this.isStopped || this.isRecorded || core.fencedBy !== null) return
     // Where nobody waits any more, tables fail by what would have passed: they begin at their last commit when they are opened again.
     if (core.phase === 'failed' && core.host.isEnding()) return
+    const reason = core.reason ?? 'unknown'
     try {
-      await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: core.reason ?? 'unknown' })
+      await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: reason })
+      core.reason = this.recordedReason = reason
       core.isPauseRecorded = true
-      this.retry.succeeded()
+      this.trouble = null
     } catch (error) {
+      this.trouble = error
       core.host.logger.error('the pause could not be recorded', { table: core.name, error: String(error) })
     }
   }

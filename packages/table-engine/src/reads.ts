@@ -73,6 +73,12 @@ export class Reads implements LeaseSource {
   private async waitRewound(mirror: Mirror, timeoutMs: number): Promise<void> {
     const deadlineMs = this.clock.nowMs() + timeoutMs
     while (mirror.showsNothing && !mirror.isClosed) {
+      const { currentPhase, name, rewindTrouble } = mirror
+      // Nothing brings it back but another attempt, however long that takes.
+      if (rewindTrouble !== null && currentPhase === 'paused') {
+        const message = `${name} is paused, and goes back to its last commit, which failed: ${rewindTrouble} It is tried again.`
+        throw new MoonlinkError('retry', 'TABLE_PAUSED', message)
+      }
       if (this.clock.nowMs() >= deadlineMs)
         throw new MoonlinkError('retry', 'TIMED_OUT', `${mirror.name} still goes back to its last commit after ${timeoutMs} ms; try again`)
       await this.clock.sleep(POLL_MS)

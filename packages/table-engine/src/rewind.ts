@@ -9,10 +9,18 @@ import type { MirrorCore } from './mirror-core.ts'
 export async function rewind(core: MirrorCore, intake: ChangeIntake, flusher: Flusher): Promise<void> {
   await flusher.settle()
   await flusher.abandonFiles()
+  // What a pause left uncommitted is shown no more.
+  if (!flusher.isClean) core.pausedThroughLsn = null
   core.isRewinding = true
   core.closeIndexes()
   flusher.forget()
   core.resetState()
-  await intake.restartAt(core.committed.lsn!)
-  await core.loadFiles()
+  try {
+    await intake.restartAt(core.committed.lsn!)
+    await core.loadFiles()
+    core.rewindTrouble = null
+  } catch (error) {
+    core.rewindTrouble = error instanceof Error ? error.message : String(error)
+    throw error
+  }
 }
