@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { joinBytes, type Field, type LocalFiles, type Value } from '@moonlink/core'
+import { joinBytes, systemDisk, type Field, type LocalDisk, type LocalFiles, type Value } from '@moonlink/core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { encodeParquet } from './encode.ts'
 import { field, listOf, structOf, toBatch, toRows } from './rows.test.support.ts'
@@ -123,4 +123,22 @@ test('a file that can not be read is tried again by the next', async () => {
   await expect(copies.pin('missing', 1, fields)).rejects.toMatchObject({ kind: 'corrupt' })
   expect(await read((await copies.pin('b', 1, fields)).path, texts)).toEqual(rows)
   expect(pinned).toBe(0)
+})
+
+test('a copy that does not fit on the disk leaves nothing there, and is made by the next read once it does', async () => {
+  const full = Object.assign(new Error('no space left'), { code: 'ENOSPC' })
+  const failures: Error[] = [full]
+  const disk: LocalDisk = {
+    ...systemDisk,
+    rename: async (from, to) => {
+      const failure = failures.shift()
+      if (failure !== undefined) throw failure
+      return systemDisk.rename(from, to)
+    },
+  }
+  const place = join(directory, 'full')
+  const copies = await VariantTextCopies.open({ localFiles, parquet, directory: place, disk, maxBytes: 1 << 20 })
+  await expect(copies.pin('a', 1, fields)).rejects.toMatchObject({ kind: 'retry', code: 'VARIANT_COPY_FAILED', cause: full })
+  expect(readdirSync(place)).toEqual([])
+  expect(await read((await copies.pin('a', 1, fields)).path, texts)).toEqual(rows)
 })

@@ -1,14 +1,15 @@
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   formatType,
   isMoonlinkError,
   joinBytes,
   MoonlinkError,
+  systemDisk,
   type Column,
   type ColumnBatch,
   type Field,
   type FieldType,
+  type LocalDisk,
   type LocalFiles,
   type PinnedFile,
   type TextCopies,
@@ -20,6 +21,8 @@ export interface VariantTextCopiesOptions {
   readonly parquet: Pick<ParquetWorkerPool, 'scan' | 'createFile'>
   /** Where the copies live; what is there is removed, since copies are made anew by each process. */
   readonly directory: string
+  /** Where that is. Default: the system's. */
+  readonly disk?: LocalDisk
   /** Copies that no read uses make room beyond so many bytes, the one that was used least recently first. */
   readonly maxBytes: number
 }
@@ -38,6 +41,7 @@ const MADE_AT_ONCE = 2
 /** Local copies of Parquet files with variants as text (see `TextCopies`), at most two made at a time, so that two files' bytes are in memory. */
 export class VariantTextCopies implements TextCopies {
   private readonly options: VariantTextCopiesOptions
+  private readonly disk: LocalDisk
   /** By file and fields, the least recently used first. */
   private readonly copies = new Map<string, Copy>()
   private making = 0
@@ -48,11 +52,13 @@ export class VariantTextCopies implements TextCopies {
 
   private constructor(options: VariantTextCopiesOptions) {
     this.options = options
+    this.disk = options.disk ?? systemDisk
   }
 
   static async open(options: VariantTextCopiesOptions): Promise<VariantTextCopies> {
-    await rm(options.directory, { recursive: true, force: true })
-    return new VariantTextCopies(options)
+    const copies = new VariantTextCopies(options)
+    await copies.disk.remove(options.directory)
+    return copies
   }
 
   async pin(uri: string, sizeBytes: number, fields: readonly Field[]): Promise<PinnedFile> {
@@ -111,9 +117,7 @@ export class VariantTextCopies implements TextCopies {
       const writer = parquet.createFile(textFields(fields))
       for await (const { rows } of parquet.scan({ path: pinned.path }, { fields, lineage: null })) await writer.append(asText(rows))
       const bytes = joinBytes(writer.finish().bytes)
-      await mkdir(directory, { recursive: true })
-      await writeFile(`${copy.path}.part`, bytes)
-      await rename(`${copy.path}.part`, copy.path)
+      await this.write(copy.path, bytes)
       copy.sizeBytes = bytes.length
       this.usedBytes += bytes.length
     } catch (error) {
@@ -125,13 +129,28 @@ export class VariantTextCopies implements TextCopies {
     }
   }
 
+  /** Under its own name once it is whole. */
+  private async write(path: string, bytes: Uint8Array): Promise<void> {
+    const { disk } = this
+    await disk.makeDirectory(this.options.directory)
+    const part = `${path}.part`
+    const file = await disk.open(part, 'create')
+    try {
+      await file.write(bytes, 0).finally(() => file.close())
+      await disk.rename(part, path)
+    } catch (error) {
+      await disk.remove(part).catch(() => undefined)
+      throw error
+    }
+  }
+
   private async makeRoom(): Promise<void> {
     for (const [key, copy] of this.copies) {
       if (this.usedBytes <= this.options.maxBytes) return
       if (copy.pins > 0) continue
       this.copies.delete(key)
       this.usedBytes -= copy.sizeBytes
-      await rm(copy.path, { force: true })
+      await this.disk.remove(copy.path)
     }
   }
 }
