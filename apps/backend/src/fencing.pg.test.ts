@@ -29,6 +29,9 @@ test('a second backend on one slot says who has it and touches nothing; on anoth
   running.push(first)
   const same = await moonlink(['start', ...argsOf('second'), '--http', '127.0.0.1:0'], {}, directory)
   expect(same).toMatchObject({ status: 1, stderr: expect.stringMatching(/^PG_SLOT_IN_USE .*moonlink stream/) as string })
+  // What is wrong with what it was given is said first.
+  const misspelt = await moonlink(['start', ...argsOf('second'), '--table', 'public.oders', '--http', '127.0.0.1:0'], {}, directory)
+  expect(misspelt).toMatchObject({ status: 1, stderr: expect.stringMatching(/^TABLE_UNKNOWN .*public\.oders.*public\.orders/) as string })
   await client.query('INSERT INTO orders VALUES (2, $$b$$)')
   await first.wait({ iceberg: true })
   expect(first.child.exitCode).toBeNull()

@@ -205,6 +205,8 @@ export async function uninstallSource(config: Config): Promise<Uninstalled> {
     stack.push(async () => release())
     const source = await openSource(config, url, silentLogger)
     stack.push(() => source.close())
+    // Of a mirror that runs, nothing is taken away.
+    await source.waitUntilUnused()
     return await source.uninstall()
   } finally {
     await stack.close()

@@ -1,11 +1,11 @@
-import { MoonlinkError, type Clock, type Logger } from '@moonlink/core'
+import { MoonlinkError } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
 import { checkPublication } from './publication.ts'
 import { readPublications } from './publication-state.ts'
 import { atOnce } from './server-session.ts'
-import { checkSlot, evictFromSlot, readSlot, unlessHeldUp, waitForSlot } from './slot.ts'
+import { checkSlot, readSlot } from './slot.ts'
 
 /** The server, as it presented itself. */
 export interface ServerFacts {
@@ -36,8 +36,6 @@ export async function preflight(
   connector: Connector,
   connection: CatalogConnection,
   settings: PgSourceSettings,
-  logger: Logger,
-  clock: Clock,
 ): Promise<ServerFacts> {
   const [facts] = await connection.rows<Facts>(
     `SELECT current_setting('server_version') AS version, current_setting('server_version_num') AS number, current_database() AS database,
@@ -54,11 +52,7 @@ export async function preflight(
   const systemId = await checkReplication(connector)
   await checkPublications(connection, settings, Number(facts.number))
   const slot = await readSlot(connection, settings.slot)
-  if (slot) {
-    checkSlot(settings.slot, slot, facts.database, settings.replaceLostSlot)
-    if (settings.evictsStale) await evictFromSlot(connection, settings.slot, logger)
-    await waitForSlot(connection, settings.slot, { waitMs: settings.slotWaitMs, clock }).catch(unlessHeldUp)
-  }
+  if (slot) checkSlot(settings.slot, slot, facts.database, settings.replaceLostSlot)
   // One for the stream, and one more while tables are copied.
   const needed = slot ? 1 : 2
   if (facts.slots + needed > facts.max_slots) {

@@ -76,9 +76,9 @@ export interface Prepared {
 }
 
 /**
- * Connects to Postgres and checks that it can be mirrored. Makes nothing yet.
+ * Connects to Postgres and checks that it can be mirrored. Makes nothing yet, and does not look at whether the slot is in use (`PgSource.waitUntilUnused`).
  *
- * Throws `retry` where trying again may help (`PG_UNREACHABLE`, `PG_STARTING`, `PG_SLOT_IN_USE` …) and `invalid` where something has to be changed
+ * Throws `retry` where trying again may help (`PG_UNREACHABLE`, `PG_STARTING` …) and `invalid` where something has to be changed
  * first (`PG_AUTH`, `PG_WAL_LEVEL`, `PG_REPLICATION_PRIVILEGE` …); the message is one line and says what. Once it is open, a login that is refused is `retry` too:
  * passwords and certificates are changed while we run.
  */
@@ -87,7 +87,7 @@ export async function openPgSource(config: PgSourceConfig, options: PgSourceOpti
   const connector = new Connector(settings)
   const connection = new CatalogConnection(connector)
   try {
-    const facts = await preflight(connector, connection, settings, options.logger ?? silentLogger, options.clock ?? systemClock)
+    const facts = await preflight(connector, connection, settings)
     const serverTypes = await readServerTypes(connection, settings)
     connector.wasLetIn = true
     return new PgSource(settings, connector, connection, facts, serverTypes, options)

@@ -233,9 +233,10 @@ test('a slot that is gone, or in use elsewhere, is said by name', async () => {
   const { client } = database
   await client.query('CREATE TABLE items (id int PRIMARY KEY)')
   const first = await begin(['public.items'])
-  const second = await openPgSource({ connection: database.connectionString, slot, slotWaitMs: 100 }).catch((error: unknown) => error)
-  expect(isMoonlinkError(second, 'retry') && second.code).toBe('PG_SLOT_IN_USE')
-  expect(String(second)).toContain(slot)
+  const second = await openPgSource({ connection: database.connectionString, slot, slotWaitMs: 100 })
+  const inUse = { kind: 'retry', code: 'PG_SLOT_IN_USE', message: expect.stringContaining(slot) as string }
+  await expect(second.waitUntilUnused()).rejects.toMatchObject(inUse)
+  await second.close()
   await first.stream.close()
   await first.source.uninstall()
   expect(
