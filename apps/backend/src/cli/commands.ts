@@ -167,5 +167,7 @@ function lsnOption(text: string | undefined): string | null {
 }
 
 function timeoutOption(text: string): number {
+  const bare = /^\s*(\d*\.?\d+)\s*$/.exec(text)?.[1]
+  if (bare !== undefined && Number(bare) !== 0) throw usageError(`--timeout ${bare} has no unit; write ${bare}s, or ${bare}ms, ${bare}m.`)
   return parsedOr(() => parseDurationMs(text), `--timeout must be a time such as 60s, not "${text}".`)
 }

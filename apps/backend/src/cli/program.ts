@@ -92,12 +92,12 @@ function addReading(program: Command, surroundings: Surroundings): void {
   client(program, 'query <sql>', 'run SQL over the tables (schema.table) as of one LSN')
     .option('--at-lsn <lsn>', 'read as of this LSN')
     .option('--format <format>', 'table, json or csv', 'table')
-    .option('--timeout <time>', 'longest wait for the LSN', '60s')
+    .option('--timeout <time>', 'longest wait for the LSN, with its unit (500ms, 5s, 2m)', '60s')
     .action(async (sql, options) => commands.query(surroundings.backend(options), sql, options))
   client(program, 'wait', 'return when reads cover an LSN; without --lsn, all that is committed in the source now')
     .option('--lsn <lsn>', 'what to wait for')
     .option('--iceberg', 'wait for an Iceberg commit of every table')
-    .option('--timeout <time>', 'longest wait', '60s')
+    .option('--timeout <time>', 'longest wait, with its unit (500ms, 5s, 2m)', '60s')
     .action(async (options) => commands.wait(surroundings.backend(options), options))
   client(program, 'flush [table]', 'commit to Iceberg what is applied').action(async (table?: string, options: ClientOptions = {}) =>
     commands.flush(surroundings.backend(options), table === undefined ? undefined : tableArgument(table)),

@@ -32,6 +32,8 @@ test.each<[string[], string]>([
   [['status', 'x'], "too many arguments for 'status'. Expected 0 arguments but got 1: x (moonlink status --help tells more)"],
   [['query', ' '], 'the statement is empty; write one SELECT.'],
   [['query', 'SELECT 1', '--format', 'xml'], '--format must be table, json or csv, not "xml".'],
+  [['wait', '--timeout', '5'], '--timeout 5 has no unit; write 5s, or 5ms, 5m.'],
+  [['query', 'SELECT 1', '--timeout', '1.5'], '--timeout 1.5 has no unit; write 1.5s, or 1.5ms, 1.5m.'],
   [['role-sql', '--table', 'orders'], '"orders" is not a table name; write schema.name, as in public.orders.'],
   [['flush', 'orders'], '"orders" is not a table name; write schema.name, as in public.orders.'],
   [['verify', 'public.a', 'orders'], '"orders" is not a table name; write schema.name, as in public.orders.'],

@@ -20,7 +20,7 @@ A source named by file, flag or \`MOONLINK_SOURCE_URL\` wins over \`DATABASE_URL
 \`PGUSER\`, \`PGPASSWORD\`, \`PGDATABASE\` and \`PGSSLMODE\`. For S3 the usual \`AWS_*\` variables work. \`MOONLINK_CONFIG\` names the file;
 \`MOONLINK_URL\` and \`MOONLINK_TOKEN\` name the backend for the client commands and give its token.
 
-Sizes are bytes (\`1048576\`) or have a unit (\`64MiB\`, \`1GB\`). Times are milliseconds (\`5000\`) or have a unit (\`5s\`, \`10m\`, \`1h\`). Lists in
+Sizes are bytes (\`1048576\`) or have a unit (\`64MiB\`, \`1GB\`). Times have a unit (\`5s\`, \`10m\`, \`1h\`), or are milliseconds (\`5000\`), as the settings' names say; \`--timeout\` of \`moonlink wait\` and \`query\` needs one. Lists in
 the environment are separated by commas; maps there are JSON.
 `
 
