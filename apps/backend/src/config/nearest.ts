@@ -25,8 +25,10 @@ function splitKey(key: string): { readonly section: string; readonly name: strin
 }
 
 /** The table that `name` may have meant: one that is called so in another schema, else the one whose own name has few enough other letters. */
-export function nearestTable(name: string, tables: Iterable<string>): string | null {
+export function nearestTable(given: string, tables: Iterable<string>): string | null {
   const candidates = [...tables]
+  // As SQL writes it.
+  const name = given.replaceAll('"', '')
   const namesake = candidates.find((table) => ownName(table).toLowerCase() === ownName(name).toLowerCase())
   return namesake ?? nearestBy(name, candidates, (table) => table, ownName(name).length)
 }

@@ -123,3 +123,9 @@ test('a backend that was taken over from tells the source nothing that its succe
   expect(acknowledger.coveredLsn).toBe(10n)
   expect(steps).toEqual(['remember 10', 'prune 10', 'remember 50'])
 })
+
+test('what a deposed backend writes down is remembered by nobody', async () => {
+  const { acknowledger, lease } = setUp(false)
+  lease.isLost = true
+  await expect(acknowledger.remember()).rejects.toMatchObject({ kind: 'fenced', code: 'LEASE_LOST' })
+})

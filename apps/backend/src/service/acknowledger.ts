@@ -56,17 +56,18 @@ export class Acknowledger {
     this.#acknowledged = lsn
   }
 
-  /** Writes down again what is known, since something else that is remembered has changed. */
+  /**
+   * Writes down again what is known, since something else that is remembered has changed. A successor finds it once this resolves: throws
+   * `fenced`/`LEASE_LOST` where there is one already.
+   */
   async remember(): Promise<void> {
     await this.#alone(() => this.#options.remember(this.#covered))
+    await this.#options.lease?.check()
   }
 
   /** Has what is to be remembered of a table written down, where a successor finds it: a commit of the table's rows that waits for this is none that it knows too little of. */
   async rememberFirst(table: string): Promise<void> {
-    const { isOutdated, lease } = this.#options
-    if (!isOutdated(table)) return
-    await this.remember()
-    await lease?.check()
+    if (this.#options.isOutdated(table)) await this.remember()
   }
 
   /** Looks at what Iceberg has by now. Call it once a second or so, and again when it has resolved. */

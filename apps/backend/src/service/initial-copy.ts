@@ -29,7 +29,7 @@ export interface CopyOptions {
   /** By table, why its copy is to be tried again: kept here. */
   readonly troubles: Map<string, string>
   /** Gives a mirror anew that was being made equal to its source again: for another attempt. */
-  readonly reset: (mirror: Mirror) => Promise<Mirror>
+  readonly reset: (table: string) => Promise<Mirror>
   /** Goes on once the warehouse takes files again, rather than throw `STORE_FULL` or `STORE_CREDENTIALS`. */
   readonly waitsForStore: boolean
 }
@@ -116,7 +116,7 @@ async function takeUp(attempts: readonly Attempt[], { logger, reset }: CopyOptio
         logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
         return mirror
       }
-      return mirror.isResyncing ? reset(mirror) : mirror
+      return mirror.isResyncing ? reset(mirror.name) : mirror
     }),
   )
   return all.filter(({ currentPhase }) => currentPhase === 'copying').map(attemptOf)

@@ -5,7 +5,7 @@ import type { BackendParts } from './backend-parts.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
-import { isLeftPaused, isTableError, openMirror, type Coverage, type OpenMirrorOptions } from './mirrors.ts'
+import { isLeftPaused, isTableError, openMirror, type Coverage } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
@@ -153,7 +153,7 @@ export class MirrorSet {
       for (const listed of tables) {
         const name = formatTableName(listed.table)
         if (left.has(name)) continue
-        await this.#open(listed, true, { reshapesEmpty: true })
+        await this.#open(listed, true, true)
         this.#listed.set(name, listed)
       }
     } catch (error) {
@@ -165,12 +165,12 @@ export class MirrorSet {
     return new Set(names.filter((name) => left.has(name)))
   }
 
-  /** Removes a table while no stream is open; with its last changes committed where it `keeps` its Iceberg table. */
+  /** Removes a table while no stream is open; with its last changes committed where it `keeps` its Iceberg table. Where that or the source fails, it stays as it was. */
   async remove(name: string, keeps: boolean): Promise<void> {
     if (keeps && this.flushable().includes(name)) await this.#parts.engine.mirror(name)?.flushWhole()
+    await this.#publish([], name)
     await this.#forget(name)
     this.unopened.delete(name)
-    await this.#publish()
   }
 
   /**
@@ -240,7 +240,7 @@ export class MirrorSet {
       parallelTables: config.copy.parallelTables,
       progress: this.#progress,
       reading: this.#reading,
-      reset: (mirror: Mirror) => this.#openAnew(mirror),
+      reset: (table: string) => this.#openAnew(table),
       troubles: this.#troubles,
       waitsForStore,
     }
@@ -295,23 +295,18 @@ export class MirrorSet {
     this.#abort = new AbortController()
   }
 
-  async #open(
-    listed: ListedSourceTable,
-    again: boolean,
-    options: Pick<OpenMirrorOptions, 'readableThroughLsn' | 'reshapesEmpty'> = {},
-  ): Promise<void> {
+  async #open(listed: ListedSourceTable, again: boolean, reshapesEmpty = false): Promise<void> {
     const { engine, logger, source, warehouse } = this.#parts
-    await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again, ...options })
+    await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again, reshapesEmpty })
   }
 
   /** Of a table whose copy never ended, as far as is known. Without a row in it yet it need not keep its shape, nor why it was paused. */
   async #beginAnew(name: string): Promise<void> {
-    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true, { reshapesEmpty: true }))
+    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true, true))
   }
 
-  /** What was readable while it was compared stays so. */
-  async #openAnew({ name, readableWhileResyncing: readableThroughLsn }: Mirror): Promise<Mirror> {
-    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, false, { readableThroughLsn }))
+  async #openAnew(name: string): Promise<Mirror> {
+    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, false))
     return this.#parts.engine.mirror(name)!
   }
 
@@ -331,21 +326,22 @@ export class MirrorSet {
   }
 
   /**
-   * Publishes what takes changes, and `more`. A table that can't be mirrored any more, or has to be published and is locked, is paused, and keeps no other from going on.
+   * Publishes what takes changes, and `more`, without `left`. A table that can't be mirrored any more, or has to be published and is locked, is paused, and keeps no other from going on.
    * Returns where the slot is, and the names of all that are locked.
    */
-  async #publish(more: readonly ListedSourceTable[] = []): Promise<{ readonly slotLsn: Lsn; readonly locked: ReadonlySet<string> }> {
+  async #publish(more: readonly ListedSourceTable[] = [], left: string | null = null): Promise<{ readonly slotLsn: Lsn; readonly locked: ReadonlySet<string> }> {
     const { engine, source } = this.#parts
-    const found = await source.listTables(this.live().map((name) => this.#listed.get(name)!.table))
+    const names = () => this.live().filter((name) => name !== left)
+    const found = await source.listTables(names().map((name) => this.#listed.get(name)!.table))
     for (const { table, refusal } of found) {
       if (refusal !== null) await engine.mirror(formatTableName(table))?.pause(refusal.code, refusal.reason)
     }
-    const live = this.live().map((name) => this.#listed.get(name)!)
+    const live = names().map((name) => this.#listed.get(name)!)
     const tables = new Map([...live, ...more].map(({ table }) => [formatTableName(table), table]))
     const { locked, slotLsn } = await source.prepare([...tables.values()], publishLockTimeoutMs)
-    const names = new Set(locked.map(formatTableName))
-    for (const name of this.live()) if (names.has(name)) await this.#awaitUnlocked(name)
-    return { slotLsn, locked: names }
+    const lockedNames = new Set(locked.map(formatTableName))
+    for (const name of names()) if (lockedNames.has(name)) await this.#awaitUnlocked(name)
+    return { slotLsn, locked: lockedNames }
   }
 }
 

@@ -37,8 +37,6 @@ export interface OpenMirrorOptions {
   readonly again: boolean
   /** A table without rows yet takes on the shape that the source has now, and forgets why it was paused. */
   readonly reshapesEmpty?: boolean
-  /** What the mirror that this one takes the place of still showed. */
-  readonly readableThroughLsn?: Lsn | null
   readonly logger: Logger
 }
 
@@ -70,10 +68,8 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
     // Until it is being compared, too, it must not be taken for one that has what the stream has brought.
     ...(isCompared ? { resyncReason: reason } : {}),
   })
-  if (now !== null) {
-    const { readableThroughLsn = null } = options
-    await mirror.beginResync(reason!, { ...now, asOfLsn, isJustOpened: true, readableThroughLsn })
-  } else if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
+  if (now !== null) await mirror.beginResync(reason!, { ...now, asOfLsn, isJustOpened: true })
+  else if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
   return mirror
 }
 

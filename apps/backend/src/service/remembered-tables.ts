@@ -16,6 +16,8 @@ export interface RememberedTablesOptions {
   readonly known: () => readonly string[]
 }
 
+type Written = Pick<BackendState, 'added' | 'dropped' | 'published'>
+
 /** Which tables were added and dropped over those of the configuration, and what all of them have in Iceberg: kept across restarts. */
 export class RememberedTables {
   readonly #options: RememberedTablesOptions
@@ -23,14 +25,15 @@ export class RememberedTables {
   readonly #published: Map<string, string>
   #added: readonly string[]
   #dropped: readonly string[]
-  /** What of `#published` was written down last. */
-  #written: Readonly<Record<string, string>> = {}
+  /** What was written down last. */
+  #written: Written
 
   constructor(options: RememberedTablesOptions) {
     this.#options = options
     this.#published = new Map(Object.entries(options.state?.published ?? {}))
     this.#added = options.state?.added ?? []
     this.#dropped = options.state?.dropped ?? []
+    this.#written = { published: {}, added: this.#added, dropped: this.#dropped }
   }
 
   wasDropped(name: string): boolean {
@@ -47,33 +50,40 @@ export class RememberedTables {
     this.#dropped = [...new Set([...this.#dropped, name])]
   }
 
-  /** Whether tables are published otherwise than was written down: left so, a later process would take them for such that missed changes. */
+  /** Whether that it was added or dropped is written down, where it was. */
+  isRecorded(name: string): boolean {
+    const { added, dropped } = this.#written
+    return added.includes(name) === this.#added.includes(name) && dropped.includes(name) === this.#dropped.includes(name)
+  }
+
+  /**
+   * Whether other tables were added and dropped, or tables are published otherwise, than was written down. Left so, a later process would go by what was asked for
+   * before, and take tables for such that missed changes.
+   */
   get isOutdated(): boolean {
-    return !isDeepStrictEqual(this.#marks(), this.#written)
+    return !isDeepStrictEqual({ published: this.#marks(), added: this.#added, dropped: this.#dropped }, this.#written)
   }
 
   /** Whether that is so of a table that takes changes. */
   isOutdatedFor(name: string): boolean {
     const mark = this.#options.source.publicationMark(parseTableName(name))
-    return mark !== '' && mark !== this.#written[name]
+    return mark !== '' && mark !== this.#written.published[name]
   }
 
   /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
   async write(coveredLsn: Lsn): Promise<void> {
     const { known, live, source, store } = this.#options
     const { systemIdentifier, database, slot } = source.identity
-    const published = this.#marks()
+    const written: Written = { published: this.#marks(), added: this.#added, dropped: this.#dropped }
     await store.write({
       source: { systemIdentifier, database, slot },
       timeline: source.history.timeline,
       coveredLsn,
       mirrored: live(),
       known: known(),
-      published,
-      added: this.#added,
-      dropped: this.#dropped,
+      ...written,
     })
-    this.#written = published
+    this.#written = written
   }
 
   #marks(): Readonly<Record<string, string>> {

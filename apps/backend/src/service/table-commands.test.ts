@@ -1,25 +1,126 @@
-import { MoonlinkError } from '@moonlink/core'
+import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
 import { expect, test, vi } from 'vitest'
+import { Acknowledger } from './acknowledger.ts'
+import { OneAtATime } from './one-at-a-time.ts'
+import { RememberedTables } from './remembered-tables.ts'
+import type { BackendState } from './state.ts'
 import { TableCommands, type TableCommandsOptions } from './table-commands.ts'
 
-/** Of a table that was dropped earlier, and of which the files stayed. */
-function purging(check: () => Promise<void>) {
-  const drop = vi.fn<() => Promise<void>>(() => Promise.resolve())
-  const options = {
-    changes: { run: (work: () => Promise<void>) => work() },
+const notWritten = new MoonlinkError('retry', 'STATE_NOT_WRITTEN', 'the disk is full.')
+
+/** Commands over tables of which one is mirrored, and what becomes of the state that they write. */
+function commanding() {
+  const mirrored = new Set(['public.t'])
+  const written: BackendState[] = []
+  const outcomes: Error[] = []
+  const remembered = new RememberedTables({
+    store: {
+      write: async (state) => {
+        const failure = outcomes.shift()
+        if (failure !== undefined) throw failure
+        written.push(state)
+      },
+    },
+    source: {
+      history: { timeline: 1 } as never,
+      identity: { systemIdentifier: '1', database: 'd', slot: 's' } as never,
+      publicationMark: () => '',
+    },
+    state: null,
+    live: () => [...mirrored],
+    waiting: () => [],
+    known: () => [...mirrored],
+  })
+  const check = vi.fn<() => Promise<void>>(() => Promise.resolve())
+  const purge = vi.fn<() => Promise<void>>(() => Promise.resolve())
+  const copyOrPause = vi.fn<(names: readonly string[]) => Promise<void>>(() => Promise.resolve())
+  const acknowledger = new Acknowledger({
+    engine: { acknowledgeableLsn: () => 0n, restartLsn: () => 0n },
+    log: null,
     lease: { check },
-    mirrors: { has: () => false, unopened: new Map() },
-    remembered: { wasDropped: () => true },
-    warehouse: { catalog: { drop } },
+    floorLsn: 0n,
+    slotLsn: 0n,
+    remember: (lsn) => remembered.write(lsn),
+    isOutdated: () => remembered.isOutdated,
+  })
+  const nameOf = ({ table }: { table: TableName }) => formatTableName(table)
+  const options = {
+    acknowledger,
+    changes: new OneAtATime(),
+    engine: { mirror: () => undefined },
+    lease: { check },
+    loop: { pausedFor: (work: () => Promise<unknown>) => work() },
+    mirrors: {
+      add: async (tables: { table: TableName }[]) => {
+        for (const listed of tables) mirrored.add(nameOf(listed))
+        return new Set()
+      },
+      copyOrPause,
+      endCopy: () => Promise.resolve(),
+      has: (name: string) => mirrored.has(name),
+      known: () => [...mirrored],
+      locked: { add: () => undefined, delete: () => Promise.resolve(), has: () => true },
+      remove: async (name: string) => void mirrored.delete(name),
+      unopened: new Map(),
+    },
+    remembered,
+    source: { position: () => Promise.resolve(), listTables: async () => ['t', 'u'].map((name) => ({ table: { schema: 'public', name }, refusal: null, notes: [] })) },
+    warehouse: { catalog: { drop: purge } },
   }
-  return { commands: new TableCommands(options as unknown as TableCommandsOptions), drop }
+  const commands = new TableCommands(options as unknown as TableCommandsOptions)
+  return { check, commands, copyOrPause, outcomes, purge, remembered, written }
 }
 
-test('a backend that was taken over from removes no table, which its successor may mirror', async () => {
+test('a drop that could not be written down removes no files, is no success, and is written down when it is given again', async () => {
+  const { commands, outcomes, purge, remembered, written } = commanding()
+  outcomes.push(notWritten, notWritten)
+  for (const isPurge of [true, true]) {
+    const refusal = { kind: 'retry', code: 'NOT_RECORDED', message: expect.stringContaining(notWritten.message) as string }
+    await expect(commands.drop('public.t', isPurge)).rejects.toMatchObject(refusal)
+    expect(remembered.isOutdated).toBe(true)
+  }
+  expect(purge).not.toHaveBeenCalled()
+  await commands.drop('public.t', true)
+  expect(written.at(-1)).toMatchObject({ dropped: ['public.t'], mirrored: [] })
+  expect(purge).toHaveBeenCalledExactlyOnceWith({ namespace: 'public', name: 't' }, true)
+  await expect(commands.drop('public.t', false)).rejects.toMatchObject({ code: 'TABLE_UNKNOWN' })
+})
+
+test('a table whose adding could not be written down is copied, and given again it is no table that is mirrored already', async () => {
+  const { commands, copyOrPause, outcomes, written } = commanding()
+  outcomes.push(notWritten)
+  await expect(commands.add(['public.u'])).rejects.toMatchObject({ kind: 'retry', code: 'NOT_RECORDED' })
+  expect(copyOrPause).toHaveBeenCalledExactlyOnceWith(['public.u'])
+  await commands.add(['public.u'])
+  expect(written.at(-1)).toMatchObject({ added: ['public.u'] })
+  expect(copyOrPause).toHaveBeenCalledOnce()
+  for (const name of ['public.t', 'public.u']) await expect(commands.add([name])).rejects.toMatchObject({ code: 'TABLE_EXISTS' })
+})
+
+test('a backend that was taken over from confirms nothing, and removes no table that its successor may mirror', async () => {
+  const { check, commands, purge } = commanding()
   const lost = new MoonlinkError('fenced', 'LEASE_LOST', 'another has taken over')
-  const { commands, drop } = purging(() => Promise.reject(lost))
-  await expect(commands.drop('public.t', true)).rejects.toBe(lost)
-  expect(drop).not.toHaveBeenCalled()
+  const given = [
+    () => commands.add(['public.u']),
+    () => commands.drop('public.t', false),
+    () => commands.add(['public.t']),
+    () => commands.drop('public.t', true),
+  ]
+  for (const command of given) {
+    check.mockRejectedValueOnce(lost)
+    await expect(command()).rejects.toBe(lost)
+    check.mockResolvedValueOnce().mockRejectedValueOnce(lost)
+    await expect(command()).rejects.toBe(lost)
+  }
+  expect(purge).not.toHaveBeenCalled()
+})
+
+test('a table that was locked is copied once it is free, whatever keeps that from being written down', async () => {
+  const { commands, copyOrPause, outcomes } = commanding()
+  outcomes.push(notWritten)
+  const table = { schema: 'public', name: 'u' }
+  await expect(commands.takeUp(table)).rejects.toBe(notWritten)
+  expect(copyOrPause).toHaveBeenCalledExactlyOnceWith(['public.u'])
 })
 
 test('what nobody asked for leaves a table alone that is paused by request when its turn comes', async () => {
@@ -40,12 +141,6 @@ test('what nobody asked for leaves a table alone that is paused by request when 
   expect(beginResync).not.toHaveBeenCalled()
   await commands.resync('public.t', 'it was paused')
   expect(beginResync).toHaveBeenCalledOnce()
-})
-
-test('the holder of the lease removes what was dropped', async () => {
-  const { commands, drop } = purging(() => Promise.resolve())
-  await commands.drop('public.t', true)
-  expect(drop).toHaveBeenCalledExactlyOnceWith({ namespace: 'public', name: 't' }, true)
 })
 
 test('what is not to be waited for fails a list of tables; where the source is away, what is known is listed', async () => {

@@ -65,22 +65,47 @@ export class TableCommands {
     return { name, notes, mirrored, state: mirrored ? 'copying' : null, reason: otherwise }
   }
 
-  /** Those that another session of the source keeps locked are taken up once they are free. */
+  /** Those that another session of the source keeps locked are taken up once they are free. Throws `retry`/`NOT_RECORDED` where a restart might forget them yet. */
   async add(tables: readonly string[]): Promise<void> {
-    const { acknowledger, changes, loop, mirrors, remembered, source } = this.#options
-    await changes.run(async () => {
+    const { mirrors, remembered, source } = this.#options
+    await this.#inTurn(async () => {
       const listed = await listWith(source, tables)
       const chosen = [...new Set(tables)].map((name) => mirrorable(listed, name))
       const names = chosen.map(({ table }) => formatTableName(table))
-      const twice = names.find((name) => mirrors.has(name))
+      const twice = names.find((name) => mirrors.has(name) && remembered.isRecorded(name))
       if (twice !== undefined) throw new MoonlinkError('conflict', 'TABLE_EXISTS', `${twice} is mirrored already.`)
-      const left = await loop.pausedFor(() => mirrors.add(chosen))
-      for (const name of left) mirrors.unopened.delete(name)
-      mirrors.locked.add(chosen.flatMap(({ table }) => (left.has(formatTableName(table)) ? [table] : [])))
-      remembered.add(names)
-      await acknowledger.remember()
-      void mirrors.copyOrPause(names.filter((name) => !left.has(name)))
+      await this.#begin(chosen.filter(({ table }) => !mirrors.has(formatTableName(table))))
+      await this.#record(`moonlink tables add ${names.join(' ')}`)
     })
+  }
+
+  /** Not where another backend has taken over: it alone changes what is published. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const { changes, lease } = this.#options
+    return changes.run(async () => {
+      await lease?.check()
+      await work()
+    })
+  }
+
+  async #begin(chosen: readonly ListedSourceTable[]): Promise<void> {
+    const { loop, mirrors, remembered } = this.#options
+    if (chosen.length === 0) return
+    const names = chosen.map(({ table }) => formatTableName(table))
+    const left = await loop.pausedFor(() => mirrors.add(chosen))
+    for (const name of left) mirrors.unopened.delete(name)
+    mirrors.locked.add(chosen.flatMap(({ table }) => (left.has(formatTableName(table)) ? [table] : [])))
+    remembered.add(names)
+    void mirrors.copyOrPause(names.filter((name) => !left.has(name)))
+  }
+
+  /** Writes down what `command` has done. Throws `retry`/`NOT_RECORDED` where that fails: it is tried again by itself, too. */
+  async #record(command: string): Promise<void> {
+    try {
+      await this.#options.acknowledger.remember()
+    } catch (error) {
+      throw notRecorded(command, error)
+    }
   }
 
   /** Begins to mirror a table that was locked, and is published by now, or to make it equal to its source. */
@@ -95,8 +120,9 @@ export class TableCommands {
       const left = await loop.pausedFor(() => mirrors.add([listed]))
       if (left.has(name)) return
       await mirrors.locked.delete(name)
-      await acknowledger.remember()
       void mirrors.copyOrPause([name])
+      // What can't be written down now is before the first commit of its rows.
+      await acknowledger.remember()
     })
   }
 
@@ -132,12 +158,19 @@ export class TableCommands {
     await mirror.pause(code, reason)
   }
 
-  /** Until it is made equal to its source by request: what it was paused for before, and would have gone on after, counts no more. */
+  /**
+   * Until it is made equal to its source by request: what it was paused for before, and would have gone on after, counts no more. Throws `retry`/`NOT_RECORDED` where a
+   * restart might forget it yet.
+   */
   async pause(table: string): Promise<void> {
     const { mirrors } = this.#options
     const mirror = mirrors.mirror(table)
     await mirrors.locked.delete(table)
-    await mirror.pauseFor(PAUSED_BY_REQUEST, `by request; moonlink tables resume ${table} goes on.`)
+    try {
+      await mirror.pauseFor(PAUSED_BY_REQUEST, `by request; moonlink tables resume ${table} goes on.`)
+    } catch (error) {
+      throw notRecorded(`moonlink tables pause ${table}`, error)
+    }
   }
 
   /** Makes a table equal to its source. One that the source has renamed goes on under its new name. */
@@ -151,9 +184,9 @@ export class TableCommands {
   }
 
   async #resync(table: string, reason: string, isAsked: boolean): Promise<void> {
-    const { changes, mirrors } = this.#options
+    const { mirrors } = this.#options
     if (await this.#followRename(table)) return
-    await changes.run(async () => {
+    await this.#inTurn(async () => {
       if (!isAsked && isPausedByRequest(mirrors.mirror(table).status().reason)) return
       if (mirrors.mirror(table).currentPhase === 'copying')
         throw new MoonlinkError('retry', 'TABLE_COPYING', `${table} is being copied already.`, { context: { table } })
@@ -163,30 +196,34 @@ export class TableCommands {
 
   /** Where it is locked, that is waited for beside the others. */
   async #beginResync(table: string, reason: string): Promise<void> {
-    const { acknowledger, loop, mirrors } = this.#options
+    const { acknowledger, logger, loop, mirrors } = this.#options
     const { begun } = await loop.pausedFor(() => mirrors.beginResync([table], reason))
-    try {
-      await acknowledger.remember()
-    } finally {
-      void mirrors.copyOrPause(begun)
-    }
+    void mirrors.copyOrPause(begun)
+    // The table itself says that it is made equal; how it is published is written down before its rows are committed.
+    await acknowledger.remember().catch((error: unknown) => {
+      if (!isMoonlinkError(error, 'retry')) throw error
+      logger.warn('how a table is published could not be written down yet; it is tried again', { table, error: error.message })
+    })
   }
 
+  /** Throws `retry`/`NOT_RECORDED` where a restart might mirror it again yet: nothing of it is removed then. */
   async drop(table: string, purge: boolean): Promise<void> {
-    const { acknowledger, changes, lease, loop, mirrors, remembered, warehouse } = this.#options
-    await changes.run(async () => {
+    const { loop, mirrors, remembered, source, warehouse } = this.#options
+    await this.#inTurn(async () => {
       const isMirrored = mirrors.has(table) || mirrors.unopened.has(table)
-      if (!isMirrored && !(purge && remembered.wasDropped(table))) throw notMirrored(table, mirrors.known())
+      const isUnfinished = remembered.wasDropped(table) && (purge || !remembered.isRecorded(table))
+      if (!isMirrored && !isUnfinished) throw notMirrored(table, mirrors.known())
       if (isMirrored) {
+        // Where the source is away, nothing has changed.
+        await source.position()
         await mirrors.locked.delete(table)
         await mirrors.endCopy(table)
         await loop.pausedFor(() => mirrors.remove(table, !purge))
         remembered.drop(table)
-        await acknowledger.remember()
       }
-      const { schema, name } = parseTableName(table)
       // A successor mirrors what it does not know to be dropped, or was told to add again: one that comes after this knows.
-      if (purge) await lease?.check()
+      await this.#record(`moonlink tables drop ${table}${purge ? ' --purge' : ''}`)
+      const { schema, name } = parseTableName(table)
       if (purge) await warehouse.catalog.drop({ namespace: schema, name }, true)
     })
   }
@@ -210,6 +247,13 @@ export class TableCommands {
     await this.drop(table, false)
     return true
   }
+}
+
+/** What a restart might forget yet is no success. That another backend has taken over, or the table is mirrored no more, is thrown as it is. */
+function notRecorded(command: string, error: unknown): unknown {
+  if (!isMoonlinkError(error) || error.kind === 'fenced' || error.kind === 'bug' || error.code === 'TABLE_CLOSED') return error
+  const message = `it holds while this backend runs, but could not be recorded for the next one: ${error.message} It is tried again all the time; ${command} again says whether it is done.`
+  return new MoonlinkError('retry', 'NOT_RECORDED', message, { cause: error })
 }
 
 /** What is set for a table under its old name must be so under its new one: else columns that are left out would be mirrored. */

@@ -15,7 +15,7 @@ const SETTLE_POLL_MS = 20
 /** Errors of a table whose schema changed in a way that it has to be read again for, until it was. */
 const UNTIL_SETTLED = new Set(['TABLE_RESYNCING', 'TABLE_COPYING', 'TABLE_PAUSED'])
 /** What a table may be paused for, until it is read again. */
-const PASSING_PAUSE = /: (?:SCHEMA_CHANGED|TABLE_DROPPED|TABLE_RENAMED) /
+const PASSING_PAUSE = /: (?:SCHEMA_CHANGED|TABLE_DROPPED) /
 
 /** The backend under test: started, killed, and read by SQL. */
 export class OracleMirror {

@@ -77,14 +77,14 @@ export const operations: readonly Operation[] = [
     weight: 3,
     fits: (table) => changes(table) && table.key.length > 0,
     statement: (table, dice) =>
-      update(table, dice, dice.some(written(table), dice.between(1, 2)).concat(dice.pick(table.key)), dice.between(1, 2)),
+      update(table, dice, dice.some(table.columns, dice.between(1, 2)).concat(dice.pick(table.key)), dice.between(1, 2)),
   },
   {
     name: 'update to the same',
     weight: 1,
     fits: changes,
     statement: (table, dice) => {
-      const name = quote(dice.pick(written(table)).name)
+      const name = quote(dice.pick(table.columns).name)
       return plain(`UPDATE ${quotedTable(table)} SET ${name} = ${name} WHERE ${someRows(table, dice, 5)}`, table)
     },
   },
@@ -94,7 +94,7 @@ export const operations: readonly Operation[] = [
     fits: (table) => table.key.length === 0,
     statement: (table, dice) =>
       plain(
-        `INSERT INTO ${quotedTable(table)} (${names(table)}) SELECT ${names(table)} FROM ${quotedTable(table)} WHERE ${someRows(table, dice, dice.between(1, 4))}`,
+        `INSERT INTO ${quotedTable(table)} SELECT * FROM ${quotedTable(table)} WHERE ${someRows(table, dice, dice.between(1, 4))}`,
         table,
       ),
   },
@@ -232,27 +232,14 @@ export function chooseOperation(table: OracleTable, dice: Dice): Operation | nul
   return fitting.find(({ weight }) => (left -= weight) < 0) ?? fitting[0]
 }
 
-/** The columns that statements give values. */
-const written = ({ columns }: OracleTable) => columns.filter(({ isGenerated }) => isGenerated !== true)
-const names = (table: OracleTable) =>
-  written(table)
-    .map(({ name }) => quote(name))
-    .join(', ')
-
 function others(table: OracleTable): OracleColumn[] {
-  return written(table).filter((column) => !table.key.includes(column))
+  return table.columns.filter((column) => !table.key.includes(column))
 }
 
 function insert(table: OracleTable, dice: Dice, onConflict: string, rows = dice.between(1, 5)): Statement {
   const values: (string | null)[] = []
-  const tuples = Array.from(
-    { length: rows },
-    () =>
-      `(${written(table)
-        .map((column) => parameter(column, dice, values))
-        .join(', ')})`,
-  )
-  return { sql: `INSERT INTO ${quotedTable(table)} (${names(table)}) VALUES ${tuples.join(', ')} ${onConflict}`, values, tables: [table] }
+  const tuples = Array.from({ length: rows }, () => `(${table.columns.map((column) => parameter(column, dice, values)).join(', ')})`)
+  return { sql: `INSERT INTO ${quotedTable(table)} VALUES ${tuples.join(', ')} ${onConflict}`, values, tables: [table] }
 }
 
 function update(table: OracleTable, dice: Dice, columns: readonly OracleColumn[], rows: number): Statement {

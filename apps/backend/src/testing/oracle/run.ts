@@ -77,17 +77,14 @@ class OracleRun {
   static async create(scenario: Scenario, options: RunOptions, trace: (line: string) => void): Promise<OracleRun> {
     const isTold = scenario.schemaChanges !== 'found'
     const { given, partitioned } = scenario
-    const make = (major: number): OracleTable[] =>
+    const make = (hasFilter: boolean): OracleTable[] =>
       [
         ...scenario.tables.map(makeTable),
         ...(partitioned === null ? [] : [partitionedTable(partitioned)]),
-        ...(given === null ? [] : [filteredTable(given, major >= 15)]),
+        ...(given === null ? [] : [filteredTable(given, hasFilter)]),
         bulkTable,
         notesTable,
-      ].map((table) => {
-        if (given !== null) return { ...table, isGiven: true }
-        return major < 18 ? table : { ...table, sendsGenerated: true }
-      })
+      ].map((table) => (given === null ? table : { ...table, isGiven: true }))
     const source = await OracleSource.create(options.connectionString, make, SESSIONS, isTold, publicationOf(scenario), trace)
     if (scenario.schemaChanges === 'told') await changeDdlTriggers(options.connectionString, 'install')
     const run = new OracleRun(scenario, options, source)

@@ -96,7 +96,7 @@ export class OracleSource {
 
   static async create(
     url: string,
-    makeTables: (major: number) => readonly OracleTable[],
+    makeTables: (hasFilter: boolean) => readonly OracleTable[],
     sessionCount: number,
     isTold: boolean,
     publication: string | null,
@@ -105,7 +105,7 @@ export class OracleSource {
     const observer = await Session.connect(url, trace)
     const [[version, database]] = await observer.query(`SELECT current_setting('server_version_num'), current_database()`)
     const major = Math.floor(Number(version) / 10_000)
-    const tables = makeTables(major)
+    const tables = makeTables(major >= 15)
     for (const definition of [...typeDefinitions, ...tables.flatMap(tableDefinition)]) await observer.run(definition)
     if (publication !== null) {
       const whole = tables.filter(({ identity }) => identity !== 'append-only')

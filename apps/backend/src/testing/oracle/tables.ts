@@ -11,8 +11,6 @@ export interface OracleColumn {
   readonly pool: readonly string[] | null
   /** Its publication leaves it out. */
   readonly isHidden?: true
-  /** Postgres computes it from others. */
-  readonly isGenerated?: true
 }
 
 /** One of a partitioned table. */
@@ -42,8 +40,6 @@ export interface OracleTable {
   readonly partitions?: readonly Partition[]
   /** Its publication was there before the mirror. */
   readonly isGiven?: true
-  /** It is published with its generated columns. */
-  readonly sendsGenerated?: true
   /** A list of columns and a row filter that it is published with. */
   readonly published?: { readonly columns: readonly string[]; readonly filter: string }
   /** It was dropped; there may be another of its name later. */
@@ -143,7 +139,7 @@ export function partitionedTable(seed: number): OracleTable {
 }
 
 /** Of what is published with a list of columns and a row filter: few bytes, since Postgres does not send unchanged large ones of a row that an update brings in. */
-export const SMALL: readonly string[] = ['boolean', 'int4', 'int8', 'numeric(9,2)', 'uuid', 'date', 'float8']
+const SMALL = ['boolean', 'int4', 'int8', 'numeric(9,2)', 'uuid', 'date', 'float8']
 
 /** A table that is published in part; `hasFilter`: the server knows filters and lists of columns. */
 export function filteredTable(seed: number, hasFilter: boolean): OracleTable {

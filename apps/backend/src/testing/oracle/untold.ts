@@ -26,9 +26,6 @@ export interface Untold {
   readonly isNoticedAgain?: 'always' | 'once filled'
 }
 
-export const COMPARED: Untold = { kind: 'compared' }
-export const SILENT: Untold = { kind: 'silent' }
-
 /** Tables of which a look at the catalog takes these changes of one transaction, in their order, for others. */
 export function noticedAgain(
   changes: readonly { readonly table: string; readonly change: Untold; readonly isFollowed: boolean }[],

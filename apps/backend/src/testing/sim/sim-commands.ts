@@ -48,8 +48,8 @@ export class SimCommands {
       const mirror = node.engine.mirror(table)
       const isPaused = mirror?.status().reason?.startsWith('PAUSED ') === true
       const isRight = command === 'pause' ? isPaused : isGone ? mirror === undefined : mirror !== undefined && !isPaused
-      // A pause that could not be recorded yet is not there after a crash; what is dropped is remembered on a disk that may be lost.
-      const isExcused = command === 'pause' || (isStateLost && mirror !== undefined)
+      // What is dropped is remembered on a disk that may be lost.
+      const isExcused = isStateLost && mirror !== undefined
       if (!isRight && !isExcused) throw new Error(`${table}: ${command} was forgotten: ${mirror?.currentPhase} ${mirror?.status().reason}`)
     }
     for (const table of TABLES) {
