@@ -13,7 +13,9 @@ afterEach(() => backend.stop('SIGKILL'))
 
 async function begin(name: string) {
   const { client, connectionString, name: database } = await postgres.createDatabase()
-  await client.query('CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)')
+  await client.query(
+    'CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)',
+  )
   const warehouse = join(directory, name, 'warehouse')
   const args = ['--source', connectionString, '--state-dir', join(directory, name, 'state'), '--warehouse', warehouse]
   backend = await BackendProcess.start(args)
@@ -33,10 +35,11 @@ test('a pause while the store is away says that it is not recorded, and is once 
   const lsn = await backend.wait()
   renameSync(warehouse, `${warehouse}.away`)
   writeFileSync(warehouse, '')
-  const pause = () => backend.post('/tables/public.a/pause', {}).then(
-    () => 'done',
-    (error: RequestError) => error.code,
-  )
+  const pause = () =>
+    backend.post('/tables/public.a/pause', {}).then(
+      () => 'done',
+      (error: RequestError) => error.code,
+    )
   expect([await pause(), await pause()]).toEqual(['NOT_RECORDED', 'NOT_RECORDED'])
   expect(await stateOf('public.a')).toBe('paused')
   rmSync(warehouse)

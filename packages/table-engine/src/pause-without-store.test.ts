@@ -81,7 +81,11 @@ test('a table that is paused after it could not go back to its last commit says 
   const opened = vi.spyOn(SealedFiles.prototype, 'openOrRebuild').mockRejectedValue(away)
   await expect(mirror.beginResync('by request')).rejects.toBe(away)
   await mirror.pause('PAUSED', 'by request')
-  await expect(read(100n)).rejects.toMatchObject({ kind: 'retry', code: 'TABLE_PAUSED', message: expect.stringContaining(away.message) as string })
+  await expect(read(100n)).rejects.toMatchObject({
+    kind: 'retry',
+    code: 'TABLE_PAUSED',
+    message: expect.stringContaining(away.message) as string,
+  })
   opened.mockRestore()
   await vi.waitFor(async () => {
     await engine.tick()

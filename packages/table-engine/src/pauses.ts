@@ -80,7 +80,9 @@ export class Pauses {
     const { core } = this
     if (!this.isStopped || this.isRecorded) return
     throw (
-      core.fencedBy ?? this.trouble ?? new MoonlinkError('retry', 'TABLE_CLOSED', `${core.name} is opened by the next backend: this one ends.`)
+      core.fencedBy ??
+      this.trouble ??
+      new MoonlinkError('retry', 'TABLE_CLOSED', `${core.name} is opened by the next backend: this one ends.`)
     )
   }
 

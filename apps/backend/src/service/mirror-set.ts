@@ -329,7 +329,10 @@ export class MirrorSet {
    * Publishes what takes changes, and `more`, without `left`. A table that can't be mirrored any more, or has to be published and is locked, is paused, and keeps no other from going on.
    * Returns where the slot is, and the names of all that are locked.
    */
-  async #publish(more: readonly ListedSourceTable[] = [], left: string | null = null): Promise<{ readonly slotLsn: Lsn; readonly locked: ReadonlySet<string> }> {
+  async #publish(
+    more: readonly ListedSourceTable[] = [],
+    left: string | null = null,
+  ): Promise<{ readonly slotLsn: Lsn; readonly locked: ReadonlySet<string> }> {
     const { engine, source } = this.#parts
     const names = () => this.live().filter((name) => name !== left)
     const found = await source.listTables(names().map((name) => this.#listed.get(name)!.table))

@@ -64,7 +64,10 @@ function commanding() {
       unopened: new Map(),
     },
     remembered,
-    source: { position: () => Promise.resolve(), listTables: async () => ['t', 'u'].map((name) => ({ table: { schema: 'public', name }, refusal: null, notes: [] })) },
+    source: {
+      position: () => Promise.resolve(),
+      listTables: async () => ['t', 'u'].map((name) => ({ table: { schema: 'public', name }, refusal: null, notes: [] })),
+    },
     warehouse: { catalog: { drop: purge } },
   }
   const commands = new TableCommands(options as unknown as TableCommandsOptions)

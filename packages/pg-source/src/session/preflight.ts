@@ -32,11 +32,7 @@ interface Facts {
 }
 
 /** Checks everything that would keep a mirror from running, before anything is made. Each failure is one `MoonlinkError` with its remedy. */
-export async function preflight(
-  connector: Connector,
-  connection: CatalogConnection,
-  settings: PgSourceSettings,
-): Promise<ServerFacts> {
+export async function preflight(connector: Connector, connection: CatalogConnection, settings: PgSourceSettings): Promise<ServerFacts> {
   const [facts] = await connection.rows<Facts>(
     `SELECT current_setting('server_version') AS version, current_setting('server_version_num') AS number, current_database() AS database,
        current_user AS user, current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_standby,
