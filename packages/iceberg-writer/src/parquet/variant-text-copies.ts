@@ -136,7 +136,11 @@ export class VariantTextCopies implements TextCopies {
     const part = `${path}.part`
     const file = await disk.open(part, 'create')
     try {
-      await file.write(bytes, 0).finally(() => file.close())
+      try {
+        await file.write(bytes, 0)
+      } finally {
+        await file.close()
+      }
       await disk.rename(part, path)
     } catch (error) {
       await disk.remove(part).catch(() => undefined)
