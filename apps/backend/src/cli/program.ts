@@ -143,19 +143,27 @@ function addRoleSql(program: Command): void {
 }
 
 function addDdl(ddl: Command, surroundings: Surroundings): void {
-  for (const change of ['install', 'uninstall'] as const) {
-    withSource(ddl.command(change).description(`${change} the event triggers (as a superuser, once a database)`)).action(
-      async (flags: SourceFlags) => {
-        const { changeDdl } = await import('./ddl.ts')
-        await changeDdl(await surroundings.config(flags), change)
-      },
-    )
-  }
+  const partitions = ['--partitions', 'also a trigger on each partition, which tells where one is truncated by itself'] as const
+  withSource(ddl.command('install').description('install the event triggers (as a superuser, once a database)'))
+    .option(...partitions)
+    .action(async (flags: SourceFlags & { partitions?: boolean }) => {
+      const { changeDdl } = await import('./ddl.ts')
+      await changeDdl(await surroundings.config(flags), 'install', flags.partitions)
+    })
+  withSource(ddl.command('uninstall').description('uninstall the event triggers, and those of partitions')).action(
+    async (flags: SourceFlags) => {
+      const { changeDdl } = await import('./ddl.ts')
+      await changeDdl(await surroundings.config(flags), 'uninstall')
+    },
+  )
   ddl
     .command('sql')
     .description('print the SQL, for an administrator to run')
+    .option(...partitions)
     .option('--uninstall', 'the SQL that removes them')
-    .action(async (options: { uninstall?: boolean }) => commands.print((await import('./ddl.ts')).ddlSql(options.uninstall === true)))
+    .action(async (options: { partitions?: boolean; uninstall?: boolean }) =>
+      commands.print((await import('./ddl.ts')).ddlSql(options)),
+    )
 }
 
 function addEnding(program: Command, surroundings: Surroundings): void {

@@ -375,15 +375,18 @@ export class PgoutputDecoder {
       this.refused.add(formatTableName(table))
       return this.held.push(event)
     }
-    const { mirrored, stale } = alteration
+    const { mirrored } = alteration
     const { schema, sourceState = null, table } = mirrored
     const state = this.tableState(mirrored)
     if (state.isClosed) return
     this.touch(state)
-    this.held.flush(state, this.commitLsn)
-    if (stale !== null) {
-      this.held.push({ kind: 'recopy', table, code: 'SCHEMA_CHANGED', reason: `${stale}; ${RESYNC_REMEDY}`, openLsn: this.commitLsn })
+    if (alteration.kind === 'stale') {
+      // Who truncates the table truncates each of its partitions.
+      if (!state.isTruncated || state.changes.current.hasOpen) this.outdate(state, alteration.reason)
+      return
     }
+    this.held.flush(state, this.commitLsn)
+    if (alteration.stale !== null) this.outdate(state, alteration.stale)
     this.held.push({ kind: 'schema', table, shape: { schema, sourceState }, openLsn: this.commitLsn })
     state.mirrored = mirrored
     state.changes = new TableChanges(table, schema.fields, oldFields(mirrored), this.busy)
@@ -393,6 +396,13 @@ export class PgoutputDecoder {
       this.relations.set(oid, this.relationState(this.descriptions.get(oid)!, state, relation.isSettled))
     }
     this.lastOid = -1
+  }
+
+  /** From here on, only a new copy shows its rows. */
+  private outdate(state: TableState, reason: string): void {
+    this.held.flush(state, this.commitLsn)
+    const { table } = state.mirrored
+    this.held.push({ kind: 'recopy', table, code: 'SCHEMA_CHANGED', reason: `${reason}; ${RESYNC_REMEDY}`, openLsn: this.commitLsn })
   }
 
   private refuse(relation: RelationState, rows: RowDecoder, payload: Uint8Array, error: unknown): void {

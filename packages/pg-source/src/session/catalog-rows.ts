@@ -1,6 +1,7 @@
 import type { TableName } from '@moonlink/core'
 import type { CatalogConnection } from './connect.ts'
 import { BELOW, RELATION_SHAPE, type RelationShape } from './relation-shape.ts'
+import { rowsToldBySql } from './told-since.ts'
 
 /** A relation as the catalog has it, and what we may do with it. */
 export interface RelationRow extends RelationShape {
@@ -40,6 +41,8 @@ export interface PartitionRow {
   readonly fileNode: number
   /** The transaction that wrote its row of `pg_class`, where each other file is written down. */
   readonly changedBy: number
+  /** Null where not each change of its rows is told, or streamed; another text once one may have gone untold (`rowsToldBySql`). */
+  readonly rowsToldBy: string | null
   /** Another text once it, or what it is a part of, was detached and attached again. */
   readonly attachment: string
   /** It, or what it is a part of, was attached, and not made as a partition. */
@@ -51,7 +54,7 @@ export interface PartitionRow {
 const PARTITIONS = `
   WITH RECURSIVE ${BELOW}
   SELECT jsonb_agg(jsonb_build_object('oid', l.oid::int8, 'schema', ln.nspname, 'name', l.relname, 'kind', l.relkind, 'persistence', l.relpersistence,
-    'replicaIdentity', l.relreplident, 'fileNode', l.relfilenode::int8, 'changedBy', l.xmin::text::int8, 'attachment', below.attachment, 'isAttached', below.came,
+    'replicaIdentity', l.relreplident, 'fileNode', l.relfilenode::int8, 'changedBy', l.xmin::text::int8, 'rowsToldBy', ${rowsToldBySql('l.oid')}, 'attachment', below.attachment, 'isAttached', below.came,
     'identity', (SELECT jsonb_agg(a.attname ORDER BY a.attname) FROM pg_index x JOIN pg_attribute a ON a.attrelid = l.oid
       AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1]) WHERE x.indrelid = l.oid AND x.indisvalid AND x.indimmediate
       AND CASE l.relreplident WHEN 'i' THEN x.indisreplident WHEN 'd' THEN x.indisprimary END)) ORDER BY l.oid)

@@ -1,9 +1,10 @@
 import { parseLsn } from '@moonlink/core'
 import { z } from 'zod'
-import { DDL_VERSION } from './ddl-sql.ts'
 import { relationShape, shapeType } from './relation-shape.ts'
+import { DDL_VERSION } from './told-since.ts'
 
-const version = z.literal(DDL_VERSION)
+/** What triggers of version 3 tell is told alike; they tell less. */
+const version = z.union([z.literal(3), z.literal(DDL_VERSION)])
 const teller = {
   version,
   /** `xid8` of the transaction. */
@@ -29,11 +30,13 @@ const ddlMessage = z.discriminatedUnion('kind', [
   z.object({ ...teller, kind: z.literal('types'), altered: z.array(z.number()), types: z.array(shapeType) }),
   /** `tables`: partitioned tables by object id, with their `attached` after the command. */
   z.object({ version, kind: z.literal('partitions'), command: z.string(), tables: z.record(z.string(), z.string()) }),
+  /** Rows of a partition went or came that are not streamed. `above`: object ids of what it is a part of. */
+  z.object({ version, kind: z.literal('rows'), reason: z.string(), above: z.array(z.number()) }),
   z.object({ version, kind: z.literal('dropped'), oid: z.number() }),
   z.object({ version, kind: z.literal('unknown'), reason: z.string() }),
 ])
 
-/** What an event trigger of ours wrote: the shape that a table has now, what types are now, which partitions tables have, that a table is gone, or that it could not tell. */
+/** What an event trigger of ours wrote: the shape that a table has now, what types are now, which partitions tables have, that rows of one went or came unseen, that a table is gone, or that it could not tell. */
 export type DdlMessage = z.output<typeof ddlMessage>
 
 const ofAnotherVersion = z.object({ version: z.number(), kind: z.string() })
@@ -52,7 +55,7 @@ export function parseDdlMessage(content: string): DdlMessage | null {
   const message = ddlMessage.safeParse(parsed)
   if (message.success) return message.data
   const other = ofAnotherVersion.safeParse(parsed)
-  if (!other.success || other.data.version === DDL_VERSION) return null
+  if (!other.success || version.safeParse(other.data.version).success) return null
   const reason = `the event triggers are of version ${other.data.version}, and this Moonlink reads ${DDL_VERSION}: run moonlink ddl install again`
   return { version: DDL_VERSION, kind: 'unknown', reason }
 }

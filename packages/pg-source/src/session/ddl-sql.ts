@@ -1,11 +1,8 @@
 import { ATTACHED, PARTITION, shapeTypesSql, TOLD_SHAPE } from './relation-shape.ts'
-import { DDL_SCHEMA } from './told-since.ts'
+import { DDL_SCHEMA, DDL_TRIGGERS, DDL_VERSION, ON_TRUNCATE } from './told-since.ts'
 
 /** Prefix of the logical messages that say how tables changed. */
 export const DDL_PREFIX = 'moonlink.ddl'
-
-/** Raised whenever installed triggers write what earlier readers would misread, or lack what later ones need. */
-export const DDL_VERSION = 3
 
 const VALUES_AS_TEXT = `SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET bytea_output = 'hex'
   SET extra_float_digits = 3 SET timezone = 'UTC'`
@@ -27,7 +24,7 @@ const TAGS = [
  * A message is given the place of what follows it in the log, which another subtransaction may have too, and then they come in any order
  * (`logicalmsg_decode` takes the record's end). So each is followed by one that says nothing.
  */
-const SEAL = `PERFORM pg_logical_emit_message(true, 'moonlink', '');`
+export const SEAL = `PERFORM pg_logical_emit_message(true, 'moonlink', '');`
 
 /**
  * Who says it, and what they could see. Transactions that change a type lock none of the tables that use it, so neither of two that are open at once sees what
@@ -87,11 +84,31 @@ BEGIN
   END IF;
 END $moonlink$;
 
+-- Rows of a partition go, or come, that are not streamed.
+CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.write_rows(rewritten oid, what text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $moonlink$
+BEGIN
+  PERFORM pg_logical_emit_message(true, '${DDL_PREFIX}', jsonb_build_object('version', ${DDL_VERSION}, 'kind', 'rows', 'reason',
+    format('partition %s was %s', rewritten::regclass, what), 'above', array(SELECT a.relid::oid::int8 FROM pg_partition_ancestors(rewritten) a WHERE a.relid <> rewritten))::text)
+  FROM pg_class WHERE oid = rewritten AND relispartition;
+  ${SEAL}
+END $moonlink$;
+
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.on_ddl_command_end() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER ${VALUES_AS_TEXT} AS $moonlink$
 DECLARE
+  calls text;
+  rewritten oid;
   tables oid[];
   types oid[];
 BEGIN
+  GET DIAGNOSTICS calls = PG_CONTEXT;
+  -- What watch_partitions does itself is no change.
+  IF strpos(calls, '${DDL_SCHEMA}.watch_partitions(') > 0 THEN RETURN; END IF;
+  -- A partition by itself: SET LOGGED, SET EXPRESSION.
+  FOR rewritten IN SELECT objid FROM pg_event_trigger_ddl_commands() WHERE classid = 'pg_class'::regclass
+    AND coalesce(nullif(current_setting('moonlink.rewrites', true), ''), '{}')::jsonb ? objid::text
+  LOOP
+    PERFORM ${DDL_SCHEMA}.write_rows(rewritten, 'rewritten by itself');
+  END LOOP;
   WITH RECURSIVE command AS (
     SELECT classid, objid FROM pg_event_trigger_ddl_commands() WHERE coalesce(schema_name, '') !~ '^pg_'),
   -- Of the types that rows of tables have, the tables tell.
@@ -108,6 +125,9 @@ BEGIN
   SELECT array(SELECT DISTINCT oid FROM changed), array(SELECT DISTINCT oid FROM altered) INTO tables, types;
   PERFORM ${DDL_SCHEMA}.write_shapes(tables, types);
   PERFORM ${DDL_SCHEMA}.write_partitions(tg_tag, tables);
+  IF to_regproc('${DDL_SCHEMA}.watch_partitions') IS NOT NULL THEN
+    PERFORM ${DDL_SCHEMA}.watch_partitions(tables, 'NOWAIT');
+  END IF;
 ${OR_SAY_SO} $moonlink$;
 
 CREATE OR REPLACE FUNCTION ${DDL_SCHEMA}.on_sql_drop() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER ${VALUES_AS_TEXT} AS $moonlink$
@@ -139,7 +159,8 @@ BEGIN
       'isPlain', strpos(calls, E'\\n') = 0 AND current_query() ~* 'alter' AND current_query() !~* 'using')))::text, true);
 ${OR_SAY_SO} $moonlink$;
 
-REVOKE ALL ON FUNCTION ${DDL_SCHEMA}.write_shapes(oid[], oid[]), ${DDL_SCHEMA}.write_partitions(text, oid[]), ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite() FROM PUBLIC;
+REVOKE ALL ON FUNCTION ${DDL_SCHEMA}.write_shapes(oid[], oid[]), ${DDL_SCHEMA}.write_partitions(text, oid[]), ${DDL_SCHEMA}.write_rows(oid, text),
+  ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite() FROM PUBLIC;
 
 -- Of an earlier version.
 DROP FUNCTION IF EXISTS ${DDL_SCHEMA}.write_shapes(oid[]);
@@ -150,20 +171,26 @@ CREATE EVENT TRIGGER moonlink_ddl_command_end ON ddl_command_end WHEN TAG IN (${
   EXECUTE FUNCTION ${DDL_SCHEMA}.on_ddl_command_end();
 CREATE EVENT TRIGGER moonlink_sql_drop ON sql_drop EXECUTE FUNCTION ${DDL_SCHEMA}.on_sql_drop();
 CREATE EVENT TRIGGER moonlink_table_rewrite ON table_rewrite EXECUTE FUNCTION ${DDL_SCHEMA}.on_table_rewrite();
+-- Whatever session_replication_role is.
+${DDL_TRIGGERS.map((name) => `ALTER EVENT TRIGGER ${name} ENABLE ALWAYS;`).join('\n')}
 -- From here on, nothing goes untold.
 DO $$ BEGIN EXECUTE format('COMMENT ON SCHEMA ${DDL_SCHEMA} IS %L',
   'moonlink.ddl ${DDL_VERSION}: tells mirrors of schema changes, since ' || pg_current_xact_id() || '. Removed by: moonlink ddl uninstall'); END $$;
 `
 
 /** The event triggers that `ddlInstallSql` makes, as far as they are there. */
-export const ddlTriggersSql = `SELECT FROM pg_event_trigger WHERE evtname IN ('moonlink_ddl_command_end', 'moonlink_sql_drop', 'moonlink_table_rewrite')`
+export const ddlTriggersSql = `SELECT FROM pg_event_trigger WHERE evtname IN (${DDL_TRIGGERS.map((name) => `'${name}'`).join(', ')})`
 
 /** SQL that takes back what `ddlInstallSql` made. */
 export const ddlUninstallSql = `DROP EVENT TRIGGER IF EXISTS moonlink_ddl_command_end;
 DROP EVENT TRIGGER IF EXISTS moonlink_sql_drop;
 DROP EVENT TRIGGER IF EXISTS moonlink_table_rewrite;
 DROP FUNCTION IF EXISTS ${DDL_SCHEMA}.on_ddl_command_end(), ${DDL_SCHEMA}.on_sql_drop(), ${DDL_SCHEMA}.on_table_rewrite(),
-  ${DDL_SCHEMA}.write_shapes(oid[]), ${DDL_SCHEMA}.write_shapes(oid[], oid[]), ${DDL_SCHEMA}.write_partitions(text, oid[]);
+  ${DDL_SCHEMA}.write_shapes(oid[]), ${DDL_SCHEMA}.write_shapes(oid[], oid[]), ${DDL_SCHEMA}.write_partitions(text, oid[]),
+  ${DDL_SCHEMA}.watch_partitions(oid[], text);
+-- With the triggers of partitions that have it.
+DROP FUNCTION IF EXISTS ${ON_TRUNCATE}() CASCADE;
+DROP FUNCTION IF EXISTS ${DDL_SCHEMA}.write_rows(oid, text);
 -- Restricted: objects of others in it stay.
 DROP SCHEMA IF EXISTS ${DDL_SCHEMA} RESTRICT;
 `

@@ -25,10 +25,15 @@ export async function lookAtPartitions(
       if (isRemembered && partition.isAttached) return `partition ${name} came, whose rows Postgres 14 may not send`
       came.add(partition.oid)
     } else if (earlier.attachment !== partition.attachment) return `partition ${name} was detached, and attached again`
-    else if (earlier.fileNode !== partition.fileNode) refiled.push(partition)
+    else if (earlier.fileNode !== partition.fileNode && !isToldSince(earlier, partition)) refiled.push(partition)
   }
   const [gone] = known.values()
   return gone === undefined ? { now, came, refiled } : `partition ${formatTableName(gone)} was detached or dropped`
+}
+
+/** Whether the stream says where rows of a partition went or came between two looks, though its file is another: it was rewritten, or all are truncated. */
+export function isToldSince(before: Pick<PartitionRow, 'rowsToldBy'>, now: Pick<PartitionRow, 'rowsToldBy'>): boolean {
+  return now.rowsToldBy !== null && now.rowsToldBy === before.rowsToldBy
 }
 
 /** A partition that was attached between two looks; null where none was. */

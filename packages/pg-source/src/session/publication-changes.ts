@@ -3,7 +3,7 @@ import { formatTableName, type Lsn, type TableName } from '@moonlink/core'
 import { describeTables, type CatalogOptions, type DescribedTable } from './catalog.ts'
 import type { CatalogConnection } from './connect.ts'
 import { droppedTable, renamedTable } from '../decode/index.ts'
-import { attachedSince, lookAtPartitions } from './partition-look.ts'
+import { attachedSince, isToldSince, lookAtPartitions } from './partition-look.ts'
 import { mayMakePublications, publishAnewSql, remembersPartitions } from './publication.ts'
 import type { RelationShape } from './relation-shape.ts'
 import { describeAlteredType } from './stale-rows.ts'
@@ -106,17 +106,34 @@ export function publicationMark(
   gone: readonly number[] = [],
   unsure: ReadonlySet<number> = new Set(),
 ): string {
-  const sure = partitions?.filter(({ oid }) => !unsure.has(oid)).map(({ oid, fileNode, attachment }) => [oid, fileNode, attachment])
+  const sure = partitions
+    ?.filter(({ oid }) => !unsure.has(oid))
+    .map(({ oid, fileNode, attachment, rowsToldBy }) => [oid, fileNode, attachment, ...(rowsToldBy === null ? [] : [rowsToldBy])])
   return JSON.stringify([filterOid, sure === undefined ? null : [...sure, ...gone], edition])
 }
 
 /** Whether a mark that an earlier process left says the same. Of old it had the filter's text, and before that no edition, which alone tells one filter from another. */
 export function isSameMark(earlier: string, now: string): boolean {
-  const [filterOid, ...rest] = JSON.parse(now) as unknown[]
-  const [earlierFilter, ...earlierRest] = JSON.parse(earlier) as unknown[]
-  if ((earlierFilter === null) !== (filterOid === null)) return false
-  if (earlierRest.length > 1) return isDeepStrictEqual(earlierRest, rest)
-  return filterOid === null && isDeepStrictEqual(earlierRest, rest.slice(0, 1))
+  const [filterOid, partitions, edition] = JSON.parse(now) as unknown[]
+  const [earlierFilter, earlierPartitions, earlierEdition] = JSON.parse(earlier) as unknown[]
+  if ((earlierFilter === null) !== (filterOid === null) || !areSamePartitions(earlierPartitions, partitions)) return false
+  return earlierEdition === undefined ? filterOid === null : earlierEdition === edition
+}
+
+type PartitionMark = readonly [oid: number, fileNode: number, attachment: string, rowsToldBy?: string]
+
+/** Of one whose rows are told of, another file says nothing that the stream does not. */
+function areSamePartitions(earlier: unknown, now: unknown): boolean {
+  if (!Array.isArray(earlier) || !Array.isArray(now)) return isDeepStrictEqual(earlier, now)
+  return earlier.length === now.length && earlier.every((mark, index) => isSamePartition(mark, now[index]))
+}
+
+function isSamePartition(earlier: PartitionMark | number, now: PartitionMark | number): boolean {
+  if (!Array.isArray(earlier) || !Array.isArray(now)) return earlier === now
+  const [oid, fileNode, attachment, rowsToldBy = null] = earlier as PartitionMark
+  const [oidNow, fileNodeNow, attachmentNow, rowsToldByNow = null] = now as PartitionMark
+  if (oid !== oidNow || attachment !== attachmentNow) return false
+  return fileNode === fileNodeNow || isToldSince({ rowsToldBy }, { rowsToldBy: rowsToldByNow })
 }
 
 /** The edition that a mark of an earlier process names; null where it names none. */

@@ -102,6 +102,11 @@ export class StreamShapes implements AlterationReader {
         .filter(({ relationOid }) => relationOid === message.oid)
         .map(({ table }) => ({ kind: 'refuse', ...droppedTable(table) }))
     }
+    // One that was rolled back costs a comparison, and no more.
+    if (message.kind === 'rows')
+      return wanted
+        .filter(({ relationOid }) => message.above.includes(relationOid))
+        .map((mirrored) => ({ kind: 'stale', mirrored, reason: message.reason }))
     if (message.kind === 'partitions') return wanted.flatMap((known) => this.parted(known, message, isDoubtful))
     const types = message.kind === 'types' ? alteredTypes(message) : alteredRowType(message)
     const users = wanted.filter(({ relation }) => relation.types.some(({ oid }) => types.oids.has(oid)))

@@ -15,6 +15,7 @@ const partition = (oid: number, changes: Partial<PartitionRow> = {}): PartitionR
   changedBy: 1,
   attachment: '1',
   isAttached: false,
+  rowsToldBy: null,
   identity: ['id'],
   ...changes,
 })

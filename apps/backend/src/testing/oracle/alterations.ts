@@ -365,15 +365,16 @@ export function chooseChange(
         name: one.name,
         ...(made.to !== undefined && { to: made.to }),
         isStale: made.isStale || (isWrapped && made.isRewritten === true),
-        untold: one.partitions === undefined || made.type !== undefined ? made.untold : ofPartitions(made),
+        untold: one.partitions === undefined || made.type !== undefined ? made.untold : ofPartitions(one, made),
       })),
     },
   }
 }
 
 /** What older rows have of a new column is known by its partitions alone, and each of those that is written anew looks as if it had been emptied. */
-function ofPartitions({ isRewritten, untold }: Made): Untold {
-  if (isRewritten === true || untold.kind === 'compared') return { kind: 'compared', isNoticedAgain: 'always' }
+function ofPartitions({ tellsTruncations }: OracleTable, { isRewritten, untold }: Made): Untold {
+  if (isRewritten === true || untold.kind === 'compared')
+    return { kind: 'compared', ...(tellsTruncations !== true && { isNoticedAgain: 'always' }) }
   return ['add', 'add without a default'].includes(untold.kind) ? COMPARED : untold
 }
 

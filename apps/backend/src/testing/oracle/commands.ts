@@ -41,6 +41,8 @@ export interface Scenario {
   readonly partitioned: number | null
   /** A publication that is there before, with a table that it filters, made from this seed; null where the mirror makes one. */
   readonly given: number | null
+  /** Where event triggers tell of changes, triggers on partitions tell of truncations. */
+  readonly tellsTruncations: boolean
   readonly settings: Settings
   readonly commands: readonly Command[]
 }
@@ -98,6 +100,7 @@ export function scenarios(schemaChanges: SchemaChanges): fc.Arbitrary<Scenario> 
     given: changes
       ? fc.tuple(fc.integer(), fc.boolean()).map(([seed, isOther]) => (isOther === (schemaChanges === 'told') ? null : seed))
       : fc.constant(null),
+    tellsTruncations: schemaChanges === 'told' ? fc.boolean() : fc.constant(false),
     settings,
     commands: fc.array(command, { ...size, size: 'max' }),
   })

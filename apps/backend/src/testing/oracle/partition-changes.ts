@@ -36,7 +36,7 @@ const attach = (table: OracleTable, partition: Partition) =>
   `ALTER TABLE ${quotedTable(table)} ATTACH PARTITION ${named(partition)} FOR VALUES ${slotBounds(partition.slot)}`
 const detach = (table: OracleTable, partition: Partition) => `ALTER TABLE ${quotedTable(table)} DETACH PARTITION ${named(partition)}`
 
-/** What becomes of partitions. Nothing in the stream tells of it without event triggers, and with them nothing of a partition that is truncated. */
+/** What becomes of partitions. Nothing in the stream tells of it without event triggers, and with them nothing of a partition that is truncated, unless that has a trigger of its own. */
 export const partitionChanges: readonly SchemaChange[] = [
   {
     name: 'make a partition',
@@ -119,6 +119,10 @@ export const partitionChanges: readonly SchemaChange[] = [
     name: 'truncate a partition',
     weight: 4,
     fits: hasOne,
-    make: (table, dice) => ({ sql: `TRUNCATE ${named(dice.pick(table.partitions!))}`, isStale: false, untold: { kind: 'unseen' } }),
+    make: (table, dice) => ({
+      sql: `TRUNCATE ${named(dice.pick(table.partitions!))}`,
+      isStale: table.tellsTruncations === true,
+      untold: { kind: 'unseen' },
+    }),
   },
 ]

@@ -76,17 +76,17 @@ class OracleRun {
 
   static async create(scenario: Scenario, options: RunOptions, trace: (line: string) => void): Promise<OracleRun> {
     const isTold = scenario.schemaChanges !== 'found'
-    const { given, partitioned } = scenario
+    const { given, partitioned, tellsTruncations } = scenario
     const make = (hasFilter: boolean): OracleTable[] =>
       [
         ...scenario.tables.map(makeTable),
-        ...(partitioned === null ? [] : [partitionedTable(partitioned)]),
+        ...(partitioned === null ? [] : [{ ...partitionedTable(partitioned), tellsTruncations }]),
         ...(given === null ? [] : [filteredTable(given, hasFilter)]),
         bulkTable,
         notesTable,
       ].map((table) => (given === null ? table : { ...table, isGiven: true }))
     const source = await OracleSource.create(options.connectionString, make, SESSIONS, isTold, publicationOf(scenario), trace)
-    if (scenario.schemaChanges === 'told') await changeDdlTriggers(options.connectionString, 'install')
+    if (scenario.schemaChanges === 'told') await changeDdlTriggers(options.connectionString, 'install', { partitions: tellsTruncations })
     const run = new OracleRun(scenario, options, source)
     // Rows to copy, of every table.
     for (const [index, table] of source.tables.entries()) await run.#statement(source.sessions[0], table, index + 1)

@@ -253,9 +253,9 @@ function traced(
     return { ...one, isTouched: one.isTouched || names.includes(one.table), isFollowed: one.isFollowed || one.table === changed }
   })
   if (truncates === true) {
-    const emptied = [...new Map(tables.map((table) => [table.name, table])).values()].map(({ name, partitions }) => {
+    const emptied = [...new Map(tables.map((table) => [table.name, table])).values()].map(({ name, partitions, tellsTruncations }) => {
       const isNoticedAgain = isInSavepoint ? 'always' : 'once filled'
-      const change: Untold = { kind: 'truncate', ...(partitions !== undefined && { isNoticedAgain }) }
+      const change: Untold = { kind: 'truncate', ...(partitions !== undefined && tellsTruncations !== true && { isNoticedAgain }) }
       return { table: name, change, isStale: false, isFollowed: false, isTouched: true, isAmid: touched.has(name) }
     })
     return { followed, untold: [...after, ...emptied] }

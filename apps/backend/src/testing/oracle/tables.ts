@@ -38,6 +38,8 @@ export interface OracleTable {
   readonly isFull?: boolean
   /** Absent where it is not partitioned. */
   readonly partitions?: readonly Partition[]
+  /** Triggers tell where a partition of it is truncated by itself. */
+  readonly tellsTruncations?: boolean
   /** Its publication was there before the mirror. */
   readonly isGiven?: true
   /** A list of columns and a row filter that it is published with. */
