@@ -1,7 +1,7 @@
 import type { TableName } from '@moonlink/core'
 import type { CatalogConnection } from './connect.ts'
 import { BELOW, RELATION_SHAPE, type RelationShape } from './relation-shape.ts'
-import { rowsToldBySql } from './told-since.ts'
+import { INSTALLED_VERSION, ON_TRUNCATE_OID, rowsToldBySql } from './told-since.ts'
 
 /** A relation as the catalog has it, and what we may do with it. */
 export interface RelationRow extends RelationShape {
@@ -14,6 +14,10 @@ export interface RelationRow extends RelationShape {
   readonly root: TableName | null
   /** What a partitioned table's rows are in, by object id. */
   readonly partitions: readonly PartitionRow[]
+  /** Version of the event triggers that tell of schema changes; null where there are none. */
+  readonly ddlVersion: number | null
+  /** Triggers on partitions are meant to tell of truncations. */
+  readonly watchesPartitions: boolean
   /** `reltuples`, -1 where unknown. */
   readonly estimatedRows: number
   /** Name of the table's access method. */
@@ -71,6 +75,7 @@ SELECT jsonb_build_object(
   'accessMethod', coalesce(am.amname, ''), 'user', current_user,
   'root', (SELECT jsonb_build_object('schema', rn.nspname, 'name', r.relname) FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
     WHERE c.relispartition AND r.oid = pg_partition_root(c.oid)),
+  'ddlVersion', ${INSTALLED_VERSION}, 'watchesPartitions', ${ON_TRUNCATE_OID} IS NOT NULL,
   'partitions', coalesce((${PARTITIONS}), '[]'),
   'hasRowSecurity', c.relkind IN ('r', 'p') AND row_security_active(c.oid),
   'maySelect', has_table_privilege(c.oid, 'SELECT'), 'mayUseSchema', has_schema_privilege(n.oid, 'USAGE'),

@@ -2,6 +2,7 @@ import { formatTableName, MoonlinkError, type TableName, type TableSchema } from
 import pg from 'pg'
 import { readTables, type PartitionRow, type RelationRow } from './catalog-rows.ts'
 import type { CatalogConnection } from './connect.ts'
+import { partitionNotes } from './partition-notes.ts'
 import { describeShape, identityColumns, quoted, refusal, type MappedShape, type ShapeOptions } from './describe-shape.ts'
 import { addStatement, publishedAs, type Published } from './published.ts'
 
@@ -104,6 +105,7 @@ function describe(table: TableName, row: RelationRow, options: CatalogOptions): 
   const notes = [...shape.notes]
   if (filterOid !== null) notes.push(FILTERED)
   if (appendOnly && !options.appendOnly.includes(name)) notes.push('append-only: the publication publishes no updates and deletes')
+  if (row.kind === 'p') notes.push(...partitionNotes(row))
   return {
     ...shape,
     appendOnly,

@@ -36,9 +36,8 @@ export function isToldSince(before: Pick<PartitionRow, 'rowsToldBy'>, now: Pick<
   return now.rowsToldBy !== null && now.rowsToldBy === before.rowsToldBy
 }
 
-/** A partition that was attached between two looks; null where none was. */
-export function attachedSince(before: readonly PartitionRow[], now: readonly PartitionRow[]): PartitionRow | null {
-  const known = new Map(before.map(({ attachment, oid }) => [oid, attachment]))
+/** A partition that was attached since there were those of these object ids, attached like this; null where none was. */
+export function attachedSince(known: ReadonlyMap<number, string>, now: readonly PartitionRow[]): PartitionRow | null {
   return now.find(({ attachment, isAttached, oid }) => isAttached && known.get(oid) !== attachment) ?? null
 }
 

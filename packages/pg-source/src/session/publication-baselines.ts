@@ -1,7 +1,10 @@
 import { formatTableName, MoonlinkError, type Lsn, type TableName } from '@moonlink/core'
 import type { CatalogOptions, DescribedTable } from './catalog.ts'
 import type { CatalogConnection } from './connect.ts'
+import type { PartitionRow } from './catalog-rows.ts'
+import { attachedSince } from './partition-look.ts'
 import {
+  attachmentsOfMark,
   editionOfMark,
   isSameMark,
   preparedChanges,
@@ -24,6 +27,8 @@ export class PublicationBaselines {
   private earlier: Readonly<Record<string, string>> = {}
   /** Tables that no publication had when they were prepared first. */
   private readonly publishedAnew = new Set<string>()
+  /** How tables were published when this process prepared them first. */
+  private readonly preparedAs = new Map<string, string | null>()
   /** What a given publication published when it was last looked at. */
   private seen: ReadonlySet<string> | null = null
 
@@ -63,6 +68,7 @@ export class PublicationBaselines {
     }
     for (const [name, table] of tables) {
       if (this.tables.has(name)) continue
+      this.preparedAs.set(name, table.edition)
       if (table.edition === null) this.publishedAnew.add(name)
       this.tables.set(name, { ...table, edition: editionOf(name, appendOnly.includes(name), publications) })
     }
@@ -75,15 +81,27 @@ export class PublicationBaselines {
     this.streamedPartitions.copied(name, lsn)
   }
 
+  /** See `Streamed`. */
+  private attachedWhileAway({ edition, partitions, table }: DescribedTable): PartitionRow | null {
+    const name = formatTableName(table)
+    const mark = this.earlier[name]
+    if (mark === undefined || partitions === null || edition !== this.preparedAs.get(name)) return null
+    return attachedSince(attachmentsOfMark(mark), partitions)
+  }
+
   /** What became of the tables' publication, and which tables came into a given one since the last call. */
   async changes(
     connection: CatalogConnection,
     options: CatalogOptions,
-    streamed: Omit<Streamed, 'partitions'>,
+    streamed: Pick<Streamed, 'shapeOf' | 'currentLsn'>,
   ): Promise<PublicationChange[]> {
     const { main } = options.publications
     const partitions = this.streamedPartitions
-    const changes = await preparedChanges(connection, options, this.tables, { ...streamed, partitions })
+    const changes = await preparedChanges(connection, options, this.tables, {
+      ...streamed,
+      partitions,
+      attachedWhileAway: (now) => this.attachedWhileAway(now),
+    })
     if (main === null || main.isOurs) return changes
     const before = this.seen
     this.seen = new Set(main.tables.keys())

@@ -5,6 +5,7 @@ import type { CatalogConnection } from './connect.ts'
 import { droppedTable, renamedTable } from '../decode/index.ts'
 import { attachedSince, isToldSince, lookAtPartitions } from './partition-look.ts'
 import { mayMakePublications, publishAnewSql, remembersPartitions } from './publication.ts'
+import type { PartitionRow } from './catalog-rows.ts'
 import type { RelationShape } from './relation-shape.ts'
 import { describeAlteredType } from './stale-rows.ts'
 import { changed } from './stream-shapes.ts'
@@ -35,6 +36,8 @@ export interface Streamed {
   /** The shape that a table's rows have by now; null where the stream itself says what becomes of it. Types may have changed since, of which it says nothing. */
   readonly shapeOf: (table: TableName) => RelationShape | null
   readonly partitions: StreamedPartitions
+  /** A partition that was attached after an earlier process mirrored the table, and before this one does, its publication being the same since; null where none was. */
+  readonly attachedWhileAway: (now: DescribedTable) => PartitionRow | null
   /** Covers every transaction committed before the call; the stream comes there soon. */
   readonly currentLsn: () => Promise<Lsn>
 }
@@ -90,7 +93,8 @@ export async function preparedChanges(
     if (isOutdated()) continue
     const reason = judge === null ? editionChanged(before, now) : judge()
     // Comparing would bring the rows that are there, and miss those that come.
-    const unsent = judge !== null && typeof reason === 'string' ? await unsentPartition(connection, options, before, now) : null
+    const attached = judge !== null && typeof reason === 'string' ? attachedSince(attachmentsOf(before), now.partitions ?? []) : null
+    const unsent = await unsentPartition(connection, options, table, attached ?? streamed.attachedWhileAway(now))
     if (unsent !== null) refused('PG_PARTITION_UNSENT', unsent)
     else if (typeof reason === 'string') changes.push({ kind: 'changed', table, reason })
     else if (reason === null && now.partitions !== null) baselines.set(name, { ...before, partitions: now.partitions })
@@ -136,6 +140,13 @@ function isSamePartition(earlier: PartitionMark | number, now: PartitionMark | n
   return fileNode === fileNodeNow || isToldSince({ rowsToldBy }, { rowsToldBy: rowsToldByNow })
 }
 
+/** Which partitions there were by a mark of an earlier process, each with how it was attached, by object id. */
+export function attachmentsOfMark(mark: string): ReadonlyMap<number, string> {
+  const partitions = (JSON.parse(mark) as unknown[])[1]
+  const marks = Array.isArray(partitions) ? (partitions as (PartitionMark | number)[]) : []
+  return new Map(marks.flatMap((one) => (Array.isArray(one) ? [[one[0], one[2]] as [number, string]] : [])))
+}
+
 /** The edition that a mark of an earlier process names; null where it names none. */
 export function editionOfMark(mark: string): string | null {
   const edition = (JSON.parse(mark) as unknown[])[2]
@@ -148,18 +159,19 @@ function editionChanged(before: DescribedTable, now: DescribedTable): string | n
   return now.edition === null ? 'it was taken out of the publication' : 'its publication was altered, or made anew'
 }
 
+function attachmentsOf({ partitions }: DescribedTable): ReadonlyMap<number, string> {
+  return new Map((partitions ?? []).map(({ attachment, oid }) => [oid, attachment]))
+}
+
 /** Why rows of a partition that was attached are not streamed before somebody else has done something; null where they are, or `publishAnew` sees to it. */
 async function unsentPartition(
   connection: CatalogConnection,
   options: CatalogOptions,
-  before: DescribedTable,
-  now: DescribedTable,
+  table: TableName,
+  partition: PartitionRow | null,
 ): Promise<string | null> {
   const { main } = options.publications
-  const { table } = now
-  if (!remembersPartitions(options) || main === null || main.isOurs) return null
-  const partition = attachedSince(before.partitions ?? [], now.partitions ?? [])
-  if (partition === null || (await mayMakePublications(connection))) return null
+  if (partition === null || !remembersPartitions(options) || main === null || main.isOurs || (await mayMakePublications(connection))) return null
   const why = `partition ${formatTableName(partition)} was attached, and Postgres 14 does not send its rows before the publication is altered`
   const remedy = `Run ${publishAnewSql(main.name, table)}; then moonlink tables resync ${formatTableName(table)}`
   return `${why}. ${remedy}. With CREATE on the database it is seen to`

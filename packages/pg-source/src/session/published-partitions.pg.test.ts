@@ -147,7 +147,12 @@ test('a look at partitions takes nothing back of a table that is copied, or prep
   const { described, options } = await source['catalog'].describe([tableOf('public.p')])
   await client.query('CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (9) TO (99)')
   const connection = source['connection']
-  const streamed = { shapeOf: () => null, partitions: new StreamedPartitions(), currentLsn: () => source.currentLsn() }
+  const streamed = {
+    shapeOf: () => null,
+    partitions: new StreamedPartitions(),
+    currentLsn: () => source.currentLsn(),
+    attachedWhileAway: () => null,
+  }
   const lookWhile = async (meanwhile: (baselines: Map<string, DescribedTable>) => void) => {
     const baselines = new Map([['public.p', described[0]]])
     // Whether a partition that came has rows is asked last.

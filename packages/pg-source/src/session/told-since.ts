@@ -18,7 +18,8 @@ export const TOLD_SINCE = `(SELECT installed.by FROM (SELECT ${INSTALLED_BY} AS 
     WHERE evtname IN (${DDL_TRIGGERS.map((name) => `'${name}'`).join(', ')}) AND evtenabled IN ('O', 'A')))`
 
 const EVENT_TRIGGERS = `(SELECT string_agg(xmin::text, ' ' ORDER BY oid) FROM pg_event_trigger WHERE evtname IN (${DDL_TRIGGERS.map((name) => `'${name}'`).join(', ')}))`
-const IS_CURRENT = `(SELECT obj_description(oid, 'pg_namespace') LIKE 'moonlink.ddl ${DDL_VERSION}:%' FROM pg_namespace WHERE nspname = '${DDL_SCHEMA}')`
+/** SQL: the version of the event triggers that were installed last; null where none are known of. */
+export const INSTALLED_VERSION = `(SELECT substring(obj_description(oid, 'pg_namespace') FROM '^moonlink\\.ddl (\\d+)')::int FROM pg_namespace WHERE nspname = '${DDL_SCHEMA}')`
 const AFTER_TRUNCATE = 32
 
 /** SQL: oid of the function of triggers that tell of truncations; null where it is not there. */
@@ -29,4 +30,4 @@ export const ON_TRUNCATE_OID = `(SELECT f.oid FROM pg_proc f JOIN pg_namespace s
  * be it for a moment. Null where nothing tells of it.
  */
 export const rowsToldBySql = (oid: string) => `(SELECT ${TOLD_SINCE} || '/' || ${EVENT_TRIGGERS} || '/' || t.oid || ' ' || t.xmin FROM pg_trigger t
-  WHERE t.tgrelid = ${oid} AND t.tgfoid = ${ON_TRUNCATE_OID} AND t.tgtype = ${AFTER_TRUNCATE} AND t.tgenabled = 'A' AND t.tgqual IS NULL AND ${IS_CURRENT} LIMIT 1)`
+  WHERE t.tgrelid = ${oid} AND t.tgfoid = ${ON_TRUNCATE_OID} AND t.tgtype = ${AFTER_TRUNCATE} AND t.tgenabled = 'A' AND t.tgqual IS NULL AND ${INSTALLED_VERSION} = ${DDL_VERSION} LIMIT 1)`
