@@ -79,6 +79,21 @@ test('partitions that come with rows, are truncated by themselves, detached or d
   await isEqual('public.events')
 })
 
+test('rows that came with a partition, and change before that is noticed, are followed all the same', async () => {
+  const { client } = database
+  await client.query(`CREATE TABLE events (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+    CREATE TABLE e1 PARTITION OF events FOR VALUES FROM (0) TO (100); INSERT INTO events SELECT n, n % 100 FROM generate_series(1, 300) n;
+    CREATE TABLE e2 (id int, at int, PRIMARY KEY (id, at)); INSERT INTO e2 SELECT n, 150 FROM generate_series(2001, 2100) n`)
+  await start('moonlink', 1000)
+  const attach = 'ALTER TABLE events ATTACH PARTITION e2 FOR VALUES FROM (100) TO (200)'
+  await followed(`${attach}; UPDATE events SET id = id + 10000 WHERE id < 2010 AND at = 150; DELETE FROM events WHERE id = 2050`, 'events')
+  await followed(
+    `ALTER TABLE events DETACH PARTITION e2; INSERT INTO e2 VALUES (1, 151); ${attach}; UPDATE events SET id = 2 WHERE at = 151`,
+    'events',
+  )
+  await isEqual('public.events')
+})
+
 test('a partition that came, got rows and went between two looks leaves none of them behind, while it runs and after', async () => {
   const { client } = database
   await client.query(`CREATE TABLE events (id int, at int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);

@@ -36,7 +36,9 @@ afterEach(() => backend?.stop('SIGKILL'))
 const count = async (atLsn?: string) => (await backend.query('SELECT count(*)::INT FROM events', atLsn ?? null))[0][0]
 /** LSNs between the last change before a truncation and the comparison after it may be refused, and none is shown wrong. */
 const shows = (expected: unknown, atLsn: string) =>
-  expect.poll(() => count(atLsn).catch((error: Error) => (error.message.includes('LSN_NOT_HELD') ? expected : error.message))).toBe(expected)
+  expect
+    .poll(() => count(atLsn).catch((error: Error) => (error.message.includes('LSN_NOT_HELD') ? expected : error.message)))
+    .toBe(expected)
 const isEqual = async () => {
   const { status, stderr, stdout } = await verified(backend.url, directory, 'public.events')
   expect(`${status} ${stdout}${stderr}`).toMatch(/^0 /)
@@ -48,7 +50,10 @@ test('reads at LSNs on both sides of it are exact, whoever truncates, and no loo
     ['TRUNCATE e1', 200],
     ['INSERT INTO events SELECT n, 50 FROM generate_series(1001, 1010) n', 210],
     ['BEGIN; DELETE FROM events WHERE at = 50 AND id < 1003; TRUNCATE e2; INSERT INTO events VALUES (1, 1), (1, 101); COMMIT', 10],
-    ['BEGIN; TRUNCATE events; INSERT INTO events VALUES (1, 1), (2, 2), (1, 101); TRUNCATE e1; INSERT INTO events VALUES (3, 3); COMMIT', 2],
+    [
+      'BEGIN; TRUNCATE events; INSERT INTO events VALUES (1, 1), (2, 2), (1, 101); TRUNCATE e1; INSERT INTO events VALUES (3, 3); COMMIT',
+      2,
+    ],
     [`BEGIN; INSERT INTO events VALUES (4, 4); TRUNCATE e2_a; PREPARE TRANSACTION 'p'|COMMIT PREPARED 'p'`, 2],
   ] as const) {
     const before = await backend.wait({})
@@ -79,7 +84,12 @@ test('a partition that is truncated while no backend runs, or right before it is
 test('a rewrite of a partition costs no comparison, while it runs and after', async () => {
   await start(100)
   const lsn = await backend.wait({ iceberg: true })
-  await sql('VACUUM FULL e1', 'CLUSTER e2_a USING e2_a_pkey', 'BEGIN; TRUNCATE events; INSERT INTO events VALUES (1, 1); COMMIT', 'VACUUM FULL e2_a')
+  await sql(
+    'VACUUM FULL e1',
+    'CLUSTER e2_a USING e2_a_pkey',
+    'BEGIN; TRUNCATE events; INSERT INTO events VALUES (1, 1); COMMIT',
+    'VACUUM FULL e2_a',
+  )
   await backend.wait({ iceberg: true })
   await backend.stop()
   await sql('VACUUM FULL e1')

@@ -161,9 +161,7 @@ function addDdl(ddl: Command, surroundings: Surroundings): void {
     .description('print the SQL, for an administrator to run')
     .option(...partitions)
     .option('--uninstall', 'the SQL that removes them')
-    .action(async (options: { partitions?: boolean; uninstall?: boolean }) =>
-      commands.print((await import('./ddl.ts')).ddlSql(options)),
-    )
+    .action(async (options: { partitions?: boolean; uninstall?: boolean }) => commands.print((await import('./ddl.ts')).ddlSql(options)))
 }
 
 function addEnding(program: Command, surroundings: Surroundings): void {

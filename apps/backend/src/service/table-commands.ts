@@ -132,9 +132,11 @@ export class TableCommands {
     if (source.publishesTooMuch) await changes.run(() => source.unpublish())
   }
 
-  /** Makes a table equal to its source whose publication is another; one that is not streaming is made so anyway. */
+  /** Makes a table equal to its source whose publication is another, also where that made a change fail; one that is copied or paused is made so anyway. */
   async republished(table: string, reason: string): Promise<void> {
-    if (this.#options.engine.mirror(table)?.currentPhase === 'streaming') await this.resyncUnasked(table, reason)
+    const mirror = this.#options.engine.mirror(table)
+    const hasDiverged = mirror?.status().reason?.startsWith('DIVERGED ') === true
+    if (mirror?.currentPhase === 'streaming' || hasDiverged) await this.resyncUnasked(table, reason)
   }
 
   /** A given publication has a table that it did not have: it is mirrored too, unless the configuration names tables. */

@@ -384,7 +384,9 @@ test('a change of a table is told without waiting for who locks another partitio
 test('a change is told of also by a session that fires no other triggers', async () => {
   const { client, following } = await database(TABLE)
   try {
-    await client.query(`${insert(1)}; SET session_replication_role = replica; ALTER TABLE t RENAME a TO x; ALTER TABLE t ADD c int DEFAULT 7; ${insert(2)}`)
+    await client.query(
+      `${insert(1)}; SET session_replication_role = replica; ALTER TABLE t RENAME a TO x; ALTER TABLE t ADD c int DEFAULT 7; ${insert(2)}`,
+    )
     await expectEqual(client, following)
     expect(following.replica.schemas.get('public.t')!.fields.map(({ name }) => name)).toEqual(['id', 'x', 'b', 'n', 'p', 'v', 'm', 'c'])
   } finally {

@@ -171,7 +171,8 @@ async function unsentPartition(
   partition: PartitionRow | null,
 ): Promise<string | null> {
   const { main } = options.publications
-  if (partition === null || !remembersPartitions(options) || main === null || main.isOurs || (await mayMakePublications(connection))) return null
+  if (partition === null || !remembersPartitions(options) || main === null || main.isOurs || (await mayMakePublications(connection)))
+    return null
   const why = `partition ${formatTableName(partition)} was attached, and Postgres 14 does not send its rows before the publication is altered`
   const remedy = `Run ${publishAnewSql(main.name, table)}; then moonlink tables resync ${formatTableName(table)}`
   return `${why}. ${remedy}. With CREATE on the database it is seen to`

@@ -29,5 +29,7 @@ export const ON_TRUNCATE_OID = `(SELECT f.oid FROM pg_proc f JOIN pg_namespace s
  * SQL: the triggers, of the database and of relation `oid`, that tell where rows of it go, or come, that are not streamed; another text once one of them was altered or made anew,
  * be it for a moment. Null where nothing tells of it.
  */
-export const rowsToldBySql = (oid: string) => `(SELECT ${TOLD_SINCE} || '/' || ${EVENT_TRIGGERS} || '/' || t.oid || ' ' || t.xmin FROM pg_trigger t
+export const rowsToldBySql = (
+  oid: string,
+) => `(SELECT ${TOLD_SINCE} || '/' || ${EVENT_TRIGGERS} || '/' || t.oid || ' ' || t.xmin FROM pg_trigger t
   WHERE t.tgrelid = ${oid} AND t.tgfoid = ${ON_TRUNCATE_OID} AND t.tgtype = ${AFTER_TRUNCATE} AND t.tgenabled = 'A' AND t.tgqual IS NULL AND ${INSTALLED_VERSION} = ${DDL_VERSION} LIMIT 1)`
