@@ -31,7 +31,14 @@ test.each([
     expect(done.reads).toBeGreaterThan(0)
     // A backend ends by itself where it was taken over from, and for nothing else.
     for (const ending of done.endings) expect(ending).toMatch(/LEASE_LOST|OTHER_MIRROR/)
+    const names = (await run.running.tables()).map(({ name }) => name)
     expect(await run.stop()).toEqual(hasStandby ? [0, 0] : [0])
+    const { listedFiles } = run
+    const left = await run.warehouse.unneeded(names)
+    expect(
+      left.filter((uri) => !listedFiles.includes(uri)),
+      'files that no snapshot needs and nobody knows',
+    ).toEqual([])
   } finally {
     await run.close()
     if (keepsChaos) console.log(`kept: ${directory}`)

@@ -141,6 +141,30 @@ test('a lost state directory, too', async () => {
   expect(logged()).toMatch(/neither the slot nor the change log has the changes from/)
 })
 
+test('a log that is lost while it is written is said at once, what it had is committed, and a new one begins', async () => {
+  await start()
+  await change('logged')
+  await backend.wait()
+  const before = await currentLsn()
+  await until('the slot', async () => (await confirmed()) >= before)
+  rmSync(join(stateDir, 'changelog'), { recursive: true })
+  await change('lost')
+  await until('that it is said', async () => (await backend.status()).log.reason !== null)
+  expect((await backend.status()).log.reason).toMatch(/changelog\/\d+\.segment is gone/)
+  // What only it had is committed at once.
+  await until('a new log', async () => {
+    await database.client.query(`UPDATE still SET note = note || '.'`)
+    return (await backend.status()).log.reason === null
+  })
+  await change('in the new log')
+  const lsn = await currentLsn()
+  await until('the slot', async () => (await confirmed()) >= lsn)
+  await backend.stop('SIGKILL')
+  await start()
+  await expectEqual()
+  expect(logged()).not.toMatch(/made equal|copied again/)
+})
+
 test('a flipped bit in the log is named with its file, and made up for', async () => {
   await start()
   for (let round = 0; round < 3; round++) await change(`round ${round}`)

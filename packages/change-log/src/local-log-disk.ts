@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { MoonlinkError, systemDisk, type DiskFile, type LocalDisk } from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError, systemDisk, type DiskFile, type LocalDisk } from '@moonlink/core'
 import type { LogDisk, LogFile } from './log-disk.ts'
 
 /** Segments as files of one directory of a local file system. */
@@ -93,8 +93,20 @@ class LocalLogFile implements LogFile {
       await this.file.sync()
       if (!this.isNameSafe) await this.disk.syncDirectory(this.directory)
       this.isNameSafe = true
+      await this.requireThere()
     } catch (error) {
       throw explain(error, this.path)
+    }
+  }
+
+  /** A file that was removed, with its directory or its disk, is written and synced as if nothing were. */
+  private async requireThere(): Promise<void> {
+    try {
+      await this.disk.stat(this.path)
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw error
+      const message = `${this.path} is gone, as where its directory was removed, or its disk unmounted; what the change log had is lost.`
+      throw new MoonlinkError('retry', 'LOG_LOST', message, { context: { path: this.path }, cause: error })
     }
   }
 
@@ -108,6 +120,7 @@ function codeOf(error: unknown): string | undefined {
 }
 
 function explain(error: unknown, path: string): MoonlinkError {
+  if (isMoonlinkError(error)) return error
   const code = codeOf(error)
   const made = (kind: 'invalid' | 'conflict' | 'retry', name: string, message: string) =>
     new MoonlinkError(kind, name, message, { context: { path, errno: code }, cause: error })

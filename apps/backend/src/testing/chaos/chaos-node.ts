@@ -1,5 +1,5 @@
-import { copyFileSync, existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { BackendProcess } from '../backend-process.ts'
 import { pauseMs } from './chaos-warehouse.ts'
 import { SmallDisk } from './small-disk.ts'
@@ -43,6 +43,13 @@ export class ChaosNode {
 
   get said(): string {
     return this.lives.map(({ said }) => said).join('---\n')
+  }
+
+  /** What it lists of files that may be left over, as text. */
+  get listedFiles(): string {
+    const { directory } = this.disk
+    const lists = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter((path) => basename(path).startsWith('staged'))
+    return lists.map((path) => readFileSync(join(directory, path), 'latin1')).join('')
   }
 
   /** Until it mirrors, or waits for its turn. */

@@ -123,6 +123,11 @@ export class ChaosRun<W extends ChaosWarehouse> {
     return statuses
   }
 
+  /** What the backends list of files that may be left over, which they remove in time. */
+  get listedFiles(): string {
+    return this.nodes.map(({ listedFiles }) => listedFiles).join('')
+  }
+
   /** Ends everything, whatever state it is in, and leaves what the backends said. */
   async close(): Promise<void> {
     const { directory } = this.options
