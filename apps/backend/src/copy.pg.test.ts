@@ -7,6 +7,7 @@ import { afterAll, afterEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 
 const postgres = withPostgres()
+const others = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-copy-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
@@ -71,6 +72,38 @@ test('a backend that is killed while it copies goes on where it was: nothing is 
   const log = readFileSync(join(stateDir, 'moonlink.log'), 'utf8')
   expect(log).toContain('"snapshots":4')
   expect(log).toContain('are read again where they changed')
+})
+
+test.each(['the warehouse is another', 'the source is another'])('what a copy has read counts for nothing where %s', async (what) => {
+  const [first, second] = [await postgres.createDatabase(), await others.createDatabase()]
+  const stateDir = join(directory, `${first.name}-reused`)
+  // The same in both but for what it holds: its number and its file's, too.
+  for (const [{ client }, text] of [
+    [first, 'first'],
+    [second, 'second'],
+  ] as const) {
+    await client.query('CREATE TABLE items (id bigint PRIMARY KEY, text text)')
+    await client.query(`INSERT INTO items SELECT i, '${text}' || md5(i::text) || md5((i + 1)::text) FROM generate_series(1, 40000) i`)
+  }
+  // A snapshot of the first lies ahead of whatever the second comes to.
+  for (let round = 0; round < 8; round++) await first.client.query(`SELECT pg_logical_emit_message(false, 'fill', repeat('x', 4000000))`)
+  const env = (database: TestDatabase, warehouse: string) => ({
+    ...IN_PARTS,
+    MOONLINK_SOURCE_URL: database.connectionString,
+    MOONLINK_STATE_DIR: stateDir,
+    MOONLINK_WAREHOUSE: join(directory, `${first.name}-${warehouse}`),
+  })
+  backend = BackendProcess.dying({ point: 'data file put', side: 'after', spared: 2 }, env(first, 'one'))
+  const [, signal] = (await once(backend.child, 'exit')) as [number | null, string | null]
+  expect(signal, backend.said).toBe('SIGKILL')
+  const source = what === 'the source is another' ? second : first
+  backend = await BackendProcess.start([], env(source, 'other'))
+  await backend.wait({ iceberg: true })
+  const sum = `SELECT count(*) || ':' || sum(id) || ':' || min(text) || ':' || max(text) AS sum`
+  const { rows } = await source.client.query<{ sum: string }>(`${sum} FROM items`)
+  expect(await backend.query(`${sum} FROM public.items`)).toEqual([[rows[0].sum]])
+  const files = readdirSync(join(directory, `${first.name}-other`, 'public', 'items', 'data')).filter((name) => name.endsWith('.parquet'))
+  expect(files).toHaveLength((await backend.table('public.items')).dataFiles)
 })
 
 test('a table that is dropped while it is copied goes at once, and those beside it are copied as if nothing were', async () => {

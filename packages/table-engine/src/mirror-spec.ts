@@ -13,6 +13,8 @@ export interface MirrorSpec {
   readonly appendOnly: boolean
   /** The stream can bring every change after this; a copy that began before begins anew. Default: every change there was. */
   readonly changesFromLsn?: Lsn
+  /** From where to where the table is mirrored: what a copy of others has left on this machine counts for nothing. */
+  readonly origin?: string
   /** Of a table that is to be copied: the schema is the source's of this LSN or later, and no change from before is wanted. */
   readonly asOfLsn?: Lsn
   /** Why it misses changes: until `beginResync`, which follows, it takes nothing, and shows no more than its last commit. */

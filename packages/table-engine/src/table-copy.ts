@@ -70,7 +70,7 @@ export class TableCopy {
     this.flusher = flusher
     this.early = early
     this.earlySizes = earlySizes
-    const fingerprint = JSON.stringify([spec.schema.fields, state.identity.fingerprint], withBigints)
+    const fingerprint = JSON.stringify([spec.schema.fields, state.identity.fingerprint, spec.origin], withBigints)
     this.record = new CopyRecord(host.sealedFiles.disk, join(host.sealedFiles.directory, RECORD_FILE), fingerprint, host.logger)
     this.copied = this.newCopiedRows()
     this.triedShape = core.committed.shape

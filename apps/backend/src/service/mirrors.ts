@@ -65,12 +65,19 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
     storage: isRecopied ? await RecopiedStorage.begin(storage, options.again) : storage,
     appendOnly: listed.appendOnly,
     changesFromLsn: options.coverage.floorLsn,
+    origin: originOf(options),
     // Until it is being compared, too, it must not be taken for one that has what the stream has brought.
     ...(isCompared ? { resyncReason: reason } : {}),
   })
   if (now !== null) await mirror.beginResync(reason!, { ...now, asOfLsn, isJustOpened: true })
   else if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
   return mirror
+}
+
+/** LSNs and numbers of tables are of one database alone, and files of one warehouse. */
+function originOf({ source, warehouse }: OpenMirrorOptions): string {
+  const { database, systemIdentifier } = source.identity
+  return JSON.stringify([systemIdentifier, database, warehouse.uri])
 }
 
 interface OpenedStorage {
