@@ -68,7 +68,7 @@ export class ChaosLoad {
       const lists = [1 + (round % LISTS), 1 + ((round * 5 + writer + 1) % LISTS)]
         .filter((list, at, all) => all.indexOf(list) === at)
         .sort((a, b) => a - b)
-      const event = { transaction, lists, committedAtMs: null as number | null }
+      const event = { transaction, lists, startedAtMs: Date.now(), committedAtMs: null as number | null }
       this.appends.push(event)
       await client.query('BEGIN')
       for (const list of lists) await client.query('UPDATE lists SET v = v || $1::int WHERE k = $2', [transaction, list])

@@ -2,6 +2,8 @@
 export interface AppendEvent {
   readonly transaction: number
   readonly lists: readonly number[]
+  /** When the client began it. */
+  readonly startedAtMs: number
   /** When the client knew that it was committed; null where it never learned of it. */
   readonly committedAtMs: number | null
 }
@@ -44,7 +46,29 @@ export function checkHistory(
       if (lacking.length > 0) wrong.push(`read ${index} shows transaction ${transaction} in part: not in list ${lacking.join(', ')}`)
     }
   }
-  return [...wrong, ...goingBack(reads, seen)]
+  return [...wrong, ...outOfOrder(appends, seen, final), ...goingBack(reads, seen)]
+}
+
+/** A read that shows a transaction shows all that were committed before that one began, whichever lists they were of. */
+function outOfOrder(
+  appends: readonly AppendEvent[],
+  seen: readonly ReadonlySet<number>[],
+  final: ReadonlyMap<number, readonly number[]>,
+): string[] {
+  const wrong: string[] = []
+  const kept = new Set([...final.values()].flat())
+  const startedAtMs = new Map(appends.map(({ transaction, startedAtMs }) => [transaction, startedAtMs]))
+  for (const [index, shown] of seen.entries()) {
+    let latestMs = -Infinity
+    for (const transaction of shown) latestMs = Math.max(latestMs, startedAtMs.get(transaction) ?? -Infinity)
+    const lacking = appends.find(
+      ({ transaction, committedAtMs }) =>
+        committedAtMs !== null && committedAtMs < latestMs && kept.has(transaction) && !shown.has(transaction),
+    )
+    if (lacking !== undefined)
+      wrong.push(`read ${index} lacks transaction ${lacking.transaction}, and shows one that began after it was committed`)
+  }
+  return wrong
 }
 
 /** A read that began after another had ended shows at least what that showed. */
