@@ -44,7 +44,7 @@ export interface SourceSnapshot {
 export interface SourceHistory {
   /** The timeline on which lies what was read; null where that is not known. */
   readonly timeline: number | null
-  /** Something was read that is so up to here, as far as was known when a stream or a copy began last. */
+  /** Something was read, or looked at, that is so up to here, as far as was known when a stream or a copy began last. */
   readonly reachedLsn: Lsn
   /** An earlier process read that timeline. `remember` writes down another one before anything of it is read. */
   resume(timeline: number | null, remember: () => Promise<void>): void

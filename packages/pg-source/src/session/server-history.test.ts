@@ -79,8 +79,7 @@ test('where tables were looked at on a new primary is of its timeline, not of th
   history.resume(1, () => Promise.resolve())
   const at = { table: { schema: 'public', name: 't' }, shape: { schema: { fields: [], identifierFieldIds: [] }, sourceState: null } }
   history.looked(2, 0x4000000n)
-  history.resumes(5n, undefined, [{ ...at, throughLsn: 0x4000000n, readThroughLsn: 7n }])
-  expect(history.reachedLsn).toBe(7n)
+  history.resumes(0x4000000n, undefined, [{ ...at, throughLsn: 0x4000000n, readThroughLsn: 7n }])
   await history.follow(server(2, '0/4000000'))
   expect([history.timeline, history.reachedLsn]).toEqual([2, 0x4000000n])
 })
@@ -94,6 +93,7 @@ test('a server that lacks what tables were looked at is refused, until they are 
     message: expect.stringMatching('left timeline 2') as string,
   })
   history.forgetLooks()
+  expect(history.reachedLsn).toBe(0xa005000a1n)
   history.looked(4, 0xb00000000n)
   await history.follow(server(4, 'C/0'))
   expect(history.timeline).toBe(4)

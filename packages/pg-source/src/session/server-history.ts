@@ -42,6 +42,7 @@ export class FollowedHistory {
   private readThroughLsn: Lsn = 0n
   /** Where tables were looked at in the catalog, by timeline, before a stream was found to have that. */
   private looks = new Map<number, Lsn>()
+  private lookedThroughLsn: Lsn = 0n
   private read: { readonly timeline: number | null; readonly remember: () => Promise<void> } = {
     timeline: null,
     remember: () => Promise.resolve(),
@@ -52,9 +53,9 @@ export class FollowedHistory {
     this.logger = logger
   }
 
-  /** Something was read that is so up to here. */
+  /** Something was read, or looked at, that is so up to here, on whatever timeline: tables want no change from before. */
   get reachedLsn(): Lsn {
-    return this.readThroughLsn
+    return maxLsn(this.readThroughLsn, this.lookedThroughLsn)
   }
 
   /** The timeline on which lies what was read; null where that is not known. */
@@ -74,6 +75,7 @@ export class FollowedHistory {
 
   /** Tables begin as the catalog has them, which is so up to `lsn` of that timeline: that may be another than the one that is read. Null: nobody knows which. */
   looked(timeline: number | null, lsn: Lsn): void {
+    this.lookedThroughLsn = maxLsn(this.lookedThroughLsn, lsn)
     if (timeline === null) this.reached(lsn)
     else this.looks.set(timeline, maxLsn(this.looks.get(timeline) ?? 0n, lsn))
   }
@@ -85,7 +87,9 @@ export class FollowedHistory {
 
   /** A stream is about to be read after `after` by tables that stand there, with what the log has. */
   resumes(after: Lsn, log: ChangeLog | undefined, tables: readonly ResumePoint[]): void {
-    this.reached(maxLsn(after, log?.status.range?.endLsn ?? 0n))
+    this.reached(log?.status.range?.endLsn ?? 0n)
+    const isLook = tables.some(({ readThroughLsn, throughLsn }) => readThroughLsn !== undefined && throughLsn === after)
+    if (!isLook) this.reached(after)
     for (const { copiedLsn = 0n, throughLsn, readThroughLsn = throughLsn } of tables) this.reached(maxLsn(copiedLsn, readThroughLsn))
   }
 
@@ -141,7 +145,7 @@ export class FollowedHistory {
     refuseOther(place.systemId, this.systemId)
     const { timeline } = this.read
     if (timeline === null) await this.requireReached(place)
-    else await checkHistory(server, place, { timeline, reachedLsn: this.reachedLsn })
+    else await checkHistory(server, place, { timeline, reachedLsn: this.readThroughLsn })
     for (const [looked, reachedLsn] of this.looks) await checkHistory(server, place, { timeline: looked, reachedLsn })
     return place.timeline
   }
