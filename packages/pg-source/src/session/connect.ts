@@ -8,11 +8,14 @@ import { LendingSocket } from './lending-socket.ts'
 import { planTls, type TlsPlan } from './tls.ts'
 import { unlessSilent } from './unless-silent.ts'
 
-/** How values look wherever they travel as text, how long we wait and what we may do, whatever the server's and the role's own settings. */
+/**
+ * How values look wherever they travel as text, how long we wait and what we may do, whatever the server's and the role's own settings. With row_security off
+ * Postgres refuses to read a table that hides rows from us; else it would leave them out without a word.
+ */
 const SESSION =
   '-c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=3 -c timezone=UTC -c quote_all_identifiers=off ' +
   '-c search_path=pg_catalog -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0 ' +
-  '-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed'
+  '-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed -c row_security=off'
 
 /** What a server's own time-out gets on top, to be heard of. */
 const GRACE_MS = 5000

@@ -212,5 +212,18 @@ export function lostConnection(doing: string, error: unknown): MoonlinkError {
     const what = isCutOff(state) ? 'Postgres cut off a statement' : 'lost the connection to Postgres'
     return new MoonlinkError('retry', 'PG_CONNECTION_LOST', `${what} while ${doing}: ${text}.`, { cause: error })
   }
+  if (state === '42501' && /row-level security/.test(text)) {
+    return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${text}: rows would be missing. Let a superuser run ALTER ROLE … BYPASSRLS.`, {
+      cause: error,
+    })
+  }
+  if (state === '22021') {
+    return new MoonlinkError(
+      'invalid',
+      'PG_ENCODING',
+      `Postgres could not send a text while ${doing}: ${text}. Make it UTF-8 in the source (in a database of encoding SQL_ASCII it can be anything). What is in the log already is passed over only by a new slot: drop this one (pg_drop_replication_slot) and start again: the tables are compared then, a paused one by moonlink tables resync.`,
+      { cause: error },
+    )
+  }
   return new MoonlinkError('invalid', 'PG_STATEMENT', `Postgres refused while ${doing}: ${text} (${state}).`, { cause: error })
 }
