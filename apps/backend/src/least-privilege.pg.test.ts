@@ -141,7 +141,10 @@ test('a comparison that row-level security hides rows from fails, and finds no d
   await isEqual()
   await database.client.query(`ALTER TABLE public.lines ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON public.lines USING (id < 3)`)
   const hidden = await moonlink(['verify', 'public.lines'], { MOONLINK_URL: backend.url }, directory)
-  expect(hidden).toMatchObject({ status: 1, stdout: expect.stringMatching(/^public\.lines: could not be compared: .*row-level security/) as string })
+  expect(hidden).toMatchObject({
+    status: 1,
+    stdout: expect.stringMatching(/^public\.lines: could not be compared: .*row-level security/) as string,
+  })
   await database.client.query(`ALTER ROLE ${role} BYPASSRLS`)
   await isEqual()
 })

@@ -213,9 +213,14 @@ export function lostConnection(doing: string, error: unknown): MoonlinkError {
     return new MoonlinkError('retry', 'PG_CONNECTION_LOST', `${what} while ${doing}: ${text}.`, { cause: error })
   }
   if (state === '42501' && /row-level security/.test(text)) {
-    return new MoonlinkError('invalid', 'PG_SELECT_PRIVILEGE', `${text}: rows would be missing. Let a superuser run ALTER ROLE … BYPASSRLS.`, {
-      cause: error,
-    })
+    return new MoonlinkError(
+      'invalid',
+      'PG_SELECT_PRIVILEGE',
+      `${text}: rows would be missing. Let a superuser run ALTER ROLE … BYPASSRLS.`,
+      {
+        cause: error,
+      },
+    )
   }
   if (state === '22021') {
     return new MoonlinkError(
