@@ -1,4 +1,13 @@
-import { isMoonlinkError, joinBytes, type ColumnBatch, type Field, type RowsToWrite, type ScannedBatch, type Value } from '@moonlink/core'
+import {
+  isMoonlinkError,
+  joinBytes,
+  type ColumnBatch,
+  type Field,
+  type FieldType,
+  type RowsToWrite,
+  type ScannedBatch,
+  type Value,
+} from '@moonlink/core'
 import fc from 'fast-check'
 import { isDeepStrictEqual } from 'node:util'
 import { describe, expect, it } from 'vitest'
@@ -106,8 +115,25 @@ describe('a Parquet file', () => {
     const chunks = group.structs(RowGroup.COLUMNS).map((chunk) => chunkMetaData(chunk))
     const hasDictionary = chunks.map((chunk) => chunk.i64(ColumnMetaData.DICTIONARY_PAGE_OFFSET) !== undefined)
     expect(hasDictionary).toEqual([false, true, false, true, false, false, true, true, true, true])
-    const pages = chunks.map((chunk) => chunk.structs(ColumnMetaData.ENCODING_STATS).at(-1)!.i32(PageEncodingStats.COUNT)!)
-    expect([pages[2], pages[5]].every((count) => count > 1)).toBe(true)
+    const pages = [2, 5].map((chunk) => chunks[chunk].structs(ColumnMetaData.ENCODING_STATS).at(-1)!.i32(PageEncodingStats.COUNT)!)
+    expect(pages.every((count) => count > 1)).toBe(true)
+  })
+
+  it('does not tell of UUIDs, in a column or within one, that all pages have a dictionary: Spark would take its order for that of the bytes', () => {
+    const id: FieldType = { kind: 'uuid' }
+    const fields = [field(1, id), field(2, listOf(id, 3)), field(4, structOf(field(5, id))), field(6, { kind: 'int' })]
+    const uuid = new Uint8Array(16).fill(200)
+    const file = encode(
+      toBatch(
+        fields,
+        Array.from({ length: 100 }, () => [uuid, [uuid], [uuid], 1]),
+      ),
+      fields,
+    )
+    const [group] = readFooter(file).structs(FileMetaData.ROW_GROUPS)
+    const chunks = group.structs(RowGroup.COLUMNS).map((chunk) => chunkMetaData(chunk))
+    expect(chunks.map((chunk) => chunk.i64(ColumnMetaData.DICTIONARY_PAGE_OFFSET) !== undefined)).toEqual([true, true, true, true])
+    expect(chunks.map((chunk) => chunk.structs(ColumnMetaData.ENCODING_STATS).length)).toEqual([0, 0, 0, 2])
   })
 
   it('stores lineage where a row keeps it, and lets the others inherit', () => {

@@ -11,12 +11,18 @@ export type Kind =
   | 'binary'
   | 'uuid'
   | 'date'
+  | 'time'
   | 'timestamp'
   | 'timestamptz'
 
-/** A column whose files have bounds. Values are texts: numbers in digits, bytes in hexadecimal, days and microseconds since 1970. */
+/**
+ * A column whose files have bounds, or a part of a struct, which has them in Parquet alone. Values are texts: numbers in digits, bytes in hexadecimal, days and microseconds
+ * since 1970, microseconds since midnight.
+ */
 export interface BoundedColumn {
   readonly name: string
+  /** The column that it is a part of; absent where it is one itself. */
+  readonly of?: string
   /** Of Postgres. */
   readonly type: string
   readonly kind: Kind
@@ -29,6 +35,7 @@ const LAST_DAY = 2_145_042_541n
 /** The last that 64 bits of microseconds hold beside infinity. */
 const LAST_US = 2n ** 63n - 2n
 const FIRST_US = FIRST_DAY * DAY_US
+const HOUR_US = 3_600_000_000n
 
 /** One of the edges, or near one, or anything between the first and the last. */
 function wholeNumber(first: bigint, last: bigint, edges: readonly bigint[] = [0n]) {
@@ -135,7 +142,22 @@ export const boundedColumns: readonly BoundedColumn[] = [
     value: wholeNumber(FIRST_US, LAST_US, [0n, 1_700_000_000_000_000n, 253_402_300_800_000_000n]),
   },
   { name: 'tz', type: 'timestamptz', kind: 'timestamptz', value: wholeNumber(FIRST_US, LAST_US, [0n, 1_700_000_000_000_000n]) },
+  { name: 'o', type: 'oid', kind: 'long', value: wholeNumber(0n, 2n ** 32n - 1n, [2n ** 31n]) },
 ]
+
+/** Spark can't load a table that has one. */
+export const timeColumn: BoundedColumn = {
+  name: 'clock',
+  type: 'time',
+  kind: 'time',
+  value: wholeNumber(0n, 24n * HOUR_US - 1n, [HOUR_US, 12n * HOUR_US]),
+}
+
+/** Of one struct, whose parts have no names in common with other columns: a reader could take one for the other. */
+const PART_KINDS = ['i', 'f', 'n38', 't', 'u', 'ts']
+export const structParts: readonly BoundedColumn[] = boundedColumns
+  .filter(({ name }) => PART_KINDS.includes(name))
+  .map((column) => ({ ...column, name: `part_${column.name}`, of: 'place' }))
 
 /** A value of the column that is close to this one, such as its bounds in a file may be. */
 export function near({ kind, value }: BoundedColumn, of: string, dice: Dice): string {

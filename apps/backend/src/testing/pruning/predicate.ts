@@ -87,6 +87,9 @@ function postgresTimestamp(microseconds: string): string {
   return `(date '1970-01-01' + ${(us - within) / DAY_US} + interval '${within} microseconds')`
 }
 
+const place = (quote: string, { name, of }: BoundedColumn) =>
+  [...(of === undefined ? [] : [of]), name].map((part) => quote + part + quote).join('.')
+
 export const postgres: Dialect = {
   literal: ({ kind, type }, value) => {
     switch (kind) {
@@ -97,6 +100,8 @@ export const postgres: Dialect = {
         return `'\\x${value}'::bytea`
       case 'date':
         return `(date '1970-01-01' + ${value})`
+      case 'time':
+        return `(time '00:00' + interval '${value} microseconds')`
       case 'timestamp':
         return postgresTimestamp(value)
       case 'timestamptz':
@@ -105,7 +110,11 @@ export const postgres: Dialect = {
         return `${quoted(value)}::${type}`
     }
   },
-  column: ({ kind, name }) => (kind === 'string' ? `${name} COLLATE "C"` : name),
+  column: ({ kind, type, name, of }) => {
+    const column = of === undefined ? name : `(${of}).${name}`
+    if (kind === 'string') return `${column} COLLATE "C"`
+    return type === 'oid' ? `${column}::int8` : column
+  },
   startsWith: (column, prefix) => `starts_with(${column}, ${prefix})`,
 }
 
@@ -126,6 +135,8 @@ export const duckdb: Dialect = {
         return `'${value}'::UUID`
       case 'date':
         return `(DATE '1970-01-01' + (${value})::INTEGER)`
+      case 'time':
+        return `(TIME '00:00:00' + to_microseconds(${value}))`
       case 'timestamp':
         return `make_timestamp((${value})::BIGINT)`
       case 'timestamptz':
@@ -134,7 +145,7 @@ export const duckdb: Dialect = {
         return kind === 'boolean' ? value : quoted(value)
     }
   },
-  column: ({ name }) => `"${name}"`,
+  column: (column) => place('"', column),
   startsWith: (column, prefix) => `starts_with(${column}, ${prefix})`,
 }
 
@@ -163,7 +174,7 @@ export const spark: Dialect = {
         return kind === 'boolean' ? value : `decode(unhex('${hexOf(value)}'), 'UTF-8')`
     }
   },
-  column: ({ name }) => `\`${name}\``,
+  column: (column) => place('`', column),
   startsWith: (column, prefix) => `startswith(${column}, ${prefix})`,
 }
 
@@ -175,6 +186,7 @@ export function asPyIceberg(predicate: Predicate): string {
   const { column, op } = predicate
   const sql = toSql(predicate, postgres)
   const isFloat = column.kind === 'float' || column.kind === 'double'
-  if (isFloat && (op === '>' || op === '>=')) return `(${sql} AND ${column.name} <> 'NaN')`
-  return op === 'not in' && predicate.values.length > 1 ? `(${sql} OR ${column.name} IS NULL)` : sql
+  const name = postgres.column(column)
+  if (isFloat && (op === '>' || op === '>=')) return `(${sql} AND ${name} <> 'NaN')`
+  return op === 'not in' && predicate.values.length > 1 ? `(${sql} OR ${name} IS NULL)` : sql
 }

@@ -109,11 +109,15 @@ function columnChunk(chunk: EncodedChunk, leaf: Leaf, start: number, compression
     .setI64(ColumnMetaData.COMPRESSED_SIZE, chunk.compressedSize)
     .setI64(ColumnMetaData.DATA_PAGE_OFFSET, start + chunk.pages[0].offset)
     .setStruct(ColumnMetaData.STATISTICS, statistics(chunk, leaf))
-    .setStructs(ColumnMetaData.ENCODING_STATS, encodingStats(chunk))
+  if (leaf.type.kind !== 'uuid') metadata.setStructs(ColumnMetaData.ENCODING_STATS, encodingStats(chunk))
   if (chunk.dictionaryOffset !== null) metadata.setI64(ColumnMetaData.DICTIONARY_PAGE_OFFSET, start + chunk.dictionaryOffset)
   return new ThriftStruct().setI64(ColumnChunk.FILE_OFFSET, 0).setStruct(ColumnChunk.META_DATA, metadata)
 }
 
+/**
+ * How many pages have which encoding. Not told of UUIDs: where all pages have a dictionary, Iceberg's Java library takes that for the values that a predicate is about, in an order
+ * that is not that of their bytes (apache/iceberg#14216); without these numbers it does not know.
+ */
 function encodingStats({ dictionaryOffset, pages }: EncodedChunk): ThriftStruct[] {
   const stats = (type: number, encoding: number, count: number) =>
     new ThriftStruct()
