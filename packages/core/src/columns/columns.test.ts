@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Field, FieldType } from '../types.ts'
+import { plainKinds, type Field, type FieldType } from '../types.ts'
 import { BatchBuilder, gatherBatch, selectFields, sliceBatch } from './batch-builder.ts'
 import { ColumnBuilder } from './column-builder.ts'
 import type { Value } from './value.ts'
@@ -9,18 +9,25 @@ import { appendValue, cellsEqual, valueAt } from './values.ts'
 const int64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })
 
+const plain: Readonly<Record<(typeof plainKinds)[number], fc.Arbitrary<Value>>> = {
+  boolean: fc.boolean(),
+  int: fc.integer(),
+  date: fc.integer(),
+  long: int64,
+  time: fc.bigInt({ min: 0n, max: 86_399_999_999n }),
+  timestamp: int64,
+  timestamptz: int64,
+  float: fc.float(),
+  double: fc.double(),
+  string: fc.string({ unit: 'binary', maxLength: 80 }),
+  variant: fc.constantFrom('null', '{}', '[1, 2.50, {"b": "x", "aa": null}]', `"${'x'.repeat(80)}"`),
+  binary: fc.uint8Array({ maxLength: 80 }),
+  uuid: bytes(16),
+}
+
 const cases: [FieldType, fc.Arbitrary<Value>][] = [
-  [{ kind: 'boolean' }, fc.boolean()],
-  [{ kind: 'int' }, fc.integer()],
-  [{ kind: 'date' }, fc.integer()],
-  [{ kind: 'long' }, int64],
-  [{ kind: 'timestamptz' }, int64],
-  [{ kind: 'float' }, fc.float()],
-  [{ kind: 'double' }, fc.double()],
+  ...plainKinds.map((kind): [FieldType, fc.Arbitrary<Value>] => [{ kind }, plain[kind]]),
   [{ kind: 'decimal', precision: 38, scale: 3 }, fc.bigInt({ min: -(10n ** 38n) + 1n, max: 10n ** 38n - 1n })],
-  [{ kind: 'string' }, fc.string({ unit: 'binary', maxLength: 80 })],
-  [{ kind: 'binary' }, fc.uint8Array({ maxLength: 80 })],
-  [{ kind: 'uuid' }, bytes(16)],
   [{ kind: 'fixed', length: 3 }, bytes(3)],
   [
     { kind: 'list', elementId: 2, element: { kind: 'string' }, elementRequired: false },

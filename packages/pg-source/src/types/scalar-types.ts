@@ -151,6 +151,9 @@ export const vectorTypes: Readonly<
   'vector.halfvec': { binary: extension.binaryHalfvec, text: extension.textVector, render: extension.renderHalfvec },
 }
 
+/** Every type of an extension whose form is known here, as `extension.type`. */
+export const knownExtensionTypes: readonly string[] = [...Object.keys(brought), ...Object.keys(vectorTypes)]
+
 /** How values of a base or enum type are held. A type that nothing here knows is asked of Postgres as text. */
 export function scalarType(type: SourceType, server: ServerTypes): ScalarType {
   if (type.kind === 'e') return plainText
