@@ -27,7 +27,8 @@ import { MemoryGovernor } from './memory-governor.ts'
 import { Mirror } from './mirror.ts'
 import type { MirrorSpec, MirrorStatus } from './mirror-spec.ts'
 import { Reads } from './reads.ts'
-import { SealedFiles } from './sealed-files.ts'
+import { REBUILT_ROWS, SealedFiles } from './sealed-files.ts'
+import { Semaphore } from './semaphore.ts'
 import { isStagedList, StagedFiles } from './staged-files.ts'
 import { StreamPosition } from './stream-position.ts'
 
@@ -61,6 +62,7 @@ export class Engine implements LeaseSource {
   private readonly position: StreamPosition
   private readonly memory: MemoryGovernor
   private readonly reads: Reads
+  private readonly rebuilding = new Semaphore(REBUILT_ROWS)
   private lastFreshnessMs: number | null = null
   /** Mirrors that go back to their last commit before a stream can begin, and whether they have. */
   private readonly rewinding = new Map<Mirror, boolean>()
@@ -122,7 +124,7 @@ export class Engine implements LeaseSource {
       logger,
       telemetry: this.telemetry,
       limits,
-      sealedFiles: new SealedFiles(this.disk, this.indexDirectoryOf(name), this.memory.blockCache, this.memory.filters),
+      sealedFiles: new SealedFiles(this.disk, this.indexDirectoryOf(name), this.memory.blockCache, this.memory.filters, this.rebuilding),
       appliedLsn: () => this.position.appliedLsn,
       streamedLsn: () => this.position.streamedLsn,
       appliedBeside: (changes, bytes) => this.memory.applied(changes, bytes),

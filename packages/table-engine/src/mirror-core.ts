@@ -95,9 +95,9 @@ export class MirrorCore {
     const { appendOnly, storage } = this.spec
     const { files, vectors } = storage.snapshot
     const bitmaps = new Map(vectors.map((vector) => [vector.dataFile, vector.bitmap]))
-    for (const file of files) {
-      const index = appendOnly ? null : await host.sealedFiles.openOrRebuild(file, state.identity, storage)
-      const segment = new FileSegment(state.newSegmentId(), file, index, bitmaps.get(file.path) ?? null)
+    const indexes = appendOnly ? [] : await host.sealedFiles.openOrRebuildAll(files, state.identity, storage)
+    for (const [at, file] of files.entries()) {
+      const segment = new FileSegment(state.newSegmentId(), file, indexes[at] ?? null, bitmaps.get(file.path) ?? null)
       state.segments.set(segment.id, segment)
       state.liveRows += file.recordCount - segment.baseCount
     }

@@ -5,9 +5,13 @@ import { MoonlinkError, selectFields, type DataFile, type LocalDisk, type TableS
 import { BlockCache, SealedKeyIndex, writeSealedIndex, type KeyHashes } from '@moonlink/pk-index'
 import type { FilterMemory } from './filter-memory.ts'
 import type { Identity } from './identity.ts'
+import type { Semaphore } from './semaphore.ts'
 import { stateDiskError } from './state-disk-error.ts'
 
 const INDEX_SUFFIX = '.idx'
+/** Rows whose keys are in memory at a time where indexes are made again, and what the smallest file counts for: so many at a time may wait for their store. */
+export const REBUILT_ROWS = 4_000_000
+const REBUILT_ROWS_LEAST = REBUILT_ROWS / 8
 
 /** The sealed key indexes of one mirror's data files, on local disk. They can always be made again from the data. What can't be written or opened is `retry`/`STATE_FULL` or `STATE_FAILED`. */
 export class SealedFiles {
@@ -15,12 +19,14 @@ export class SealedFiles {
   readonly disk: LocalDisk
   private readonly cache: BlockCache
   private readonly filters: FilterMemory
+  private readonly rebuilding: Semaphore
 
-  constructor(disk: LocalDisk, directory: string, cache: BlockCache, filters: FilterMemory) {
+  constructor(disk: LocalDisk, directory: string, cache: BlockCache, filters: FilterMemory, rebuilding: Semaphore) {
     this.disk = disk
     this.directory = directory
     this.cache = cache
     this.filters = filters
+    this.rebuilding = rebuilding
   }
 
   async prepare(): Promise<void> {
@@ -53,9 +59,19 @@ export class SealedFiles {
     return this.remake(file, identity, storage)
   }
 
+  /** The indexes of files, in their order; those to be made are made side by side. Where one fails, none stays open. */
+  async openOrRebuildAll(files: readonly DataFile[], identity: Identity, storage: TableStorage): Promise<SealedKeyIndex[]> {
+    const opened = await Promise.allSettled(files.map((file) => this.openOrRebuild(file, identity, storage)))
+    const failed = opened.find(({ status }) => status === 'rejected')
+    const indexes = opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    if (failed === undefined) return indexes
+    for (const index of indexes) index.close()
+    throw (failed as PromiseRejectedResult).reason
+  }
+
   /** Reads the file's keys and makes its index, whatever there was before. */
   async remake(file: DataFile, identity: Identity, storage: Pick<TableStorage, 'scanFile'>): Promise<SealedKeyIndex> {
-    await this.rebuild(file, identity, storage)
+    await this.rebuilding.run(Math.max(file.recordCount, REBUILT_ROWS_LEAST), () => this.rebuild(file, identity, storage))
     return this.opened(file, identity)
   }
 

@@ -22,7 +22,7 @@ import { textOf } from '../metadata/fields.ts'
 import { newTableMetadata } from '../metadata/new-table.ts'
 import { directoryName, nameOfDirectory, tableLocation } from './directory-names.ts'
 import { deletesOldMetadata, oldestLogged, withMetadataLog } from './metadata-log.ts'
-import { versionOf, VersionedMetadata } from './versioned-metadata.ts'
+import { versionOf, VersionedMetadata, type MetadataVersion } from './versioned-metadata.ts'
 
 export interface FileCatalogOptions {
   readonly store: ObjectStore
@@ -51,6 +51,8 @@ export class FileCatalog implements Catalog {
   private readonly logger: Logger
   /** Locations of tables of which no old metadata is left behind, as far as is known here. */
   private readonly cleaned = new Set<string>()
+  /** By location, the version that was the newest when this catalog looked last: where it looks first. */
+  private readonly newest = new Map<string, number>()
 
   constructor(options: FileCatalogOptions) {
     this.store = options.store
@@ -66,7 +68,7 @@ export class FileCatalog implements Catalog {
   }
 
   async load(table: TableIdentifier): Promise<LoadedTable | null> {
-    const found = await this.versions(table).current()
+    const found = await this.current(table)
     return found === null ? null : { metadataLocation: found.uri, metadata: parseMetadata(found.bytes, found.uri), config: {} }
   }
 
@@ -90,8 +92,11 @@ export class FileCatalog implements Catalog {
       properties: options.properties,
       nowMs: this.clock.nowMs(),
     })
-    const written = await this.versions(table).write(1, metadata)
+    const versions = this.versions(table)
+    const written = await versions.write(1, metadata)
     if (written === null) throw tableExists(table)
+    this.newest.set(location, 1)
+    await versions.hint(1)
     return { metadataLocation: written, metadata, config: {} }
   }
 
@@ -114,7 +119,7 @@ export class FileCatalog implements Catalog {
 
   async commit(table: TableIdentifier, requirements: readonly JsonObject[], updates: readonly JsonObject[]): Promise<LoadedTable> {
     const versions = this.versions(table)
-    const current = await versions.current()
+    const current = await this.current(table)
     if (current === null) {
       throw new MoonlinkError('invalid', 'TABLE_NOT_FOUND', `there is no table ${nameOf(table)} at ${this.locationOf(table)}.`)
     }
@@ -129,8 +134,19 @@ export class FileCatalog implements Catalog {
         `another writer committed version ${current.version + 1} of ${nameOf(table)}. Load it again.`,
       )
     }
-    await this.cleanUp(versions, metadata, dropped)
+    this.newest.set(this.locationOf(table), current.version + 1)
+    const [left] = await Promise.all([this.leftBehind(versions, metadata, dropped), versions.hint(current.version + 1)])
+    // Not before the hint is past them.
+    await this.remove(textOf(metadata, 'location'), left)
     return { metadataLocation: written, metadata, config: {} }
+  }
+
+  private async current(table: TableIdentifier): Promise<MetadataVersion | null> {
+    const location = this.locationOf(table)
+    const found = await this.versions(table).current(this.newest.get(location))
+    if (found === null) this.newest.delete(location)
+    else this.newest.set(location, found.version)
+    return found
   }
 
   private versions(table: TableIdentifier): VersionedMetadata {
@@ -149,16 +165,22 @@ export class FileCatalog implements Catalog {
     }
   }
 
-  /** Removes versions that the log does not name any more; with a table's first commit here also those that an earlier process left. */
-  private async cleanUp(versions: VersionedMetadata, metadata: JsonObject, dropped: readonly string[]): Promise<void> {
+  /** Versions that the log does not name any more; with a table's first commit here also those that an earlier process left. */
+  private async leftBehind(
+    versions: VersionedMetadata,
+    metadata: JsonObject,
+    dropped: readonly string[],
+  ): Promise<readonly string[]> {
     const location = textOf(metadata, 'location')
-    if (!deletesOldMetadata(metadata)) return
+    if (!deletesOldMetadata(metadata)) return []
+    if (this.cleaned.has(location)) return dropped
     try {
-      const left = this.cleaned.has(location) ? dropped : await versions.before(oldestLogged(metadata))
+      const left = await versions.before(oldestLogged(metadata))
       this.cleaned.add(location)
-      await this.remove(location, left)
+      return left
     } catch (error) {
       this.logger.warn('old table metadata was not looked for; done with the next commit', { location, error: String(error) })
+      return []
     }
   }
 

@@ -33,27 +33,42 @@ export class VersionedMetadata {
     this.logger = logger
   }
 
-  /** The newest version, or null where there is none. */
-  async current(): Promise<MetadataVersion | null> {
+  /** The newest version, or null where there is none. `known` is one that was the newest before: it saves asking for the hint. */
+  async current(known: number | null = null): Promise<MetadataVersion | null> {
+    const found = known === null ? null : await this.newestFrom(known)
+    if (found !== null) return found
     const hinted = await this.readHint()
     // A hint can name a version that was cleaned up since; then the directory tells.
-    let found = hinted === null ? null : await this.read(hinted)
-    found ??= await this.newestListed()
-    while (found !== null) {
-      const next: MetadataVersion | null = await this.read(found.version + 1)
-      if (next === null) return found
-      found = next
-    }
-    return null
+    return (hinted === null ? null : await this.newestFrom(hinted)) ?? (await this.newestListed())
   }
 
-  /** Creates a version; its URI, or null where it exists already. Then points the hint at it, as well as that goes. */
+  /** The newest version that follows on one; null where that one is not there. */
+  private async newestFrom(version: number): Promise<MetadataVersion | null> {
+    let [found, next] = await Promise.all([this.read(version), this.read(version + 1)])
+    while (found !== null && next !== null) {
+      found = next
+      next = await this.read(found.version + 1)
+    }
+    return found
+  }
+
+  /** Creates a version; its URI, or null where it exists already. */
   async write(version: number, metadata: JsonObject): Promise<string | null> {
     const uri = this.uriOf(version)
     const outcome = await this.store.putIfAbsent(uri, encoder.encode(stringifyJsonLossless(metadata)))
-    if (outcome === 'exists') return null
-    await this.writeHint(version)
-    return uri
+    return outcome === 'exists' ? null : uri
+  }
+
+  /** Points the hint at a version, as well as that goes. */
+  async hint(version: number): Promise<void> {
+    const uri = `${this.directory}/${HINT}`
+    try {
+      // Hadoop keeps a checksum of the hint beside it on local disk and would refuse a hint that no longer matches.
+      if (uri.startsWith('file:')) await this.store.delete(`${this.directory}/.${HINT}.crc`)
+      await this.store.put(uri, encoder.encode(String(version)))
+    } catch (error) {
+      this.logger.warn('version hint was not written; readers that trust it see an older version', { uri, version, error: String(error) })
+    }
   }
 
   /** Takes the table out of the catalog but keeps the newest metadata under another name, from which it can be registered again. */
@@ -90,7 +105,7 @@ export class VersionedMetadata {
 
   private async newestListed(): Promise<MetadataVersion | null> {
     const versions = await this.listVersions()
-    return versions.length === 0 ? null : this.read(Math.max(...versions))
+    return versions.length === 0 ? null : this.newestFrom(Math.max(...versions))
   }
 
   private async listVersions(): Promise<number[]> {
@@ -107,17 +122,6 @@ export class VersionedMetadata {
     const bytes = await this.readIfThere(`${this.directory}/${HINT}`)
     const text = bytes === null ? '' : decoder.decode(bytes).trim()
     return /^\d+$/.test(text) ? countable(text) : null
-  }
-
-  private async writeHint(version: number): Promise<void> {
-    const uri = `${this.directory}/${HINT}`
-    try {
-      // Hadoop keeps a checksum of the hint beside it on local disk and would refuse a hint that no longer matches.
-      if (uri.startsWith('file:')) await this.store.delete(`${this.directory}/.${HINT}.crc`)
-      await this.store.put(uri, encoder.encode(String(version)))
-    } catch (error) {
-      this.logger.warn('version hint was not written; readers that trust it see an older version', { uri, version, error: String(error) })
-    }
   }
 
   private async readIfThere(uri: string): Promise<Uint8Array | null> {
