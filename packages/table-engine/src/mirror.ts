@@ -97,6 +97,11 @@ export class Mirror {
     return this.core.committed.lsn
   }
 
+  /** The source's timeline of which that is, where the commit says so. */
+  get committedTimeline(): number | null {
+    return this.core.spec.storage.snapshot.sourceTimeline
+  }
+
   /** True once it takes and shows nothing any more. */
   get isClosed(): boolean {
     return this.core.isClosed

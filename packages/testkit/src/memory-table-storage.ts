@@ -66,6 +66,7 @@ export class MemoryTableStorage implements TableStorage {
       vectors: [],
       committedLsn: null,
       exactFromLsn: null,
+      sourceTimeline: null,
       properties: {},
     }
     this.landed = this.snapshot

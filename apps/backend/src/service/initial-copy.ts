@@ -11,6 +11,7 @@ import {
 } from '@moonlink/core'
 import type { Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
+import { allSettledOrThrow } from './all-settled.ts'
 import { CopyProgress } from './copy-progress.ts'
 import type { SourceHandle } from './parts.ts'
 import { isSlotLoss } from './slot-loss.ts'
@@ -206,13 +207,4 @@ async function readTable(attempt: Attempt, from: SourceTable, copy: TableCopy, o
   refuseOver(attempt)
   await mirror.finishCopy(boundaryLsn, (ranges, since, take) => copy.readChanged(from.table, ranges, since, take))
   options.logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
-}
-
-/** Waits for all, so that none works on behind our back, then throws the first error. */
-async function allSettledOrThrow<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  const results = await Promise.allSettled(work)
-  return results.map((result) => {
-    if (result.status === 'rejected') throw result.reason
-    return result.value
-  })
 }

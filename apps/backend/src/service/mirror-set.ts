@@ -1,6 +1,7 @@
 import { formatTableName, formatType, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
+import { allSettledOrThrow } from './all-settled.ts'
 import type { BackendParts } from './backend-parts.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
@@ -11,6 +12,8 @@ import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
 
 const copyPollMs = 50
+/** Tables that are opened at a time: each waits for a store that may be far. */
+const OPENED_AT_ONCE = 16
 /** A range of pages is read in less, unless its source stands still. */
 const endCopyMs = 15_000
 /** What a locked table is waited for while no other's changes are applied. */
@@ -125,22 +128,38 @@ export class MirrorSet {
     await this.#openAll([...published, ...paused])
   }
 
-  /** One whose Iceberg table is damaged does not keep the others from going on. */
   async #openAll(tables: readonly ListedSourceTable[]): Promise<void> {
-    for (const listed of tables) {
-      const name = formatTableName(listed.table)
-      try {
-        await this.#open(listed, false)
-      } catch (error) {
-        if (!isTableError(error)) throw error
-        const { code, message } = toMoonlinkError(error)
-        this.unopened.set(name, `${code} ${message}`)
-        this.#parts.logger.error('the table could not be opened', { table: name, error: `${code} ${message}` })
-      }
-      this.#listed.set(name, listed)
-      if (this.#parts.engine.mirror(name)?.status().reason?.startsWith(`${TABLE_LOCKED} `) === true) this.locked.add([listed.table])
+    for (const listed of tables) this.#listed.set(formatTableName(listed.table), listed)
+    const waiting = [...tables]
+    const lane = async () => {
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await this.#openStarted(next)
     }
+    const lanes = Array.from({ length: OPENED_AT_ONCE }, () =>
+      lane().catch((error: unknown) => {
+        waiting.length = 0
+        throw error
+      }),
+    )
+    await allSettledOrThrow(lanes)
     await this.#publish()
+  }
+
+  /** One whose Iceberg table is damaged does not keep the others from going on. */
+  async #openStarted(listed: ListedSourceTable): Promise<void> {
+    const { engine, logger, source } = this.#parts
+    const name = formatTableName(listed.table)
+    try {
+      await this.#open(listed, false)
+    } catch (error) {
+      if (!isTableError(error)) throw error
+      const { code, message } = toMoonlinkError(error)
+      this.unopened.set(name, `${code} ${message}`)
+      logger.error('the table could not be opened', { table: name, error: `${code} ${message}` })
+    }
+    const mirror = engine.mirror(name)
+    if (mirror?.status().reason?.startsWith(`${TABLE_LOCKED} `) === true) this.locked.add([listed.table])
+    if (mirror?.currentPhase !== 'streaming' || mirror.committedLsn === null || mirror.committedTimeline === null) return
+    source.history.committed(mirror.committedTimeline, mirror.committedLsn)
   }
 
   /** Adds tables while no stream is open: all or none. They are to be copied then. Leaves out those that another session keeps locked, and returns their names. */

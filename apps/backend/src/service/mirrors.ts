@@ -3,6 +3,7 @@ import {
   formatTableName,
   isJsonObject,
   isMoonlinkError,
+  type LoadedTable,
   type Logger,
   type Lsn,
   type TableName,
@@ -54,14 +55,15 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
   const isRecopied = reason !== null && mismatch === null && listed.appendOnly
   if (isRecopied) logger.warn('the table is copied again', { table: name, reason })
   const sourceState = mismatch === null ? (kept ?? listed).sourceState : null
-  const asOfLsn = await options.source.asOfLsn()
+  // Whoever goes on from a commit need not ask.
+  const asOfLsn = reason === null && storage.snapshot.committedLsn !== null ? null : await options.source.asOfLsn()
   const isCompared = reason !== null && !isRecopied && (mismatch === null || !listed.appendOnly)
   const now = isCompared ? await options.source.evolved(listed.table, { schema: storage.snapshot.schema, sourceState }) : null
   const mirror = await engine.addMirror({
     table: listed.table,
     schema: storage.snapshot.schema,
     sourceState,
-    asOfLsn,
+    ...(asOfLsn === null ? {} : { asOfLsn }),
     storage: isRecopied ? await RecopiedStorage.begin(storage, options.again) : storage,
     appendOnly: listed.appendOnly,
     changesFromLsn: options.coverage.floorLsn,
@@ -69,7 +71,7 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
     // Until it is being compared, too, it must not be taken for one that has what the stream has brought.
     ...(isCompared ? { resyncReason: reason } : {}),
   })
-  if (now !== null) await mirror.beginResync(reason!, { ...now, asOfLsn, isJustOpened: true })
+  if (now !== null) await mirror.beginResync(reason!, { ...now, asOfLsn: asOfLsn!, isJustOpened: true })
   else if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
   return mirror
 }
@@ -92,13 +94,15 @@ async function openStorage(listed: ListedSourceTable, options: OpenMirrorOptions
   const { engine, warehouse, source } = options
   const ledger = engine.ledger(formatTableName(listed.table))
   const properties = ownerProperties(source.identity, listed.table)
-  const kept = await keptShape(listed, options)
+  const loaded = await loadTable(listed.table, warehouse)
+  const kept = await keptShape(listed, loaded, options)
+  const opening = { properties, ledger, loaded, sourceTimeline: () => source.history.certainTimeline }
   try {
-    const storage = await warehouse.openTable(listed.table, (kept ?? listed).schema, properties, ledger)
+    const storage = await warehouse.openTable(listed.table, { ...opening, schema: (kept ?? listed).schema })
     return (await reshapedEmpty(listed, kept, storage, options)) ?? { storage, kept, mismatch: null }
   } catch (error) {
     if (!isMoonlinkError(error) || error.code !== 'SCHEMA_MISMATCH') throw error
-    const storage = await warehouse.openTable(listed.table, null, properties, ledger)
+    const storage = await warehouse.openTable(listed.table, { ...opening, schema: null })
     const reshaped = await reshapedEmpty(listed, kept, storage, options)
     if (reshaped !== null) return reshaped
     return {
@@ -123,8 +127,12 @@ async function reshapedEmpty(
   return { storage, kept: shape, mismatch: null }
 }
 
-async function keptShape({ table }: ListedSourceTable, { source, warehouse }: OpenMirrorOptions): Promise<TableShape | null> {
-  const state = (await propertiesOf(table, warehouse.catalog))[SOURCE_STATE_PROPERTY]
+async function keptShape(
+  { table }: ListedSourceTable,
+  loaded: LoadedTable | null,
+  { source }: OpenMirrorOptions,
+): Promise<TableShape | null> {
+  const state = propertiesOf(loaded)[SOURCE_STATE_PROPERTY]
   return typeof state === 'string' && state !== '' ? await source.restore(table, state) : null
 }
 
@@ -151,14 +159,18 @@ export function isPausedByRequest(reason: unknown): boolean {
 }
 
 /** Whether a mirror that is opened now is paused, as the last run left it. */
-export async function isLeftPaused({ table }: ListedSourceTable, { catalog }: Pick<Warehouse, 'catalog'>): Promise<boolean> {
-  const properties = await propertiesOf(table, catalog)
+export async function isLeftPaused({ table }: ListedSourceTable, warehouse: Pick<Warehouse, 'catalog'>): Promise<boolean> {
+  const properties = propertiesOf(await loadTable(table, warehouse))
   if (isPausedByRequest(properties[PAUSED_PROPERTY])) return true
   return Boolean(properties[PAUSED_PROPERTY]) && !properties[RESYNC_PROPERTY] && properties[COPY_PENDING_PROPERTY] !== 'true'
 }
 
-async function propertiesOf(table: TableName, catalog: Warehouse['catalog']): Promise<Readonly<Record<string, unknown>>> {
-  const properties = (await catalog.load({ namespace: table.schema, name: table.name }))?.metadata['properties']
+function loadTable({ schema, name }: TableName, { catalog }: Pick<Warehouse, 'catalog'>): Promise<LoadedTable | null> {
+  return catalog.load({ namespace: schema, name })
+}
+
+function propertiesOf(loaded: LoadedTable | null): Readonly<Record<string, unknown>> {
+  const properties = loaded?.metadata['properties']
   return properties !== undefined && isJsonObject(properties) ? properties : {}
 }
 

@@ -6,6 +6,7 @@ import { newTableMetadata, schemaToJson } from '@moonlink/iceberg-writer'
 import { expect, test, vi } from 'vitest'
 import { loadConfig } from '../config/load.ts'
 import { openWarehouse } from './open-warehouse.ts'
+import type { OpenTableOptions } from './parts.ts'
 
 const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'long' }, required: true }], identifierFieldIds: [1] }
 
@@ -23,7 +24,7 @@ test('where the catalog alone knows the place, it is said before anything is cop
   const warehouse = await openWarehouse(config, { clock: systemClock, random: systemRandom, logger: silentLogger, wrap })
   try {
     await warehouse.checkWritable()
-    await expect(warehouse.openTable({ schema: 'public', name: 't' }, schema, {}, undefined as never)).rejects.toMatchObject({
+    await expect(warehouse.openTable({ schema: 'public', name: 't' }, { schema } as OpenTableOptions)).rejects.toMatchObject({
       kind: 'invalid',
       code: 'STORE_CREDENTIALS',
       message: expect.stringMatching(/^the warehouse can't be written: no credentials for S3 were found: set s3\.accessKeyId/) as string,

@@ -5,13 +5,11 @@ import {
   randomUuid,
   type Catalog,
   type Clock,
-  type FileLedger,
   type LocalFileSets,
   type Logger,
   type ObjectStore,
   type Random,
   type TableName,
-  type TableSchema,
   type TableStorage,
   type TextCopies,
 } from '@moonlink/core'
@@ -20,7 +18,7 @@ import { checkConditionalPut } from '@moonlink/object-store'
 import type { Config } from '../config/schema.ts'
 import { openCatalog } from './open-catalog.ts'
 import { openStores, type OpenedStores } from './open-stores.ts'
-import type { Warehouse } from './parts.ts'
+import type { OpenTableOptions, Warehouse } from './parts.ts'
 import type { WrapPort } from './wrap-port.ts'
 
 export interface WarehousePorts {
@@ -101,22 +99,16 @@ class OpenedWarehouse implements Warehouse {
     }
   }
 
-  async openTable(
-    table: TableName,
-    schema: TableSchema | null,
-    properties: Readonly<Record<string, string>>,
-    ledger: FileLedger,
-  ): Promise<TableStorage> {
+  async openTable(table: TableName, { schema, ...options }: OpenTableOptions): Promise<TableStorage> {
     const { store, catalog, parquet, localFiles } = this.#opened
     const storage = await openTableStorage({
       ...this.#ports,
+      ...options,
       table,
       catalog,
       store,
       parquet,
       localFiles,
-      properties,
-      ledger,
       takesOver: true,
       ...(schema === null ? {} : { schema }),
       ...(this.#config.catalog.kind === 'rest' && this.#config.warehouse !== null

@@ -1,4 +1,4 @@
-import type { Catalog, ChangeSource, FileLedger, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
+import type { Catalog, ChangeSource, FileLedger, LoadedTable, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
 import type {
   EvolvedTable,
   FieldSource,
@@ -44,10 +44,14 @@ export interface SourceSnapshot {
 export interface SourceHistory {
   /** The timeline on which lies what was read; null where that is not known. */
   readonly timeline: number | null
+  /** The timeline on which all lies that was read; null while that is not certain. */
+  readonly certainTimeline: number | null
   /** Something was read, or looked at, that is so up to here, as far as was known when a stream or a copy began last. */
   readonly reachedLsn: Lsn
   /** An earlier process read that timeline. `remember` writes down another one before anything of it is read. */
   resume(timeline: number | null, remember: () => Promise<void>): void
+  /** A table that goes on from its last commit has what that timeline brought up to there. To be called between `resume` and the first stream. */
+  committed(timeline: number, lsn: Lsn): void
   /** What was read is compared with whatever the server has: the next stream may be of any timeline. */
   acceptAny(): void
   /** Tables are about to be looked at anew (`SourceHandle.asOfLsn`) that were looked at before. */
@@ -108,17 +112,25 @@ export interface SourceHandle extends ChangeSource {
   close(): Promise<void>
 }
 
+export interface OpenTableOptions {
+  /** Creates the table where there is none. Null: an existing table's own holds. */
+  readonly schema: TableSchema | null
+  /** Of a created table. */
+  readonly properties: Readonly<Record<string, string>>
+  /** Keeps account of its files. */
+  readonly ledger: FileLedger
+  /** The table as the catalog has it just now; null where it has none. */
+  readonly loaded: LoadedTable | null
+  /** The source's timeline of which the LSNs of commits are; null where that is not known. */
+  readonly sourceTimeline: () => number | null
+}
+
 /** The Iceberg side. */
 export interface Warehouse {
   readonly uri: string
   readonly catalog: Catalog
-  /** Opens the table's storage; creates it where a schema is given and there is none. `ledger` keeps account of its files. */
-  openTable(
-    table: TableName,
-    schema: TableSchema | null,
-    properties: Readonly<Record<string, string>>,
-    ledger: FileLedger,
-  ): Promise<TableStorage>
+  /** Opens the table's storage, and takes it over. */
+  openTable(table: TableName, options: OpenTableOptions): Promise<TableStorage>
   close(): Promise<void>
 }
 

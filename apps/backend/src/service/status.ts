@@ -36,7 +36,8 @@ export interface StatusInputs {
 
 export function statusReport(inputs: StatusInputs): StatusReport {
   const { identity, position } = inputs
-  const mirrored = inputs.mirrors.map((mirror) => mirrorReport(mirror, inputs))
+  const byName = inputs.mirrors.toSorted((a, b) => (formatTableName(a.table) < formatTableName(b.table) ? -1 : 1))
+  const mirrored = byName.map((mirror) => mirrorReport(mirror, inputs))
   const unopened = [...inputs.unopened].map(([name, reason]) => unopenedReport(name, { state: 'failed', reason, waitingFor: null }))
   const opened = new Set(mirrored.map(({ name }) => name))
   const locked = [...inputs.locked].flatMap(([name, waitingFor]) =>

@@ -35,6 +35,8 @@ export interface TableSnapshot {
   readonly committedLsn: Lsn | null
   /** End LSN of the newest change that it holds, or `committedLsn` where that is not known: the table is exact from there on. */
   readonly exactFromLsn: Lsn | null
+  /** The source's timeline of which `committedLsn` is, where the commit says so. */
+  readonly sourceTimeline: number | null
   readonly properties: Readonly<Record<string, string>>
 }
 

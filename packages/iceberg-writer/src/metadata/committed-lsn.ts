@@ -5,6 +5,8 @@ import { ancestors } from './snapshot-updates.ts'
 
 /** Keys in a snapshot's summary: the end LSN it covers, and which open storage wrote it. */
 export const SUMMARY_LSN = 'moonlink.lsn'
+/** The source's timeline of which that LSN is: after a failover an LSN alone does not say whose history it is of. */
+export const SUMMARY_TIMELINE = 'moonlink.source-timeline'
 export const SUMMARY_WRITER = 'moonlink.writer'
 /** Counts the owners of the table: each begins with a snapshot of the next number, after which none before it can commit. */
 export const SUMMARY_EPOCH = 'moonlink.epoch'
@@ -54,6 +56,16 @@ export function committedStamp(metadata: JsonObject, from: bigint | null): Stamp
   for (const snapshot of ancestors(metadata, from)) {
     const stamp = stampOf(snapshot)
     if (stamp !== null) return stamp
+  }
+  return null
+}
+
+/** The source's timeline that the newest snapshot of ours among the ancestors of `from` names; null where it names none. */
+export function committedTimeline(metadata: JsonObject, from: bigint | null): number | null {
+  for (const snapshot of ancestors(metadata, from)) {
+    if (lsnOfSnapshot(snapshot) === null) continue
+    const text = textMapOf(snapshot, 'summary')[SUMMARY_TIMELINE] ?? ''
+    return /^[1-9]\d{0,9}$/.test(text) ? Number(text) : null
   }
   return null
 }

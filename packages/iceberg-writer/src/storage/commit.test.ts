@@ -306,6 +306,27 @@ describe('taking a table over', () => {
     expect((await append(taken, 5, 3n)).files).toHaveLength(3)
   })
 
+  test('its last commit goes on to say of which timeline its LSN is, until another does', async () => {
+    const h = harness()
+    const timelines: (number | null)[] = []
+    let timeline: number | null = null
+    const sourceTimeline = () => timeline
+    const open = () => h.open({ takesOver: true, sourceTimeline })
+    const first = await open()
+    timelines.push((await append(first, 10, 1n)).sourceTimeline)
+    timeline = 2
+    timelines.push((await append(first, 10, 2n)).sourceTimeline)
+    // Whoever opens it has not looked yet whether the source's timeline of now has what is there.
+    timeline = 3
+    const second = await open()
+    timelines.push(second.snapshot.sourceTimeline, (await h.open()).snapshot.sourceTimeline)
+    timeline = null
+    timelines.push((await append(second, 10, 3n)).sourceTimeline)
+    timeline = 3
+    timelines.push((await append(second, 10, 4n)).sourceTimeline, (await h.open()).snapshot.sourceTimeline)
+    expect(timelines).toEqual([null, 2, 2, 2, 2, 3, 3])
+  })
+
   test('an answer that is lost does not keep it from being taken over, once', async () => {
     const h = harness()
     await append(await h.open(), 10, 1n)

@@ -24,7 +24,7 @@ import {
   type TableStorage,
 } from '@moonlink/core'
 import { encodeFileStats } from '../avro/file-stats.ts'
-import { committedLsn, committedStamp, nextEpoch, stampOf } from '../metadata/committed-lsn.ts'
+import { committedLsn, committedStamp, committedTimeline, nextEpoch, stampOf } from '../metadata/committed-lsn.ts'
 import { longOf, numberOf, textMapOf } from '../metadata/fields.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
@@ -127,12 +127,19 @@ export class IcebergTableStorage implements TableStorage {
       if (this.doubtful !== null && this.doubtful.content !== content && (await this.settleDoubt()))
         throw earlierLanded(this.committer.name)
       const snapshotId = this.doubtful?.snapshotId ?? newSnapshotId(this.parts.random, this.head.table.metadata)
-      const head = await commitSnapshot(this.committer, this.head, commit, snapshotId).catch((error: unknown) => {
+      const { sourceTimeline } = this
+      const head = await commitSnapshot(this.committer, this.head, { ...commit, sourceTimeline }, snapshotId).catch((error: unknown) => {
         if (isMoonlinkError(error, 'retry')) this.doubtful = { content, snapshotId, schema }
         throw error
       })
       return this.landed(head, schema)
     })
+  }
+
+  /** Until it is known, the one of the commit before holds. */
+  private get sourceTimeline(): number | null {
+    const { state, table } = this.head
+    return this.parts.sourceTimeline() ?? committedTimeline(table.metadata, state.snapshotId)
   }
 
   async settle(): Promise<boolean> {
@@ -291,6 +298,7 @@ export class IcebergTableStorage implements TableStorage {
       vectors: Array.from(state.vectors.values(), (live) => live.vector),
       committedLsn: committed,
       exactFromLsn: committedStamp(table.metadata, state.snapshotId)?.lastChangeLsn ?? committed,
+      sourceTimeline: committed === null ? null : committedTimeline(table.metadata, state.snapshotId),
       properties: textMapOf(table.metadata, 'properties'),
     }
   }

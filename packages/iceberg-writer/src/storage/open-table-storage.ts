@@ -33,6 +33,8 @@ export interface OpenTableStorageOptions {
   readonly identifier?: TableIdentifier
   /** Needed to create the table; an existing one must have the same fields. Without it, an existing table's own schema holds. */
   readonly schema?: TableSchema
+  /** The table as the catalog has it; null where it has none. Default: it is loaded. */
+  readonly loaded?: LoadedTable | null
   readonly catalog: Catalog
   readonly store: ObjectStore
   readonly parquet: ParquetPort
@@ -49,6 +51,8 @@ export interface OpenTableStorageOptions {
   readonly ledger?: FileLedger
   /** Becomes the table's only owner: nobody who opened it before can commit to it any more. Default: false. */
   readonly takesOver?: boolean
+  /** The source's timeline of which the LSNs of commits are, which their summaries name; null where that is not known. */
+  readonly sourceTimeline?: () => number | null
   /** When manifests are merged. */
   readonly manifestLimits?: ManifestLimits
 }
@@ -71,7 +75,7 @@ const DEFAULT_PROPERTIES: Readonly<Record<string, string>> = {
  */
 export async function openTableStorage(options: OpenTableStorageOptions): Promise<TableStorage> {
   const identifier = options.identifier ?? { namespace: options.table.schema, name: options.table.name }
-  const existing = await options.catalog.load(identifier)
+  const existing = options.loaded === undefined ? await options.catalog.load(identifier) : options.loaded
   const { loaded, isNew } = existing === null ? await createTable(options, identifier) : { loaded: existing, isNew: false }
   try {
     return await openLoaded(options, identifier, loaded, options.takesOver === true && !isNew)
@@ -101,6 +105,7 @@ async function openLoaded(
     localFiles: options.localFiles ?? null,
     ledger: options.ledger ?? null,
     manifestLimits: options.manifestLimits ?? DEFAULT_MANIFEST_LIMITS,
+    sourceTimeline: options.sourceTimeline ?? (() => null),
   }
   return IcebergTableStorage.open(parts, loaded, takesOver)
 }

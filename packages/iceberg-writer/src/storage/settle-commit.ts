@@ -1,5 +1,5 @@
 import { isMoonlinkError } from '@moonlink/core'
-import { committedLsn, committedStamp } from '../metadata/committed-lsn.ts'
+import { committedLsn, committedStamp, committedTimeline } from '../metadata/committed-lsn.ts'
 import { commitSnapshot, hasAncestor, newSnapshotId, reload, settle } from './commit-snapshot.ts'
 import { checkRebase, type Head } from './foreign-changes.ts'
 import type { CommitRequest, Committer } from './storage-parts.ts'
@@ -36,5 +36,7 @@ export async function settleCommit(committer: Committer, base: Head, snapshotId:
 export function emptyCommit({ state, table }: Head): CommitRequest {
   const lastChangeLsn = committedStamp(table.metadata, state.snapshotId)?.lastChangeLsn
   const lastChange = lastChangeLsn == null ? {} : { lastChangeLsn }
-  return { kind: 'append', addFiles: [], removeFiles: [], vectors: [], lsn: committedLsn(table.metadata, state.snapshotId), ...lastChange }
+  const lsn = committedLsn(table.metadata, state.snapshotId)
+  const sourceTimeline = committedTimeline(table.metadata, state.snapshotId)
+  return { kind: 'append', addFiles: [], removeFiles: [], vectors: [], lsn, sourceTimeline, ...lastChange }
 }

@@ -30,10 +30,12 @@ export interface StorageParts {
   /** Told of files before they are written; null: what does not get into a snapshot may stay behind. */
   readonly ledger: FileLedger | null
   readonly manifestLimits: ManifestLimits
+  /** The source's timeline of which the LSNs of commits are; null where that is not known. */
+  readonly sourceTimeline: () => number | null
 }
 
 /** A commit; one without an LSN only says whose the table is. */
-export type CommitRequest = Omit<TableCommit, 'lsn'> & { readonly lsn: Lsn | null }
+export type CommitRequest = Omit<TableCommit, 'lsn'> & { readonly lsn: Lsn | null; readonly sourceTimeline: number | null }
 
 /** What changing the table needs besides its head. */
 export interface Committer extends StorageParts {

@@ -14,7 +14,7 @@ import {
 import type { CommitRequest } from './storage-parts.ts'
 import { encodeManifest, EntryStatus, type ManifestEntry } from '../avro/manifest.ts'
 import { encodeManifestList, type ManifestFile } from '../avro/manifest-list.ts'
-import { SUMMARY_EPOCH, SUMMARY_FIRST_CHANGE, SUMMARY_LAST_CHANGE, SUMMARY_LSN, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
+import { SUMMARY_EPOCH, SUMMARY_FIRST_CHANGE, SUMMARY_LAST_CHANGE, SUMMARY_LSN, SUMMARY_TIMELINE, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
 import { countOf, longToJson, numberOf } from '../metadata/fields.ts'
 import { resolveEntries } from './load-state.ts'
 import type { CommitPlan, NewManifest, StagedVector } from './plan-commit.ts'
@@ -105,11 +105,12 @@ export async function writeSnapshot(context: SnapshotContext, request: SnapshotR
   return { snapshot, after, written }
 }
 
-function lsnMarks({ lsn, firstChangeLsn, lastChangeLsn }: CommitRequest): Record<string, string> {
+function lsnMarks({ lsn, firstChangeLsn, lastChangeLsn, sourceTimeline }: CommitRequest): Record<string, string> {
   return {
     ...(lsn === null ? {} : { [SUMMARY_LSN]: formatLsn(lsn) }),
     ...(firstChangeLsn === undefined ? {} : { [SUMMARY_FIRST_CHANGE]: formatLsn(firstChangeLsn) }),
     ...(lastChangeLsn === undefined ? {} : { [SUMMARY_LAST_CHANGE]: formatLsn(lastChangeLsn) }),
+    ...(sourceTimeline === null ? {} : { [SUMMARY_TIMELINE]: String(sourceTimeline) }),
   }
 }
 

@@ -149,3 +149,43 @@ test('what is copied first says on which timeline all is', async () => {
   expect(remembered).toEqual([1])
   await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
 })
+
+/** What becomes of a stream where nothing is remembered but what tables say. */
+const toldByTables = async (remembered: number | null, tables: readonly (readonly [number, bigint])[], from: HistoryServer) => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(remembered, () => Promise.resolve())
+  for (const [timeline, lsn] of tables) {
+    history.committed(timeline, lsn)
+    history.reached(lsn)
+  }
+  const before = history.certainTimeline
+  const outcome = await history.follow(from).then(
+    () => 'goes on',
+    ({ kind, code }: { kind: string; code: string }) => `${kind} ${code}`,
+  )
+  return [before, outcome, history.certainTimeline]
+}
+
+test('where the state is lost, what tables have of a timeline tells whether the server has it, however long its log is', async () => {
+  expect(await toldByTables(null, [[1, 0x3000028n]], server(2, '0/4000000'))).toEqual([1, 'goes on', 2])
+  expect(await toldByTables(null, [[1, 0x3000029n]], server(2, '0/4000000'))).toEqual([1, 'invalid PG_DIVERGED', 1])
+  expect(await toldByTables(null, [], server(2, '0/4000000'))).toEqual([null, 'goes on', 2])
+})
+
+test('each table is judged by the timeline of its own last commit', async () => {
+  const later = [2, 0x3900000n] as const
+  expect(await toldByTables(null, [[1, 0x3000028n], later], server(2, '0/4000000'))).toEqual([null, 'goes on', 2])
+  expect(await toldByTables(null, [[1, 0x3000029n], later], server(2, '0/4000000'))).toEqual([null, 'invalid PG_DIVERGED', null])
+  expect(await toldByTables(2, [[1, 0x3000029n], later], server(2, '0/4000000'))).toEqual([null, 'invalid PG_DIVERGED', null])
+  // A state that is older than the tables: what it knows is not less strict.
+  expect(await toldByTables(1, [later], server(2, '0/4000000'))).toEqual([null, 'invalid PG_DIVERGED', null])
+})
+
+test('what is compared anew may have been committed on any timeline', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(null, () => Promise.resolve())
+  history.committed(1, 0x3000029n)
+  history.acceptAny()
+  await history.follow(server(2, '0/4000000'))
+  expect(history.certainTimeline).toBe(2)
+})

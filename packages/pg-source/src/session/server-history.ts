@@ -43,6 +43,9 @@ export class FollowedHistory {
   /** Where tables were looked at in the catalog, by timeline, before a stream was found to have that. */
   private looks = new Map<number, Lsn>()
   private lookedThroughLsn: Lsn = 0n
+  /** Up to where tables have what was committed of each timeline, before a stream was found to have that. */
+  private readonly committedThrough = new Map<number, Lsn>()
+  private isRemembered = false
   private read: { readonly timeline: number | null; readonly remember: () => Promise<void> } = {
     timeline: null,
     remember: () => Promise.resolve(),
@@ -66,6 +69,23 @@ export class FollowedHistory {
   /** What was read by an earlier process lies on `timeline`. `remember` writes down another one, before anything that came after the switch is read. */
   resume(timeline: number | null, remember: () => Promise<void>): void {
     this.read = { timeline, remember }
+    this.isRemembered = timeline !== null
+  }
+
+  /**
+   * A table that goes on from its last commit has what that timeline brought up to there. To be called between `resume` and the first stream: so a server that lacks some
+   * of it is known for that where nothing else is remembered.
+   */
+  committed(timeline: number, lsn: Lsn): void {
+    this.committedThrough.set(timeline, maxLsn(this.committedThrough.get(timeline) ?? 0n, lsn))
+    if (!this.isRemembered) this.read = { ...this.read, timeline: Math.max(timeline, this.read.timeline ?? NO_TIMELINE) }
+  }
+
+  /** The timeline on which all lies that was read; null while that is not certain. */
+  get certainTimeline(): number | null {
+    const { timeline } = this.read
+    const isCertain = timeline !== NO_TIMELINE && [...this.committedThrough.keys()].every((committed) => committed === timeline)
+    return isCertain ? timeline : null
   }
 
   /** Something was read that is so up to here. */
@@ -118,6 +138,7 @@ export class FollowedHistory {
   /** What was read is compared with whatever the server has: the next stream may be of any timeline. */
   acceptAny(): void {
     this.read = { ...this.read, timeline: null }
+    this.committedThrough.clear()
   }
 
   /**
@@ -135,6 +156,7 @@ export class FollowedHistory {
     if (timeline !== before.timeline) await this.goOn(timeline)
     for (const lsn of this.looks.values()) this.reached(lsn)
     this.looks.clear()
+    this.committedThrough.clear()
     if (timeline === before.timeline) return
     if (before.timeline !== null) this.logger.info('the server went on to another timeline, which has all that was read', { timeline })
   }
@@ -146,7 +168,7 @@ export class FollowedHistory {
     const { timeline } = this.read
     if (timeline === null) await this.requireReached(place)
     else await checkHistory(server, place, { timeline, reachedLsn: this.readThroughLsn })
-    for (const [looked, reachedLsn] of this.looks) await checkHistory(server, place, { timeline: looked, reachedLsn })
+    for (const [looked, reachedLsn] of [...this.looks, ...this.committedThrough]) await checkHistory(server, place, { timeline: looked, reachedLsn })
     return place.timeline
   }
 

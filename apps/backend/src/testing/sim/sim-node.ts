@@ -183,12 +183,12 @@ export class SimNode {
     return {
       uri: WAREHOUSE,
       catalog,
-      openTable: (table, schema, properties, ledger) =>
+      openTable: (table, { schema, ...options }) =>
         openTableStorage({
+          ...options,
           table,
           ...(schema === null ? {} : { schema }),
-          properties: { ...properties, 'write.metadata.previous-versions-max': '4' },
-          ledger,
+          properties: { ...options.properties, 'write.metadata.previous-versions-max': '4' },
           catalog,
           store,
           parquet: this.parquet,

@@ -1,0 +1,92 @@
+import { BatchBuilder, silentLogger, systemClock, systemRandom, type ObjectStore, type TableName, type TableSchema } from '@moonlink/core'
+import { PositionSet } from '@moonlink/deletion-log'
+import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
+import { MemoryObjectStore } from '@moonlink/object-store'
+import { defaultEngineLimits, Engine } from '@moonlink/table-engine'
+import { SimulatedLocalDisk } from '@moonlink/testkit'
+import { expect, test } from 'vitest'
+import { PacedStore } from '../testing/paced-store.ts'
+import { simParquet } from '../testing/sim/sim-parquet.ts'
+import type { BackendParts } from './backend-parts.ts'
+import type { LockedTables } from './locked-tables.ts'
+import { MirrorSet } from './mirror-set.ts'
+import type { SourceHandle, SourceIdentity, Warehouse } from './parts.ts'
+import { ownerProperties } from './table-owner.ts'
+
+const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'long' }, required: true }], identifierFieldIds: [1] }
+const identity: SourceIdentity = { systemIdentifier: '1', database: 'd', serverVersion: '18', slot: 's', publication: 'p' }
+const ports = { clock: systemClock, random: systemRandom, logger: silentLogger }
+const warehouseUri = 'memory://lake'
+
+function storageOptions(store: ObjectStore, catalog: FileCatalog, table: TableName) {
+  return { ...ports, table, schema, catalog, store, parquet: simParquet, properties: ownerProperties(identity, table) }
+}
+
+/** With one data file, one vector and the LSN 20, as another process left it. */
+async function leaveTable(store: ObjectStore, table: TableName): Promise<void> {
+  const catalog = new FileCatalog({ ...ports, store, warehouse: warehouseUri })
+  const storage = await openTableStorage({ ...storageOptions(store, catalog, table), sourceTimeline: () => 3 })
+  const builder = new BatchBuilder(schema.fields, 3)
+  for (const id of [1, 2, 3]) builder.builders[0].appendInt64(id, 0)
+  const file = await storage.writeFile({ rows: builder.view(), rowIds: null, lastUpdated: null })
+  await storage.commit({ kind: 'append', addFiles: [file], removeFiles: [], vectors: [], lsn: 10n })
+  const dead = new PositionSet()
+  dead.add(1)
+  const vector = { dataFile: file.path, bitmap: dead.toPortable(), cardinality: 1 }
+  await storage.commit({ kind: 'append', addFiles: [], removeFiles: [], vectors: [vector], lsn: 20n })
+}
+
+/** Opens tables as a start does, with no local state. */
+async function openAll(count: number) {
+  const inner = new MemoryObjectStore()
+  const tables = Array.from({ length: count }, (_, at) => ({ schema: 'public', name: `t${at}` }))
+  for (const table of tables) await leaveTable(inner, table)
+  const store = new PacedStore(inner)
+  const catalog = new FileCatalog({ ...ports, store, warehouse: warehouseUri })
+  const warehouse: Warehouse = {
+    uri: warehouseUri,
+    catalog,
+    openTable: (table, { schema: wanted, ...options }) =>
+      openTableStorage({
+        ...storageOptions(store, catalog, table),
+        ...options,
+        ...(wanted === null ? {} : { schema: wanted }),
+        takesOver: true,
+      }),
+    close: async () => undefined,
+  }
+  const committed: [number, bigint][] = []
+  const source = {
+    identity,
+    history: { certainTimeline: 3, committed: (timeline: number, lsn: bigint) => committed.push([timeline, lsn]) },
+    listTables: async () => [],
+    prepare: async () => ({ slotLsn: 0n, locked: [] }),
+  } as unknown as SourceHandle
+  const disk = new SimulatedLocalDisk({ next: () => 0.5 })
+  const engine = new Engine({ ...ports, disk: disk.session(), indexDirectory: '/index', limits: defaultEngineLimits })
+  const coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, republished: new Set<string>() }
+  const mirrors = new MirrorSet({ engine, source, warehouse, ...ports } as unknown as BackendParts, coverage, {} as LockedTables)
+  await mirrors.openStarted(
+    tables.map((table) => ({ table, schema, sourceState: null, appendOnly: false, refusal: null, notes: [] })),
+    [],
+  )
+  expect(mirrors.live()).toEqual(tables.map(({ name }) => `public.${name}`))
+  expect(engine.status().map(({ rows }) => rows)).toEqual(tables.map(() => 2))
+  await engine.close()
+  return { store, committed }
+}
+
+test('a table is opened and taken over with few requests, few of them one after the other', async () => {
+  const { store, committed } = await openAll(1)
+  expect(committed).toEqual([[3, 20n]])
+  expect(store.requests.length, store.requests.join('\n')).toBeLessThanOrEqual(14)
+  expect(store.rounds).toBeLessThanOrEqual(10)
+  // Each version of the metadata is read once, and looked for once more before ours is written.
+  expect(store.requests.filter((request) => request.endsWith('version-hint.text'))).toHaveLength(2)
+})
+
+test('many tables are opened side by side', async () => {
+  const [one, many] = [await openAll(1), await openAll(40)]
+  expect(many.store.requests).toHaveLength(40 * one.store.requests.length)
+  expect(many.store.rounds).toBeLessThan(one.store.rounds * 4)
+})
