@@ -166,11 +166,7 @@ export class FileCatalog implements Catalog {
   }
 
   /** Versions that the log does not name any more; with a table's first commit here also those that an earlier process left. */
-  private async leftBehind(
-    versions: VersionedMetadata,
-    metadata: JsonObject,
-    dropped: readonly string[],
-  ): Promise<readonly string[]> {
+  private async leftBehind(versions: VersionedMetadata, metadata: JsonObject, dropped: readonly string[]): Promise<readonly string[]> {
     const location = textOf(metadata, 'location')
     if (!deletesOldMetadata(metadata)) return []
     if (this.cleaned.has(location)) return dropped

@@ -14,7 +14,14 @@ import {
 import type { CommitRequest } from './storage-parts.ts'
 import { encodeManifest, EntryStatus, type ManifestEntry } from '../avro/manifest.ts'
 import { encodeManifestList, type ManifestFile } from '../avro/manifest-list.ts'
-import { SUMMARY_EPOCH, SUMMARY_FIRST_CHANGE, SUMMARY_LAST_CHANGE, SUMMARY_LSN, SUMMARY_TIMELINE, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
+import {
+  SUMMARY_EPOCH,
+  SUMMARY_FIRST_CHANGE,
+  SUMMARY_LAST_CHANGE,
+  SUMMARY_LSN,
+  SUMMARY_TIMELINE,
+  SUMMARY_WRITER,
+} from '../metadata/committed-lsn.ts'
 import { countOf, longToJson, numberOf } from '../metadata/fields.ts'
 import { resolveEntries } from './load-state.ts'
 import type { CommitPlan, NewManifest, StagedVector } from './plan-commit.ts'

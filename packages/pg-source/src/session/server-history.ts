@@ -168,7 +168,8 @@ export class FollowedHistory {
     const { timeline } = this.read
     if (timeline === null) await this.requireReached(place)
     else await checkHistory(server, place, { timeline, reachedLsn: this.readThroughLsn })
-    for (const [looked, reachedLsn] of [...this.looks, ...this.committedThrough]) await checkHistory(server, place, { timeline: looked, reachedLsn })
+    for (const [looked, reachedLsn] of [...this.looks, ...this.committedThrough])
+      await checkHistory(server, place, { timeline: looked, reachedLsn })
     return place.timeline
   }
 
