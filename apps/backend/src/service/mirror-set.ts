@@ -88,6 +88,14 @@ export class MirrorSet {
     return [...this.#listed.keys()].filter((name) => ['copying', 'streaming'].includes(engine.mirror(name)?.currentPhase ?? ''))
   }
 
+  /** As `live`, and those that are opened anew just now: what comes of them meanwhile is wanted. */
+  #published(): string[] {
+    return [...this.#listed.keys()].filter((name) => {
+      const mirror = this.#parts.engine.mirror(name)
+      return mirror === undefined ? !this.unopened.has(name) : ['copying', 'streaming'].includes(mirror.currentPhase)
+    })
+  }
+
   /** Names of the tables that are copied, or apply what changed meanwhile. */
   copying(): string[] {
     return [...this.#listed.keys()].filter((name) => {
@@ -353,12 +361,16 @@ export class MirrorSet {
     left: string | null = null,
   ): Promise<{ readonly slotLsn: Lsn; readonly locked: ReadonlySet<string> }> {
     const { engine, source } = this.#parts
-    const names = () => this.live().filter((name) => name !== left)
+    const names = () => this.#published().filter((name) => name !== left)
     const found = await source.listTables(names().map((name) => this.#listed.get(name)!.table))
+    const refused = new Set<string>()
     for (const { table, refusal } of found) {
-      if (refusal !== null) await engine.mirror(formatTableName(table))?.pause(refusal.code, refusal.reason)
+      if (refusal === null) continue
+      const name = formatTableName(table)
+      refused.add(name)
+      await engine.mirror(name)?.pause(refusal.code, refusal.reason)
     }
-    const live = names().map((name) => this.#listed.get(name)!)
+    const live = names().flatMap((name) => (refused.has(name) ? [] : [this.#listed.get(name)!]))
     const tables = new Map([...live, ...more].map(({ table }) => [formatTableName(table), table]))
     const { locked, slotLsn } = await source.prepare([...tables.values()], publishLockTimeoutMs)
     const lockedNames = new Set(locked.map(formatTableName))
