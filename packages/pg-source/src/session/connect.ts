@@ -17,6 +17,9 @@ const SESSION =
   '-c search_path=pg_catalog -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0 ' +
   '-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed -c row_security=off'
 
+/** How a server names that a database has none: its texts may be any bytes, and it refuses to send those that are no UTF-8 where that was asked for. */
+export const NO_ENCODING = 'SQL_ASCII'
+
 /** What a server's own time-out gets on top, to be heard of. */
 const GRACE_MS = 5000
 /** An idle connection, or one that is only read, is probed by TCP after this time. */
@@ -25,8 +28,8 @@ const KEEPALIVE_MS = 10_000
 const CLIENT_CHECK_MS = 2000
 const GOODBYE_MS = 1000
 
-/** `pg` passes this on to the server; its types do not know it. */
-type ReplicationConfig = pg.ClientConfig & { readonly replication?: 'database' }
+/** `pg` passes `replication` on to the server; its types do not know it. `isRaw`: rows are read off it as the server has them. */
+type ExtraConfig = pg.ClientConfig & { readonly replication?: 'database'; readonly isRaw?: true }
 
 /** A stream that is read at our pace stops reading at the first chunk that nobody takes. Node's types lack these options of its streams. */
 const STREAM_SOCKET: SocketConstructorOpts & { readonly readableHighWaterMark: number } = { readableHighWaterMark: 1 }
@@ -77,7 +80,7 @@ export class Connector {
 
   /** A connection without time-out for what is read in bulk; without TLS its socket is a `LendingSocket`. */
   async connectBulk(purpose: string): Promise<pg.Client> {
-    return this.open(purpose, 0, ({ tls }) => (tls.ssl === false ? { stream: () => new LendingSocket() } : {}))
+    return this.open(purpose, 0, ({ tls }) => ({ isRaw: true, ...(tls.ssl === false ? { stream: () => new LendingSocket() } : {}) }))
   }
 
   /** Whether connections go through the network rather than a socket of this machine. */
@@ -88,6 +91,7 @@ export class Connector {
   /** A connection that speaks the replication protocol; without TLS its socket is a `LendingSocket`. */
   async connectReplication(purpose: string): Promise<pg.Client> {
     return this.open(purpose, 0, ({ tls }) => ({
+      isRaw: true,
       replication: 'database',
       stream: () => (tls.ssl === false ? new LendingSocket() : new Socket(STREAM_SOCKET)),
     }))
@@ -99,7 +103,7 @@ export class Connector {
     for (const client of this.clients) client.connection.stream.destroy()
   }
 
-  private async open(purpose: string, timeoutMs: number, extraOf: (server: Server) => ReplicationConfig): Promise<pg.Client> {
+  private async open(purpose: string, timeoutMs: number, extraOf: (server: Server) => ExtraConfig): Promise<pg.Client> {
     if (this.isClosed) throw sourceClosed()
     const { servers } = this
     const failures: MoonlinkError[] = []
@@ -126,7 +130,7 @@ export class Connector {
     )
   }
 
-  private async openAt(server: Server, purpose: string, timeoutMs: number, extra: ReplicationConfig): Promise<pg.Client> {
+  private async openAt(server: Server, purpose: string, timeoutMs: number, extra: ExtraConfig): Promise<pg.Client> {
     try {
       return await this.attempt(server, purpose, timeoutMs, extra)
     } catch (error) {
@@ -139,7 +143,7 @@ export class Connector {
     })
   }
 
-  private async attempt({ target, tls }: Server, purpose: string, timeoutMs: number, extra: ReplicationConfig): Promise<pg.Client> {
+  private async attempt({ target, tls }: Server, purpose: string, timeoutMs: number, extra: ExtraConfig): Promise<pg.Client> {
     const client = new pg.Client({
       ...baseConfig(this.parts, target),
       ssl: extra.stream && typeof tls.ssl === 'object' ? { ...tls.ssl, ...STREAM_TLS } : tls.ssl,
@@ -154,13 +158,15 @@ export class Connector {
     client.on('error', () => {})
     this.clients.add(client)
     client.once('end', () => this.clients.delete(client))
-    const isStandby = this.servers.length > 1 ? watchForStandby(client) : () => false
+    const told = watchParameters(client)
     try {
       await client.connect()
       if (this.isClosed) throw sourceClosed()
-      if (isStandby()) throw new MoonlinkError('retry', 'PG_STANDBY', `${target.host}:${target.port} is a standby.`)
+      if (this.servers.length > 1 && told.get('in_hot_standby') === 'on')
+        throw new MoonlinkError('retry', 'PG_STANDBY', `${target.host}:${target.port} is a standby.`)
       await unlessSilent(client, this.settings.connectTimeoutMs, async () => {
         await letServerCheck(client)
+        if (extra.isRaw && told.get('server_encoding') === NO_ENCODING) await client.query(`SET client_encoding = '${NO_ENCODING}'`)
         // Postgres 17 and later; an older one would refuse it as an option. A stream is in a transaction for as long as it sends one.
         await client.query(`SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`)
       })
@@ -187,13 +193,13 @@ async function letServerCheck(client: pg.Client): Promise<void> {
   }
 }
 
-/** Servers say at each connection whether they are in recovery (`in_hot_standby`, Postgres 14 and later). */
-function watchForStandby(client: pg.Client): () => boolean {
-  let isStandby = false
+/** What a server says of itself at each connection: whether it is in recovery (`in_hot_standby`, Postgres 14 and later), how the database encodes texts (`server_encoding`). */
+function watchParameters(client: pg.Client): ReadonlyMap<string, string> {
+  const told = new Map<string, string>()
   client.connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string; parameterValue: string }) => {
-    if (parameterName === 'in_hot_standby') isStandby = parameterValue === 'on'
+    told.set(parameterName, parameterValue)
   })
-  return () => isStandby
+  return told
 }
 
 function baseConfig(parts: ConnectionParts, at: Place | null): pg.ClientConfig {

@@ -389,27 +389,6 @@ test('a value that Iceberg cannot hold fails its table, naming the column, and t
   await source.close()
 })
 
-test('text that is no UTF-8, as a database without an encoding may hold, fails its table with the remedy', async () => {
-  const name = `${database.name}_raw`
-  await database.client.query(`CREATE DATABASE ${name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0`)
-  const url = new URL(database.connectionString)
-  url.pathname = name
-  const client = new pg.Client(url.href)
-  await client.connect()
-  await client.query(
-    `CREATE TABLE good (id int PRIMARY KEY, v text); CREATE TABLE bad (id int PRIMARY KEY, v text); INSERT INTO good VALUES (1, 'é'); INSERT INTO bad VALUES (1, convert_from('\\xe9', 'SQL_ASCII'))`,
-  )
-  await client.end()
-  const source = await openPgSource({ ...config, connection: url.href })
-  await source.prepare([tableOf('public.bad'), tableOf('public.good')])
-  const replica = new Replica()
-  await expect(copyInto(replica, source, ['public.bad'])).rejects.toMatchObject({ kind: 'invalid', code: 'PG_ENCODING' })
-  await copyInto(replica, source, ['public.good'])
-  expect(sorted(replica.rowsOf('public.good'))).toEqual(sorted([{ id: '1', v: 'é' }]))
-  await source.uninstall()
-  await source.close()
-})
-
 test('a copy of what is not prepared, or has changed since it was listed, is refused', async () => {
   const { client } = database
   await client.query('CREATE TABLE items (id int PRIMARY KEY, name text)')

@@ -222,11 +222,11 @@ export function lostConnection(doing: string, error: unknown): MoonlinkError {
       },
     )
   }
-  if (state === '22021') {
+  if (state === '22021' || state === '22P05') {
     return new MoonlinkError(
       'invalid',
       'PG_ENCODING',
-      `Postgres could not send a text while ${doing}: ${text}. Make it UTF-8 in the source (in a database of encoding SQL_ASCII it can be anything). What is in the log already is passed over only by a new slot: drop this one (pg_drop_replication_slot) and start again: the tables are compared then, a paused one by moonlink tables resync.`,
+      `Postgres could not send a text while ${doing}: ${text}. Change it in the source to one that UTF-8 has. What is in the log already is passed over only by a new slot: drop this one (pg_drop_replication_slot) and start again: the tables are compared then, a paused one by moonlink tables resync.`,
       { cause: error },
     )
   }

@@ -7,12 +7,14 @@ import { renderMultirange, renderRange } from './render-range.ts'
 import { renderInt2, renderUint4 } from './render-scalar.ts'
 import { scalarType, vectorTypes, type ServerTypes } from './scalar-types.ts'
 import type { SourceType } from './source-type.ts'
+import { toUtf8 } from './utf8.ts'
 
 /** Decodes the binary form of a type as the text that Postgres prints for it; null where that form is not known. */
 export function binaryTextOf(type: SourceType, server: ServerTypes): DecodeValue | null {
+  const render = renderOf(type, server)
+  if (server.hasAnyBytes) return render && renderedText(toUtf8(render))
   const scalar = hasParts(type) ? null : scalarType(type, server).binaryText
   if (scalar !== null) return scalar
-  const render = renderOf(type, server)
   return render && renderedText(render)
 }
 

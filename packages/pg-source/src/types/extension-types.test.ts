@@ -17,7 +17,7 @@ const sent: readonly (readonly [type: string, text: string, binary: string])[] =
 function map(name: string, as?: string): MappedColumn {
   const policy = { types: {}, onUnfit: 'error' as const, columns: as === undefined ? {} : { 'public.t': { c: { as } } } }
   const column = sourceColumn(ownType({ name, extension: 'vector' }))
-  return mapColumn({ schema: 'public', name: 't' }, column, { policy, server: { moneyScale: 2, hasPaddedLsn: false } })
+  return mapColumn({ schema: 'public', name: 't' }, column, { policy, server: { moneyScale: 2, hasPaddedLsn: false, hasAnyBytes: false } })
 }
 
 function decode(column: MappedColumn, form: 'binary' | 'text', bytes: Buffer) {

@@ -15,6 +15,7 @@ import { textStruct } from './text-record.ts'
 import { textInt2, textOid } from './text.ts'
 import { defaultPolicy, ruleOf, type OnUnfit, type TypePolicy, type TypeRule } from './type-rules.ts'
 import { nullOnUnfit, type UnfitCounter } from './unfit.ts'
+import { ofUtf8 } from './utf8.ts'
 
 /** A column as the catalog describes it. */
 export interface SourceColumn extends TypeUse {
@@ -37,7 +38,7 @@ export interface MappingOptions {
 }
 
 /** What a server without peculiarities is like. */
-export const defaultMapping: MappingOptions = { policy: defaultPolicy, server: { moneyScale: 2, hasPaddedLsn: false } }
+export const defaultMapping: MappingOptions = { policy: defaultPolicy, server: { moneyScale: 2, hasPaddedLsn: false, hasAnyBytes: false } }
 
 /** A column of the source with the fields that mirror it and what turns one into the other. */
 export interface MappedColumn {
@@ -130,7 +131,7 @@ class ColumnMapper {
       field: { id: ids.column, name, type: node.type, required: required && !isNullable },
       textField,
       decoder: { binary: node.binary ?? unknownBinary, text: node.text ?? unknownText },
-      textDecoder: { binary: asText ?? unknownBinary, text: binary.rawBytes },
+      textDecoder: { binary: asText ?? unknownBinary, text: this.plainText },
       copyForm: node.binary === null || (textField !== null && asText === null) ? 'text' : 'binary',
       streamForm: this.streamForm(node, textField === null || asText !== null),
       unfit: action === null ? null : { action, counter },
@@ -176,9 +177,11 @@ class ColumnMapper {
   private node(use: TypeUse, asked: TargetType | null, path: string, outer: OnUnfit): Node {
     const rule = this.ruleOf(use.type)
     const target = asked ?? (rule.as === undefined ? null : this.parse(rule.as))
-    const onUnfit = this.onUnfit(use.type, outer)
-    const node = this.nodeOf(resolveDomain(use), target, path, onUnfit)
+    const wanted = this.onUnfit(use.type, outer)
+    const node = this.nodeOf(resolveDomain(use), target, path, wanted)
     if (!node.mayNotFit) return node
+    // Bytes that are no text have no place in a column of text either.
+    const onUnfit = wanted === 'text' && node.type.kind === 'string' ? 'error' : wanted
     this.actions.add(onUnfit)
     if (onUnfit !== 'null') return node
     const guard = (decode: DecodeValue | null) => decode && nullOnUnfit(decode, this.counter)
@@ -204,11 +207,23 @@ class ColumnMapper {
     if (holding === undefined || holding === null || (target?.kind === 'decimal' && formatType(target) !== formatType(holding.type))) {
       return this.refuseTarget(target!, [...(native ? [formatType(native.type)] : []), ...Object.keys(others), 'string'])
     }
-    return { type: holding.type, binary: holding.binary, text: holding.text, mayNotFit: holding.mayNotFit === true }
+    // JSON is read as text.
+    const guard = <T extends DecodeValue | null>(decode: T) => (decode && holding.type.kind === 'variant' ? this.guarded(decode) : decode)
+    return { type: holding.type, binary: guard(holding.binary), text: guard(holding.text), mayNotFit: holding.mayNotFit === true }
   }
 
   private textNode(type: SourceType): Node {
-    return { type: { kind: 'string' }, binary: binaryTextOf(type, this.options.server), text: binary.rawBytes, mayNotFit: false }
+    const { server } = this.options
+    return { type: { kind: 'string' }, binary: binaryTextOf(type, server), text: this.plainText, mayNotFit: server.hasAnyBytes }
+  }
+
+  private get plainText(): DecodeValue {
+    return this.guarded(binary.rawBytes)
+  }
+
+  /** Of what Postgres sends as text. */
+  private guarded(decode: DecodeValue): DecodeValue {
+    return this.options.server.hasAnyBytes ? ofUtf8(decode) : decode
   }
 
   /** Postgres 15 allows a negative scale, and one above the precision; Iceberg neither, but a wider decimal holds the same values. */

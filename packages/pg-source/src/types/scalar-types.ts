@@ -45,6 +45,8 @@ export interface ServerTypes {
   readonly moneyScale: number
   /** pg_lsn is printed with eight digits behind the slash (Postgres 19). */
   readonly hasPaddedLsn: boolean
+  /** The database has no encoding (SQL_ASCII): its texts may be any bytes. */
+  readonly hasAnyBytes: boolean
 }
 
 const holding = (type: PrimitiveType, binaryForm: DecodeValue, textForm: DecodeValue | null): Holding => ({
