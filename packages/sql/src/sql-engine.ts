@@ -9,7 +9,7 @@ import {
   type Lsn,
 } from '@moonlink/core'
 import type { DuckDBInstance, DuckDBResult } from '@duckdb/node-api'
-import type { Lease, LeaseSource } from '@moonlink/union-read'
+import type { ReadLease, ReadLeaseSource } from '@moonlink/union-read'
 import { FileClusters } from './file-clusters.ts'
 import { FileShapes } from './file-shapes.ts'
 import { Gate } from './gate.ts'
@@ -29,7 +29,7 @@ import type { ViewSql } from './view-sql.ts'
 import { enoughOf } from './wanted-rows.ts'
 
 export interface SqlEngineOptions {
-  readonly leases: LeaseSource
+  readonly leases: ReadLeaseSource
   readonly files: LocalFileSets
   /**
    * Files of tables with variants, which DuckDB reads without telling a JSON null from none; needed for such tables alone. Where they lie has to be among `allowedDirectories`.
@@ -143,7 +143,7 @@ export class SqlEngine {
    * Runs one statement over one consistent cut of the tables it names. Resolves when the first rows are there.
    *
    * Throws `invalid`: `SQL_ERROR` (DuckDB's message), `SQL_NOT_ALLOWED` (it does more than read), `TABLE_UNKNOWN`,
-   * `TABLE_AMBIGUOUS`, `SCHEMA_RESERVED`, `SQL_OUT_OF_MEMORY`, `SQL_SPILL_FULL`; what `LeaseSource.acquire` and `LocalFileSets.pinAll` throw; the signal's reason.
+   * `TABLE_AMBIGUOUS`, `SCHEMA_RESERVED`, `SQL_OUT_OF_MEMORY`, `SQL_SPILL_FULL`; what `ReadLeaseSource.acquire` and `LocalFileSets.pinAll` throw; the signal's reason.
    */
   async query(request: SqlRequest): Promise<QueryResult> {
     if (this.closed) throw closedError()
@@ -201,7 +201,7 @@ export class SqlEngine {
     rejectReserved(places)
     rejectClashes(places)
     const tables = [...new Set(places.map(({ table }) => table))]
-    const lease: Lease = await this.options.leases.acquire({ tables, lsn: request.lsn, timeoutMs: request.timeoutMs })
+    const lease: ReadLease = await this.options.leases.acquire({ tables, lsn: request.lsn, timeoutMs: request.timeoutMs })
     holds.add(() => lease.release())
     request.signal?.throwIfAborted()
     const plans = tables.map((table) => {

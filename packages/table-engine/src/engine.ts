@@ -18,9 +18,9 @@ import {
   type SourceEvent,
   type Telemetry,
 } from '@moonlink/core'
-import type { AcquireRequest, Lease, LeaseSource } from '@moonlink/union-read'
+import type { AcquireRequest, ReadLease, ReadLeaseSource } from '@moonlink/union-read'
 import { batchBytes } from './held-batches.ts'
-import { Leases } from './leases.ts'
+import { ReadLeases } from './read-leases.ts'
 import { withDeadline } from './deadline.ts'
 import type { EngineLimits } from './limits.ts'
 import { MemoryGovernor } from './memory-governor.ts'
@@ -50,14 +50,14 @@ const POLL_MS = 20
  * All mirrors of one source, on one LSN line. `apply` takes the stream's events in order; readers get leases over a consistent
  * cut. Everything runs on one thread; flushes and compactions run beside applying.
  */
-export class Engine implements LeaseSource {
+export class Engine implements ReadLeaseSource {
   private readonly options: EngineOptions
   private readonly telemetry: Telemetry
   private readonly disk: LocalDisk
   private readonly mirrors = new Map<string, Mirror>()
   /** Mirrors that are gone for a moment, as they were. */
   private readonly reopening = new Map<string, MirrorStatus>()
-  private readonly leases = new Leases()
+  private readonly leases = new ReadLeases()
   private readonly staged = new Map<string, StagedFiles>()
   private readonly position: StreamPosition
   private readonly memory: MemoryGovernor
@@ -318,7 +318,7 @@ export class Engine implements LeaseSource {
     return this.reads.readableTables()
   }
 
-  acquire(request: AcquireRequest): Promise<Lease> {
+  acquire(request: AcquireRequest): Promise<ReadLease> {
     return this.reads.acquire(request)
   }
 

@@ -1,7 +1,7 @@
 import { formatLsn, maxLsn, MoonlinkError, type Clock, type ExactRange, type Lsn } from '@moonlink/core'
-import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import type { AcquireRequest, ReadLease, ReadLeaseSource, TablePlan } from '@moonlink/union-read'
 import { withDeadline } from './deadline.ts'
-import type { Leases } from './leases.ts'
+import type { ReadLeases } from './read-leases.ts'
 import type { Mirror } from './mirror.ts'
 import type { StreamPosition } from './stream-position.ts'
 
@@ -10,11 +10,11 @@ const RANGES_SHOWN = 8
 const POLL_MS = 20
 
 /** Leases over a consistent cut of several mirrors: at the latest LSN, or at one that is held or that retained snapshots show. */
-export class Reads implements LeaseSource {
+export class Reads implements ReadLeaseSource {
   private readonly mirrors: ReadonlyMap<string, Mirror>
   private readonly reopening: ReadonlyMap<string, unknown>
   private readonly position: StreamPosition
-  private readonly leases: Leases
+  private readonly leases: ReadLeases
 
   private readonly clock: Clock
   private readonly requireCurrent: () => Promise<void>
@@ -24,7 +24,7 @@ export class Reads implements LeaseSource {
     mirrors: ReadonlyMap<string, Mirror>,
     reopening: ReadonlyMap<string, unknown>,
     position: StreamPosition,
-    leases: Leases,
+    leases: ReadLeases,
     clock: Clock,
     requireCurrent: () => Promise<void>,
   ) {
@@ -40,7 +40,7 @@ export class Reads implements LeaseSource {
     return [...new Set([...this.mirrors.keys(), ...this.reopening.keys()])]
   }
 
-  async acquire(request: AcquireRequest): Promise<Lease> {
+  async acquire(request: AcquireRequest): Promise<ReadLease> {
     const { position } = this
     const mirrors = request.tables.map((name) => this.readable(name, request.lsn))
     for (const mirror of mirrors) await this.waitRewound(mirror, request.timeoutMs)
@@ -91,7 +91,7 @@ export class Reads implements LeaseSource {
   }
 
   /** A lease at an LSN that may lie below floors; null where a floor rose meanwhile, or a table was opened again. */
-  private async leasePast(request: AcquireRequest, mirrors: readonly Mirror[], lsn: Lsn): Promise<Lease | null> {
+  private async leasePast(request: AcquireRequest, mirrors: readonly Mirror[], lsn: Lsn): Promise<ReadLease | null> {
     const retained = new Map<Mirror, TablePlan>()
     const holds: (() => void)[] = []
     try {

@@ -1,3 +1,3 @@
 export { deadRows } from './dead-rows.ts'
 export { liveRows } from './live-rows.ts'
-export type { AcquireRequest, DeathChunk, DeletesView, FileScan, Lease, LeaseSource, MemoryScan, TablePlan } from './plan.ts'
+export type { AcquireRequest, DeathChunk, DeletesView, FileScan, ReadLease, ReadLeaseSource, MemoryScan, TablePlan } from './plan.ts'

@@ -64,7 +64,7 @@ export interface TablePlan {
 }
 
 /** One consistent cut over several tables. What it names stays readable until `release`. */
-export interface Lease {
+export interface ReadLease {
   readonly lsn: Lsn
   readonly tables: ReadonlyMap<string, TablePlan>
   /** What only this lease needs may go. Fine to call again. */
@@ -80,12 +80,12 @@ export interface AcquireRequest {
 }
 
 /** Hands out leases. Implemented by the table engine. */
-export interface LeaseSource {
+export interface ReadLeaseSource {
   /** Names of the tables that can be read, as `schema.name`. */
   readableTables(): readonly string[]
   /**
    * Waits for the LSN, and while a table goes back to its last commit. Throws `retry`/`TIMED_OUT`, `TABLE_COPYING` or `TABLE_RESYNCING`, and `invalid`/`TABLE_UNKNOWN`, `TABLE_PAUSED`
    * (also of one that failed) or `LSN_NOT_HELD`.
    */
-  acquire(request: AcquireRequest): Promise<Lease>
+  acquire(request: AcquireRequest): Promise<ReadLease>
 }

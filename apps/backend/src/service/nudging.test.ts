@@ -1,5 +1,5 @@
 import type { Clock } from '@moonlink/core'
-import type { Lease, LeaseSource } from '@moonlink/union-read'
+import type { ReadLease, ReadLeaseSource } from '@moonlink/union-read'
 import { expect, test } from 'vitest'
 import { nudgedLeases } from './nudging.ts'
 
@@ -28,8 +28,8 @@ function manualClock(): { clock: Clock; wake: () => Promise<void>; sleeping: () 
 
 test('a source is asked where it is while a lease waits for its LSN, and not while the lease is held', async () => {
   const { clock, wake, sleeping } = manualClock()
-  const granted = Promise.withResolvers<Lease>()
-  const leases: LeaseSource = { readableTables: () => ['public.t'], acquire: () => granted.promise }
+  const granted = Promise.withResolvers<ReadLease>()
+  const leases: ReadLeaseSource = { readableTables: () => ['public.t'], acquire: () => granted.promise }
   let asked = 0
   const source = { currentLsn: async () => BigInt(++asked) }
   const nudged = nudgedLeases(leases, source, clock)
@@ -39,7 +39,7 @@ test('a source is asked where it is while a lease waits for its LSN, and not whi
   await wake()
   await wake()
   expect(asked).toBe(2)
-  const lease: Lease = { lsn: 9n, tables: new Map(), release: () => undefined }
+  const lease: ReadLease = { lsn: 9n, tables: new Map(), release: () => undefined }
   granted.resolve(lease)
   expect(await acquired).toBe(lease)
   await wake()

@@ -1,5 +1,5 @@
 import type { Clock } from '@moonlink/core'
-import type { LeaseSource } from '@moonlink/union-read'
+import type { ReadLeaseSource } from '@moonlink/union-read'
 import type { SourceHandle } from './parts.ts'
 
 const firstPauseMs = 30
@@ -23,7 +23,7 @@ export async function nudging<T>(source: Pick<SourceHandle, 'currentLsn'>, clock
 }
 
 /** The same leases; for one that waits for its LSN the source is asked where it is. What is read once it is there needs nothing of the source. */
-export function nudgedLeases(leases: LeaseSource, source: Pick<SourceHandle, 'currentLsn'>, clock: Clock): LeaseSource {
+export function nudgedLeases(leases: ReadLeaseSource, source: Pick<SourceHandle, 'currentLsn'>, clock: Clock): ReadLeaseSource {
   return {
     readableTables: () => leases.readableTables(),
     acquire: (request) => nudging(source, clock, leases.acquire(request)),

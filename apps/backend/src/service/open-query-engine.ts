@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { fileUriToPath } from '@moonlink/object-store'
 import type { LocalFileSets, Logger, TextCopies } from '@moonlink/core'
 import { SqlEngine } from '@moonlink/sql'
-import type { LeaseSource } from '@moonlink/union-read'
+import type { ReadLeaseSource } from '@moonlink/union-read'
 import type { Config } from '../config/schema.ts'
 import { variantCopiesDirectory } from './open-warehouse.ts'
 import type { QueryEngine } from './parts.ts'
@@ -18,7 +18,7 @@ export interface ReadableFiles {
 /** SQL over union reads. */
 export async function openQueryEngine(
   config: Config,
-  leases: LeaseSource,
+  leases: ReadLeaseSource,
   { localFiles, textCopies }: ReadableFiles,
   logger: Logger,
 ): Promise<QueryEngine> {

@@ -12,7 +12,7 @@ import {
   type Value,
 } from '@moonlink/core'
 import type { DuckDBConnection } from '@duckdb/node-api'
-import type { AcquireRequest, Lease, LeaseSource, TablePlan } from '@moonlink/union-read'
+import type { AcquireRequest, ReadLease, ReadLeaseSource, TablePlan } from '@moonlink/union-read'
 import { CHUNK_ROWS, ChunkWriter } from '../chunk-writer.ts'
 import { duckdbType, quoteName, quoteText } from '../sql-text.ts'
 import { deletesViewOf, type Death, type MovedDeath } from './scripted-deletes.ts'
@@ -231,7 +231,7 @@ export class ModelTable {
 }
 
 /** Leases over model tables. Counts what is held. */
-export class ModelLeases implements LeaseSource {
+export class ModelLeases implements ReadLeaseSource {
   readonly tables: ModelTable[] = []
   /** Plans, by their tables' names, to hand out for an LSN instead of new ones. */
   readonly prepared = new Map<Lsn, ReadonlyMap<string, TablePlan>>()
@@ -242,7 +242,7 @@ export class ModelLeases implements LeaseSource {
     return this.tables.map((table) => table.name)
   }
 
-  acquire({ tables, lsn }: AcquireRequest): Promise<Lease> {
+  acquire({ tables, lsn }: AcquireRequest): Promise<ReadLease> {
     const chosen = tables.map((name) => this.tables.find((table) => table.name === name)!)
     const at = lsn ?? chosen.reduce((low, table) => (table.lsn < low ? table.lsn : low), chosen[0].lsn)
     this.held++

@@ -1,5 +1,5 @@
 import { isMoonlinkError, minLsn, type Clock, type Lsn, type ObjectStore } from '@moonlink/core'
-import { deadRows, type Lease, type TablePlan } from '@moonlink/union-read'
+import { deadRows, type ReadLease, type TablePlan } from '@moonlink/union-read'
 import type { Dice } from './random.ts'
 import { sameAsOne } from './sim-compare.ts'
 import { TABLES, type SimDatabase } from './sim-database.ts'
@@ -62,7 +62,7 @@ export class SimReader {
   }
 
   /** Null where the read is refused, as it may be, or the node dies or stands still. */
-  private async acquire(node: SimNode, lsn: Lsn | null, tables: readonly string[]): Promise<Lease | null> {
+  private async acquire(node: SimNode, lsn: Lsn | null, tables: readonly string[]): Promise<ReadLease | null> {
     const acquired = node.engine.acquire({ tables, lsn, timeoutMs: 50 }).catch((error: unknown) => {
       if (isMoonlinkError(error) && refusals.has(error.code)) return null
       throw error

@@ -1,8 +1,8 @@
 import { formatTableName, type Lsn } from '@moonlink/core'
-import type { Lease, TablePlan } from '@moonlink/union-read'
+import type { ReadLease, TablePlan } from '@moonlink/union-read'
 
 /** The leases that readers hold, and so the data files that must stay. */
-export class Leases {
+export class ReadLeases {
   private readonly counts = new Map<string, number>()
 
   /** Data files that running reads hold. */
@@ -11,7 +11,7 @@ export class Leases {
   }
 
   /** One cut of the planned tables at `lsn`; its files stay until it is released. */
-  grant(lsn: Lsn, plans: readonly TablePlan[]): Lease {
+  grant(lsn: Lsn, plans: readonly TablePlan[]): ReadLease {
     const paths = plans.flatMap((plan) => plan.files.map((file) => file.path))
     for (const path of paths) this.counts.set(path, (this.counts.get(path) ?? 0) + 1)
     let released = false
