@@ -24,6 +24,8 @@ export interface SimProfile {
   readonly resumeShare: number
   /** The slot is dropped or invalidated. */
   readonly slotShare: number
+  /** A standby is promoted, besides those that are in some of all worlds. */
+  readonly failoverShare: number
   /** Share of calls that fail, where any does. */
   readonly failing: number
   /** A process that dies at a call does so at one of the first so many. */
@@ -54,6 +56,7 @@ const usual: SimProfile = {
   stillShare: 0,
   resumeShare: 0,
   slotShare: 0,
+  failoverShare: 0,
   failing: 0.03,
   crashCalls: 500,
   minSteps: 40,
@@ -105,6 +108,7 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
   alters: () => ({ alterShare: 0.5 }),
   outages: () => ({ outageShare: 0.04, commandShare: 0.04 }),
   slots: () => ({ slotShare: 0.06, commandShare: 0.02 }),
+  failovers: () => ({ failoverShare: 0.06, commandShare: 0.02, killShare: 0.02 }),
   long: () => ({ minSteps: 500, moreSteps: 500 }),
 }
 
@@ -120,6 +124,7 @@ const drawn: readonly (readonly [string, number])[] = [
   ['slots', 2],
   ['memory', 1],
   ['outages', 5],
+  ['failovers', 4],
 ]
 
 function draw(dice: Dice): string {

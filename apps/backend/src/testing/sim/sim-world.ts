@@ -85,7 +85,7 @@ export class SimWorld {
     this.fillsUp = dice.chance(0.3)
     this.flipsBits = dice.chance(0.3)
     this.losesSlots = dice.chance(0.25)
-    this.failsOver = dice.chance(0.3)
+    this.failsOver = dice.chance(0.3) || this.profile.failoverShare > 0
     this.cacheBytes = dice.chance(0.5) ? 2000 + dice.below(20_000) : null
     const server = { store: this.store, warehouse: WAREHOUSE, clock: this.clock, random: dice.random }
     this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
@@ -106,7 +106,7 @@ export class SimWorld {
     this.throwFault()
     for (const machine of this.machines) if (machine.node?.process.isAlive !== true && dice.chance(0.7)) await this.restart(machine)
     const machine = this.machines[dice.below(this.machines.length)]
-    const { commandShare, killShare, outageShare, resumeShare, slotShare, stillShare, stopShare } = this.profile
+    const { commandShare, failoverShare, killShare, outageShare, resumeShare, slotShare, stillShare, stopShare } = this.profile
     if (commandShare > 0 && dice.chance(commandShare)) this.commands.next(this.active)
     if (killShare > 0 && dice.chance(killShare)) machine.node?.process.kill()
     if (outageShare > 0 && dice.chance(outageShare)) this.goAway()
@@ -114,6 +114,7 @@ export class SimWorld {
     if (stillShare > 0 && dice.chance(stillShare)) this.standStill(machine)
     if (resumeShare > 0 && dice.chance(resumeShare)) for (const { node } of this.machines) node?.process.resume()
     if (slotShare > 0 && dice.chance(slotShare)) this.loseSlot()
+    if (failoverShare > 0 && dice.chance(failoverShare)) this.failOver()
     const draw = dice.next()
     if (draw < 0.45) this.load.transact()
     else if (draw < 0.55) await this.breathe()
