@@ -48,7 +48,7 @@ const source = z
     }),
     twoPhase: truth(
       false,
-      'Whether Postgres sends prepared transactions when they are prepared rather than when they commit. The slot then keeps what follows a prepared transaction until that has ended. Postgres 15 and later.',
+      'Whether Postgres sends prepared transactions when they are prepared rather than when they commit. The slot then keeps what follows a prepared transaction until that has ended. Postgres 15 and later; a slot that was asked for this once does so for ever.',
     ),
     origin: z
       .enum(['any', 'none'])

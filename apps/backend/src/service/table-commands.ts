@@ -42,8 +42,15 @@ export class TableCommands {
       const tables = mirrors.known().map((name) => this.#listed(name, [], null))
       return { tables, sourceReason: `${error.code} ${error.message}` }
     }
-    const there = listed.map(({ notes, refusal, table }) => this.#listed(formatTableName(table), notes, refusal?.reason ?? null))
-    const names = new Set(there.map(({ name }) => name))
+    const names = new Set<string>()
+    const there = listed.map(({ notes, refusal, table }): ListedTable => {
+      const name = formatTableName(table)
+      const reason = refusal?.reason ?? null
+      // Of those that have one name, as names are written here, the first is the one that it means.
+      if (names.has(name)) return { name, notes, mirrored: false, state: null, reason }
+      names.add(name)
+      return this.#listed(name, notes, reason)
+    })
     const gone = mirrors.known().filter((name) => !names.has(name))
     return {
       tables: [...there, ...gone.map((name) => this.#listed(name, [], 'the source has no such table any more'))],
@@ -210,8 +217,9 @@ export class TableCommands {
 
   /** Throws `retry`/`NOT_RECORDED` where a restart might mirror it again yet: nothing of it is removed then. */
   async drop(table: string, purge: boolean): Promise<void> {
-    const { loop, mirrors, remembered, source, warehouse } = this.#options
+    const { engine, loop, mirrors, remembered, source, warehouse } = this.#options
     await this.#inTurn(async () => {
+      const { schema, name } = engine.mirror(table)?.status().table ?? parseTableName(table)
       const isMirrored = mirrors.has(table) || mirrors.unopened.has(table)
       const isUnfinished = remembered.wasDropped(table) && (purge || !remembered.isRecorded(table))
       if (!isMirrored && !isUnfinished) throw notMirrored(table, mirrors.known())
@@ -225,7 +233,6 @@ export class TableCommands {
       }
       // A successor mirrors what it does not know to be dropped, or was told to add again: one that comes after this knows.
       await this.#record(`moonlink tables drop ${table}${purge ? ' --purge' : ''}`)
-      const { schema, name } = parseTableName(table)
       if (purge) await warehouse.catalog.drop({ namespace: schema, name }, true)
     })
   }
@@ -244,7 +251,7 @@ export class TableCommands {
     refuseUnlessSetFor(config.source, table, name)
     if (!mirrors.has(name)) await this.add([name])
     logger.info('the table was renamed, and is mirrored under its new name', { table, now: name })
-    const [{ refusal }] = await source.listTables([parseTableName(table)])
+    const [{ refusal }] = await source.listTables([mirror.status().table])
     if (refusal === null) return false
     await this.drop(table, false)
     return true

@@ -78,7 +78,7 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
   return ReplicationStream.start(raw, options, signal)
 }
 
-async function startCommand({ publications, settings, versionNumber }: StreamDependencies, { after, form }: StreamBegin): Promise<string> {
+async function startCommand({ publications, settings, slot, versionNumber }: StreamDependencies, { after, form }: StreamBegin): Promise<string> {
   const { append } = await publications()
   const names = append === null ? [settings.publication] : [settings.publication, append.name]
   const options = [
@@ -87,7 +87,8 @@ async function startCommand({ publications, settings, versionNumber }: StreamDep
     ...protocolOptions(versionNumber, settings),
   ]
   // A prepared transaction of which the server was not told comes again only from where the slot is.
-  const from = settings.twoPhase ? 0n : maxLsn(after, 0n)
+  const isTwoPhase = settings.twoPhase || (await slot.state())?.isTwoPhase === true
+  const from = isTwoPhase ? 0n : maxLsn(after, 0n)
   return `START_REPLICATION SLOT ${pg.escapeIdentifier(settings.slot)} LOGICAL ${formatLsn(from)} (${options.join(', ')})`
 }
 

@@ -21,6 +21,8 @@ export interface SlotState {
   readonly walStatus: string | null
   /** Why a lost slot is lost, where the server says so. */
   readonly invalidationReason: string | null
+  /** It sends prepared transactions when they are prepared, as it does for ever once a stream has asked for that. */
+  readonly isTwoPhase: boolean
 }
 
 interface SlotRow {
@@ -33,6 +35,7 @@ interface SlotRow {
   readonly wal_status: string | null
   readonly invalidation_reason?: string | null
   readonly conflicting?: boolean | null
+  readonly two_phase?: boolean
 }
 
 /** The slot, or null where there is none. */
@@ -52,6 +55,7 @@ export async function readSlot(connection: CatalogConnection, name: string): Pro
     restartLsn: slot.restart_lsn === null ? null : parseLsn(slot.restart_lsn),
     walStatus: slot.wal_status,
     invalidationReason: slot.invalidation_reason ?? (slot.conflicting ? 'conflict' : null),
+    isTwoPhase: slot.two_phase === true,
   }
 }
 

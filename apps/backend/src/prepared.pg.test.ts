@@ -1,0 +1,98 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { withPostgres } from '@moonlink/testkit'
+import type { Client } from 'pg'
+import { afterAll, afterEach, expect, test } from 'vitest'
+import { BackendProcess } from './testing/backend-process.ts'
+import { expectVerified } from './testing/verified.ts'
+
+/** Prepared transactions through the backend, small ones and ones that are streamed, whatever `source.twoPhase` says and said before. */
+const postgres = withPostgres({ settings: { max_prepared_transactions: '50', logical_decoding_work_mem: '64kB' } })
+const directory = mkdtempSync(join(tmpdir(), 'moonlink-prepared-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+let backend: BackendProcess
+afterEach(async () => {
+  await backend?.stop('SIGKILL')
+})
+
+const LARGE = 600
+const SMALL = 3
+
+/** Prepares a transaction of so many rows from `from` on, a part of it rolled back, and one that is not seen in the end. */
+async function prepare(client: Client, gid: string, from: number, rows: number): Promise<void> {
+  const insert = (first: number, note: string) =>
+    client.query(`INSERT INTO t SELECT g, '${note}', repeat(md5(g::text), 5) FROM generate_series(${first}, ${first + rows - 1}) g`)
+  await client.query('BEGIN')
+  await insert(from, gid)
+  await client.query('SAVEPOINT a')
+  await insert(from + rows, 'rolled back')
+  await client.query('SAVEPOINT b')
+  await client.query(`UPDATE t SET note = 'rolled back' WHERE id >= ${from}`)
+  await client.query('RELEASE b; ROLLBACK TO a')
+  await client.query(`UPDATE t SET note = note || '!' WHERE id = ${from + 1}; DELETE FROM t WHERE id = ${from + 2}`)
+  await client.query(`PREPARE TRANSACTION '${gid}'`)
+}
+
+test(
+  'what is prepared under one setting of source.twoPhase and ends under another is seen once, when it commits',
+  { timeout: 360_000 },
+  async (context) => {
+    if (postgres.major < 15) return context.skip()
+    const { client, connectionString, name } = await postgres.createDatabase()
+    await client.query('CREATE TABLE t (id int PRIMARY KEY, note text, more text)')
+    const start = async (twoPhase: boolean) => {
+      backend = await BackendProcess.start(['--source', connectionString, '--state-dir', join(directory, name)], {
+        MOONLINK_SOURCE_TWO_PHASE: String(twoPhase),
+        MOONLINK_SOURCE_SPOOL_BYTES: '64KiB',
+      })
+    }
+    const sql = 'SELECT id, note, more FROM public.t ORDER BY id'
+    let rowsSeen = 0
+    const expectEqual = async () => {
+      await backend.wait()
+      const { rows } = await client.query<unknown[]>({ text: sql, rowMode: 'array' })
+      expect(await backend.query(sql)).toEqual(rows)
+      expect(rows.length).toBeGreaterThan(rowsSeen)
+      rowsSeen = rows.length
+    }
+    let next = 1
+    const another = () => client.query(`INSERT INTO t VALUES (${next++}, 'another', NULL)`)
+    const fates = ['while down', 'after', 'rolled back', 'rolled back while down', 'a round later'] as const
+    const end = (how: 'COMMIT' | 'ROLLBACK', gid: string) => client.query(`${how} PREPARED '${gid}'`)
+
+    const settings = [false, true, false, false]
+    await start(settings[0])
+    let lasting: string[] = []
+    for (const [round, twoPhase] of settings.slice(1).entries()) {
+      const gids = (fate: (typeof fates)[number]) => [SMALL, LARGE].map((rows) => `${fate} ${rows} ${round}`)
+      for (const fate of fates) {
+        for (const rows of [SMALL, LARGE]) {
+          await prepare(client, `${fate} ${rows} ${round}`, (next += 10_000), rows)
+          next += 2 * rows
+          await another()
+        }
+      }
+      await expectEqual()
+      // What is in the log is committed, and the server may be told of it.
+      await backend.wait({ iceberg: true })
+      await backend.stop(round % 2 === 0 ? 'SIGKILL' : 'SIGTERM')
+      for (const gid of gids('while down')) await end('COMMIT', gid)
+      for (const gid of gids('rolled back while down')) await end('ROLLBACK', gid)
+      await another()
+      await start(twoPhase)
+      await expectEqual()
+      for (const gid of [...gids('after'), ...lasting]) {
+        await end('COMMIT', gid)
+        await another()
+      }
+      for (const gid of gids('rolled back')) await end('ROLLBACK', gid)
+      await another()
+      await expectEqual()
+      lasting = gids('a round later')
+    }
+    for (const gid of lasting) await end('COMMIT', gid)
+    await expectEqual()
+    await expectVerified(backend.url, directory)
+  },
+)
