@@ -197,6 +197,38 @@ test('a publication of ours that somebody changes, drops or makes anew, and a ta
   await isEqual()
 })
 
+test('stored generated columns that a publication begins and ceases to publish are followed, while it runs and after', async (context) => {
+  if (postgres.major < 18) return context.skip()
+  const { client } = database
+  await client.query(`CREATE TABLE a (id int PRIMARY KEY, n int, g int GENERATED ALWAYS AS (n * 2) STORED, v int GENERATED ALWAYS AS (n * 3) VIRTUAL);
+    INSERT INTO a SELECT n, n FROM generate_series(1, 100) n; CREATE PUBLICATION given FOR TABLE a WITH (publish_generated_columns = none)`)
+  const publish = (which: 'none' | 'stored') => `ALTER PUBLICATION given SET (publish_generated_columns = ${which})`
+  let next = 1000
+  const showsOnly = async (sql: string, columns: readonly string[]) => {
+    await client.query(`${sql}; INSERT INTO a VALUES (${next}, ${next}); UPDATE a SET n = n + 1 WHERE id = ${(next++ % 100) + 1}`)
+    await expect.poll(async () => (await backend.read('SELECT * FROM a').catch(() => ({ names: [] }))).names).toEqual(columns)
+    await backend.wait()
+    const list = columns.join(', ')
+    const { rows } = await client.query<unknown[]>({ text: `SELECT ${list} FROM a ORDER BY id`, rowMode: 'array' })
+    await expect.poll(() => backend.query(`SELECT ${list} FROM a ORDER BY id`)).toEqual(rows)
+    await isEqual('public.a')
+  }
+  await start()
+  await showsOnly('SELECT', ['id', 'n'])
+  await showsOnly(publish('stored'), ['id', 'n', 'g'])
+  await showsOnly(publish('none'), ['id', 'n'])
+  // In one go: nobody can have looked in between.
+  await showsOnly(`${publish('stored')}; INSERT INTO a VALUES (501, 501); ${publish('none')}; INSERT INTO a VALUES (502, 502)`, ['id', 'n'])
+  await backend.stop('SIGKILL')
+  await client.query(`${publish('stored')}; UPDATE a SET n = 0 WHERE id < 50`)
+  await start()
+  await showsOnly('SELECT', ['id', 'n', 'g'])
+  await backend.stop()
+  await client.query(`${publish('none')}; UPDATE a SET n = 1 WHERE id < 50; ${publish('stored')}; UPDATE a SET n = 2 WHERE id < 20`)
+  await start()
+  await showsOnly('SELECT', ['id', 'n', 'g'])
+})
+
 test('a given publication that is gone is not replaced by one of ours', async () => {
   const { client } = database
   await client.query(`CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); CREATE PUBLICATION given FOR TABLE a`)
