@@ -63,6 +63,11 @@ export class SchemaHistory {
   }
 }
 
+/** Columns, and attributes of composites, by name: jsonb has an order of its own. */
 function canonical(row: Row): string {
-  return JSON.stringify(Object.entries(row).sort(([a], [b]) => (a < b ? -1 : 1)))
+  return JSON.stringify(row, (_, value: unknown) => (isRow(value) ? Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)) : value))
+}
+
+function isRow(value: unknown): value is Row {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
