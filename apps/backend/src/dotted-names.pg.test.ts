@@ -36,14 +36,18 @@ test('tables in a schema with a dot are named without quotes, in settings and co
     { mirrored: false, state: null, reason: expect.stringContaining('"a"."b.c"') as string },
   ])
   await backend.post('/tables', { tables: ['a.b.later'] })
-  await client.query(`INSERT INTO a."b.c" VALUES (4); INSERT INTO "a.b".alone VALUES (5, 5, 'y'); INSERT INTO "a.b".log VALUES ('m'); INSERT INTO "a.b".later VALUES (6)`)
+  await client.query(
+    `INSERT INTO a."b.c" VALUES (4); INSERT INTO "a.b".alone VALUES (5, 5, 'y'); INSERT INTO "a.b".log VALUES ('m'); INSERT INTO "a.b".later VALUES (6)`,
+  )
   for (const command of ['pause', 'resume', 'resync']) {
     for (const table of ['a.b.c', 'a.b.alone', 'a.b.later']) await backend.post(`/tables/${table}/${command}`, {})
   }
   await expect.poll(states).toEqual({ 'a.b.c': 'streaming', 'a.b.alone': 'streaming', 'a.b.log': 'streaming', 'a.b.later': 'streaming' })
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     await backend.stop(signal)
-    await client.query(`INSERT INTO "a.b".later SELECT count(*) + 100 FROM "a.b".later; ALTER TABLE "a.b".alone ADD IF NOT EXISTS more int DEFAULT 1`)
+    await client.query(
+      `INSERT INTO "a.b".later SELECT count(*) + 100 FROM "a.b".later; ALTER TABLE "a.b".alone ADD IF NOT EXISTS more int DEFAULT 1`,
+    )
     await start()
     await expectVerified(backend.url, directory)
     expect(await backend.query('SELECT count(*)::INT FROM "a.b".later')).toEqual([[signal === 'SIGTERM' ? 2 : 3]])

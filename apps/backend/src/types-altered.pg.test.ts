@@ -25,7 +25,9 @@ const transactions = [
 
 test.for(['told', 'found'] as const)('changes of types within transactions that use them, which are %s', async (how) => {
   const { client, connectionString } = await postgres.createDatabase()
-  await client.query(`CREATE TYPE pair AS (x int, y text); CREATE TABLE t (id int PRIMARY KEY, v text, p pair); INSERT INTO t VALUES (0, 'first', (0, 'o'))`)
+  await client.query(
+    `CREATE TYPE pair AS (x int, y text); CREATE TABLE t (id int PRIMARY KEY, v text, p pair); INSERT INTO t VALUES (0, 'first', (0, 'o'))`,
+  )
   if (how === 'told') expect(await moonlink(['ddl', 'install', '--source', connectionString])).toMatchObject({ status: 0, stderr: '' })
   const history = await SchemaHistory.start(client, connectionString, join(directory, how))
   const { backend } = history

@@ -78,7 +78,10 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
   return ReplicationStream.start(raw, options, signal)
 }
 
-async function startCommand({ publications, settings, slot, versionNumber }: StreamDependencies, { after, form }: StreamBegin): Promise<string> {
+async function startCommand(
+  { publications, settings, slot, versionNumber }: StreamDependencies,
+  { after, form }: StreamBegin,
+): Promise<string> {
   const { append } = await publications()
   const names = append === null ? [settings.publication] : [settings.publication, append.name]
   const options = [
