@@ -1,7 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { startPostgres } from '@moonlink/embedded-pg'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import { Client } from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { moonlink } from './testing/command-line.ts'
@@ -10,6 +12,8 @@ import { verified } from './testing/verified.ts'
 
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-standby-'))
+// The server runs under another account where we are root.
+chmodSync(directory, 0o755)
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 const env = {
@@ -54,6 +58,17 @@ function expectNoResync(name: string): void {
   expect(readFileSync(join(stateDir(name), 'moonlink.log'), 'utf8')).not.toMatch(/made equal|copied again|is damaged|is missing/)
 }
 
+async function withClient<T>(connectionString: string, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = new Client(connectionString)
+  await client.connect()
+  try {
+    return await work(client)
+  } finally {
+    await client.end()
+  }
+}
+
+const patient = { timeout: 60_000 }
 const ended = (backend: BackendProcess) => new Promise<number | null>((resolve) => backend.child.once('exit', resolve))
 
 test('a standby says for whom it waits, and takes over under load when that one is killed', async () => {
@@ -149,4 +164,50 @@ test('of two that start at once one runs the mirror, and the other waits until i
   expect(await standby.stop('SIGTERM')).toBe(0)
   expect(standby.said).toMatch(/stopped\n$/)
   await expectEqual(active)
+})
+
+test('a standby whose turn comes while Postgres is down says so, and takes over once it is back', async () => {
+  const dataDir = join(directory, 'away')
+  const options = { dataDir, persistent: false, ...(process.env['MOONLINK_TEST_PG_BIN'] ? { binDir: process.env['MOONLINK_TEST_PG_BIN'] } : {}) }
+  let server = await startPostgres(options)
+  try {
+    const { connectionString, port } = server
+    await withClient(connectionString, (client) => Load.createTables(client))
+    const args = (name: string) =>
+      ['--source', connectionString, '--state-dir', join(directory, 'away-state', name), '--warehouse', join(directory, 'away-lake'), '--standby']
+    const start = (name: string) => {
+      running.push(BackendProcess.launch(args(name), env))
+      return running.at(-1)!
+    }
+    const first = start('first')
+    await first.ready()
+    const second = start('second')
+    await second.isStandby()
+    const load = new Load(connectionString)
+    await load.until(20)
+    await load.stop()
+    await first.stop('SIGKILL')
+    await server.stop()
+    const reason = expect.stringMatching(/^the source: PG_UNREACHABLE can't reach Postgres/) as string
+    await expect.poll(async () => (await fetch(`${second.url}/ready`)).json(), patient).toEqual({ ready: false, waitingFor: [reason] })
+    expect(await (await fetch(`${second.url}/health`)).json()).toEqual({ status: 'ok', role: 'active' })
+    expect(await moonlink(['status'], { MOONLINK_URL: second.url }, directory)).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^STARTING the mirror is starting; the source: PG_UNREACHABLE/) as string,
+    })
+    const third = start('third')
+    await third.isStandby()
+    server = await startPostgres({ ...options, port })
+    await second.ready()
+    await withClient(connectionString, (client) => client.query(`INSERT INTO items (name, amount) VALUES ('back', 1)`))
+    await expectEqual(second)
+    // One that waits so can be asked to stop; the next one's turn comes then.
+    await server.stop()
+    expect(await second.stop('SIGKILL')).toBe(null)
+    await expect.poll(async () => (await fetch(`${third.url}/ready`)).json(), patient).toEqual({ ready: false, waitingFor: [reason] })
+    expect(await third.stop('SIGTERM')).toBe(0)
+    expect(third.said).toMatch(/\nstopped\n$/)
+  } finally {
+    await server.stop()
+  }
 })

@@ -30,6 +30,7 @@ import { engineLimits } from './limits.ts'
 import { openChangeLog } from './open-change-log.ts'
 import { leasePlace } from './open-lease.ts'
 import { nudgedLeases } from './nudging.ts'
+import { openPatiently } from './open-patiently.ts'
 import { openQueryEngine } from './open-query-engine.ts'
 import { openSource } from './open-source.ts'
 import { openObjectStores } from './open-stores.ts'
@@ -52,7 +53,7 @@ export interface ComposeOptions {
   readonly onStep?: (line: string) => void
   /** Takes the lease of a log in the store. Default: at once or not at all. */
   readonly acquire?: (place: LeasePlace, logger: Logger) => Promise<Lease>
-  /** Called once the source is open; what it needs is made then, which may have to wait for transactions there. */
+  /** Called once the source is open, or a standby waits for it to be; what it needs is made then, which may have to wait for transactions there. */
   readonly onStarting?: (starting: StartingOperations, logger: Logger) => Promise<void>
   /** Default: ports are used as they are. */
   readonly wrap?: WrapPort
@@ -79,7 +80,7 @@ export interface ComposedBackend {
 /** Builds a backend from its configuration and starts it; without a source, with an embedded Postgres and its demo. Throws `stoppedBeforeMirroring`. */
 export async function composeBackend(config: Config, options: ComposeOptions): Promise<ComposedBackend> {
   const stack = new CloseStack()
-  let isStopped = false
+  const stopped = new AbortController()
   try {
     const release = lockStateDir(config.stateDir)
     stack.push(async () => release())
@@ -96,16 +97,28 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     await warehouse.checkWritable()
     const demo = config.source.url === undefined ? await startDemo(config, stack, options.onStep) : null
     const url = demo ?? config.source.url!
-    const source = wrap('source', await openSource(config, url, logger, lease?.predecessor != null))
-    stack.push(() => source.close())
     let started: MoonlinkBackend | null = null
     const stop = () => {
-      if (started !== null) return started.requestStop()
-      isStopped = true
-      // Whatever the start waits for, it ends with this.
-      void source.close()
+      if (started === null) stopped.abort(stoppedBeforeMirroring)
+      else started.requestStop()
     }
-    await options.onStarting?.(new StartingOperations({ source, warehouse: warehouse.uri, stop }), logger)
+    const starting = new StartingOperations({ warehouse: warehouse.uri, stop })
+    const onTrouble = async (error: MoonlinkError) => {
+      const isFirst = starting.trouble === null
+      starting.trouble = error
+      if (!isFirst) return
+      options.onStep?.(`the source is waited for: ${error.code} ${error.message}`)
+      await options.onStarting?.(starting, logger)
+    }
+    const open = () => openSource(config, url, logger, lease?.predecessor != null)
+    // A backend that runs waits for a source that is away; so does one that takes its place.
+    const source = wrap('source', await (config.standby.enabled ? openPatiently({ ...ports, open, onTrouble, signal: stopped.signal }) : open()))
+    stack.push(() => source.close())
+    stopped.signal.throwIfAborted()
+    // Whatever the start waits for, it ends with this.
+    stopped.signal.addEventListener('abort', () => void source.close())
+    starting.source = source
+    if (starting.trouble === null) await options.onStarting?.(starting, logger)
     const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion, logger)
     stack.push(() => spans.close())
     const telemetry = new PrometheusTelemetry(spans)
@@ -125,7 +138,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     const backend = await MoonlinkBackend.start(parts)
     started = backend
     stack.push(() => backend.close())
-    if (isStopped) throw stoppedBeforeMirroring
+    stopped.signal.throwIfAborted()
     if (demo !== null) {
       const load = new ShopLoad(demo, clock, logger)
       stack.push(() => load.stop())
@@ -136,7 +149,8 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       telemetry,
       metrics: async () => {
         const memory = { bytes: engine.memoryBytes, limitBytes: config.memory.limitBytes }
-        return telemetry.page(stateSamples(await backend.status(), { memory, changeLogBytes: config.changeLog.maxBytes }))
+        const limits = { memory, changeLogBytes: config.changeLog.maxBytes, verifyShare: config.verify.share }
+        return telemetry.page(stateSamples(await backend.status(), limits))
       },
       sourceName: demo === null ? redactUrl(url) : 'a demo shop in an embedded Postgres',
       ...tablesToShow((await backend.listTables()).tables, config),
@@ -144,7 +158,7 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     }
   } catch (error) {
     await stack.close().catch(() => undefined)
-    throw isStopped ? stoppedBeforeMirroring : error
+    throw stopped.signal.aborted ? stoppedBeforeMirroring : error
   }
 }
 

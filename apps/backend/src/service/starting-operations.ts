@@ -5,15 +5,18 @@ import { RefusingOperations } from './refusing-operations.ts'
 import { statusReport } from './status.ts'
 
 export interface StartingOptions {
-  readonly source: Pick<SourceHandle, 'identity' | 'position' | 'waits'>
   readonly warehouse: string
   /** Ends the start, or the mirror where that runs by now. */
   readonly stop: () => void
 }
 
-/** What a backend answers while its source is made ready, which may have to wait for transactions there: for whom, and to everything else that it starts. */
+/** What a backend answers while its source is opened and made ready, which may have to wait for transactions there: for whom, and to everything else that it starts. */
 export class StartingOperations extends RefusingOperations {
   readonly #options: StartingOptions
+  /** Null until it is open. */
+  source: Pick<SourceHandle, 'identity' | 'position' | 'waits'> | null = null
+  /** Why the source is not open yet, where that is waited out. */
+  trouble: MoonlinkError | null = null
 
   constructor(options: StartingOptions) {
     super()
@@ -25,12 +28,14 @@ export class StartingOperations extends RefusingOperations {
   }
 
   ready(): ReadyReport {
-    const waits = this.#options.source.waits().map(({ reason }) => reason)
+    const waits = this.source === null ? this.#sourceTrouble() : this.source.waits().map(({ reason }) => reason)
     return { ready: false, waitingFor: waits.length > 0 ? waits : ['the start of the mirror'] }
   }
 
   override async status(): Promise<StatusReport> {
-    const { source, warehouse } = this.#options
+    const { source } = this
+    if (source === null) throw this.refusal()
+    const { warehouse } = this.#options
     const unknown = { sourceLsn: 0n, confirmedFlushLsn: null, retainedBytes: 0, slot: null }
     return statusReport({
       identity: source.identity,
@@ -57,7 +62,12 @@ export class StartingOperations extends RefusingOperations {
   }
 
   protected refusal(): MoonlinkError {
-    const message = 'the mirror is starting; try again in a moment (moonlink status says what is waited for).'
-    return new MoonlinkError('retry', 'STARTING', message)
+    const [trouble] = this.#sourceTrouble()
+    const why = this.source === null && trouble !== undefined ? trouble : 'try again in a moment (moonlink status says what is waited for).'
+    return new MoonlinkError('retry', 'STARTING', `the mirror is starting; ${why}`)
+  }
+
+  #sourceTrouble(): string[] {
+    return this.trouble === null ? [] : [`the source: ${this.trouble.code} ${this.trouble.message}`]
   }
 }

@@ -13,6 +13,7 @@ import {
 } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
+import { backOffMs } from './back-off.ts'
 
 export interface StreamLoopOptions {
   readonly source: Pick<ChangeSource, 'open'>
@@ -29,8 +30,6 @@ export interface StreamLoopOptions {
   readonly onFailure: (error: Error) => void
 }
 
-const backOffFirstMs = 200
-const backOffMaxMs = 30_000
 /** How long a stop waits for the transaction being read to end. */
 const boundaryWaitMs = 5_000
 
@@ -130,7 +129,7 @@ export class StreamLoop {
       await this.close()
       this.#lifetime = new AbortController()
       if (this.#stopping) return
-      await this.#options.clock.sleep(this.#backOffMs(), this.#lifetime.signal).catch(() => undefined)
+      await this.#options.clock.sleep(backOffMs(this.#attempts++, this.#options.random), this.#lifetime.signal).catch(() => undefined)
     }
   }
 
@@ -193,11 +192,5 @@ export class StreamLoop {
       this.#wake = () => resolve(null)
       pending.then(resolve, reject)
     })
-  }
-
-  /** Doubles up to a limit; between half and all of it, so that many backends do not come back at once. */
-  #backOffMs(): number {
-    const ceiling = Math.min(backOffMaxMs, backOffFirstMs * 2 ** this.#attempts++)
-    return ceiling / 2 + (ceiling / 2) * (this.#options.random.bytes(1)[0] / 255)
   }
 }

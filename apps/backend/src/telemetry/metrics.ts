@@ -158,6 +158,12 @@ export const stateMetrics = [
     labels: table,
   },
   {
+    name: 'moonlink_verify_share',
+    kind: 'gauge',
+    help: 'Share of the time for comparing tables with the source (verify.share); 0: only on request.',
+    labels: [],
+  },
+  {
     name: 'moonlink_table_unfit_values',
     kind: 'gauge',
     help: 'Values that the Iceberg type could not hold and that are null, or text in a second column, since the start.',

@@ -15,10 +15,12 @@ export interface Limits {
   /** What all tables take, and may take. */
   readonly memory: { readonly bytes: number; readonly limitBytes: number }
   readonly changeLogBytes: number
+  /** Of the time, for comparisons. */
+  readonly verifyShare: number
 }
 
 /** What a status says, as samples. */
-export function stateSamples(status: StatusReport, { changeLogBytes, memory }: Limits): Sample[] {
+export function stateSamples(status: StatusReport, { changeLogBytes, memory, verifyShare }: Limits): Sample[] {
   const { source } = status
   const confirmed = source.confirmedFlushLsn
   const samples: Sample[] = [
@@ -41,6 +43,7 @@ export function stateSamples(status: StatusReport, { changeLogBytes, memory }: L
         ]),
     { metric: 'moonlink_memory_bytes', labels: {}, value: memory.bytes },
     { metric: 'moonlink_memory_limit_bytes', labels: {}, value: memory.limitBytes },
+    { metric: 'moonlink_verify_share', labels: {}, value: verifyShare },
   ]
   return samples.concat(status.tables.flatMap(tableSamples))
 }

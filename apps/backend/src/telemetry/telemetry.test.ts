@@ -58,7 +58,7 @@ const status: StatusReport = {
   ],
 }
 
-const limits = { memory: { bytes: 10, limitBytes: 100 }, changeLogBytes: 1000 }
+const limits = { memory: { bytes: 10, limitBytes: 100 }, changeLogBytes: 1000, verifyShare: 0.05 }
 
 test('the page has what was counted, what was observed and the state', async () => {
   const telemetry = new PrometheusTelemetry(noSpans)
@@ -79,6 +79,7 @@ test('the page has what was counted, what was observed and the state', async () 
     'moonlink_table_verified{table="shop.orders"} 0',
     'moonlink_table_lag_seconds{table="shop.orders"} 1.5',
     'moonlink_slot_lag_seconds 2.5',
+    'moonlink_verify_share 0.05',
     'moonlink_source_waits 1',
   ])
     expect(page.split('\n')).toContain(line)

@@ -1,19 +1,28 @@
 import { silentLogger, silentTelemetry, type Clock, type TableName } from '@moonlink/core'
 import { expect, test } from 'vitest'
-import type { TableVerdict, Verifier, VerifyTarget } from './verifier.ts'
+import type { TableVerdict, VerifyTarget } from './verifier.ts'
 import { Verification } from './verification.ts'
 
 const table = (name: string): VerifyTarget => ({ table: { schema: 'public', name } })
 const MIN_PAUSE_MS = 1000
 
-/** The continuous mode until `untilMs`, in simulated time; a comparison takes as long as `tookMs` says. */
-async function runFor(untilMs: number, share: number, tables: readonly VerifyTarget[], tookMs: (name: string) => number) {
+/** The continuous mode until `untilMs`, in simulated time; a comparison takes as long as `tookMs` says, and waits before for as long as `waitMs` says. */
+async function runFor(
+  untilMs: number,
+  share: number,
+  tables: readonly VerifyTarget[],
+  tookMs: (name: string) => number,
+  { waitMs = 0, setForwardMs = 0 } = {},
+) {
   let nowMs = 0
+  let waitedMs = 0
+  /** How far the wall clock was set forward. */
+  let aheadMs = 0
   const compared: { name: string; fromMs: number; toMs: number }[] = []
   let end: () => void = () => undefined
   const ended = new Promise<void>((resolve) => (end = resolve))
   const clock: Clock = {
-    nowMs: () => nowMs,
+    nowMs: () => nowMs + aheadMs,
     sleep: async (ms, signal) => {
       await Promise.resolve()
       nowMs += ms
@@ -23,6 +32,9 @@ async function runFor(untilMs: number, share: number, tables: readonly VerifyTar
     },
   }
   const verify = async ({ table: { name } }: { table: TableName }): Promise<TableVerdict> => {
+    nowMs += waitMs
+    waitedMs += waitMs
+    aheadMs += setForwardMs
     const fromMs = nowMs
     await Promise.resolve()
     nowMs += tookMs(name)
@@ -31,8 +43,14 @@ async function runFor(untilMs: number, share: number, tables: readonly VerifyTar
     return { table: `public.${name}`, equal: true, lsn: 1n, sourceRows: 1, mirrorRows: 1, differences: [] } as unknown as TableVerdict
   }
   const verification = new Verification({
-    verifier: { verify } as unknown as Verifier,
+    verifier: {
+      verify,
+      get waitedMs() {
+        return waitedMs
+      },
+    },
     clock,
+    monotonicMs: () => nowMs,
     logger: silentLogger,
     telemetry: silentTelemetry,
     targets: () => tables,
@@ -63,4 +81,15 @@ test('comparing all the time takes no more of the time than its share, and each 
 
 test('without a share nothing is compared by itself', async () => {
   expect((await runFor(60_000, 0, [table('small')], () => 10)).compared).toEqual([])
+})
+
+test('neither what a comparison waits for nor a clock that is set forward amid it makes the pause after it longer', async () => {
+  const day = 86_400_000
+  const share = 0.05
+  for (const odd of [{ waitMs: day }, { setForwardMs: 365 * day }]) {
+    const { compared } = await runFor(30 * day, share, [table('small')], () => 10_000, odd)
+    for (let at = 1; at < compared.length; at++)
+      expect(compared[at].fromMs - compared[at - 1].toMs - (odd.waitMs ?? 0)).toBe((10_000 * (1 - share)) / share)
+    expect(compared.length).toBeGreaterThan(20)
+  }
 })

@@ -8,8 +8,10 @@ export type VerifyOutcome =
   | { readonly kind: 'failed'; readonly code: string; readonly message: string; readonly atMs: number }
 
 export interface VerificationOptions {
-  readonly verifier: Verifier
+  readonly verifier: Pick<Verifier, 'verify' | 'waitedMs'>
   readonly clock: Clock
+  /** Time that nobody can set: what a comparison costs is told by it. Default: of this process. */
+  readonly monotonicMs?: () => number
   readonly logger: Logger
   readonly telemetry: Pick<Telemetry, 'span' | 'observe' | 'count'>
   /** Tables that can be compared now. */
@@ -113,15 +115,18 @@ export class Verification {
     return outcome
   }
 
-  /** Always the table that was compared longest ago, then a pause in proportion to how long that took. */
+  /** Always the table that was compared longest ago, then a pause in proportion to how long that took, without what it waited for. */
   async #forEver(): Promise<void> {
-    const { clock, share, minPauseMs, targets } = this.#options
+    const { clock, monotonicMs = () => performance.now(), share, minPauseMs, targets, verifier } = this.#options
+    const workedMs = () => monotonicMs() - verifier.waitedMs
     while (!this.#stopped.signal.aborted) {
       const age = (target: VerifyTarget) => this.outcomes.get(formatTableName(target.table))?.atMs ?? 0
       const [next] = [...targets()].sort((a, b) => age(a) - age(b))
-      const startedMs = clock.nowMs()
+      // What others asked for is no work of this one.
+      await this.#turn
+      const startedMs = workedMs()
       if (next !== undefined) await this.#compare(next, () => undefined)
-      const tookMs = clock.nowMs() - startedMs
+      const tookMs = workedMs() - startedMs
       const pauseMs = Math.max(minPauseMs, (tookMs * (1 - share)) / share)
       await clock.sleep(pauseMs, this.#stopped.signal).catch(() => undefined)
     }

@@ -34,6 +34,8 @@ export interface VerifierParts {
   /** The condition that the source's rows fulfil to be mirrored; null where all are. */
   readonly rowFilter: (table: TableName, snapshot: SourceSnapshot) => Promise<string | null>
   readonly clock: Clock
+  /** Time that nobody can set. Default: of this process. */
+  readonly monotonicMs?: () => number
   readonly logger: Logger
 }
 
@@ -89,9 +91,15 @@ type Sums = Map<number, { rows: number; sums: [bigint, bigint] }>
  */
 export class Verifier {
   private readonly parts: VerifierParts
+  private waited = 0
 
   constructor(parts: VerifierParts) {
     this.parts = parts
+  }
+
+  /** How long, in ms, comparisons have waited by now for the source to give a snapshot, as for its transactions to end: time that costs neither side. */
+  get waitedMs(): number {
+    return this.waited
   }
 
   async verify(
@@ -118,11 +126,11 @@ export class Verifier {
   }
 
   private async atOneLsn<T>({ table }: VerifyTarget, read: (snapshot: SourceSnapshot) => Promise<T>): Promise<T> {
-    const { logger, openSnapshot, shape, sourceMark } = this.parts
+    const { logger, shape, sourceMark } = this.parts
     for (let attempt = 1; ; attempt++) {
       const known = shape(table)
       const before = await sourceMark(table, known)
-      const snapshot = await openSnapshot()
+      const snapshot = await this.openSnapshot()
       try {
         const [result] = await Promise.allSettled([read(snapshot)])
         if ((await sourceMark(table, known)) !== before) throw shapeChanged(table)
@@ -138,6 +146,16 @@ export class Verifier {
       } finally {
         await snapshot.close()
       }
+    }
+  }
+
+  private async openSnapshot(): Promise<SourceSnapshot> {
+    const { monotonicMs = () => performance.now(), openSnapshot } = this.parts
+    const startedMs = monotonicMs()
+    try {
+      return await openSnapshot()
+    } finally {
+      this.waited += monotonicMs() - startedMs
     }
   }
 
