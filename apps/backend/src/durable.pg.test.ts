@@ -1,8 +1,9 @@
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseLsn } from '@moonlink/core'
+import { parseLsn, systemClock } from '@moonlink/core'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import { Client } from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
 import { until } from './testing/until.ts'
@@ -88,6 +89,39 @@ test('the slot follows the log while nothing is committed; a killed backend find
   expect(await backend.stop()).toBe(0)
   await start()
   await expectEqual()
+})
+
+test('under a light, constant load the slot passes within a second where the source was, as a rule', async () => {
+  await start()
+  const stopped = new AbortController()
+  const load = (async () => {
+    for (let id = 1_000_000; !stopped.signal.aborted; id++) {
+      await database.client.query(`INSERT INTO orders VALUES ($1, 'load')`, [id])
+      await systemClock.sleep(10)
+    }
+  })()
+  const watcher = new Client(database.connectionString)
+  await watcher.connect()
+  const sql = `SELECT pg_current_wal_insert_lsn()::text AS now, confirmed_flush_lsn::text AS confirmed FROM pg_replication_slots WHERE database = current_database()`
+  const look = async () => (await watcher.query<{ now: string; confirmed: string }>(sql)).rows[0]
+  /** Whether the slot was, a second later, beyond where the source is now. */
+  const follows = async () => {
+    const { now } = await look()
+    await systemClock.sleep(1000)
+    return parseLsn((await look()).confirmed) >= parseLsn(now)
+  }
+  try {
+    // A machine may be too busy for a while: then another ten are looked at.
+    await until('a slot that follows', async () => {
+      let following = 0
+      for (let sample = 0; sample < 10; sample++) if (await follows()) following++
+      return following > 5
+    })
+  } finally {
+    stopped.abort()
+    await load
+    await watcher.end()
+  }
 })
 
 test('segments leave the log as Iceberg takes what they have, and a table that is still does not keep them', async () => {

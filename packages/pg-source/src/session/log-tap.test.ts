@@ -6,16 +6,9 @@ import { expect, test } from 'vitest'
 import { StreamDecoder } from '../decode/index.ts'
 import { begin, beginPrepare, commit, insert, keepalive, prepare } from '../decode/reference-encoder.test.support.ts'
 import { decoderOf, orders, ordersRelation, row } from '../decode/test-streams.test.support.ts'
+import { copyData } from './fake-server.test.support.ts'
 import { feedRun, LogTap } from './log-tap.ts'
 import { RawConnection } from './raw-connection.ts'
-
-const copyData = (payload: Buffer): Buffer => {
-  const message = Buffer.alloc(5 + payload.length)
-  message[0] = 0x64
-  message.writeInt32BE(payload.length + 4, 1)
-  message.set(payload, 5)
-  return message
-}
 
 /** What a tap appended. */
 class Appended {

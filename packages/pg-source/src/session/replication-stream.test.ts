@@ -1,10 +1,8 @@
-import { Duplex } from 'node:stream'
 import { isMoonlinkError, type Clock } from '@moonlink/core'
-import type pg from 'pg'
 import { expect, test } from 'vitest'
 import { StreamDecoder } from '../decode/index.ts'
-import { RawConnection } from './raw-connection.ts'
-import { ReplicationStream } from './replication-stream.ts'
+import { keepalive as keepaliveOf } from '../decode/reference-encoder.test.support.ts'
+import { startStream } from './fake-server.test.support.ts'
 
 /** A clock whose sleeps end when told to. */
 class HandClock implements Clock {
@@ -32,52 +30,10 @@ class HandClock implements Clock {
   }
 }
 
-interface Status {
-  readonly written: bigint
-  readonly flushed: bigint
-  readonly wantsReply: boolean
-}
-
-async function started(decoder = new StreamDecoder({ resolve: () => null })): Promise<{
-  stream: ReplicationStream
-  clock: HandClock
-  statuses: Status[]
-  keepalive: (walEnd: bigint, replyNow: boolean) => void
-}> {
-  const statuses: Status[] = []
-  const socket = new Duplex({
-    read: () => {},
-    write: (chunk: Buffer, _encoding, done: () => void) => {
-      if (chunk[0] === 0x64)
-        statuses.push({ written: chunk.readBigInt64BE(6), flushed: chunk.readBigInt64BE(14), wantsReply: chunk[38] === 1 })
-      done()
-    },
-  })
-  const end = async () => void socket.destroy()
-  const connection = new RawConnection({ connection: { stream: socket }, end } as unknown as pg.Client)
+async function started(decoder = new StreamDecoder({ resolve: () => null })) {
   const clock = new HandClock()
-  const options = {
-    slot: 's',
-    command: 'START',
-    decoder,
-    answer: () => Promise.resolve([]),
-    bufferBytes: 1000,
-    statusIntervalMs: 1000,
-    keepaliveMs: 5000,
-    clock,
-  }
-  const starting = ReplicationStream.start(connection, options, new AbortController().signal)
-  socket.emit('data', Buffer.from([0x57, 0, 0, 0, 7, 0, 0, 0]))
-  const keepalive = (walEnd: bigint, replyNow: boolean) => {
-    const message = Buffer.alloc(23)
-    message[0] = 0x64
-    message.writeInt32BE(22, 1)
-    message[5] = 0x6b
-    message.writeBigInt64BE(walEnd, 6)
-    message[22] = replyNow ? 1 : 0
-    socket.emit('data', message)
-  }
-  return { stream: await starting, clock, statuses, keepalive }
+  const { send, ...server } = await startStream({ decoder, clock })
+  return { ...server, clock, keepalive: (walEnd: bigint, replyNow: boolean) => send(keepaliveOf(walEnd, replyNow)) }
 }
 
 test('a keepalive that wants an answer gets it at once; news wait for the next status', async () => {
