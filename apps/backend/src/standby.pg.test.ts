@@ -168,13 +168,24 @@ test('of two that start at once one runs the mirror, and the other waits until i
 
 test('a standby whose turn comes while Postgres is down says so, and takes over once it is back', async () => {
   const dataDir = join(directory, 'away')
-  const options = { dataDir, persistent: false, ...(process.env['MOONLINK_TEST_PG_BIN'] ? { binDir: process.env['MOONLINK_TEST_PG_BIN'] } : {}) }
+  const options = {
+    dataDir,
+    persistent: false,
+    ...(process.env['MOONLINK_TEST_PG_BIN'] ? { binDir: process.env['MOONLINK_TEST_PG_BIN'] } : {}),
+  }
   let server = await startPostgres(options)
   try {
     const { connectionString, port } = server
     await withClient(connectionString, (client) => Load.createTables(client))
-    const args = (name: string) =>
-      ['--source', connectionString, '--state-dir', join(directory, 'away-state', name), '--warehouse', join(directory, 'away-lake'), '--standby']
+    const args = (name: string) => [
+      '--source',
+      connectionString,
+      '--state-dir',
+      join(directory, 'away-state', name),
+      '--warehouse',
+      join(directory, 'away-lake'),
+      '--standby',
+    ]
     const start = (name: string) => {
       running.push(BackendProcess.launch(args(name), env))
       return running.at(-1)!

@@ -112,7 +112,10 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
     }
     const open = () => openSource(config, url, logger, lease?.predecessor != null)
     // A backend that runs waits for a source that is away; so does one that takes its place.
-    const source = wrap('source', await (config.standby.enabled ? openPatiently({ ...ports, open, onTrouble, signal: stopped.signal }) : open()))
+    const source = wrap(
+      'source',
+      await (config.standby.enabled ? openPatiently({ ...ports, open, onTrouble, signal: stopped.signal }) : open()),
+    )
     stack.push(() => source.close())
     stopped.signal.throwIfAborted()
     // Whatever the start waits for, it ends with this.
