@@ -30,7 +30,7 @@ class ToldClock implements Clock {
   /** One millisecond, and all that follows from it. */
   async tick(): Promise<void> {
     this.now++
-    for (const sleeper of [...this.sleepers]) {
+    for (const sleeper of this.sleepers) {
       if (sleeper.dueMs > this.now || !this.sleepers.delete(sleeper)) continue
       sleeper.wake()
     }
