@@ -30,7 +30,7 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 const setting = (name: string, fallback: number) => Number(process.env[`MOONLINK_PRUNING_${name}`] ?? fallback)
 const SEED = setting('SEED', 20_261_129)
 const RUNS = setting('RUNS', 2)
-const PREDICATES = setting('PREDICATES', 60)
+const PREDICATES = setting('PREDICATES', 30)
 const BATCHES = 10
 /** A little more than a row group has, so that some are of one run alone. */
 const ROWS_OF_RUN = 125_000
@@ -253,7 +253,7 @@ test('readers that leave out files by their bounds find the rows that Postgres f
 
 test('and so do those that leave out row groups of one file', { timeout: 36_000_000 }, async () => {
   // Each answer has many rows.
-  const table = new PrunedTable('grouped', new Dice(SEED - 2), { predicates: Math.ceil(PREDICATES / 4) })
+  const table = new PrunedTable('grouped', new Dice(SEED - 2), { predicates: Math.ceil(PREDICATES / 2) })
   table.fill()
   expect(await wrongOf([table], async () => {}), `MOONLINK_PRUNING_SEED=${SEED}`).toEqual([])
 })

@@ -39,6 +39,8 @@ describe('bounds', () => {
     expect(boundsOf({ kind: 'double' }, [0, null])).toEqual(['0000000000000080', '0000000000000000'])
     expect(boundsOf({ kind: 'double' }, [0, NaN])).toEqual(['0000000000000080', null])
     expect(metricsOf({ kind: 'double' }, [0, NaN, null]).nanCounts).toEqual({ 1: 1 })
+    expect(metricsOf({ kind: 'float' }, [NaN, null]).nanCounts).toEqual({ 1: 1 })
+    expect(metricsOf({ kind: 'float' }, [NaN, NaN]).nanCounts).toEqual({})
   })
 
   it('truncate text at 16 code points, upwards for the upper one', () => {
@@ -123,7 +125,8 @@ describe('counts', () => {
             expect(metrics.valueCounts[id]).toBe(rows.length)
             expect(metrics.nullCounts[id]).toBe(rows.filter((row) => row[index] === null).length)
             const isFloat = type.kind === 'float' || type.kind === 'double'
-            expect(metrics.nanCounts[id]).toBe(isFloat ? rows.filter((row) => Number.isNaN(row[index])).length : undefined)
+            const nanCount = rows.filter((row) => Number.isNaN(row[index])).length
+            expect(metrics.nanCounts[id]).toBe(isFloat && (rows.length === 0 || nanCount < rows.length) ? nanCount : undefined)
           })
           expect(metrics.splitOffsets).toHaveLength(Math.ceil(rows.length / 8))
           expect(metrics.splitOffsets).toEqual(metrics.splitOffsets.toSorted((a, b) => a - b))

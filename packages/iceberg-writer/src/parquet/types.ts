@@ -11,7 +11,7 @@ export const LAST_UPDATED_FIELD_ID = 2147483539
  *
  * - `columnSizes` of every leaf column, those of lists and structs included: compressed bytes, page headers included.
  * - The other maps leave lists, structs and what they are made of out.
- * - `valueCounts` include nulls and NaNs; `nanCounts` only of float and double columns.
+ * - `valueCounts` include nulls and NaNs; `nanCounts` only of float and double columns that do not hold NaN alone.
  * - Variants have no bounds.
  * - Bounds in single-value serialization (Iceberg spec, appendix D): exact, but strings and binaries are truncated to 16 code points
  *   or bytes, and a zero is written as -0.0 below and +0.0 above. Absent where a column holds no value (NaN is none) or no upper

@@ -30,7 +30,9 @@ export function fileMetrics(
       type,
       chunks.map((chunk) => chunk.range),
     )
-    if (type.kind === 'float' || type.kind === 'double') nanCounts[id] = range.nanCount
+    // Of a file of nothing but NaN Iceberg's Java library holds that none is greater than anything; to Spark and Postgres NaN is greater than everything.
+    const isTold = valueCounts[id] === 0 || range.nanCount < valueCounts[id]
+    if ((type.kind === 'float' || type.kind === 'double') && isTold) nanCounts[id] = range.nanCount
     const bounds = icebergBounds(type, range)
     if (bounds !== null) lowerBounds[id] = bounds.lower
     if (bounds !== null && bounds.upper !== null) upperBounds[id] = bounds.upper
