@@ -210,3 +210,53 @@ test('types that nothing here knows are read as text, and so is the stream', asy
   await backend.wait()
   expect(await backend.query('SELECT count(*) FROM public.everything WHERE id = 5000')).toEqual([[1]])
 })
+
+/** What a database or a role may have set, by which values are printed and read otherwise. */
+const FOREIGN_SETTINGS = {
+  datestyle: 'SQL, DMY',
+  intervalstyle: 'iso_8601',
+  bytea_output: 'escape',
+  timezone: 'Asia/Kolkata',
+  extra_float_digits: '-15',
+  xmlbinary: 'hex',
+  xmloption: 'document',
+  array_nulls: 'off',
+  standard_conforming_strings: 'off',
+  transform_null_equals: 'on',
+  client_encoding: 'LATIN1',
+  quote_all_identifiers: 'on',
+  default_transaction_isolation: 'serializable',
+  default_transaction_read_only: 'on',
+  search_path: 'nowhere',
+  statement_timeout: '1ms',
+}
+
+test.each(['binary', 'text'])('what a database and a role have set for their sessions changes no value: a stream in %s', async (form) => {
+  const { client } = database
+  await client.query(everyTypeSetup)
+  const isText = form === 'text'
+  // Without those whose text does not tell their value.
+  const types = everyTypeColumns.filter(({ type }) => !isText || !/reg|person/.test(type))
+  const columns = types.map(({ name, type }) => `${name} ${type}`)
+  await client.query(`CREATE TABLE everything (id int PRIMARY KEY, ${[...columns, ...(isText ? ['acl aclitem'] : [])].join(', ')});
+    CREATE TABLE samples (id int PRIMARY KEY, ${everyTypeColumns.map(({ name, type }) => `${name} ${type}`).join(', ')});
+    INSERT INTO samples VALUES ${Array.from({ length: everyTypeDepth + 1 }, (_, round) => everyTypeRow(round, round)).join(', ')}`)
+  const names = types.map(({ name }) => name).join(', ')
+  await client.query(`INSERT INTO everything (id, ${names}) SELECT id, ${names} FROM samples`)
+  for (const [index, [name, value]] of Object.entries(FOREIGN_SETTINGS).entries()) {
+    const whose = index % 2 === 0 ? `DATABASE ${database.name}` : `ROLE CURRENT_USER IN DATABASE ${database.name}`
+    await client.query(`ALTER ${whose} SET ${name} = ${name === 'datestyle' ? value : `'${value}'`}`)
+  }
+  await start({ MOONLINK_SOURCE_TABLES: 'public.everything' })
+  await client.query(`INSERT INTO everything (id, ${names}) SELECT id + 100, ${names} FROM samples`)
+  await backend.wait({ iceberg: true })
+  await expectEqual('public.everything')
+
+  await client.query(`SET timezone = UTC; SET extra_float_digits = 3`)
+  const printed = types.filter(({ type }) => /range|interval|^inet|mac|bit|^timetz|ts|point|circle|numeric$|hstore|^xml|^time$|grid/.test(type) && !/\[\]|timestamp/.test(type))
+  expect(printed.length).toBeGreaterThan(20)
+  const shown = printed.map(({ name }) => `CASE WHEN ${name} IS NOT NULL THEN format('%s', ${name}) END`).join(', ')
+  const { rows: expected } = await client.query<unknown[]>({ text: `SELECT id, ${shown} FROM everything ORDER BY id`, rowMode: 'array' })
+  const select = `SELECT id, ${printed.map(({ name }) => name).join(', ')} FROM public.everything ORDER BY id`
+  expect(await backend.query(select)).toEqual(expected)
+})
