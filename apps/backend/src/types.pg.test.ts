@@ -253,7 +253,10 @@ test.each(['binary', 'text'])('what a database and a role have set for their ses
   await expectEqual('public.everything')
 
   await client.query(`SET timezone = UTC; SET extra_float_digits = 3`)
-  const printed = types.filter(({ type }) => /range|interval|^inet|mac|bit|^timetz|ts|point|circle|numeric$|hstore|^xml|^time$|grid/.test(type) && !/\[\]|timestamp/.test(type))
+  const printed = types.filter(
+    ({ type }) =>
+      /range|interval|^inet|mac|bit|^timetz|ts|point|circle|numeric$|hstore|^xml|^time$|grid/.test(type) && !/\[\]|timestamp/.test(type),
+  )
   expect(printed.length).toBeGreaterThan(20)
   const shown = printed.map(({ name }) => `CASE WHEN ${name} IS NOT NULL THEN format('%s', ${name}) END`).join(', ')
   const { rows: expected } = await client.query<unknown[]>({ text: `SELECT id, ${shown} FROM everything ORDER BY id`, rowMode: 'array' })
