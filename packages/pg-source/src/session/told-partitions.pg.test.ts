@@ -140,6 +140,16 @@ test('a partition that is not in the log for a while is told of, by whatever nam
   expect(following.replica.otherEvents).toMatchObject([{ reason }, { reason }])
 })
 
+test('a partition whose generated column alone is computed otherwise is told of in its place', async (context) => {
+  context.skip(postgres.major < 17, 'an expression is set since 17')
+  await run('ALTER TABLE events ADD sum int GENERATED ALWAYS AS (id + at) STORED')
+  await start()
+  await run('INSERT INTO events VALUES (1, 50), (1, 150)', 'ALTER TABLE e1 ALTER sum SET EXPRESSION AS (id - at)')
+  await run('INSERT INTO events VALUES (2, 50)')
+  const reason = expect.stringContaining('partition public.e1 was rewritten by itself') as string
+  expect(await heard()).toEqual({ told: [reason], looked: [] })
+})
+
 test('in a savepoint that is rolled back in a transaction that is streamed, a truncation costs a comparison', async () => {
   await start()
   const large = (from: number) => `INSERT INTO events SELECT n, 50 FROM generate_series(${from}, ${from} + 3000) n`
