@@ -89,7 +89,6 @@ export class MoonlinkBackend implements Operations {
       source,
       state,
       live: () => this.#mirrors.live(),
-      waiting: () => [...this.#mirrors.locked.reasons.keys()],
       known: () => this.#mirrors.known(),
     })
     const remember = (lsn: Lsn) => remembered.write(lsn)

@@ -6,6 +6,7 @@ import type { BackendState } from './state.ts'
 test('what tables are published like is outdated from when it changes until it is written down', async () => {
   const marks = new Map([['public.a', 'one']])
   const written: BackendState[] = []
+  let live = ['public.a', 'public.b']
   const remembered = new RememberedTables({
     store: { write: async (state) => void written.push(state) },
     source: {
@@ -14,8 +15,7 @@ test('what tables are published like is outdated from when it changes until it i
       publicationMark: (table) => marks.get(formatTableName(table)) ?? '',
     },
     state: null,
-    live: () => ['public.a', 'public.b'],
-    waiting: () => [],
+    live: () => live,
     known: () => ['public.a', 'public.b'],
   })
   await remembered.write(1n)
@@ -25,5 +25,8 @@ test('what tables are published like is outdated from when it changes until it i
   expect(outdated()).toEqual([true, true, false])
   await remembered.write(1n)
   expect(outdated()).toEqual([false, false, false])
+  live = []
+  marks.set('public.a', 'of one that takes no changes')
+  expect(outdated().at(0)).toBe(false)
   expect(written.map(({ published }) => published)).toEqual([{ 'public.a': 'one' }, { 'public.a': 'two' }])
 })

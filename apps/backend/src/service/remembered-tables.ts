@@ -10,9 +10,7 @@ export interface RememberedTablesOptions {
   readonly state: BackendState | null
   /** Names of the tables that take changes. */
   readonly live: () => readonly string[]
-  /** Names of the tables that wait to be mirrored again. What they were published like is kept until then, so that a later process finds out that it changed. */
-  readonly waiting: () => readonly string[]
-  /** Names of all tables, those that are paused, wait or could not be opened among them. */
+  /** Names of all tables, those that are paused, wait or could not be opened among them. What those were published like is kept, so that a later process finds out that it changed. */
   readonly known: () => readonly string[]
 }
 
@@ -87,13 +85,12 @@ export class RememberedTables {
   }
 
   #marks(): Readonly<Record<string, string>> {
-    const { live, source, waiting } = this.#options
-    const mirrored = live()
-    for (const name of mirrored) {
+    const { known, live, source } = this.#options
+    for (const name of live()) {
       const mark = source.publicationMark(parseTableName(name))
       if (mark !== '') this.#published.set(name, mark)
     }
-    const marks = [...waiting(), ...mirrored].map((name) => [name, this.#published.get(name) ?? ''] as const)
+    const marks = known().map((name) => [name, this.#published.get(name) ?? ''] as const)
     return Object.fromEntries(marks.filter(([, mark]) => mark !== ''))
   }
 }

@@ -28,7 +28,6 @@ function commanding() {
     },
     state: null,
     live: () => [...mirrored],
-    waiting: () => [],
     known: () => [...mirrored],
   })
   const check = vi.fn<() => Promise<void>>(() => Promise.resolve())

@@ -36,9 +36,9 @@ export function isToldSince(before: Pick<PartitionRow, 'rowsToldBy'>, now: Pick<
   return now.rowsToldBy !== null && now.rowsToldBy === before.rowsToldBy
 }
 
-/** A partition that was attached since there were those of these object ids, attached like this; null where none was. */
-export function attachedSince(known: ReadonlyMap<number, string>, now: readonly PartitionRow[]): PartitionRow | null {
-  return now.find(({ attachment, isAttached, oid }) => isAttached && known.get(oid) !== attachment) ?? null
+/** Partitions that were attached since there were those of these object ids, attached like this. */
+export function attachedSince(known: ReadonlyMap<number, string>, now: readonly PartitionRow[]): readonly PartitionRow[] {
+  return now.filter(({ attachment, isAttached, oid }) => isAttached && known.get(oid) !== attachment)
 }
 
 /** Also where we may not look, or somebody locks it: nothing else that is asked of the catalog waits for that. */

@@ -29,6 +29,8 @@ export class PublicationBaselines {
   private readonly publishedAnew = new Set<string>()
   /** How tables were published when this process prepared them first. */
   private readonly preparedAs = new Map<string, string | null>()
+  /** Tables of which a look has seen to the partitions that were attached before this process was there. */
+  private readonly attachmentsSeen = new Set<string>()
   /** What a given publication published when it was last looked at. */
   private seen: ReadonlySet<string> | null = null
 
@@ -46,7 +48,9 @@ export class PublicationBaselines {
     const described = this.tables.get(formatTableName(table))
     if (described === undefined) return ''
     const { gone, unsure } = this.streamedPartitions.unsettled(formatTableName(table), described.partitions ?? [])
-    if (gone.length > 0 || unsure.size > 0) return publicationMark(described, gone, unsure)
+    const unseen = this.attachedWhileAway(described).map(({ oid }) => oid)
+    if (gone.length > 0 || unsure.size > 0 || unseen.length > 0)
+      return publicationMark(described, [...gone, ...unseen], new Set([...unsure, ...unseen]))
     const mark = this.marks.get(described) ?? publicationMark(described)
     this.marks.set(described, mark)
     return mark
@@ -68,7 +72,8 @@ export class PublicationBaselines {
     }
     for (const [name, table] of tables) {
       if (this.tables.has(name)) continue
-      this.preparedAs.set(name, table.edition)
+      // One that is paused and made equal is prepared again, maybe after its publication was mended.
+      if (!this.preparedAs.has(name)) this.preparedAs.set(name, table.edition)
       if (table.edition === null) this.publishedAnew.add(name)
       this.tables.set(name, { ...table, edition: editionOf(name, appendOnly.includes(name), publications) })
     }
@@ -82,10 +87,10 @@ export class PublicationBaselines {
   }
 
   /** See `Streamed`. */
-  private attachedWhileAway({ edition, partitions, table }: DescribedTable): PartitionRow | null {
+  private attachedWhileAway({ edition, partitions, table }: DescribedTable): readonly PartitionRow[] {
     const name = formatTableName(table)
     const mark = this.earlier[name]
-    if (mark === undefined || partitions === null || edition !== this.preparedAs.get(name)) return null
+    if (mark === undefined || this.attachmentsSeen.has(name) || partitions === null || edition !== this.preparedAs.get(name)) return []
     return attachedSince(attachmentsOfMark(mark), partitions)
   }
 
@@ -101,6 +106,7 @@ export class PublicationBaselines {
       ...streamed,
       partitions,
       attachedWhileAway: (now) => this.attachedWhileAway(now),
+      attachmentsSeen: (table) => this.attachmentsSeen.add(formatTableName(table)),
     })
     if (main === null || main.isOurs) return changes
     const before = this.seen

@@ -36,8 +36,10 @@ export interface Streamed {
   /** The shape that a table's rows have by now; null where the stream itself says what becomes of it. Types may have changed since, of which it says nothing. */
   readonly shapeOf: (table: TableName) => RelationShape | null
   readonly partitions: StreamedPartitions
-  /** A partition that was attached after an earlier process mirrored the table, and before this one does, its publication being the same since; null where none was. */
-  readonly attachedWhileAway: (now: DescribedTable) => PartitionRow | null
+  /** Partitions that were attached after an earlier process mirrored the table, and before this one does, its publication being the same since. */
+  readonly attachedWhileAway: (now: DescribedTable) => readonly PartitionRow[]
+  /** The server sends rows of all partitions that were attached so far, or will once the table is made equal. */
+  readonly attachmentsSeen: (table: TableName) => void
   /** Covers every transaction committed before the call; the stream comes there soon. */
   readonly currentLsn: () => Promise<Lsn>
 }
@@ -93,8 +95,9 @@ export async function preparedChanges(
     if (isOutdated()) continue
     const reason = judge === null ? editionChanged(before, now) : judge()
     // Comparing would bring the rows that are there, and miss those that come.
-    const attached = judge !== null && typeof reason === 'string' ? attachedSince(attachmentsOf(before), now.partitions ?? []) : null
-    const unsent = await unsentPartition(connection, options, table, attached ?? streamed.attachedWhileAway(now))
+    const attached = judge !== null && typeof reason === 'string' ? attachedSince(attachmentsOf(before), now.partitions ?? []) : []
+    const unsent = await unsentPartition(connection, options, table, [...attached, ...streamed.attachedWhileAway(now)])
+    if (unsent === null) streamed.attachmentsSeen(table)
     if (unsent !== null) refused('PG_PARTITION_UNSENT', unsent)
     else if (typeof reason === 'string') changes.push({ kind: 'changed', table, reason })
     else if (reason === null && now.partitions !== null) baselines.set(name, { ...before, partitions: now.partitions })
@@ -168,10 +171,10 @@ async function unsentPartition(
   connection: CatalogConnection,
   options: CatalogOptions,
   table: TableName,
-  partition: PartitionRow | null,
+  [partition]: readonly PartitionRow[],
 ): Promise<string | null> {
   const { main } = options.publications
-  if (partition === null || !remembersPartitions(options) || main === null || main.isOurs || (await mayMakePublications(connection)))
+  if (partition === undefined || !remembersPartitions(options) || main === null || main.isOurs || (await mayMakePublications(connection)))
     return null
   const why = `partition ${formatTableName(partition)} was attached, and Postgres 14 does not send its rows before the publication is altered`
   const remedy = `Run ${publishAnewSql(main.name, table)}; then moonlink tables resync ${formatTableName(table)}`

@@ -151,7 +151,8 @@ test('a look at partitions takes nothing back of a table that is copied, or prep
     shapeOf: () => null,
     partitions: new StreamedPartitions(),
     currentLsn: () => source.currentLsn(),
-    attachedWhileAway: () => null,
+    attachedWhileAway: () => [],
+    attachmentsSeen: () => undefined,
   }
   const lookWhile = async (meanwhile: (baselines: Map<string, DescribedTable>) => void) => {
     const baselines = new Map([['public.p', described[0]]])
