@@ -317,13 +317,13 @@ export class Run {
     if (mirror === undefined) return
     // Between two transactions' ends too, and below the floor, where older snapshots may be exact.
     for (const lsn of this.source.history.flatMap((moment) => [moment.lsn, moment.lsn + 5n])) {
-      const { floor } = mirror
+      const { floor } = mirror.reads
       // What is committed may be later than the stream: such a read would wait.
-      if (lsn > applied || mirror.readableFrom > this.engine.streamedLsn) continue
-      const isRetained = () => mirror.retainedRanges().some(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
+      if (lsn > applied || mirror.reads.readableFrom > this.engine.streamedLsn) continue
+      const isRetained = () => mirror.reads.retainedRanges().some(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
       const wasRetained = isRetained()
       const readable = () =>
-        mirror.currentPhase === 'streaming' ? lsn : (mirror.readableWhilePaused ?? mirror.readableWhileResyncing ?? -1n)
+        mirror.currentPhase === 'streaming' ? lsn : (mirror.reads.whilePaused ?? mirror.reads.whileResyncing ?? -1n)
       const wasReadable = lsn <= readable()
       const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 }).catch((error: unknown) => {
         if (
@@ -333,7 +333,7 @@ export class Run {
         )
           return null
         // A flush or an expiry beside may raise the floor meanwhile.
-        const isBelow = lsn < mirror.floor && !(wasRetained && isRetained())
+        const isBelow = lsn < mirror.reads.floor && !(wasRetained && isRetained())
         if (isMoonlinkError(error) && error.code === 'LSN_NOT_HELD' && isBelow) return null
         throw error
       })

@@ -3,13 +3,11 @@ import {
   type ChangeBatch,
   type ColumnBatch,
   type CopyRange,
-  type ExactRange,
   type Lsn,
   type ResumePoint,
   type TableName,
   type TableShape,
 } from '@moonlink/core'
-import type { TablePlan } from '@moonlink/union-read'
 import { CatchUp } from './catch-up.ts'
 import { ChangeIntake } from './change-intake.ts'
 import type { CopySession } from './copy-record.ts'
@@ -21,10 +19,9 @@ import { Flusher } from './flusher.ts'
 import type { HeldChange } from './held-batches.ts'
 import { Maintenance } from './maintenance.ts'
 import { MirrorCore } from './mirror-core.ts'
+import { MirrorReads } from './mirror-reads.ts'
 import { COPY_SPOOL_FULL, type MirrorHost, type MirrorPhase, type MirrorSpec, type MirrorStatus, type ResyncSource } from './mirror-spec.ts'
 import { Pauses } from './pauses.ts'
-import { planMirror, planRetained } from './plan.ts'
-import { rangesBelow } from './ranges-below.ts'
 import { rewind } from './rewind.ts'
 import { StatusReport } from './status-report.ts'
 import { StillReadable } from './still-readable.ts'
@@ -34,6 +31,7 @@ import { TableCopy, type ReadChanged } from './table-copy.ts'
 export class Mirror {
   readonly name: string
   readonly table: TableName
+  readonly reads: MirrorReads
   private readonly core: MirrorCore
   private readonly intake: ChangeIntake
   private readonly early: EarlyWriter
@@ -68,6 +66,7 @@ export class Mirror {
     core.isBehind = () => this.intake.isBehind
     this.pauses = new Pauses(core, this.intake, this.flusher)
     this.stillReadable = new StillReadable(core, this.intake, this.flusher)
+    this.reads = new MirrorReads(core, this.maintenance, this.stillReadable)
     this.flushes = new FlushRequests(core, this.flusher, this.catchUp)
     this.dueWork = new DueWork(core, this.flusher, this.maintenance, this.pauses)
     this.report = new StatusReport(core, this.intake, this.flusher, this.copy, this.maintenance)
@@ -112,11 +111,6 @@ export class Mirror {
     return this.isStreaming && this.core.isRewinding
   }
 
-  /** True while its state is no LSN's, whatever its phase: it goes back to its last commit, or that failed amid it. */
-  get showsNothing(): boolean {
-    return this.core.isRewinding
-  }
-
   get currentPhase(): MirrorPhase {
     return this.core.phase
   }
@@ -131,11 +125,6 @@ export class Mirror {
     return this.core.state.shape
   }
 
-  /** The shape that reads at an LSN from `floor` on show. */
-  shapeAt(lsn: Lsn): TableShape {
-    return this.core.state.shapeAt(lsn)
-  }
-
   /** Where a stream that begins now goes on for this table. */
   get resumePoint(): ResumePoint {
     const { copiedLsn } = this.copy
@@ -146,16 +135,6 @@ export class Mirror {
 
   get pauseReason(): string | null {
     return this.core.reason
-  }
-
-  /** The lowest LSN that memory and current files can show exactly: that of the newest change in Iceberg. */
-  get floor(): Lsn {
-    return this.core.committed.exactFromLsn
-  }
-
-  /** Reads need the stream to have come this far (again). */
-  get readableFrom(): Lsn {
-    return this.core.readableFromLsn
   }
 
   get byteSize(): number {
@@ -197,11 +176,6 @@ export class Mirror {
     await this.core.job(() => this.pauses.goBack())
     this.flushes.wake()
     return true
-  }
-
-  /** Why what is to be read is not there: it went back to its last commit, and could not read that. Null otherwise. */
-  get rewindTrouble(): string | null {
-    return this.core.isRewinding ? this.core.rewindTrouble : null
   }
 
   /** Flushes where the open transaction ends. */
@@ -308,16 +282,6 @@ export class Mirror {
     await this.early.settled()
     await this.copy.beginResync(reason, source, readableThroughLsn)
     this.flushes.wake()
-  }
-
-  /** While it is made equal to its source: reads up to here are exact. Null otherwise. */
-  get readableWhileResyncing(): Lsn | null {
-    return this.stillReadable.whileResyncing
-  }
-
-  /** While it is paused: reads up to here are exact. Null otherwise. */
-  get readableWhilePaused(): Lsn | null {
-    return this.stillReadable.whilePaused
   }
 
   /** True where a copy that is cut off can go on in another snapshot. */
@@ -434,27 +398,6 @@ export class Mirror {
   /** Starts what is due: a flush, a compaction, an expiry. Never waits for it. */
   tick(): void {
     this.dueWork.tick()
-  }
-
-  /** Throws `retry`/`TABLE_CLOSED`. */
-  plan(lsn: Lsn): TablePlan {
-    this.core.requireOpen()
-    return planMirror(this.core.state, lsn)
-  }
-
-  /** Until what it gives is called no snapshot is expired: for a read on its way to a lease. */
-  holdSnapshots(): Promise<() => void> {
-    return this.maintenance.holdSnapshots()
-  }
-
-  /** The retained Iceberg snapshot that is exact at `lsn`, or null. */
-  planRetained(lsn: Lsn): Promise<TablePlan | null> {
-    return planRetained(this.core.state, this.core.spec.storage, lsn)
-  }
-
-  /** The LSNs below the floor that retained Iceberg snapshots show, newest first. */
-  retainedRanges(): readonly ExactRange[] {
-    return rangesBelow(this.floor, this.core.spec.storage.retained())
   }
 
   /** Goes back to the last Iceberg commit; the stream has to bring the rest again. Throws `retry` where that commit can't be told just now; nothing has changed then. */

@@ -89,7 +89,7 @@ test('a table that is paused after it could not go back to its last commit says 
   opened.mockRestore()
   await vi.waitFor(async () => {
     await engine.tick()
-    expect(mirror.showsNothing).toBe(false)
+    expect(mirror.reads.showsNothing).toBe(false)
   })
   expect(await read(100n)).toEqual(source.rows.map(rowText))
   expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'PAUSED by request', rows: 1 })

@@ -44,12 +44,12 @@ test('what was being applied when a table was paused is part of what that commit
   const applied = apply(30n)
   await fetching.reached
   const paused = mirror.pause('PAUSED', 'by request')
-  expect(mirror.readableWhilePaused).toBe(20n)
+  expect(mirror.reads.whilePaused).toBe(20n)
   fetching.release()
   await Promise.all([applied, paused])
 
   expect(storage.snapshot.committedLsn).toBe(30n)
-  expect(mirror.readableWhilePaused).toBe(30n)
+  expect(mirror.reads.whilePaused).toBe(30n)
   const lease = await engine.acquire({ tables: ['public.t'], lsn: 30n, timeoutMs: 1000 })
   expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(source.rows.map(rowText).sort())
   lease.release()

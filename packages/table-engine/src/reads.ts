@@ -47,16 +47,16 @@ export class Reads implements ReadLeaseSource {
     for (const mirror of mirrors) if (mirror.isCatchingUp) await this.waitCaughtUp(mirror, request.timeoutMs)
     if (request.lsn === null) {
       await this.requireCurrent()
-      const needed = mirrors.flatMap((mirror) => [mirror.readableFrom, mirror.floor]).reduce(maxLsn, position.latestFromLsn)
+      const needed = mirrors.flatMap((mirror) => [mirror.reads.readableFrom, mirror.reads.floor]).reduce(maxLsn, position.latestFromLsn)
       await position.wait(needed, request.timeoutMs)
       if (this.hasChanged(request, mirrors)) return this.acquire(request)
       const lsn = position.appliedLsn
       return this.leases.grant(
         lsn,
-        mirrors.map((mirror) => mirror.plan(lsn)),
+        mirrors.map((mirror) => mirror.reads.plan(lsn)),
       )
     }
-    await position.wait(mirrors.map((mirror) => mirror.readableFrom).reduce(maxLsn, request.lsn), request.timeoutMs)
+    await position.wait(mirrors.map((mirror) => mirror.reads.readableFrom).reduce(maxLsn, request.lsn), request.timeoutMs)
     if (this.hasChanged(request, mirrors)) return this.acquire(request)
     const lease = await this.leasePast(request, mirrors, request.lsn)
     // A commit may have raised a floor while snapshots were loaded, or a table may have been opened again.
@@ -67,13 +67,14 @@ export class Reads implements ReadLeaseSource {
   private hasChanged({ lsn, tables }: AcquireRequest, mirrors: readonly Mirror[]): boolean {
     return tables
       .map((name) => this.readable(name, lsn))
-      .some((mirror, index) => mirror !== mirrors[index] || mirror.showsNothing || mirror.isCatchingUp)
+      .some((mirror, index) => mirror !== mirrors[index] || mirror.reads.showsNothing || mirror.isCatchingUp)
   }
 
   private async waitRewound(mirror: Mirror, timeoutMs: number): Promise<void> {
     const deadlineMs = this.clock.nowMs() + timeoutMs
-    while (mirror.showsNothing && !mirror.isClosed) {
-      const { currentPhase, name, rewindTrouble } = mirror
+    while (mirror.reads.showsNothing && !mirror.isClosed) {
+      const { currentPhase, name } = mirror
+      const { rewindTrouble } = mirror.reads
       // Nothing brings it back but another attempt, however long that takes.
       if (rewindTrouble !== null && currentPhase === 'paused') {
         const message = `${name} is paused, and goes back to its last commit, which failed: ${rewindTrouble} It is tried again.`
@@ -96,16 +97,16 @@ export class Reads implements ReadLeaseSource {
     const holds: (() => void)[] = []
     try {
       for (const mirror of mirrors) {
-        if (lsn >= mirror.floor) continue
-        holds.push(await mirror.holdSnapshots())
-        const plan = await mirror.planRetained(lsn)
+        if (lsn >= mirror.reads.floor) continue
+        holds.push(await mirror.reads.holdSnapshots())
+        const plan = await mirror.reads.planRetained(lsn)
         if (!plan) throw notHeld(mirror, lsn, this.position.appliedLsn)
         retained.set(mirror, plan)
       }
-      if (this.hasChanged(request, mirrors) || mirrors.some((mirror) => lsn < mirror.floor && !retained.has(mirror))) return null
+      if (this.hasChanged(request, mirrors) || mirrors.some((mirror) => lsn < mirror.reads.floor && !retained.has(mirror))) return null
       return this.leases.grant(
         lsn,
-        mirrors.map((mirror) => retained.get(mirror) ?? mirror.plan(lsn)),
+        mirrors.map((mirror) => retained.get(mirror) ?? mirror.reads.plan(lsn)),
       )
     } finally {
       for (const release of holds) release()
@@ -119,7 +120,7 @@ export class Reads implements ReadLeaseSource {
       const known = [...this.mirrors.keys()].join(', ') || 'none'
       throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored (mirrored: ${known})`)
     }
-    const held = mirror.readableWhileResyncing
+    const held = mirror.reads.whileResyncing
     if (held !== null) {
       if (lsn !== null && lsn <= held) return mirror
       const until = `${name} is made equal to its source again: ${mirror.pauseReason ?? ''}. Until then it can be read at ${formatLsn(held)} (--at-lsn)`
@@ -127,7 +128,7 @@ export class Reads implements ReadLeaseSource {
     }
     if (mirror.currentPhase === 'copying') throw copying(name)
     if (mirror.currentPhase === 'streaming') return mirror
-    const through = mirror.readableWhilePaused
+    const through = mirror.reads.whilePaused
     if (through !== null && lsn !== null && lsn <= through) return mirror
     const readable = through === null ? '' : `, and can be read at ${formatLsn(through)} (--at-lsn)`
     throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is ${mirror.currentPhase}${readable}: ${mirror.pauseReason ?? ''}`)
@@ -141,7 +142,7 @@ function copying(name: string): MoonlinkError {
 function notHeld(mirror: Mirror, lsn: Lsn, applied: Lsn): MoonlinkError {
   const text = ({ fromLsn, throughLsn }: ExactRange) =>
     fromLsn === throughLsn ? formatLsn(fromLsn) : `${formatLsn(fromLsn)} to ${formatLsn(throughLsn)}`
-  const retained = mirror.retainedRanges().map(text)
+  const retained = mirror.reads.retainedRanges().map(text)
   const also =
     retained.length > 0
       ? `, and in older snapshots ${retained.slice(0, RANGES_SHOWN).join(', ')}${retained.length > RANGES_SHOWN ? ', …' : ''}`
@@ -149,7 +150,7 @@ function notHeld(mirror: Mirror, lsn: Lsn, applied: Lsn): MoonlinkError {
   return new MoonlinkError(
     'invalid',
     'LSN_NOT_HELD',
-    `${mirror.name} can't be read at ${formatLsn(lsn)} any more: held are ${formatLsn(mirror.floor)} to ${formatLsn(applied)}${also}`,
-    { context: { table: mirror.name, lsn: formatLsn(lsn), floor: formatLsn(mirror.floor), applied: formatLsn(applied) } },
+    `${mirror.name} can't be read at ${formatLsn(lsn)} any more: held are ${formatLsn(mirror.reads.floor)} to ${formatLsn(applied)}${also}`,
+    { context: { table: mirror.name, lsn: formatLsn(lsn), floor: formatLsn(mirror.reads.floor), applied: formatLsn(applied) } },
   )
 }

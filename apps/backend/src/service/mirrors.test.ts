@@ -72,6 +72,6 @@ test('a table that is added again while the stream goes on shows no more than it
   expect(engine.status()).toMatchObject([{ durableLsn: 10n, committedLsn: 10n }])
   writing.release()
   const mirror = await opened
-  expect([mirror.currentPhase, mirror.readableWhileResyncing]).toEqual(['copying', 10n])
+  expect([mirror.currentPhase, mirror.reads.whileResyncing]).toEqual(['copying', 10n])
   await engine.close()
 })

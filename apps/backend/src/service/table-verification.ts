@@ -87,7 +87,7 @@ export class TableVerification {
     if (mirror === undefined)
       throw new MoonlinkError('retry', 'TABLE_COPYING', `${name} is still being copied; try again when it is streaming.`)
     if (lsn === undefined) return mirror.shape
-    if (lsn >= mirror.floor) return mirror.shapeAt(lsn)
+    if (lsn >= mirror.reads.floor) return mirror.reads.shapeAt(lsn)
     throw new MoonlinkError('retry', 'LSN_NOT_HELD', `${name} was committed at an LSN after ${formatLsn(lsn)}; try again.`)
   }
 
