@@ -322,8 +322,7 @@ export class Run {
       if (lsn > applied || mirror.reads.readableFrom > this.engine.streamedLsn) continue
       const isRetained = () => mirror.reads.retainedRanges().some(({ fromLsn, throughLsn }) => fromLsn <= lsn && lsn <= throughLsn)
       const wasRetained = isRetained()
-      const readable = () =>
-        mirror.currentPhase === 'streaming' ? lsn : (mirror.reads.whilePaused ?? mirror.reads.whileResyncing ?? -1n)
+      const readable = () => (mirror.currentPhase === 'streaming' ? lsn : (mirror.reads.whilePaused ?? mirror.reads.whileResyncing ?? -1n))
       const wasReadable = lsn <= readable()
       const lease = await this.engine.acquire({ tables: ['public.t'], lsn, timeoutMs: 1000 }).catch((error: unknown) => {
         if (
