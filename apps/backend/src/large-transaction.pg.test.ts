@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
+import { SmallDisk } from './testing/chaos/small-disk.ts'
 import { until } from './testing/until.ts'
 
 /** Rows of the transaction; 20,000,000 takes about ten minutes. */
@@ -109,3 +110,37 @@ test('one that the disk has no room for is asked for again until there is room, 
   expect(await backend.query('SELECT count(*)::INTEGER FROM large')).toEqual([[rows + 1000]])
   expect(await reason()).toBeNull()
 })
+
+test(
+  'one that fills a small disk is asked for again until there is room, says so, and nothing is lost',
+  { timeout: 300_000 },
+  async (context) => {
+    const { client } = database
+    const disk = SmallDisk.mount('spool', join(directory, database.name, 'spool'), 64)
+    if (!disk.isMounted) return context.skip()
+    const env = { MOONLINK_SOURCE_SPOOL_BYTES: '1MiB' }
+    const reason = async () => (await backend.status()).source.reason
+    const isFull = /^SPOOL_FULL transactions in progress .*\/spool \(ENOSPC\): free space there/
+    try {
+      await disk.fill()
+      await start(env)
+      await client.query('BEGIN')
+      await client.query(`INSERT INTO large SELECT i, 1, md5(i::text) FROM generate_series(2001, 252000) i`)
+      await client.query(`SAVEPOINT s; DELETE FROM large WHERE id < 1000; ROLLBACK TO s; UPDATE large SET n = 2 WHERE id % 50 = 0; COMMIT`)
+      await expect.poll(reason).toMatch(isFull)
+      expect(await backend.query('SELECT count(*)::INT FROM large')).toEqual([[1000]])
+      await backend.stop('SIGKILL')
+      await start(env)
+      await expect.poll(reason).toMatch(isFull)
+      await disk.free()
+      const { rows } = await client.query<{ print: string }>(`SELECT (${print('text')}) AS print`)
+      await backend.wait()
+      expect(await backend.query(print('VARCHAR'))).toEqual([[rows[0].print]])
+      expect(await backend.query('SELECT count(*)::INT FROM large')).toEqual([[251_000]])
+      await expect.poll(reason).toBeNull()
+    } finally {
+      await backend.stop('SIGKILL')
+      disk.unmount()
+    }
+  },
+)

@@ -111,3 +111,34 @@ test('damaged containers are refused', async () => {
   bytes[bytes.length - 1] ^= 1
   await expect(readContainer(bytes, new Map())).rejects.toMatchObject({ code: 'AVRO_MALFORMED' })
 })
+
+test('a datum that ends early is refused, wherever it does', () => {
+  const schema = {
+    type: 'record',
+    name: 'r',
+    fields: [
+      { name: 's', type: 'string' },
+      { name: 'b', type: 'bytes' },
+      { name: 'f', type: 'float' },
+      { name: 'd', type: 'double' },
+      { name: 'x', type: { type: 'fixed', name: 'x', size: 5 } },
+      { name: 'l', type: { type: 'array', items: 'long' } },
+    ],
+  }
+  const writer = new AvroWriter()
+  writer.string('abc')
+  writer.bytesValue(new Uint8Array([1, 2, 3, 4]))
+  writer.raw(new Uint8Array(4 + 8 + 5))
+  writer.long(2)
+  writer.long(300)
+  writer.long(-70_000)
+  writer.long(0)
+  const whole = writer.take()
+  const decode = compileDecoder(schema, new Map())
+  expect(decode(new AvroReader(whole))).toMatchObject({ s: 'abc', l: [300, -70_000] })
+  for (let length = 0; length < whole.length; length++) {
+    expect(() => decode(new AvroReader(whole.subarray(0, length))), `${length} bytes`).toThrow(
+      expect.objectContaining({ code: 'AVRO_MALFORMED' }),
+    )
+  }
+})
