@@ -1,13 +1,11 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { parseJsonLossless } from '@moonlink/core'
 import { withPostgres } from '@moonlink/testkit'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { BackendProcess, type TableReport } from './testing/backend-process.ts'
 import { moonlink } from './testing/command-line.ts'
-import { readEach } from './testing/readers.ts'
+import { foundThen, keepMoment, snapshotsOf } from './testing/moments.ts'
 import { readStates, type Found, type Opened, type TimeTraveller } from './testing/time-travel.ts'
 
 /**
@@ -17,8 +15,6 @@ import { readStates, type Found, type Opened, type TimeTraveller } from './testi
 const postgres = withPostgres()
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-evolved-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
-
-type Client = Awaited<ReturnType<typeof postgres.createDatabase>>['client']
 
 const table = `CREATE TABLE t (id int PRIMARY KEY, name text, qty int NOT NULL, price numeric(6,2), old text, ratio real);
   INSERT INTO t SELECT g, 'n' || g, g, g / 100.0, 'old ' || g, g / 8.0 FROM generate_series(1, 3000) g`
@@ -48,43 +44,6 @@ const steps = [
    UPDATE t SET title = 'after' WHERE id % 43 = 0; COMMIT`,
 ]
 
-/** What Postgres showed, kept in the table `past.moment_<index>`, and the Iceberg snapshot made then. */
-interface Moment {
-  readonly columns: Found['columns']
-  readonly metadata: string
-  readonly snapshotId: string
-}
-
-const icebergTypes: Readonly<Record<string, string>> = {
-  integer: 'int',
-  bigint: 'long',
-  real: 'float',
-  'double precision': 'double',
-  text: 'string',
-  boolean: 'boolean',
-  date: 'date',
-}
-
-const metadataOf = (location: string) =>
-  parseJsonLossless(readFileSync(location.startsWith('file:') ? fileURLToPath(location) : location, 'utf8')) as {
-    'current-snapshot-id': bigint | number
-    snapshots: { 'snapshot-id': bigint | number }[]
-  }
-
-async function keep(client: Client, backend: BackendProcess, index: number): Promise<Moment> {
-  await client.query(`CREATE TABLE past.moment_${index} AS TABLE t`)
-  await backend.wait({ iceberg: true })
-  const { rows } = await client.query<{ name: string; type: string }>(`SELECT attname AS name, format_type(atttypid, atttypmod) AS type
-    FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`)
-  const { state, reason, metadataLocation: metadata } = await backend.table('public.t')
-  expect([state, reason]).toEqual(['streaming', null])
-  return {
-    columns: rows.map(({ name, type }) => [name, icebergTypes[type] ?? type.replace('numeric', 'decimal')]),
-    metadata,
-    snapshotId: String(metadataOf(metadata)['current-snapshot-id']),
-  }
-}
-
 let warehouse: string
 let expected: Found[]
 let states: Opened[]
@@ -101,10 +60,10 @@ beforeAll(async () => {
   let newest: TableReport | undefined
   let backend = await start('compaction.enabled=false')
   try {
-    const moments = [await keep(client, backend, 0)]
+    const moments = [await keepMoment(client, backend, 0)]
     for (const [index, step] of steps.entries()) {
       await client.query(step)
-      moments.push(await keep(client, backend, index + 1))
+      moments.push(await keepMoment(client, backend, index + 1))
     }
     expect(new Set(moments.map(({ snapshotId }) => snapshotId)).size).toBe(moments.length)
     expect(await backend.stop()).toBe(0)
@@ -113,18 +72,14 @@ beforeAll(async () => {
     await vi.waitUntil(async () => (newest = await backend.table('public.t')).dataFiles === 1, { timeout: 30_000, interval: 100 })
     expect(await backend.stop()).toBe(0)
     const metadata = newest!.metadataLocation
-    const snapshots = metadataOf(metadata).snapshots.map((snapshot) => String(snapshot['snapshot-id']))
+    const snapshots = snapshotsOf(metadata)
     expect(snapshots.slice(0, moments.length)).toEqual(moments.map(({ snapshotId }) => snapshotId))
     states = [
       ...snapshots.map((snapshotId): Opened => ({ metadata, snapshotId })),
       { metadata: moments.at(-1)!.metadata, snapshotId: null },
       { metadata, snapshotId: null },
     ]
-    const kept = await readEach(
-      'pg_read',
-      moments.map(({ metadata }, index) => ['--dsn', connectionString, '--schema-from', metadata, `past.moment_${index}`]),
-    )
-    const shown = kept.map(({ row_count, checksum }, index): Found => ({ row_count, checksum, columns: moments[index].columns }))
+    const shown = await foundThen(connectionString, moments)
     // What follows the last moment are commits of the same rows: a stop's and the compaction's.
     expected = states.map((_, index) => shown[Math.min(index, shown.length - 1)])
   } finally {
