@@ -34,11 +34,9 @@ test.each([
     const names = (await run.running.tables()).map(({ name }) => name)
     expect(await run.stop()).toEqual(hasStandby ? [0, 0] : [0])
     const { listedFiles } = run
-    const left = await run.warehouse.unneeded(names)
-    expect(
-      left.filter((uri) => !listedFiles.includes(uri)),
-      'files that no snapshot needs and nobody knows',
-    ).toEqual([])
+    const left = (await run.warehouse.unneeded(names)).filter((uri) => !listedFiles.includes(uri))
+    // A list that finds no room is lost by a kill, which costs space in the warehouse.
+    if (done.faults['fill the disk of the state'] === undefined) expect(left, 'files that no snapshot needs and nobody knows').toEqual([])
   } finally {
     await run.close()
     if (keepsChaos) console.log(`kept: ${directory}`)

@@ -5,7 +5,7 @@ import { LocalLogDisk, SegmentedLog } from '@moonlink/change-log'
 import { parseLsn, type Lsn } from '@moonlink/core'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import * as fc from 'fast-check'
-import { afterAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeEach, expect, test, vi } from 'vitest'
 import { follow, sourceState, tableOf, type Following } from './harness.test.support.ts'
 import { Replica, sorted } from './replica.test.support.ts'
 import { openPgSource } from './source.ts'
@@ -73,6 +73,27 @@ test('what the slot has let go of comes from the log, and the stream goes on beh
   expect(sorted(following.replica.rowsOf('public.items'))).toEqual(await sourceState(client, 'items'))
   expect(following.replica.missing).toEqual([])
   await following.close()
+  await log.close()
+})
+
+test('a connection that is cut off while the log is read back is opened again, as any that is lost', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const source = await openPgSource(config())
+  const { slotLsn } = await source.prepare([tableOf('public.items')])
+  log = await openLog(slotLsn)
+  const begin = log.begin.bind(log)
+  vi.spyOn(log, 'begin').mockImplementationOnce(async (...args) => {
+    await begin(...args)
+    const ofStream = `datname = current_database() AND backend_type = 'walsender'`
+    await client.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE ${ofStream}`)
+    await expect.poll(async () => (await client.query(`SELECT FROM pg_stat_activity WHERE ${ofStream}`)).rowCount).toBe(0)
+  })
+  const open = () => source.open(slotLsn, new AbortController().signal, log, [])
+  await expect(open()).rejects.toMatchObject({ kind: 'retry', code: 'PG_CONNECTION_LOST' })
+  const stream = await open()
+  await stream.close()
+  await source.close()
   await log.close()
 })
 

@@ -11,10 +11,9 @@ import { RawConnection } from './raw-connection.ts'
 import { ReplicationStream, type ReplicationOptions } from './replication-stream.ts'
 import { keepaliveMsOf, senderTimeoutMs } from './sender-timeout.ts'
 import { historyServer, type FollowedHistory } from './server-history.ts'
-import { serverProcess } from './server-session.ts'
+import { atOnce, serverProcess } from './server-session.ts'
 import { checkNothingLost } from './slot.ts'
 import type { StreamShapes } from './stream-shapes.ts'
-import { unlessSilent } from './unless-silent.ts'
 
 /** What a stream is opened with. */
 export interface StreamDependencies {
@@ -37,6 +36,8 @@ export interface StreamBegin extends Pick<ReplicationOptions, 'decoder' | 'answe
   readonly log?: ChangeLog
 }
 
+const BEGINNING = 'beginning its change stream'
+
 /** Waits until nobody else streams from the slot, looks at what the server has lived through, and begins to read after `after`. */
 export async function openStream(dependencies: StreamDependencies, begin: StreamBegin): Promise<ReplicationStream> {
   const { clock, connection, connector, history, settings, slot } = dependencies
@@ -47,7 +48,7 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
   signal.throwIfAborted()
   const client = await connector.connectReplication('stream')
   try {
-    await unlessSilent(client, connector.patienceMs, async () => {
+    await atOnce(client, connector.patienceMs, BEGINNING, async () => {
       if (settings.senderTimeoutMs > 0) await client.query(`SET wal_sender_timeout = ${timeoutMs}`)
       // Of several servers behind an address, this may be another than the one whose catalog was read.
       await history.follow(historyServer(client))
@@ -57,7 +58,7 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
     decoder.beginSession()
     await log?.begin(after, () => decoder.exportState())
     // The last statement before the stream, since each has the server begin to check whether we are there, and START_REPLICATION does not.
-    slot.streamedBy(await unlessSilent(client, connector.patienceMs, () => serverProcess(client)))
+    slot.streamedBy(await atOnce(client, connector.patienceMs, BEGINNING, () => serverProcess(client)))
   } catch (error) {
     await disconnect(client)
     throw error
