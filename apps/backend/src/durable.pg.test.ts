@@ -65,6 +65,20 @@ const reported = (lsn: bigint) =>
 const logged = () => readFileSync(join(stateDir, 'moonlink.log'), 'utf8')
 const segments = () => readdirSync(join(stateDir, 'changelog')).sort()
 
+/** The slot is told of everything that is committed by now. */
+async function slotFollows(): Promise<void> {
+  const lsn = await currentLsn()
+  await until('the slot', async () => (await confirmed()) >= lsn)
+}
+
+/** The log takes changes again. */
+async function logGoesOn(): Promise<void> {
+  await until('the log to go on', async () => {
+    await database.client.query(`UPDATE still SET note = note || '.'`)
+    return (await backend.status()).log.reason === null
+  })
+}
+
 test('the slot follows the log while nothing is committed; a killed backend finds all of it in its log', async () => {
   await start()
   for (const round of [1, 2, 3]) {
@@ -137,8 +151,7 @@ test('segments leave the log as Iceberg takes what they have, and a table that i
   expect(segments()[0] > before[0]).toBe(true)
   await change('after')
   await backend.wait()
-  const durable = await currentLsn()
-  await until('the slot', async () => (await confirmed()) >= durable)
+  await slotFollows()
   await backend.stop('SIGKILL')
   await start()
   await expectEqual()
@@ -149,8 +162,7 @@ test('a lost log is said, and what is missing is made up for by comparing with t
   await start()
   await change('logged')
   await backend.wait()
-  const lsn = await currentLsn()
-  await until('the slot', async () => (await confirmed()) >= lsn)
+  await slotFollows()
   await backend.stop('SIGKILL')
   rmSync(join(stateDir, 'changelog'), { recursive: true })
   await start()
@@ -166,8 +178,7 @@ test('a lost state directory, too', async () => {
   await again()
   await change('logged')
   await backend.wait()
-  const lsn = await currentLsn()
-  await until('the slot', async () => (await confirmed()) >= lsn)
+  await slotFollows()
   await backend.stop('SIGKILL')
   rmSync(stateDir, { recursive: true })
   await again()
@@ -179,20 +190,15 @@ test('a log that is lost while it is written is said at once, what it had is com
   await start()
   await change('logged')
   await backend.wait()
-  const before = await currentLsn()
-  await until('the slot', async () => (await confirmed()) >= before)
+  await slotFollows()
   rmSync(join(stateDir, 'changelog'), { recursive: true })
   await change('lost')
   await until('that it is said', async () => (await backend.status()).log.reason !== null)
   expect((await backend.status()).log.reason).toMatch(/changelog\/\d+\.segment is gone/)
   // What only it had is committed at once.
-  await until('a new log', async () => {
-    await database.client.query(`UPDATE still SET note = note || '.'`)
-    return (await backend.status()).log.reason === null
-  })
+  await logGoesOn()
   await change('in the new log')
-  const lsn = await currentLsn()
-  await until('the slot', async () => (await confirmed()) >= lsn)
+  await slotFollows()
   await backend.stop('SIGKILL')
   await start()
   await expectEqual()
@@ -203,11 +209,9 @@ test('a flipped bit in the log is named with its file, and made up for', async (
   await start()
   for (let round = 0; round < 3; round++) await change(`round ${round}`)
   await backend.wait()
-  const lsn = await currentLsn()
-  await until('the slot', async () => (await confirmed()) >= lsn)
+  await slotFollows()
   await change('more')
-  const more = await currentLsn()
-  await until('the slot', async () => (await confirmed()) >= more)
+  await slotFollows()
   await backend.stop('SIGKILL')
   const path = join(stateDir, 'changelog', segments().at(-1) ?? '')
   const bytes = readFileSync(path)
@@ -236,12 +240,8 @@ test('at its bound the log stops and says so; the slot keeps the rest, and all g
   await expectEqual()
   await backend.wait({ iceberg: true })
   await change('after')
-  await until('the log to go on', async () => {
-    await database.client.query(`UPDATE still SET note = note || '.'`)
-    return (await backend.status()).log.reason === null
-  })
-  const lsn = await currentLsn()
-  await until('the slot', async () => (await confirmed()) >= lsn)
+  await logGoesOn()
+  await slotFollows()
   await backend.stop('SIGKILL')
   await start()
   await expectEqual()
@@ -311,8 +311,7 @@ test('a backup of the state is restored: taken while stopped, while running, and
   await expectEqual()
   expect(logged()).not.toMatch(/made equal|copied again/)
   await change('later')
-  const lsn = await currentLsn()
-  await until('the slot', async () => (await confirmed()) >= lsn)
+  await slotFollows()
   await backend.stop('SIGKILL')
   restore('stopped')
   await start()

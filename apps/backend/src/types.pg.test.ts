@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { changeDdlTriggers } from '@moonlink/pg-source'
 import { withPostgres, type TestDatabase } from '@moonlink/testkit'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
@@ -262,4 +263,38 @@ test.each(['binary', 'text'])('what a database and a role have set for their ses
   const { rows: expected } = await client.query<unknown[]>({ text: `SELECT id, ${shown} FROM everything ORDER BY id`, rowMode: 'array' })
   const select = `SELECT id, ${printed.map(({ name }) => name).join(', ')} FROM public.everything ORDER BY id`
   expect(await backend.query(select)).toEqual(expected)
+})
+
+test.each(['told', 'inferred'])('a composite that evolves within composites, arrays and domains: %s', async (way) => {
+  const { client } = database
+  await client.query(`CREATE TYPE part AS (n int, note text); CREATE DOMAIN parts AS part[]; CREATE DOMAIN one AS part;
+    CREATE TYPE whole AS (first part, more part[], again parts); CREATE DOMAIN wholes AS whole[];
+    CREATE TABLE nested (id int PRIMARY KEY, w whole, ws wholes, p one)`)
+  if (way === 'told') await changeDdlTriggers(database.connectionString, 'install')
+  const insert = async (id: number, part: string) => {
+    const whole = `ROW(${part}, ARRAY[${part}, NULL]::part[], ARRAY[${part}]::parts)::whole`
+    await client.query(`INSERT INTO nested VALUES (${id}, ${whole}, ARRAY[${whole}, NULL]::wholes, ${part}::one)`)
+  }
+  await insert(1, `ROW(1, 'a')::part`)
+  await start()
+  const changes: [sql: string, part: string][] = [
+    [`ADD ATTRIBUTE price numeric(9,2)`, `ROW(2, 'b', 2.50)::part`],
+    [`DROP ATTRIBUTE note`, `ROW(3, 3.50)::part`],
+    [`RENAME ATTRIBUTE n TO number`, `ROW(4, 4.50)::part`],
+    [`ADD ATTRIBUTE note date[]`, `ROW(5, 5.50, '{2024-01-01,NULL}')::part`],
+  ]
+  for (const [index, [sql, part]] of changes.entries()) {
+    await client.query(`ALTER TYPE part ${sql}`)
+    await insert(index + 2, part)
+    await backend.wait({ iceberg: index % 2 === 0 })
+    await expectEqual('public.nested')
+  }
+  await backend.wait({ iceberg: true })
+  await expectEqual('public.nested')
+  const part = { number: 5, price: '5.50', note: ['2024-01-01', null] }
+  const whole = { first: part, more: [part, null], again: [part] }
+  expect(await backend.query('SELECT w, ws, p FROM public.nested WHERE id = 5')).toEqual([[whole, [whole, null], part]])
+  expect(await backend.query('SELECT p, w.more FROM public.nested WHERE id = 1')).toEqual([
+    [{ number: 1, price: null, note: null }, [{ number: 1, price: null, note: null }, null]],
+  ])
 })

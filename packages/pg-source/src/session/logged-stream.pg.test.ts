@@ -76,7 +76,7 @@ test('what the slot has let go of comes from the log, and the stream goes on beh
   await log.close()
 })
 
-test('a connection that is cut off while the log is read back is opened again, as any that is lost', async () => {
+test('a connection that is cut off while the log is read back is opened again, like one that is lost later', async () => {
   const { client } = database
   await client.query('CREATE TABLE items (id int PRIMARY KEY)')
   const source = await openPgSource(config())

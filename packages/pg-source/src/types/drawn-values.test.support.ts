@@ -79,7 +79,7 @@ function lexeme(content: string): string {
   return `'${content.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
 }
 
-/** Positions of a lexeme, where it has any. */
+/** Positions of a lexeme; nothing where it has none. */
 const positions = fc
   .array(joined(fc.integer({ min: 1, max: 16_383 }).map(String), among('', 'A', 'B', 'C', 'D')), { maxLength: 3 })
   .map((all) => (all.length === 0 ? '' : `:${all.join(',')}`))
