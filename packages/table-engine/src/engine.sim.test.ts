@@ -28,6 +28,19 @@ describe.each(Object.entries(schemas))('a mirror with %s', (_, schema) => {
   })
 })
 
+test('a read beside a flush that is taken over finds what its LSN showed, or is refused', async () => {
+  const run = new Run(schemas['a composite key'])
+  await run.start()
+  await run.do({ kind: 'add column', at: 0 })
+  await run.do({ kind: 'send' })
+  await run.do({ kind: 'commit' })
+  await run.do({ kind: 'flush beside' })
+  await run.do({ kind: 'write early beside' })
+  await run.do({ kind: 'send' })
+  await run.do({ kind: 'read' })
+  await run.finish()
+})
+
 test('a table opens again whose columns have defaults of any type', async () => {
   const run = new Run(schemas['a long key'])
   await run.start()

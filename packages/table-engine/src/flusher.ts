@@ -201,15 +201,19 @@ export class Flusher {
       const files = await indexesNow(core, opened, paths, snapshot.files)
       try {
         const { state } = core
-        await state.mender.with(state, () => adoptFlush(state, flush, written, snapshot, files), files)
+        const adopt = () => {
+          adoptFlush(state, flush, written, snapshot, files)
+          // At once: reads go by the floor.
+          core.committed.lsn = flush.lsn
+          core.committed.shape = flush.shape
+          core.committed.exactFromLsn = flush.lastChangeLsn
+        }
+        await state.mender.with(state, adopt, files)
       } catch (error) {
         // Another attempt opens them anew.
         for (const { index } of files) index?.close()
         throw error
       }
-      core.committed.lsn = flush.lsn
-      core.committed.shape = flush.shape
-      core.committed.exactFromLsn = flush.lastChangeLsn
       this.pending = null
     })
     this.countCommit(flush, written)

@@ -1,10 +1,11 @@
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { silentLogger, systemDisk, type LocalDisk } from '@moonlink/core'
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, expect, test } from 'vitest'
 import { PathJournal } from './path-journal.ts'
+import { simulatedDisk } from './testing/simulated.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'moonlink-journal-'))
 afterAll(() => rmSync(root, { recursive: true, force: true }))
@@ -72,13 +73,35 @@ test('a line that was cut off counts for nothing, and does not spoil the next', 
   expect([...(await loaded()).paths]).toEqual(['a', 'c'])
 })
 
-test('what could not be written is written with the next change', async () => {
-  mkdirSync(path)
-  const journal = new PathJournal(systemDisk, path, silentLogger)
+test('a path that can not be written down is refused, and so are those that were to be written with it; a later one leaves nothing of them', async () => {
+  const journal = await loaded()
   await journal.add('a')
-  rmdirSync(path)
-  await journal.add('b')
-  expect(readFileSync(path, 'utf8')).toBe('+"a"\n+"b"\n')
+  mkdirSync(`${path}.tmp`)
+  appendFileSync(path, '+"torn')
+  const torn = await loaded()
+  const outcomes = await Promise.allSettled([torn.add('b'), torn.add('c'), torn.remove(['a'])])
+  expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'fulfilled'])
+  expect(outcomes[1]).toMatchObject({ reason: { kind: 'retry', code: 'STATE_FAILED', context: { path } } })
+  expect([...torn.paths]).toEqual([])
+  await torn.add('d')
+  expect(readFileSync(path, 'utf8')).toBe('+"d"\n')
+})
+
+test('a full disk: nothing is listed, or left, for which there is no room', async () => {
+  const disk = simulatedDisk()
+  const session = disk.session()
+  await session.makeDirectory('/state')
+  const journal = new PathJournal(session, '/state/staged', silentLogger)
+  await journal.add('a')
+  disk.capacity = disk.usedBytes + 3
+  for (let attempt = 0; attempt < 3; attempt++) await expect(journal.add('b')).rejects.toMatchObject({ kind: 'retry', code: 'STATE_FULL' })
+  expect(await session.list('/state')).toEqual(['staged'])
+  disk.capacity = Number.POSITIVE_INFINITY
+  await journal.add('c')
+  disk.cutPower()
+  const after = new PathJournal(disk.session(), '/state/staged', silentLogger)
+  await after.load()
+  expect([...after.paths]).toEqual(['a', 'c'])
 })
 
 test('what could not be read is not lost: it is read with the next change', async () => {
@@ -94,13 +117,13 @@ test('what could not be read is not lost: it is read with the next change', asyn
   }
   const journal = new PathJournal(failing, path, silentLogger)
   await journal.load()
-  await journal.add('d')
-  await journal.add('e')
+  await expect(journal.add('d')).rejects.toMatchObject({ kind: 'retry', code: 'STATE_FAILED', context: { errno: 'EIO' } })
   await journal.remove(['d', 'a'])
   expect(readFileSync(path, 'utf8')).toBe(before)
   isReadable = true
+  await journal.add('e')
+  expect([...(await loaded()).paths].toSorted()).toEqual(['b', 'c', 'e'])
   await journal.remove(['e'])
-  expect([...(await loaded()).paths].toSorted()).toEqual(['b', 'c'])
   await journal.add('f')
   expect([...(await loaded()).paths].toSorted()).toEqual(['b', 'c', 'f'])
 })

@@ -1,12 +1,13 @@
 import { dirname } from 'node:path'
 import type { LocalDisk, Logger, OpenMode } from '@moonlink/core'
+import { stateDiskError } from './state-disk-error.ts'
 
 /** The journal is written anew once it has so many lines more than twice as many as there are paths. */
 const SLACK_LINES = 256
 
 /**
  * A set of paths, kept in a local file to which each change is a line, so that a change costs the same however many there are. A line that a crash cut off
- * counts for nothing. Changes that can't be written are warned of; the next one writes everything again. A file that can't be read is not written either, until it can be:
+ * counts for nothing. After a change that can't be written, the next one writes everything again. A file that can't be read is not written either, until it can be:
  * what it has is kept for the next process.
  */
 export class PathJournal {
@@ -15,6 +16,8 @@ export class PathJournal {
   private readonly logger: Logger
   private readonly members = new Set<string>()
   private pending: string[] = []
+  /** The write that takes what is pending; null where none is to come. */
+  private queued: Promise<void> | null = null
   /** What the file has. */
   private lines = 0
   private size = 0
@@ -70,33 +73,46 @@ export class PathJournal {
     this.isRead = true
   }
 
-  /** Resolves once it is written down, or that failed. */
+  /** Resolves once it is written down, also for a crash of the machine. Throws `retry` (`STATE_FULL`, `STATE_FAILED`), without the path among them, where it can't be. */
   async add(path: string): Promise<void> {
     if (this.members.has(path)) return
     this.members.add(path)
     this.removedUnread.delete(path)
-    await this.save([`+${JSON.stringify(path)}\n`])
+    try {
+      await this.save([`+${JSON.stringify(path)}\n`])
+    } catch (error) {
+      this.members.delete(path)
+      // It may be there all the same.
+      this.mustRewrite = true
+      throw error
+    }
   }
 
-  /** The same. */
+  /** Resolves once it is written down, or that failed: a path too many is harmless, and the next change writes it again. */
   async remove(paths: Iterable<string>): Promise<void> {
     const gone = [...paths]
     if (!this.isRead) for (const path of gone) this.removedUnread.add(path)
     const had = gone.filter((path) => this.members.delete(path))
-    if (had.length > 0) await this.save(had.map((path) => `-${JSON.stringify(path)}\n`))
+    if (had.length === 0) return
+    await this.save(had.map((path) => `-${JSON.stringify(path)}\n`)).catch((error: unknown) => {
+      this.logger.warn('the list of files not committed yet could not be written', { path: this.path, error: String(error) })
+    })
   }
 
   /** One after another; what comes meanwhile is written together. */
   private save(lines: readonly string[]): Promise<void> {
     this.pending.push(...lines)
-    this.saving = this.saving.then(() => this.write())
-    return this.saving
+    if (this.queued === null) {
+      this.queued = this.saving.then(() => this.write())
+      this.saving = this.queued.catch(() => undefined)
+    }
+    return this.queued
   }
 
   private async write(): Promise<void> {
     const lines = this.pending
-    if (lines.length === 0) return
     this.pending = []
+    this.queued = null
     try {
       if (!this.isRead) await this.read()
       if (this.members.size === 0) await this.clear()
@@ -105,7 +121,7 @@ export class PathJournal {
       this.mustRewrite = false
     } catch (error) {
       this.mustRewrite = true
-      this.logger.warn('the list of files not committed yet could not be written', { path: this.path, error: String(error) })
+      throw stateDiskError(error, this.isRead ? 'written' : 'read', this.path)
     }
   }
 
@@ -115,9 +131,11 @@ export class PathJournal {
   }
 
   private async append(lines: readonly string[]): Promise<void> {
-    if (this.size === 0) await this.disk.makeDirectory(dirname(this.path))
+    const isNew = this.size === 0
+    if (isNew) await this.disk.makeDirectory(dirname(this.path))
     const bytes = Buffer.from(lines.join(''))
-    await this.put(this.path, this.size === 0 ? 'create' : 'update', bytes, this.size)
+    await this.put(this.path, isNew ? 'create' : 'update', bytes, this.size)
+    if (isNew) await this.disk.syncDirectory(dirname(this.path))
     this.lines += lines.length
     this.size += bytes.length
   }
@@ -125,9 +143,17 @@ export class PathJournal {
   private async rewrite(): Promise<void> {
     const all = [...this.members].map((path) => `+${JSON.stringify(path)}\n`)
     const bytes = Buffer.from(all.join(''))
+    const fresh = `${this.path}.tmp`
     await this.disk.makeDirectory(dirname(this.path))
-    await this.put(`${this.path}.tmp`, 'create', bytes, 0)
-    await this.disk.rename(`${this.path}.tmp`, this.path)
+    try {
+      await this.put(fresh, 'create', bytes, 0)
+      await this.disk.rename(fresh, this.path)
+    } catch (error) {
+      // What it has of the disk's room may be what is lacking.
+      await this.disk.remove(fresh).catch(() => undefined)
+      throw error
+    }
+    await this.disk.syncDirectory(dirname(this.path))
     this.lines = all.length
     this.size = bytes.length
   }
@@ -136,6 +162,7 @@ export class PathJournal {
     const file = await this.disk.open(path, mode)
     try {
       await file.write(bytes, position)
+      await file.sync()
     } finally {
       await file.close()
     }

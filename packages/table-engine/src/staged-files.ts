@@ -17,8 +17,9 @@ type Removal = Pick<TableStorage, 'discard' | 'unneeded'>
 
 /**
  * The files of one mirror that are written, or about to be, and that may be in no snapshot: data files until a commit takes them, whatever else commits
- * write, and what expired snapshots leave. They are listed on local disk, so that what a crash leaves behind is removed by the next process. A lost list costs
- * space in the warehouse, nothing else.
+ * write, and what expired snapshots leave. They are listed on local disk before there is anything of them, so that what a crash leaves behind is removed by the
+ * next process. Where that disk is full or fails, whatever needs a file fails with `retry` (`STATE_FULL`, `STATE_FAILED`). A lost list costs space in the
+ * warehouse, nothing else.
  */
 export class StagedFiles implements FileLedger {
   private readonly place: { readonly disk: LocalDisk; readonly directory: string }
@@ -66,7 +67,12 @@ export class StagedFiles implements FileLedger {
     for (const [text, group] of this.listedGroups()) {
       const left = group.paths.filter((path) => !gone.has(path))
       if (left.length === group.paths.length) continue
-      if (left.length > 0) await this.groups.add(JSON.stringify({ ...group, paths: left }))
+      try {
+        if (left.length > 0) await this.groups.add(JSON.stringify({ ...group, paths: left }))
+      } catch {
+        // As it is listed, it is looked at again with the next commit: what is gone is fine to remove again.
+        continue
+      }
       await this.groups.remove([text])
     }
   }
@@ -76,8 +82,8 @@ export class StagedFiles implements FileLedger {
     let begun: string | null = null
     try {
       return await writeFile(async (path) => {
-        begun = path
         await this.journal.add(path)
+        begun = path
       })
     } catch (error) {
       if (begun !== null) this.abandon([begun])
@@ -149,8 +155,15 @@ export class StagedFiles implements FileLedger {
     const former = join(directory, FORMER_FILE)
     const bytes = await disk.readFile(former).catch(() => null)
     if (bytes === null) return
-    for (const path of pathsIn(bytes.toString())) await this.journal.add(path)
-    await disk.remove(former)
+    try {
+      for (const path of pathsIn(bytes.toString())) await this.journal.add(path)
+      await disk.remove(former)
+    } catch (error) {
+      this.logger.warn('the list of files not committed yet of an earlier version is left for the next start', {
+        path: former,
+        error: String(error),
+      })
+    }
   }
 }
 

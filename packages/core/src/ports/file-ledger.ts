@@ -7,7 +7,7 @@ export interface FileGroup {
 
 /** Keeps account of files that may be in no snapshot, so that what a failed commit or a crash leaves behind is found and removed. */
 export interface FileLedger {
-  /** These are about to be written, or to lose the last snapshot that needs them. It is written down when this resolves. */
+  /** These are about to be written, or to lose the last snapshot that needs them. It is written down when this resolves; throws where it can't be, and then they must not be. */
   list(group: FileGroup): Promise<void>
   /** These are gone. */
   removed(paths: readonly string[]): Promise<void>

@@ -1,4 +1,4 @@
-import type { FileGroup, JsonObject, TableStorage } from '@moonlink/core'
+import { MoonlinkError, type FileGroup, type JsonObject, type TableStorage } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import { textOf } from '../metadata/fields.ts'
 import { harness, IDENTIFIER, rowsOf, type Harness } from './harness.test.support.ts'
@@ -43,6 +43,23 @@ test('what a snapshot that has gone left to one that is neither the current nor 
   expect(await reopened.unneeded([groups[0]])).toEqual([listOf(groups[0])])
   await removeOldest(h)
   expect(new Set(await (await h.open()).unneeded([groups[0]]))).toEqual(new Set(groups[0].paths))
+})
+
+test('a commit whose files can not be listed writes none of them, and can be tried again', async () => {
+  const h = harness()
+  let isFull = true
+  const list = async () => {
+    if (isFull) throw new MoonlinkError('retry', 'STATE_FULL', 'no room for the list')
+  }
+  const storage = await h.open({ ledger: { list, removed: async () => undefined } })
+  const file = await storage.writeFile(rowsOf(1))
+  const before = await h.objects()
+  const commit = { kind: 'append', addFiles: [file], removeFiles: [], vectors: [], lsn: 1n } as const
+  await expect(storage.commit(commit)).rejects.toMatchObject({ kind: 'retry', code: 'STATE_FULL' })
+  expect(await h.objects()).toEqual(before)
+  isFull = false
+  await storage.commit(commit)
+  expect(storage.snapshot.files).toHaveLength(1)
 })
 
 test('a file of which no manifest list is known is looked for in every snapshot', async () => {

@@ -31,7 +31,7 @@ export class SimWarehouse {
     this.excused.add(uri)
   }
 
-  /** A list of files was lost with a disk, or what of it was not synced: those that are there now may stay. */
+  /** A list of files was lost with a disk, or a bit of it flipped: those that are there now may stay. */
   async excuseWhatIsThere(): Promise<void> {
     for await (const { uri } of this.store.list(`${WAREHOUSE}/sim/`)) this.excused.add(uri)
   }
