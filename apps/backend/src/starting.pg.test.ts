@@ -6,6 +6,7 @@ import { withPostgres } from '@moonlink/testkit'
 import pg from 'pg'
 import { afterAll, afterEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
+import { TcpProxy } from './testing/chaos/tcp-proxy.ts'
 import { moonlink } from './testing/command-line.ts'
 
 const postgres = withPostgres()
@@ -69,4 +70,37 @@ test.each(['moonlink stop', 'SIGTERM'])('a start that waits is ended in order by
   await writer.end()
   backend = await BackendProcess.start(args)
   expect(await backend.query('SELECT count(*)::INT FROM public.items')).toEqual([[1]])
+})
+
+test('a start whose connections are cut at any moment goes on once the source is there again', { timeout: 240_000 }, async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  await client.query('CREATE TABLE items (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); INSERT INTO items VALUES (0)')
+  const url = new URL(connectionString)
+  const proxy = await TcpProxy.start(Number(url.port))
+  url.port = String(proxy.port)
+  url.searchParams.set('sslmode', 'disable')
+  const args = ['--source', String(url), '--state-dir', join(directory, 'cut')]
+  let sent = 0
+  let cutAt = Number.POSITIVE_INFINITY
+  proxy.onSent = () => {
+    if (++sent === cutAt) proxy.cut()
+  }
+  try {
+    let waitedFor = 0
+    for (let count = 1; ; count++) {
+      sent = 0
+      backend = await BackendProcess.start(args)
+      await backend.ready()
+      const isCut = sent >= cutAt
+      expect(await backend.query('SELECT count(*)::INT FROM public.items'), `cut at ${cutAt}`).toEqual([[count]])
+      if (backend.said.includes('the source is waited for: PG_')) waitedFor++
+      await backend.stop('SIGKILL')
+      if (count > 1 && !isCut) break
+      await client.query('INSERT INTO items VALUES ($1)', [count])
+      cutAt = count === 1 ? 12 : cutAt + 3
+    }
+    expect(waitedFor).toBeGreaterThan(3)
+  } finally {
+    await proxy.close()
+  }
 })

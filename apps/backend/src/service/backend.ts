@@ -186,10 +186,16 @@ export class MoonlinkBackend implements Operations {
     const log = await parts.openLog(slotLsn)
     const republished = new Set(published.filter(({ table }) => source.isRepublished(table)).map(({ table }) => formatTableName(table)))
     const backend = new MoonlinkBackend(parts, log, state, slotLsn, republished)
-    for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
-    engine.requireCatchUp(await source.currentLsn())
-    await backend.#mirrors.openStarted(published, chosen.filter(isLocked))
-    await backend.#begin()
+    try {
+      for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
+      engine.requireCatchUp(await source.currentLsn())
+      await backend.#mirrors.openStarted(published, chosen.filter(isLocked))
+      await backend.#begin()
+    } catch (error) {
+      await log?.close().catch(() => undefined)
+      await engine.close().catch(() => undefined)
+      throw error
+    }
     return backend
   }
 

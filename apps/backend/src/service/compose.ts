@@ -8,14 +8,12 @@ import {
   type Lease,
   type LeasePlace,
   type Logger,
-  type Lsn,
   type Random,
   type Telemetry,
 } from '@moonlink/core'
 import { startPostgres } from '@moonlink/embedded-pg'
 import { checkConditionalPut } from '@moonlink/object-store'
 import type { Uninstalled } from '@moonlink/pg-source'
-import { Engine } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import { redactUrl } from '../config/source-url.ts'
 import { makeShop, ShopLoad } from '../demo/shop.ts'
@@ -24,17 +22,13 @@ import { PrometheusTelemetry } from '../telemetry/prometheus.ts'
 import { openSpans } from '../telemetry/spans.ts'
 import { stateSamples } from '../telemetry/state-gauges.ts'
 import { packageVersion } from '../version.ts'
-import { MoonlinkBackend } from './backend.ts'
+import type { MoonlinkBackend } from './backend.ts'
 import { CloseStack } from './close-stack.ts'
-import { engineLimits } from './limits.ts'
-import { openChangeLog } from './open-change-log.ts'
 import { leasePlace } from './open-lease.ts'
-import { nudgedLeases } from './nudging.ts'
-import { openPatiently } from './open-patiently.ts'
-import { openQueryEngine } from './open-query-engine.ts'
 import { openSource } from './open-source.ts'
 import { openObjectStores } from './open-stores.ts'
 import { openWarehouse } from './open-warehouse.ts'
+import { startMirror } from './start-mirror.ts'
 import { StartingOperations } from './starting-operations.ts'
 import { StateFile } from './state-file.ts'
 import { StateObject } from './state-object.ts'
@@ -103,44 +97,37 @@ export async function composeBackend(config: Config, options: ComposeOptions): P
       else started.requestStop()
     }
     const starting = new StartingOperations({ warehouse: warehouse.uri, stop })
-    const onTrouble = async (error: MoonlinkError) => {
-      const isFirst = starting.trouble === null
-      starting.trouble = error
-      if (!isFirst) return
-      options.onStep?.(`the source is waited for: ${error.code} ${error.message}`)
-      await options.onStarting?.(starting, logger)
+    let isServed = false
+    const serve = async () => {
+      if (!isServed) await options.onStarting?.(starting, logger)
+      isServed = true
     }
-    const open = () => openSource(config, url, logger, lease?.predecessor != null)
-    // A backend that runs waits for a source that is away; so does one that takes its place.
-    const source = wrap(
-      'source',
-      await (config.standby.enabled ? openPatiently({ ...ports, open, onTrouble, signal: stopped.signal }) : open()),
-    )
-    stack.push(() => source.close())
-    stopped.signal.throwIfAborted()
-    // Whatever the start waits for, it ends with this.
-    stopped.signal.addEventListener('abort', () => void source.close())
-    starting.source = source
-    if (starting.trouble === null) await options.onStarting?.(starting, logger)
     const spans = await openSpans(config.telemetry.otlpEndpoint, packageVersion, logger)
     stack.push(() => spans.close())
     const telemetry = new PrometheusTelemetry(spans)
-    const engine = new Engine({
-      clock,
-      random,
-      logger,
+    const { backend, close, engine } = await startMirror({
+      ...ports,
+      config,
+      url,
+      warehouse,
+      lease,
+      stateStore,
       telemetry,
-      indexDirectory: join(config.stateDir, 'index'),
-      limits: engineLimits(config),
+      signal: stopped.signal,
+      onSource: async (source) => {
+        starting.source = source
+        await serve()
+      },
+      onTrouble: async (error) => {
+        const isNew = starting.source !== null || starting.trouble === null
+        starting.source = null
+        starting.trouble = error
+        if (isNew) options.onStep?.(`the source is waited for: ${error.code} ${error.message}`)
+        await serve()
+      },
     })
-    const sql = await openQueryEngine(config, nudgedLeases(engine, source, clock), warehouse, logger)
-    stack.push(() => sql.close())
-    const openLog = (sourceFromLsn: Lsn) =>
-      openChangeLog(config, { ...ports, lease, store: warehouse.store, source: source.identity, sourceFromLsn })
-    const parts = { config, source, warehouse, engine, sql, openLog, stateStore: wrap('state', stateStore), lease, telemetry, ...ports }
-    const backend = await MoonlinkBackend.start(parts)
     started = backend
-    stack.push(() => backend.close())
+    stack.push(close)
     stopped.signal.throwIfAborted()
     if (demo !== null) {
       const load = new ShopLoad(demo, clock, logger)

@@ -54,7 +54,7 @@ export function variantCopiesDirectory({ stateDir }: Config): string {
   return join(stateDir, 'variants')
 }
 
-class OpenedWarehouse implements Warehouse {
+export class OpenedWarehouse implements Warehouse {
   readonly uri: string
   readonly catalog: Catalog
   readonly localFiles: LocalFileSets

@@ -3,6 +3,8 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 /** Stands between two programs on loopback, to cut or stall their connections. */
 export class TcpProxy {
   readonly port: number
+  /** Called with each piece that the near side sends, before it goes on. */
+  onSent: (() => void) | null = null
   private readonly server: Server
   private readonly pairs = new Set<readonly [Socket, Socket]>()
   private isStalled = false
@@ -55,6 +57,7 @@ export class TcpProxy {
     this.pairs.add(pair)
     for (const [from, to] of [pair, [far, near] as const]) {
       from.on('data', (chunk: Buffer) => {
+        if (from === near) this.onSent?.()
         if (!to.write(chunk)) from.pause()
       })
       to.on('drain', () => {
