@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { silentLogger, systemDisk, type LocalDisk } from '@moonlink/core'
 import * as fc from 'fast-check'
-import { afterAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeEach, expect, test, vi } from 'vitest'
 import { PathJournal } from './path-journal.ts'
 import { simulatedDisk } from './testing/simulated.ts'
 
@@ -102,6 +102,23 @@ test('a full disk: nothing is listed, or left, for which there is no room', asyn
   const after = new PathJournal(disk.session(), '/state/staged', silentLogger)
   await after.load()
   expect([...after.paths]).toEqual(['a', 'c'])
+})
+
+test('a process ended before the name of its list was safe: what the next one adds survives a power cut', async () => {
+  const disk = simulatedDisk()
+  const session = disk.session(async ({ operation }) => {
+    if (operation === 'syncDirectory') await new Promise<never>(() => undefined)
+  })
+  await session.makeDirectory('/state')
+  void new PathJournal(session, '/state/staged', silentLogger).add('a')
+  const next = new PathJournal(disk.session(), '/state/staged', silentLogger)
+  await vi.waitUntil(async () => (await disk.session().readFile('/state/staged').catch(() => '')).includes('"a"'))
+  await next.load()
+  await next.add('b')
+  disk.cutPower()
+  const after = new PathJournal(disk.session(), '/state/staged', silentLogger)
+  await after.load()
+  expect([...after.paths]).toEqual(['a', 'b'])
 })
 
 test('what could not be read is not lost: it is read with the next change', async () => {

@@ -22,6 +22,8 @@ export class PathJournal {
   private lines = 0
   private size = 0
   private mustRewrite = false
+  /** The file's name outlasts a power cut: a process that ended may have made it, and not have come to that. */
+  private isNameSafe = false
   private isRead = false
   /** Removed before the file was read. */
   private readonly removedUnread = new Set<string>()
@@ -128,6 +130,7 @@ export class PathJournal {
   private async clear(): Promise<void> {
     await this.disk.remove(this.path)
     this.lines = this.size = 0
+    this.isNameSafe = false
   }
 
   private async append(lines: readonly string[]): Promise<void> {
@@ -135,7 +138,8 @@ export class PathJournal {
     if (isNew) await this.disk.makeDirectory(dirname(this.path))
     const bytes = Buffer.from(lines.join(''))
     await this.put(this.path, isNew ? 'create' : 'update', bytes, this.size)
-    if (isNew) await this.disk.syncDirectory(dirname(this.path))
+    if (!this.isNameSafe) await this.disk.syncDirectory(dirname(this.path))
+    this.isNameSafe = true
     this.lines += lines.length
     this.size += bytes.length
   }
@@ -154,6 +158,7 @@ export class PathJournal {
       throw error
     }
     await this.disk.syncDirectory(dirname(this.path))
+    this.isNameSafe = true
     this.lines = all.length
     this.size = bytes.length
   }
