@@ -112,7 +112,14 @@ test('a process ended before the name of its list was safe: what the next one ad
   await session.makeDirectory('/state')
   void new PathJournal(session, '/state/staged', silentLogger).add('a')
   const next = new PathJournal(disk.session(), '/state/staged', silentLogger)
-  await vi.waitUntil(async () => (await disk.session().readFile('/state/staged').catch(() => '')).includes('"a"'))
+  await vi.waitUntil(async () =>
+    (
+      await disk
+        .session()
+        .readFile('/state/staged')
+        .catch(() => '')
+    ).includes('"a"'),
+  )
   await next.load()
   await next.add('b')
   disk.cutPower()
