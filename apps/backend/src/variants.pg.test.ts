@@ -116,6 +116,20 @@ test('what a variant cannot hold stops the table, is null, or is text beside it'
   expect(reason).toContain('onUnfit: text')
 })
 
+test('verify compares variants of a domain over json', async () => {
+  await database.client.query(`CREATE DOMAIN written AS json; CREATE TABLE docs (id int PRIMARY KEY, doc written);
+    INSERT INTO docs VALUES (1, '{"a": [1, {"b": 2}]}'), (2, '{"a": {"a": 1, "a": 2}}'), (3, NULL), (4, '"\\u0000"')`)
+  await start({ MOONLINK_SOURCE_TYPES: JSON.stringify({ 'public.written': { as: 'variant', onUnfit: 'null' } }) })
+  await backend.wait()
+  expect(await backend.query('SELECT * FROM public.docs ORDER BY id')).toEqual([
+    [1, '{"a": [1, {"b": 2}]}'],
+    [2, null],
+    [3, null],
+    [4, null],
+  ])
+  await expectEqual('public.docs')
+})
+
 test('columns become variants and cease to be', { timeout: 120_000 }, async () => {
   const { client } = database
   await client.query(

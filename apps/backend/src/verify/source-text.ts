@@ -166,7 +166,7 @@ function variantFits(expression: string, of: SourceType): string {
   if (of.name !== 'json') return `(${expression} IS NULL OR ${numbersFit(expression)})`
   const escapes = `regexp_replace(replace((${expression})::text, '\\\\', ''), '\\\\u[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}', '', 'g')`
   const parts = `SELECT value AS part FROM json_each(CASE json_typeof(j) WHEN 'object' THEN j END) UNION ALL SELECT value FROM json_array_elements(CASE json_typeof(j) WHEN 'array' THEN j END)`
-  const twice = `WITH RECURSIVE walk(j) AS (SELECT ${expression} UNION ALL SELECT part FROM walk, LATERAL (${parts}) AS parts) SELECT FROM walk WHERE CASE json_typeof(j) WHEN 'object' THEN (SELECT count(*) > count(DISTINCT key) FROM json_object_keys(j) AS key) ELSE false END`
+  const twice = `WITH RECURSIVE walk(j) AS (SELECT (${expression})::json UNION ALL SELECT part FROM walk, LATERAL (${parts}) AS parts) SELECT FROM walk WHERE CASE json_typeof(j) WHEN 'object' THEN (SELECT count(*) > count(DISTINCT key) FROM json_object_keys(j) AS key) ELSE false END`
   return `CASE WHEN ${expression} IS NULL THEN true WHEN ${escapes} ~ '\\\\u(0000|[dD][89a-fA-F])' THEN false WHEN EXISTS (${twice}) THEN false ELSE ${numbersFit(`(${expression})::jsonb`)} END`
 }
 
