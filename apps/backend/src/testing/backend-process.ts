@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { parseJsonLossless } from '@moonlink/core'
-import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
+import type { StatusReport, TableStatusReport, VerifyLine } from '../http/schemas.ts'
 import type { Failpoint } from './failpoints/failpoint.ts'
 
 const main = join(import.meta.dirname, '../../dist/main.js')
@@ -122,6 +122,18 @@ export class BackendProcess {
       lsn: string
     }
     return answer.lsn
+  }
+
+  async verify(tables: readonly string[]): Promise<readonly VerifyLine[]> {
+    const response = await fetch(`${this.url}/verify`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ tables }),
+    })
+    const text = await response.text()
+    if (!response.ok) throw new RequestError('/verify', response.status, text)
+    const lines = text.split('\n').filter((line) => line !== '')
+    return lines.map((line) => JSON.parse(line) as VerifyLine)
   }
 
   async status(): Promise<Report> {

@@ -13,7 +13,7 @@ import {
   type OracleColumn,
   type OracleTable,
 } from './tables.ts'
-import { columnTypes, compositeTypes, enumTypes, keyTypes, typeNamed, type OracleType } from './types.ts'
+import { columnTypes, compositeTypes, domainTypes, enumTypes, keyTypes, typeNamed, type OracleType } from './types.ts'
 import type { Untold } from './untold.ts'
 
 /** Defaults of these are kept for older rows as they are; those of others are read from the table. */
@@ -332,6 +332,58 @@ const changes: readonly SchemaChange[] = [
       return { sql: tableDefinition(made).join('; '), to: made, isStale: true, untold: SILENT }
     },
   },
+  {
+    // The one that was there is mirrored under its new name.
+    name: 'rename or move a table and make another of its name',
+    weight: 1,
+    fits: isReplaceable,
+    make: (table, dice) => {
+      const made = another(table, dice)
+      const sql = [...movedAway(table, `gone ${dice.below(1_000_000)}`, dice.chance(0.5)), ...tableDefinition(made)].join('; ')
+      return { sql, to: made, isStale: true, untold: SILENT }
+    },
+  },
+  {
+    name: 'rename a table for a moment',
+    weight: 1,
+    fits: (table) => isNameable(table) && table.isGiven !== true,
+    make: (table, dice) => {
+      const away = `away ${dice.below(1_000_000)}`
+      const place = `public.${quote(away)}`
+      const rows = `DELETE FROM ${place} WHERE ctid IN (SELECT ctid FROM ${place} ORDER BY random() LIMIT 2)`
+      const back = `ALTER TABLE ${place} RENAME TO ${quote(table.name)}`
+      const sql = [alter(table, `RENAME TO ${quote(away)}`), ...(dice.chance(0.5) ? [rows] : []), back].join('; ')
+      return { sql, isStale: true, untold: SILENT }
+    },
+  },
+  {
+    name: 'drop the primary key for a moment',
+    weight: 2,
+    fits: hasOwnKey,
+    make: (table) => {
+      const made = `ADD PRIMARY KEY (${sqlOf(table.key)})`
+      const sql = [alter(table, `DROP CONSTRAINT ${primaryKey(table)}`), alter(table, made)].join('; ')
+      return { sql, isStale: false, untold: table.isFull === true ? COMPARED : { kind: 'key' } }
+    },
+  },
+  {
+    name: 'identify rows by nothing for a moment',
+    weight: 2,
+    fits: (table) => isNameable(table) && hasPrimaryKey(table) && table.isFull !== true && table.identity === 'primary key',
+    make: (table) => {
+      const sql = [alter(table, 'REPLICA IDENTITY NOTHING'), alter(table, 'REPLICA IDENTITY DEFAULT')].join('; ')
+      return { sql, isStale: false, untold: { kind: 'key' } }
+    },
+  },
+  {
+    name: 'alter a domain',
+    weight: 1,
+    fits: isOpen,
+    make: (_, dice) => {
+      const action = dice.pick(['SET DEFAULT 1.5', 'DROP DEFAULT', 'ADD CONSTRAINT any_price CHECK (true)', 'DROP CONSTRAINT any_price'])
+      return { sql: `ALTER DOMAIN oracle_price ${action}`, isStale: false, untold: { kind: 'nulls' }, type: domainTypes }
+    },
+  },
   ...partitionChanges,
 ]
 
@@ -376,6 +428,16 @@ function ofPartitions({ tellsTruncations }: OracleTable, { isRewritten, untold }
   if (isRewritten === true || untold.kind === 'compared')
     return { kind: 'compared', ...(tellsTruncations !== true && { isNoticedAgain: 'always' }) }
   return ['add', 'add without a default'].includes(untold.kind) ? COMPARED : untold
+}
+
+/** Statements that give a table and its key another name, in a schema of its own where it is `moved`. */
+function movedAway(table: OracleTable, name: string, moved: boolean): string[] {
+  const move = `ALTER TABLE public.${quote(name)} SET SCHEMA elsewhere`
+  return [
+    alter(table, `RENAME TO ${quote(name)}`),
+    `ALTER INDEX IF EXISTS public.${primaryKey(table)} RENAME TO ${quote(`${name}_pkey`)}`,
+    ...(moved ? ['CREATE SCHEMA IF NOT EXISTS elsewhere', move] : []),
+  ]
 }
 
 function withNulls(table: OracleTable, column: OracleColumn, how: 'SET' | 'DROP'): Made {

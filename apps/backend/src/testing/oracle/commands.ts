@@ -18,6 +18,8 @@ export type Command =
   | { readonly kind: 'flush' | 'flush beside' | 'pass time' | 'cut stream' }
   /** Postgres crashes and recovers: open transactions are gone, prepared ones are not. */
   | { readonly kind: 'crash Postgres' }
+  /** The mirror is told to compare a table. */
+  | { readonly kind: 'resync'; readonly table: number }
   | { readonly kind: 'stop'; readonly signal: 'SIGTERM' | 'SIGKILL'; readonly seed: number }
 
 /** Whether schemas change: never, told by event triggers, or found by what rows and the catalog say of them. */
@@ -73,6 +75,7 @@ const commands: readonly fc.WeightedArbitrary<Command>[] = [
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('check' as const), seed }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constantFrom('flush' as const, 'flush beside' as const) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom('pass time' as const, 'cut stream' as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('resync' as const), table: fc.nat(7) }) },
   {
     weight: 2,
     arbitrary: fc.record({ kind: fc.constant('stop' as const), signal: fc.constantFrom('SIGTERM' as const, 'SIGKILL' as const), seed }),

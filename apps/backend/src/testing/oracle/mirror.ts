@@ -15,7 +15,7 @@ const SETTLE_POLL_MS = 20
 /** Errors of a table whose schema changed in a way that it has to be read again for, until it was. */
 const UNTIL_SETTLED = new Set(['TABLE_RESYNCING', 'TABLE_COPYING', 'TABLE_PAUSED'])
 /** What a table may be paused for, until it is read again. */
-const PASSING_PAUSE = /: (?:SCHEMA_CHANGED|TABLE_DROPPED) /
+const PASSING_PAUSE = /: (?:SCHEMA_CHANGED|TABLE_DROPPED|TABLE_RENAMED) /
 
 /** The backend under test: started, killed, and read by SQL. */
 export class OracleMirror {
@@ -94,6 +94,26 @@ export class OracleMirror {
     this.#flushedThrough = await this.#source.lsn()
   }
 
+  /** Has a table compared. One that a row can't be told of by anything is not. */
+  async resync(table: OracleTable): Promise<void> {
+    if (this.isBlocked() || this.#source.isBusy || table.identity === 'append-only') return
+    if (this.#source.openGaps(table.name).length > 0) return
+    await this.catchUp()
+    await this.#source.resyncing(table.name)
+    await this.#running().post(`/tables/${encodeURIComponent(mirrorName(table))}/resync`, {})
+  }
+
+  /** Has the mirror compare itself with the source. */
+  async verify(): Promise<void> {
+    const { latest, tables } = this.#source
+    const names = tables
+      .filter(({ name }) => this.#source.openGaps(name).length === 0 && latest.tables.get(name)!.before === null)
+      .map(mirrorName)
+    if (names.length === 0) return
+    const bad = (await this.#running().verify(names)).filter((line) => !('progress' in line) && line.result !== 'equal')
+    if (bad.length > 0) throw new Error(`verified: ${JSON.stringify(bad)}`)
+  }
+
   /** Waits until it has applied what was committed. */
   async catchUp(): Promise<void> {
     if (this.isBlocked()) return
@@ -149,12 +169,15 @@ export class OracleMirror {
     const open = gaps.filter(({ settledLsn, table }) => settledLsn === null && latest.tables.get(table)!.before === null)
     if (open.length === 0 || this.isBlocked()) return
     const names = open.map(({ table }) => table)
+    // Tables that were renamed are mirrored still.
+    const isElse = (name: string) => this.#source.tables.every((table) => mirrorName(table) !== name)
     await this.#running().wait()
     const deadlineMs = Date.now() + SETTLE_TIMEOUT_MS
     for (;;) {
       const tables = await this.#running().tables()
       const waiting = tables.filter(
-        ({ name, reason, state }) => names.includes(name.replace(/^public\./, '')) && (state !== 'streaming' || reason !== null),
+        ({ name, reason, state }) =>
+          (names.includes(name.replace(/^public\./, '')) || isElse(name)) && (state !== 'streaming' || reason !== null),
       )
       if (waiting.length === 0) break
       if (Date.now() > deadlineMs) throw new Error(`not read again: ${JSON.stringify(waiting)}`)
@@ -262,5 +285,8 @@ export class OracleMirror {
 
 /** What may come while a flush is waited for: the backend stops, Postgres crashes, or a table is paused to be read again. */
 function mayEndFlush({ code, message }: RequestError): boolean {
-  return ['STOPPING', 'PG_STARTING', 'PG_UNREACHABLE'].includes(code) || (code === 'TABLE_PAUSED' && PASSING_PAUSE.test(message))
+  return (
+    ['STOPPING', 'PG_STARTING', 'PG_UNREACHABLE', 'PG_CONNECTION_LOST'].includes(code) ||
+    (code === 'TABLE_PAUSED' && PASSING_PAUSE.test(message))
+  )
 }

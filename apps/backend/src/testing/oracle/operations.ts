@@ -111,6 +111,29 @@ export const operations: readonly Operation[] = [
     statement: (table) => plain(`DELETE FROM ${quotedTable(table)}`, table),
   },
   {
+    // Many rows in one record of the log.
+    name: 'copy',
+    weight: 2,
+    fits: changes,
+    statement: (table, dice) => copyBack(table, dice, someRows(table, dice, dice.between(1, 10))),
+  },
+  {
+    name: 'copy many',
+    weight: 2,
+    fits: isBulk,
+    statement: (_, dice) => copyBack(bulkTable, dice, `${inSlice(dice)} AND id % 4 = ${dice.below(4)}`),
+  },
+  {
+    // Of somebody else's; no row changes.
+    name: 'write a message into the log',
+    weight: 0.5,
+    fits: () => true,
+    statement: (_, dice) => {
+      const message = `${dice.chance(0.7)}, 'oracle', repeat('m', ${dice.pick([0, 10, 100_000])})`
+      return { sql: `DO $$ BEGIN PERFORM pg_logical_emit_message(${message}); END $$`, values: [], tables: [] }
+    },
+  },
+  {
     name: 'truncate',
     weight: 1,
     fits: () => true,
@@ -211,6 +234,17 @@ export const operations: readonly Operation[] = [
     statement: (_, dice) => plain(`DELETE FROM public.notes WHERE ${someNotes(dice)}`, notesTable),
   },
 ]
+
+/** Takes rows out, and has them back by `COPY`. */
+function copyBack(table: OracleTable, dice: Dice, rows: string): Statement {
+  const [name, file] = [quotedTable(table), `oracle_${dice.next()}`]
+  const steps = [
+    `COPY (SELECT * FROM ${name} WHERE ${rows}) TO PROGRAM 'cat > ${file}'`,
+    `DELETE FROM ${name} WHERE ${rows}`,
+    `COPY ${name} FROM PROGRAM 'cat ${file} && rm ${file}'`,
+  ]
+  return plain(`DO $oracle$ BEGIN ${steps.join('; ')}; END $oracle$`, table)
+}
 
 /** A change within a block; some are undone at once, as a savepoint is. */
 function noteStep(dice: Dice): string {

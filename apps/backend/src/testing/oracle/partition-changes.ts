@@ -28,6 +28,7 @@ const replacing = (table: OracleTable, partition: Partition, by: Partition): Ora
   partitions: table.partitions!.map((one) => (one === partition ? by : one)),
 })
 const partitioned = (table: OracleTable) => (isOpen(table) ? table.partitions!.filter(({ partitions = [] }) => partitions.length > 0) : [])
+const leaves = (table: OracleTable) => (isOpen(table) ? table.partitions!.filter(({ partitions }) => partitions === undefined) : [])
 
 /** A table like the partitioned one, save that nothing was ever dropped from it. */
 const like = (table: OracleTable, partition: Partition) =>
@@ -113,6 +114,35 @@ export const partitionChanges: readonly SchemaChange[] = [
         : `DROP TABLE public.${quote(gone)}`
       const to = replacing(table, above, { ...above, partitions: above.partitions!.filter((name) => name !== gone) })
       return { sql, to, isStale: true, untold: { kind: 'unseen' } }
+    },
+  },
+  {
+    // It is written anew, less rows of which the stream has nothing.
+    name: 'unlog a partition for a moment',
+    weight: 3,
+    fits: (table) => leaves(table).length > 0,
+    make: (table, dice) => {
+      const name = named(dice.pick(leaves(table)))
+      const rows = `DELETE FROM ${name} WHERE ctid IN (SELECT ctid FROM ${name} ORDER BY random() LIMIT 2)`
+      const sql = [`ALTER TABLE ${name} SET UNLOGGED`, rows, `ALTER TABLE ${name} SET LOGGED`].join('; ')
+      return { sql, isStale: true, untold: { kind: 'unseen' } }
+    },
+  },
+  {
+    name: 'truncate a partition and fill it again',
+    weight: 3,
+    fits: hasOne,
+    make: (table, dice) => {
+      const name = named(dice.pick(table.partitions!))
+      // No temporary one: such a transaction can't be prepared.
+      const kept = `public.kept${dice.below(1_000_000)}`
+      const sql = [
+        `CREATE TABLE ${kept} AS SELECT * FROM ${name} ORDER BY random() LIMIT 3`,
+        `TRUNCATE ${name}`,
+        `INSERT INTO ${name} SELECT * FROM ${kept}`,
+        `DROP TABLE ${kept}`,
+      ].join('; ')
+      return { sql, isStale: table.tellsTruncations === true, untold: { kind: 'unseen' } }
     },
   },
   {

@@ -39,6 +39,7 @@ export async function playScenario(scenario: Scenario, options: RunOptions): Pro
   const trace: string[] = []
   const run = await OracleRun.create(scenario, options, (line) => trace.push(line))
   try {
+    await run.begin(scenario)
     for (const command of scenario.commands) {
       trace.push(`-- ${JSON.stringify(command)}`)
       await run.do(command)
@@ -85,14 +86,18 @@ class OracleRun {
         bulkTable,
         notesTable,
       ].map((table) => (given === null ? table : { ...table, isGiven: true }))
-    const source = await OracleSource.create(options.connectionString, make, SESSIONS, isTold, publicationOf(scenario), trace)
-    if (scenario.schemaChanges === 'told') await changeDdlTriggers(options.connectionString, 'install', { partitions: tellsTruncations })
-    const run = new OracleRun(scenario, options, source)
-    // Rows to copy, of every table.
-    for (const [index, table] of source.tables.entries()) await run.#statement(source.sessions[0], table, index + 1)
-    await run.#mirror.start()
-    source.started()
-    return run
+    const source = await OracleSource.connect(options.connectionString, make, SESSIONS, isTold, trace)
+    return new OracleRun(scenario, options, source)
+  }
+
+  /** Makes the tables, with rows to copy, and starts the mirror. */
+  async begin(scenario: Scenario): Promise<void> {
+    const { schemaChanges, tellsTruncations: partitions } = scenario
+    await this.#source.define(publicationOf(scenario))
+    if (schemaChanges === 'told') await changeDdlTriggers(this.#options.connectionString, 'install', { partitions })
+    for (const [index, table] of this.#source.tables.entries()) await this.#statement(this.#source.sessions[0], table, index + 1)
+    await this.#mirror.start()
+    this.#source.started()
   }
 
   async do(command: Command): Promise<void> {
@@ -127,6 +132,8 @@ class OracleRun {
         return this.#mirror.flush()
       case 'flush beside':
         return this.#mirror.flushBeside()
+      case 'resync':
+        return this.#mirror.resync(tables[command.table % tables.length])
       case 'pass time':
         return sleep(400)
       case 'cut stream':
@@ -146,6 +153,7 @@ class OracleRun {
     await this.#mirror.check(new Dice(1), 'all')
     await this.#mirror.flush()
     await this.#mirror.check(new Dice(2), 'all')
+    await this.#mirror.verify()
     const streamed = await this.#source.streamedTransactions()
     const status = await this.#mirror.stop('SIGTERM')
     if (status !== 0) throw new Error(`the backend ended with status ${status}`)

@@ -94,30 +94,32 @@ export class OracleSource {
     this.#trace = trace
   }
 
-  static async create(
+  static async connect(
     url: string,
     makeTables: (hasFilter: boolean) => readonly OracleTable[],
     sessionCount: number,
     isTold: boolean,
-    publication: string | null,
     trace: (line: string) => void,
   ): Promise<OracleSource> {
     const observer = await Session.connect(url, trace)
     const [[version, database]] = await observer.query(`SELECT current_setting('server_version_num'), current_database()`)
     const major = Math.floor(Number(version) / 10_000)
     const tables = makeTables(major >= 15)
-    for (const definition of [...typeDefinitions, ...tables.flatMap(tableDefinition)]) await observer.run(definition)
-    if (publication !== null) {
-      const whole = tables.filter(({ identity }) => identity !== 'append-only')
-      const list = whole.map(publishedSql).join(', ')
-      await observer.run(`CREATE PUBLICATION ${publication} FOR TABLE ${list} WITH (publish_via_partition_root = true)`)
-    }
     const sessions = await Promise.all(
       Array.from({ length: sessionCount }, (_, index) => Session.connect(url, (line) => trace(`${'\t'.repeat(index)}${index}: ${line}`))),
     )
-    const source = new OracleSource(tables, sessions, observer, { major, database, isTold }, trace)
-    await source.#note(await source.lsn(), new Set(tables.map(({ name }) => name)), NO_TRACES, false)
-    return source
+    return new OracleSource(tables, sessions, observer, { major, database, isTold }, trace)
+  }
+
+  /** Makes the tables, and a publication of them where it is given. */
+  async define(publication: string | null): Promise<void> {
+    for (const definition of [...typeDefinitions, ...this.tables.flatMap(tableDefinition)]) await this.observer.run(definition)
+    if (publication !== null) {
+      const whole = this.tables.filter(({ identity }) => identity !== 'append-only')
+      const list = whole.map(publishedSql).join(', ')
+      await this.observer.run(`CREATE PUBLICATION ${publication} FOR TABLE ${list} WITH (publish_via_partition_root = true)`)
+    }
+    await this.#note(await this.lsn(), new Set(this.tables.map(({ name }) => name)), NO_TRACES, false)
   }
 
   get latest(): Moment {
@@ -133,8 +135,11 @@ export class OracleSource {
   /** Several commits, none of which changes a schema; `work` returns what each did. Nothing else may commit meanwhile. */
   async burst(work: () => Promise<readonly Traces[]>): Promise<void> {
     const before = await this.lsn()
-    for (const traces of await work()) this.#noteNoticedAgain(before, traces)
+    const all = await work()
+    for (const traces of all) this.#noteNoticedAgain(before, traces)
     await this.#note(before, new Set(this.tables.map(({ name }) => name)), NO_TRACES, true)
+    // A truncation may have come between a change of schema and the moment the mirror saw it.
+    if (!this.#isTold) for (const traces of all) this.#noteUntold(before, traces)
   }
 
   /** A statement of a session, within its transaction or as one; notes what tables show where it commits. Whether it succeeded. */
@@ -240,6 +245,11 @@ export class OracleSource {
     this.hasOtherPartitions ||= parted.size > 0
     await this.#note(before, touched, traces, false)
     if (!this.#isTold) this.#noteUntold(before, traces)
+  }
+
+  /** The mirror, which has applied all that was committed, is told to read a table again. */
+  async resyncing(table: string): Promise<void> {
+    this.#open({ table, fromLsn: await this.lsn() })
   }
 
   #open(gap: Pick<Gap, 'table' | 'fromLsn'> & Partial<Gap>): void {

@@ -354,6 +354,11 @@ const variants: readonly OracleType[] = [
   },
 ]
 
+/** `money` takes no exponent. */
+function amount(dice: Dice): string {
+  return `${dice.chance(0.5) ? '-' : ''}${dice.below(10 ** dice.between(1, 9))}.${pad(dice.below(100), 2)}`
+}
+
 /** What has no arrays here. */
 const alone: readonly OracleType[] = [
   {
@@ -361,7 +366,7 @@ const alone: readonly OracleType[] = [
     isKeyable: true,
     reference: 'numeric(19,2)',
     text: (cell) => moneyText(cell as string),
-    value: (dice) => (dice.chance(0.1) ? '-92233720368547758.08' : decimal(dice, dice.between(3, 16), 2)),
+    value: (dice) => (dice.chance(0.1) ? '-92233720368547758.08' : amount(dice)),
   },
   {
     ...notForKeys('oracle_moment', (dice) =>
@@ -454,6 +459,7 @@ export function typeNamed(sql: string): OracleType {
   return [...columnTypes, ...altered].find((type) => type.sql === sql)!
 }
 
-/** What follows changes of `oracle_mood`, and of `oracle_pair`. */
+/** What follows changes of `oracle_mood`, `oracle_price` and `oracle_pair`. */
 export const enumTypes = ['oracle_mood', 'oracle_mood[]']
+export const domainTypes = ['oracle_price', 'oracle_price[]']
 export const compositeTypes = ['oracle_pair', 'oracle_pair[]']
