@@ -1,6 +1,7 @@
 import type { ColumnBatch } from './columns/column.ts'
 import type { Lsn } from './lsn.ts'
-import type { TableName, TableSchema } from './types.ts'
+import type { TableName } from './table-name.ts'
+import type { TableSchema } from './types.ts'
 
 /** What one change of a `ChangeBatch` does. */
 export const ChangeOp = {

@@ -5,10 +5,8 @@ export { isJsonObject, parseJsonLossless, stringifyJsonLossless } from './json.t
 export {
   childTypes,
   fixedWidth,
-  formatTableName,
   formatType,
   hasVariant,
-  parseTableName,
   plainKinds,
   typesEqual,
   type Field,
@@ -16,9 +14,9 @@ export {
   type ListType,
   type PrimitiveType,
   type StructType,
-  type TableName,
   type TableSchema,
 } from './types.ts'
+export { canonicalTableName, formatTableName, parseTableName, type TableName } from './table-name.ts'
 export { ByteSink } from './byte-sink.ts'
 export { COPY_SLACK_BYTES, copyShort, SHORT_COPY_BYTES } from './copy-short.ts'
 export { VariantEncoder } from './variant/variant-encoder.ts'

@@ -1,5 +1,4 @@
 import type { Value } from './columns/value.ts'
-import { assert } from './errors.ts'
 
 /** Iceberg types that a mirror can hold. Timestamps and times are in microseconds. A `variant` holds JSON. */
 export type FieldType = PrimitiveType | ListType | StructType
@@ -58,24 +57,6 @@ export interface TableSchema {
   readonly fields: readonly Field[]
   /** Field ids of the primary key, in key order; empty for a table without one. */
   readonly identifierFieldIds: readonly number[]
-}
-
-/** A table's name in the source; the schema is also the Iceberg namespace. */
-export interface TableName {
-  readonly schema: string
-  readonly name: string
-}
-
-/** `schema.name`, unquoted, as `parseTableName` reads it. */
-export function formatTableName(table: TableName): string {
-  return `${table.schema}.${table.name}`
-}
-
-/** Reads what `formatTableName` prints: the schema ends at the first dot, so a table's own name may have dots. */
-export function parseTableName(text: string): TableName {
-  const dot = text.indexOf('.')
-  assert(dot > 0 && dot < text.length - 1, 'a table name is schema.name', { text })
-  return { schema: text.slice(0, dot), name: text.slice(dot + 1) }
 }
 
 /** Prints a type as Iceberg's JSON does for primitives (`decimal(10, 2)`), `list<…>` for lists, `struct<id: name type, …>` for structs. */

@@ -12,6 +12,6 @@ export { FollowedHistory, type HistoryServer, type ServerPlace } from './session
 export type { SlotState } from './session/slot.ts'
 export type { SourceSnapshot } from './session/source-snapshot.ts'
 export type { SourceWait } from './session/source-waits.ts'
-export { typePolicy, type FieldSource, type OnUnfit, type SourceType, type TypePolicy, type TypeRule } from './types/index.ts'
+export { tableName, typePolicy, type FieldSource, type OnUnfit, type SourceType, type TypePolicy, type TypeRule } from './types/index.ts'
 export type { EvolvedTable } from './session/source-catalog.ts'
 export { openPgSource, type PgSource, type PgSourceOptions, type Prepared, type UnfitValues, type Uninstalled } from './session/source.ts'

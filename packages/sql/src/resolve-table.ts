@@ -1,4 +1,4 @@
-import { MoonlinkError } from '@moonlink/core'
+import { formatTableName, MoonlinkError, parseTableName, type TableName } from '@moonlink/core'
 import type { TableReference } from './statement.ts'
 
 /** How many names an error lists. */
@@ -11,24 +11,23 @@ const MAX_LISTED = 20
  * Throws `invalid`/`TABLE_UNKNOWN` with the names there are, or `invalid`/`TABLE_AMBIGUOUS`.
  */
 export function resolveTable({ schema, name }: TableReference, readable: readonly string[]): string {
-  const written = schema === null ? name : `${schema}.${name}`
+  const tables = readable.map(parseTableName)
+  const written = schema === null ? name : formatTableName({ schema, name })
   for (const fold of [(text: string) => text, (text: string) => text.toLowerCase()]) {
-    const matches = readable.filter((table) => matchesName(fold(table), schema === null ? null : fold(schema), fold(name)))
-    const inPublic = matches.filter((table) => fold(table) === `public.${fold(name)}`)
-    if (schema === null && inPublic.length === 1) return inPublic[0]
-    if (matches.length === 1) return matches[0]
+    const isMeant = (table: TableName, within: string | null) =>
+      fold(table.name) === fold(name) && (within === null || fold(table.schema) === fold(within))
+    const matches = tables.filter((table) => isMeant(table, schema))
+    const inPublic = schema === null ? matches.filter((table) => isMeant(table, 'public')) : []
+    const meant = inPublic.length === 1 ? inPublic : matches
+    if (meant.length === 1) return formatTableName(meant[0])
     if (matches.length > 1) {
-      throw new MoonlinkError('invalid', 'TABLE_AMBIGUOUS', `"${written}" may be ${matches.join(' or ')}. Write the one you mean.`, {
-        context: { table: written, candidates: matches },
+      const candidates = matches.map(formatTableName)
+      throw new MoonlinkError('invalid', 'TABLE_AMBIGUOUS', `"${written}" may be ${candidates.join(' or ')}. Write the one you mean.`, {
+        context: { table: written, candidates },
       })
     }
   }
   throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table "${written}". ${knownTables(readable)}`, { context: { table: written } })
-}
-
-/** A qualified name is compared as a whole, since both of its parts may contain dots. */
-function matchesName(table: string, schema: string | null, name: string): boolean {
-  return schema === null ? table.endsWith(`.${name}`) : table === `${schema}.${name}`
 }
 
 function knownTables(readable: readonly string[]): string {

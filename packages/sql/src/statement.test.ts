@@ -100,7 +100,7 @@ describe('any text', () => {
 })
 
 describe('resolveTable', () => {
-  const readable = ['public.a', 'x.a', 'x.b', 'X.B', 'y.c.d', 'y.C']
+  const readable = ['public.a', 'x.a', 'x.b', 'X.B', 'y.c.d', 'y.C', '"q.r".d', '"y.z".e', 'y.z.e', 'y.h.e2', '"y.h".e2']
   test.each([
     [null, 'a', 'public.a'],
     ['x', 'a', 'x.a'],
@@ -110,6 +110,11 @@ describe('resolveTable', () => {
     ['x', 'b', 'x.b'],
     ['y', 'c.d', 'y.c.d'],
     [null, 'c', 'y.C'],
+    [null, 'd', '"q.r".d'],
+    ['y.z', 'e', '"y.z".e'],
+    ['y', 'z.e', 'y.z.e'],
+    [null, 'e', '"y.z".e'],
+    [null, 'h.e2', 'y.h.e2'],
   ])('%s %s', (schema, name, expected) => {
     expect(resolveTable({ schema, name }, readable)).toBe(expected)
   })

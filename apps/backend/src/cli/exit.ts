@@ -1,4 +1,4 @@
-import { isMoonlinkError, MoonlinkError } from '@moonlink/core'
+import { canonicalTableName, isMoonlinkError, MoonlinkError } from '@moonlink/core'
 import { CommanderError } from 'commander'
 import { oneLine, toMoonlinkError } from '../http/errors.ts'
 import { visible } from '../visible.ts'
@@ -33,8 +33,7 @@ export function parsedOr<T>(parse: () => T | null, message: string): T {
 
 /** A table's name as the command line takes it. */
 export function tableArgument(text: string): string {
-  if (!/^[^.]+\..+$/s.test(text)) throw usageError(`"${text}" is not a table name; write schema.name, as in public.orders.`)
-  return text
+  return parsedOr(() => canonicalTableName(text), '')
 }
 
 /** What commander says of wrong usage, as the one line that every failure is; `command` is what was called. */

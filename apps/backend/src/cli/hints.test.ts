@@ -29,5 +29,8 @@ test('the hints are commands that work where this runs', () => {
 test('names are quoted for SQL and for the shell, and no table is no dead end', () => {
   expect(hints({ source, tables: ['public.Big "$x"'] })[0]).toContain('query "SELECT count(*) FROM public.\\"Big \\"\\"\\$x\\"\\"\\""')
   expect(hints({ source, tables: ["public.it's"] })[1]).toContain("iceberg_scan('/data/public/it~0027;s')")
+  const [query, place] = hints({ source, tables: ['"a.b".c'] })
+  expect(query).toContain('query "SELECT count(*) FROM \\"a.b\\".c"')
+  expect(place).toContain("iceberg_scan('/data/a.b/c')")
   expect(hints({ source })).toEqual(['no table is mirrored yet; see them with: moonlink tables list'])
 })

@@ -38,6 +38,7 @@ test.each<[string[], string]>([
   [['flush', 'orders'], '"orders" is not a table name; write schema.name, as in public.orders.'],
   [['verify', 'public.a', 'orders'], '"orders" is not a table name; write schema.name, as in public.orders.'],
   [['tables', 'add', 'orders'], '"orders" is not a table name; write schema.name, as in public.orders.'],
+  [['tables', 'pause', '"a.b'], '""a.b" is not a table name; write schema.name, as in public.orders.'],
   [['tables', 'pause', '.orders'], '".orders" is not a table name; write schema.name, as in public.orders.'],
 ])('%j is wrong usage, and one line says why and what to write', async (words, said) => {
   expect(await run(...words)).toEqual({ status: 2, said: `USAGE ${said}\n` })

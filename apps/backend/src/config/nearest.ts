@@ -1,3 +1,5 @@
+import { parseTableName } from '@moonlink/core'
+
 /** Edits beyond this share of a word's letters make another word of it. */
 const MAX_EDITED_SHARE = 0.4
 
@@ -27,14 +29,18 @@ function splitKey(key: string): { readonly section: string; readonly name: strin
 /** The table that `name` may have meant: one that is called so in another schema, else the one whose own name has few enough other letters. */
 export function nearestTable(given: string, tables: Iterable<string>): string | null {
   const candidates = [...tables]
-  // As SQL writes it.
-  const name = given.replaceAll('"', '')
-  const namesake = candidates.find((table) => ownName(table).toLowerCase() === ownName(name).toLowerCase())
-  return namesake ?? nearestBy(name, candidates, (table) => table, ownName(name).length)
+  // A shell takes quotes away.
+  const alike = candidates.find((table) => withoutQuotes(table) === withoutQuotes(given))
+  const namesake = candidates.find((table) => ownName(table) === ownName(given))
+  return alike ?? namesake ?? nearestBy(given, candidates, withoutQuotes, ownName(given).length)
+}
+
+function withoutQuotes(table: string): string {
+  return table.replaceAll('"', '').toLowerCase()
 }
 
 function ownName(table: string): string {
-  return table.slice(table.indexOf('.') + 1)
+  return parseTableName(table).name.toLowerCase()
 }
 
 function nearestBy(

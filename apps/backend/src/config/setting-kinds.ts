@@ -1,3 +1,4 @@
+import { tableName } from '@moonlink/pg-source'
 import { z } from 'zod'
 import { formatBytes, formatDuration, parseBytes, parseDurationMs, withoutZero } from './units.ts'
 
@@ -63,7 +64,6 @@ export const fraction = (fallback: number, description: string) =>
 export const boolean = z.union([z.boolean(), z.enum(['true', 'false']).transform((text) => text === 'true')])
 export const truth = (fallback: boolean, description: string) => boolean.prefault(fallback).describe(description)
 
-export const tableName = z.string().regex(/^[^.]+\..+$/, 'is not a table name; write schema.name, as in public.orders')
 /** From the environment a list comes as text with commas. */
 export const tableNames = (description: string) =>
   z

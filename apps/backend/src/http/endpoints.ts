@@ -1,4 +1,4 @@
-import { formatLsn, parseLsn } from '@moonlink/core'
+import { canonicalTableName, formatLsn, parseLsn } from '@moonlink/core'
 import type { z } from 'zod'
 import type { Operations } from '../service/operations.ts'
 import { verifyLines } from '../verify/report.ts'
@@ -152,7 +152,7 @@ export const endpoints: readonly Endpoint[] = [
     response: schemas.doneSchema,
     handle: async (operations, input) => {
       const { purge } = input.query as z.output<typeof schemas.dropTableQuerySchema>
-      await operations.dropTable(input.path['table'], purge === 'true')
+      await operations.dropTable(canonicalTableName(input.path['table']), purge === 'true')
       return Response.json({ done: true })
     },
   },
@@ -163,7 +163,7 @@ export const endpoints: readonly Endpoint[] = [
     summary: 'Takes no more changes of a table until it is resumed; the slot is not held for it.',
     response: schemas.doneSchema,
     handle: async (operations, input) => {
-      await operations.pauseTable(input.path['table'])
+      await operations.pauseTable(canonicalTableName(input.path['table']))
       return Response.json({ done: true })
     },
   },
@@ -175,7 +175,7 @@ export const endpoints: readonly Endpoint[] = [
       'Goes on with a paused or failed table: what it missed is found by comparing it with the source. That goes on after the answer.',
     response: schemas.doneSchema,
     handle: async (operations, input) => {
-      await operations.resyncTable(input.path['table'], 'it was paused')
+      await operations.resyncTable(canonicalTableName(input.path['table']), 'it was paused')
       return Response.json({ done: true })
     },
   },
@@ -186,7 +186,7 @@ export const endpoints: readonly Endpoint[] = [
     summary: 'Compares a table with the source and writes what differs. That goes on after the answer; what is readable stays so.',
     response: schemas.doneSchema,
     handle: async (operations, input) => {
-      await operations.resyncTable(input.path['table'], 'asked for')
+      await operations.resyncTable(canonicalTableName(input.path['table']), 'asked for')
       return Response.json({ done: true })
     },
   },

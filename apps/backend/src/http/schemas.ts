@@ -1,3 +1,4 @@
+import { tableName as sourceTableName } from '@moonlink/pg-source'
 import { z } from 'zod'
 
 const lsn = z
@@ -5,10 +6,7 @@ const lsn = z
   .regex(/^[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}$/, 'is not an LSN; write it as Postgres does, for example 0/16B3748')
   .meta({ description: 'A position in the write-ahead log, as Postgres prints it.', examples: ['0/16B3748'] })
 const id64 = z.string().regex(/^\d+$/).meta({ description: 'An unsigned 64-bit number as text.' })
-const tableName = z
-  .string()
-  .regex(/^[^.]+\..+$/, 'is not a table name; write schema.name, as in public.orders')
-  .meta({ description: 'schema.name', examples: ['public.orders'] })
+const tableName = sourceTableName.meta({ description: 'schema.name; a schema with a dot in double quotes.', examples: ['public.orders'] })
 const timeoutMs = z.number().int().min(0).max(86_400_000).default(60_000).meta({ description: 'Longest wait, in ms.' })
 const whole = z.number().int().nonnegative()
 

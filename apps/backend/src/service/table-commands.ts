@@ -42,15 +42,8 @@ export class TableCommands {
       const tables = mirrors.known().map((name) => this.#listed(name, [], null))
       return { tables, sourceReason: `${error.code} ${error.message}` }
     }
-    const names = new Set<string>()
-    const there = listed.map(({ notes, refusal, table }): ListedTable => {
-      const name = formatTableName(table)
-      const reason = refusal?.reason ?? null
-      // Of those that have one name, as names are written here, the first is the one that it means.
-      if (names.has(name)) return { name, notes, mirrored: false, state: null, reason }
-      names.add(name)
-      return this.#listed(name, notes, reason)
-    })
+    const there = listed.map(({ notes, refusal, table }) => this.#listed(formatTableName(table), notes, refusal?.reason ?? null))
+    const names = new Set(there.map(({ name }) => name))
     const gone = mirrors.known().filter((name) => !names.has(name))
     return {
       tables: [...there, ...gone.map((name) => this.#listed(name, [], 'the source has no such table any more'))],

@@ -2,7 +2,8 @@ import type { SourceEvent, TableShape } from '../change.ts'
 import type { ColumnBatch } from '../columns/column.ts'
 import type { Lsn } from '../lsn.ts'
 import type { ChangeLog } from './change-log.ts'
-import type { TableName, TableSchema } from '../types.ts'
+import type { TableName } from '../table-name.ts'
+import type { TableSchema } from '../types.ts'
 
 /**
  * A source of committed changes, all of its tables on one LSN line.

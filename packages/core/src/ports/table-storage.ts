@@ -1,7 +1,8 @@
 import type { ColumnBatch } from '../columns/column.ts'
 import type { Lsn } from '../lsn.ts'
 import type { FileGroup } from './file-ledger.ts'
-import type { Field, TableName, TableSchema } from '../types.ts'
+import type { TableName } from '../table-name.ts'
+import type { Field, TableSchema } from '../types.ts'
 
 /** A data file of the current snapshot. */
 export interface DataFile {

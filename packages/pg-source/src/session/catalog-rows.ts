@@ -27,8 +27,6 @@ export interface RelationRow extends RelationShape {
   readonly maySelect: boolean
   readonly mayUseSchema: boolean
   readonly isOwned: boolean
-  /** Another table whose name is written alike, as of `"a"."b.c"` and `"a.b"."c"` that in the schema with the longer name. */
-  readonly namesake: TableName | null
   /** Who we are. */
   readonly user: string
 }
@@ -64,10 +62,6 @@ const PARTITIONS = `
       AND CASE l.relreplident WHEN 'i' THEN x.indisreplident WHEN 'd' THEN x.indisprimary END)) ORDER BY l.oid)
   FROM below JOIN pg_class l ON l.oid = below.oid JOIN pg_namespace ln ON ln.oid = l.relnamespace WHERE l.relkind <> 'p'`
 
-const NAMESAKE = `
-  SELECT jsonb_build_object('schema', o.nspname, 'name', other.relname) FROM pg_class other JOIN pg_namespace o ON o.oid = other.relnamespace
-  WHERE other.relkind IN ('r', 'p') AND length(o.nspname) < length(n.nspname) AND o.nspname || '.' || other.relname = n.nspname || '.' || c.relname LIMIT 1`
-
 // One statement, so that relations, columns and keys are of one snapshot.
 const TABLES = `
 SELECT jsonb_build_object(
@@ -79,7 +73,7 @@ SELECT jsonb_build_object(
   'partitions', coalesce((${PARTITIONS}), '[]'),
   'hasRowSecurity', c.relkind IN ('r', 'p') AND row_security_active(c.oid),
   'maySelect', has_table_privilege(c.oid, 'SELECT'), 'mayUseSchema', has_schema_privilege(n.oid, 'USAGE'),
-  'namesake', CASE WHEN n.nspname LIKE '%.%' THEN (${NAMESAKE}) END, 'isOwned', pg_has_role(c.relowner, 'USAGE')) || ${RELATION_SHAPE} AS relation
+  'isOwned', pg_has_role(c.relowner, 'USAGE')) || ${RELATION_SHAPE} AS relation
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`
 

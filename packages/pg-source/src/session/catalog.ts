@@ -86,7 +86,6 @@ export function toListing(entry: Described, filters: ReadonlyMap<number, string>
 function describe(table: TableName, row: RelationRow, options: CatalogOptions): DescribedTable {
   const name = formatTableName(table)
   refuseKind(name, row)
-  refuseNamesake(name, row)
   refusePartition(name, row, options)
   refuseAccess(name, row)
   const key = identityColumns(row)
@@ -133,15 +132,6 @@ function refuseKind(name: string, row: RelationRow): void {
   if (row.persistence === 'u')
     throw refusal(name, `is unlogged, so its changes are not in the log. Run ALTER TABLE ${quoted(row)} SET LOGGED`)
   if (row.persistence === 't') throw refusal(name, 'is temporary, so its changes are not in the log')
-}
-
-/** Names are written `schema.table`, so these could not be told apart, wherever tables are named. */
-function refuseNamesake(name: string, row: RelationRow): void {
-  if (row.namesake === null) return
-  throw refusal(
-    name,
-    `is ${quoted(row)}, which has the name that ${quoted(row.namesake)} has too, as names are written here. Rename one of them`,
-  )
 }
 
 function isPublished(row: RelationRow, { publications }: CatalogOptions): boolean {

@@ -1,9 +1,7 @@
 import { MoonlinkError } from '@moonlink/core'
 import { z } from 'zod'
-import { typePolicy } from '../types/index.ts'
+import { tableName, typePolicy } from '../types/index.ts'
 import { connectionParts, type ConnectionParts } from './connection-config.ts'
-
-const tableName = z.string().regex(/^[^.]+\..+$/, 'must be schema.name, such as public.orders')
 
 /** Everything that `openPgSource` can be told. Times in ms, sizes in bytes. */
 export interface PgSourceConfig {

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { tableName } from './named-table.ts'
 import type { SourceType } from './source-type.ts'
 import { parseTarget, unwrittenTypes } from './target-type.ts'
 
@@ -22,8 +23,6 @@ const ruleObject = z.strictObject({
 /** How a type or a column is mirrored; text alone is its `as`. */
 export const typeRule = z.union([target.transform((as) => ({ as })), ruleObject])
 export type TypeRule = z.output<typeof ruleObject>
-
-const tableName = z.string().regex(/^[^.]+\.[^.]+$/, 'is not a table name; write schema.name (public.orders)')
 
 /** What values a mirror can hold, and what becomes of the others. */
 export const typePolicy = {
