@@ -20,7 +20,8 @@ export function formatTableName({ schema, name }: TableName): string {
  */
 export function parseTableName(text: string): TableName {
   const parts = /^("(?:[^"]|"")+"|[^".][^.]*)\.("(?:[^"]|"")+"|[^"].*)$/s.exec(text)
-  if (parts === null) throw new MoonlinkError('invalid', 'TABLE_NAME', `"${text}" is not a table name; write schema.name, as in public.orders.`)
+  if (parts === null)
+    throw new MoonlinkError('invalid', 'TABLE_NAME', `"${text}" is not a table name; write schema.name, as in public.orders.`)
   return { schema: unquoted(parts[1]), name: unquoted(parts[2]) }
 }
 

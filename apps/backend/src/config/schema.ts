@@ -21,7 +21,9 @@ const source = z
       .describe(
         'Logical replication slot to use; made if it is not there, and made anew where it is lost (source.onSlotLoss). Default: moonlink_ and the database, and a hash of its name where that has more than a-z, 0-9 and _.',
       ),
-    tables: tableNames('Tables to mirror, as schema.name; a schema with a dot in double quotes: "a.b".name. Empty: every table of the database that can be mirrored.'),
+    tables: tableNames(
+      'Tables to mirror, as schema.name; a schema with a dot in double quotes: "a.b".name. Empty: every table of the database that can be mirrored.',
+    ),
     excludeColumns: z
       .record(tableName, z.array(z.string()))
       .prefault({})
