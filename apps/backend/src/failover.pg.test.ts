@@ -49,13 +49,14 @@ async function startServers(settings: Record<string, string>) {
   const primary = await startAgain(dataDir, { wal_keep_size: '256MB', ...settings })
   const client = await connected(primary)
   await client.query(`SELECT pg_create_physical_replication_slot('standby', true)`)
-  const standby = await startAgain(copy, {
-    primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${primary.password} dbname=postgres`,
-    primary_slot_name: 'standby',
-    hot_standby_feedback: 'on',
-    sync_replication_slots: 'on',
-  })
-  return { primary, client, standby }
+  const follow = () =>
+    startAgain(copy, {
+      primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${primary.password} dbname=postgres`,
+      primary_slot_name: 'standby',
+      hot_standby_feedback: 'on',
+      sync_replication_slots: 'on',
+    })
+  return { primary, client, standby: await follow(), follow }
 }
 
 async function startAgain(dataDir: string, settings: Record<string, string>): Promise<RunningPostgres> {
@@ -174,6 +175,49 @@ test('a standby that was promoted without what is mirrored already is known by i
   expect(await ordersOf(`note = 'lost'`)).toBe(0)
   await isEqual()
   await Promise.all([client.end().catch(() => undefined), follower.end()])
+})
+
+test('of two standbys that were promoted beside each other, one is not taken for the other', async (context) => {
+  const pair = await startPair({}, true)
+  if (pair === null) return context.skip('failover slots need Postgres 17')
+  const { client, follow, primary, standby } = pair
+  await standby.stop()
+  const other = join(directory, 'other')
+  cpSync(standby.dataDir, other, { recursive: true })
+  // One standby has more of the primary's log than the other.
+  await client.query(`UPDATE orders SET note = 'more' WHERE id = 3`)
+  const followed = await follow()
+  const reader = await connected(followed)
+  const hasMore = async () => (await reader.query(`SELECT FROM orders WHERE note = 'more'`)).rowCount === 1
+  await until('what the primary has on the standby', () => hasMore().catch(() => false))
+  await backend!.wait({ iceberg: true })
+  await reader.end()
+  await followed.stop()
+  process.kill(primary.pid, 'SIGKILL')
+  const promote = async (dataDir: string, sql: string) => {
+    const promoted = await startAgain(dataDir, {})
+    const follower = await connected(promoted)
+    await follower.query('SELECT pg_promote(true, 30)')
+    await follower.query(sql)
+    return { promoted, follower }
+  }
+  const first = await promote(standby.dataDir, `INSERT INTO orders VALUES (5001, 'first')`)
+  standbyProxy!.retarget(first.promoted.port)
+  await until('what the first has', async () => (await ordersOf('id = 5001')) === 1)
+  await backend!.wait({ iceberg: true })
+  const { appliedLsn } = await backend!.table('public.orders')
+  const second = await promote(other, `INSERT INTO orders VALUES (5002, 'second')`)
+  standbyProxy!.retarget(second.promoted.port)
+  await until('more log than is mirrored', async () => {
+    const sql = `SELECT pg_logical_emit_message(true, 'fill', repeat('x', 100000)), pg_current_wal_flush_lsn() > $1::pg_lsn AS "isBeyond"`
+    return (await second.follower.query<{ isBeyond: boolean }>(sql, [appliedLsn])).rows[0].isBeyond
+  })
+  await until('what the second has', async () => (await ordersOf('id = 5002')) === 1)
+  await until('a table that streams', async () => (await backend!.table('public.orders')).state === 'streaming')
+  expect(await ordersOf('id = 5001')).toBe(0)
+  expect(backend!.said).toMatch(/another server was promoted beside it/)
+  await isEqual()
+  await Promise.all([client, first.follower, second.follower].map((each) => each.end().catch(() => undefined)))
 })
 
 test('that is known from the tables alone where the state is lost, too, however long the new log is by then', async (context) => {

@@ -94,7 +94,7 @@ export class MoonlinkBackend implements Operations {
     const remember = (lsn: Lsn) => remembered.write(lsn)
     const isOutdated = (table?: string) => (table === undefined ? remembered.isOutdated : remembered.isOutdatedFor(table))
     this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn: floor, slotLsn, remember, isOutdated })
-    source.history.resume(state?.timeline ?? null, () => this.#acknowledger.remember())
+    source.history.resume(state?.timeline ?? null, state?.timelineSince ?? null, () => this.#acknowledger.remember())
     this.#logRelief =
       log === null
         ? null

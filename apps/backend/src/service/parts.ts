@@ -44,12 +44,14 @@ export interface SourceSnapshot {
 export interface SourceHistory {
   /** The timeline on which lies what was read; null where that is not known. */
   readonly timeline: number | null
+  /** Where that timeline began; null where that is not known. */
+  readonly sinceLsn: Lsn | null
   /** The timeline on which all lies that was read; null while that is not certain. */
   readonly certainTimeline: number | null
   /** Something was read, or looked at, that is so up to here, as far as was known when a stream or a copy began last. */
   readonly reachedLsn: Lsn
-  /** An earlier process read that timeline. `remember` writes down another one before anything of it is read. */
-  resume(timeline: number | null, remember: () => Promise<void>): void
+  /** An earlier process read that timeline, which began there. `remember` writes down another one before anything of it is read. */
+  resume(timeline: number | null, sinceLsn: Lsn | null, remember: () => Promise<void>): void
   /** A table that goes on from its last commit has what that timeline brought up to there. To be called between `resume` and the first stream. */
   committed(timeline: number, lsn: Lsn): void
   /** What was read is compared with whatever the server has: the next stream may be of any timeline. */

@@ -76,6 +76,7 @@ export class RememberedTables {
     await store.write({
       source: { systemIdentifier, database, slot },
       timeline: source.history.timeline,
+      timelineSince: source.history.sinceLsn,
       coveredLsn,
       mirrored: live(),
       known: known(),

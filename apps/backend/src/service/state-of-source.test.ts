@@ -12,6 +12,7 @@ const state: BackendState = {
   dropped: [],
   published: {},
   timeline: 1,
+  timelineSince: 0n,
 }
 
 test('the state of the same source is gone on with', () => {

@@ -20,6 +20,7 @@ const state = (coveredLsn: bigint): BackendState => ({
   added: ['public.a'],
   dropped: [],
   timeline: 3,
+  timelineSince: 0x3000028n,
   published: { 'public.a': '[null,null]' },
 })
 
@@ -102,6 +103,7 @@ test.each(Object.entries(versions))('the state that the %s version wrote is read
     dropped: ['public.old'],
     published: {},
     timeline: null,
+    timelineSince: null,
   })
   expect(parseState(encodeState(read), 'state.json')).toEqual(read)
 })

@@ -17,6 +17,8 @@ const common = {
   published: z.record(z.string(), z.string()).default({}),
   /** On which of the server's timelines lies what was read, where that was noted. */
   timeline: z.number().int().nonnegative().nullable().default(null),
+  /** Where that one began, where that was noted. */
+  timelineSince: z.string().nullable().default(null),
 }
 
 const stateSchema = z.object({
@@ -43,6 +45,7 @@ export interface BackendState {
   readonly dropped: readonly string[]
   readonly published: Readonly<Record<string, string>>
   readonly timeline: number | null
+  readonly timelineSince: Lsn | null
 }
 
 /** Where a run leaves its state. It is written before what it states takes effect, so that it never promises too little. */
@@ -67,6 +70,7 @@ export function encodeState({ coveredLsn, ...rest }: BackendState): string {
     dropped: [...rest.dropped],
     published: { ...rest.published },
     timeline: rest.timeline,
+    timelineSince: rest.timelineSince === null ? null : formatLsn(rest.timelineSince),
   }
   return JSON.stringify(stored, null, 2)
 }
@@ -76,8 +80,9 @@ export function parseState(text: string, place: string): BackendState {
   try {
     const parsed: unknown = JSON.parse(text)
     refuseLater(parsed, place)
-    const { coveredLsn, source, mirrored, known, added, dropped, published, timeline } = anySchema.parse(parsed)
-    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, published, timeline }
+    const { coveredLsn, source, mirrored, known, added, dropped, published, timeline, timelineSince } = anySchema.parse(parsed)
+    const since = timelineSince === null ? null : parseLsn(timelineSince)
+    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, published, timeline, timelineSince: since }
   } catch (error) {
     if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
     const message = `${place} is no state of ours; remove it, and tables that may miss changes are made equal to the source again.`

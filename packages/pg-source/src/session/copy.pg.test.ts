@@ -411,7 +411,7 @@ test('what is copied counts as read of the server’s history', async () => {
   expect(source.history.timeline).toBe(1)
   expect(source.history.reachedLsn).toBeGreaterThanOrEqual(copy.boundaryLsn)
   await copy.close()
-  source.history.resume(7, () => Promise.resolve())
+  source.history.resume(7, null, () => Promise.resolve())
   await expect(source.copy(tables, forever())).rejects.toMatchObject({ kind: 'retry', code: 'PG_TIMELINE_UNCHECKED' })
   await source.close()
 })

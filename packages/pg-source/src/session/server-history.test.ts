@@ -1,10 +1,11 @@
 import { silentLogger } from '@moonlink/core'
-import type pg from 'pg'
+import pg from 'pg'
 import { expect, test } from 'vitest'
 import { FollowedHistory, historyServer, parseTimelineHistory, type HistoryServer } from './server-history.ts'
 
 const files: Record<number, string> = {
   2: '1\t0/3000028\tno recovery target specified\n',
+  3: '1\t0/3000028\tno recovery target specified\n2\tA/5000A0\tno recovery target specified\n',
   4: '1\t0/3000028\tno recovery target specified\n\n2\tA/5000A0\tbefore 2026-01-01\n3\tB/0\tat restore point "1\t2"\n',
   5: '1\t0/2000000\tno recovery target specified\n',
 }
@@ -29,7 +30,7 @@ test('a history file is read line by line', () => {
 const told = async (read: number | null, reached: bigint, from: HistoryServer) => {
   const remembered: (number | null)[] = []
   const history = new FollowedHistory('7', silentLogger)
-  history.resume(read, async () => void remembered.push(history.timeline))
+  history.resume(read, read === 1 ? 0n : null, async () => void remembered.push(history.timeline))
   history.reached(reached)
   const outcome = await history.follow(from).then(
     () => 'goes on',
@@ -40,7 +41,9 @@ const told = async (read: number | null, reached: bigint, from: HistoryServer) =
 
 test('a stream goes on where the server has what was read, and the timeline is written down first', async () => {
   expect(await told(null, 5n, server(3, '0/10'))).toEqual(['goes on', 3, [3]])
-  expect(await told(3, 5n, server(3, '0/10'))).toEqual(['goes on', 3, []])
+  // Where it began is what is new.
+  expect(await told(3, 5n, server(3, '0/10'))).toEqual(['goes on', 3, [3]])
+  expect(await told(1, 5n, server(1, '0/10'))).toEqual(['goes on', 1, []])
   expect(await told(1, 0x3000028n, server(2, '0/4000000'))).toEqual(['goes on', 2, [2]])
   expect(await told(2, 0xa005000a0n, server(4, 'C/0'))).toEqual(['goes on', 4, [4]])
 })
@@ -54,9 +57,44 @@ test('a server that lacks what was read is refused, and the timeline that was re
   expect(await told(1, 1n, server(1, '0/4000000', '8'))).toEqual(['invalid PG_OTHER_CLUSTER', 1, []])
 })
 
+test('a server that was promoted beside the one that was read, to the same number, is told by where its timeline began', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  const remembered: unknown[] = []
+  // Of the one whose timeline 2 began sooner.
+  history.resume(2, 0x2000000n, async () => void remembered.push([history.timeline, history.sinceLsn]))
+  history.reached(0x2000001n)
+  await expect(history.beginCopy(server(2, '0/4000000'))).rejects.toMatchObject({ kind: 'retry', code: 'PG_TIMELINE_UNCHECKED' })
+  await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({
+    kind: 'invalid',
+    code: 'PG_DIVERGED',
+    message: expect.stringMatching(/began at 0\/3000028.* 0\/2000000: another server was promoted beside it/) as string,
+    context: { left: '0/2000000' },
+  })
+  history.acceptAny()
+  await history.follow(server(2, '0/4000000'))
+  expect(remembered).toEqual([[2, 0x3000028n]])
+})
+
+test('of two servers that were promoted beside each other either will do for what was read before both', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(2, 0x3500000n, () => Promise.resolve())
+  history.reached(0x3000028n)
+  await history.follow(server(2, '0/4000000'))
+  expect(history.sinceLsn).toBe(0x3000028n)
+})
+
+test('a server that lacks the file of its history is believed, and where the timeline began stays known', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(2, 0x3000028n, () => Promise.reject(new Error('nothing is to be written')))
+  const lacks = Object.assign(new pg.DatabaseError('could not open file "pg_wal/00000002.history"', 1, 'error'), { code: '58P01' })
+  const gone = { ...server(2, '0/4000000'), timelineHistory: () => Promise.reject(lacks) }
+  await history.follow(gone)
+  expect(history.sinceLsn).toBe(0x3000028n)
+})
+
 test('what is compared anew may be of any timeline', async () => {
   const history = new FollowedHistory('7', silentLogger)
-  history.resume(1, () => Promise.resolve())
+  history.resume(1, 0n, () => Promise.resolve())
   history.reached(0x3000029n)
   history.acceptAny()
   await history.follow(server(2, '0/4000000'))
@@ -76,7 +114,7 @@ test('what a server of an unknown history lacked once is known to be another, al
 
 test('where tables were looked at on a new primary is of its timeline, not of the one that was read', async () => {
   const history = new FollowedHistory('7', silentLogger)
-  history.resume(1, () => Promise.resolve())
+  history.resume(1, 0n, () => Promise.resolve())
   const at = { table: { schema: 'public', name: 't' }, shape: { schema: { fields: [], identifierFieldIds: [] }, sourceState: null } }
   history.looked(2, 0x4000000n)
   history.resumes(0x4000000n, undefined, [{ ...at, throughLsn: 0x4000000n, readThroughLsn: 7n }])
@@ -86,7 +124,7 @@ test('where tables were looked at on a new primary is of its timeline, not of th
 
 test('a server that lacks what tables were looked at is refused, until they are looked at anew', async () => {
   const history = new FollowedHistory('7', silentLogger)
-  history.resume(1, () => Promise.resolve())
+  history.resume(1, 0n, () => Promise.resolve())
   history.looked(2, 0xa005000a1n)
   await expect(history.follow(server(4, 'C/0'))).rejects.toMatchObject({
     code: 'PG_DIVERGED',
@@ -101,7 +139,7 @@ test('a server that lacks what tables were looked at is refused, until they are 
 
 test('a copy counts as read, whatever the stream had come to', async () => {
   const history = new FollowedHistory('7', silentLogger)
-  history.resume(1, () => Promise.resolve())
+  history.resume(1, 0n, () => Promise.resolve())
   history.copied(await history.beginCopy(server(1, '0/3000100')), 0x3000100n)
   history.resumes(0x3000000n, undefined, [])
   expect(history.reachedLsn).toBe(0x3000100n)
@@ -110,7 +148,7 @@ test('a copy counts as read, whatever the stream had come to', async () => {
 
 test('a copy that an earlier process began counts, too', async () => {
   const history = new FollowedHistory('7', silentLogger)
-  history.resume(1, () => Promise.resolve())
+  history.resume(1, 0n, () => Promise.resolve())
   const at = { table: { schema: 'public', name: 't' }, shape: { schema: { fields: [], identifierFieldIds: [] }, sourceState: null } }
   history.resumes(5n, undefined, [{ ...at, throughLsn: 7n, copiedLsn: 0x3000029n }])
   await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
@@ -119,7 +157,7 @@ test('a copy that an earlier process began counts, too', async () => {
 test('a copy waits until the stream has found what was read on a new timeline', async () => {
   const history = new FollowedHistory('7', silentLogger)
   const remembered: (number | null)[] = []
-  history.resume(1, async () => void remembered.push(history.timeline))
+  history.resume(1, 0n, async () => void remembered.push(history.timeline))
   history.reached(0x3000028n)
   const promoted = server(2, '0/4000000')
   await expect(history.beginCopy(promoted)).rejects.toMatchObject({ kind: 'retry', code: 'PG_TIMELINE_UNCHECKED' })
@@ -134,7 +172,7 @@ test('a copy waits until the stream has found what was read on a new timeline', 
 
 test('a copy from a server that lacks what was read is not taken for the one that was read', async () => {
   const history = new FollowedHistory('7', silentLogger)
-  history.resume(null, () => Promise.resolve())
+  history.resume(null, null, () => Promise.resolve())
   history.reached(0x5000000n)
   await expect(history.beginCopy(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
   await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ kind: 'retry', code: 'PG_BEHIND' })
@@ -144,7 +182,7 @@ test('a copy from a server that lacks what was read is not taken for the one tha
 test('what is copied first says on which timeline all is', async () => {
   const history = new FollowedHistory('7', silentLogger)
   const remembered: (number | null)[] = []
-  history.resume(null, async () => void remembered.push(history.timeline))
+  history.resume(null, null, async () => void remembered.push(history.timeline))
   history.copied(await history.beginCopy(server(1, '0/3000100')), 0x3000100n)
   expect(remembered).toEqual([1])
   await expect(history.follow(server(2, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
@@ -153,7 +191,7 @@ test('what is copied first says on which timeline all is', async () => {
 /** What becomes of a stream where nothing is remembered but what tables say. */
 const toldByTables = async (remembered: number | null, tables: readonly (readonly [number, bigint])[], from: HistoryServer) => {
   const history = new FollowedHistory('7', silentLogger)
-  history.resume(remembered, () => Promise.resolve())
+  history.resume(remembered, null, () => Promise.resolve())
   for (const [timeline, lsn] of tables) {
     history.committed(timeline, lsn)
     history.reached(lsn)
@@ -183,7 +221,7 @@ test('each table is judged by the timeline of its own last commit', async () => 
 
 test('what is compared anew may have been committed on any timeline', async () => {
   const history = new FollowedHistory('7', silentLogger)
-  history.resume(null, () => Promise.resolve())
+  history.resume(null, null, () => Promise.resolve())
   history.committed(1, 0x3000029n)
   history.acceptAny()
   await history.follow(server(2, '0/4000000'))

@@ -1,7 +1,7 @@
-import { formatLsn, maxLsn, MoonlinkError, parseLsn, type ChangeLog, type Logger, type Lsn, type ResumePoint } from '@moonlink/core'
+import { formatLsn, maxLsn, minLsn, MoonlinkError, parseLsn, type ChangeLog, type Logger, type Lsn, type ResumePoint } from '@moonlink/core'
 import type pg from 'pg'
 import { explained } from './connect.ts'
-import { standbyError } from './errors.ts'
+import { sqlState, standbyError } from './errors.ts'
 
 /** Where a server is: on which timeline, and up to where its log is flushed. */
 export interface ServerPlace {
@@ -23,6 +23,14 @@ interface TimelineSwitch {
   readonly endLsn: Lsn
 }
 
+/** A timeline. Of servers that were promoted beside each other it has one number, but another beginning where one had more of the log than the other. */
+interface Timeline {
+  /** Null where it is not known. */
+  readonly timeline: number | null
+  /** Where it began, 0 for the first; null where that is not known. */
+  readonly sinceLsn: Lsn | null
+}
+
 /** What was read: up to there, on that timeline. */
 interface ReadHistory {
   readonly timeline: number
@@ -31,6 +39,8 @@ interface ReadHistory {
 
 /** Nobody's: what was read is known to be of another than the server's. */
 const NO_TIMELINE = 0
+const FIRST_TIMELINE = 1
+const UNDEFINED_FILE = '58P01'
 
 /**
  * Which of a server's histories was read, and how far: so that a standby that was promoted without the last of it, or a server that was restored, is
@@ -46,10 +56,7 @@ export class FollowedHistory {
   /** Up to where tables have what was committed of each timeline, before a stream was found to have that. */
   private readonly committedThrough = new Map<number, Lsn>()
   private isRemembered = false
-  private read: { readonly timeline: number | null; readonly remember: () => Promise<void> } = {
-    timeline: null,
-    remember: () => Promise.resolve(),
-  }
+  private read: Timeline & { readonly remember: () => Promise<void> } = { timeline: null, sinceLsn: null, remember: () => Promise.resolve() }
 
   constructor(systemId: string, logger: Logger) {
     this.systemId = systemId
@@ -66,9 +73,14 @@ export class FollowedHistory {
     return this.read.timeline
   }
 
-  /** What was read by an earlier process lies on `timeline`. `remember` writes down another one, before anything that came after the switch is read. */
-  resume(timeline: number | null, remember: () => Promise<void>): void {
-    this.read = { timeline, remember }
+  /** Where that timeline began; null where that is not known. */
+  get sinceLsn(): Lsn | null {
+    return this.read.sinceLsn
+  }
+
+  /** What was read by an earlier process lies on `timeline`, which began at `sinceLsn`. `remember` writes down another one, before anything that came after the switch is read. */
+  resume(timeline: number | null, sinceLsn: Lsn | null, remember: () => Promise<void>): void {
+    this.read = { timeline, sinceLsn, remember }
     this.isRemembered = timeline !== null
   }
 
@@ -121,11 +133,13 @@ export class FollowedHistory {
     const place = await server.place()
     const { systemId, timeline } = place
     refuseOther(systemId, this.systemId)
+    const sinceLsn = await beginOf(server, timeline)
     if (this.read.timeline === null) {
       await this.requireReached(place)
-      await this.goOn(timeline)
+      await this.goOn(timeline, sinceLsn)
     }
     this.requireSame(timeline)
+    if (isAnother(this.read.sinceLsn, sinceLsn)) throw unchecked(timeline, `another timeline ${timeline}`)
     return timeline
   }
 
@@ -137,7 +151,7 @@ export class FollowedHistory {
 
   /** What was read is compared with whatever the server has: the next stream may be of any timeline. */
   acceptAny(): void {
-    this.read = { ...this.read, timeline: null }
+    this.read = { ...this.read, timeline: null, sinceLsn: null }
     this.committedThrough.clear()
   }
 
@@ -148,41 +162,46 @@ export class FollowedHistory {
    */
   async follow(server: HistoryServer): Promise<void> {
     const before = this.read
-    const timeline = await explained(
+    const { timeline, sinceLsn } = await explained(
       'asking for its history',
       () => this.check(server),
       () => null,
     )
-    if (timeline !== before.timeline) await this.goOn(timeline)
+    const isSame = timeline === before.timeline
+    if (!isSame || (sinceLsn !== null && sinceLsn !== before.sinceLsn)) await this.goOn(timeline, sinceLsn)
     for (const lsn of this.looks.values()) this.reached(lsn)
     this.looks.clear()
     this.committedThrough.clear()
-    if (timeline === before.timeline) return
+    if (isSame) return
     if (before.timeline !== null) this.logger.info('the server went on to another timeline, which has all that was read', { timeline })
   }
 
   /** Returns the server's timeline. */
-  private async check(server: HistoryServer): Promise<number> {
+  private async check(server: HistoryServer): Promise<{ readonly timeline: number; readonly sinceLsn: Lsn | null }> {
     const place = await server.place()
     refuseOther(place.systemId, this.systemId)
-    const { timeline } = this.read
+    const { sinceLsn: readSince, timeline } = this.read
+    const sinceLsn = await beginOf(server, place.timeline)
+    const checkRead = async (read: ReadHistory) => {
+      await checkHistory(server, place, read)
+      if (read.timeline === timeline && timeline === place.timeline) checkBegin(read, readSince, sinceLsn)
+    }
     if (timeline === null) await this.requireReached(place)
-    else await checkHistory(server, place, { timeline, reachedLsn: this.readThroughLsn })
-    for (const [looked, reachedLsn] of [...this.looks, ...this.committedThrough])
-      await checkHistory(server, place, { timeline: looked, reachedLsn })
-    return place.timeline
+    else await checkRead({ timeline, reachedLsn: this.readThroughLsn })
+    for (const [looked, reachedLsn] of [...this.looks, ...this.committedThrough]) await checkRead({ timeline: looked, reachedLsn })
+    return { timeline: place.timeline, sinceLsn }
   }
 
   /** Where nobody knows what history was read, a server that lacks some of it has another one for sure. That is written down: once its log has come so far, nothing else tells. */
   private async requireReached(place: ServerPlace): Promise<void> {
     if (place.flushLsn >= this.reachedLsn) return
-    await this.goOn(NO_TIMELINE)
+    await this.goOn(NO_TIMELINE, null)
     throw lacking(place, this.reachedLsn)
   }
 
-  private async goOn(timeline: number): Promise<void> {
+  private async goOn(timeline: number, sinceLsn: Lsn | null): Promise<void> {
     const before = this.read
-    this.read = { ...before, timeline }
+    this.read = { ...before, timeline, sinceLsn }
     try {
       await before.remember()
     } catch (error) {
@@ -193,10 +212,13 @@ export class FollowedHistory {
 
   private requireSame(timeline: number): void {
     if (timeline === this.read.timeline) return
-    const read = this.read.timeline === NO_TIMELINE ? 'another' : `timeline ${this.read.timeline}`
-    const message = `the server went on to timeline ${timeline}, and what was read is of ${read}: it is copied from once the stream has found that there, too.`
-    throw new MoonlinkError('retry', 'PG_TIMELINE_UNCHECKED', message)
+    throw unchecked(timeline, this.read.timeline === NO_TIMELINE ? 'another' : `timeline ${this.read.timeline}`)
   }
+}
+
+function unchecked(timeline: number, read: string): MoonlinkError {
+  const message = `the server went on to timeline ${timeline}, and what was read is of ${read}: it is copied from once the stream has found that there, too.`
+  return new MoonlinkError('retry', 'PG_TIMELINE_UNCHECKED', message)
 }
 
 /** Throws where a connection for statements leads to another cluster than that of the start (`PG_OTHER_CLUSTER`), or to a standby (`retry`/`PG_STANDBY`). */
@@ -230,6 +252,33 @@ async function checkHistory(server: HistoryServer, place: ServerPlace, read: Rea
   if (isSame) return
   const left = read.timeline === NO_TIMELINE || place.timeline < read.timeline ? null : await leftAt(server, place.timeline, read.timeline)
   if (left === null || read.reachedLsn > left) throw diverged(place, read, left)
+}
+
+/** Where a server's timeline began: 0 for the first; null where it does not say so (any more). */
+async function beginOf(server: HistoryServer, timeline: number): Promise<Lsn | null> {
+  if (timeline === FIRST_TIMELINE) return 0n
+  try {
+    return parseTimelineHistory(await server.timelineHistory(timeline)).at(-1)?.endLsn ?? null
+  } catch (error) {
+    // The file was removed from the server's log directory.
+    if (sqlState(error) === UNDEFINED_FILE) return null
+    throw error
+  }
+}
+
+function isAnother(known: Lsn | null, sinceLsn: Lsn | null): boolean {
+  return known !== null && sinceLsn !== null && known !== sinceLsn
+}
+
+/** Two timelines of one number have in common what is before both began. */
+function checkBegin({ reachedLsn, timeline }: ReadHistory, known: Lsn | null, sinceLsn: Lsn | null): void {
+  if (known === null || sinceLsn === null || !isAnother(known, sinceLsn)) return
+  const left = minLsn(known, sinceLsn)
+  if (reachedLsn <= left) return
+  const message = `the server's timeline ${timeline} began at ${formatLsn(sinceLsn)}, and the one of that number that we read up to ${formatLsn(reachedLsn)} at ${formatLsn(known)}: another server was promoted beside it, so the mirror may have changes that this one lacks.`
+  throw new MoonlinkError('invalid', 'PG_DIVERGED', message, {
+    context: { timeline, left: formatLsn(left), reached: formatLsn(reachedLsn) },
+  })
 }
 
 /** Where the history of a server's timeline left another one; null where that is not among what it comes from. */
