@@ -56,7 +56,11 @@ export class FollowedHistory {
   /** Up to where tables have what was committed of each timeline, before a stream was found to have that. */
   private readonly committedThrough = new Map<number, Lsn>()
   private isRemembered = false
-  private read: Timeline & { readonly remember: () => Promise<void> } = { timeline: null, sinceLsn: null, remember: () => Promise.resolve() }
+  private read: Timeline & { readonly remember: () => Promise<void> } = {
+    timeline: null,
+    sinceLsn: null,
+    remember: () => Promise.resolve(),
+  }
 
   constructor(systemId: string, logger: Logger) {
     this.systemId = systemId
