@@ -58,9 +58,5 @@ test('the JSON of a table whose repair cannot begin says why', async () => {
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as { repairFailure?: string })
-  expect(lines.map(({ repairFailure }) => repairFailure)).toEqual([
-    'TABLE_COPYING public.a is being copied already.',
-    undefined,
-    undefined,
-  ])
+  expect(lines.map(({ repairFailure }) => repairFailure)).toEqual(['TABLE_COPYING public.a is being copied already.', undefined, undefined])
 })
