@@ -5,6 +5,7 @@ import type { LogDisk, LogFile } from './log-disk.ts'
 /** Segments as files of one directory of a local file system. */
 export class LocalLogDisk implements LogDisk {
   readonly canAppend = true
+  readonly readsAtOnce = 1
   private readonly directory: string
   private readonly disk: LocalDisk
 

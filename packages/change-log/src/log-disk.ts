@@ -12,10 +12,12 @@ export interface LogFile {
 export interface LogDisk {
   /** Whether a file can be written on after a sync. */
   readonly canAppend: boolean
+  /** How many files are worth reading at a time. */
+  readonly readsAtOnce: number
   /** Names of the files. */
   list(): Promise<readonly string[]>
-  /** All that a file holds. */
-  read(name: string): Promise<Buffer>
+  /** All that a file holds. It may be kept for the next call where it is read `again`. */
+  read(name: string, again?: boolean): Promise<Buffer>
   /** Throws `conflict`/`LOG_SEGMENT_EXISTS` where the name is taken, at the latest when it is synced. */
   create(name: string): Promise<LogFile>
   /** What a file holds, and its name, survive a crash when it resolves: whoever wrote it may not have come to that. */

@@ -1,11 +1,26 @@
-import { MoonlinkError, type ObjectStore } from '@moonlink/core'
+import { MoonlinkError, type ObjectMeta, type ObjectStore } from '@moonlink/core'
 import type { LogDisk, LogFile } from './log-disk.ts'
+
+/** Bytes of segments that are kept from a first reading for the second. */
+const KEPT_BYTES = 64 * 2 ** 20
+/** Each holds what was synced at once, so that all of them together fit into some memory. */
+const READS_AT_ONCE = 8
+
+/** A segment as it was read, and as it was listed then: an object of its name may be another by now, where somebody emptied the place meanwhile. */
+interface KeptSegment {
+  readonly meta: ObjectMeta
+  readonly bytes: Buffer
+}
 
 /** Segments as objects under one prefix: each sync puts one, under a name that only one writer can win. */
 export class ObjectLogDisk implements LogDisk {
   readonly canAppend = false
+  readonly readsAtOnce = READS_AT_ONCE
   private readonly store: ObjectStore
   private readonly prefix: string
+  /** What was there at the last look, by name. */
+  private listed = new Map<string, ObjectMeta>()
+  private readonly kept = new Map<string, KeptSegment>()
 
   /** `prefix` is a URI; directories below it are left to others. */
   constructor(store: ObjectStore, prefix: string) {
@@ -14,20 +29,30 @@ export class ObjectLogDisk implements LogDisk {
   }
 
   async list(): Promise<readonly string[]> {
-    const names: string[] = []
-    for await (const { uri } of this.store.list(this.prefix)) {
-      const name = uri.slice(this.prefix.length)
-      if (!name.includes('/')) names.push(name)
+    const listed = new Map<string, ObjectMeta>()
+    for await (const meta of this.store.list(this.prefix)) {
+      const name = meta.uri.slice(this.prefix.length)
+      if (!name.includes('/')) listed.set(name, meta)
     }
-    return names
+    this.listed = listed
+    for (const [name, { meta }] of this.kept) if (!isSame(meta, listed.get(name))) this.kept.delete(name)
+    return [...listed.keys()]
   }
 
-  async read(name: string): Promise<Buffer> {
-    const bytes = await this.store.get(this.locate(name))
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  async read(name: string, again = false): Promise<Buffer> {
+    const found = this.kept.get(name)
+    if (!again) this.kept.delete(name)
+    if (found !== undefined) return found.bytes
+    const { buffer, byteOffset, length } = await this.store.get(this.locate(name))
+    const bytes = Buffer.from(buffer, byteOffset, length)
+    const meta = this.listed.get(name)
+    if (again && meta?.size === length && this.keptBytes + length <= KEPT_BYTES) this.kept.set(name, { meta, bytes })
+    return bytes
   }
 
   async create(name: string): Promise<LogFile> {
+    // Whoever writes has read the log.
+    this.kept.clear()
     return new ObjectLogFile(this.store, this.locate(name))
   }
 
@@ -40,6 +65,14 @@ export class ObjectLogDisk implements LogDisk {
   locate(name: string): string {
     return this.prefix + name
   }
+
+  private get keptBytes(): number {
+    return [...this.kept.values()].reduce((sum, { bytes }) => sum + bytes.length, 0)
+  }
+}
+
+function isSame(meta: ObjectMeta, now: ObjectMeta | undefined): boolean {
+  return now?.size === meta.size && now.modifiedMs === meta.modifiedMs
 }
 
 class ObjectLogFile implements LogFile {

@@ -1,5 +1,6 @@
 import { formatLsn, isMoonlinkError, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { LogDisk } from './log-disk.ts'
+import { readAhead } from './read-ahead.ts'
 import { readRecord, wasSynced } from './record-format.ts'
 import { epochOf, parseHeader, segmentName, segmentSequence, type ParsedHeader } from './segment-format.ts'
 
@@ -80,9 +81,8 @@ async function readLog(disk: LogDisk, log: string): Promise<RecoveredLog> {
   const segments: ScannedSegment[] = []
   const unread: UnreadSegment[] = []
   const notes: string[] = []
-  for (const file of files) {
+  for await (const { bytes, item: file } of readAhead(files, disk.readsAtOnce, ({ name }) => disk.read(name, true))) {
     const { name, sequence } = file
-    const bytes = await disk.read(name)
     const header = parseHeader(bytes, disk.locate(name))
     if (header?.log === log) segments.push(scanSegment(header, name, sequence, bytes, file === last))
     else if (header !== null) continue

@@ -1,5 +1,6 @@
 import { formatLsn, MoonlinkError, type LogEntry, type Lsn } from '@moonlink/core'
 import type { LogDisk } from './log-disk.ts'
+import { readAhead } from './read-ahead.ts'
 import { readRecord } from './record-format.ts'
 import { corrupt, type LogPlace, type Segment } from './recover.ts'
 import { parseHeader } from './segment-format.ts'
@@ -14,13 +15,11 @@ export async function* replay(
   const first = segments.findLastIndex(({ isCut, startLsn }) => isCut && startLsn <= after)
   if (end === null || first < 0)
     throw new MoonlinkError('invalid', 'LOG_LSN_NOT_HELD', `the change log does not reach back to ${formatLsn(after)}.`)
-  const taken = segments.slice(first)
-  for (const [index, segment] of taken.entries()) {
-    if (segment.sequence > end.sequence) return
-    const bytes = await disk.read(segment.name)
+  const taken = segments.slice(first).filter(({ sequence }) => sequence <= end.sequence)
+  for await (const { bytes, item: segment } of readAhead(taken, disk.readsAtOnce, ({ name }) => disk.read(name))) {
     const header = parseHeader(bytes, disk.locate(segment.name))
     if (header === null) throw corrupt(disk.locate(segment.name), 0)
-    if (index === 0) yield { kind: 'state', bytes: header.state }
+    if (segment === taken[0]) yield { kind: 'state', bytes: header.state }
     else if (segment.isSession) yield { kind: 'session' }
     const limit = segment.sequence === end.sequence ? end.offset : segment.length
     for (let at = segment.headerLength; at < limit;) {

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { MoonlinkError, systemClock, type LeaseHolder, type ObjectStore } from '@moonlink/core'
+import { MoonlinkError, systemClock, type Clock, type LeaseHolder, type ObjectStore } from '@moonlink/core'
 import { LocalObjectStore, MemoryObjectStore, pathToFileUri } from '@moonlink/object-store'
 import { describeLease } from '@moonlink/testkit'
 import * as fc from 'fast-check'
@@ -127,4 +127,24 @@ test('what a holder wrote before a check that held is found by its successor, in
     }),
     { numRuns: 100 },
   )
+})
+
+test('a dead holder is waited for as long as was promised, and not until the look after that', async () => {
+  const store = new MemoryObjectStore()
+  const options = { store, prefix, renewIntervalMs: 4000, takeoverMs: 5000 }
+  const dead = { nowMs: () => 0, sleep: () => new Promise<void>(() => {}) }
+  await new ObjectLease({ ...options, holder: holderOf('dead'), clock: dead }).acquire({ waits: false })
+  await expect.poll(async () => new TextDecoder().decode(await store.get(`${prefix}000000001.json`))).toContain('"renewals":1')
+  let nowMs = 0
+  let hasLease = false
+  const clock: Clock = {
+    nowMs: () => nowMs,
+    sleep: async (ms) => {
+      if (hasLease) return new Promise(() => {})
+      nowMs += ms
+    },
+  }
+  await new ObjectLease({ ...options, holder: holderOf('next'), clock }).acquire({ waits: true })
+  hasLease = true
+  expect(nowMs).toBe(5000)
 })

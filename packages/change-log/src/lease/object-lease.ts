@@ -59,7 +59,7 @@ export class ObjectLease implements LeasePlace {
         return null
       })
       if (lease !== null) return lease
-      await clock.sleep(renewIntervalMs, signal)
+      await clock.sleep(Math.min(renewIntervalMs, watch.remainingMs), signal)
     }
   }
 
@@ -101,6 +101,8 @@ class HolderWatch {
   /** Whose lease was claimed last. */
   predecessor: LeaseHolder | null = null
   private stillMs = 0
+  /** After which it has stood still for long enough, where it goes on to. */
+  remainingMs = Number.POSITIVE_INFINITY
   /** The record was seen to change: its holder lives. */
   isAlive = false
   /** Another holder than at the last look. */
@@ -122,12 +124,15 @@ class HolderWatch {
     this.seen = state
     this.seenHolder = holder.id
     this.lookedAtMs = nowMs
-    return this.stillMs >= Math.max(takeoverMs, promisedMs)
+    const patienceMs = Math.max(takeoverMs, promisedMs)
+    this.remainingMs = Math.max(1, patienceMs - this.stillMs)
+    return this.stillMs >= patienceMs
   }
 
   forget(): void {
     this.seen = ''
     this.stillMs = 0
+    this.remainingMs = Number.POSITIVE_INFINITY
   }
 }
 

@@ -4,6 +4,7 @@ import type { LogDisk, LogFile } from '../log-disk.ts'
 /** Another disk as one process sees it: once that is dead, nothing it asks for happens any more. */
 export class MortalDisk implements LogDisk {
   readonly canAppend: boolean
+  readonly readsAtOnce: number
   private readonly inner: LogDisk
   private readonly underWay = new Set<Promise<unknown>>()
   private readonly files = new Set<LogFile>()
@@ -12,6 +13,7 @@ export class MortalDisk implements LogDisk {
   constructor(inner: LogDisk) {
     this.inner = inner
     this.canAppend = inner.canAppend
+    this.readsAtOnce = inner.readsAtOnce
   }
 
   /** Resolves when what was under way has happened. */
@@ -25,8 +27,8 @@ export class MortalDisk implements LogDisk {
     return this.alive(() => this.inner.list())
   }
 
-  read(name: string): Promise<Buffer> {
-    return this.alive(() => this.inner.read(name))
+  read(name: string, again?: boolean): Promise<Buffer> {
+    return this.alive(() => this.inner.read(name, again))
   }
 
   async create(name: string): Promise<LogFile> {

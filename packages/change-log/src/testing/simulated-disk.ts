@@ -16,6 +16,7 @@ export interface CrashFate {
 /** A disk in memory with the semantics of fsync: a crash takes, or spoils, what was not synced. */
 export class SimulatedDisk implements LogDisk {
   readonly canAppend = true
+  readonly readsAtOnce = 3
   readonly files = new Map<string, SimulatedFile>()
   /** Writes beyond this many bytes in all find the disk full. */
   capacity = Number.POSITIVE_INFINITY

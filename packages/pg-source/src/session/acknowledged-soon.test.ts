@@ -51,6 +51,7 @@ function diskOf(clock: Clock, syncMs: number): LogDisk {
   const sync = () => clock.sleep(syncMs)
   return {
     canAppend: true,
+    readsAtOnce: 1,
     list: async () => [],
     read: async () => Buffer.alloc(0),
     create: async () => ({ write: async () => {}, sync, close: async () => {} }),
