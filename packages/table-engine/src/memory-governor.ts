@@ -21,6 +21,8 @@ const CHECK_SHARE = 1 / 64
 const HOLD_POLL_MS = 100
 /** So long a disk may be full under what waits for a copy before the others wait no longer for that table. */
 const FULL_SPOOL_PATIENCE_MS = 10_000
+/** So long the source waits for a table whose commits are refused while those of others are not. */
+const DENIAL_PATIENCE_MS = 10_000
 
 export interface MemoryGovernorParts {
   readonly limitBytes: number
@@ -92,6 +94,7 @@ export class MemoryGovernor {
       }
       for (const mirror of mirrors.values()) await mirror.retrySpool()
       if (clock.nowMs() - startedMs >= FULL_SPOOL_PATIENCE_MS) await this.pauseLargestSpool()
+      if (clock.nowMs() - startedMs >= DENIAL_PATIENCE_MS) this.pauseLargestDenied()
       freed = this.freeLargest()
     }
     telemetry.count('moonlink_backpressure_seconds_total', (clock.nowMs() - startedMs) / 1000)
@@ -103,6 +106,17 @@ export class MemoryGovernor {
     const holding = [...this.parts.mirrors.values()].filter((mirror) => mirror.isHoldingInMemory)
     const [largest] = holding.sort((a, b) => b.byteSize - a.byteSize)
     await largest?.pauseForRoom()
+  }
+
+  /** Where another was committed since: what is refused to all is waited for. */
+  private pauseLargestDenied(): void {
+    const mirrors = [...this.parts.mirrors.values()]
+    const denied = mirrors.filter(({ deniedSinceMs }) => {
+      const isOfAll = !mirrors.some(({ committedAtMs }) => (committedAtMs ?? -Infinity) > (deniedSinceMs ?? Infinity))
+      return deniedSinceMs !== null && !isOfAll
+    })
+    const [largest] = denied.sort((a, b) => b.freeableBytes - a.freeableBytes)
+    largest?.pauseForDenial()
   }
 
   /** Of the table that holds most: the others need that memory, and what it missed is found by comparing anyway. False where nothing came free. */

@@ -219,6 +219,23 @@ export class Mirror {
     })
   }
 
+  /** Since when its commits are refused for a missing permission; null where they are not, or it takes no changes. */
+  get deniedSinceMs(): number | null {
+    return this.isStreaming ? (this.flusher.denial?.sinceMs ?? null) : null
+  }
+
+  /** When this process last committed changes of it. */
+  get committedAtMs(): number | null {
+    return this.flusher.committedAtMs
+  }
+
+  /** Pauses it where its commits are refused: what it has not committed can be let go of then. */
+  pauseForDenial(): void {
+    const { denial } = this.flusher
+    if (denial === null || !this.isStreaming) return
+    this.pauseBeside(denial.code, `${denial.message} Others can be committed, and need the memory: moonlink tables resume ${this.name} once it is allowed.`)
+  }
+
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
   durableLsn(): Lsn | null {
     return this.report.durableLsn()
