@@ -26,7 +26,10 @@ async function deniedTable() {
       return mirror
     }),
   )
-  const denied = [vi.spyOn(storages[1], 'commit').mockRejectedValue(denial), vi.spyOn(storages[1], 'setProperties').mockRejectedValue(denial)]
+  const denied = [
+    vi.spyOn(storages[1], 'commit').mockRejectedValue(denial),
+    vi.spyOn(storages[1], 'setProperties').mockRejectedValue(denial),
+  ]
   const send = async (table: typeof good, at: number) => {
     const lsn = BigInt(at + 1) * 100n
     await engine.apply({ kind: 'batch', batch: insertedNotes(table, at * ROWS, ROWS, lsn) })
@@ -45,7 +48,10 @@ test('a table whose commits are refused is paused once the others need its memor
     if (at === 1) await mirrors[0].flush()
     await send(bad, at)
   }
-  expect(mirrors[1].status()).toMatchObject({ state: 'paused', reason: expect.stringMatching(/^STORE_NOT_WRITABLE .* resume public.bad/) as string })
+  expect(mirrors[1].status()).toMatchObject({
+    state: 'paused',
+    reason: expect.stringMatching(/^STORE_NOT_WRITABLE .* resume public.bad/) as string,
+  })
   expect(mirrors[0].status()).toMatchObject({ state: 'streaming', rows: 99 * ROWS })
   expect(engine.memoryBytes).toBeLessThan(memoryLimitBytes)
   await engine.close()

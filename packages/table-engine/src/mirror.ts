@@ -233,7 +233,10 @@ export class Mirror {
   pauseForDenial(): void {
     const { denial } = this.flusher
     if (denial === null || !this.isStreaming) return
-    this.pauseBeside(denial.code, `${denial.message} Others can be committed, and need the memory: moonlink tables resume ${this.name} once it is allowed.`)
+    this.pauseBeside(
+      denial.code,
+      `${denial.message} Others can be committed, and need the memory: moonlink tables resume ${this.name} once it is allowed.`,
+    )
   }
 
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
