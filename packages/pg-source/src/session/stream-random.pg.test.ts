@@ -81,8 +81,9 @@ test('random transactions, savepoints and restarts: the stream makes what SELECT
       } finally {
         await following.source.uninstall()
         await following.close()
+        await client.end()
       }
     }),
-    { numRuns: 12 },
+    { numRuns: 12, endOnFailure: true },
   )
 })
