@@ -59,6 +59,7 @@ export class ObjectLogDisk implements LogDisk {
   async sync(): Promise<void> {}
 
   async remove(name: string): Promise<void> {
+    this.kept.delete(name)
     await this.store.delete(this.locate(name))
   }
 

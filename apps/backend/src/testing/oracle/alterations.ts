@@ -1,19 +1,41 @@
+import {
+  added,
+  alter,
+  another,
+  isIndexable,
+  keyable,
+  keyedBy,
+  literal,
+  movedAway,
+  newColumn,
+  newName,
+  primaryKey,
+  replaced,
+  retype,
+  sqlOf,
+  withNulls,
+  without,
+} from './altered-tables.ts'
+import {
+  canDrop,
+  freeColumns,
+  hasFree,
+  hasOwnKey,
+  hasPrimaryKey,
+  isComparable,
+  isFree,
+  isNameable,
+  isOpen,
+  isReplaceable,
+  isWhole,
+  renameable,
+} from './fitting-tables.ts'
 import { Dice } from './dice.ts'
 import type { Statement } from './operations.ts'
 import { partitionChanges } from './partition-changes.ts'
 import type { Made, SchemaChange } from './schema-change.ts'
-import {
-  baseColumns,
-  COLUMN_NAMES,
-  isFixed,
-  makeTable,
-  quote,
-  quotedTable,
-  tableDefinition,
-  type OracleColumn,
-  type OracleTable,
-} from './tables.ts'
-import { columnTypes, compositeTypes, domainTypes, enumTypes, keyTypes, typeNamed, type OracleType } from './types.ts'
+import { quote, quotedTable, tableDefinition, type OracleTable } from './tables.ts'
+import { columnTypes, compositeTypes, domainTypes, enumTypes, typeNamed } from './types.ts'
 import type { Untold } from './untold.ts'
 
 /** Defaults of these are kept for older rows as they are; those of others are read from the table. */
@@ -49,31 +71,6 @@ const CONVERTED: Readonly<Record<string, readonly string[]>> = {
   timestamp: ['date', 'text'],
   uuid: ['text'],
 }
-
-const isOpen = (table: OracleTable) => table.isAbsent !== true
-const isFree = (table: OracleTable) => isOpen(table) && !isFixed(table)
-/** Rows of others can be told apart by what they hold. */
-const isComparable = (table: OracleTable) => isOpen(table) && table.identity !== 'append-only'
-/** Its partitions name their rows by the same columns. */
-const isWhole = (table: OracleTable) => table.partitions === undefined
-const isNameable = (table: OracleTable) => isFree(table) && isComparable(table) && isWhole(table) && table.published === undefined
-/** Another of its name would be published. */
-const isReplaceable = (table: OracleTable) => isFree(table) && isComparable(table) && table.isGiven !== true
-const freeColumns = (table: OracleTable) => {
-  const base = baseColumns(table)
-  return table.columns.filter((column) => !table.key.includes(column) && !base.includes(column.name))
-}
-const hasFree = (table: OracleTable) => isOpen(table) && freeColumns(table).length > 0
-/** A table without columns is not mirrored. */
-const canDrop = (table: OracleTable) => hasFree(table) && table.columns.length > 1
-const hasPrimaryKey = (table: OracleTable) => table.identity === 'primary key' || table.identity === 'full with a key'
-/** What it is published with goes by the key. */
-const hasOwnKey = (table: OracleTable) => isFree(table) && hasPrimaryKey(table) && table.key.length > 0 && table.published === undefined
-/** What a table is partitioned by, and filtered, keeps its name. */
-const renameable = (table: OracleTable) =>
-  isFixed(table) ? freeColumns(table) : table.columns.filter(({ name }) => !baseColumns(table).includes(name))
-const primaryKey = (table: OracleTable) => quote(`${table.name}_pkey`)
-const sqlOf = (names: readonly OracleColumn[]) => names.map(({ name }) => quote(name)).join(', ')
 
 const changes: readonly SchemaChange[] = [
   {
@@ -428,91 +425,4 @@ function ofPartitions({ tellsTruncations }: OracleTable, { isRewritten, untold }
   if (isRewritten === true || untold.kind === 'compared')
     return { kind: 'compared', ...(tellsTruncations !== true && { isNoticedAgain: 'always' }) }
   return ['add', 'add without a default'].includes(untold.kind) ? COMPARED : untold
-}
-
-/** Statements that give a table and its key another name, in a schema of its own where it is `moved`. */
-function movedAway(table: OracleTable, name: string, moved: boolean): string[] {
-  const move = `ALTER TABLE public.${quote(name)} SET SCHEMA elsewhere`
-  return [
-    alter(table, `RENAME TO ${quote(name)}`),
-    `ALTER INDEX IF EXISTS public.${primaryKey(table)} RENAME TO ${quote(`${name}_pkey`)}`,
-    ...(moved ? ['CREATE SCHEMA IF NOT EXISTS elsewhere', move] : []),
-  ]
-}
-
-function withNulls(table: OracleTable, column: OracleColumn, how: 'SET' | 'DROP'): Made {
-  const sql = alter(table, `ALTER ${quote(column.name)} ${how} NOT NULL`)
-  const to = replaced(table, column, { ...column, isNotNull: how === 'SET' })
-  return { sql, to, isStale: false, untold: { kind: 'nulls' } }
-}
-
-function alter(table: OracleTable, action: string): string {
-  return `ALTER TABLE ${quotedTable(table)} ${action}`
-}
-
-function literal(value: string, type: OracleType): string {
-  return `'${value.replaceAll("'", "''")}'::${type.sql}`
-}
-
-const NEW_NAMES = [...COLUMN_NAMES, 'new', 'N 2', 'drei', 'vier.5', 'date', 'six"6', '_7']
-
-function newName(table: OracleTable, dice: Dice): string {
-  const used = table.columns.map(({ name }) => name)
-  return dice.pick(NEW_NAMES.filter((name) => !used.includes(name)))
-}
-
-function newColumn(table: OracleTable, dice: Dice, type: OracleType): OracleColumn {
-  return { name: newName(table, dice), type, isNotNull: false, pool: null }
-}
-
-function added(table: OracleTable, column: OracleColumn): OracleTable {
-  const shown = table.published === undefined ? column : { ...column, isHidden: true as const }
-  return { ...table, columns: [...table.columns, shown] }
-}
-
-function without(table: OracleTable, column: OracleColumn): OracleTable {
-  return { ...table, columns: table.columns.filter((one) => one !== column) }
-}
-
-function replaced(table: OracleTable, old: OracleColumn, column: OracleColumn): OracleTable {
-  const swap = (columns: readonly OracleColumn[]) => columns.map((one) => (one === old ? column : one))
-  return { ...table, columns: swap(table.columns), key: swap(table.key) }
-}
-
-function retype(table: OracleTable, column: OracleColumn, to: typeof WIDER, dice: Dice, isStale: boolean): Made {
-  const type = typeNamed(dice.pick(to[column.type.sql]))
-  const sql = alter(table, `ALTER ${quote(column.name)} TYPE ${type.sql}`)
-  const isRewritten = isStale || /int|float/.test(type.sql)
-  return {
-    sql,
-    to: replaced(table, column, { ...column, type }),
-    isStale,
-    isRewritten,
-    untold: isRewritten ? COMPARED : { kind: 'longer' },
-  }
-}
-
-const isIndexable = ({ isNotNull, type }: OracleColumn) => isNotNull && type.isKeyable
-const keyable = (table: OracleTable) => table.columns.filter(({ type }) => type.isKeyable)
-
-function keyedBy(table: OracleTable, columns: readonly OracleColumn[], dice: Dice): OracleTable {
-  const key = [...new Set(columns)].map((column) => {
-    const pool = column.pool ?? Array.from({ length: 20 }, () => column.type.value(dice, true))
-    return { old: column, now: { ...column, pool, isNotNull: true } }
-  })
-  const keyed = key.reduce((so, { now, old }) => replaced(so, old, now), table)
-  return { ...keyed, key: key.map(({ now }) => now) }
-}
-
-function another({ name }: OracleTable, dice: Dice): OracleTable {
-  const made = makeTable(
-    {
-      identity: dice.pick(['primary key', 'full']),
-      keys: [dice.below(keyTypes.length)],
-      columns: Array.from({ length: dice.between(1, 4) }, () => ({ type: dice.below(columnTypes.length), isNotNull: dice.chance(0.3) })),
-      seed: dice.next(),
-    },
-    0,
-  )
-  return { ...made, name }
 }
