@@ -25,6 +25,14 @@ test.each(cases)('%s on %s is %s/%s', (errno, access, kind, code) => {
   expect(mapped).toMatchObject({ kind, code, cause, message: expect.stringContaining('/w/a') })
 })
 
+test.each([
+  ['EMFILE', 'ulimit -n'],
+  ['ENFILE', 'fs.file-max'],
+])('%s names the limit on open files', (errno, limit) => {
+  const message = expect.stringContaining(limit) as string
+  expect(mapLocalError(systemError(errno), 'read', 'file:///w/a', '/w/a')).toMatchObject({ code: 'STORE_UNAVAILABLE', message })
+})
+
 test('errors that are not the system’s pass as they are', () => {
   const ours = new MoonlinkError('invalid', 'URI_MALFORMED', 'no')
   expect(mapLocalError(ours, 'read', 'file:///a', '/a')).toBe(ours)

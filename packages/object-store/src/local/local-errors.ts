@@ -53,6 +53,14 @@ export function mapLocalError(error: unknown, access: Access, uri: string, path:
         `no room to write ${path}: ${code === 'EDQUOT' ? 'the disk quota is used up' : 'the disk is full'}; free space, then the mirror goes on.`,
         details,
       )
+    case 'EMFILE':
+    case 'ENFILE':
+      return new MoonlinkError(
+        'retry',
+        'STORE_UNAVAILABLE',
+        `could not ${access} ${path}: ${code === 'EMFILE' ? 'this process' : 'the system'} has as many files open as it may; raise the limit (${code === 'EMFILE' ? 'ulimit -n, LimitNOFILE= of systemd' : 'sysctl fs.file-max'}).`,
+        details,
+      )
     case 'EISDIR':
     case 'ENOTDIR':
     case 'EEXIST':
