@@ -5,6 +5,7 @@ import type { FlushReport, HealthReport, ReadyReport, StatusReport, TablesReport
 import type { VerifyEvent } from '../verify/verification.ts'
 import { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
+import { CopyRestarts, restartedFor } from './copy-restarts.ts'
 import { floorLsn } from './floor-lsn.ts'
 import { LogRelief } from './log-relief.ts'
 import { LockedTables } from './locked-tables.ts'
@@ -19,7 +20,6 @@ import type { RunningQuery } from './running-query.ts'
 import { SchemaFollower } from './schema-follower.ts'
 import { isSlotLoss } from './slot-loss.ts'
 import { SlotMender } from './slot-mender.ts'
-import { SpoolRestarts } from './spool-restarts.ts'
 import { SlotWatch } from './slot-watch.ts'
 import type { BackendState } from './state.ts'
 import { stateOfSource } from './state-of-source.ts'
@@ -47,7 +47,7 @@ export class MoonlinkBackend implements Operations {
   readonly #slotWatch: SlotWatch
   readonly #publicationWatch: PublicationWatch
   readonly #mender: SlotMender
-  readonly #spoolRestarts: SpoolRestarts
+  readonly #copyRestarts: CopyRestarts
   readonly #tables: TableCommands
   readonly #follower: SchemaFollower
   readonly #changes = new OneAtATime()
@@ -123,7 +123,13 @@ export class MoonlinkBackend implements Operations {
       resync: (table, reason) => this.#resyncUnasked(table, reason),
       isThere: async (table) => (await source.listTables([table])).some(({ refusal }) => refusal === null),
     })
-    this.#spoolRestarts = new SpoolRestarts({ engine, clock, logger, resync: (table, reason) => this.#resyncUnasked(table, reason) })
+    this.#copyRestarts = new CopyRestarts({
+      engine,
+      clock,
+      logger,
+      reasons: restartedFor(parts.config.copy),
+      resync: (table, reason) => this.#resyncUnasked(table, reason),
+    })
     this.#mender = new SlotMender({
       ...parts,
       ...shared,
@@ -344,7 +350,7 @@ export class MoonlinkBackend implements Operations {
       const now = clock.nowMs()
       if (this.#isCaughtUp()) this.#caughtUpAtMs = now
       if (config.source.onSchemaChange === 'resync' && !this.#closing) this.#follower.look()
-      if (config.copy.onFullSpool === 'restart' && !this.#closing) this.#spoolRestarts.look()
+      if (!this.#closing) this.#copyRestarts.look()
       if (now - this.#lastAcknowledgeMs < acknowledgeMs) return
       this.#lastAcknowledgeMs = now
       await this.#acknowledger.acknowledge(this.#loop)

@@ -119,11 +119,11 @@ test.each(['invalid', 'conflict'] as const)(
     const code = kind === 'invalid' ? 'TABLE_UNKNOWN' : 'PG_SCHEMA_CHANGED'
     const refusal = new MoonlinkError(kind, code, 'public.t is another by now', { context: { table: 'public.t' } })
     const { begin, done, end } = copying([mirror, beside], 1, 20n, [refusal])
-    await mirror.pause('PAUSED', 'its copy was ended, for it is dropped.')
+    await mirror.pause('COPY_ENDED', 'its copy was ended, for it is dropped.')
     begin()
     end()
     await done
-    expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'PAUSED its copy was ended, for it is dropped.' })
+    expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'COPY_ENDED its copy was ended, for it is dropped.' })
     expect(beside.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
   },
 )

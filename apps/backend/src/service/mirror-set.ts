@@ -6,7 +6,7 @@ import type { BackendParts } from './backend-parts.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
-import { isLeftPaused, isTableError, openMirror, type Coverage } from './mirrors.ts'
+import { COPY_ENDED, isLeftPaused, isTableError, openMirror, type Coverage } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
@@ -301,7 +301,9 @@ export class MirrorSet {
       if (mirror?.currentPhase === 'copying' && !isPausing) {
         isPausing = true
         // What can't be recorded of it is going to be removed.
-        const paused = mirror.pause('PAUSED', 'its copy was ended, for it is dropped.').catch(() => undefined)
+        const paused = mirror
+          .pause(COPY_ENDED, 'its copy was ended, for it is dropped; where that fails it is begun again.')
+          .catch(() => undefined)
         void paused.then(() => (isPausing = false))
       }
       // Without a mirror it is being opened anew: that has to end first.

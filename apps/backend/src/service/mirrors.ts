@@ -154,6 +154,9 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
 /** Code of a pause that lasts until it is ended by request, too. */
 export const PAUSED_BY_REQUEST = 'PAUSED'
 
+/** Code of the pause that ends a copy for its table's drop: where that fails, the copy is begun again. */
+export const COPY_ENDED = 'COPY_ENDED'
+
 export function isPausedByRequest(reason: unknown): boolean {
   return typeof reason === 'string' && reason.startsWith(`${PAUSED_BY_REQUEST} `)
 }

@@ -172,3 +172,37 @@ test('what is not to be waited for fails a list of tables; where the source is a
   failure.now = new MoonlinkError('invalid', 'PG_PRIVILEGE', 'it may not.')
   await expect(commands.list()).rejects.toBe(failure.now)
 })
+
+test('a table whose copy was ended for a drop that fails is copied again', async () => {
+  const failure = new MoonlinkError('retry', 'PG_UNREACHABLE', 'it is away.')
+  const mirror = { reason: null as string | null, status: () => ({ reason: mirror.reason, table: { schema: 'public', name: 't' } }) }
+  const beginResync = vi.fn<() => Promise<{ begun: string[] }>>(() => Promise.resolve({ begun: ['public.t'] }))
+  const copyOrPause = vi.fn<(names: readonly string[]) => Promise<void>>(() => Promise.resolve())
+  const warn = vi.fn<() => void>()
+  const options = {
+    acknowledger: { remember: () => Promise.resolve() },
+    changes: new OneAtATime(),
+    engine: { mirror: () => mirror },
+    logger: { warn },
+    loop: { pausedFor: (work: () => Promise<unknown>) => work() },
+    mirrors: {
+      beginResync,
+      copyOrPause,
+      endCopy: async () => void (mirror.reason = 'COPY_ENDED its copy was ended, for it is dropped.'),
+      has: () => true,
+      locked: { delete: () => Promise.resolve() },
+      remove: () => Promise.reject(failure),
+    },
+    remembered: { wasDropped: () => false },
+    source: { position: () => Promise.resolve() },
+  }
+  const commands = new TableCommands(options as unknown as TableCommandsOptions)
+  await expect(commands.drop('public.t', false)).rejects.toBe(failure)
+  expect(copyOrPause).toHaveBeenCalledExactlyOnceWith(['public.t'])
+  beginResync.mockRejectedValueOnce(failure)
+  await expect(commands.drop('public.t', false)).rejects.toBe(failure)
+  expect(warn).toHaveBeenCalledOnce()
+  options.mirrors.remove = () => Promise.reject(new MoonlinkError('fenced', 'LEASE_LOST', 'another has taken over'))
+  await expect(commands.drop('public.t', false)).rejects.toMatchObject({ code: 'LEASE_LOST' })
+  expect(beginResync).toHaveBeenCalledTimes(2)
+})

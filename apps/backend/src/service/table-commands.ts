@@ -4,7 +4,7 @@ import type { ListedTable, TablesReport } from '../http/schemas.ts'
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
 import type { MirrorSet } from './mirror-set.ts'
-import { isPausedByRequest, PAUSED_BY_REQUEST } from './mirrors.ts'
+import { COPY_ENDED, isPausedByRequest, PAUSED_BY_REQUEST } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
 import type { ListedSourceTable } from './parts.ts'
@@ -220,14 +220,29 @@ export class TableCommands {
         // Where the source is away, nothing has changed.
         await source.position()
         await mirrors.locked.delete(table)
-        await mirrors.endCopy(table)
-        await loop.pausedFor(() => mirrors.remove(table, !purge))
+        try {
+          await mirrors.endCopy(table)
+          await loop.pausedFor(() => mirrors.remove(table, !purge))
+        } catch (error) {
+          // Who has taken over copies it.
+          if (!isMoonlinkError(error, 'fenced')) await this.#copyOn(table)
+          throw error
+        }
         remembered.drop(table)
       }
       // A successor mirrors what it does not know to be dropped, or was told to add again: one that comes after this knows.
       await this.#record(`moonlink tables drop ${table}${purge ? ' --purge' : ''}`)
       if (purge) await warehouse.catalog.drop({ namespace: schema, name }, true)
     })
+  }
+
+  /** Begins the copy again of a table that could not be dropped; where that fails too, it is tried later (`CopyRestarts`). */
+  async #copyOn(table: string): Promise<void> {
+    const { engine, logger } = this.#options
+    if (engine.mirror(table)?.status().reason?.startsWith(`${COPY_ENDED} `) !== true) return
+    await this.#beginResync(table, 'it could not be dropped').catch((error: unknown) =>
+      logger.warn('a copy could not be begun again; tried again later', { table, error: String(error) }),
+    )
   }
 
   /**

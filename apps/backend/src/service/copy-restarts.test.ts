@@ -1,7 +1,7 @@
 import { MoonlinkError, silentLogger, type Clock } from '@moonlink/core'
 import type { MirrorStatus } from '@moonlink/table-engine'
 import { expect, test } from 'vitest'
-import { SpoolRestarts } from './spool-restarts.ts'
+import { CopyRestarts, restartedFor } from './copy-restarts.ts'
 
 const table = { schema: 'public', name: 't' }
 const full = { table, state: 'paused', reason: 'COPY_SPOOL_FULL no room' } as MirrorStatus
@@ -9,10 +9,11 @@ const full = { table, state: 'paused', reason: 'COPY_SPOOL_FULL no room' } as Mi
 function setUp() {
   const world = { nowMs: 0, statuses: [full] as MirrorStatus[], restarts: [] as string[], fails: false }
   const clock: Clock = { nowMs: () => world.nowMs, sleep: () => Promise.resolve() }
-  const restarts = new SpoolRestarts({
+  const restarts = new CopyRestarts({
     engine: { status: () => world.statuses },
     clock,
     logger: silentLogger,
+    reasons: restartedFor({ onFullSpool: 'restart' } as never),
     resync: async (name) => {
       world.restarts.push(`${name} ${world.nowMs / 60_000}`)
       if (world.fails) throw new MoonlinkError('retry', 'PG_UNREACHABLE', 'the source is away')
@@ -47,4 +48,11 @@ test('once it has streamed, the pauses begin anew; other pauses are left alone',
   world.statuses = [full]
   await minutes(2)
   expect(world.restarts).toHaveLength(3)
+})
+
+test('so is one that was ended for a drop that failed', async () => {
+  const { minutes, world } = setUp()
+  world.statuses = [{ ...full, reason: 'COPY_ENDED its copy was ended, for it is dropped.' }]
+  await minutes(2)
+  expect(world.restarts).toEqual(['public.t 1'])
 })
