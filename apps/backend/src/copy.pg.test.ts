@@ -150,6 +150,34 @@ test('a table that is dropped while it is copied goes at once, and those beside 
   expect(filesOf('dropped').filter(({ name }) => name.endsWith('.parquet')).length).toBe((await backend.table('public.dropped')).dataFiles)
 })
 
+test('a table whose drop the source refuses is copied on by itself, and dropped once the source allows it', async () => {
+  const database = await postgres.createDatabase()
+  const { client } = database
+  await client.query('CREATE TABLE kept (id bigint PRIMARY KEY); CREATE TABLE items (id bigint PRIMARY KEY, text text)')
+  await client.query(`INSERT INTO items SELECT i, md5(i::text) || md5((i + 1)::text) FROM generate_series(1, 30000) i`)
+  backend = BackendProcess.launch(['--source', database.connectionString, '--state-dir', join(directory, database.name)], {
+    ...IN_PARTS,
+    MOONLINK_COPY_MAX_BYTES_PER_SECOND: '1MiB',
+  })
+  const drop = async () => {
+    const answer = await fetch(`${backend!.url}/tables/public.items`, { method: 'DELETE' })
+    return [answer.ok, await answer.text()] as const
+  }
+  await expect.poll(async () => (await backend!.table('public.items').catch(() => null))?.copy?.bytes ?? 0).toBeGreaterThan(0)
+  await client.query(`CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+    CREATE EVENT TRIGGER refused ON ddl_command_start WHEN TAG IN ('ALTER PUBLICATION') EXECUTE FUNCTION refuse()`)
+  const [isDropped, why] = await drop()
+  expect([isDropped, why]).toEqual([false, expect.stringContaining('not now')])
+  await expect.poll(async () => (await backend!.table('public.items')).state, { timeout: 60_000 }).toBe('streaming')
+  await client.query('INSERT INTO items SELECT i FROM generate_series(30001, 30010) i')
+  await backend.wait()
+  const sum = `SELECT count(*) || ':' || count(text) || ':' || sum(id) AS sum FROM public.items`
+  expect(await backend.query(sum)).toEqual([['30010:30000:450315055']])
+  await client.query('DROP EVENT TRIGGER refused')
+  expect(await drop()).toEqual([true, '{"done":true}'])
+  expect((await backend.tables()).map(({ name }) => name)).toEqual(['public.kept'])
+})
+
 test('a backend that is stopped amid a copy says that the next start goes on with it', async () => {
   const database = await postgres.createDatabase()
   await database.client.query('CREATE TABLE slow (id bigint PRIMARY KEY, text text)')
