@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { ChaosRun, type ChaosOptions } from './testing/chaos/chaos-run.ts'
-import { chaosSeconds, chaosSeed, keepsChaos } from './testing/chaos/chaos-settings.ts'
+import { chaosListTables as listTables, chaosSeconds, chaosSeed, keepsChaos } from './testing/chaos/chaos-settings.ts'
 import type { ChaosWarehouse } from './testing/chaos/chaos-warehouse.ts'
 import { DiskWarehouse } from './testing/chaos/disk-warehouse.ts'
 import { RemoteWarehouse } from './testing/chaos/remote-warehouse.ts'
@@ -24,7 +24,7 @@ test.each<[string, Pick<ChaosOptions<ChaosWarehouse>, 'hasStandby' | 'openWareho
   async (_, options) => {
     const directory = mkdtempSync(join(tmpdir(), 'moonlink-chaos-'))
     chmodSync(directory, 0o755)
-    const run = new ChaosRun({ directory, seconds, seed, ...options })
+    const run = new ChaosRun({ directory, seconds, seed, listTables, ...options })
     try {
       await run.start()
       const report = await run.run()
@@ -33,7 +33,7 @@ test.each<[string, Pick<ChaosOptions<ChaosWarehouse>, 'hasStandby' | 'openWareho
       expect(wrong).toEqual([])
       expect(verified, verified.stdout).toMatchObject({ status: 0 })
       const names = (await run.running.tables()).map(({ name }) => name)
-      expect(names).toHaveLength(4)
+      expect(names).toHaveLength(3 + listTables)
       expect(await run.stop()).toEqual(options.hasStandby === true ? [0, 0] : [0])
       const { expected, found } = await readEverywhere(run, directory, names)
       for (const [reader, readings] of Object.entries(found)) expect(readings, reader).toMatchObject(expected)

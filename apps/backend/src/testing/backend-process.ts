@@ -19,6 +19,12 @@ type Report = Known<StatusReport, 'log'> & {
   readonly tables: readonly TableReport[]
 }
 
+interface WaitOptions {
+  readonly lsn?: string | null
+  readonly iceberg?: boolean
+  readonly timeoutMs?: number
+}
+
 /** What the backend answered instead of what it was asked for. */
 export class RequestError extends Error {
   readonly code: string
@@ -106,22 +112,20 @@ export class BackendProcess {
     return (await this.read(sql, atLsn)).rows
   }
 
-  /** Like `query`, with the columns' names. */
-  async read(sql: string, atLsn: string | null = null): Promise<{ names: string[]; rows: unknown[][] }> {
+  /** Like `query`, with the columns' names and the LSN. */
+  async read(sql: string, atLsn: string | null = null): Promise<{ lsn: string | null; names: string[]; rows: unknown[][] }> {
     const answer = (await this.post('/query', { sql, atLsn, timeoutMs: 60_000 })) as {
+      lsn: string | null
       columns: { name: string }[]
       rows: unknown[][]
       error?: unknown
     }
     if (answer.error !== undefined) throw new Error(`/query: ${JSON.stringify(answer.error)}`)
-    return { names: answer.columns.map(({ name }) => name), rows: answer.rows }
+    return { lsn: answer.lsn, names: answer.columns.map(({ name }) => name), rows: answer.rows }
   }
 
-  async wait(options: { lsn?: string; iceberg?: boolean } = {}): Promise<string> {
-    const answer = (await this.post('/wait', { lsn: options.lsn ?? null, iceberg: options.iceberg ?? false, timeoutMs: 120_000 })) as {
-      lsn: string
-    }
-    return answer.lsn
+  async wait({ lsn = null, iceberg = false, timeoutMs = 120_000 }: WaitOptions = {}): Promise<string> {
+    return ((await this.post('/wait', { lsn, iceberg, timeoutMs })) as { lsn: string }).lsn
   }
 
   async verify(tables: readonly string[]): Promise<readonly VerifyLine[]> {

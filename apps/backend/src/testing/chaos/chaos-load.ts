@@ -1,16 +1,13 @@
 import { Client } from 'pg'
-import type { BackendProcess } from '../backend-process.ts'
+import { RequestError, type BackendProcess } from '../backend-process.ts'
+import { readings, type RecordedHistory } from '../history/recorded-history.ts'
 import { pauseMs } from './chaos-warehouse.ts'
-import type { AppendEvent, ReadEvent } from './history.ts'
 import { shapesTable, writeShapes } from './shape-load.ts'
 
-const LISTS = 6
 /** The lists grow with each append, and so does what the next one writes, and each read. */
 const APPEND_PAUSES = 4
 
-export const loadTables = `
-  CREATE TABLE lists (k int PRIMARY KEY, v int[] NOT NULL DEFAULT '{}');
-  INSERT INTO lists SELECT k FROM generate_series(1, ${LISTS}) k;
+export const otherTables = `
   CREATE TABLE items (id bigserial PRIMARY KEY, name text NOT NULL, big text, amount numeric(12, 2));
   CREATE TABLE bag (n int, t text);
   ALTER TABLE bag REPLICA IDENTITY FULL;
@@ -18,8 +15,9 @@ export const loadTables = `
 
 /** Writers on the source and a reader of the mirror, whatever befalls either; and what they saw. */
 export class ChaosLoad {
-  readonly appends: AppendEvent[] = []
-  readonly reads: ReadEvent[] = []
+  readonly history: RecordedHistory
+  /** Reads that were not answered, by the code of what was said instead. */
+  readonly refused: Record<string, number> = {}
   transactions = 0
   private readonly connectionString: string
   private readonly pauseMs: number
@@ -28,11 +26,13 @@ export class ChaosLoad {
   private isOver = false
 
   /** `pauseMs`: of each writer, between two transactions. */
-  constructor(connectionString: string, pauseMs: number, backend: () => BackendProcess) {
+  constructor(connectionString: string, history: RecordedHistory, pauseMs: number, backend: () => BackendProcess) {
+    this.history = history
     this.connectionString = connectionString
     this.pauseMs = pauseMs
     this.backend = backend
-    this.clients = Promise.all([this.append(0), this.append(1), this.write(), this.write(), this.untilOver(writeShapes), this.read()])
+    const append = () => this.untilOver((client) => history.append(client), this.pauseMs * APPEND_PAUSES)
+    this.clients = Promise.all([append(), append(), this.write(), this.write(), this.untilOver(writeShapes), this.read(), this.read()])
   }
 
   async stop(): Promise<void> {
@@ -61,22 +61,6 @@ export class ChaosLoad {
     }
   }
 
-  /** Each transaction appends its number to some lists. */
-  private append(writer: number): Promise<void> {
-    return this.untilOver(async (client, round) => {
-      const transaction = round * 2 + writer
-      const lists = [1 + (round % LISTS), 1 + ((round * 5 + writer + 1) % LISTS)]
-        .filter((list, at, all) => all.indexOf(list) === at)
-        .sort((a, b) => a - b)
-      const event = { transaction, lists, startedAtMs: Date.now(), committedAtMs: null as number | null }
-      this.appends.push(event)
-      await client.query('BEGIN')
-      for (const list of lists) await client.query('UPDATE lists SET v = v || $1::int WHERE k = $2', [transaction, list])
-      await client.query('COMMIT')
-      event.committedAtMs = Date.now()
-    }, this.pauseMs * APPEND_PAUSES)
-  }
-
   private write(): Promise<void> {
     const big = `(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 100))`
     return this.untilOver(async (client, round) => {
@@ -96,18 +80,15 @@ export class ChaosLoad {
     })
   }
 
+  /** Each third read waits first for what is committed by then, and another goes back. */
   private async read(): Promise<void> {
-    while (!this.isOver) {
-      const startedAtMs = Date.now()
+    for (let round = 0; !this.isOver; round++) {
       try {
-        const rows = await this.backend().query('SELECT k, v FROM public.lists')
-        this.reads.push({
-          startedAtMs,
-          endedAtMs: Date.now(),
-          lists: new Map(rows.map(([k, v]) => [Number(k), (v as number[]).map(Number)])),
-        })
-      } catch {
+        await this.history.read(this.backend(), readings[round % readings.length])
+      } catch (error) {
         // Down, or not caught up yet.
+        const code = error instanceof RequestError ? error.code : 'no answer'
+        this.refused[code] = (this.refused[code] ?? 0) + 1
       }
       await pauseMs(this.pauseMs * APPEND_PAUSES)
     }

@@ -4,11 +4,11 @@ import { startPostgres, type RunningPostgres } from '@moonlink/embedded-pg'
 import { ddlInstallSql } from '@moonlink/pg-source'
 import { Client } from 'pg'
 import { RequestError, type BackendProcess } from '../backend-process.ts'
-import { ChaosLoad, loadTables } from './chaos-load.ts'
+import { ChaosLoad, otherTables } from './chaos-load.ts'
 import { ChaosNode } from './chaos-node.ts'
 import { pauseMs, type ChaosWarehouse, type Fault } from './chaos-warehouse.ts'
-import { checkHistory } from './history.ts'
 import { TcpProxy } from './tcp-proxy.ts'
+import { RecordedHistory } from '../history/recorded-history.ts'
 import { mulberry32 } from '../sim/random.ts'
 import { verified } from '../verified.ts'
 
@@ -20,6 +20,8 @@ export interface ChaosOptions<W extends ChaosWarehouse> {
   readonly seed: number
   /** Backends that take over from one another, with the log in the warehouse's store, rather than one. */
   readonly hasStandby?: boolean
+  /** Of lists, beside the three others. */
+  readonly listTables: number
   /** `dice`: the run's own numbers in [0, 1). */
   openWarehouse(directory: string, dice: () => number): Promise<W> | W
 }
@@ -28,6 +30,8 @@ export interface ChaosReport {
   readonly faults: Readonly<Record<string, number>>
   readonly transactions: number
   readonly reads: number
+  /** Reads that were not answered, by the code of what was said instead. */
+  readonly refused: Readonly<Record<string, number>>
   /** Starts of a backend that something kept from starting: as often as a supervisor had to try again. */
   readonly failedStarts: number
   /** What backends said last that ended by themselves, as one does that was taken over from. */
@@ -38,6 +42,7 @@ export interface ChaosReport {
   readonly verified: { readonly status: number | null; readonly stdout: string; readonly stderr: string }
 }
 
+const LEAST_LISTS = 6
 const LONGEST_FAULT_MS = 1500
 /** Where there is a standby, who is killed or frozen is so for longer: sometimes until the other has begun. */
 const WITH_STANDBY = 4
@@ -58,6 +63,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
   private postgres!: RunningPostgres
   private proxy!: TcpProxy
   private readonly nodes: ChaosNode[] = []
+  private readonly history: RecordedHistory
   private load: ChaosLoad | null = null
   private readonly done: Record<string, number> = {}
   private mirroring: ChaosNode | null = null
@@ -65,6 +71,8 @@ export class ChaosRun<W extends ChaosWarehouse> {
   constructor(options: ChaosOptions<W>) {
     this.options = options
     this.dice = mulberry32(options.seed)
+    const tables = Array.from({ length: options.listTables }, (_, index) => (index === 0 ? 'lists' : `lists${index + 1}`))
+    this.history = new RecordedHistory(tables, Math.ceil(LEAST_LISTS / tables.length))
   }
 
   /** The source's connection string, without the proxy. */
@@ -80,7 +88,10 @@ export class ChaosRun<W extends ChaosWarehouse> {
   async start(): Promise<void> {
     const { directory, openWarehouse } = this.options
     this.postgres = await startPostgres({ dataDir: join(directory, 'postgres'), persistent: true })
-    await this.withClient((client) => client.query(`${ddlInstallSql}; ${loadTables}`))
+    await this.withClient(async (client) => {
+      await client.query(`${ddlInstallSql}; ${otherTables}`)
+      await this.history.begin(client)
+    })
     this.proxy = await TcpProxy.start(this.postgres.port)
     this.warehouse = await openWarehouse(join(directory, 'warehouse'), this.dice)
     const names = this.options.hasStandby === true ? ['first', 'second'] : ['only']
@@ -91,7 +102,7 @@ export class ChaosRun<W extends ChaosWarehouse> {
   async run(): Promise<ChaosReport> {
     const over = Date.now() + this.options.seconds * 1000
     // A long run need not be a fast one: the mirror has to follow beside the faults.
-    const load = new ChaosLoad(this.connectionString, this.options.seconds > 60 ? 200 : 5, () => this.anybody())
+    const load = new ChaosLoad(this.connectionString, this.history, this.options.seconds > 60 ? 200 : 5, () => this.anybody())
     this.load = load
     const faults = [...this.faults(), ...this.nodes.flatMap(({ disk }) => disk.faults), ...this.warehouse.faults]
     while (Date.now() < over) {
@@ -102,14 +113,14 @@ export class ChaosRun<W extends ChaosWarehouse> {
     }
     await load.stop()
     await this.settled()
-    const final = await this.withClient((client) => client.query<{ k: number; v: number[] }>('SELECT k, v FROM lists'))
-    const wrong = checkHistory(load.appends, load.reads, new Map(final.rows.map(({ k, v }) => [k, v])))
+    const wrong = await this.withClient((client) => this.history.check(client))
     return {
       faults: this.done,
       failedStarts: this.nodes.reduce((sum, node) => sum + node.failedStarts, 0),
       endings: this.nodes.flatMap(({ endings }) => endings),
       transactions: load.transactions,
-      reads: load.reads.length,
+      reads: this.history.reads.length,
+      refused: load.refused,
       wrong,
       verified: await verified(this.running.url, this.options.directory),
     }

@@ -9,5 +9,8 @@ export function chaosSeed(ofCi: number): number {
   return Number(process.env['MOONLINK_CHAOS_SEED'] ?? (process.env['CI'] === undefined ? Date.now() % 1_000_000 : ofCi))
 }
 
+/** MOONLINK_CHAOS_TABLES of lists, beside the others. */
+export const chaosListTables = Number(process.env['MOONLINK_CHAOS_TABLES'] ?? 1)
+
 /** MOONLINK_CHAOS_KEEP=1 leaves a run's files where they are. */
 export const keepsChaos = process.env['MOONLINK_CHAOS_KEEP'] !== undefined
