@@ -65,6 +65,7 @@ export type {
   TableCommit,
   TableSnapshot,
   TableStorage,
+  TimelineLsn,
 } from './ports/table-storage.ts'
 export type { FileObject, LocalFiles, LocalFileSets, PinnedFile, PinOptions, TextCopies } from './ports/local-files.ts'
 export type {

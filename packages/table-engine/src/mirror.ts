@@ -7,6 +7,7 @@ import {
   type ResumePoint,
   type TableName,
   type TableShape,
+  type TimelineLsn,
 } from '@moonlink/core'
 import { CatchUp } from './catch-up.ts'
 import { ChangeIntake } from './change-intake.ts'
@@ -96,8 +97,8 @@ export class Mirror {
     return this.core.committed.lsn
   }
 
-  /** The source's timeline of which that is, where the commit says so. */
-  get committedTimeline(): number | null {
+  /** Up to where commits say of which of the source's timelines that is. */
+  get committedTimeline(): TimelineLsn | null {
     return this.core.spec.storage.snapshot.sourceTimeline
   }
 

@@ -1,4 +1,4 @@
-import { BatchBuilder, silentLogger, systemClock, systemRandom, type ObjectStore, type TableName, type TableSchema } from '@moonlink/core'
+import { BatchBuilder, silentLogger, systemClock, systemRandom, type ObjectStore, type TableName, type TableSchema, type TimelineLsn } from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
 import { MemoryObjectStore } from '@moonlink/object-store'
@@ -55,10 +55,10 @@ async function openAll(count: number) {
       }),
     close: async () => undefined,
   }
-  const committed: [number, bigint][] = []
+  const committed: [TimelineLsn, bigint][] = []
   const source = {
     identity,
-    history: { certainTimeline: 3, committed: (timeline: number, lsn: bigint) => committed.push([timeline, lsn]) },
+    history: { certainTimeline: 3, committed: (upTo: TimelineLsn, throughLsn: bigint) => committed.push([upTo, throughLsn]) },
     listTables: async () => [],
     prepare: async () => ({ slotLsn: 0n, locked: [] }),
   } as unknown as SourceHandle
@@ -78,7 +78,7 @@ async function openAll(count: number) {
 
 test('a table is opened and taken over with few requests, few of them one after the other', async () => {
   const { store, committed } = await openAll(1)
-  expect(committed).toEqual([[3, 20n]])
+  expect(committed).toEqual([[{ timeline: 3, lsn: 20n }, 20n]])
   expect(store.requests.length, store.requests.join('\n')).toBeLessThanOrEqual(14)
   expect(store.rounds).toBeLessThanOrEqual(10)
   // Each version of the metadata is read once, and looked for once more before ours is written.

@@ -1,4 +1,4 @@
-import type { Catalog, ChangeSource, FileLedger, LoadedTable, Lsn, TableName, TableSchema, TableShape, TableStorage } from '@moonlink/core'
+import type { Catalog, ChangeSource, FileLedger, LoadedTable, Lsn, TableName, TableSchema, TableShape, TableStorage, TimelineLsn } from '@moonlink/core'
 import type {
   EvolvedTable,
   FieldSource,
@@ -52,8 +52,8 @@ export interface SourceHistory {
   readonly reachedLsn: Lsn
   /** An earlier process read that timeline, which began there. `remember` writes down another one before anything of it is read. */
   resume(timeline: number | null, sinceLsn: Lsn | null, remember: () => Promise<void>): void
-  /** A table that goes on from its last commit has what that timeline brought up to there. To be called between `resume` and the first stream. */
-  committed(timeline: number, lsn: Lsn): void
+  /** A table that goes on from its last commit, at `throughLsn`, has what that timeline brought up to there. To be called between `resume` and the first stream. */
+  committed(upTo: TimelineLsn, throughLsn: Lsn): void
   /** What was read is compared with whatever the server has: the next stream may be of any timeline. */
   acceptAny(): void
   /** Tables are about to be looked at anew (`SourceHandle.asOfLsn`) that were looked at before. */

@@ -23,6 +23,12 @@ export interface DeletionVector {
   readonly cardinality: number
 }
 
+/** An LSN with the source's timeline of which it is: after a failover an LSN alone does not say whose history it is of. */
+export interface TimelineLsn {
+  readonly timeline: number
+  readonly lsn: Lsn
+}
+
 /** What the current Iceberg snapshot holds. */
 export interface TableSnapshot {
   readonly metadataLocation: string
@@ -36,8 +42,8 @@ export interface TableSnapshot {
   readonly committedLsn: Lsn | null
   /** End LSN of the newest change that it holds, or `committedLsn` where that is not known: the table is exact from there on. */
   readonly exactFromLsn: Lsn | null
-  /** The source's timeline of which `committedLsn` is, where the commit says so. */
-  readonly sourceTimeline: number | null
+  /** Up to where it is known of which of the source's timelines it is: `committedLsn`, or an earlier LSN where that was not certain since. Null where no commit said so. */
+  readonly sourceTimeline: TimelineLsn | null
   readonly properties: Readonly<Record<string, string>>
 }
 

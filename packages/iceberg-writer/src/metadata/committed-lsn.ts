@@ -1,4 +1,4 @@
-import { parseLsn, type JsonObject, type Lsn, type StampedCommit } from '@moonlink/core'
+import { parseLsn, type JsonObject, type Lsn, type StampedCommit, type TimelineLsn } from '@moonlink/core'
 import { longOf, objectsOf, optionalLongOf, textMapOf } from './fields.ts'
 import { refSnapshotId } from './requirements.ts'
 import { ancestors } from './snapshot-updates.ts'
@@ -7,6 +7,8 @@ import { ancestors } from './snapshot-updates.ts'
 export const SUMMARY_LSN = 'moonlink.lsn'
 /** The source's timeline of which that LSN is: after a failover an LSN alone does not say whose history it is of. */
 export const SUMMARY_TIMELINE = 'moonlink.source-timeline'
+/** Up to where that is known, where it is not as far as the snapshot's LSN. */
+export const SUMMARY_TIMELINE_LSN = 'moonlink.source-timeline-lsn'
 export const SUMMARY_WRITER = 'moonlink.writer'
 /** Counts the owners of the table: each begins with a snapshot of the next number, after which none before it can commit. */
 export const SUMMARY_EPOCH = 'moonlink.epoch'
@@ -60,12 +62,13 @@ export function committedStamp(metadata: JsonObject, from: bigint | null): Stamp
   return null
 }
 
-/** The source's timeline that the newest snapshot of ours among the ancestors of `from` names; null where it names none. */
-export function committedTimeline(metadata: JsonObject, from: bigint | null): number | null {
+/** The source's timeline that the newest snapshot of ours among the ancestors of `from` names, and up to where it is of that; null where it names none. */
+export function committedTimeline(metadata: JsonObject, from: bigint | null): TimelineLsn | null {
   for (const snapshot of ancestors(metadata, from)) {
-    if (lsnOfSnapshot(snapshot) === null) continue
+    const lsn = lsnOfSnapshot(snapshot)
+    if (lsn === null) continue
     const text = textMapOf(snapshot, 'summary')[SUMMARY_TIMELINE] ?? ''
-    return /^[1-9]\d{0,9}$/.test(text) ? Number(text) : null
+    return /^[1-9]\d{0,9}$/.test(text) ? { timeline: Number(text), lsn: lsnIn(snapshot, SUMMARY_TIMELINE_LSN) ?? lsn } : null
   }
   return null
 }

@@ -13,6 +13,7 @@ import {
   type FileGroup,
   type JsonObject,
   type LoadedTable,
+  type Lsn,
   type RetainedSnapshot,
   type RowsToWrite,
   type ScannedBatch,
@@ -22,6 +23,7 @@ import {
   type TableSchema,
   type TableSnapshot,
   type TableStorage,
+  type TimelineLsn,
 } from '@moonlink/core'
 import { encodeFileStats } from '../avro/file-stats.ts'
 import { committedLsn, committedStamp, committedTimeline, nextEpoch, stampOf } from '../metadata/committed-lsn.ts'
@@ -127,7 +129,7 @@ export class IcebergTableStorage implements TableStorage {
       if (this.doubtful !== null && this.doubtful.content !== content && (await this.settleDoubt()))
         throw earlierLanded(this.committer.name)
       const snapshotId = this.doubtful?.snapshotId ?? newSnapshotId(this.parts.random, this.head.table.metadata)
-      const { sourceTimeline } = this
+      const sourceTimeline = this.timelineAt(commit.lsn)
       const head = await commitSnapshot(this.committer, this.head, { ...commit, sourceTimeline }, snapshotId).catch((error: unknown) => {
         if (isMoonlinkError(error, 'retry')) this.doubtful = { content, snapshotId, schema }
         throw error
@@ -136,10 +138,11 @@ export class IcebergTableStorage implements TableStorage {
     })
   }
 
-  /** Until it is known, the one of the commit before holds. */
-  private get sourceTimeline(): number | null {
+  /** While it is not known, what the commit before says of its own LSN is passed on: of which timeline `lsn` is, that does not say. */
+  private timelineAt(lsn: Lsn): TimelineLsn | null {
+    const timeline = this.parts.sourceTimeline()
     const { state, table } = this.head
-    return this.parts.sourceTimeline() ?? committedTimeline(table.metadata, state.snapshotId)
+    return timeline === null ? committedTimeline(table.metadata, state.snapshotId) : { timeline, lsn }
   }
 
   async settle(): Promise<boolean> {

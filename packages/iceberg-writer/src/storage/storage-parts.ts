@@ -10,6 +10,7 @@ import type {
   TableCommit,
   TableIdentifier,
   TableName,
+  TimelineLsn,
 } from '@moonlink/core'
 import type { ParquetPort } from './parquet-port.ts'
 import type { ManifestLimits } from './manifest-limits.ts'
@@ -35,7 +36,7 @@ export interface StorageParts {
 }
 
 /** A commit; one without an LSN only says whose the table is. */
-export type CommitRequest = Omit<TableCommit, 'lsn'> & { readonly lsn: Lsn | null; readonly sourceTimeline: number | null }
+export type CommitRequest = Omit<TableCommit, 'lsn'> & { readonly lsn: Lsn | null; readonly sourceTimeline: TimelineLsn | null }
 
 /** What changing the table needs besides its head. */
 export interface Committer extends StorageParts {

@@ -8,8 +8,10 @@ import {
   type JsonObject,
   type JsonValue,
   type LoadedTable,
+  type Lsn,
   type ObjectStore,
   type Random,
+  type TimelineLsn,
 } from '@moonlink/core'
 import type { CommitRequest } from './storage-parts.ts'
 import { encodeManifest, EntryStatus, type ManifestEntry } from '../avro/manifest.ts'
@@ -20,6 +22,7 @@ import {
   SUMMARY_LAST_CHANGE,
   SUMMARY_LSN,
   SUMMARY_TIMELINE,
+  SUMMARY_TIMELINE_LSN,
   SUMMARY_WRITER,
 } from '../metadata/committed-lsn.ts'
 import { countOf, longToJson, numberOf } from '../metadata/fields.ts'
@@ -117,8 +120,12 @@ function lsnMarks({ lsn, firstChangeLsn, lastChangeLsn, sourceTimeline }: Commit
     ...(lsn === null ? {} : { [SUMMARY_LSN]: formatLsn(lsn) }),
     ...(firstChangeLsn === undefined ? {} : { [SUMMARY_FIRST_CHANGE]: formatLsn(firstChangeLsn) }),
     ...(lastChangeLsn === undefined ? {} : { [SUMMARY_LAST_CHANGE]: formatLsn(lastChangeLsn) }),
-    ...(sourceTimeline === null ? {} : { [SUMMARY_TIMELINE]: String(sourceTimeline) }),
+    ...(sourceTimeline === null ? {} : timelineMarks(sourceTimeline, lsn)),
   }
+}
+
+function timelineMarks({ lsn, timeline }: TimelineLsn, committed: Lsn | null): Record<string, string> {
+  return { [SUMMARY_TIMELINE]: String(timeline), ...(lsn === committed ? {} : { [SUMMARY_TIMELINE_LSN]: formatLsn(lsn) }) }
 }
 
 async function writeManifest(

@@ -92,6 +92,17 @@ test('a server that lacks the file of its history is believed, and where the tim
   expect(history.sinceLsn).toBe(0x3000028n)
 })
 
+test('what a table has beyond what it says of a timeline may be of any other, whose server goes on', async () => {
+  const [known, beyond] = [0x3000028n, 0x3000100n]
+  const table = [1, known, beyond] as const
+  for (const remembered of [2, null]) {
+    expect(await toldByTables(remembered, [table], server(2, '0/4000000'))).toEqual([null, 'goes on', 2])
+    expect(await toldByTables(remembered, [[1, known + 1n, beyond]], server(2, '0/4000000'))).toEqual([null, 'invalid PG_DIVERGED', null])
+  }
+  expect(await toldByTables(null, [table, [1, known]], server(2, '0/4000000'))).toEqual([null, 'goes on', 2])
+  expect(await toldByTables(null, [table], server(2, '0/3000050'))).toEqual([null, 'invalid PG_DIVERGED', null])
+})
+
 test('what is compared anew may be of any timeline', async () => {
   const history = new FollowedHistory('7', silentLogger)
   history.resume(1, 0n, () => Promise.resolve())
@@ -189,12 +200,12 @@ test('what is copied first says on which timeline all is', async () => {
 })
 
 /** What becomes of a stream where nothing is remembered but what tables say. */
-const toldByTables = async (remembered: number | null, tables: readonly (readonly [number, bigint])[], from: HistoryServer) => {
+const toldByTables = async (remembered: number | null, tables: readonly (readonly [number, bigint, bigint?])[], from: HistoryServer) => {
   const history = new FollowedHistory('7', silentLogger)
   history.resume(remembered, null, () => Promise.resolve())
-  for (const [timeline, lsn] of tables) {
-    history.committed(timeline, lsn)
-    history.reached(lsn)
+  for (const [timeline, lsn, throughLsn = lsn] of tables) {
+    history.committed({ timeline, lsn }, throughLsn)
+    history.reached(throughLsn)
   }
   const before = history.certainTimeline
   const outcome = await history.follow(from).then(
@@ -219,10 +230,21 @@ test('each table is judged by the timeline of its own last commit', async () => 
   expect(await toldByTables(1, [later], server(2, '0/4000000'))).toEqual([null, 'invalid PG_DIVERGED', null])
 })
 
+test('what a table has beyond what it says of a timeline may be of any other, whose server goes on', async () => {
+  const [known, beyond] = [0x3000028n, 0x3000100n]
+  const table = [1, known, beyond] as const
+  for (const remembered of [2, null]) {
+    expect(await toldByTables(remembered, [table], server(2, '0/4000000'))).toEqual([null, 'goes on', 2])
+    expect(await toldByTables(remembered, [[1, known + 1n, beyond]], server(2, '0/4000000'))).toEqual([null, 'invalid PG_DIVERGED', null])
+  }
+  expect(await toldByTables(null, [table, [1, known]], server(2, '0/4000000'))).toEqual([null, 'goes on', 2])
+  expect(await toldByTables(null, [table], server(2, '0/3000050'))).toEqual([null, 'invalid PG_DIVERGED', null])
+})
+
 test('what is compared anew may have been committed on any timeline', async () => {
   const history = new FollowedHistory('7', silentLogger)
   history.resume(null, null, () => Promise.resolve())
-  history.committed(1, 0x3000029n)
+  history.committed({ timeline: 1, lsn: 0x3000029n }, 0x3000029n)
   history.acceptAny()
   await history.follow(server(2, '0/4000000'))
   expect(history.certainTimeline).toBe(2)

@@ -1,4 +1,4 @@
-import { formatLsn, maxLsn, minLsn, MoonlinkError, parseLsn, type ChangeLog, type Logger, type Lsn, type ResumePoint } from '@moonlink/core'
+import { formatLsn, maxLsn, minLsn, MoonlinkError, parseLsn, type ChangeLog, type Logger, type Lsn, type ResumePoint, type TimelineLsn } from '@moonlink/core'
 import type pg from 'pg'
 import { explained } from './connect.ts'
 import { sqlState, standbyError } from './errors.ts'
@@ -55,6 +55,8 @@ export class FollowedHistory {
   private lookedThroughLsn: Lsn = 0n
   /** Up to where tables have what was committed of each timeline, before a stream was found to have that. */
   private readonly committedThrough = new Map<number, Lsn>()
+  /** Those say of all that the tables have on which timeline it lies. */
+  private isToldWholly = true
   private isRemembered = false
   private read: Timeline & { readonly remember: () => Promise<void> } = {
     timeline: null,
@@ -89,12 +91,18 @@ export class FollowedHistory {
   }
 
   /**
-   * A table that goes on from its last commit has what that timeline brought up to there. To be called between `resume` and the first stream: so a server that lacks some
-   * of it is known for that where nothing else is remembered.
+   * A table that goes on from its last commit, at `throughLsn`, has what that timeline brought up to there; of which the rest is, nobody knows. To be called between `resume` and the first
+   * stream: so a server that lacks some of it is known for that where nothing else is remembered.
    */
-  committed(timeline: number, lsn: Lsn): void {
+  committed({ lsn, timeline }: TimelineLsn, throughLsn: Lsn): void {
     this.committedThrough.set(timeline, maxLsn(this.committedThrough.get(timeline) ?? 0n, lsn))
-    if (!this.isRemembered) this.read = { ...this.read, timeline: Math.max(timeline, this.read.timeline ?? NO_TIMELINE) }
+    this.isToldWholly &&= lsn >= throughLsn
+    if (!this.isRemembered) this.read = { ...this.read, timeline: this.isToldWholly ? Math.max(...this.committedThrough.keys()) : null }
+  }
+
+  private forgetCommitted(): void {
+    this.committedThrough.clear()
+    this.isToldWholly = true
   }
 
   /** The timeline on which all lies that was read; null while that is not certain. */
@@ -156,7 +164,7 @@ export class FollowedHistory {
   /** What was read is compared with whatever the server has: the next stream may be of any timeline. */
   acceptAny(): void {
     this.read = { ...this.read, timeline: null, sinceLsn: null }
-    this.committedThrough.clear()
+    this.forgetCommitted()
   }
 
   /**
@@ -175,7 +183,7 @@ export class FollowedHistory {
     if (!isSame || (sinceLsn !== null && sinceLsn !== before.sinceLsn)) await this.goOn(timeline, sinceLsn)
     for (const lsn of this.looks.values()) this.reached(lsn)
     this.looks.clear()
-    this.committedThrough.clear()
+    this.forgetCommitted()
     if (isSame) return
     if (before.timeline !== null) this.logger.info('the server went on to another timeline, which has all that was read', { timeline })
   }
