@@ -1,4 +1,13 @@
-import { BatchBuilder, silentLogger, systemClock, systemRandom, type ObjectStore, type TableName, type TableSchema, type TimelineLsn } from '@moonlink/core'
+import {
+  BatchBuilder,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  type ObjectStore,
+  type TableName,
+  type TableSchema,
+  type TimelineLsn,
+} from '@moonlink/core'
 import { PositionSet } from '@moonlink/deletion-log'
 import { FileCatalog, openTableStorage } from '@moonlink/iceberg-writer'
 import { MemoryObjectStore } from '@moonlink/object-store'

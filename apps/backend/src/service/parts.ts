@@ -1,4 +1,15 @@
-import type { Catalog, ChangeSource, FileLedger, LoadedTable, Lsn, TableName, TableSchema, TableShape, TableStorage, TimelineLsn } from '@moonlink/core'
+import type {
+  Catalog,
+  ChangeSource,
+  FileLedger,
+  LoadedTable,
+  Lsn,
+  TableName,
+  TableSchema,
+  TableShape,
+  TableStorage,
+  TimelineLsn,
+} from '@moonlink/core'
 import type {
   EvolvedTable,
   FieldSource,

@@ -1,4 +1,15 @@
-import { formatLsn, maxLsn, minLsn, MoonlinkError, parseLsn, type ChangeLog, type Logger, type Lsn, type ResumePoint, type TimelineLsn } from '@moonlink/core'
+import {
+  formatLsn,
+  maxLsn,
+  minLsn,
+  MoonlinkError,
+  parseLsn,
+  type ChangeLog,
+  type Logger,
+  type Lsn,
+  type ResumePoint,
+  type TimelineLsn,
+} from '@moonlink/core'
 import type pg from 'pg'
 import { explained } from './connect.ts'
 import { sqlState, standbyError } from './errors.ts'
