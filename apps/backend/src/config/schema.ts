@@ -273,7 +273,7 @@ const copy = z
     connections: count(2, 'Connections to the source that read them.', 1, 32),
     rangeBytes: bytes(
       '64MiB',
-      'Part of a table that is read as a whole: about what a copy that is cut off reads again, for each connection.',
+      'Part of a table, values in TOAST included, that is read as a whole: about what a copy that is cut off reads again, for each connection.',
       { least: 8 * KIB },
     ),
     maxBytesPerSecond: bytes('0', 'What these connections together read a second at most, to spare the source; 0: no limit.', {

@@ -68,6 +68,7 @@ export interface CopiedTable {
   /** Rows the source estimates; null if unknown. */
   readonly estimatedRows: number | null
   readonly pages: number
+  /** What a page brings on average, with values that are kept apart from it (TOAST). */
   readonly pageBytes: number
   /** Names where the source keeps the rows: pages of another one are other pages. Null where a later copy can't go on from this one. */
   readonly storage: string | null

@@ -12,6 +12,11 @@ export function rangesLeft(pages: number, step: number, done: readonly CopyRange
   return ranges
 }
 
+/** What a page of a table brings on average: the TOAST of its rows counts, for that is read with them. */
+export function bytesOfPage(pages: number, bytes: number, blockSize: number): number {
+  return pages === 0 ? blockSize : Math.round(bytes / pages)
+}
+
 /** Ranges joined where they meet, in order. */
 export function joined(ranges: readonly CopyRange[]): CopyRange[] {
   const whole: CopyRange[] = []

@@ -234,6 +234,32 @@ test('a copy leaves out the ranges that another has read, and reads of them what
   await source.close()
 })
 
+test.each([
+  ['a table', ''],
+  ['a partitioned table', 'PARTITION BY RANGE (id)'],
+])('%s whose values are in TOAST is read in ranges of as many bytes as any other', async (_, partitioned) => {
+  const { client } = database
+  await client.query(
+    `CREATE TABLE items (id int PRIMARY KEY, name text STORAGE EXTERNAL) ${partitioned};
+     ${partitioned === '' ? '' : 'CREATE TABLE items_all PARTITION OF items DEFAULT;'}
+     INSERT INTO items SELECT n, repeat('x', 20000) FROM generate_series(1, 400) n`,
+  )
+  const source = await openPgSource({ ...config, copyRangeBytes: 1024 * 1024 })
+  await source.prepare([tableOf('public.items')])
+  const copy = await itemsCopy(source)
+  const { pages, pageBytes } = copy.table(tableOf('public.items'))
+  expect(pages * pageBytes).toBeGreaterThan(400 * 20_000)
+  let ranges = 0
+  const ids: number[] = []
+  const take = async (rows: ColumnBatch) => void ids.push(...idsOf(rows))
+  await copy.read(tableOf('public.items'), take, { finished: async () => void ranges++ })
+  expect(ids.sort((a, b) => a - b)).toEqual(Array.from({ length: 400 }, (__, index) => index + 1))
+  // 9 MiB of values in 4 pages.
+  expect(ranges).toBe(pages)
+  await copy.close()
+  await source.close()
+})
+
 test('a snapshot that may not be held for longer ends a copy that can go on, between two ranges', async () => {
   const { client } = database
   await client.query(

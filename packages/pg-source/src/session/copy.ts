@@ -17,8 +17,8 @@ import type { MappedColumn } from '../types/index.ts'
 import type { DescribedTable } from './catalog.ts'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
-import { fromClause, partitionParts, rangesOfParts, type CopyPart } from './copy-parts.ts'
-import { joined, rangesLeft } from './copy-ranges.ts'
+import { fromClause, PAGES_AND_BYTES, partitionParts, rangesOfParts, type CopyPart } from './copy-parts.ts'
+import { bytesOfPage, joined, rangesLeft } from './copy-ranges.ts'
 import { givingWay, lockAlike, lockTables } from './copy-locks.ts'
 import { CopyThrottle } from './copy-throttle.ts'
 import { CopyWorker } from './copy-worker.ts'
@@ -151,10 +151,13 @@ export class SnapshotCopy implements TableCopy {
 
   async read(table: TableName, take: TakeCopied, options: CopyReadOptions = {}): Promise<void> {
     const { described, facts, parts } = this.known(table)
-    const step = Math.max(1, Math.floor(this.dependencies.settings.copyRangeBytes / facts.pageBytes))
+    const stepOf = (pageBytes: number) => Math.max(1, Math.floor(this.dependencies.settings.copyRangeBytes / pageBytes))
     // Another access method may number its pages otherwise.
-    const whole = described.isHeap ? step : Number.MAX_SAFE_INTEGER
-    const ranges = parts === null ? rangesLeft(facts.pages, whole, options.done ?? []) : rangesOfParts(parts, step)
+    const step = described.isHeap ? stepOf(facts.pageBytes) : Number.MAX_SAFE_INTEGER
+    const ranges =
+      parts === null
+        ? rangesLeft(facts.pages, step, options.done ?? [])
+        : rangesOfParts(parts, ({ pages, bytes }) => stepOf(bytesOfPage(pages, bytes, facts.pageBytes)))
     await this.readRanges(this.known(table), ranges, take, options)
   }
 
@@ -310,23 +313,29 @@ async function openSessions(
 /** Under the locks, in the snapshot. */
 async function readFacts(client: pg.Client, described: readonly DescribedTable[], { origin }: PgSourceSettings): Promise<TableOfCopy[]> {
   const sql = `SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon, current_setting('block_size')::int AS size,
-    coalesce(pg_relation_size(oid::regclass) / current_setting('block_size')::int8, 0)::float8 AS pages, pg_relation_filenode(oid::regclass)::text AS node
-    FROM unnest($1::oid[]) WITH ORDINALITY AS wanted (oid, position) ORDER BY position`
+    ${PAGES_AND_BYTES}, pg_relation_filenode(wanted.oid::regclass)::text AS node
+    FROM unnest($1::oid[]) WITH ORDINALITY AS wanted (oid, position) LEFT JOIN pg_class c ON c.oid = wanted.oid ORDER BY position`
   const oids = described.map(({ relationOid }) => relationOid)
-  const { rows } = await client.query<{ horizon: string; size: number; pages: number; node: string | null }>(sql, [oids])
+  const { rows } = await client.query<{ horizon: string; size: number; pages: number; bytes: number; node: string | null }>(sql, [oids])
   const found: TableOfCopy[] = []
   for (const [index, table] of described.entries()) {
     const { horizon, size, node } = rows[index]
     const filter = await readRowFilter(client, table.table, table.filterOid)
     const parts = table.partitions === null ? null : await partitionParts(client, table)
-    const pages = parts?.reduce((sum, part) => sum + part.pages, 0) ?? rows[index].pages
+    const { pages, bytes } = parts === null ? rows[index] : totalOf(parts)
+    const pageBytes = bytesOfPage(pages, bytes, size)
     // What another snapshot's rows were once is not known of rows that may have left a filter, or of partitions that may have come and gone; nor
     // where the stream leaves out what moved rows to other pages.
     const isLasting = origin === 'any' && table.isHeap && node !== null && parts === null && filter === null
     const storage = isLasting ? `${table.relationOid}/${node}` : null
-    found.push({ described: table, facts: { estimatedRows: table.estimatedRows, pages, pageBytes: size, storage, horizon }, filter, parts })
+    found.push({ described: table, facts: { estimatedRows: table.estimatedRows, pages, pageBytes, storage, horizon }, filter, parts })
   }
   return found
+}
+
+function totalOf(parts: readonly CopyPart[]): { pages: number; bytes: number } {
+  const sum = (of: (part: CopyPart) => number) => parts.reduce((total, part) => total + of(part), 0)
+  return { pages: sum(({ pages }) => pages), bytes: sum(({ bytes }) => bytes) }
 }
 
 function copyCommand({ described, filter, parts }: TableOfCopy, range: CopyRange, further: string | null): string {
