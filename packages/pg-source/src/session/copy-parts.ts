@@ -19,7 +19,6 @@ export interface CopyPart {
 export const PAGES_AND_BYTES = `coalesce(pg_relation_size(c.oid) / current_setting('block_size')::int8, 0)::float8 AS pages,
   (coalesce(pg_relation_size(c.oid), 0) + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0))::float8 AS bytes`
 
-
 /** Where a partitioned table's rows lie, as the transaction of `client` sees it. */
 export async function partitionParts(client: pg.Client, described: DescribedTable): Promise<CopyPart[]> {
   // What is read of the catalog here obeys the transaction's snapshot; pg_partition_tree would not.
