@@ -4,10 +4,12 @@ const needs = (suffixes: string[]) => suffixes.map((suffix) => `{packages,apps,t
 const heavy = ['pg', 's3', 'rest', 'interop', 'sim']
 const exclude = ['**/node_modules/**', '**/dist/**']
 
+const fuzzMinutes = Number(process.env['MOONLINK_FUZZ_MINUTES'] ?? 0)
+
 /** A test file's name says what it needs: `*.pg.test.ts` an embedded Postgres, `*.s3.test.ts` an S3 server, and so on. */
 export default defineConfig({
   test: {
-    testTimeout: 120_000,
+    testTimeout: 120_000 + 2 * fuzzMinutes * 60_000,
     hookTimeout: 60_000,
     // What comes by itself is waited for as long as a loaded machine may take.
     expect: { poll: { timeout: 60_000, interval: 50 } },

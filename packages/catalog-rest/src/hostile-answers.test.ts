@@ -1,7 +1,7 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { isMoonlinkError, stringifyJsonLossless, type Clock, type JsonObject } from '@moonlink/core'
-import { damaged, damagedJson, damages } from '@moonlink/testkit'
+import { damaged, damagedJson, damages, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { RestCatalog } from './rest-catalog.ts'
@@ -111,7 +111,7 @@ test('answers of any JSON are taken or refused', async () => {
       answer = whole(encode(value as JsonObject))
       await asked(call)
     }),
-    { numRuns: 400 },
+    fuzzing(400),
   )
 })
 
@@ -140,7 +140,7 @@ test('answers of any status, type and length, cut off or damaged, are taken or r
         await asked(call)
       },
     ),
-    { numRuns: 300 },
+    fuzzing(300),
   )
 })
 

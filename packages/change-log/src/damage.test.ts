@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock, LogEntry, Lsn } from '@moonlink/core'
+import { fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { LocalLogDisk } from './local-log-disk.ts'
@@ -285,7 +286,7 @@ describe('bytes from outside', () => {
         const { startLsn, endLsn } = log.status.range
         expect(await taken(log, startLsn)).toEqual(numbers(Number(startLsn) + 1, Number(endLsn)))
       }),
-      { numRuns: 1500 },
+      fuzzing(1500),
     )
   })
 

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync,
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isMoonlinkError } from '@moonlink/core'
-import { describeKeyIndex } from '@moonlink/testkit'
+import { describeKeyIndex, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, describe, expect, test } from 'vitest'
 import { BlockCache } from './block-cache.ts'
@@ -268,7 +268,7 @@ describe('damage', () => {
         writeFileSync(damaged, bytes)
         expect(await readsWell(damaged, residentFilter)).toBe(false)
       }),
-      { numRuns: 300 },
+      fuzzing(300),
     )
   })
 

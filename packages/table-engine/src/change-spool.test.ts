@@ -13,7 +13,7 @@ import {
   type LocalDisk,
   type Lsn,
 } from '@moonlink/core'
-import { damaged, damages, readOrRefuse } from '@moonlink/testkit'
+import { damaged, damages, fuzzing, readOrRefuse } from '@moonlink/testkit'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ChangeSpool } from './change-spool.ts'
@@ -167,7 +167,7 @@ test('what was damaged on disk is refused, never taken for something else', asyn
       expect(read).toEqual(refused === null ? expected.slice(0, read.length) : expected)
       await spool.close()
     }),
-    { numRuns: 300 },
+    fuzzing(300),
   )
 })
 

@@ -8,6 +8,7 @@ type Damage =
   | { readonly kind: 'insert'; readonly at: number; readonly bytes: Uint8Array }
   | { readonly kind: 'remove'; readonly at: number; readonly count: number }
   | { readonly kind: 'repeat'; readonly at: number; readonly count: number }
+  | { readonly kind: 'splice'; readonly at: number; readonly from: number; readonly count: number }
   | { readonly kind: 'cut'; readonly at: number }
 
 const at = fc.nat()
@@ -24,7 +25,25 @@ const large = fc
     'feffffff0f',
   )
   .map((hex) => Uint8Array.from(Buffer.from(hex, 'hex')))
-const bytes = fc.oneof(large, fc.uint8Array({ minLength: 1, maxLength: 12 }))
+/** What texts of numbers, keys and brackets no reader should trip over. */
+const odd = fc
+  .constantFrom(
+    'NaN',
+    '-0',
+    '1e999',
+    '-1',
+    '9'.repeat(30),
+    '"__proto__":{},',
+    '"constructor":1,',
+    '\\u0000',
+    '[',
+    ']',
+    '{',
+    '}',
+    '['.repeat(5000),
+  )
+  .map((text) => Uint8Array.from(Buffer.from(text)))
+const bytes = fc.oneof(large, odd, fc.uint8Array({ minLength: 1, maxLength: 12 }))
 
 const damage: fc.Arbitrary<Damage> = fc.oneof(
   fc.record({ kind: fc.constant('flip'), at, bit: fc.nat(7) }),
@@ -32,6 +51,7 @@ const damage: fc.Arbitrary<Damage> = fc.oneof(
   fc.record({ kind: fc.constant('insert'), at, bytes }),
   fc.record({ kind: fc.constant('remove'), at, count: fc.integer({ min: 1, max: 40 }) }),
   fc.record({ kind: fc.constant('repeat'), at, count: fc.integer({ min: 1, max: 40 }) }),
+  fc.record({ kind: fc.constant('splice'), at, from: at, count: fc.integer({ min: 1, max: 40 }) }),
   fc.record({ kind: fc.constant('cut'), at }),
 )
 
@@ -60,6 +80,9 @@ function damagedOnce(source: Uint8Array<ArrayBuffer>, one: Damage): Uint8Array<A
       return Uint8Array.from([...source.subarray(0, place), ...source.subarray(place + one.count)])
     case 'repeat':
       return Uint8Array.from([...source.subarray(0, place + one.count), ...source.subarray(place)])
+    case 'splice':
+      source.copyWithin(place, one.from % source.length, (one.from % source.length) + one.count)
+      return source
     case 'cut':
       return source.slice(0, place)
   }
@@ -73,4 +96,13 @@ export async function readOrRefuse<T>(read: () => T | Promise<T>): Promise<T | n
     if (isMoonlinkError(error, 'corrupt') || isMoonlinkError(error, 'invalid')) return null
     throw error
   }
+}
+
+/**
+ * How many cases a fuzzer tries, for `fc.assert`: so many, or, where `MOONLINK_FUZZ_MINUTES` is set, as many as that time holds. A case that takes a minute fails then.
+ */
+export function fuzzing(numRuns: number): fc.Parameters<unknown> {
+  const minutes = Number(process.env['MOONLINK_FUZZ_MINUTES'] ?? 0)
+  if (minutes === 0) return { numRuns }
+  return { numRuns: Number.MAX_SAFE_INTEGER, interruptAfterTimeLimit: minutes * 60_000, timeout: 60_000 }
 }

@@ -20,6 +20,8 @@ const OTHERS: readonly JsonValue[] = [
   [[]],
   {},
   { x: null },
+  JSON.parse('{"__proto__": {"version": 1}}') as JsonValue,
+  JSON.parse('['.repeat(1000) + ']'.repeat(1000)) as JsonValue,
 ]
 
 export interface DamagedJson {
@@ -50,6 +52,7 @@ function* damagedObject(original: JsonObject, path: string): Generator<DamagedJs
   for (const [key, item] of Object.entries(original)) {
     const { [key]: _missing, ...others } = original
     yield { what: `${path}.${key} is missing`, value: others }
+    yield { what: `${path}.${key} is called __proto__`, value: { ...others, ['__proto__']: item } }
     for (const { what, value } of damagedJson(item, `${path}.${key}`)) yield { what, value: { ...original, [key]: value } }
   }
 }

@@ -1,3 +1,4 @@
+import { fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { exitOf, ExitStatus } from './exit.ts'
@@ -80,7 +81,7 @@ test('a command line of any words ends with a status that says why, in one line'
         expect(line ?? '').not.toMatch(/\n|^UNEXPECTED/)
       }
     }),
-    { numRuns: 600 },
+    fuzzing(600),
   )
   expect(Object.keys(Object.prototype)).toEqual([])
   expect(({} as { x?: unknown }).x).toBeUndefined()

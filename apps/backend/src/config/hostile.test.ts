@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isMoonlinkError } from '@moonlink/core'
+import { fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, expect, test } from 'vitest'
 import { settingKeys, type SettingKey } from './keys.ts'
@@ -149,7 +150,7 @@ test('any text is a configuration or is refused in one line', () => {
         expect(error.message).not.toContain('\n')
       }
     }),
-    { numRuns: 300, examples: [[['? ', '? ', '\n']]] },
+    { ...fuzzing(300), examples: [[['? ', '? ', '\n']]] },
   )
 })
 

@@ -1,5 +1,5 @@
 import { silentLogger, silentTelemetry, type JsonValue } from '@moonlink/core'
-import { damaged, damagedJson, damages } from '@moonlink/testkit'
+import { damaged, damagedJson, damages, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Operations } from '../service/operations.ts'
@@ -120,7 +120,7 @@ test('bytes that are no JSON, or no text, are refused', async () => {
       expect([200, 400]).toContain(await call(path, { method: method.toUpperCase(), body }))
       expectAsPromised()
     }),
-    { numRuns: 1000 },
+    fuzzing(1000),
   )
 })
 
@@ -181,7 +181,7 @@ test('paths and queries of any text lead to a table of that name, or nowhere', a
         for (const { values } of arrived.splice(0)) expect(values[0]).toBeTypeOf('string')
       },
     ),
-    { numRuns: 1000 },
+    fuzzing(1000),
   )
   expect(await call('/tables/public.a?purge=yes', { method: 'DELETE' })).toBe(400)
   expect(await call('/tables/public.a?purge=true&purge=false', { method: 'DELETE' })).toBeLessThan(500)

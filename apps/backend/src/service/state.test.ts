@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MemoryObjectStore } from '@moonlink/object-store'
-import { damaged, damagedJson, damages, readOrRefuse } from '@moonlink/testkit'
+import { damaged, damagedJson, damages, fuzzing, readOrRefuse } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, describe, expect, test } from 'vitest'
 import { StateFile } from './state-file.ts'
@@ -145,7 +145,7 @@ describe('a state that others wrote', () => {
     const bytes = new TextEncoder().encode(whole)
     await fc.assert(
       fc.asyncProperty(damages, (what) => readAs(new TextDecoder().decode(damaged(bytes, what)))),
-      { numRuns: 500 },
+      fuzzing(500),
     )
   })
 })

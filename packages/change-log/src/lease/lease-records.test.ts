@@ -1,5 +1,5 @@
 import { MemoryObjectStore } from '@moonlink/object-store'
-import { damaged, damagedJson, damages, readOrRefuse } from '@moonlink/testkit'
+import { damaged, damagedJson, damages, fuzzing, readOrRefuse } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { LeaseRecords } from './lease-records.ts'
@@ -28,7 +28,7 @@ test('a lease of any JSON, and one that is damaged, is read as one or refused', 
   }
   await fc.assert(
     fc.asyncProperty(damages, (what) => readAs(damaged(bytes, what))),
-    { numRuns: 500 },
+    fuzzing(500),
   )
 })
 

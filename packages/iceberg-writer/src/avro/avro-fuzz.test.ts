@@ -1,6 +1,6 @@
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import type { JsonObject } from '@moonlink/core'
-import { damaged, damages, readOrRefuse } from '@moonlink/testkit'
+import { damaged, damages, fuzzing, readOrRefuse } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { AvroReader } from './avro-reader.ts'
@@ -102,7 +102,7 @@ test.each<[string, Uint8Array, (bytes: Uint8Array) => Promise<unknown>]>([
     fc.asyncProperty(fc.constantFrom(file, plain), damages, async (bytes, what) => {
       await readOrRefuse(() => decode(damaged(bytes, what)))
     }),
-    { numRuns: 4000 },
+    fuzzing(4000),
   )
 })
 
@@ -130,7 +130,7 @@ test('a header of any JSON for its schema is refused or read', async () => {
       await readOrRefuse(() => decodeManifest(container(json, count, body)))
       await readOrRefuse(() => decodeManifestList(container(json, count, body)))
     }),
-    { numRuns: 4000 },
+    fuzzing(4000),
   )
 })
 

@@ -1,5 +1,5 @@
 import { joinBytes, type Value } from '@moonlink/core'
-import { damaged, damages, readOrRefuse } from '@moonlink/testkit'
+import { damaged, damages, fuzzing, readOrRefuse } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { fetchRows, planScan, readWindow, wasmMemoryBytes } from './decode.ts'
@@ -86,7 +86,7 @@ test('a file with a damaged footer is refused or read', async () => {
       new DataView(trailer.buffer).setUint32(0, metadata.length, true)
       await readBoth(joinBytes([file.subarray(0, footerAt), metadata, trailer]))
     }),
-    { numRuns: 500 },
+    fuzzing(500),
   )
 })
 
@@ -95,7 +95,7 @@ test('a file damaged anywhere is refused or read', async () => {
     fc.asyncProperty(damages, async (what) => {
       await readBoth(damaged(file, what))
     }),
-    { numRuns: 500 },
+    fuzzing(500),
   )
 })
 
@@ -104,7 +104,7 @@ test('no number of a footer is believed', async () => {
   const read = async (metadata: ThriftStruct) => {
     if ((await readBoth(withFooter(metadata))).includes(null)) refused++
   }
-  await fc.assert(fc.asyncProperty(fc.constantFrom(...withAbsurdNumbers(readFooter(file))), read), { numRuns: 300 })
+  await fc.assert(fc.asyncProperty(fc.constantFrom(...withAbsurdNumbers(readFooter(file))), read), fuzzing(300))
   expect(refused).toBeGreaterThan(50)
 })
 

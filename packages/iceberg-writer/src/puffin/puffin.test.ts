@@ -2,7 +2,7 @@ import { EMPTY_ROARING, readRoaringFrame } from './roaring-portable.ts'
 import { decodeDeletionVector, encodeDeletionVector } from './deletion-vector.ts'
 import { decodePuffin, encodePuffin } from './puffin-file.ts'
 import { roaringOf } from './roaring.test.support.ts'
-import { damaged, damages, readOrRefuse } from '@moonlink/testkit'
+import { damaged, damages, fuzzing, readOrRefuse } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 
@@ -86,6 +86,6 @@ test('Puffin files damaged anywhere are refused, or hold what was written', asyn
       // Each blob has a checksum.
       for (const { bitmap } of read ?? []) expect(written).toContain(hex(bitmap))
     }),
-    { numRuns: 5000 },
+    fuzzing(5000),
   )
 })

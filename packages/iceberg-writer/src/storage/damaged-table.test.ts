@@ -6,7 +6,7 @@ import {
   type JsonValue,
   type TableStorage,
 } from '@moonlink/core'
-import { damaged, damagedJson, damages, readOrRefuse } from '@moonlink/testkit'
+import { damaged, damagedJson, damages, fuzzing, readOrRefuse } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { roaringOf } from '../puffin/roaring.test.support.ts'
@@ -81,7 +81,7 @@ test('a catalog may lie about anything', async () => {
       const h = await copyWith(original.metadataPath, new TextEncoder().encode(stringifyJsonLossless(value)))
       if (await usedOrRefused(h, takesOver)) used++
     }),
-    { numRuns: 250 },
+    fuzzing(250),
   )
   // Much of the metadata is for others to read.
   expect(used).toBeGreaterThan(10)
@@ -102,7 +102,7 @@ test('what is refused for its bytes is named', async () => {
         if (error.kind === 'corrupt') expect(error.message).toContain(METADATA.test(path) ? '.metadata.json' : path)
       }
     }),
-    { numRuns: 300 },
+    fuzzing(300),
   )
 })
 

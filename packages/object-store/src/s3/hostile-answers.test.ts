@@ -1,4 +1,5 @@
 import { isMoonlinkError } from '@moonlink/core'
+import { fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { S3ObjectStore } from './s3-object-store.ts'
@@ -292,6 +293,6 @@ test('whatever a store answers: each call ends, with what is there or an error t
         await server.close()
       }
     }),
-    { numRuns: Number(process.env['MOONLINK_FUZZ_RUNS'] ?? 40) },
+    fuzzing(40),
   )
 })

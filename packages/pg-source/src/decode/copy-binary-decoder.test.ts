@@ -1,4 +1,5 @@
 import { isMoonlinkError } from '@moonlink/core'
+import { fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { CopyBinaryDecoder } from './copy-binary-decoder.ts'
@@ -147,7 +148,7 @@ describe('CopyBinaryDecoder', () => {
           expect(taken?.columns.every((column) => column.length === taken.length) ?? true).toBe(true)
         },
       ),
-      { numRuns: 1000 },
+      fuzzing(1000),
     )
   })
 })

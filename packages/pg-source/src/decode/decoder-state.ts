@@ -9,12 +9,12 @@ const stateSchema = z.object({
   version: z.literal(VERSION),
   relations: z.array(
     z.object({
-      oid: z.number(),
+      oid: z.int().nonnegative(),
       schema: z.string(),
       name: z.string(),
       replicaIdentity: z.string(),
       /** Name, type, type modifier, key or not. */
-      columns: z.array(z.tuple([z.string(), z.number(), z.number(), z.boolean()])),
+      columns: z.array(z.tuple([z.string(), z.int().nonnegative(), z.int(), z.boolean()])),
     }),
   ),
 })

@@ -1,4 +1,5 @@
 import { isMoonlinkError } from '@moonlink/core'
+import { fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { StreamDecoder } from './stream-decoder.ts'
@@ -176,7 +177,7 @@ describe('damaged frames', () => {
         for (const [frame, at, value] of changes) frames[frame][at % frames[frame].length] = value
         run(frames, takeEvery)
       }),
-      { numRuns: 5000 },
+      fuzzing(5000),
     )
   })
 
@@ -206,7 +207,7 @@ describe('damaged frames', () => {
           3,
         )
       }),
-      { numRuns: 1000 },
+      fuzzing(1000),
     )
   })
 })
@@ -237,7 +238,7 @@ describe.each(vectorVersions)('what Postgres %i sent, damaged', (version) => {
         // Changes are never made up: a transaction decoded twice is one that was sent twice.
         expect(run(frames, takeEvery, vectorTable)).toBeLessThanOrEqual(whole * 2)
       }),
-      { numRuns: 40 },
+      fuzzing(40),
     )
   })
 })

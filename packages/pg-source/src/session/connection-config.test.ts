@@ -66,3 +66,8 @@ test('TLS is verified by default, save on this machine', () => {
   expect(() => planTls({ sslmode: 'verify-ca' }, 'db.example')).toThrow(/sslrootcert/)
   expect(() => planTls({ sslrootcert: '/no/such.pem' }, 'db.example')).toThrow(/\/no\/such\.pem/)
 })
+
+test('what follows a ? in a password is not said', () => {
+  expect(() => parseConnectionString('postgres://u:12?secret@host/db')).toThrow(/unknown parameter; known are/)
+  expect(() => parseConnectionString('postgres://u@host/db?colour=1')).toThrow(/unknown parameter "colour"/)
+})

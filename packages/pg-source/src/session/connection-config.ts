@@ -83,7 +83,7 @@ export function parseConnectionString(text: string): ConnectionParts {
   for (const [name, value] of values) {
     const key = keys[name]
     if (key !== undefined) parts[key] = value
-    else if (!ignored.has(name)) throw malformed(`unknown parameter "${name}"; known are ${Object.keys(keys).join(', ')}`)
+    else if (!ignored.has(name)) throw malformed(`unknown parameter${shown(name)}; known are ${Object.keys(keys).join(', ')}`)
   }
   const parsed = connectionParts.safeParse(parts)
   if (!parsed.success) {
@@ -91,6 +91,11 @@ export function parseConnectionString(text: string): ConnectionParts {
     throw malformed(`${issue.path.join('.')}: ${issue.message}`)
   }
   return parsed.data
+}
+
+/** A name as a parameter may have one; what else stands there may be the rest of a password with a `?` in it. */
+function shown(name: string): string {
+  return /^[a-z_]{1,40}$/.test(name) ? ` "${name}"` : ''
 }
 
 /** One server that an address names. */

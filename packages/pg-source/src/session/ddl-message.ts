@@ -1,6 +1,6 @@
 import { parseLsn } from '@moonlink/core'
 import { z } from 'zod'
-import { relationShape, shapeType } from './relation-shape.ts'
+import { objectId, relationShape, shapeType } from './relation-shape.ts'
 import { DDL_VERSION } from './told-since.ts'
 
 /** What triggers of version 3 tell is told alike; they tell less. */
@@ -8,9 +8,9 @@ const version = z.union([z.literal(3), z.literal(DDL_VERSION)])
 const teller = {
   version,
   /** `xid8` of the transaction. */
-  xid: z.string(),
+  xid: z.string().regex(/^\d{1,20}$/),
   /** What it saw: `xmin:xmax:xip,…` (`pg_snapshot`). */
-  snapshot: z.string().regex(/^\d+:\d+:[\d,]*$/),
+  snapshot: z.string().regex(/^\d{1,20}:\d{1,20}:[\d,]*$/),
   /** Where the log was before the snapshot was taken. */
   sinceLsn: z
     .string()
@@ -24,15 +24,15 @@ const ddlMessage = z.discriminatedUnion('kind', [
     ...teller,
     kind: z.literal('shape'),
     relation: relationShape,
-    rewrite: z.object({ reason: z.number(), isPlain: z.boolean() }).nullable(),
+    rewrite: z.object({ reason: z.int(), isPlain: z.boolean() }).nullable(),
   }),
   /** `types`: those altered, and what they are made of. */
-  z.object({ ...teller, kind: z.literal('types'), altered: z.array(z.number()), types: z.array(shapeType) }),
+  z.object({ ...teller, kind: z.literal('types'), altered: z.array(objectId), types: z.array(shapeType) }),
   /** `tables`: partitioned tables by object id, with their `attached` after the command. */
   z.object({ version, kind: z.literal('partitions'), command: z.string(), tables: z.record(z.string(), z.string()) }),
   /** Rows of a partition went or came that are not streamed. `above`: object ids of what it is a part of. */
-  z.object({ version, kind: z.literal('rows'), reason: z.string(), above: z.array(z.number()) }),
-  z.object({ version, kind: z.literal('dropped'), oid: z.number() }),
+  z.object({ version, kind: z.literal('rows'), reason: z.string(), above: z.array(objectId) }),
+  z.object({ version, kind: z.literal('dropped'), oid: objectId }),
   z.object({ version, kind: z.literal('unknown'), reason: z.string() }),
 ])
 

@@ -40,6 +40,7 @@ export interface ShapeOptions {
 export function describeShape(table: TableName, relation: RelationShape, options: ShapeOptions, ids = new FieldIds()): MappedShape {
   const name = formatTableName(table)
   const key = identityColumns(relation)
+  refuseContradictory(name, relation, key)
   const wanted = new Set(options.excludeColumns[name] ?? [])
   const sends = sentColumns(name, options.appendOnly.includes(name), options.publications, options.versionNumber)
   const { columns, excluded, notes, streamForms } = mapColumns(table, relation, key, { wanted, sends }, options.mapping, ids)
@@ -135,6 +136,13 @@ function variantNote(column: string): string {
 
 function textNote(column: string, typeName: string): string {
   return `column "${column}" has type ${typeName}, whose binary form is not known here: the whole stream comes as text, which takes longer`
+}
+
+/** What no catalog has; a message in the log, or what was kept with a table, may. */
+function refuseContradictory(name: string, { columns }: RelationShape, key: readonly number[]): void {
+  const numbers = new Set(columns.map(({ number }) => number))
+  if (numbers.size < columns.length) throw refusal(name, 'is described with two columns of one number')
+  if (!key.every((number) => numbers.has(number))) throw refusal(name, 'is described with a key of columns that it does not have')
 }
 
 function refuseUnknown(name: string, row: RelationShape, columns: Iterable<string>, setting: string): void {

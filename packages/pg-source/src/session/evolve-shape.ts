@@ -2,6 +2,7 @@ import {
   ColumnBuilder,
   evolveSchema,
   isDefaultable,
+  isMoonlinkError,
   isPromotion,
   typesEqual,
   valueAt,
@@ -14,7 +15,7 @@ import {
 import { FieldIds, type MappedColumn } from '../types/index.ts'
 import { describeShape, type MappedShape, type ShapeOptions } from './describe-shape.ts'
 import type { RelationShape, ShapeColumn } from './relation-shape.ts'
-import { decodeSourceState } from './source-state.ts'
+import { decodeSourceState, type SourceState } from './source-state.ts'
 
 /** The shape that a mirror takes on. */
 export interface EvolvedShape {
@@ -43,15 +44,20 @@ export function evolveShape(table: TableName, known: TableShape, relation: Relat
   const fields = withDefaults.flatMap(({ column: { field, textField } }) => (textField ? [field, textField] : [field]))
   const schema = evolveSchema(known.schema, { ...mapped.schema, fields })!
   const [lost] = withDefaults.filter(({ isLost }) => isLost)
-  return { mapped: withSchema(mapped, schema), stale: staleness(known, renewed, lost?.column, unsent) }
+  return { mapped: withSchema(mapped, schema), stale: staleness(state, renewed, lost?.column, unsent) }
 }
 
 /** The shape that a mirror has, from what it kept of it. Null where it kept nothing that leads to the fields it has. */
 export function restoreShape(table: TableName, shape: TableShape, options: ShapeOptions): MappedShape | null {
   const state = decodeSourceState(shape.sourceState)
   if (state === null) return null
-  const mapped = describeShape(table, state.relation, options, new FieldIds(state.ids))
-  return isSameShape(mapped.schema, shape.schema) ? withSchema(mapped, shape.schema) : null
+  try {
+    const mapped = describeShape(table, state.relation, options, new FieldIds(state.ids))
+    return isSameShape(mapped.schema, shape.schema) ? withSchema(mapped, shape.schema) : null
+  } catch (error) {
+    if (isMoonlinkError(error, 'invalid')) return null
+    throw error
+  }
 }
 
 /** Whether both have the same fields in the same order, whatever they say of nulls and defaults, and the same key. */
@@ -78,7 +84,7 @@ function fits(known: Field | undefined, field: Field): boolean {
 }
 
 function staleness(
-  known: TableShape,
+  known: SourceState | null,
   renewed: readonly MappedColumn[],
   lost: MappedColumn | undefined,
   unsent: MappedColumn | undefined,
@@ -88,7 +94,7 @@ function staleness(
   if (lost !== undefined)
     return `column "${lost.name}" was added with a default that Iceberg can't hold for older rows, or that not all of them have`
   if (unsent !== undefined) return `column "${unsent.name}" was not published before, so that its older values are not known`
-  return known.sourceState === null ? 'what its rows were before is not known' : null
+  return known === null ? 'what its rows were before is not known' : null
 }
 
 /** A new column shows in older rows what the source keeps for them. */

@@ -121,10 +121,21 @@ export function publicationMark(
 
 /** Whether a mark that an earlier process left says the same. Of old it had the filter's text, and before that no edition, which alone tells one filter from another. */
 export function isSameMark(earlier: string, now: string): boolean {
-  const [filterOid, partitions, edition] = JSON.parse(now) as unknown[]
-  const [earlierFilter, earlierPartitions, earlierEdition] = JSON.parse(earlier) as unknown[]
+  const [filterOid, partitions, edition] = partsOfMark(now)
+  const [earlierFilter, earlierPartitions, earlierEdition] = partsOfMark(earlier)
+  if (earlierFilter === undefined) return false
   if ((earlierFilter === null) !== (filterOid === null) || !areSamePartitions(earlierPartitions, partitions)) return false
   return earlierEdition === undefined ? filterOid === null : earlierEdition === edition
+}
+
+/** None where it is no mark: what an earlier process left may be damaged. */
+function partsOfMark(mark: string): readonly unknown[] {
+  try {
+    const parts: unknown = JSON.parse(mark)
+    return Array.isArray(parts) ? parts : []
+  } catch {
+    return []
+  }
 }
 
 type PartitionMark = readonly [oid: number, fileNode: number, attachment: string, rowsToldBy?: string]
@@ -145,14 +156,14 @@ function isSamePartition(earlier: PartitionMark | number, now: PartitionMark | n
 
 /** Which partitions there were by a mark of an earlier process, each with how it was attached, by object id. */
 export function attachmentsOfMark(mark: string): ReadonlyMap<number, string> {
-  const partitions = (JSON.parse(mark) as unknown[])[1]
+  const [, partitions] = partsOfMark(mark)
   const marks = Array.isArray(partitions) ? (partitions as (PartitionMark | number)[]) : []
   return new Map(marks.flatMap((one) => (Array.isArray(one) ? [[one[0], one[2]] as [number, string]] : [])))
 }
 
 /** The edition that a mark of an earlier process names; null where it names none. */
 export function editionOfMark(mark: string): string | null {
-  const edition = (JSON.parse(mark) as unknown[])[2]
+  const [, , edition] = partsOfMark(mark)
   return typeof edition === 'string' ? edition : null
 }
 

@@ -5,16 +5,21 @@ import { INSTALLED_BY, TOLD_SINCE } from './told-since.ts'
 /** The transaction (`xid8`) whose event trigger told of the last change; where the catalog was read, `<` and the next one then; null where neither is known. */
 const changedBy = z
   .string()
-  .regex(/^<?\d+$/)
+  .regex(/^<?\d{1,20}$/)
   .nullable()
   .default(null)
 
+export const objectId = z.int().min(0).max(0xffff_ffff)
+const int4 = z.int().min(-0x8000_0000).max(0x7fff_ffff)
+const int2 = z.int().min(0).max(0x7fff)
+
 const attribute = {
   name: z.string(),
-  number: z.number(),
-  typeOid: z.number(),
-  typmod: z.number(),
-  dimensions: z.number(),
+  /** `attnum`; `MaxHeapAttributeNumber` is the highest. */
+  number: z.int().min(1).max(1600),
+  typeOid: objectId,
+  typmod: int4,
+  dimensions: int2,
 }
 
 const column = z.object({
@@ -33,22 +38,22 @@ const column = z.object({
 })
 
 const type = z.object({
-  oid: z.number(),
+  oid: objectId,
   name: z.string(),
   schema: z.string(),
   extension: z.string().nullable(),
   kind: z.string(),
   isSendable: z.boolean(),
   delimiter: z.string(),
-  elementOid: z.number(),
-  baseOid: z.number(),
-  baseTypmod: z.number(),
-  baseDimensions: z.number(),
-  partOid: z.number(),
+  elementOid: objectId,
+  baseOid: objectId,
+  baseTypmod: int4,
+  baseDimensions: int2,
+  partOid: objectId,
   attributes: z.array(z.object(attribute)),
   /** Of an enum: each value's own oid, which a rename leaves alone, and its label. */
   labels: z
-    .array(z.tuple([z.number(), z.string()]))
+    .array(z.tuple([objectId, z.string()]))
     .nullable()
     .default(null),
   changedBy,
@@ -60,25 +65,25 @@ const key = z.object({
   /** Checked at once, not at the end of the transaction. */
   isImmediate: z.boolean(),
   /** Attribute numbers, in key order. */
-  columns: z.array(z.number()),
+  columns: z.array(int2),
 })
 
 export const relationShape = z.object({
-  oid: z.number(),
+  oid: objectId,
   schema: z.string(),
   name: z.string(),
   /** `relreplident`: d default, n nothing, f full, i index. */
   replicaIdentity: z.string(),
   /** `relfilenode`: another one where the table was rewritten, or truncated; null of a partitioned table, which has none. 0 where not known. */
-  filenode: z.number().nullable().default(0),
+  filenode: objectId.nullable().default(0),
   /** Of a partitioned table, a digest of its leaves, their `relfilenode`s and when they were attached; null where it has none, of another table, and where not known. */
   leaves: z.string().nullable().default(null),
   /** Of a partitioned table, a digest of its leaves and when they were attached; null of another table, and where not known. */
   attached: z.string().nullable().default(null),
   /** Attribute numbers given so far, those of dropped columns included. */
-  attributeCount: z.number().default(0),
+  attributeCount: int2.default(0),
   /** The composite type of its rows (`reltype`); 0 where not known. */
-  rowTypeOid: z.number().default(0),
+  rowTypeOid: objectId.default(0),
   /** Every change from here on is told, by event triggers that this transaction (`xid8`) installed; null where one may not be. */
   toldSince: z.string().nullable().default(null),
   changedBy,

@@ -1,5 +1,5 @@
 import { isMoonlinkError } from '@moonlink/core'
-import { damaged, damages } from '@moonlink/testkit'
+import { damaged, damages, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { MemorySpoolFiles } from './memory-spool-files.test.support.ts'
@@ -64,7 +64,7 @@ test('what was damaged on disk is asked for again, never taken for something els
         refused++
       }
     }),
-    { numRuns: 500 },
+    fuzzing(500),
   )
   expect(refused).toBeGreaterThan(100)
 })

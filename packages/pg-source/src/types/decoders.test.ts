@@ -1,4 +1,5 @@
 import { ColumnBuilder, isMoonlinkError, valueAt, type Value } from '@moonlink/core'
+import { fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { array, f32, f64, i16, i32, i64, numeric } from '../decode/reference-encoder.test.support.ts'
@@ -383,7 +384,7 @@ describe('any bytes', () => {
           expect(builder.length).toBe(0)
         }
       }),
-      { numRuns: 3000 },
+      fuzzing(3000),
     )
   })
 })

@@ -71,6 +71,8 @@ interface Node {
 }
 
 const MAX_PRECISION = 38
+/** `MAXDIM` (src/include/utils/array.h): no value has more dimensions, whatever a column was declared with. */
+const MAX_DIMENSIONS = 6
 const ONLY_TEXT = new Set(['r', 'm', 'p'])
 
 /**
@@ -244,7 +246,7 @@ class ColumnMapper {
   /** As many lists within each other as the column was declared with dimensions, or as a rule says. */
   private listNode(use: TypeUse, elementType: SourceType, target: TargetType | null, path: string, onUnfit: OnUnfit): Node {
     if (target !== null && target.kind !== 'list') return this.refuseTarget(target, ['list', 'list<list>', 'string'])
-    let depth = target === null ? Math.max(1, use.dimensions) : 1
+    let depth = target === null ? Math.min(Math.max(1, use.dimensions), MAX_DIMENSIONS) : 1
     let asked: TargetType | null = target?.element ?? null
     // Lists of a rule beyond those of the element's own type are dimensions.
     for (; asked?.kind === 'list' && !isList(elementType); asked = asked.element) depth++

@@ -1,3 +1,5 @@
+import { MoonlinkError } from '@moonlink/core'
+
 /** A type of the source with all that it is made of. Plain data. */
 export interface SourceType {
   readonly oid: number
@@ -67,15 +69,27 @@ export interface AttributeRow {
   readonly dimensions: number
 }
 
-/** Joins rows to types. Postgres lets no type contain itself. */
+/** Deeper than any type is that somebody made by hand: what follows a type goes as deep. */
+const MAX_DEPTH = 100
+/** So many fields of all columns, and of what they are made of, no reader knows what to do with. */
+const MAX_PARTS = 20_000
+
+/**
+ * Joins rows to types. The returned function gives a column's type by its object id; it throws `invalid`/`TABLE_UNSUPPORTED` for one that contains itself, which Postgres lets
+ * no type do, or that the rows don't tell all of, and where all that was asked for is made of too many parts.
+ */
 export function joinTypes(rows: readonly TypeRow[]): (oid: number) => SourceType {
   const byOid = new Map(rows.map((row) => [row.oid, row]))
-  const joined = new Map<number, SourceType>()
-  const typeOf = (oid: number): SourceType => {
+  const joined = new Map<number, { readonly type: SourceType; readonly depth: number; readonly parts: number }>()
+  const open = new Set<number>()
+  const join = (oid: number): SourceType => {
     const known = joined.get(oid)
-    if (known !== undefined) return known
+    if (known !== undefined) return known.type
     const row = byOid.get(oid)
-    if (row === undefined) throw new RangeError(`type ${oid} is not among the rows`)
+    if (row === undefined) refuseType(`type ${oid} is not described`)
+    if (open.has(oid)) refuseType(`type ${row.schema}.${row.name} contains itself`)
+    if (open.size > MAX_DEPTH) refuseType(`type ${row.schema}.${row.name} lies too deep in others`)
+    open.add(oid)
     const { name, schema, extension, kind, isSendable, delimiter } = row
     const type: SourceType = {
       oid,
@@ -85,20 +99,37 @@ export function joinTypes(rows: readonly TypeRow[]): (oid: number) => SourceType
       kind,
       isSendable,
       delimiter,
-      element: row.elementOid === 0 ? null : typeOf(row.elementOid),
-      base: row.baseOid === 0 ? null : { type: typeOf(row.baseOid), typmod: row.baseTypmod, dimensions: row.baseDimensions },
-      part: row.partOid === 0 ? null : typeOf(row.partOid),
-      attributes: row.attributes.map(({ typeOid, ...attribute }) => ({ ...attribute, type: typeOf(typeOid) })),
+      element: row.elementOid === 0 ? null : join(row.elementOid),
+      base: row.baseOid === 0 ? null : { type: join(row.baseOid), typmod: row.baseTypmod, dimensions: row.baseDimensions },
+      part: row.partOid === 0 ? null : join(row.partOid),
+      attributes: row.attributes.map(({ typeOid, ...attribute }) => ({ ...attribute, type: join(typeOid) })),
       labels: row.labels ?? [],
     }
-    joined.set(oid, type)
+    open.delete(oid)
+    const inner = partsOf(type).map((part) => joined.get(part.oid)!)
+    const depth = 1 + inner.reduce((deepest, part) => Math.max(deepest, part.depth), 0)
+    if (depth > MAX_DEPTH) refuseType(`type ${schema}.${name} is made of types too deep in each other`)
+    joined.set(oid, { type, depth, parts: inner.reduce((sum, { parts }) => sum + parts, 1) })
     return type
   }
-  return typeOf
+  let parts = 0
+  return (oid) => {
+    const type = join(oid)
+    parts += joined.get(oid)!.parts
+    if (parts > MAX_PARTS) refuseType(`its columns are made of more than ${MAX_PARTS} parts, with type ${type.schema}.${type.name}`)
+    return type
+  }
+}
+
+function refuseType(what: string): never {
+  throw new MoonlinkError('invalid', 'TABLE_UNSUPPORTED', `the table can't be mirrored: ${what}.`)
+}
+
+function partsOf({ attributes, base, element, part }: SourceType): SourceType[] {
+  return [element, base?.type ?? null, part, ...attributes.map(({ type }) => type)].filter((type) => type !== null)
 }
 
 /** True where Postgres can send every value of the type in binary; one without such a form deep within fails the whole stream. */
 export function isWhollySendable(type: SourceType): boolean {
-  const parts = [type.element, type.base?.type ?? null, type.part, ...type.attributes.map((attribute) => attribute.type)]
-  return type.isSendable && parts.every((part) => part === null || isWhollySendable(part))
+  return type.isSendable && partsOf(type).every(isWhollySendable)
 }
