@@ -2,10 +2,10 @@ import { once } from 'node:events'
 import { formatLsn, isMoonlinkError, MoonlinkError, parseLsn, type JsonValue } from '@moonlink/core'
 import type { Uninstalled } from '@moonlink/pg-source'
 import { parseDurationMs } from '../config/units.ts'
-import type { FlushReport, ListedTable, StatusReport, TablesReport } from '../http/schemas.ts'
-import { backendError, type BackendClient } from './client.ts'
+import { flushResponseSchema, queryLineSchemas, statusSchema, tablesResponseSchema, uninstalledSchema, waitResponseSchema, type ListedTable } from '../http/schemas.ts'
+import type { BackendClient } from './client.ts'
 import { parsedOr, usageError } from './exit.ts'
-import { resultPrinter, type ResultColumn, type ResultFormat } from './result-format.ts'
+import { resultPrinter, type ResultFormat } from './result-format.ts'
 import { statusLines } from './status-view.ts'
 import { textTable } from './text-table.ts'
 import { visible, visibleJson } from '../visible.ts'
@@ -25,7 +25,7 @@ export function printJson(value: unknown): Promise<void> {
 }
 
 export async function status(client: BackendClient, options: { json?: boolean }): Promise<void> {
-  const report = await client.get<StatusReport>('/status')
+  const report = await client.get('/status', statusSchema)
   await (options.json ? printJson(report) : print(`${statusLines(report).join('\n')}\n`))
 }
 
@@ -38,21 +38,24 @@ export async function query(
   if (sql.trim() === '') throw usageError('the statement is empty; write one SELECT.')
   if (format !== 'table' && format !== 'json' && format !== 'csv') throw usageError(`--format must be table, json or csv, not "${format}".`)
   const body = { sql, atLsn: lsnOption(options.atLsn), timeoutMs: timeoutOption(options.timeout), format: 'lines' }
-  await printResult(client.lines('/query', body), format)
+  await printResult(client, client.lines('/query', body), format)
 }
 
-async function printResult(lines: AsyncIterable<JsonValue>, format: ResultFormat): Promise<void> {
+async function printResult(client: BackendClient, lines: AsyncIterable<JsonValue>, format: ResultFormat): Promise<void> {
   const printer = resultPrinter(format, process.stdout.isTTY ? process.stdout.columns : undefined)
-  let begun = false
+  let width: number | null = null
   for await (const line of lines) {
-    if (Array.isArray(line)) await print(printer.row(line))
-    else if (typeof line === 'object' && line !== null && 'error' in line) throw backendError(line)
-    else if (!begun) {
-      begun = true
-      await print(printer.begin((line as unknown as { columns: readonly ResultColumn[] }).columns))
-    } else return print(printer.end())
+    if (width === null) {
+      const { columns } = client.understood(queryLineSchemas.first, line)
+      width = columns.length
+      await print(printer.begin(columns))
+    } else if (Array.isArray(line)) await print(printer.row(client.understood(queryLineSchemas.row.length(width), line) as JsonValue[]))
+    else {
+      client.understood(queryLineSchemas.last, line)
+      return print(printer.end())
+    }
   }
-  throw backendError({ error: { kind: 'retry', code: 'RESULT_CUT', message: 'the backend ended before the result did.', context: {} } })
+  throw new MoonlinkError('retry', 'RESULT_CUT', 'the backend ended before the result did.')
 }
 
 const connectWaitMs = 15_000
@@ -69,7 +72,7 @@ export async function wait(client: BackendClient, options: { lsn?: string; icebe
   for (;;) {
     const goneMs = performance.now() - begunMs
     try {
-      const { lsn } = await client.post<{ lsn: string }>('/wait', { ...request, timeoutMs: Math.max(0, Math.round(timeoutMs - goneMs)) })
+      const { lsn } = await client.post('/wait', { ...request, timeoutMs: Math.max(0, Math.round(timeoutMs - goneMs)) }, waitResponseSchema)
       return await print(`${lsn}\n`)
     } catch (error) {
       if (!isMoonlinkError(error) || goneMs > (patienceMs.get(error.code) ?? 0)) throw waitedFor(error, goneMs)
@@ -85,12 +88,12 @@ function waitedFor(error: unknown, goneMs: number): unknown {
 }
 
 export async function flush(client: BackendClient, table: string | undefined): Promise<void> {
-  const report = await client.post<FlushReport>('/flush', { tables: table === undefined ? null : [table] })
+  const report = await client.post('/flush', { tables: table === undefined ? null : [table] }, flushResponseSchema)
   for (const flushed of report.tables) await say(`${flushed.name} committed ${flushed.committedLsn ?? '–'}`)
 }
 
 export async function listTables(client: BackendClient, options: { json?: boolean }): Promise<void> {
-  const { sourceReason, tables } = await client.get<TablesReport>('/tables')
+  const { sourceReason, tables } = await client.get('/tables', tablesResponseSchema)
   if (options.json) await printJson(tables)
   else await print(`${textTable(['table', 'state', 'reason'], tables.map(tableRow)).join('\n')}\n`)
   if (sourceReason !== null)
@@ -105,7 +108,7 @@ function tableRow({ mirrored, name, notes, reason, state }: ListedTable): string
 export async function addTables(client: BackendClient, tables: readonly string[]): Promise<void> {
   await client.post('/tables', { tables })
   await say(`mirroring ${tables.join(', ')}`)
-  const { tables: listed } = await client.get<TablesReport>('/tables')
+  const { tables: listed } = await client.get('/tables', tablesResponseSchema)
   for (const { name, notes } of listed) if (tables.includes(name)) for (const note of notes) await say(`${name}: ${note}`)
 }
 
@@ -133,7 +136,7 @@ export async function stop(client: BackendClient): Promise<void> {
 }
 
 export async function uninstall(client: BackendClient): Promise<void> {
-  const removed = await client.post<Uninstalled>('/uninstall').catch((error: unknown) => {
+  const removed = await client.post('/uninstall', {}, uninstalledSchema).catch((error: unknown) => {
     if (!isMoonlinkError(error) || error.code !== 'BACKEND_UNREACHABLE') throw error
     const message = `no backend answers at ${client.url}. Name it with --url, or the source with --source or --config: no backend is needed then.`
     throw new MoonlinkError('retry', 'BACKEND_UNREACHABLE', message, { cause: error })
@@ -156,7 +159,8 @@ async function waitGone(client: BackendClient): Promise<void> {
       await client.get('/health')
     } catch (error) {
       if (isMoonlinkError(error) && error.code === 'BACKEND_UNREACHABLE') return
-      throw error
+      // It ends while it answers.
+      if (!isMoonlinkError(error) || error.code !== 'RESULT_CUT') throw error
     }
     await new Promise((resolve) => setTimeout(resolve, 100))
   }

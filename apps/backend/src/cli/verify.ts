@@ -1,6 +1,6 @@
 import { isMoonlinkError, MoonlinkError } from '@moonlink/core'
 import { formatCount } from '../config/units.ts'
-import type { VerifyLine } from '../http/schemas.ts'
+import { verifyLineSchema, type VerifyLine } from '../http/schemas.ts'
 import type { BackendClient } from './client.ts'
 import { print, say } from './commands.ts'
 import { visible, visibleJson } from '../visible.ts'
@@ -23,7 +23,7 @@ export async function verifyTables(
   let repairing = 0
   const bar = process.stderr.isTTY && !options.json
   for await (const line of client.lines('/verify', { tables: tables.length === 0 ? null : tables })) {
-    const event = line as unknown as VerifyLine
+    const event = client.understood(verifyLineSchema, line)
     if ('progress' in event) {
       if (bar) process.stderr.write(`\r\u001b[K${visible(progressText(event.progress))}`)
       continue
@@ -36,6 +36,10 @@ export async function verifyTables(
     if (isToRepair && repairFailure === null) repairing++
     if (options.json) await print(`${visibleJson(JSON.stringify(repairFailure === null ? event : { ...event, repairFailure }))}\n`)
     else for (const line of verdictLines(event, repairFailure)) await say(line)
+  }
+  if (checked < new Set(tables).size) {
+    const message = `the backend ended with ${checked} of ${new Set(tables).size} tables compared; verify again.`
+    throw new MoonlinkError('retry', 'RESULT_CUT', message)
   }
   if (checked === 0 && !options.json) await say('no table is mirrored, so none was compared; moonlink tables list shows what there is')
   if (repairing > 0 && !options.json) await say('what differs is being repaired; verify again when the tables are streaming')

@@ -160,13 +160,14 @@ export const queryResponseSchema = z
   })
   .meta({ id: 'QueryResponse' })
 
+/** What a line of a result is, by its place. */
+export const queryLineSchemas = {
+  first: queryResponseSchema.pick({ lsn: true, columns: true }),
+  row: queryResponseSchema.shape.rows.element,
+  last: queryResponseSchema.pick({ rowCount: true }),
+}
 export const queryLineSchema = z
-  .union([
-    queryResponseSchema.pick({ lsn: true, columns: true }),
-    queryResponseSchema.shape.rows.element,
-    queryResponseSchema.pick({ rowCount: true }),
-    errorSchema,
-  ])
+  .union([queryLineSchemas.first, queryLineSchemas.row, queryLineSchemas.last, errorSchema])
   .meta({ id: 'QueryLine', description: 'The first line, then one a row, and the last; an error takes the place of the last.' })
 
 export const waitRequestSchema = z
