@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock, LogEntry, Lsn } from '@moonlink/core'
-import { fuzzing } from '@moonlink/testkit'
+import { damaged, damages, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { LocalLogDisk } from './local-log-disk.ts'
@@ -274,10 +274,11 @@ describe('bytes from outside', () => {
     const originals = new Map([...disk.files].map(([name, { bytes }]) => [name, Buffer.from(bytes)]))
     const names = [...originals.keys()]
     await fc.assert(
-      fc.asyncProperty(fc.nat(names.length - 1), fc.nat(), fc.uint8Array({ minLength: 1, maxLength: 60 }), async (index, at, noise) => {
-        for (const [name, bytes] of originals) disk.files.set(name, { bytes: Buffer.from(bytes), synced: bytes.length, isNameSafe: true })
-        const { bytes } = disk.files.get(names[index])!
-        bytes.set(noise.subarray(0, bytes.length - (at % bytes.length)), at % bytes.length)
+      fc.asyncProperty(fc.nat(names.length - 1), damages, async (index, what) => {
+        for (const [name, original] of originals) {
+          const bytes = Buffer.from(name === names[index] ? damaged(original, what) : original)
+          disk.files.set(name, { bytes, synced: bytes.length, isNameSafe: true })
+        }
         const log = await open(110n).catch((error: unknown) => {
           expect(error).toMatchObject({ code: 'LOG_VERSION' })
           return null

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync,
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isMoonlinkError } from '@moonlink/core'
-import { describeKeyIndex, fuzzing } from '@moonlink/testkit'
+import { damaged, damages, describeKeyIndex, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, describe, expect, test } from 'vitest'
 import { BlockCache } from './block-cache.ts'
@@ -259,34 +259,47 @@ describe('damage', () => {
     const path = await seal(hashes, rowIds)
     expect(await readsWell(path)).toBe(true)
     const intact = readFileSync(path)
-    const damaged = newPath()
+    const spoiled = newPath()
     const at = fc.oneof(fc.nat({ max: 4095 }), fc.nat({ max: intact.length - 1 }))
     await fc.assert(
       fc.asyncProperty(at, fc.integer({ min: 1, max: 255 }), fc.boolean(), async (offset, mask, residentFilter) => {
         const bytes = Buffer.from(intact)
         bytes[offset] ^= mask
-        writeFileSync(damaged, bytes)
-        expect(await readsWell(damaged, residentFilter)).toBe(false)
+        writeFileSync(spoiled, bytes)
+        expect(await readsWell(spoiled, residentFilter)).toBe(false)
       }),
       fuzzing(300),
+    )
+  })
+
+  test('of any kind and length is reported', async () => {
+    const intact = readFileSync(await seal(hashes, rowIds))
+    const spoiled = newPath()
+    await fc.assert(
+      fc.asyncProperty(damages, fc.boolean(), async (what, residentFilter) => {
+        const bytes = damaged(intact, what)
+        writeFileSync(spoiled, bytes)
+        expect(await readsWell(spoiled, residentFilter)).toBe(intact.equals(bytes))
+      }),
+      fuzzing(150),
     )
   })
 
   test('of blocks that changed places, or were lost, is reported', async () => {
     const intact = readFileSync(await seal(hashes, rowIds))
     const blocks = intact.length / 4096
-    const damaged = newPath()
+    const spoiled = newPath()
     for (let a = 0; a < blocks; a++) {
       const lost = Buffer.from(intact)
       lost.fill(0, a * 4096, (a + 1) * 4096)
-      writeFileSync(damaged, lost)
-      expect(await readsWell(damaged)).toBe(false)
+      writeFileSync(spoiled, lost)
+      expect(await readsWell(spoiled)).toBe(false)
       for (let b = a + 1; b < blocks; b++) {
         const swapped = Buffer.from(intact)
         intact.copy(swapped, a * 4096, b * 4096, (b + 1) * 4096)
         intact.copy(swapped, b * 4096, a * 4096, (a + 1) * 4096)
-        writeFileSync(damaged, swapped)
-        expect(await readsWell(damaged)).toBe(false)
+        writeFileSync(spoiled, swapped)
+        expect(await readsWell(spoiled)).toBe(false)
       }
     }
   })

@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path'
 import { serialize } from 'node:v8'
 import { crc32 } from 'node:zlib'
 import { silentLogger, systemDisk } from '@moonlink/core'
-import { SimulatedLocalDisk } from '@moonlink/testkit'
+import { damaged, damages, fuzzing, SimulatedLocalDisk } from '@moonlink/testkit'
+import * as fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { CopyRecord } from './copy-record.ts'
 
@@ -110,4 +111,19 @@ test('entries that are whole and not ours end the record', async () => {
     writeFileSync(path, Buffer.concat([bytes, header, payload]))
     expect((await loaded()).sessions).toEqual(whole.sessions)
   }
+})
+
+test('whatever befalls the record, what is read of it is how it began', async () => {
+  const whole = await written()
+  const bytes = readFileSync(path)
+  await fc.assert(
+    fc.asyncProperty(damages, async (what) => {
+      writeFileSync(path, damaged(bytes, what))
+      const { done, files, sessions } = await loaded()
+      expect(files).toEqual(whole.files.slice(0, files.length))
+      expect(done).toEqual(whole.done.slice(0, done.length))
+      expect(sessions.map(({ boundaryLsn }) => boundaryLsn)).toEqual([5n, 9n].slice(0, sessions.length))
+    }),
+    fuzzing(300),
+  )
 })

@@ -1,7 +1,8 @@
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { silentLogger, systemDisk, type LocalDisk } from '@moonlink/core'
+import { damaged, damages, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, expect, test, vi } from 'vitest'
 import { PathJournal } from './path-journal.ts'
@@ -71,6 +72,24 @@ test('a line that was cut off counts for nothing, and does not spoil the next', 
   expect([...journal.paths]).toEqual(['a'])
   await journal.add('c')
   expect([...(await loaded()).paths]).toEqual(['a', 'c'])
+})
+
+test('a journal that is damaged is read as far as it can be, and what comes next is kept', async () => {
+  await fc.assert(
+    fc.asyncProperty(damages, async (what) => {
+      path = join(mkdtempSync(join(root, 'table-')), 'journal')
+      const before = await loaded()
+      for (const name of ['file:///t/data/a', 'file:///t/data/b', 'file:///t/data/"c"']) await before.add(name)
+      await before.remove(['file:///t/data/b'])
+      writeFileSync(path, damaged(readFileSync(path), what))
+      const journal = await loaded()
+      expect([...journal.paths].every((one) => typeof one === 'string')).toBe(true)
+      const known = [...journal.paths]
+      await journal.add('next')
+      expect([...(await loaded()).paths].toSorted()).toEqual([...new Set([...known, 'next'])].toSorted())
+    }),
+    fuzzing(100),
+  )
 })
 
 test('a path that can not be written down is refused, and so are those that were to be written with it; a later one leaves nothing of them', async () => {

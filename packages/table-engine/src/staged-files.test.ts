@@ -1,7 +1,9 @@
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger, systemDisk, type FileGroup, type StagedFile, type TableStorage } from '@moonlink/core'
+import { silentLogger, stringifyJsonLossless, systemDisk, type FileGroup, type StagedFile, type TableStorage } from '@moonlink/core'
+import { damaged, damagedJson, damages, fuzzing } from '@moonlink/testkit'
+import * as fc from 'fast-check'
 import { afterAll, beforeEach, expect, test } from 'vitest'
 import { StagedFiles } from './staged-files.ts'
 
@@ -137,4 +139,20 @@ test('where it can not be read what is needed, nothing is removed until it can',
   isAway = false
   await commits(after)
   expect(discarded).toEqual(['list-0'])
+})
+
+test('lists that are damaged name files or nothing, and end no start', async () => {
+  const group = { manifestLists: ['list'], paths: ['x', 'y'] }
+  const lines = [JSON.stringify(group), ...Array.from(damagedJson(group), ({ value }) => stringifyJsonLossless(value))]
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...lines), damages, fc.boolean(), async (text, what, isDamaged) => {
+      const list = Buffer.from(`+${JSON.stringify(text)}\n`)
+      for (const file of ['staged', 'staged-groups']) writeFileSync(join(directory, file), isDamaged ? damaged(list, what) : list)
+      writeFileSync(join(directory, 'staged.json'), isDamaged ? damaged(Buffer.from('["p","q"]'), what) : text)
+      discarded = []
+      await commits(await next(storageWith(['p'])))
+      expect(discarded.every((path) => typeof path === 'string' && path !== 'p')).toBe(true)
+    }),
+    fuzzing(150),
+  )
 })

@@ -53,7 +53,10 @@ export class BackendClient {
   async #json<T>(method: string, path: string, body: unknown, answer: z.ZodType<T>): Promise<T> {
     const response = await this.#send(method, path, body)
     const text = await this.#text(response)
-    return this.understood(answer, this.#parsed(() => JSON.parse(text) as unknown))
+    return this.understood(
+      answer,
+      this.#parsed(() => JSON.parse(text) as unknown),
+    )
   }
 
   #parsed<T>(parse: () => T): T {

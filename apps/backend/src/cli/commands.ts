@@ -2,7 +2,15 @@ import { once } from 'node:events'
 import { formatLsn, isMoonlinkError, MoonlinkError, parseLsn, type JsonValue } from '@moonlink/core'
 import type { Uninstalled } from '@moonlink/pg-source'
 import { parseDurationMs } from '../config/units.ts'
-import { flushResponseSchema, queryLineSchemas, statusSchema, tablesResponseSchema, uninstalledSchema, waitResponseSchema, type ListedTable } from '../http/schemas.ts'
+import {
+  flushResponseSchema,
+  queryLineSchemas,
+  statusSchema,
+  tablesResponseSchema,
+  uninstalledSchema,
+  waitResponseSchema,
+  type ListedTable,
+} from '../http/schemas.ts'
 import type { BackendClient } from './client.ts'
 import { parsedOr, usageError } from './exit.ts'
 import { resultPrinter, type ResultFormat } from './result-format.ts'

@@ -62,7 +62,18 @@ const verdict = {
   durationMs: 1,
   reason: null,
 }
-const result = [{ lsn: '0/10', columns: [{ name: 'a', type: 'INTEGER' }, { name: 'b', type: 'VARCHAR' }] }, [1, 'x'], [2n ** 60n, null], { rowCount: 2 }]
+const result = [
+  {
+    lsn: '0/10',
+    columns: [
+      { name: 'a', type: 'INTEGER' },
+      { name: 'b', type: 'VARCHAR' },
+    ],
+  },
+  [1, 'x'],
+  [2n ** 60n, null],
+  { rowCount: 2 },
+]
 const error = { error: { kind: 'retry', code: 'TIMED_OUT', message: 'too late.', context: { a: 1 } } }
 
 /** Commands, with what a backend answers them in as many lines. */
@@ -74,8 +85,14 @@ const commands: readonly (readonly [words: readonly string[], answer: readonly u
   [['query', 'SELECT 1', '--format', 'json'], result],
   [['wait'], [{ lsn: '0/10' }]],
   [['flush'], [{ tables: [{ name: 'public.a', committedLsn: '0/10', snapshotId: null }] }]],
-  [['verify', 'public.a'], [{ progress: { table: 'public.a', phase: 'rows', done: 0.5 } }, verdict]],
-  [['verify', '--json'], [verdict, verdict]],
+  [
+    ['verify', 'public.a'],
+    [{ progress: { table: 'public.a', phase: 'rows', done: 0.5 } }, verdict],
+  ],
+  [
+    ['verify', '--json'],
+    [verdict, verdict],
+  ],
   [['tables', 'list'], [{ tables: [{ name: 'public.a', mirrored: true, state: null, reason: null, notes: ['n'] }], sourceReason: null }]],
   [['tables', 'pause', 'public.a'], [{ done: true }]],
 ]
@@ -125,10 +142,17 @@ test.each(commands)('%j: what is damaged below is an answer', async (words, line
 
 test('whatever answers, each command ends, with what was answered or a line that says why not', async () => {
   const lies = commands.map(([words, lines]) => {
-    const spoiled = lines.flatMap((line, index) => Array.from(damagedJson(line as JsonValue), ({ value }) => whole(lines.with(index, value))))
+    const spoiled = lines.flatMap((line, index) =>
+      Array.from(damagedJson(line as JsonValue), ({ value }) => whole(lines.with(index, value))),
+    )
     return [words, fc.constantFrom(...spoiled, ...lines.map((_, index) => whole([...lines.slice(0, index), error])))] as const
   })
-  const lie = fc.constantFrom(...lies).chain(([words, texts]) => fc.tuple(fc.constant(words), texts.map((text) => Buffer.from(text))))
+  const lie = fc.constantFrom(...lies).chain(([words, texts]) =>
+    fc.tuple(
+      fc.constant(words),
+      texts.map((text) => Buffer.from(text)),
+    ),
+  )
   const damage = fc
     .tuple(fc.constantFrom(...commands), damages)
     .map(([[words, lines], what]) => [words, damaged(Buffer.from(whole(lines)), what)] as const)

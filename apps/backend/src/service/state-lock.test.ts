@@ -3,6 +3,9 @@ import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { stringifyJsonLossless } from '@moonlink/core'
+import { damaged, damagedJson, damages, fuzzing, readOrRefuse } from '@moonlink/testkit'
+import * as fc from 'fast-check'
 import { afterAll, expect, test } from 'vitest'
 import { lockStateDir } from './state-lock.ts'
 
@@ -24,6 +27,26 @@ test('a live holder keeps others out; a dead one does not', async () => {
   await once(child, 'exit')
   lockStateDir(dir)()
   expect(readdirSync(dir)).toEqual([])
+})
+
+test('a lock that names nobody, whatever is in it, is a stale one', async () => {
+  const lies = Array.from(damagedJson({ pid: 2 ** 22 + 1, startedTicks: '1' }), ({ value }) => stringifyJsonLossless(value))
+  const damage = damages.map((what) => damaged(Buffer.from('{"pid":4194305,"startedTicks":"1"}'), what))
+  const dir = freshDir()
+  await fc.assert(
+    fc.asyncProperty(fc.oneof(fc.constantFrom(...lies), damage), async (content) => {
+      mkdirSync(dir, { recursive: true })
+      writeFileSync(join(dir, 'lock'), content)
+      const unlock = await readOrRefuse(() => lockStateDir(dir))
+      unlock?.()
+      if (unlock !== null) expect(readdirSync(dir)).toEqual([])
+    }),
+    fuzzing(300),
+  )
+  for (const content of ['null', '5', '{}', '{"pid":0,"startedTicks":null}', '{"pid":-1,"startedTicks":null}', '{"pid":"x"}']) {
+    writeFileSync(join(dir, 'lock'), content)
+    lockStateDir(dir)()
+  }
 })
 
 test.runIf(existsSync('/proc/self'))('a directory that can not be made is refused, not tried for ever', () => {

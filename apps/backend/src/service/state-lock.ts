@@ -1,12 +1,11 @@
 import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { MoonlinkError } from '@moonlink/core'
+import { z } from 'zod'
 
 /** Who holds a state directory. `startedTicks` tells a process from a later one with the same id; null where the system has no /proc. */
-interface Holder {
-  readonly pid: number
-  readonly startedTicks: string | null
-}
+const holderSchema = z.object({ pid: z.int32().positive(), startedTicks: z.string().nullable() })
+type Holder = z.output<typeof holderSchema>
 
 /**
  * Makes the state directory ours until the returned function is called. What a process that is gone left is taken over.
@@ -98,9 +97,10 @@ function tryCreate(stateDir: string, number: number): boolean {
   }
 }
 
+/** Null where it names nobody: what a crash of the machine, or a disk, made of it. */
 function readHolder(path: string): Holder | null {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as Holder
+    return holderSchema.parse(JSON.parse(readFileSync(path, 'utf8')))
   } catch {
     return null
   }
