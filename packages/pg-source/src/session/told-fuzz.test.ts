@@ -203,7 +203,7 @@ describe('what a table keeps of its source', () => {
         const kept = { schema: known.schema, sourceState }
         const restored = restoreShape(table, kept, options)
         if (restored !== null) expect(restored.schema.fields.map(({ id }) => id)).toEqual(known.schema.fields.map(({ id }) => id))
-        const resumed = new StreamShapes([known], [{ table, shape: kept, throughLsn: 5n } as never], options, () => undefined, 0n)
+        const resumed = new StreamShapes([known], [{ table, shape: kept, throughLsn: 5n }], options, () => undefined, 0n)
         expectSchema(resumed.all()[0].schema)
         const { mapped } = evolveShape(table, kept, added, options)
         expectSchema(mapped.schema)
