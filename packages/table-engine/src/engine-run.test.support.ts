@@ -137,14 +137,14 @@ export class Run {
         return this.engine.tick()
       case 'write early':
         await this.send()
-        await this.engine.mirror('public.t')?.writeEarly()
+        await this.engine.mirror('public.t')?.memory.writeEarly()
         return
       case 'write early beside':
-        this.beside.push(Promise.resolve(this.engine.mirror('public.t')?.writeEarly()).then(() => undefined, ignoreRetry))
+        this.beside.push(Promise.resolve(this.engine.mirror('public.t')?.memory.writeEarly()).then(() => undefined, ignoreRetry))
         return
       case 'memory is short':
         await this.send()
-        return this.engine.mirror('public.t')?.releaseCaches()
+        return this.engine.mirror('public.t')?.memory.releaseCaches()
       case 'pass time':
         // What a tick began ends meanwhile.
         return sleep(5)

@@ -222,7 +222,7 @@ test('snapshots are expired while a flush has no room to be written', async () =
   run.storage.failNextWrites = 1
   await run.do({ kind: 'insert', key: 5, text: 'more' })
   await run.do({ kind: 'flush' })
-  expect(run.engine.mirror('public.t')!.isFlushing).toBe(true)
+  expect(run.engine.mirror('public.t')!.memory.isFlushing).toBe(true)
   expect(run.storage.retained().length).toBeGreaterThan(0)
   await run.engine.tick()
   await expect.poll(() => run.storage.retained().length).toBe(0)

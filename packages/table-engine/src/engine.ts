@@ -23,6 +23,7 @@ import { batchBytes } from './held-batches.ts'
 import { ReadLeases } from './read-leases.ts'
 import { withDeadline } from './deadline.ts'
 import type { EngineLimits } from './limits.ts'
+import { deniedMirrors } from './denied-mirrors.ts'
 import { MemoryGovernor } from './memory-governor.ts'
 import { Mirror } from './mirror.ts'
 import type { MirrorSpec, MirrorStatus } from './mirror-spec.ts'
@@ -310,8 +311,13 @@ export class Engine implements ReadLeaseSource {
   /** Starts due flushes, compactions and expiries; call it every 100 ms or so. */
   async tick(): Promise<void> {
     for (const mirror of this.mirrors.values()) mirror.tick()
-    for (const mirror of this.mirrors.values()) await mirror.retrySpool()
+    for (const mirror of this.mirrors.values()) await mirror.memory.retrySpool()
     await this.memory.loadFilter()
+  }
+
+  /** Pauses tables whose commits have been refused for a missing permission for `patienceMs`, while another's were not: the source need keep nothing for them then. */
+  pauseDenied(patienceMs: number): void {
+    for (const mirror of deniedMirrors(this.mirrors.values(), this.options.clock.nowMs(), patienceMs)) mirror.pauseForDenial()
   }
 
   readableTables(): readonly string[] {

@@ -1,4 +1,5 @@
 import { formatLsn, isMoonlinkError, type MoonlinkError, type TableSnapshot } from '@moonlink/core'
+import { CommitOutcomes } from './commit-outcomes.ts'
 import { commitPhase } from './commit-phase.ts'
 import { indexesNow, letGoOf, openIndexes } from './committed-files.ts'
 import type { EarlyWriter } from './early-writer.ts'
@@ -6,16 +7,6 @@ import { adoptFlush, freeze, writeFlush, type FrozenFlush, type WrittenFlush } f
 import type { Maintenance } from './maintenance.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { RetryDelay } from './retry-delay.ts'
-
-/** What passes only once somebody allows it. */
-const DENIALS = new Set(['STORE_NOT_WRITABLE', 'STORE_NOT_READABLE', 'CATALOG_DENIED'])
-
-/** Since when commits of a table are refused for a missing permission, and how. */
-export interface Denial {
-  readonly sinceMs: number
-  readonly code: string
-  readonly message: string
-}
 
 interface PendingFlush {
   readonly flush: FrozenFlush
@@ -34,9 +25,7 @@ export class Flusher {
   private isWanted = false
   private readonly retry = new RetryDelay()
   private dirtySinceMs: number | null = null
-  /** Null where the last attempt did not end so. */
-  denial: Denial | null = null
-  committedAtMs: number | null = null
+  readonly outcomes = new CommitOutcomes()
 
   constructor(core: MirrorCore, early: EarlyWriter, maintenance: Maintenance) {
     this.core = core
@@ -97,8 +86,7 @@ export class Flusher {
       // One that failed meanwhile has its own.
       if (core.phase === 'streaming') core.reason = null
       this.retry.succeeded()
-      this.denial = null
-      this.committedAtMs = core.host.clock.nowMs()
+      this.outcomes.succeeded(core.host.clock.nowMs())
       this.dirtySinceMs = null
       return true
     } catch (error) {
@@ -252,7 +240,7 @@ export class Flusher {
     host.telemetry.count('moonlink_errors_total', 1, { where: 'commit', kind: error.kind, code: error.code })
     if (this.core.phase === 'streaming') this.core.reason = `${error.code} ${error.message}`
     const nowMs = host.clock.nowMs()
-    this.denial = DENIALS.has(error.code) ? { sinceMs: this.denial?.sinceMs ?? nowMs, code: error.code, message: error.message } : null
+    this.outcomes.failed(error, nowMs)
     this.retry.failed(nowMs)
   }
 }

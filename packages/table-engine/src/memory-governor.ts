@@ -1,5 +1,6 @@
 import type { Clock, Logger, Telemetry } from '@moonlink/core'
 import { BlockCache } from '@moonlink/pk-index'
+import { deniedMirrors } from './denied-mirrors.ts'
 import { FilterMemory } from './filter-memory.ts'
 import type { Mirror } from './mirror.ts'
 
@@ -21,7 +22,7 @@ const CHECK_SHARE = 1 / 64
 const HOLD_POLL_MS = 100
 /** So long a disk may be full under what waits for a copy before the others wait no longer for that table. */
 const FULL_SPOOL_PATIENCE_MS = 10_000
-/** So long the source waits for a table whose commits are refused while those of others are not. */
+/** Memory is kept so long for a table whose commits are refused while those of others are not. */
 const DENIAL_PATIENCE_MS = 10_000
 
 export interface MemoryGovernorParts {
@@ -52,7 +53,7 @@ export class MemoryGovernor {
   /** Bytes that rows, indexes and logs take. */
   get usedBytes(): number {
     let bytes = this.blockCache.byteSize
-    for (const mirror of this.parts.mirrors.values()) bytes += mirror.byteSize
+    for (const mirror of this.parts.mirrors.values()) bytes += mirror.memory.byteSize
     return bytes
   }
 
@@ -78,13 +79,13 @@ export class MemoryGovernor {
     this.bytesSinceCheck = 0
     const { clock, limitBytes, mirrors, telemetry } = this.parts
     if (this.usedBytes < limitBytes * FLUSH_SHARE) return
-    for (const mirror of mirrors.values()) mirror.releaseCaches()
+    for (const mirror of mirrors.values()) mirror.memory.releaseCaches()
     const startedMs = clock.nowMs()
     let freed = this.freeLargest()
     while (this.usedBytes >= limitBytes * WAIT_SHARE) {
       const before = this.usedBytes
       const outcome = await freed
-      const mustWait = outcome === 'failed' || [...mirrors.values()].some((mirror) => mirror.isHoldingInMemory || mirror.isFlushing)
+      const mustWait = outcome === 'failed' || [...mirrors.values()].some((mirror) => mirror.memory.isHolding || mirror.memory.isFlushing)
       // Filters are read from disk then, a block at a time: slower, but it goes on.
       this.filters.release(this.usedBytes - limitBytes * WAIT_SHARE)
       if (this.usedBytes >= before && !(await this.letGoOfStopped())) {
@@ -92,9 +93,9 @@ export class MemoryGovernor {
         if (!mustWait && outcome === 'nothing') break
         if (mustWait) await clock.sleep(HOLD_POLL_MS)
       }
-      for (const mirror of mirrors.values()) await mirror.retrySpool()
+      for (const mirror of mirrors.values()) await mirror.memory.retrySpool()
       if (clock.nowMs() - startedMs >= FULL_SPOOL_PATIENCE_MS) await this.pauseLargestSpool()
-      if (clock.nowMs() - startedMs >= DENIAL_PATIENCE_MS) this.pauseLargestDenied()
+      deniedMirrors(mirrors.values(), clock.nowMs(), DENIAL_PATIENCE_MS)[0]?.pauseForDenial()
       freed = this.freeLargest()
     }
     telemetry.count('moonlink_backpressure_seconds_total', (clock.nowMs() - startedMs) / 1000)
@@ -103,28 +104,17 @@ export class MemoryGovernor {
   /** The others go on then. */
   private async pauseLargestSpool(): Promise<void> {
     if (!this.parts.pausesOnFullSpool) return
-    const holding = [...this.parts.mirrors.values()].filter((mirror) => mirror.isHoldingInMemory)
-    const [largest] = holding.sort((a, b) => b.byteSize - a.byteSize)
-    await largest?.pauseForRoom()
-  }
-
-  /** Where another was committed since: what is refused to all is waited for. */
-  private pauseLargestDenied(): void {
-    const mirrors = [...this.parts.mirrors.values()]
-    const denied = mirrors.filter(({ deniedSinceMs }) => {
-      const isOfAll = !mirrors.some(({ committedAtMs }) => (committedAtMs ?? -Infinity) > (deniedSinceMs ?? Infinity))
-      return deniedSinceMs !== null && !isOfAll
-    })
-    const [largest] = denied.sort((a, b) => b.freeableBytes - a.freeableBytes)
-    largest?.pauseForDenial()
+    const holding = [...this.parts.mirrors.values()].filter((mirror) => mirror.memory.isHolding)
+    const [largest] = holding.sort((a, b) => b.memory.byteSize - a.memory.byteSize)
+    await largest?.memory.pauseForRoom()
   }
 
   /** Of the table that holds most: the others need that memory, and what it missed is found by comparing anyway. False where nothing came free. */
   private async letGoOfStopped(): Promise<boolean> {
-    const [largest] = [...this.parts.mirrors.values()].sort((a, b) => b.stoppedBytes - a.stoppedBytes)
-    const bytes = largest?.stoppedBytes ?? 0
+    const [largest] = [...this.parts.mirrors.values()].sort((a, b) => b.memory.stoppedBytes - a.memory.stoppedBytes)
+    const bytes = largest?.memory.stoppedBytes ?? 0
     // What a commit of it is in doubt by can't be told while the store is away.
-    if (bytes === 0 || !(await largest.letGoOfStopped().catch(() => false))) return false
+    if (bytes === 0 || !(await largest.memory.letGoOfStopped().catch(() => false))) return false
     this.parts.logger.warn('memory is short: what a stopped table had not committed is let go of', { table: largest.name, bytes })
     return true
   }
@@ -138,15 +128,15 @@ export class MemoryGovernor {
 
   private async freeOne(): Promise<'done' | 'nothing' | 'failed'> {
     const candidates = [...this.parts.mirrors.values()]
-      .filter((mirror) => mirror.currentPhase === 'streaming' && mirror.freeableBytes > 0)
-      .sort((a, b) => b.freeableBytes - a.freeableBytes)
+      .filter((mirror) => mirror.currentPhase === 'streaming' && mirror.memory.freeableBytes > 0)
+      .sort((a, b) => b.memory.freeableBytes - a.memory.freeableBytes)
     const leastBytes = this.leastEarlyBytes(candidates)
     for (const mirror of candidates) {
       try {
         // Never waits for a transaction's end: the stream may be waiting for us, and would not bring it.
         if (!mirror.hasOpenTransaction && (await mirror.tryFlush())) return 'done'
-        mirror.flushSoon()
-        if ((await mirror.writeEarly(leastBytes)) === 'done') return 'done'
+        mirror.memory.flushSoon()
+        if ((await mirror.memory.writeEarly(leastBytes)) === 'done') return 'done'
       } catch (error) {
         this.parts.logger.error('memory could not be freed', { table: mirror.name, error: String(error) })
         return 'failed'
@@ -158,7 +148,7 @@ export class MemoryGovernor {
   /** Of a transaction that many tables share, no table may have much. */
   private leastEarlyBytes(candidates: readonly Mirror[]): number {
     const { limitBytes } = this.parts
-    const freeable = candidates.reduce((sum, mirror) => sum + mirror.freeableBytes, 0)
+    const freeable = candidates.reduce((sum, mirror) => sum + mirror.memory.freeableBytes, 0)
     if (this.usedBytes < limitBytes * WAIT_SHARE || freeable < limitBytes * FREEABLE_SHARE) return Infinity
     return (freeable / candidates.length) * ROWS_SHARE
   }

@@ -51,8 +51,8 @@ export class MirrorCore {
   pausedThroughLsn: Lsn | null = null
   /** While what several snapshots of a copy brought becomes one state. */
   isMerging = false
-  /** True once a restart would find the table paused: only then may the source forget what the table did not take. */
-  isPauseRecorded = false
+  /** True once a restart would find that a table which is stopped is so, or that it misses changes: only then may the source forget what the table did not take. */
+  isLetGo = false
   /** True once what it held is let go of: its state must not be touched any more. */
   isClosed = false
   /** While it goes back to its last commit, or that failed amid it: its state is no LSN's. */
@@ -81,6 +81,11 @@ export class MirrorCore {
     this.reads = new PatientReads({ storage, table: this.name, clock, logger, isEnding })
     this.mender = new IndexMender({ sealedFiles, table: this.name, logger, telemetry })
     this.state = this.newState()
+  }
+
+  /** True where it takes no changes until it is made equal to its source. */
+  get isStopped(): boolean {
+    return this.phase === 'paused' || this.phase === 'failed'
   }
 
   /** Every change up to here has been applied. What a pause commits may be committed once the stream is beyond it. */

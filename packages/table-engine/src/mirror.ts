@@ -1,5 +1,4 @@
 import {
-  isMoonlinkError,
   type ChangeBatch,
   type ColumnBatch,
   type CopyRange,
@@ -14,14 +13,15 @@ import { ChangeIntake } from './change-intake.ts'
 import type { CopySession } from './copy-record.ts'
 import { DueWork } from './due-work.ts'
 import { earlyWriteSizes } from './early-write.ts'
-import { EarlyWriter, type EarlyOutcome } from './early-writer.ts'
+import { EarlyWriter } from './early-writer.ts'
 import { FlushRequests } from './flush-requests.ts'
 import { Flusher } from './flusher.ts'
 import type { HeldChange } from './held-batches.ts'
 import { Maintenance } from './maintenance.ts'
 import { MirrorCore } from './mirror-core.ts'
+import { MirrorMemory } from './mirror-memory.ts'
 import { MirrorReads } from './mirror-reads.ts'
-import { COPY_SPOOL_FULL, type MirrorHost, type MirrorPhase, type MirrorSpec, type MirrorStatus, type ResyncSource } from './mirror-spec.ts'
+import { type MirrorHost, type MirrorPhase, type MirrorSpec, type MirrorStatus, type ResyncSource } from './mirror-spec.ts'
 import { Pauses } from './pauses.ts'
 import { rewind } from './rewind.ts'
 import { StatusReport } from './status-report.ts'
@@ -33,6 +33,7 @@ export class Mirror {
   readonly name: string
   readonly table: TableName
   readonly reads: MirrorReads
+  readonly memory: MirrorMemory
   private readonly core: MirrorCore
   private readonly intake: ChangeIntake
   private readonly early: EarlyWriter
@@ -71,6 +72,9 @@ export class Mirror {
     this.flushes = new FlushRequests(core, this.flusher, this.catchUp)
     this.dueWork = new DueWork(core, this.flusher, this.maintenance, this.pauses)
     this.report = new StatusReport(core, this.intake, this.flusher, this.copy, this.maintenance)
+    const { early, flusher, flushes, intake, pauses, report } = this
+    const pauseBeside = (code: string, reason: string) => this.pauseBeside(code, reason)
+    this.memory = new MirrorMemory({ core, early, flusher, flushes, intake, pauses, report, pauseBeside })
   }
 
   /** Opens the mirror at its last Iceberg commit: files, vectors, key indexes (made again from the data where they are missing). */
@@ -138,50 +142,8 @@ export class Mirror {
     return this.core.reason
   }
 
-  get byteSize(): number {
-    return this.report.byteSize
-  }
-
-  /** Gives memory back that only saves time. */
-  releaseCaches(): void {
-    this.core.state.oldValues.clear()
-    this.core.state.log.fold()
-  }
-
   get hasOpenTransaction(): boolean {
     return this.isStreaming && (this.core.state.openChanges > 0 || this.intake.isWaiting)
-  }
-
-  /** True where a flush has begun and not ended: one that failed is tried again. */
-  get isFlushing(): boolean {
-    return this.flusher.isPending && this.isStreaming
-  }
-
-  /** Bytes of rows and deletes in memory: a flush frees them. */
-  get freeableBytes(): number {
-    return this.isStreaming && !this.isClosed && !this.flusher.isClean ? this.core.state.changeBytes : 0
-  }
-
-  /** Bytes of rows and deletes that a table which is paused, or failed, has in memory alone. */
-  get stoppedBytes(): number {
-    return this.isStopped && !this.isClosed && !this.flusher.isClean ? this.core.state.changeBytes : 0
-  }
-
-  /**
-   * Lets go of those: a table that is paused can be read up to its last commit then. False while something is under way with it. Throws `retry` where its last commit can't
-   * be told just now.
-   */
-  async letGoOfStopped(): Promise<boolean> {
-    if (this.stoppedBytes === 0 || this.core.jobs.isBusy) return false
-    await this.early.settled()
-    await this.core.job(() => this.pauses.goBack())
-    this.flushes.wake()
-    return true
-  }
-
-  /** Flushes where the open transaction ends. */
-  flushSoon(): void {
-    this.flusher.flushSoon()
   }
 
   /** True while changes that came during the copy are being applied: what is applied of the stream is not the whole yet. */
@@ -194,50 +156,29 @@ export class Mirror {
     await this.catchUp.finished()
   }
 
-  /** True while changes wait in memory, since they can't be written to disk. */
-  get isHoldingInMemory(): boolean {
-    return !this.isClosed && this.intake.trouble !== null
-  }
-
-  /** Where that is so, tries again to write them. */
-  async retrySpool(): Promise<void> {
-    if (!this.isHoldingInMemory) return
-    await this.core.lock.run(async () => {
-      if (!this.isClosed) await this.intake.retrySpool()
-    })
-  }
-
-  /** Where changes wait in memory that others need: pauses the table, and lets go of them. */
-  async pauseForRoom(): Promise<void> {
-    if (!this.isHoldingInMemory) return
-    const { name } = this
-    this.pauseBeside(
-      COPY_SPOOL_FULL,
-      `changes of ${name} that waited for its copy found room neither on disk nor in memory: free space under stateDir; moonlink tables resume ${name} begins the copy again.`,
-    )
-    await this.core.lock.run(async () => {
-      if (!this.isClosed) await this.intake.letGo()
-    })
-  }
-
   /** Since when its commits are refused for a missing permission; null where they are not, or it takes no changes. */
   get deniedSinceMs(): number | null {
-    return this.isStreaming ? (this.flusher.denial?.sinceMs ?? null) : null
+    return this.isStreaming ? (this.flusher.outcomes.denial?.sinceMs ?? null) : null
   }
 
   /** When this process last committed changes of it. */
   get committedAtMs(): number | null {
-    return this.flusher.committedAtMs
+    return this.flusher.outcomes.committedAtMs
   }
 
-  /** Pauses it where its commits are refused: what it has not committed can be let go of then. */
+  /** Pauses it where its commits are refused: neither memory nor the source is kept for them then. */
   pauseForDenial(): void {
-    const { denial } = this.flusher
+    const { denial } = this.flusher.outcomes
     if (denial === null || !this.isStreaming) return
     this.pauseBeside(
       denial.code,
-      `${denial.message} Others can be committed, and need the memory: moonlink tables resume ${this.name} once it is allowed.`,
+      `${denial.message} It is tried again, and the table is made equal to its source once that is allowed; the others go on meanwhile.`,
     )
+  }
+
+  /** True where it is paused for a missing permission, or failed by one, and what needs that has been tried with success since: it can be made equal to its source. */
+  get isAllowedAgain(): boolean {
+    return !this.isClosed && this.pauses.isAllowedAgain
   }
 
   /** Every change up to here is safe in Iceberg; null where the mirror needs nothing of the stream any more. */
@@ -270,19 +211,6 @@ export class Mirror {
   unmirrorable(code: string, reason: string, openLsn: Lsn | undefined): void {
     // What waits was not applied.
     this.pauseBeside(code, reason, this.isCatchingUp ? undefined : openLsn)
-  }
-
-  /**
-   * Writes a part of the open transaction as a data file, in no snapshot yet, so that its memory is free. Throws where the storage does
-   * not take it; nothing is lost then. `leastBytes`: of rows that are worth a file; never more than an eighth of `earlyFileBytes`, the default.
-   */
-  async writeEarly(leastBytes = Infinity): Promise<EarlyOutcome> {
-    try {
-      return await this.early.write(leastBytes)
-    } catch (error) {
-      if (!isMoonlinkError(error) || (error.kind !== 'retry' && error.kind !== 'invalid')) this.core.fail(error)
-      throw error
-    }
   }
 
   /**
@@ -335,7 +263,7 @@ export class Mirror {
     await this.copy.append(batch, range)
     const { host, resync, state } = this.core
     // Much may differ; what does is one transaction until the end.
-    if (resync !== null && state.changeBytes > host.limits.flushBytes) await this.writeEarly()
+    if (resync !== null && state.changeBytes > host.limits.flushBytes) await this.memory.writeEarly()
   }
 
   /** Every row of the range was given to `appendCopied`. */
@@ -370,7 +298,7 @@ export class Mirror {
 
   /** Stops taking changes at once, commits what was applied between transactions, and is remembered across restarts. */
   async pause(code: string, reason: string, openLsn = 0n): Promise<void> {
-    if (this.isClosed || this.isStopped) return
+    if (this.isClosed || this.core.isStopped) return
     const wasCopying = this.core.phase === 'copying' && !this.isResyncing
     const paused = this.pauses.pause(`${code} ${reason}`, openLsn)
     this.flushes.wake()
@@ -386,7 +314,7 @@ export class Mirror {
   async pauseFor(code: string, reason: string): Promise<void> {
     const wanted = `${code} ${reason}`
     this.core.requireOpen()
-    const isFresh = !this.isStopped
+    const isFresh = !this.core.isStopped
     if (isFresh) await this.pause(code, reason)
     // It may be paused for something else, or have begun to be made equal to its source meanwhile.
     if ((!isFresh || this.pauseReason !== wanted) && !(await this.pauses.renew(wanted))) await this.pause(code, reason)
@@ -479,10 +407,6 @@ export class Mirror {
 
   private get isStreaming(): boolean {
     return this.core.phase === 'streaming'
-  }
-
-  private get isStopped(): boolean {
-    return this.core.phase === 'paused' || this.core.phase === 'failed'
   }
 
   private async take(change: HeldChange): Promise<void> {

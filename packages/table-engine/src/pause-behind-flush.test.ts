@@ -15,7 +15,7 @@ test.each([0, 2])(
     await expect(engine.flush()).rejects.toMatchObject({ kind: 'retry' })
     for (let id = 2n; id < 20n; id++) source.insert([id, 'large', 'x'.repeat(50)])
     await changes()
-    expect(await mirror.writeEarly()).toBe('done')
+    expect(await mirror.memory.writeEarly()).toBe('done')
     await send(120n)
     for (let count = 0; count < failures; count++) storage.failNext.push('before')
     await mirror.pauseFor('PAUSED', 'by request')

@@ -61,13 +61,13 @@ test('rows that a pause could not commit are readable, and are committed once th
   await send(100n)
   storage.failNextWrites = 1
   await mirror.pause('PAUSED', 'by request')
-  expect(mirror.stoppedBytes).toBeGreaterThan(0)
+  expect(mirror.memory.stoppedBytes).toBeGreaterThan(0)
   expect(await read(100n)).toEqual(source.rows.map(rowText))
   await vi.waitFor(async () => {
     await engine.tick()
     expect(storage.snapshot.committedLsn).toBe(100n)
   })
-  expect(mirror.stoppedBytes).toBe(0)
+  expect(mirror.memory.stoppedBytes).toBe(0)
   expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'PAUSED by request' })
   expect(await read(100n)).toEqual(source.rows.map(rowText))
   await engine.close()

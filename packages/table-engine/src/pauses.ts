@@ -1,5 +1,6 @@
-import { maxLsn, MoonlinkError, type Lsn } from '@moonlink/core'
+import { BatchBuilder, isMoonlinkError, maxLsn, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { ChangeIntake } from './change-intake.ts'
+import { isDenial } from './commit-outcomes.ts'
 import type { Flusher } from './flusher.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { PAUSED_PROPERTY } from './mirror-spec.ts'
@@ -16,11 +17,18 @@ export class Pauses {
   private recordedReason: string | null = null
   /** What keeps it from remembering more. */
   private trouble: unknown = null
+  /** Where it is stopped for a missing permission: what needs that was tried with success since. */
+  private isAllowed = false
 
   constructor(core: MirrorCore, intake: ChangeIntake, flusher: Flusher) {
     this.core = core
     this.intake = intake
     this.flusher = flusher
+  }
+
+  /** True where it is stopped for a missing permission, and nothing is refused any more. */
+  get isAllowedAgain(): boolean {
+    return this.core.isStopped && this.isDenied && this.isAllowed && !this.isUnfinished
   }
 
   /** As the last process left it. */
@@ -29,7 +37,7 @@ export class Pauses {
     if (!pausedReason) return
     this.core.phase = 'paused'
     this.core.reason = this.recordedReason = pausedReason
-    this.core.isPauseRecorded = true
+    this.core.isLetGo = true
   }
 
   /** One that misses changes, which the source may forget: it is told of nothing, for what finds that out after a crash is there already. */
@@ -37,7 +45,7 @@ export class Pauses {
     if (this.core.phase !== 'streaming') return
     this.core.phase = 'paused'
     this.core.reason = this.recordedReason = `RESYNC ${reason}`
-    this.core.isPauseRecorded = true
+    this.core.isLetGo = true
   }
 
   /**
@@ -50,6 +58,7 @@ export class Pauses {
     core.pausedThroughLsn = wasStreaming && !core.isRewinding ? maxLsn(core.takenThroughLsn, openLsn) : null
     core.phase = 'paused'
     core.reason = reason
+    this.isAllowed = false
     core.host.logger.warn('table paused', { table: core.name, reason })
     await core.job(async () => {
       if (wasStreaming) await this.flush(reason)
@@ -67,7 +76,7 @@ export class Pauses {
     const { core } = this
     core.reason = reason
     return core.job(async () => {
-      if (!this.isStopped) return false
+      if (!this.core.isStopped) return false
       // A pause that was under way has set its own.
       core.reason = reason
       await this.record()
@@ -78,7 +87,7 @@ export class Pauses {
   /** Throws what keeps a restart from finding the table stopped, and for what it is. */
   requireRecorded(): void {
     const { core } = this
-    if (!this.isStopped || this.isRecorded) return
+    if (!core.isStopped || this.isRecorded) return
     throw (
       core.fencedBy ??
       this.trouble ??
@@ -90,7 +99,7 @@ export class Pauses {
   tendSoon(): void {
     const { core } = this
     const nowMs = core.host.clock.nowMs()
-    if (!this.isStopped || !this.isUnfinished || !this.retry.isOver(nowMs)) return
+    if (!this.core.isStopped || !this.isUnfinished || !this.retry.isOver(nowMs)) return
     this.retry.failed(nowMs)
     void core.job(() => this.tend()).catch((error: unknown) => core.logFailure('a pause could not be finished; it is tried again', error))
   }
@@ -98,19 +107,15 @@ export class Pauses {
   /** Goes back to the last commit, and shows what that has: what was applied since is read no more, and takes no memory. Throws what the storage throws. Among the jobs. */
   async goBack(): Promise<void> {
     const { core } = this
-    if (!this.isStopped) return
+    if (!this.core.isStopped) return
     await core.lock.run(async () => {
       await rewind(core, this.intake, this.flusher)
       core.isRewinding = false
     })
   }
 
-  private get isStopped(): boolean {
-    return this.core.phase === 'paused' || this.core.phase === 'failed'
-  }
-
   private get isRecorded(): boolean {
-    return this.core.isPauseRecorded && this.recordedReason === this.core.reason
+    return this.core.isLetGo && this.recordedReason === this.core.reason
   }
 
   /** Rows that are shown, and wait for a commit. */
@@ -119,8 +124,13 @@ export class Pauses {
     return phase === 'paused' && pausedThroughLsn !== null && !isRewinding && !this.flusher.isClean && state.openChanges === 0
   }
 
+  private get isDenied(): boolean {
+    return isDenial(this.core.reason ?? '')
+  }
+
   private get isUnfinished(): boolean {
-    return !this.isRecorded || this.isUncommitted || (this.core.phase === 'paused' && this.core.isRewinding)
+    const { isRewinding, phase } = this.core
+    return !this.isRecorded || this.isUncommitted || (phase === 'paused' && isRewinding) || (this.isDenied && !this.isAllowed)
   }
 
   private async tend(): Promise<void> {
@@ -129,7 +139,21 @@ export class Pauses {
     if (this.isUncommitted) await this.flush(reason)
     await this.record()
     if (core.phase === 'paused' && core.isRewinding) await this.goBack()
+    if (this.isDenied && this.isRecorded) await this.tryStorage()
     if (!this.isUnfinished) this.retry.succeeded()
+  }
+
+  /** Writes a file of no rows and reads a row: what is refused costs no other table a pause of the stream, nor the source a copy. */
+  private async tryStorage(): Promise<void> {
+    const { host, spec, staged, state } = this.core
+    const { storage } = spec
+    const rows = new BatchBuilder(state.schema.fields).view()
+    const { path } = await staged.write((onPath) => storage.writeFile({ rows, rowIds: null, lastUpdated: null }, onPath))
+    staged.abandon([path])
+    await staged.removeAbandoned(host.leasedPaths())
+    const file = storage.snapshot.files.find(({ recordCount }) => recordCount > 0)
+    if (file !== undefined) await storage.fetchRows(file, Uint32Array.of(0), state.schema.fields)
+    this.isAllowed = true
   }
 
   /** What fails is no reason to be stopped for something else. */
@@ -143,17 +167,19 @@ export class Pauses {
   private async record(): Promise<void> {
     const { core } = this
     // It may have begun to be made equal to its source meanwhile.
-    if (!this.isStopped || this.isRecorded || core.fencedBy !== null) return
+    if (!this.core.isStopped || this.isRecorded || core.fencedBy !== null) return
     // Where nobody waits any more, tables fail by what would have passed: they begin at their last commit when they are opened again.
     if (core.phase === 'failed' && core.host.isEnding()) return
     const reason = core.reason ?? 'unknown'
     try {
       await core.spec.storage.setProperties({ [PAUSED_PROPERTY]: reason })
       core.reason = this.recordedReason = reason
-      core.isPauseRecorded = true
+      core.isLetGo = true
       this.trouble = null
     } catch (error) {
       this.trouble = error
+      // Nothing is kept for it: whoever opens it finds what it misses, as where it needs more than the source and its log have.
+      if (isMoonlinkError(error) && isDenial(error.code)) core.isLetGo = true
       core.host.logger.error('the pause could not be recorded', { table: core.name, error: String(error) })
     }
   }

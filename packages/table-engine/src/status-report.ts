@@ -34,9 +34,9 @@ export class StatusReport {
 
   /** See `Mirror.durableLsn`. */
   durableLsn(): Lsn | null {
-    const { committed, host, isPauseRecorded, isRewinding, phase, resync } = this.core
+    const { committed, host, isLetGo, isRewinding, isStopped, phase, resync } = this.core
     const { copy, flusher, intake } = this
-    if (phase === 'paused' || phase === 'failed') return isPauseRecorded ? null : (committed.lsn ?? copy.holdLsn)
+    if (isStopped) return isLetGo ? null : (committed.lsn ?? copy.holdLsn)
     if (phase === 'copying') return resync === null ? copy.holdLsn : resync.holdLsn
     const isIdle = flusher.isClean && !intake.isHolding && !isRewinding
     return isIdle ? maxLsn(committed.lsn!, host.streamedLsn()) : committed.lsn!

@@ -123,7 +123,7 @@ export class TableCopy {
         await rewind(core, this.intake, this.flusher)
         core.phase = 'copying'
         this.intake.holdBack()
-        core.isPauseRecorded = false
+        core.isLetGo = false
         core.reason = `RESYNC ${reason}`
         if (source !== null) {
           if (source.isAnew) core.state.truncate()

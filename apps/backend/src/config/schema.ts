@@ -152,6 +152,10 @@ const flush = z
     intervalMs: durationMs('5s', 'Longest time a changed table waits for its next flush and commit. An unchanged table commits nothing.', {
       least: 100,
     }),
+    deniedMs: durationMs(
+      '10m',
+      'A table whose commits are refused so long for a missing permission, while those of others are not, is paused until it has that again; sooner where memory is short or the change log nears its bound.',
+    ),
   })
   .prefault({})
   .describe('When rows in memory become an Iceberg commit: at the first threshold that is reached.')

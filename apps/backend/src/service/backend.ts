@@ -5,7 +5,6 @@ import type { FlushReport, HealthReport, ReadyReport, StatusReport, TablesReport
 import type { VerifyEvent } from '../verify/verification.ts'
 import { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
-import { CopyRestarts, restartedFor } from './copy-restarts.ts'
 import { floorLsn } from './floor-lsn.ts'
 import { LogRelief } from './log-relief.ts'
 import { LockedTables } from './locked-tables.ts'
@@ -24,6 +23,7 @@ import { SlotWatch } from './slot-watch.ts'
 import type { BackendState } from './state.ts'
 import { stateOfSource } from './state-of-source.ts'
 import { statusReport } from './status.ts'
+import { StoppedTables } from './stopped-tables.ts'
 import { stoppingError } from './stopping.ts'
 import { StreamLoop } from './stream-loop.ts'
 import { TableCommands } from './table-commands.ts'
@@ -47,7 +47,7 @@ export class MoonlinkBackend implements Operations {
   readonly #slotWatch: SlotWatch
   readonly #publicationWatch: PublicationWatch
   readonly #mender: SlotMender
-  readonly #copyRestarts: CopyRestarts
+  readonly #stopped: StoppedTables
   readonly #tables: TableCommands
   readonly #follower: SchemaFollower
   readonly #changes = new OneAtATime()
@@ -98,7 +98,12 @@ export class MoonlinkBackend implements Operations {
     this.#logRelief =
       log === null
         ? null
-        : new LogRelief({ log, maxBytes: parts.config.changeLog.maxBytes, clock, logger, flush: () => this.#flushFlushable() })
+        : new LogRelief({
+            ...parts,
+            log,
+            maxBytes: parts.config.changeLog.maxBytes,
+            flush: () => engine.flush(this.#mirrors.flushable()),
+          })
     this.#loop = new StreamLoop({
       source,
       engine,
@@ -123,13 +128,8 @@ export class MoonlinkBackend implements Operations {
       resync: (table, reason) => this.#resyncUnasked(table, reason),
       isThere: async (table) => (await source.listTables([table])).some(({ refusal }) => refusal === null),
     })
-    this.#copyRestarts = new CopyRestarts({
-      engine,
-      clock,
-      logger,
-      reasons: restartedFor(parts.config.copy),
-      resync: (table, reason) => this.#resyncUnasked(table, reason),
-    })
+    const resync = (table: string, reason: string) => this.#resyncUnasked(table, reason)
+    this.#stopped = new StoppedTables({ ...parts, resync })
     this.#mender = new SlotMender({
       ...parts,
       ...shared,
@@ -350,7 +350,7 @@ export class MoonlinkBackend implements Operations {
       const now = clock.nowMs()
       if (this.#isCaughtUp()) this.#caughtUpAtMs = now
       if (config.source.onSchemaChange === 'resync' && !this.#closing) this.#follower.look()
-      if (!this.#closing) this.#copyRestarts.look()
+      if (!this.#closing) this.#stopped.look()
       if (now - this.#lastAcknowledgeMs < acknowledgeMs) return
       this.#lastAcknowledgeMs = now
       await this.#acknowledger.acknowledge(this.#loop)
@@ -387,10 +387,6 @@ export class MoonlinkBackend implements Operations {
       await this.#loop.close()
       await this.#log?.close()
     }
-  }
-
-  #flushFlushable(): Promise<void> {
-    return this.#parts.engine.flush(this.#mirrors.flushable())
   }
 
   #refuseWhileClosing(): void {

@@ -1,18 +1,17 @@
 import { formatTableName, type Clock, type Logger } from '@moonlink/core'
-import { COPY_SPOOL_FULL, type Engine } from '@moonlink/table-engine'
-import type { Config } from '../config/schema.ts'
-import { COPY_ENDED } from './mirrors.ts'
+import type { Engine, MirrorStatus } from '@moonlink/table-engine'
 
 export interface CopyRestartsOptions {
   readonly engine: Pick<Engine, 'status'>
   readonly clock: Clock
   readonly logger: Logger
-  /** By the code of a pause that is ended, why the copy is begun again. */
-  readonly reasons: ReadonlyMap<string, string>
+  /** Why the copy of a table that has stopped is begun again; null where it is not. */
+  readonly because: (status: MirrorStatus) => string | null
+  /** Before the first attempt; each time in a row twice as long, up to half an hour. */
+  readonly firstPauseMs: number
   readonly resync: (table: string, reason: string) => Promise<void>
 }
 
-const firstPauseMs = 60_000
 const maxPauseMs = 1_800_000
 const lookMs = 1_000
 
@@ -21,14 +20,7 @@ interface Waiting {
   pauseMs: number
 }
 
-/** The pauses that `CopyRestarts` ends: that of a drop that failed, or was cut off by a crash, always. */
-export function restartedFor({ onFullSpool }: Config['copy']): ReadonlyMap<string, string> {
-  const reasons = new Map([[COPY_ENDED, 'it could not be dropped']])
-  if (onFullSpool === 'restart') reasons.set(COPY_SPOOL_FULL, 'what waited for its copy found no room')
-  return reasons
-}
-
-/** Begins copies again that were given up for what may pass: after a minute, and after twice as long each time that it happens again. */
+/** Begins copies again that were given up for what may pass: after a pause, and after twice as long each time that it happens again. */
 export class CopyRestarts {
   readonly #options: CopyRestartsOptions
   /** By table, from its first pause on. */
@@ -42,20 +34,20 @@ export class CopyRestarts {
 
   /** Starts what is due. Never waits for it. */
   look(): void {
-    const { clock, engine } = this.#options
+    const { because, clock, engine } = this.#options
     const nowMs = clock.nowMs()
     if (nowMs - this.#lookedAtMs < lookMs) return
     this.#lookedAtMs = nowMs
-    for (const { reason, state, table } of engine.status()) {
-      const name = formatTableName(table)
-      if (state === 'streaming') this.#tables.delete(name)
-      const code = state === 'paused' ? (reason ?? '').split(' ', 1)[0] : ''
-      const because = this.#options.reasons.get(code)
-      if (because !== undefined && !this.#underWay.has(name)) this.#restartIfDue(name, because, nowMs)
+    for (const status of engine.status()) {
+      const name = formatTableName(status.table)
+      if (status.state === 'streaming') this.#tables.delete(name)
+      const reason = because(status)
+      if (reason !== null && !this.#underWay.has(name)) this.#restartIfDue(name, reason, nowMs)
     }
   }
 
-  #restartIfDue(name: string, because: string, nowMs: number): void {
+  #restartIfDue(name: string, reason: string, nowMs: number): void {
+    const { firstPauseMs, logger, resync } = this.#options
     const known = this.#tables.get(name)
     if (known === undefined) {
       this.#tables.set(name, { dueAtMs: nowMs + firstPauseMs, pauseMs: firstPauseMs })
@@ -65,8 +57,7 @@ export class CopyRestarts {
     const pauseMs = Math.min(known.pauseMs * 2, maxPauseMs)
     this.#tables.set(name, { dueAtMs: nowMs + pauseMs, pauseMs })
     this.#underWay.add(name)
-    const { logger, resync } = this.#options
-    void resync(name, because)
+    void resync(name, reason)
       .catch((error: unknown) => logger.warn('a copy could not be begun again; tried again later', { table: name, error: String(error) }))
       .finally(() => this.#underWay.delete(name))
   }

@@ -1,6 +1,8 @@
 import type { ChangeLog, Clock, Logger } from '@moonlink/core'
+import type { Engine } from '@moonlink/table-engine'
 
 export interface LogReliefOptions {
+  readonly engine: Pick<Engine, 'pauseDenied'>
   readonly log: ChangeLog
   readonly maxBytes: number
   readonly clock: Clock
@@ -13,7 +15,10 @@ export interface LogReliefOptions {
 const reliefShare = 0.5
 const pauseMs = 5000
 
-/** Commits to Iceberg early where that helps the change log: to let go of what it has, to begin anew, or to be of use since it did. */
+/**
+ * Commits to Iceberg early where that helps the change log: to let go of what it has, to begin anew, or to be of use since it did. Where it is short of room, what alone can't be
+ * committed for a missing permission is paused, so that nothing is kept for that.
+ */
 export class LogRelief {
   readonly #options: LogReliefOptions
   #isFlushing = false
@@ -25,8 +30,9 @@ export class LogRelief {
 
   /** Starts what is due. Never waits for it. */
   look(): void {
-    const { clock, flush, logger } = this.#options
+    const { clock, engine, flush, logger } = this.#options
     const reason = this.#reason()
+    if (this.#isShort) engine.pauseDenied(0)
     if (reason === null || this.#isFlushing || clock.nowMs() < this.#notBeforeMs) return
     this.#isFlushing = true
     logger.info('tables are committed early for the change log', { reason })
@@ -38,11 +44,16 @@ export class LogRelief {
       })
   }
 
+  get #isShort(): boolean {
+    const { log, maxBytes } = this.#options
+    return log.status.trouble !== null || log.status.byteSize >= maxBytes * reliefShare
+  }
+
   #reason(): string | null {
     const { log, maxBytes } = this.#options
-    const { byteSize, range, trouble } = log.status
+    const { range, trouble } = log.status
     if (trouble !== null) return 'it has stopped'
-    if (byteSize >= maxBytes * reliefShare) return `it nears its bound of ${maxBytes} bytes`
+    if (this.#isShort) return `it nears its bound of ${maxBytes} bytes`
     return range !== null && log.durableLsn === null ? 'it does not reach back to what Iceberg has' : null
   }
 }

@@ -35,7 +35,7 @@ export const STATE_DIR = '/state'
 function configFor(log: 'local' | 'store' | 'none'): Config {
   const changeLog = { kind: log === 'store' ? 'store' : 'local', enabled: log !== 'none', syncIntervalMs: 100 }
   const source = { url: 'postgres://sim/sim', onSchemaChange: 'resync' }
-  const flags = { source, warehouse: WAREHOUSE, stateDir: STATE_DIR, changeLog, verify: { share: 0 } }
+  const flags = { source, warehouse: WAREHOUSE, stateDir: STATE_DIR, changeLog, verify: { share: 0 }, flush: { deniedMs: '500ms' } }
   const { config } = loadConfig({ flags, environment: {}, workingDirectory: '/' })
   return config
 }

@@ -19,6 +19,8 @@ export interface SimProfile {
   readonly killShare: number
   /** A server goes away for a while. */
   readonly outageShare: number
+  /** The files of a table may not be written, or may again. */
+  readonly denialShare: number
   readonly stopShare: number
   readonly stillShare: number
   readonly resumeShare: number
@@ -52,6 +54,7 @@ const usual: SimProfile = {
   commandShare: 0,
   killShare: 0,
   outageShare: 0,
+  denialShare: 0,
   stopShare: 0,
   stillShare: 0,
   resumeShare: 0,
@@ -107,6 +110,16 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
   takeovers: () => ({ stillShare: 0.1, resumeShare: 0.05, killShare: 0.02 }),
   alters: () => ({ alterShare: 0.5 }),
   outages: () => ({ outageShare: 0.04, commandShare: 0.04 }),
+  denials: (dice) => ({
+    limits: { ...usual.limits, flushIntervalMs: 100 + dice.below(300) },
+    denialShare: 0.02 + dice.next() * 0.05,
+    commandShare: dice.chance(0.3) ? 0.01 : 0,
+    logBytes: 3000 + dice.below(20_000),
+    crashCalls: 6000,
+    failing: 0.01,
+    minSteps: 200,
+    moreSteps: 200,
+  }),
   slots: () => ({ slotShare: 0.06, commandShare: 0.02 }),
   failovers: () => ({ failoverShare: 0.06, commandShare: 0.02, killShare: 0.02 }),
   long: () => ({ minSteps: 500, moreSteps: 500 }),
@@ -125,6 +138,7 @@ const drawn: readonly (readonly [string, number])[] = [
   ['memory', 1],
   ['outages', 5],
   ['failovers', 4],
+  ['denials', 4],
 ]
 
 function draw(dice: Dice): string {

@@ -18,6 +18,7 @@ export interface SimTotals {
   /** Failovers in all, and those to a primary that lacked something that was told. */
   failovers: number
   outages: number
+  denials: number
   divergences: number
 }
 
@@ -39,6 +40,7 @@ export function noTotals(): SimTotals {
     slotsLost: 0,
     failovers: 0,
     outages: 0,
+    denials: 0,
     divergences: 0,
   }
 }

@@ -106,10 +106,11 @@ export class SimWorld {
     this.throwFault()
     for (const machine of this.machines) if (machine.node?.process.isAlive !== true && dice.chance(0.7)) await this.restart(machine)
     const machine = this.machines[dice.below(this.machines.length)]
-    const { commandShare, failoverShare, killShare, outageShare, resumeShare, slotShare, stillShare, stopShare } = this.profile
+    const { commandShare, denialShare, failoverShare, killShare, outageShare, resumeShare, slotShare, stillShare, stopShare } = this.profile
     if (commandShare > 0 && dice.chance(commandShare)) this.commands.next(this.active)
     if (killShare > 0 && dice.chance(killShare)) machine.node?.process.kill()
     if (outageShare > 0 && dice.chance(outageShare)) this.goAway()
+    if (denialShare > 0 && dice.chance(denialShare)) this.denyOrAllow()
     if (stopShare > 0 && dice.chance(stopShare)) await this.stop(machine)
     if (stillShare > 0 && dice.chance(stillShare)) this.standStill(machine)
     if (resumeShare > 0 && dice.chance(resumeShare)) for (const { node } of this.machines) node?.process.resume()
@@ -137,6 +138,7 @@ export class SimWorld {
   async finish(): Promise<void> {
     for (const { node } of this.machines) node?.process.kill()
     this.makeRoom()
+    this.store.denied.clear()
     this.awayUntilMs.clear()
     const [machine] = this.machines
     await this.restart(machine, true)
@@ -247,7 +249,7 @@ export class SimWorld {
       home: machine.home,
       logger: this.logger,
       onCopy: (copying, table) => this.noteCopy(copying, table),
-      mayEndBy: (code) => (this.fillsUp && code === 'STORE_FULL') || (this.flipsBits && code === 'LOG_CORRUPT'),
+      mayEndBy: (code) => (this.profile.denialShare > 0 && code === 'STORE_NOT_WRITABLE') || (this.fillsUp && code === 'STORE_FULL') || (this.flipsBits && code === 'LOG_CORRUPT'),
       onRangeRead: (done) => {
         if (done > 0) this.totals.rangesResumed++
       },
@@ -317,6 +319,18 @@ export class SimWorld {
     awayUntilMs.set(server, clock.nowMs() + dice.below(OUTAGE_MS))
     this.totals.outages++
     this.logger.info(`the ${server} is away`)
+  }
+
+  /** The files of one table may not be written, by anybody, or may again. */
+  private denyOrAllow(): void {
+    const { denied } = this.store
+    if (denied.size > 0) return denied.clear()
+    const table = TABLES[this.dice.below(TABLES.length)]
+    denied.add(`${WAREHOUSE}/${table.replace('.', '/')}/`)
+    // What it misses meanwhile is found by comparing.
+    this.commands.mayCopy.add(table)
+    this.totals.denials++
+    this.logger.info(`the files of ${table} may not be written`)
   }
 
   /** Dropped by somebody, or invalidated by the server: what it kept is gone, and whoever streams from it is cut off. */

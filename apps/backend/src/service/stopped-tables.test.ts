@@ -1,19 +1,21 @@
 import { MoonlinkError, silentLogger, type Clock } from '@moonlink/core'
-import type { MirrorStatus } from '@moonlink/table-engine'
+import type { Mirror, MirrorStatus } from '@moonlink/table-engine'
 import { expect, test } from 'vitest'
-import { CopyRestarts, restartedFor } from './copy-restarts.ts'
+import type { Config } from '../config/schema.ts'
+import { StoppedTables } from './stopped-tables.ts'
 
 const table = { schema: 'public', name: 't' }
 const full = { table, state: 'paused', reason: 'COPY_SPOOL_FULL no room' } as MirrorStatus
 
 function setUp() {
+  const mirror = { isAllowedAgain: false }
   const world = { nowMs: 0, statuses: [full] as MirrorStatus[], restarts: [] as string[], fails: false }
   const clock: Clock = { nowMs: () => world.nowMs, sleep: () => Promise.resolve() }
-  const restarts = new CopyRestarts({
-    engine: { status: () => world.statuses },
+  const restarts = new StoppedTables({
+    config: { copy: { onFullSpool: 'restart' }, flush: { deniedMs: 0 } } as unknown as Config,
+    engine: { mirror: () => mirror as Mirror, pauseDenied: () => undefined, status: () => world.statuses },
     clock,
     logger: silentLogger,
-    reasons: restartedFor({ onFullSpool: 'restart' } as never),
     resync: async (name) => {
       world.restarts.push(`${name} ${world.nowMs / 60_000}`)
       if (world.fails) throw new MoonlinkError('retry', 'PG_UNREACHABLE', 'the source is away')
@@ -27,7 +29,7 @@ function setUp() {
     }
   }
   restarts.look()
-  return { minutes, world }
+  return { mirror, minutes, world }
 }
 
 test('a copy that was given up for lack of room is begun again after a minute, then after longer pauses, whether or not that worked', async () => {
@@ -55,4 +57,15 @@ test('so is one that was ended for a drop that failed', async () => {
   world.statuses = [{ ...full, reason: 'COPY_ENDED its copy was ended, for it is dropped.' }]
   await minutes(2)
   expect(world.restarts).toEqual(['public.t 1'])
+})
+
+test('a table that was refused something goes on a moment after its mirror says that it is allowed, tried again with growing pauses', async () => {
+  const { mirror, minutes, world } = setUp()
+  world.statuses = [{ ...full, reason: 'STORE_NOT_WRITABLE may not' }]
+  await minutes(5)
+  expect(world.restarts).toEqual([])
+  mirror.isAllowedAgain = true
+  await minutes(1)
+  // At 1 s, 2 s, 4 s and so on, as long as it does not stream.
+  expect(world.restarts.map((at) => at.split(' ')[0])).toEqual(Array.from({ length: 5 }, () => 'public.t'))
 })
