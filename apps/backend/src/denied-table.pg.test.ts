@@ -82,17 +82,20 @@ async function outlastLog(): Promise<void> {
   expect((await backend.status()).log.reason).toBeNull()
 }
 
-testDenied('a table that may not be written is paused as the log nears its bound, the others go on, and it goes on by itself once it may be', async () => {
-  await start()
-  await outlastLog()
-  expect(await state()).toEqual({ state: 'paused', reason: expect.stringMatching(/^STORE_NOT_WRITABLE .*bad.*made equal/) as string })
-  const good = await backend.table('public.good')
-  expect(parseLsn(good.committedLsn!)).toBeGreaterThan(parseLsn((await backend.table('public.bad')).committedLsn!))
-  allow(files)
-  await isState('streaming')
-  await change()
-  await expectEqual()
-})
+testDenied(
+  'a table that may not be written is paused as the log nears its bound, the others go on, and it goes on by itself once it may be',
+  async () => {
+    await start()
+    await outlastLog()
+    expect(await state()).toEqual({ state: 'paused', reason: expect.stringMatching(/^STORE_NOT_WRITABLE .*bad.*made equal/) as string })
+    const good = await backend.table('public.good')
+    expect(parseLsn(good.committedLsn!)).toBeGreaterThan(parseLsn((await backend.table('public.bad')).committedLsn!))
+    allow(files)
+    await isState('streaming')
+    await change()
+    await expectEqual()
+  },
+)
 
 testDenied('one that was killed meanwhile finds what such a table misses, once it may be written', async () => {
   await start()

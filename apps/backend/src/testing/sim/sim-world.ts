@@ -249,7 +249,10 @@ export class SimWorld {
       home: machine.home,
       logger: this.logger,
       onCopy: (copying, table) => this.noteCopy(copying, table),
-      mayEndBy: (code) => (this.profile.denialShare > 0 && code === 'STORE_NOT_WRITABLE') || (this.fillsUp && code === 'STORE_FULL') || (this.flipsBits && code === 'LOG_CORRUPT'),
+      mayEndBy: (code) =>
+        (this.profile.denialShare > 0 && code === 'STORE_NOT_WRITABLE') ||
+        (this.fillsUp && code === 'STORE_FULL') ||
+        (this.flipsBits && code === 'LOG_CORRUPT'),
       onRangeRead: (done) => {
         if (done > 0) this.totals.rangesResumed++
       },
