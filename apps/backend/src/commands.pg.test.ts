@@ -65,3 +65,14 @@ test('a table stays as it is where it can not be dropped, since the source is aw
   await expect.poll(() => dropped('public.b')).toBe('done')
   expect((await backend.tables()).map(({ name }) => name)).toEqual(['public.a'])
 })
+
+test('who waits for an LSN that does not come keeps no backend from stopping, and is told that it stops', async () => {
+  await begin('waiting')
+  const code = (waiting: Promise<unknown>) => waiting.catch((error: RequestError) => error.code)
+  const lsn = 'FF/0'
+  const waits = [backend.wait({ lsn, timeoutMs: 3_600_000 }), backend.wait({ lsn, iceberg: true, timeoutMs: 3_600_000 })]
+  const codes = [...waits, backend.post('/query', { sql: 'SELECT * FROM public.a', atLsn: lsn, timeoutMs: 3_600_000 })].map(code)
+  await backend.status()
+  expect(await backend.stop('SIGTERM')).toBe(0)
+  expect(await Promise.all(codes)).toEqual(['STOPPING', 'STOPPING', 'STOPPING'])
+})

@@ -263,18 +263,19 @@ export class Engine implements ReadLeaseSource {
     return minLsn(this.restartLsn(), this.position.streamedLsn)
   }
 
-  /** Throws `retry`/`TIMED_OUT`. */
+  /** Throws `retry`/`TIMED_OUT` and `retry`/`ENGINE_CLOSED`. */
   async waitApplied(lsn: Lsn, timeoutMs: number): Promise<void> {
     await this.position.wait(lsn, timeoutMs)
   }
 
-  /** Waits until Iceberg commits of the tables (default: all) cover `lsn`, flushing what is due to it. Throws `retry`/`TIMED_OUT`. */
+  /** Waits until Iceberg commits of the tables (default: all) cover `lsn`, flushing what is due to it. Throws `retry`/`TIMED_OUT` and `retry`/`ENGINE_CLOSED`. */
   async waitCommitted(lsn: Lsn, timeoutMs: number, tables?: readonly string[]): Promise<void> {
     const { clock } = this.options
     const deadline = clock.nowMs() + timeoutMs
     await this.waitApplied(lsn, timeoutMs)
     for (const mirror of this.chosen(tables)) {
       for (;;) {
+        this.position.requireOpen()
         const durable = mirror.durableLsn()
         if (durable === null || (mirror.currentPhase === 'streaming' && durable >= lsn)) break
         if (clock.nowMs() >= deadline)
@@ -333,9 +334,10 @@ export class Engine implements ReadLeaseSource {
     this.isEnding = true
   }
 
-  /** Closes every mirror: waits for commits under way, and flushes nothing. */
+  /** Closes every mirror: waits for commits under way, and flushes nothing. Who waits for an LSN is told so (`retry`/`ENGINE_CLOSED`). */
   async close(): Promise<void> {
     this.hurry()
+    this.position.close()
     for (const mirror of this.mirrors.values()) await mirror.close()
     this.mirrors.clear()
   }

@@ -3,6 +3,7 @@ import { MoonlinkError, type Clock, type Lsn } from '@moonlink/core'
 interface Waiter {
   readonly lsn: Lsn
   readonly wake: () => void
+  readonly fail: (error: MoonlinkError) => void
 }
 
 /** Callers that wait for a position to be reached. */
@@ -23,11 +24,16 @@ export class LsnWaiters {
     for (const waiter of due) waiter.wake()
   }
 
+  /** Nobody's position will be reached any more. */
+  fail(error: MoonlinkError): void {
+    for (const waiter of this.waiting) waiter.fail(error)
+  }
+
   /** Resolves once `reached` has been told `lsn` or more; throws `retry`/`TIMED_OUT` with `message` after `timeoutMs`. */
   async wait(lsn: Lsn, timeoutMs: number, message: () => string): Promise<void> {
     const abort = new AbortController()
     let waiter: Waiter | undefined
-    const woken = new Promise<void>((wake) => this.waiting.push((waiter = { lsn, wake })))
+    const woken = new Promise<void>((wake, fail) => this.waiting.push((waiter = { lsn, wake, fail })))
     try {
       await Promise.race([
         woken,

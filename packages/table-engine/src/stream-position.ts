@@ -1,4 +1,4 @@
-import { formatLsn, maxLsn, type Clock, type Lsn } from '@moonlink/core'
+import { formatLsn, maxLsn, MoonlinkError, type Clock, type Lsn } from '@moonlink/core'
 import { LsnWaiters } from './lsn-waiters.ts'
 
 /** How far the mirrors of one source are, and who waits for more. */
@@ -8,6 +8,7 @@ export class StreamPosition {
   private streamedTo: Lsn = 0n
   private sourceTo: Lsn = 0n
   private latestFrom: Lsn = 0n
+  private isClosed = false
 
   constructor(clock: Clock) {
     this.waiters = new LsnWaiters(clock)
@@ -51,8 +52,20 @@ export class StreamPosition {
     this.streamedTo = lsn
   }
 
-  /** Throws `retry`/`TIMED_OUT`. */
+  /** Nothing is applied any more: whoever waits need not. */
+  close(): void {
+    this.isClosed = true
+    this.waiters.fail(closedError())
+  }
+
+  /** Throws `retry`/`ENGINE_CLOSED`. */
+  requireOpen(): void {
+    if (this.isClosed) throw closedError()
+  }
+
+  /** Throws `retry`/`TIMED_OUT` and `retry`/`ENGINE_CLOSED`. */
   async wait(lsn: Lsn, timeoutMs: number): Promise<void> {
+    this.requireOpen()
     if (this.streamedTo >= lsn) return
     await this.waiters.wait(
       lsn,
@@ -65,4 +78,8 @@ export class StreamPosition {
   private beforeSource(lsn: Lsn): string {
     return lsn > this.sourceTo ? `; the source was at ${formatLsn(this.sourceTo)} when last heard of` : ''
   }
+}
+
+function closedError(): MoonlinkError {
+  return new MoonlinkError('retry', 'ENGINE_CLOSED', 'the engine is closed: nothing more is applied until the next start; try again then.')
 }

@@ -19,7 +19,7 @@ const statusOfCode: Readonly<Record<string, number>> = {
 }
 
 /** What a request that is under way meets where the backend ends. */
-const codesOfTheEnd = new Set(['PG_SOURCE_CLOSED', 'PARQUET_POOL_CLOSED'])
+const codesOfTheEnd = new Set(['ENGINE_CLOSED', 'PG_SOURCE_CLOSED', 'PARQUET_POOL_CLOSED'])
 
 export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 500 | 503 | 504
 
