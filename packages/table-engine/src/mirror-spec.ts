@@ -19,6 +19,8 @@ export interface MirrorSpec {
   readonly asOfLsn?: Lsn
   /** Why it misses changes: until `beginResync`, which follows, it takes nothing, and shows no more than its last commit. */
   readonly resyncReason?: string
+  /** A stream may be open already, and further than the last commit: one that goes on from there takes and shows nothing before the next begins (`Engine.resetOpenTransaction`). */
+  readonly joinsStream?: boolean
 }
 
 /** How the source's table is while a mirror begins to be made equal to it. */

@@ -94,6 +94,7 @@ export class Mirror {
     } else await core.loadFiles()
     mirror.pauses.restore()
     if (spec.resyncReason !== undefined) mirror.pauses.awaitResync(spec.resyncReason)
+    core.isRewinding = spec.joinsStream === true && core.phase === 'streaming'
     return mirror
   }
 
@@ -412,7 +413,8 @@ export class Mirror {
   private async take(change: HeldChange): Promise<void> {
     const { core, flusher, intake } = this
     await core.lock.run(async () => {
-      if (core.isClosed || (core.phase !== 'copying' && core.phase !== 'streaming')) return
+      // What comes while its state is no LSN's comes again.
+      if (core.isClosed || core.isRewinding || (core.phase !== 'copying' && core.phase !== 'streaming')) return
       try {
         await intake.take(change)
         if (core.phase === 'streaming') flusher.freezeIfWanted()

@@ -5,7 +5,7 @@ import { Acknowledger } from './acknowledger.ts'
 function setUp(hasLog: boolean) {
   const told: Lsn[] = []
   const steps: string[] = []
-  const other = { isOutdated: false }
+  const other = { isOutdated: false, keptFromLsn: null as Lsn | null }
   const engine = { safe: 10n, acknowledgeableLsn: () => engine.safe, restartLsn: () => engine.safe }
   const log = {
     durable: null as Lsn | null,
@@ -32,6 +32,7 @@ function setUp(hasLog: boolean) {
       steps.push(`remember ${lsn}`)
       other.isOutdated = false
     },
+    keptFromLsn: () => other.keptFromLsn,
     isOutdated: () => other.isOutdated,
   })
   const loop = { acknowledge: (lsn: Lsn) => told.push(lsn) }
@@ -128,4 +129,20 @@ test('what a deposed backend writes down is remembered by nobody', async () => {
   const { acknowledger, lease } = setUp(false)
   lease.isLost = true
   await expect(acknowledger.remember()).rejects.toMatchObject({ kind: 'fenced', code: 'LEASE_LOST' })
+})
+
+test('what is kept for a table that the engine does not have is neither covered nor let go of, and the source is told what the log has', async () => {
+  for (const hasLog of [false, true]) {
+    const { acknowledger, engine, log, loop, other, steps, told } = setUp(hasLog)
+    other.keptFromLsn = 6n
+    await acknowledger.begin()
+    expect(acknowledger.coveredLsn).toBe(6n)
+    engine.safe = 20n
+    log.durable = 100n
+    await acknowledger.acknowledge(loop)
+    expect([acknowledger.coveredLsn, told]).toEqual([6n, [hasLog ? 100n : 7n]])
+    other.keptFromLsn = null
+    await acknowledger.acknowledge(loop)
+    expect(steps).toEqual(hasLog ? ['remember 6', 'prune 6', 'remember 20', 'prune 20'] : ['remember 6', 'remember 20'])
+  }
 })

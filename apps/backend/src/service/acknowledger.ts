@@ -1,4 +1,4 @@
-import { maxLsn, type ChangeLog, type Lease, type Lsn } from '@moonlink/core'
+import { maxLsn, minLsn, type ChangeLog, type Lease, type Lsn } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 import type { StreamLoop } from './stream-loop.ts'
 
@@ -13,6 +13,8 @@ export interface AcknowledgerOptions {
   readonly slotLsn: Lsn
   /** Writes down that every mirrored table has everything up to there in Iceberg, and what else is to be remembered. */
   readonly remember: (coveredLsn: Lsn) => Promise<void>
+  /** What comes after this is kept, whatever the engine needs; null where nothing is. */
+  readonly keptFromLsn: () => Lsn | null
   /** Whether something else that is to be remembered has changed since; of one table, where it is named. */
   readonly isOutdated: (table?: string) => boolean
 }
@@ -47,7 +49,7 @@ export class Acknowledger {
 
   /** All tables are open, and no stream yet. */
   async begin(): Promise<void> {
-    await this.#cover(maxLsn(this.#covered, this.#options.engine.restartLsn()))
+    await this.#cover(maxLsn(this.#covered, this.#uptoKept(this.#options.engine.restartLsn())))
   }
 
   /** The source has a new slot, which begins at `lsn`; every table is made equal to the source at a later place. */
@@ -73,7 +75,7 @@ export class Acknowledger {
   /** Looks at what Iceberg has by now. Call it once a second or so, and again when it has resolved. */
   async acknowledge(loop: Pick<StreamLoop, 'acknowledge'>): Promise<void> {
     const { engine, log } = this.#options
-    const safe = engine.acknowledgeableLsn()
+    const safe = this.#uptoKept(engine.acknowledgeableLsn())
     // The log alone says what is durable while it works; to write that down each time would be a sync for nothing.
     const isNews = log === null || log.isPrunable(safe) || safe > (log.durableLsn ?? 0n)
     if (safe > this.#covered && isNews) await this.#cover(safe)
@@ -86,6 +88,10 @@ export class Acknowledger {
     const durable = this.#options.log?.durableLsn ?? 0n
     this.#acknowledged = [this.#acknowledged, this.#covered, durable].reduce(maxLsn)
     loop.acknowledge(this.#acknowledged)
+  }
+
+  #uptoKept(lsn: Lsn): Lsn {
+    return minLsn(lsn, this.#options.keptFromLsn() ?? lsn)
   }
 
   #cover(lsn: Lsn): Promise<void> {

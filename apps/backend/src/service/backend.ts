@@ -29,6 +29,7 @@ import { StreamLoop } from './stream-loop.ts'
 import { TableCommands } from './table-commands.ts'
 import { chooseTables, listWith } from './table-set.ts'
 import { TableVerification } from './table-verification.ts'
+import { UnopenedTables } from './unopened-tables.ts'
 import { waitForLsn } from './wait-for-lsn.ts'
 
 const tickMs = 100
@@ -80,20 +81,29 @@ export class MoonlinkBackend implements Operations {
       logger,
       takeUp: (table) => this.#tables.takeUp(table),
       unpublish: () => this.#tables.unpublish(),
-      refuse: (name, code, reason) => void this.#mirrors.refuse(name, code, reason),
+      refuse: (name, error) => void this.#mirrors.refuse(name, error),
     })
     const coverage = { floorLsn: floor, coveredLsn, covered: new Set(state?.mirrored), republished }
-    this.#mirrors = new MirrorSet(parts, coverage, locked)
+    const unopened = new UnopenedTables({
+      ...parts,
+      log,
+      maxLogBytes: parts.config.changeLog.maxBytes,
+      floorLsn: floor,
+      openAgain: (name) => this.#tables.openAgain(name),
+    })
+    this.#mirrors = new MirrorSet(parts, coverage, locked, unopened)
     const remembered = new RememberedTables({
       store: parts.stateStore,
       source,
       state,
       live: () => this.#mirrors.live(),
+      covered: () => this.#mirrors.covered(),
       known: () => this.#mirrors.known(),
     })
     const remember = (lsn: Lsn) => remembered.write(lsn)
     const isOutdated = (table?: string) => (table === undefined ? remembered.isOutdated : remembered.isOutdatedFor(table))
-    this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn: floor, slotLsn, remember, isOutdated })
+    const keptFromLsn = () => unopened.keptFromLsn
+    this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn: floor, slotLsn, remember, keptFromLsn, isOutdated })
     source.history.resume(state?.timeline ?? null, state?.timelineSince ?? null, () => this.#acknowledger.remember())
     this.#logRelief =
       log === null
@@ -193,7 +203,7 @@ export class MoonlinkBackend implements Operations {
     const republished = new Set(published.filter(({ table }) => source.isRepublished(table)).map(({ table }) => formatTableName(table)))
     const backend = new MoonlinkBackend(parts, log, state, slotLsn, republished)
     try {
-      for (const [name, reason] of refused) backend.#mirrors.unopened.set(name, reason)
+      for (const [name, reason] of refused) backend.#mirrors.unopened.refuse(name, reason)
       engine.requireCatchUp(await source.currentLsn())
       await backend.#mirrors.openStarted(published, chosen.filter(isLocked))
       await backend.#begin()
@@ -232,7 +242,7 @@ export class MoonlinkBackend implements Operations {
       freshnessMs: engine.freshnessMs,
       mirrors: engine.status(),
       copy: (table, rows) => this.#mirrors.copyReport(table, rows),
-      unopened: this.#mirrors.unopened,
+      unopened: this.#mirrors.unopened.reasons,
       locked: this.#mirrors.locked.reasons,
       verified: this.#verification.outcomes,
       waits: source.waits(),
@@ -307,7 +317,7 @@ export class MoonlinkBackend implements Operations {
 
   async uninstall(): Promise<Uninstalled> {
     this.#isStopping = true
-    await this.#mirrors.locked.stop()
+    await this.#mirrors.stopTakingUp()
     const removed = await this.#changes.run(async () => {
       await this.#end()
       return this.#parts.source.uninstall()
@@ -319,7 +329,7 @@ export class MoonlinkBackend implements Operations {
   /** Stops reading, commits everything that was read, tells the source, and lets go. Throws where a commit failed. */
   async close(): Promise<void> {
     this.#isStopping = true
-    await this.#mirrors.locked.stop()
+    await this.#mirrors.stopTakingUp()
     await this.#changes.run(() => this.#end())
     await this.#parts.engine.close()
   }
@@ -340,7 +350,7 @@ export class MoonlinkBackend implements Operations {
     this.#verification.start()
     this.#slotWatch.start()
     this.#publicationWatch.start()
-    this.#mirrors.locked.start()
+    this.#mirrors.startTakingUp()
   }
 
   async #tick(): Promise<void> {

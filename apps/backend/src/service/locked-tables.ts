@@ -13,7 +13,7 @@ export interface LockedTablesOptions {
   /** Publishes no more what was locked when it was to go, where that is possible by now. */
   readonly unpublish: () => Promise<void>
   /** It can't be mirrored after all. */
-  readonly refuse: (name: string, code: string, reason: string) => void
+  readonly refuse: (name: string, error: MoonlinkError) => void
 }
 
 /** Why a table is paused that was mirrored, and waits here. */
@@ -109,11 +109,12 @@ export class LockedTables {
         if (holder === null) await takeUp(waiting.table)
         else this.#waitFor(name, waiting, holder)
       } catch (thrown) {
-        const { code, kind, message } = toMoonlinkError(thrown)
+        const error = toMoonlinkError(thrown)
+        const { code, kind, message } = error
         if (waiting.said !== code) logger.warn('a table that was locked could not be taken up', { table: name, code, error: message })
         waiting.said = code
         if (kind === 'retry') continue
-        if (this.#waiting.delete(name)) refuse(name, code, message)
+        if (this.#waiting.delete(name)) refuse(name, error)
       }
     }
     if (!this.#isStopped) await this.#trouble.attempt(unpublish)

@@ -1,19 +1,18 @@
-import { formatTableName, formatType, MoonlinkError, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import { formatTableName, formatType, MoonlinkError, parseTableName, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
-import { allSettledOrThrow } from './all-settled.ts'
 import type { BackendParts } from './backend-parts.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
-import { COPY_ENDED, isLeftPaused, isTableError, openMirror, type Coverage } from './mirrors.ts'
+import { COPY_ENDED, isCovered, isLeftPaused, isTableError, openBeside, openMirror, type Coverage, type OpenMirrorOptions } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
+import { mayPassAlone, openTables } from './open-tables.ts'
 import type { ListedSourceTable } from './parts.ts'
 import { mirrorable } from './table-set.ts'
+import type { UnopenedTables } from './unopened-tables.ts'
 
 const copyPollMs = 50
-/** Tables that are opened at a time: each waits for a store that may be far. */
-const OPENED_AT_ONCE = 16
 /** A range of pages is read in less, unless its source stands still. */
 const endCopyMs = 15_000
 /** What a locked table is waited for while no other's changes are applied. */
@@ -22,7 +21,7 @@ export const publishLockTimeoutMs = 500
 /** The mirrored tables of a backend: opens and publishes them, copies those that are new. */
 export class MirrorSet {
   /** Tables that could not be opened, and why. */
-  readonly unopened = new Map<string, string>()
+  readonly unopened: UnopenedTables
   /** Tables that are opened, or made equal to their source, once they are free. */
   readonly locked: LockedTables
   readonly #parts: BackendParts
@@ -37,8 +36,9 @@ export class MirrorSet {
   /** What copies read just now. */
   readonly #reading = new Set<Mirror>()
 
-  constructor(parts: BackendParts, coverage: Coverage, locked: LockedTables) {
+  constructor(parts: BackendParts, coverage: Coverage, locked: LockedTables, unopened: UnopenedTables) {
     this.#parts = parts
+    this.unopened = unopened
     this.locked = locked
     this.#coverage = coverage
   }
@@ -64,7 +64,7 @@ export class MirrorSet {
   mirror(name: string): Mirror {
     const mirror = this.#parts.engine.mirror(name)
     if (mirror !== undefined) return mirror
-    const unopened = this.unopened.get(name)
+    const unopened = this.unopened.reasons.get(name)
     if (unopened !== undefined) throw new MoonlinkError('invalid', 'TABLE_PAUSED', `${name} is failed: ${unopened}`)
     if (!this.has(name)) throw notMirrored(name, this.known())
     const reason = this.locked.reasons.get(name) ?? 'it is being opened'
@@ -79,7 +79,7 @@ export class MirrorSet {
 
   /** Names of all tables, those that take no changes, could not be opened or are locked among them. */
   known(): string[] {
-    return [...new Set([...this.#listed.keys(), ...this.unopened.keys(), ...this.locked.reasons.keys()])]
+    return [...new Set([...this.#listed.keys(), ...this.unopened.reasons.keys(), ...this.locked.reasons.keys()])]
   }
 
   /** Names of the tables that take changes, now or once they are copied. */
@@ -88,11 +88,17 @@ export class MirrorSet {
     return [...this.#listed.keys()].filter((name) => ['copying', 'streaming'].includes(engine.mirror(name)?.currentPhase ?? ''))
   }
 
-  /** As `live`, and those that are opened anew just now: what comes of them meanwhile is wanted. */
+  /** Names of the tables of which slot and log have all that Iceberg lacks: those that are live, and those that go on once they can be opened. */
+  covered(): string[] {
+    return [...new Set([...this.live(), ...this.unopened.keeping])]
+  }
+
+  /** As `live`, and those that are opened anew just now, or go on once they can be: what comes of them meanwhile is wanted. */
   #published(): string[] {
     return [...this.#listed.keys()].filter((name) => {
       const mirror = this.#parts.engine.mirror(name)
-      return mirror === undefined ? !this.unopened.has(name) : ['copying', 'streaming'].includes(mirror.currentPhase)
+      if (mirror === undefined) return !this.unopened.has(name) || this.unopened.keepsChanges(name)
+      return ['copying', 'streaming'].includes(mirror.currentPhase)
     })
   }
 
@@ -130,44 +136,54 @@ export class MirrorSet {
   async openStarted(published: readonly ListedSourceTable[], locked: readonly ListedSourceTable[]): Promise<void> {
     const paused: ListedSourceTable[] = []
     for (const listed of locked) {
-      if (await isLeftPaused(listed, this.#parts.warehouse)) paused.push(listed)
+      // What can't be told of one yet is told when it is taken up.
+      const isPaused = await isLeftPaused(listed, this.#parts.warehouse).catch((error: unknown) => {
+        if (isTableError(error) || mayPassAlone(error)) return false
+        throw error
+      })
+      if (isPaused) paused.push(listed)
       else this.locked.add([listed.table])
     }
     await this.#openAll([...published, ...paused])
   }
 
+  /** Those that can't be opened are tried again later; but where that is so of all, it is thrown. */
   async #openAll(tables: readonly ListedSourceTable[]): Promise<void> {
     for (const listed of tables) this.#listed.set(formatTableName(listed.table), listed)
-    const waiting = [...tables]
-    const lane = async () => {
-      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await this.#openStarted(next)
-    }
-    const lanes = Array.from({ length: OPENED_AT_ONCE }, () =>
-      lane().catch((error: unknown) => {
-        waiting.length = 0
-        throw error
-      }),
-    )
-    await allSettledOrThrow(lanes)
+    const failed = await openTables(tables, (listed) => this.#openStarted(listed))
+    for (const [name, error] of failed) this.unopened.tryAgain(name, error, mayPassAlone(error) && isCovered(name, this.#coverage))
     await this.#publish()
   }
 
-  /** One whose Iceberg table is damaged does not keep the others from going on. */
   async #openStarted(listed: ListedSourceTable): Promise<void> {
-    const { engine, logger, source } = this.#parts
-    const name = formatTableName(listed.table)
     try {
       await this.#open(listed, false)
     } catch (error) {
-      if (!isTableError(error)) throw error
-      const { code, message } = toMoonlinkError(error)
-      this.unopened.set(name, `${code} ${message}`)
-      logger.error('the table could not be opened', { table: name, error: `${code} ${message}` })
+      await this.#parts.engine.removeMirror(formatTableName(listed.table))
+      throw error
     }
-    const mirror = engine.mirror(name)
+    this.#opened(listed)
+  }
+
+  #opened(listed: ListedSourceTable): void {
+    const { engine, source } = this.#parts
+    const mirror = engine.mirror(formatTableName(listed.table))
     if (mirror?.status().reason?.startsWith(`${TABLE_LOCKED} `) === true) this.locked.add([listed.table])
     if (mirror?.currentPhase !== 'streaming' || mirror.committedLsn === null || mirror.committedTimeline === null) return
     source.history.committed(mirror.committedTimeline, mirror.committedLsn)
+  }
+
+  /**
+   * Opens a table that could not be at the start, beside a stream that may be open. Returns why it has to be made equal to its source (`beginResync`), and takes nothing until then; or null where it is
+   * to be copied, is paused, or goes on in the next stream.
+   */
+  async openAgain(name: string): Promise<string | null> {
+    const listed = await this.#listAgain(name)
+    const missed = this.unopened.keepsChanges(name) ? null : 'it could not be opened, and its changes were not kept'
+    const reason = await openBeside(listed, { ...this.#openOptions(), again: false, missed })
+    if (reason === null) this.#opened(listed)
+    // What it is copied beside has to be published first.
+    return reason ?? (this.#parts.engine.mirror(name)!.currentPhase === 'copying' ? missed : null)
   }
 
   /** Adds tables while no stream is open: all or none. They are to be copied then. Leaves out those that another session keeps locked, and returns their names. */
@@ -224,16 +240,18 @@ export class MirrorSet {
     return { slotLsn, begun }
   }
 
-  /** A locked table can't be mirrored after all. */
-  async refuse(name: string, code: string, reason: string): Promise<void> {
+  /** A locked table can't be mirrored after all, or not yet. */
+  async refuse(name: string, error: MoonlinkError): Promise<void> {
+    const { code, message } = error
     const mirror = this.#parts.engine.mirror(name)
-    if (mirror === undefined) this.unopened.set(name, `${code} ${reason}`)
     // What can't be recorded is met again after a restart.
-    else await mirror.pauseFor(code, reason).catch(() => undefined)
+    if (mirror !== undefined) await mirror.pauseFor(code, message).catch(() => undefined)
+    else if (mayPassAlone(error)) this.unopened.tryAgain(name, error, false)
+    else this.unopened.refuse(name, `${code} ${message}`)
   }
 
   async #listAgain(name: string): Promise<ListedSourceTable> {
-    const listed = mirrorable(await this.#parts.source.listTables([this.#listed.get(name)!.table]), name)
+    const listed = mirrorable(await this.#parts.source.listTables([parseTableName(name)]), name)
     this.#listed.set(name, listed)
     return listed
   }
@@ -317,6 +335,17 @@ export class MirrorSet {
     }
   }
 
+  /** Takes up tables that are locked, or could not be opened, once that is possible. */
+  startTakingUp(): void {
+    this.locked.start()
+    this.unopened.start()
+  }
+
+  /** Resolves once none is being taken up. */
+  async stopTakingUp(): Promise<void> {
+    await Promise.all([this.locked.stop(), this.unopened.stop()])
+  }
+
   /** Ends running copies; later ones may begin. */
   async stopCopies(): Promise<void> {
     this.#abort.abort(new Error('stopped'))
@@ -325,8 +354,12 @@ export class MirrorSet {
   }
 
   async #open(listed: ListedSourceTable, again: boolean, reshapesEmpty = false): Promise<void> {
+    await openMirror(listed, { ...this.#openOptions(), again, reshapesEmpty })
+  }
+
+  #openOptions(): Pick<OpenMirrorOptions, 'engine' | 'logger' | 'source' | 'warehouse' | 'coverage'> {
     const { engine, logger, source, warehouse } = this.#parts
-    await openMirror(listed, { engine, logger, source, warehouse, coverage: this.#coverage, again, reshapesEmpty })
+    return { engine, logger, source, warehouse, coverage: this.#coverage }
   }
 
   /** Of a table whose copy never ended, as far as is known. Without a row in it yet it need not keep its shape, nor why it was paused. */

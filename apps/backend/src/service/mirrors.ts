@@ -3,6 +3,7 @@ import {
   formatTableName,
   isJsonObject,
   isMoonlinkError,
+  maxLsn,
   type LoadedTable,
   type Logger,
   type Lsn,
@@ -10,7 +11,7 @@ import {
   type TableShape,
   type TableStorage,
 } from '@moonlink/core'
-import { PAUSED_PROPERTY, RESYNC_PROPERTY, SOURCE_STATE_PROPERTY, type Engine, type Mirror } from '@moonlink/table-engine'
+import { PAUSED_PROPERTY, RESYNC_PROPERTY, SOURCE_STATE_PROPERTY, type Engine, type Mirror, type MirrorSpec } from '@moonlink/table-engine'
 import type { ListedSourceTable, SourceHandle, Warehouse } from './parts.ts'
 import { COPY_PENDING_PROPERTY, RecopiedStorage } from './recopied-storage.ts'
 import { checkOwner, ownerProperties } from './table-owner.ts'
@@ -47,33 +48,73 @@ export interface OpenMirrorOptions {
  * source changed its shape while we were away goes on in the shape that it had, and follows the change in its place; where it kept no shape, it is paused.
  */
 export async function openMirror(listed: ListedSourceTable, options: OpenMirrorOptions): Promise<Mirror> {
-  const { engine, logger, warehouse } = options
-  const name = formatTableName(listed.table)
-  const { kept, mismatch, storage } = await openStorage(listed, options)
-  checkOwner(options.source.identity, warehouse.uri, listed.table, storage.snapshot)
-  const reason = recopyReason(name, storage, options)
-  const isRecopied = reason !== null && mismatch === null && listed.appendOnly
-  if (isRecopied) logger.warn('the table is copied again', { table: name, reason })
-  const sourceState = mismatch === null ? (kept ?? listed).sourceState : null
+  const { engine, logger } = options
+  const { isCompared, isRecopied, mismatch, reason, spec } = await openSpec(listed, options)
+  const { schema, sourceState, storage } = spec
+  if (isRecopied) logger.warn('the table is copied again', { table: formatTableName(listed.table), reason })
   // Whoever goes on from a commit need not ask.
   const asOfLsn = reason === null && storage.snapshot.committedLsn !== null ? null : await options.source.asOfLsn()
-  const isCompared = reason !== null && !isRecopied && (mismatch === null || !listed.appendOnly)
-  const now = isCompared ? await options.source.evolved(listed.table, { schema: storage.snapshot.schema, sourceState }) : null
+  const now = isCompared ? await options.source.evolved(listed.table, { schema, sourceState }) : null
   const mirror = await engine.addMirror({
-    table: listed.table,
-    schema: storage.snapshot.schema,
-    sourceState,
+    ...spec,
     ...(asOfLsn === null ? {} : { asOfLsn }),
     storage: isRecopied ? await RecopiedStorage.begin(storage, options.again) : storage,
-    appendOnly: listed.appendOnly,
-    changesFromLsn: options.coverage.floorLsn,
-    origin: originOf(options),
     // Until it is being compared, too, it must not be taken for one that has what the stream has brought.
-    ...(isCompared ? { resyncReason: reason } : {}),
+    ...(isCompared ? { resyncReason: reason! } : {}),
   })
   if (now !== null) await mirror.beginResync(reason!, { ...now, asOfLsn: asOfLsn!, isJustOpened: true })
   else if (mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
   return mirror
+}
+
+/**
+ * As `openMirror`, beside a stream that may be open. One that goes on from its last commit takes nothing before the next stream. Returns why it misses changes and takes nothing until it is made equal
+ * to its source, or null. `missed`: why that is so of one that has a commit and is not paused.
+ */
+export async function openBeside(listed: ListedSourceTable, options: OpenMirrorOptions & { readonly missed: string | null }): Promise<string | null> {
+  const { isCompared, isRecopied, mismatch, reason, spec } = await openSpec(listed, options)
+  const awaited = isCompared || isRecopied ? reason : null
+  const mirror = await options.engine.addMirror({
+    ...spec,
+    ...(spec.storage.snapshot.committedLsn === null ? { asOfLsn: await options.source.asOfLsn() } : {}),
+    ...(awaited === null ? { joinsStream: true } : { resyncReason: awaited }),
+  })
+  if (awaited === null && mismatch !== null) await mirror.pause('SCHEMA_CHANGED', mismatch)
+  return awaited
+}
+
+interface OpenedSpec {
+  readonly spec: MirrorSpec & { readonly sourceState: string | null }
+  readonly mismatch: string | null
+  /** Why it misses changes; null where it does not. */
+  readonly reason: string | null
+  readonly isRecopied: boolean
+  readonly isCompared: boolean
+}
+
+async function openSpec(listed: ListedSourceTable, options: OpenMirrorOptions & { readonly missed?: string | null }): Promise<OpenedSpec> {
+  const { coverage, engine, source, warehouse } = options
+  const { appendOnly, table } = listed
+  const { kept, mismatch, storage } = await openStorage(listed, options)
+  checkOwner(source.identity, warehouse.uri, table, storage.snapshot)
+  const reason = recopyReason(formatTableName(table), storage, options)
+  const isRecopied = reason !== null && mismatch === null && appendOnly
+  return {
+    spec: {
+      table,
+      schema: storage.snapshot.schema,
+      sourceState: mismatch === null ? (kept ?? listed).sourceState : null,
+      storage,
+      appendOnly,
+      // A stream that is open already does not go back for a copy.
+      changesFromLsn: maxLsn(coverage.floorLsn, engine.streamedLsn),
+      origin: originOf(options),
+    },
+    mismatch,
+    reason,
+    isRecopied,
+    isCompared: reason !== null && !isRecopied && (mismatch === null || !appendOnly),
+  }
 }
 
 /** LSNs and numbers of tables are of one database alone, and files of one warehouse. */
@@ -136,8 +177,13 @@ async function keptShape(
   return typeof state === 'string' && state !== '' ? await source.restore(table, state) : null
 }
 
+/** Whether slot and log have all that a table lacks in Iceberg, whatever it has there. */
+export function isCovered(name: string, { covered, coveredLsn, floorLsn }: Coverage): boolean {
+  return covered.has(name) && coveredLsn >= floorLsn
+}
+
 /** Why a table that has a commit must be copied again, or null where it may go on. */
-function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOptions): string | null {
+function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOptions & { readonly missed?: string | null }): string | null {
   const { committedLsn, properties } = storage.snapshot
   if (committedLsn === null) return null
   if (options.again) return 'it was not mirrored for a while'
@@ -145,9 +191,10 @@ function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOp
   if (properties[RESYNC_PROPERTY]) return properties[RESYNC_PROPERTY]
   if (properties[COPY_PENDING_PROPERTY] === 'true') return 'its last copy did not end'
   if (properties[PAUSED_PROPERTY]) return null
-  const { floorLsn, covered, coveredLsn, republished } = options.coverage
+  if (options.missed) return options.missed
+  const { floorLsn, republished } = options.coverage
   if (republished.has(name)) return 'its publication was altered or is another, or its partitions are others'
-  if (committedLsn >= floorLsn || (covered.has(name) && coveredLsn >= floorLsn)) return null
+  if (committedLsn >= floorLsn || isCovered(name, options.coverage)) return null
   return `neither the slot nor the change log has the changes from ${formatLsn(committedLsn)} to ${formatLsn(floorLsn)} any more`
 }
 

@@ -21,6 +21,7 @@ import type { LockedTables } from './locked-tables.ts'
 import { MirrorSet } from './mirror-set.ts'
 import type { SourceHandle, SourceIdentity, Warehouse } from './parts.ts'
 import { ownerProperties } from './table-owner.ts'
+import type { UnopenedTables } from './unopened-tables.ts'
 
 const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'long' }, required: true }], identifierFieldIds: [1] }
 const identity: SourceIdentity = { systemIdentifier: '1', database: 'd', serverVersion: '18', slot: 's', publication: 'p' }
@@ -74,7 +75,7 @@ async function openAll(count: number) {
   const disk = new SimulatedLocalDisk({ next: () => 0.5 })
   const engine = new Engine({ ...ports, disk: disk.session(), indexDirectory: '/index', limits: defaultEngineLimits })
   const coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, republished: new Set<string>() }
-  const mirrors = new MirrorSet({ engine, source, warehouse, ...ports } as unknown as BackendParts, coverage, {} as LockedTables)
+  const mirrors = new MirrorSet({ engine, source, warehouse, ...ports } as unknown as BackendParts, coverage, {} as LockedTables, {} as UnopenedTables)
   await mirrors.openStarted(
     tables.map((table) => ({ table, schema, sourceState: null, appendOnly: false, refusal: null, notes: [] })),
     [],

@@ -16,6 +16,7 @@ test('what tables are published like is outdated from when it changes until it i
     },
     state: null,
     live: () => live,
+    covered: () => live,
     known: () => ['public.a', 'public.b'],
   })
   await remembered.write(1n)

@@ -10,6 +10,8 @@ export interface RememberedTablesOptions {
   readonly state: BackendState | null
   /** Names of the tables that take changes. */
   readonly live: () => readonly string[]
+  /** Names of the tables that have everything up to what is covered, or are not copied yet. */
+  readonly covered: () => readonly string[]
   /** Names of all tables, those that are paused, wait or could not be opened among them. What those were published like is kept, so that a later process finds out that it changed. */
   readonly known: () => readonly string[]
 }
@@ -70,7 +72,7 @@ export class RememberedTables {
 
   /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
   async write(coveredLsn: Lsn): Promise<void> {
-    const { known, live, source, store } = this.#options
+    const { covered, known, source, store } = this.#options
     const { systemIdentifier, database, slot } = source.identity
     const written: Written = { published: this.#marks(), added: this.#added, dropped: this.#dropped }
     await store.write({
@@ -78,7 +80,7 @@ export class RememberedTables {
       timeline: source.history.timeline,
       timelineSince: source.history.sinceLsn,
       coveredLsn,
-      mirrored: live(),
+      mirrored: covered(),
       known: known(),
       ...written,
     })

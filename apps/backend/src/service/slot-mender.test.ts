@@ -40,6 +40,7 @@ function setUp(reached: Reached, refusals: Error[] = []) {
     },
     mirrors: {
       live: () => [...live],
+      unopened: { letGo: () => undefined },
       stopCopies: async () => undefined,
       beginResync: async (names: string[]) => {
         const refusal = refusals.shift()

@@ -98,6 +98,7 @@ export class SlotMender {
     )
     if (sourceLsn < this.#reachedLsn) throw notThereYet(sourceLsn, this.#reachedLsn)
     const names = mirrors.live()
+    mirrors.unopened.letGo(reason)
     source.history.forgetLooks()
     const { begun, slotLsn } = await mirrors.beginResync(names, `changes are missing: ${reason}`)
     // What is mirrored says by now that it has to be compared.

@@ -38,8 +38,10 @@ export function statusReport(inputs: StatusInputs): StatusReport {
   const { identity, position } = inputs
   const byName = inputs.mirrors.toSorted((a, b) => (formatTableName(a.table) < formatTableName(b.table) ? -1 : 1))
   const mirrored = byName.map((mirror) => mirrorReport(mirror, inputs))
-  const unopened = [...inputs.unopened].map(([name, reason]) => unopenedReport(name, { state: 'failed', reason, waitingFor: null }))
   const opened = new Set(mirrored.map(({ name }) => name))
+  const unopened = [...inputs.unopened].flatMap(([name, reason]) =>
+    opened.has(name) ? [] : [unopenedReport(name, { state: 'failed', reason, waitingFor: null })],
+  )
   const locked = [...inputs.locked].flatMap(([name, waitingFor]) =>
     opened.has(name) ? [] : [unopenedReport(name, { state: 'copying', reason: null, waitingFor })],
   )

@@ -149,8 +149,8 @@ export class StreamLoop {
 
   async #nextLsn(): Promise<Lsn> {
     const { engine, floorLsn } = this.#options
-    if (!this.#opened) return maxLsn(floorLsn(), engine.restartLsn())
-    return maxLsn(floorLsn(), (await engine.resetOpenTransaction()) ? engine.streamedLsn : engine.restartLsn())
+    const goesOn = await engine.resetOpenTransaction()
+    return maxLsn(floorLsn(), goesOn && this.#opened ? engine.streamedLsn : engine.restartLsn())
   }
 
   async #follow(after: Lsn): Promise<void> {

@@ -28,6 +28,7 @@ function commanding() {
     },
     state: null,
     live: () => [...mirrored],
+    covered: () => [...mirrored],
     known: () => [...mirrored],
   })
   const check = vi.fn<() => Promise<void>>(() => Promise.resolve())
@@ -40,6 +41,7 @@ function commanding() {
     floorLsn: 0n,
     slotLsn: 0n,
     remember: (lsn) => remembered.write(lsn),
+    keptFromLsn: () => null,
     isOutdated: () => remembered.isOutdated,
   })
   const nameOf = ({ table }: { table: TableName }) => formatTableName(table)
@@ -154,7 +156,7 @@ test('what is not to be waited for fails a list of tables; where the source is a
       known: () => ['public.a', 'public.b', 'public.c', 'public.d'],
       has: (name: string) => name !== 'public.b',
       waitingFor: (name: string) => (name === 'public.c' ? 'it is locked' : null),
-      unopened: new Map([['public.b', 'PG_TABLE x']]),
+      unopened: { reasons: new Map([['public.b', 'PG_TABLE x']]) },
     },
     source: { listTables: () => Promise.reject(failure.now) },
   }

@@ -58,7 +58,7 @@ export class TableCommands {
     const waitsFor = mirrors.waitingFor(name)
     if (mirror !== undefined) return { name, notes, mirrored: true, state: mirror.state, reason: waitsFor ?? mirror.reason ?? otherwise }
     if (waitsFor !== null) return { name, notes, mirrored: true, state: 'copying', reason: waitsFor }
-    const unopened = mirrors.unopened.get(name)
+    const unopened = mirrors.unopened.reasons.get(name)
     if (unopened !== undefined) return { name, notes, mirrored: true, state: 'failed', reason: unopened }
     // A mirrored one that has no mirror is being opened anew.
     const mirrored = mirrors.has(name)
@@ -126,6 +126,27 @@ export class TableCommands {
     })
   }
 
+  /** Opens a table that could not be at the start, and lets it go on. Throws what keeps it from that; the others go on meanwhile. */
+  async openAgain(name: string): Promise<void> {
+    const { engine, loop, mirrors } = this.#options
+    await this.#inTurn(async () => {
+      // It may have been dropped meanwhile.
+      if (!mirrors.unopened.has(name)) return
+      try {
+        const missed = await mirrors.openAgain(name)
+        const phase = engine.mirror(name)?.currentPhase
+        if (missed !== null) await this.#beginResync(name, missed)
+        else if (phase === 'copying') void mirrors.copyOrPause([name])
+        // It takes changes from the next stream on.
+        else if (phase === 'streaming') await loop.pausedFor(async () => undefined)
+        mirrors.unopened.delete(name)
+      } catch (error) {
+        await engine.removeMirror(name)
+        throw error
+      }
+    })
+  }
+
   /** Publishes no more what is mirrored no more, and was locked when it was to go. */
   async unpublish(): Promise<void> {
     const { changes, source } = this.#options
@@ -134,7 +155,9 @@ export class TableCommands {
 
   /** Makes a table equal to its source whose publication is another, also where that made a change fail; one that is copied or paused is made so anyway. */
   async republished(table: string, reason: string): Promise<void> {
-    const mirror = this.#options.engine.mirror(table)
+    const { engine, mirrors } = this.#options
+    mirrors.unopened.letGo(reason, table)
+    const mirror = engine.mirror(table)
     const hasDiverged = mirror?.status().reason?.startsWith('DIVERGED ') === true
     if (mirror?.currentPhase === 'streaming' || hasDiverged) await this.resyncUnasked(table, reason)
   }
@@ -149,7 +172,8 @@ export class TableCommands {
 
   /** Pauses a table for what the catalog says of it; one that is gone, once the stream is there too, so that its last changes are taken. */
   async pauseAsTold(table: string, code: string, reason: string): Promise<void> {
-    const { engine, source } = this.#options
+    const { engine, mirrors, source } = this.#options
+    mirrors.unopened.letGo(reason, table)
     const mirror = engine.mirror(table)
     // What it was paused for before tells more.
     if (mirror === undefined || mirror.currentPhase === 'paused') return

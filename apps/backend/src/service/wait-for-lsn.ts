@@ -31,6 +31,6 @@ export async function waitForLsn(request: WaitRequest, parts: WaitParts): Promis
       throw new MoonlinkError('retry', 'TIMED_OUT', `${formatTableName(changed.table)} is still read again: ${changed.reason ?? ''}`)
     await clock.sleep(pollMs)
   }
-  if (request.iceberg) requireCommitted(lsn, engine.status(), mirrors.unopened)
+  if (request.iceberg) requireCommitted(lsn, engine.status(), mirrors.unopened.reasons)
   return lsn
 }
