@@ -16,7 +16,9 @@ let backend: BackendProcess
 beforeEach(async () => {
   database = await postgres.createDatabase()
   for (const name of ['a', 'b'])
-    await database.client.query(`CREATE TABLE ${name} (id int PRIMARY KEY, note text); INSERT INTO ${name} SELECT i, 'x' FROM generate_series(1, 100) i`)
+    await database.client.query(
+      `CREATE TABLE ${name} (id int PRIMARY KEY, note text); INSERT INTO ${name} SELECT i, 'x' FROM generate_series(1, 100) i`,
+    )
 })
 afterEach(() => backend.stop('SIGKILL'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
@@ -57,7 +59,9 @@ test('a table that is refused keeps no other from being mirrored, over restarts,
     launch()
     await streams('public.a')
     await isUnopened('STORE_NOT_WRITABLE')
-    await database.client.query(`INSERT INTO a SELECT max(id) + 1, 'z' FROM a; INSERT INTO b SELECT max(id) + 1, 'z' FROM b; DELETE FROM b WHERE id = 5`)
+    await database.client.query(
+      `INSERT INTO a SELECT max(id) + 1, 'z' FROM a; INSERT INTO b SELECT max(id) + 1, 'z' FROM b; DELETE FROM b WHERE id = 5`,
+    )
     await backend.wait()
     await expect(countOf('b')).rejects.toThrow(/public.b/)
     await expectVerified(backend.url, directory, 'public.a')

@@ -5,7 +5,16 @@ import type { BackendParts } from './backend-parts.ts'
 import type { CopyProgress, CopyReport } from './copy-progress.ts'
 import { copyTables } from './initial-copy.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
-import { COPY_ENDED, isCovered, isLeftPaused, isTableError, openBeside, openMirror, type Coverage, type OpenMirrorOptions } from './mirrors.ts'
+import {
+  COPY_ENDED,
+  isCovered,
+  isLeftPaused,
+  isTableError,
+  openBeside,
+  openMirror,
+  type Coverage,
+  type OpenMirrorOptions,
+} from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import { mayPassAlone, openTables } from './open-tables.ts'
 import type { ListedSourceTable } from './parts.ts'

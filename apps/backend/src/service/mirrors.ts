@@ -71,7 +71,10 @@ export async function openMirror(listed: ListedSourceTable, options: OpenMirrorO
  * As `openMirror`, beside a stream that may be open. One that goes on from its last commit takes nothing before the next stream. Returns why it misses changes and takes nothing until it is made equal
  * to its source, or null. `missed`: why that is so of one that has a commit and is not paused.
  */
-export async function openBeside(listed: ListedSourceTable, options: OpenMirrorOptions & { readonly missed: string | null }): Promise<string | null> {
+export async function openBeside(
+  listed: ListedSourceTable,
+  options: OpenMirrorOptions & { readonly missed: string | null },
+): Promise<string | null> {
   const { isCompared, isRecopied, mismatch, reason, spec } = await openSpec(listed, options)
   const awaited = isCompared || isRecopied ? reason : null
   const mirror = await options.engine.addMirror({
@@ -183,7 +186,11 @@ export function isCovered(name: string, { covered, coveredLsn, floorLsn }: Cover
 }
 
 /** Why a table that has a commit must be copied again, or null where it may go on. */
-function recopyReason(name: string, storage: TableStorage, options: OpenMirrorOptions & { readonly missed?: string | null }): string | null {
+function recopyReason(
+  name: string,
+  storage: TableStorage,
+  options: OpenMirrorOptions & { readonly missed?: string | null },
+): string | null {
   const { committedLsn, properties } = storage.snapshot
   if (committedLsn === null) return null
   if (options.again) return 'it was not mirrored for a while'

@@ -75,7 +75,12 @@ async function openAll(count: number) {
   const disk = new SimulatedLocalDisk({ next: () => 0.5 })
   const engine = new Engine({ ...ports, disk: disk.session(), indexDirectory: '/index', limits: defaultEngineLimits })
   const coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, republished: new Set<string>() }
-  const mirrors = new MirrorSet({ engine, source, warehouse, ...ports } as unknown as BackendParts, coverage, {} as LockedTables, {} as UnopenedTables)
+  const mirrors = new MirrorSet(
+    { engine, source, warehouse, ...ports } as unknown as BackendParts,
+    coverage,
+    {} as LockedTables,
+    {} as UnopenedTables,
+  )
   await mirrors.openStarted(
     tables.map((table) => ({ table, schema, sourceState: null, appendOnly: false, refusal: null, notes: [] })),
     [],

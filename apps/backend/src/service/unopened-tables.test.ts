@@ -45,7 +45,10 @@ test.each([
   ['the log has stopped', (log: { trouble: string | null }) => void (log.trouble = 'LOG_DISK_FULL'), true],
   ['the slot keeps too much', (_: unknown, engine: { streamedLsn: Lsn }) => void (engine.streamedLsn = 2000n), false],
 ])('where %s, nothing is kept any more', async (_, happens, hasLog) => {
-  const { engine, status, unopened } = looking(Array.from({ length: 10_000 }, () => denied), hasLog)
+  const { engine, status, unopened } = looking(
+    Array.from({ length: 10_000 }, () => denied),
+    hasLog,
+  )
   unopened.tryAgain('public.t', denied, true)
   unopened.tryAgain('public.u', denied, false)
   expect([unopened.keeping, unopened.keptFromLsn]).toEqual([['public.t'], 1000n])

@@ -87,10 +87,13 @@ export class UnopenedTables {
   letGo(reason: string, name?: string): void {
     for (const lapsed of name === undefined ? this.keeping : this.keeping.filter((one) => one === name)) {
       this.#tables.get(lapsed)!.keepsChanges = false
-      this.#options.logger.warn('changes of a table that can not be opened are not kept any more: it is made equal to its source once it is open', {
-        table: lapsed,
-        reason,
-      })
+      this.#options.logger.warn(
+        'changes of a table that can not be opened are not kept any more: it is made equal to its source once it is open',
+        {
+          table: lapsed,
+          reason,
+        },
+      )
     }
   }
 
