@@ -90,6 +90,8 @@ const first = `{
 const versions = {
   first,
   second: first.replace('"version": 1', '"version": 2').replace('acknowledgedLsn', 'coveredLsn'),
+  third: `{"version":3,"coveredLsn":"16/B374D848","source":{"systemIdentifier":"7382615423","database":"shop","slot":"moonlink_shop"},
+    "mirrored":["public.orders"],"known":[],"added":[],"dropped":["public.old"],"published":{},"timeline":null,"timelineSince":null,"crc32":"507ecb6d"}`,
 }
 
 test.each(Object.entries(versions))('the state that the %s version wrote is read, and written as the present one', (_, text) => {
@@ -122,6 +124,21 @@ test('what a stale holder of the lease writes does not count, and goes', async (
   const left: string[] = []
   for await (const { uri } of store.list(prefix)) left.push(uri)
   expect(left).toEqual([`${prefix}000000003.json`])
+})
+
+test('a flipped bit is noticed, wherever it changes what is said', () => {
+  const whole = Buffer.from(encodeState(state(0x168ad738n)))
+  for (let bit = 0; bit < whole.length * 8; bit++) {
+    const flipped = Buffer.from(whole)
+    flipped[bit >> 3] ^= 1 << (bit & 7)
+    let read: BackendState | null = null
+    try {
+      read = parseState(flipped.toString(), 'state.json')
+    } catch (error) {
+      expect(error).toMatchObject({ code: expect.stringMatching(/^STATE_(CORRUPT|VERSION)$/) as string })
+    }
+    if (read !== null) expect(read).toEqual(state(0x168ad738n))
+  }
 })
 
 describe('a state that others wrote', () => {

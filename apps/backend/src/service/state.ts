@@ -1,8 +1,9 @@
+import { crc32 } from 'node:zlib'
 import { formatLsn, MoonlinkError, parseLsn, type Lsn } from '@moonlink/core'
 import { z } from 'zod'
 
 /** Raised whenever an older Moonlink would misread the file. */
-const VERSION = 2
+const VERSION = 3
 
 const common = {
   source: z.object({ systemIdentifier: z.string(), database: z.string(), slot: z.string() }),
@@ -28,12 +29,15 @@ const stateSchema = z.object({
   ...common,
 })
 
+/** Versions without a checksum: a bit of theirs that flips could say that Iceberg has what it lacks. */
+const unchecked = { ...common, crc32: z.never().optional() }
 /** Before there was a log: the slot was told what Iceberg has. */
 const firstSchema = z
-  .object({ version: z.literal(1), acknowledgedLsn: z.string(), ...common })
-  .transform(({ acknowledgedLsn, ...rest }) => ({ ...rest, version: VERSION, coveredLsn: acknowledgedLsn }))
+  .object({ version: z.literal(1), acknowledgedLsn: z.string(), ...unchecked })
+  .transform(({ acknowledgedLsn, ...rest }) => ({ ...rest, coveredLsn: acknowledgedLsn }))
+const secondSchema = z.object({ version: z.literal(2), coveredLsn: z.string(), ...unchecked })
 
-const anySchema = z.union([stateSchema, firstSchema])
+const anySchema = z.union([stateSchema, secondSchema, firstSchema])
 
 /** What a run leaves for the next, beside what the Iceberg tables say of themselves. */
 export interface BackendState {
@@ -72,7 +76,12 @@ export function encodeState({ coveredLsn, ...rest }: BackendState): string {
     timeline: rest.timeline,
     timelineSince: rest.timelineSince === null ? null : formatLsn(rest.timelineSince),
   }
-  return JSON.stringify(stored, null, 2)
+  return JSON.stringify({ ...stored, crc32: checksum(stored) }, null, 2)
+}
+
+/** Of what is stored, whatever the spaces between. */
+function checksum(stored: object): string {
+  return crc32(JSON.stringify(stored)).toString(16).padStart(8, '0')
 }
 
 /** `place` is for messages. */
@@ -80,12 +89,13 @@ export function parseState(text: string, place: string): BackendState {
   try {
     const parsed: unknown = JSON.parse(text)
     refuseLater(parsed, place)
+    requireWhole(parsed)
     const { coveredLsn, source, mirrored, known, added, dropped, published, timeline, timelineSince } = anySchema.parse(parsed)
     const since = timelineSince === null ? null : parseLsn(timelineSince)
     return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, published, timeline, timelineSince: since }
   } catch (error) {
     if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
-    const message = `${place} is no state of ours; remove it, and tables that may miss changes are made equal to the source again.`
+    const message = `${place} is damaged, or no state of ours; remove it, and tables that may miss changes are made equal to the source again.`
     throw new MoonlinkError('corrupt', 'STATE_CORRUPT', message, { cause: error })
   }
 }
@@ -95,4 +105,9 @@ function refuseLater(parsed: unknown, place: string): void {
   if (typeof version !== 'number' || version <= VERSION) return
   const message = `${place} has version ${version}, and this Moonlink reads up to ${VERSION}; start the later Moonlink that wrote it.`
   throw new MoonlinkError('invalid', 'STATE_VERSION', message, { context: { version } })
+}
+
+function requireWhole(parsed: unknown): void {
+  const { crc32: written, ...stored } = parsed as { readonly version?: unknown; readonly crc32?: unknown }
+  if (stored.version === VERSION && written !== checksum(stored)) throw new Error('its checksum is another')
 }
