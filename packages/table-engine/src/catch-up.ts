@@ -20,6 +20,11 @@ export class CatchUp {
     this.flusher = flusher
   }
 
+  /** What waits is applied no more. */
+  get hasStopped(): boolean {
+    return this.isStopped
+  }
+
   get isRunning(): boolean {
     return this.running !== null
   }

@@ -46,6 +46,28 @@ async function withDeadRow() {
   return { engine, events, indexDirectory, mirror, send, source, spec, storage }
 }
 
+/** A table that has just been copied; what changed meanwhile waits. */
+async function withCopyBehind() {
+  const source = new ScriptedTable(schema)
+  const indexDirectory = mkdtempSync(join(directory, 'run-'))
+  const engine = new Engine({ clock: systemClock, random: systemRandom, logger: silentLogger, indexDirectory, limits: defaultEngineLimits })
+  const storage = new MemoryTableStorage(source.table, schema)
+  const mirror = await engine.addMirror({ table: source.table, schema, storage, appendOnly: false })
+  await mirror.beginCopy({ boundaryLsn: 0n, horizon: '0', storage: null })
+  for (const [id, lsn] of [
+    [1n, 100n],
+    [2n, 110n],
+    [3n, 120n],
+  ] as const) {
+    source.insert([id, 'a'])
+    source.endTransaction(lsn)
+    for (const event of [...source.take(), watermark(lsn)]) await engine.apply(event)
+  }
+  await mirror.finishCopy(0n)
+  expect(mirror.isCatchingUp).toBe(true)
+  return { engine, mirror }
+}
+
 test('a closed mirror tells what it was like, and neither shows nor commits anything', async () => {
   const { engine, mirror, source, storage } = await withDeadRow()
   const before = mirror.status()
@@ -78,6 +100,17 @@ test('a flush that waits for a transaction to end does not wait for ever where t
   while (!mirror.hasOpenTransaction) await Promise.resolve()
   await engine.close()
   await expect(flushed).rejects.toMatchObject({ code: 'TABLE_CLOSED' })
+})
+
+test('a read of a table that catches up after its copy is refused where the mirror is closed meanwhile', async () => {
+  const { engine, mirror } = await withCopyBehind()
+  const reading = engine.acquire(latest)
+  reading.catch(() => undefined)
+  const closed = mirror.close()
+  await expect(reading).rejects.toMatchObject({ kind: 'retry', code: 'TABLE_CLOSED' })
+  await closed
+  await expect(engine.acquire(latest)).rejects.toMatchObject({ kind: 'retry', code: 'TABLE_CLOSED' })
+  await engine.close()
 })
 
 test('a read that waited while its table was opened again shows the new mirror', async () => {

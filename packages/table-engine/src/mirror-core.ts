@@ -131,7 +131,10 @@ export class MirrorCore {
 
   /** Throws `retry`/`TABLE_CLOSED`. */
   requireOpen(): void {
-    if (!this.isClosed) return
+    if (this.isClosed) this.throwClosed()
+  }
+
+  throwClosed(): never {
     throw new MoonlinkError(
       'retry',
       'TABLE_CLOSED',

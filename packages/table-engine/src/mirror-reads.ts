@@ -54,6 +54,11 @@ export class MirrorReads {
   }
 
   /** Throws `retry`/`TABLE_CLOSED`. */
+  requireOpen(): void {
+    this.core.requireOpen()
+  }
+
+  /** Throws `retry`/`TABLE_CLOSED`. */
   plan(lsn: Lsn): TablePlan {
     this.core.requireOpen()
     return planMirror(this.core.state, lsn)

@@ -152,9 +152,10 @@ export class Mirror {
     return this.isStreaming && this.intake.isBehind
   }
 
-  /** Resolves once `isCatchingUp` is over. */
+  /** Resolves once `isCatchingUp` is over. Throws `retry`/`TABLE_CLOSED` where the mirror is closed before. */
   async caughtUp(): Promise<void> {
     await this.catchUp.finished()
+    if (this.catchUp.hasStopped) this.core.throwClosed()
   }
 
   /** Since when its commits are refused for a missing permission; null where they are not, or it takes no changes. */

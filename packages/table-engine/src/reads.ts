@@ -120,6 +120,8 @@ export class Reads implements ReadLeaseSource {
       const known = [...this.mirrors.keys()].join(', ') || 'none'
       throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `no table ${name} is mirrored (mirrored: ${known})`)
     }
+    // Nothing brings it on any more: what waits for that would look again and again.
+    mirror.reads.requireOpen()
     const held = mirror.reads.whileResyncing
     if (held !== null) {
       if (lsn !== null && lsn <= held) return mirror
