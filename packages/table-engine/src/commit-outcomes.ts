@@ -18,21 +18,26 @@ export interface Denial {
 /** How the commits of one table went. */
 export class CommitOutcomes {
   private lastDenial: Denial | null = null
-  private lastSuccessMs: number | null = null
+  private lastAllowedMs: number | null = null
 
   /** Null where the last attempt did not end so. */
   get denial(): Denial | null {
     return this.lastDenial
   }
 
-  /** When this process last committed changes. */
-  get committedAtMs(): number | null {
-    return this.lastSuccessMs
+  /** When this process last saw that nothing is refused. */
+  get allowedAtMs(): number | null {
+    return this.lastAllowedMs
+  }
+
+  /** Something else needs the same permissions, and had them. */
+  allowed(nowMs: number): void {
+    this.lastAllowedMs = nowMs
   }
 
   succeeded(nowMs: number): void {
     this.lastDenial = null
-    this.lastSuccessMs = nowMs
+    this.allowed(nowMs)
   }
 
   failed({ code, message }: MoonlinkError, nowMs: number): void {

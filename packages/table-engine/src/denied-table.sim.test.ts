@@ -15,7 +15,7 @@ const ROWS = 5_000
 /** Its patience is over a hundred times as soon. */
 const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() * 100 }
 
-async function deniedTable() {
+async function deniedTable(isWholeStore = false) {
   const limits = { ...defaultEngineLimits, flushIntervalMs: 360_000_000, memoryLimitBytes }
   const engine = new Engine({ clock, random: systemRandom, logger: silentLogger, ...simulatedIndexes(), limits })
   const storages = [good, bad].map((table) => new MemoryTableStorage(table, schema))
@@ -29,6 +29,7 @@ async function deniedTable() {
   const denied = [
     vi.spyOn(storages[1], 'commit').mockRejectedValue(denial),
     vi.spyOn(storages[1], 'setProperties').mockRejectedValue(denial),
+    ...(isWholeStore ? [vi.spyOn(storages[0], 'writeFile').mockRejectedValue(denial)] : []),
   ]
   const send = async (table: typeof good, at: number) => {
     const lsn = BigInt(at + 1) * 100n
@@ -57,8 +58,17 @@ test('a table whose commits are refused is paused once the others need its memor
   await engine.close()
 })
 
-test('where no other was committed since, it may be the whole store: the source waits, and no table is paused', async () => {
-  const { allow, engine, mirrors, send } = await deniedTable()
+test('so it is where no other had anything to commit since, but may be written', async () => {
+  const { engine, mirrors, send } = await deniedTable()
+  await send(bad, 0)
+  await expect(engine.flush()).rejects.toBe(denial)
+  for (let at = 1; at < 100; at++) await send(bad, at)
+  expect(mirrors.map(({ currentPhase }) => currentPhase)).toEqual(['streaming', 'paused'])
+  await engine.close()
+})
+
+test('where no other may be written either, it may be the whole store: the source waits, and no table is paused', async () => {
+  const { allow, engine, mirrors, send } = await deniedTable(true)
   await send(bad, 0)
   await expect(engine.flush()).rejects.toBe(denial)
   setTimeout(allow, 1_000)

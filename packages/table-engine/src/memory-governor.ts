@@ -1,6 +1,6 @@
 import type { Clock, Logger, Telemetry } from '@moonlink/core'
 import { BlockCache } from '@moonlink/pk-index'
-import { deniedMirrors } from './denied-mirrors.ts'
+import type { DeniedMirrors } from './denied-mirrors.ts'
 import { FilterMemory } from './filter-memory.ts'
 import type { Mirror } from './mirror.ts'
 
@@ -30,6 +30,7 @@ export interface MemoryGovernorParts {
   readonly pausesOnFullSpool: boolean
   /** The engine's, by name; may change. */
   readonly mirrors: ReadonlyMap<string, Mirror>
+  readonly denied: DeniedMirrors
   readonly clock: Clock
   readonly logger: Logger
   readonly telemetry: Telemetry
@@ -77,7 +78,7 @@ export class MemoryGovernor {
   private async hold(): Promise<void> {
     this.rowsSinceCheck = 0
     this.bytesSinceCheck = 0
-    const { clock, limitBytes, mirrors, telemetry } = this.parts
+    const { clock, denied, limitBytes, mirrors, telemetry } = this.parts
     if (this.usedBytes < limitBytes * FLUSH_SHARE) return
     for (const mirror of mirrors.values()) mirror.memory.releaseCaches()
     const startedMs = clock.nowMs()
@@ -95,7 +96,7 @@ export class MemoryGovernor {
       }
       for (const mirror of mirrors.values()) await mirror.memory.retrySpool()
       if (clock.nowMs() - startedMs >= FULL_SPOOL_PATIENCE_MS) await this.pauseLargestSpool()
-      deniedMirrors(mirrors.values(), clock.nowMs(), DENIAL_PATIENCE_MS)[0]?.pauseForDenial()
+      denied.alone(DENIAL_PATIENCE_MS)[0]?.pauseForDenial()
       freed = this.freeLargest()
     }
     telemetry.count('moonlink_backpressure_seconds_total', (clock.nowMs() - startedMs) / 1000)

@@ -27,6 +27,7 @@ import { rewind } from './rewind.ts'
 import { StatusReport } from './status-report.ts'
 import { StillReadable } from './still-readable.ts'
 import { TableCopy, type ReadChanged } from './table-copy.ts'
+import { tryStorage } from './try-storage.ts'
 
 /** The mirror of one table: owns its segments, index, log and commits. */
 export class Mirror {
@@ -163,9 +164,16 @@ export class Mirror {
     return this.isStreaming ? (this.flusher.outcomes.denial?.sinceMs ?? null) : null
   }
 
-  /** When this process last committed changes of it. */
-  get committedAtMs(): number | null {
-    return this.flusher.outcomes.committedAtMs
+  /** When this process last saw that its commits are not refused, by one or by a try. */
+  get allowedAtMs(): number | null {
+    return this.flusher.outcomes.allowedAtMs
+  }
+
+  /** Tries what commits need. Throws what is refused of that, and what keeps it from being tried. */
+  async tryStorage(): Promise<void> {
+    const { core, flusher } = this
+    await core.job(() => tryStorage(core))
+    flusher.outcomes.allowed(core.host.clock.nowMs())
   }
 
   /** Pauses it where its commits are refused: neither memory nor the source is kept for them then. */

@@ -1,4 +1,4 @@
-import { BatchBuilder, isMoonlinkError, maxLsn, MoonlinkError, type Lsn } from '@moonlink/core'
+import { isMoonlinkError, maxLsn, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { ChangeIntake } from './change-intake.ts'
 import { isDenial } from './commit-outcomes.ts'
 import type { Flusher } from './flusher.ts'
@@ -6,6 +6,7 @@ import type { MirrorCore } from './mirror-core.ts'
 import { PAUSED_PROPERTY } from './mirror-spec.ts'
 import { RetryDelay } from './retry-delay.ts'
 import { rewind } from './rewind.ts'
+import { tryStorage } from './try-storage.ts'
 
 /** Stops a mirror and has its table remember that, also where the mirror failed. */
 export class Pauses {
@@ -139,21 +140,12 @@ export class Pauses {
     if (this.isUncommitted) await this.flush(reason)
     await this.record()
     if (core.phase === 'paused' && core.isRewinding) await this.goBack()
-    if (this.isDenied && this.isRecorded) await this.tryStorage()
+    if (this.isDenied && this.isRecorded) {
+      // What is still refused costs no other table a pause of the stream, nor the source a copy.
+      await tryStorage(core)
+      this.isAllowed = true
+    }
     if (!this.isUnfinished) this.retry.succeeded()
-  }
-
-  /** Writes a file of no rows and reads a row: what is refused costs no other table a pause of the stream, nor the source a copy. */
-  private async tryStorage(): Promise<void> {
-    const { host, spec, staged, state } = this.core
-    const { storage } = spec
-    const rows = new BatchBuilder(state.schema.fields).view()
-    const { path } = await staged.write((onPath) => storage.writeFile({ rows, rowIds: null, lastUpdated: null }, onPath))
-    staged.abandon([path])
-    await staged.removeAbandoned(host.leasedPaths())
-    const file = storage.snapshot.files.find(({ recordCount }) => recordCount > 0)
-    if (file !== undefined) await storage.fetchRows(file, Uint32Array.of(0), state.schema.fields)
-    this.isAllowed = true
   }
 
   /** What fails is no reason to be stopped for something else. */

@@ -9,7 +9,7 @@ import {
   type TableCopy,
   type Telemetry,
 } from '@moonlink/core'
-import type { Mirror } from '@moonlink/table-engine'
+import { isDenial, type Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import { allSettledOrThrow } from './all-settled.ts'
 import { CopyProgress } from './copy-progress.ts'
@@ -148,7 +148,7 @@ async function copyOnce(attempts: readonly Attempt[], copied: Set<string>, optio
   }
 }
 
-/** Ends without a word where it is over, and pauses a table of which something is damaged: those beside it are none the worse for it. */
+/** Ends without a word where it is over, and pauses a table of which something is damaged, or whose files are refused: those beside it are none the worse for it. */
 async function copyTable(attempt: Attempt, from: SourceTable, copy: TableCopy, options: CopyOptions, signal: AbortSignal): Promise<void> {
   const { mirror } = attempt
   options.reading.add(mirror)
@@ -156,8 +156,8 @@ async function copyTable(attempt: Attempt, from: SourceTable, copy: TableCopy, o
     await readTable(attempt, from, copy, options, signal)
   } catch (error) {
     if (isOver(attempt)) return
-    // What is damaged of one table takes no other with it.
-    if (!isMoonlinkError(error, 'corrupt')) throw error
+    // What is damaged of one table, or may not be written, takes no other with it.
+    if (!isMoonlinkError(error) || (error.kind !== 'corrupt' && !isDenial(error.code))) throw error
     await mirror.pause(error.code, error.message)
   } finally {
     options.reading.delete(mirror)
