@@ -44,13 +44,14 @@ function commitIn({ body, method }: ProxiedRequest): (typeof catalogCommits)[num
   return body.includes('"add-snapshot"') && body.includes('"moonlink.first-change-lsn"') ? 'flush' : null
 }
 
-const storeWrites = ['data', 'list', 'metadata'] as const
+const storeWrites = ['data', 'vectors', 'list', 'metadata'] as const
 
 /** What a request to the store writes, where the catalog is in it: the metadata file is the commit. */
 function writeIn({ method, path }: ProxiedRequest): (typeof storeWrites)[number] | null {
   if (method !== 'PUT' || !path.includes('/ambiguous')) return null
   if (/metadata\.json/.test(path)) return 'metadata'
   if (path.includes('.parquet')) return 'data'
+  if (path.includes('.puffin')) return 'vectors'
   return path.includes('.avro') ? 'list' : null
 }
 

@@ -7,6 +7,12 @@ import type { Socket } from 'node:net'
  * next `deliverLate`.
  */
 export const answerFaults = ['lost', 'failed', 'slow', 'late'] as const
+/**
+ * The same, and: `cut`: it is carried out, and the answer breaks off midway; of what is never carried out, `unsent`: the connection ends; `refused`: the answer says 503;
+ * `unanswered`: nothing comes.
+ */
+export const requestFaults = [...answerFaults, 'cut', 'unsent', 'refused', 'unanswered'] as const
+export type RequestFault = (typeof requestFaults)[number]
 export type AnswerFault = (typeof answerFaults)[number]
 
 export interface ProxiedRequest {
@@ -25,7 +31,7 @@ export class HttpProxy {
   /** The proxy's own address. */
   readonly uri: string
   /** Chooses what becomes of a request; null: it is passed on as it is. */
-  fault: (request: ProxiedRequest) => AnswerFault | null = () => null
+  fault: (request: ProxiedRequest) => RequestFault | null = () => null
   private readonly server: Server
   private readonly target: URL
   private readonly sockets = new Set<Socket>()
@@ -91,11 +97,24 @@ export class HttpProxy {
       this.late.push(async () => ({ ...asked, status: (await this.send(incoming, body)).response.statusCode! }))
       return void answer.destroy()
     }
+    if (fault === 'unanswered') return
+    if (fault === 'unsent') return void answer.destroy()
+    if (fault === 'refused') return void answer.writeHead(503).end()
     const { content, response } = await this.send(incoming, body)
+    if (fault === 'cut') return this.cutOff(answer, response, content)
     if (fault === 'lost') return void answer.destroy()
     if (fault === 'slow') return
     if (fault === 'failed') answer.writeHead(503).end()
     else answer.writeHead(response.statusCode!, response.rawHeaders).end(content)
+  }
+
+  private cutOff(answer: ServerResponse, response: IncomingMessage, content: Buffer): void {
+    // Also where there is nothing to cut, something is missing.
+    const promised = { 'content-length': String(content.length + 1) }
+    const { 'content-length': _length, 'transfer-encoding': _encoding, ...headers } = response.headers
+    answer.writeHead(response.statusCode!, { ...headers, ...promised })
+    answer.write(content.subarray(0, content.length >> 1), () => answer.destroy())
+    answer.flushHeaders()
   }
 
   /** As it came: signatures cover the host that the client named. */
