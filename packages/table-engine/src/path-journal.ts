@@ -1,4 +1,5 @@
 import { dirname } from 'node:path'
+import { crc32 } from 'node:zlib'
 import type { LocalDisk, Logger, OpenMode } from '@moonlink/core'
 import { stateDiskError } from './state-disk-error.ts'
 
@@ -6,8 +7,8 @@ import { stateDiskError } from './state-disk-error.ts'
 const SLACK_LINES = 256
 
 /**
- * A set of paths, kept in a local file to which each change is a line, so that a change costs the same however many there are. A line that a crash cut off
- * counts for nothing. After a change that can't be written, the next one writes everything again. A file that can't be read is not written either, until it can be:
+ * A set of paths, kept in a local file to which each change is a line, so that a change costs the same however many there are. A line that a crash cut off,
+ * or that is not as it was written, counts for nothing. After a change that can't be written, the next one writes everything again. A file that can't be read is not written either, until it can be:
  * what it has is kept for the next process.
  */
 export class PathJournal {
@@ -81,7 +82,7 @@ export class PathJournal {
     this.members.add(path)
     this.removedUnread.delete(path)
     try {
-      await this.save([`+${JSON.stringify(path)}\n`])
+      await this.save([lineOf('+', path)])
     } catch (error) {
       this.members.delete(path)
       // It may be there all the same.
@@ -96,7 +97,7 @@ export class PathJournal {
     if (!this.isRead) for (const path of gone) this.removedUnread.add(path)
     const had = gone.filter((path) => this.members.delete(path))
     if (had.length === 0) return
-    await this.save(had.map((path) => `-${JSON.stringify(path)}\n`)).catch((error: unknown) => {
+    await this.save(had.map((path) => lineOf('-', path))).catch((error: unknown) => {
       this.logger.warn('the list of files not committed yet could not be written', { path: this.path, error: String(error) })
     })
   }
@@ -145,7 +146,7 @@ export class PathJournal {
   }
 
   private async rewrite(): Promise<void> {
-    const all = [...this.members].map((path) => `+${JSON.stringify(path)}\n`)
+    const all = [...this.members].map((path) => lineOf('+', path))
     const bytes = Buffer.from(all.join(''))
     const fresh = `${this.path}.tmp`
     await this.disk.makeDirectory(dirname(this.path))
@@ -174,11 +175,24 @@ export class PathJournal {
   }
 }
 
-/** The path that a line adds or takes away; null where it is none. */
+/** With a checksum: a name that a disk has changed may be that of a file that is needed. */
+function lineOf(sign: '+' | '-', path: string): string {
+  const change = sign + JSON.stringify(path)
+  return `${change} ${checksumOf(change)}\n`
+}
+
+function checksumOf(change: string): string {
+  return crc32(change).toString(16).padStart(8, '0')
+}
+
+/** The path that a line adds or takes away; null where it is none, or not what was written. Earlier versions wrote no checksums. */
 function pathOf(line: string): string | null {
-  if (!line.startsWith('+') && !line.startsWith('-')) return null
+  const match = /^([+-]".*")(?: ([\da-f]{8}))?$/.exec(line)
+  if (match === null) return null
+  const [, change, checksum] = match
+  if (checksum !== undefined && checksum !== checksumOf(change)) return null
   try {
-    const path: unknown = JSON.parse(line.slice(1))
+    const path: unknown = JSON.parse(change.slice(1))
     return typeof path === 'string' ? path : null
   } catch {
     return null

@@ -35,7 +35,9 @@ export function leasePlace(config: Config, { clock, random, logger, store }: Lea
 function identityOf(stateDir: string, random: Random): string {
   const path = join(stateDir, 'id')
   try {
-    return readFileSync(path, 'utf8').trim()
+    const id = readFileSync(path, 'utf8').trim()
+    // Empty where the machine died as it was written: one that others have too would be none.
+    if (id !== '') return id
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
