@@ -1,5 +1,5 @@
 import { isMoonlinkError } from '@moonlink/core'
-import { fuzzing } from '@moonlink/testkit'
+import { damaged, damages, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { S3ObjectStore } from './s3-object-store.ts'
@@ -214,6 +214,40 @@ describe('list', () => {
     const others = await filled(() => withBody(again.replace('>t<', `>t${count++}<`)))
     await expect(listed(others.store)).rejects.toMatchObject(unavailable)
   })
+})
+
+test('an answer whose body is damaged is read or refused', async () => {
+  let what: Parameters<typeof damaged>[1] = []
+  const spoiled = changed((answer) => ({ ...answer, body: Buffer.from(damaged(answer.body, what)) }))
+  const failed: Trouble = {
+    change: (answer) => ({ ...answer, status: 409, body: Buffer.from(damaged(Buffer.from(errorBody('OperationAborted')), what)) }),
+  }
+  let trouble: Trouble = spoiled
+  const { objects, store } = await start(() => trouble, { ...inParts, pageKeys: 2 })
+  const calls: readonly (() => Promise<unknown>)[] = [
+    () => listed(store),
+    () => store.head(URI),
+    () => store.put(URI, five),
+    () => store.putIfAbsent(URI, five),
+    () => store.delete(URI),
+  ]
+  await fc.assert(
+    fc.asyncProperty(damages, fc.boolean(), fc.constantFrom(...calls), async (damage, isFailure, call) => {
+      objects.clear()
+      for (const key of ['a', 'b', 'v1']) objects.set(`/lake/t/${key}`, { body: Buffer.from(key), token: undefined })
+      what = damage
+      trouble = isFailure ? failed : spoiled
+      try {
+        const found = await call()
+        for (const uri of Array.isArray(found) ? (found as string[]) : []) expect(uri).toMatch(/^s3:\/\/lake\/t\//)
+      } catch (error) {
+        if (!isMoonlinkError(error)) throw error
+        expect(['retry', 'invalid']).toContain(error.kind)
+        expect(error.message).not.toContain('\n')
+      }
+    }),
+    fuzzing(60),
+  )
 })
 
 /** Answers that lie about nothing that can't be told. */

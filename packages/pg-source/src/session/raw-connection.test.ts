@@ -2,9 +2,10 @@ import { once } from 'node:events'
 import { createServer, Socket, type AddressInfo, type SocketConstructorOpts } from 'node:net'
 import { Duplex } from 'node:stream'
 import { isMoonlinkError } from '@moonlink/core'
+import { damaged, damages, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
-import type pg from 'pg'
-import { expect, test } from 'vitest'
+import pg from 'pg'
+import { expect, test, vi } from 'vitest'
 import { LendingSocket } from './lending-socket.ts'
 import { RawConnection } from './raw-connection.ts'
 
@@ -83,6 +84,41 @@ test('an ErrorResponse carries its fields; a length that can not be ends the con
   receive(Buffer.from([0x64, 0, 0, 0, 1, 0]))
   expect(isMoonlinkError(heard.errors[1], 'corrupt')).toBe(true)
   expect(stream.destroyed).toBe(true)
+})
+
+test('an ErrorResponse without an end is read as far as it goes', () => {
+  const { receive, heard } = connected()
+  receive(Buffer.concat([message('E', Buffer.from('C55006\0Mslot is')), message('Z', Buffer.from('I'))]))
+  receive(message('E', Buffer.from('Mslot')))
+  expect(heard.errors).toMatchObject([{ code: '55006', message: 'slot is' }, { message: 'slot' }])
+  expect(heard.control).toEqual(['Z'])
+})
+
+test('whatever comes, it is taken, or ends the connection by an error that says so, and sizes that are made up cost no memory', () => {
+  const wire = Buffer.concat([
+    message('W', Buffer.from([0, 0, 0])),
+    message('d', Buffer.alloc(90, 1)),
+    message('E', Buffer.from('SERROR\0C55006\0Mslot is active\0\0')),
+    message('N', Buffer.from('SNOTICE\0\0')),
+    message('d', Buffer.from('more')),
+    message('Z', Buffer.from('I')),
+  ])
+  const allocated = vi.spyOn(Buffer, 'allocUnsafeSlow')
+  try {
+    fc.assert(
+      fc.property(damages, fc.integer({ min: 1, max: 200 }), (what, size) => {
+        const { receive, heard, stream } = connected()
+        const bytes = damaged(wire, what)
+        for (let at = 0; at < bytes.length && !stream.destroyed; at += size) receive(Buffer.from(bytes.subarray(at, at + size)))
+        for (const error of heard.errors) expect(isMoonlinkError(error, 'corrupt') || error instanceof pg.DatabaseError).toBe(true)
+        for (const [asked] of allocated.mock.calls) expect(asked).toBeLessThanOrEqual(Math.max(64 * 1024, 4 * bytes.length))
+        allocated.mockClear()
+      }),
+      fuzzing(1000),
+    )
+  } finally {
+    allocated.mockRestore()
+  }
 })
 
 test('a command on a connection that broke between two, or before the first, fails', async () => {

@@ -195,8 +195,9 @@ export class RawConnection {
     const size = 1 + this.carry.readInt32BE(1)
     if (size < HEADER || size > MAX_MESSAGE) throw malformed(this.carry[0], size)
     const missing = size - this.carryLength
-    if (this.carry.length < size) this.growCarry(size)
     const take = Math.min(missing, chunk.length - at)
+    // As it comes: a size that is made up must not cost memory.
+    if (this.carry.length < this.carryLength + take) this.growCarry(Math.min(size, 4 * (this.carryLength + take)))
     this.keep(chunk, at, at + take)
     if (take < missing) return -1
     this.carryLength = 0
@@ -237,7 +238,8 @@ export class RawConnection {
 function readError(bytes: Buffer, start: number, end: number): pg.DatabaseError {
   const fields = new Map<string, string>()
   for (let at = start; at < end && bytes[at] !== 0;) {
-    const stop = bytes.indexOf(0, at + 1)
+    const found = bytes.indexOf(0, at + 1)
+    const stop = found < 0 || found > end ? end : found
     fields.set(String.fromCharCode(bytes[at]), bytes.toString('utf8', at + 1, stop))
     at = stop + 1
   }
