@@ -9,9 +9,11 @@ import type { Semaphore } from './semaphore.ts'
 import { stateDiskError } from './state-disk-error.ts'
 
 const INDEX_SUFFIX = '.idx'
-/** Rows whose keys are in memory at a time where indexes are made again, and what the smallest file counts for: so many at a time may wait for their store. */
+/** Rows whose keys are in memory at a time where indexes are made again. */
 export const REBUILT_ROWS = 4_000_000
-const REBUILT_ROWS_LEAST = REBUILT_ROWS / 8
+/** Bytes of the files that these are read from, and how many files: those wait for their store, which may be far. */
+const REBUILT_BYTES = 512 * 1024 * 1024
+const REBUILT_FILES = 64
 
 /** The sealed key indexes of one mirror's data files, on local disk. They can always be made again from the data. What can't be written or opened is `retry`/`STATE_FULL` or `STATE_FAILED`. */
 export class SealedFiles {
@@ -71,7 +73,8 @@ export class SealedFiles {
 
   /** Reads the file's keys and makes its index, whatever there was before. */
   async remake(file: DataFile, identity: Identity, storage: Pick<TableStorage, 'scanFile'>): Promise<SealedKeyIndex> {
-    await this.rebuilding.run(Math.max(file.recordCount, REBUILT_ROWS_LEAST), () => this.rebuild(file, identity, storage))
+    const share = Math.max(file.recordCount / REBUILT_ROWS, file.sizeBytes / REBUILT_BYTES, 1 / REBUILT_FILES)
+    await this.rebuilding.run(Math.ceil(REBUILT_ROWS * share), () => this.rebuild(file, identity, storage))
     return this.opened(file, identity)
   }
 

@@ -5,7 +5,7 @@ import { isTableError } from './mirrors.ts'
 import type { ListedSourceTable } from './parts.ts'
 
 /** Tables that are opened at a time: each waits for a store that may be far. */
-const OPENED_AT_ONCE = 16
+const OPENED_AT_ONCE = 32
 
 /**
  * Opens tables side by side. Returns what kept single ones from it, by name: their Iceberg table is damaged, refused, or away. Throws what concerns all of them, as where all are refused or away.

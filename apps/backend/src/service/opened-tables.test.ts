@@ -32,14 +32,16 @@ function storageOptions(store: ObjectStore, catalog: FileCatalog, table: TableNa
   return { ...ports, table, schema, catalog, store, parquet: simParquet, properties: ownerProperties(identity, table) }
 }
 
-/** With one data file, one vector and the LSN 20, as another process left it. */
-async function leaveTable(store: ObjectStore, table: TableName): Promise<void> {
+/** With so many data files, one vector and the LSN 20, as another process left it. */
+async function leaveTable(store: ObjectStore, table: TableName, fileCount: number): Promise<void> {
   const catalog = new FileCatalog({ ...ports, store, warehouse: warehouseUri })
   const storage = await openTableStorage({ ...storageOptions(store, catalog, table), sourceTimeline: () => 3 })
   const builder = new BatchBuilder(schema.fields, 3)
   for (const id of [1, 2, 3]) builder.builders[0].appendInt64(id, 0)
-  const file = await storage.writeFile({ rows: builder.view(), rowIds: null, lastUpdated: null })
-  await storage.commit({ kind: 'append', addFiles: [file], removeFiles: [], vectors: [], lsn: 10n })
+  const write = () => storage.writeFile({ rows: builder.view(), rowIds: null, lastUpdated: null })
+  const files = await Promise.all(Array.from({ length: fileCount }, write))
+  const [file] = files
+  await storage.commit({ kind: 'append', addFiles: files, removeFiles: [], vectors: [], lsn: 10n })
   const dead = new PositionSet()
   dead.add(1)
   const vector = { dataFile: file.path, bitmap: dead.toPortable(), cardinality: 1 }
@@ -47,10 +49,10 @@ async function leaveTable(store: ObjectStore, table: TableName): Promise<void> {
 }
 
 /** Opens tables as a start does, with no local state. */
-async function openAll(count: number) {
+async function openAll(count: number, fileCount = 1) {
   const inner = new MemoryObjectStore()
   const tables = Array.from({ length: count }, (_, at) => ({ schema: 'public', name: `t${at}` }))
-  for (const table of tables) await leaveTable(inner, table)
+  for (const table of tables) await leaveTable(inner, table, fileCount)
   const store = new PacedStore(inner)
   const catalog = new FileCatalog({ ...ports, store, warehouse: warehouseUri })
   const warehouse: Warehouse = {
@@ -86,7 +88,7 @@ async function openAll(count: number) {
     [],
   )
   expect(mirrors.live()).toEqual(tables.map(({ name }) => `public.${name}`))
-  expect(engine.status().map(({ rows }) => rows)).toEqual(tables.map(() => 2))
+  expect(engine.status().map(({ rows }) => rows)).toEqual(tables.map(() => 3 * fileCount - 1))
   await engine.close()
   return { store, committed }
 }
@@ -103,5 +105,10 @@ test('a table is opened and taken over with few requests, few of them one after 
 test('many tables are opened side by side', async () => {
   const [one, many] = [await openAll(1), await openAll(40)]
   expect(many.store.requests).toHaveLength(40 * one.store.requests.length)
-  expect(many.store.rounds).toBeLessThan(one.store.rounds * 4)
+  expect(many.store.rounds).toBeLessThan(one.store.rounds * 3)
+})
+
+test('so are the indexes of many small files', async () => {
+  const [one, many] = [await openAll(1), await openAll(30, 8)]
+  expect(many.store.rounds).toBeLessThan(one.store.rounds * 2)
 })
