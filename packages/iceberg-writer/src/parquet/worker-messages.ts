@@ -1,3 +1,5 @@
+import { statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import {
   isMoonlinkError,
   MoonlinkError,
@@ -60,11 +62,22 @@ export interface ErrorMessage {
 
 export function errorMessage(error: unknown, job: JobKind): ErrorMessage {
   if (isMoonlinkError(error)) return { kind: error.kind, code: error.code, message: error.message, context: error.context }
-  const code = (error as NodeJS.ErrnoException | null)?.code
-  if (code === 'ENOENT')
-    return { kind: 'invalid', code: 'PARQUET_FILE_NOT_FOUND', message: `${String(error)}; the file was removed`, context: {} }
+  if (error instanceof Error && 'errno' in error && !isWrite(job)) return unreadFile(error as NodeJS.ErrnoException)
   const kind = isWrite(job) ? 'bug' : 'corrupt'
   return { kind, code: 'PARQUET_FAILED', message: `the Parquet codec failed: ${String(error)}`, context: {} }
+}
+
+/** The system's error, which says nothing of what the file has. */
+function unreadFile(error: NodeJS.ErrnoException): ErrorMessage {
+  const { code, path } = error
+  const isAbsent = code === 'ENOENT' || code === 'ENOTDIR'
+  // Who removes a file leaves its directory.
+  if (isAbsent && (path === undefined || statSync(dirname(path), { throwIfNoEntry: false })?.isDirectory() === true))
+    return { kind: 'invalid', code: 'PARQUET_FILE_NOT_FOUND', message: `${String(error)}; the file was removed`, context: {} }
+  if (code === 'EACCES' || code === 'EPERM')
+    return { kind: 'invalid', code: 'STORE_NOT_READABLE', message: `${String(error)}: give this user read permission on it.`, context: {} }
+  const message = `the file could not be read${isAbsent ? ', for its directory is away' : ''}: ${String(error)}.`
+  return { kind: 'retry', code: 'STORE_UNAVAILABLE', message, context: {} }
 }
 
 export function toError({ kind, code, message, context }: ErrorMessage): MoonlinkError {

@@ -39,8 +39,25 @@ describe('ParquetWorkerPool', () => {
       expect(toRows(fetched)).toEqual([['row 0'], ['row 29'], ['row 30'], ['row 99']])
     }
     expect(bytes.length).toBeGreaterThan(0)
-    await rm(directory, { recursive: true })
+    await rm(path)
     await expect(pool.fetch({ path }, Uint32Array.of(0), fields)).rejects.toMatchObject({ code: 'PARQUET_FILE_NOT_FOUND' })
+    await rm(directory, { recursive: true })
+  })
+
+  it('tells a file that the system could not read from a damaged one', async () => {
+    const pool = open()
+    const directory = await mkdtemp(join(tmpdir(), 'parquet-'))
+    const file = join(directory, 'a.parquet')
+    await writeFile(file, 'no Parquet file, whatever its name says')
+    const reading = (path: string) => pool.fetch({ path }, Uint32Array.of(0), fields)
+    await expect(reading(file)).rejects.toMatchObject({ kind: 'corrupt' })
+    await expect(reading(join(directory, 'b.parquet'))).rejects.toMatchObject({ kind: 'invalid', code: 'PARQUET_FILE_NOT_FOUND' })
+    const isAway = { kind: 'retry', code: 'STORE_UNAVAILABLE' }
+    // As of a disk that is not mounted; and EISDIR, as EIO and ESTALE.
+    await expect(reading(join(directory, 'data', 'c.parquet'))).rejects.toMatchObject(isAway)
+    await expect(reading(join(file, 'd.parquet'))).rejects.toMatchObject(isAway)
+    await expect(reading(directory)).rejects.toMatchObject(isAway)
+    await rm(directory, { recursive: true })
   })
 
   it('writes files in parts that keep lineage, and refuses to mix', async () => {

@@ -88,7 +88,10 @@ export async function preparedChanges(
       continue
     }
     if (now.appendOnly !== before.appendOnly) {
-      refused('PG_PUBLICATION_OPERATIONS', `its publication publishes other changes than it did: drop it with --purge, and add it again`)
+      refused(
+        'PG_PUBLICATION_OPERATIONS',
+        `its publication publishes ${now.appendOnly ? 'no updates and deletes any more' : 'updates and deletes, which it did not'}: let it publish what it did, then moonlink tables resync ${name}; or drop the table with --purge, and add it again`,
+      )
       continue
     }
     const judge = editionChanged(before, now) === null ? await partitionsJudge(connection, options, before, now, streamed) : null

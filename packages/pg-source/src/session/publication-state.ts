@@ -1,4 +1,5 @@
 import { formatTableName, type TableName } from '@moonlink/core'
+import pg from 'pg'
 import { explained, type CatalogConnection } from './connect.ts'
 
 /** How a publication of ours says so, as its comment; any other is somebody's, and is used as it is. */
@@ -150,6 +151,19 @@ function stateOf({ publication, version, isOwned, comment, tables, listed }: Fou
 /** How an edition of a publication begins that was not made here. */
 export function givenBy(publication: string): string {
   return `given ${publication} `
+}
+
+/** What a mirror needs of a publication. 'inserts so far': only the publication says that tables are append-only, and may have been made to by mistake. */
+export type WantedOperations = 'inserts' | 'inserts so far' | 'all'
+
+/** The statement that makes a publication publish them. */
+export function publishStatement(publication: string, wanted: WantedOperations): string {
+  const setting = {
+    inserts: `'insert, truncate')`,
+    'inserts so far': `'insert, update, delete, truncate'), or 'insert, truncate' where no row is ever changed`,
+    all: `'insert, update, delete, truncate')`,
+  }[wanted]
+  return `ALTER PUBLICATION ${pg.escapeIdentifier(publication)} SET (publish = ${setting}`
 }
 
 /** Changes that the mirror of a table needs, as the publication's options name them, and that the publication leaves out. */

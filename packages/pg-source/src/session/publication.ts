@@ -8,6 +8,7 @@ import {
   missingOperations,
   OUR_COMMENT,
   publishesInsertsOnly,
+  publishStatement,
   type ListedTable,
   type PublicationState,
   type Publications,
@@ -204,11 +205,11 @@ export function checkPublication(plan: Pick<PublicationPlan, 'name' | 'publish'>
   const refuse = (message: string) =>
     new MoonlinkError('invalid', 'PG_PUBLICATION_OPERATIONS', message, { context: { publication: plan.name } })
   // One that was given may be for append-only tables alone.
-  const publish = plan.publish === 'inserts' || (!state.isOurs && publishesInsertsOnly(state)) ? 'inserts' : 'all'
-  const lacking = missingOperations(state, publish === 'inserts')
+  const wanted = plan.publish === 'all' && !state.isOurs && publishesInsertsOnly(state) ? 'inserts so far' : plan.publish
+  const lacking = missingOperations(state, wanted !== 'all')
   if (lacking.length > 0) {
     throw refuse(
-      `publication "${plan.name}" does not publish ${lacking.join(' and ')}, so the mirror would not be the table. Run ${alter} SET (publish = '${published[publish]}'), or choose another publication.`,
+      `publication "${plan.name}" does not publish ${lacking.join(' and ')}, so the mirror would not be the table. Run ${publishStatement(plan.name, wanted)}; or choose another publication.`,
     )
   }
   if (plan.publish === 'inserts' && (state.update || state.delete)) {

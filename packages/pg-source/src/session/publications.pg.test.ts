@@ -300,6 +300,11 @@ test('a given publication of inserts makes its tables append-only, and one that 
   const listing = await refusal('public.log', more)
   expect(listing).toMatchObject({ mirrorable: true, appendOnly: true, notes: [expect.stringContaining('append-only')] })
   await mirrors('public.log', 'log', ['INSERT INTO log VALUES (2)', 'TRUNCATE log', 'INSERT INTO log VALUES (3)'], more)
+  await client.query(`ALTER PUBLICATION given SET (publish = 'insert')`)
+  await expect(openPgSource(config(more))).rejects.toMatchObject({
+    code: 'PG_PUBLICATION_OPERATIONS',
+    message: expect.stringContaining(`SET (publish = 'insert, update, delete, truncate'), or 'insert, truncate' where`) as string,
+  })
   await client.query(`ALTER PUBLICATION given SET (publish = 'insert, update, truncate')`)
   await expect(openPgSource(config(more))).rejects.toMatchObject({
     code: 'PG_PUBLICATION_OPERATIONS',

@@ -1,7 +1,14 @@
 import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
 import pg from 'pg'
 import type { RelationRow } from './catalog-rows.ts'
-import { missingOperations, publishesInsertsOnly, type PublicationState, type Publications } from './publication-state.ts'
+import {
+  missingOperations,
+  publishesInsertsOnly,
+  publishStatement,
+  type PublicationState,
+  type Publications,
+  type WantedOperations,
+} from './publication-state.ts'
 import type { ShapeColumn } from './relation-shape.ts'
 
 /** The statement that makes a publication publish a table. */
@@ -44,7 +51,7 @@ export function publishedAs(
   const entry = state?.tables.get(name) ?? null
   if (state !== null && !state.isOurs && entry === null) throw unpublished(row, state, hasIdentity)
   const appendOnly = isAppendOnly || (state !== null && !state.isOurs && publishesInsertsOnly(state))
-  if (state !== null && entry !== null) refuseOperations(name, state, appendOnly)
+  if (state !== null && entry !== null) refuseOperations(name, state, isAppendOnly ? 'inserts' : appendOnly ? 'inserts so far' : 'all')
   return {
     appendOnly,
     filterOid: entry?.filterOid ?? null,
@@ -53,14 +60,13 @@ export function publishedAs(
   }
 }
 
-function refuseOperations(table: string, state: PublicationState, appendOnly: boolean): void {
-  const missing = missingOperations(state, appendOnly)
+function refuseOperations(table: string, state: PublicationState, wanted: WantedOperations): void {
+  const missing = missingOperations(state, wanted !== 'all')
   if (missing.length === 0) return
-  const publish = appendOnly ? 'insert, truncate' : 'insert, update, delete, truncate'
   throw new MoonlinkError(
     'invalid',
     'PG_PUBLICATION_OPERATIONS',
-    `${table}: publication "${state.name}" does not publish ${missing.join(' and ')}, so the mirror would not be the table. Run ALTER PUBLICATION ${pg.escapeIdentifier(state.name)} SET (publish = '${publish}'); a table that was mirrored is made equal then by moonlink tables resync ${table}.`,
+    `${table}: publication "${state.name}" does not publish ${missing.join(' and ')}, so the mirror would not be the table. Run ${publishStatement(state.name, wanted)}; a table that was mirrored is made equal then by moonlink tables resync ${table}.`,
     { context: { table, publication: state.name } },
   )
 }
