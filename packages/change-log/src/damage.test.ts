@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock, LogEntry, Lsn } from '@moonlink/core'
-import { damaged, damages, fuzzing } from '@moonlink/testkit'
+import { damaged, damages, fuzzing, SimulatedLocalDisk } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { LocalLogDisk } from './local-log-disk.ts'
@@ -247,6 +247,36 @@ describe('a disk that fails', () => {
       }),
       { numRuns: 300 },
     )
+  })
+
+  test('a log leaves room on its disk, stops there, and takes it again once it may let go of what it has', async () => {
+    const small = new SimulatedLocalDisk({ next: () => 0.5 })
+    small.capacity = 4000
+    const place = new LocalLogDisk('/log', small.session(), 2 ** 30)
+    const log = await SegmentedLog.open({ disk: place, log: 'test', sourceFromLsn: 0n, clock, segmentBytes: 10_000 })
+    await log.begin(100n, state)
+    log.prune(100n)
+    let lsn = 100n
+    const appendOne = async () => {
+      log.append(transaction(++lsn), lsn, true)
+      await log.sync()
+    }
+    while (log.status.trouble === null) await appendOne()
+    expect(log.status.trouble).toMatch(/^no room to write \/log\/.* and 1000 are kept for .*changeLog\.minFreeBytes/)
+    expect(4000 - small.usedBytes).toBeGreaterThanOrEqual(1000)
+    expect(log.durableLsn).toBe(lsn - 1n)
+    // All of it is in one segment, which goes before another is written.
+    log.prune(lsn)
+    for (let attempt = 0; log.status.trouble !== null && attempt < 10; attempt++) {
+      clock.now += 60_000
+      await appendOne()
+    }
+    for (let more = 0; more < 5; more++) await appendOne()
+    log.prune(lsn - 5n)
+    expect(log.status.trouble).toBeNull()
+    expect(log.durableLsn).toBe(lsn)
+    expect(small.usedBytes).toBeLessThan(1500)
+    await log.close()
   })
 
   test('a local disk that may not be written says which path', async () => {

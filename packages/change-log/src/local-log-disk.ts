@@ -2,16 +2,25 @@ import { join } from 'node:path'
 import { isMoonlinkError, MoonlinkError, systemDisk, type DiskFile, type LocalDisk } from '@moonlink/core'
 import type { LogDisk, LogFile } from './log-disk.ts'
 
+/** Of a small disk, `minFreeBytes` is at most this share. */
+const MIN_FREE_SHARE = 1 / 4
+
 /** Segments as files of one directory of a local file system. */
 export class LocalLogDisk implements LogDisk {
   readonly canAppend = true
   readonly readsAtOnce = 1
   private readonly directory: string
   private readonly disk: LocalDisk
+  private readonly minFreeBytes: number
 
-  constructor(directory: string, disk: LocalDisk = systemDisk) {
+  /**
+   * `minFreeBytes`: no record is written (`LOG_DISK_FULL`) where less than that would be left free of the disk, or than a quarter of all that it has, whichever is less: what empties
+   * the log may need room on the same disk. Default: 0.
+   */
+  constructor(directory: string, disk: LocalDisk = systemDisk, minFreeBytes = 0) {
     this.directory = directory
     this.disk = disk
+    this.minFreeBytes = minFreeBytes
   }
 
   async list(): Promise<readonly string[]> {
@@ -35,7 +44,7 @@ export class LocalLogDisk implements LogDisk {
     const path = this.locate(name)
     try {
       await this.disk.makeDirectory(this.directory)
-      return new LocalLogFile(this.disk, await this.disk.open(path, 'createNew'), path, this.directory)
+      return new LocalLogFile(this.disk, await this.disk.open(path, 'createNew'), path, this.directory, (bytes) => this.requireRoom(path, bytes))
     } catch (error) {
       throw explain(error, path)
     }
@@ -63,6 +72,16 @@ export class LocalLogDisk implements LogDisk {
   locate(name: string): string {
     return join(this.directory, name)
   }
+
+  private async requireRoom(path: string, bytes: number): Promise<void> {
+    if (this.minFreeBytes === 0) return
+    const space = await this.disk.space(this.directory)
+    if (space === null) return
+    const kept = Math.min(this.minFreeBytes, space.size * MIN_FREE_SHARE)
+    if (space.free - bytes >= kept) return
+    const message = `no room to write ${path}: its disk has ${space.free} bytes left, and ${Math.ceil(kept)} are kept for the commits that let the log shrink (changeLog.minFreeBytes).`
+    throw new MoonlinkError('invalid', 'LOG_DISK_FULL', message, { context: { path } })
+  }
 }
 
 class LocalLogFile implements LogFile {
@@ -70,18 +89,22 @@ class LocalLogFile implements LogFile {
   private readonly file: DiskFile
   private readonly path: string
   private readonly directory: string
+  private readonly requireRoom: (bytes: number) => Promise<void>
   private length = 0
   private isNameSafe = false
 
-  constructor(disk: LocalDisk, file: DiskFile, path: string, directory: string) {
+  constructor(disk: LocalDisk, file: DiskFile, path: string, directory: string, requireRoom: (bytes: number) => Promise<void>) {
     this.disk = disk
     this.file = file
     this.path = path
     this.directory = directory
+    this.requireRoom = requireRoom
   }
 
   async write(bytes: Uint8Array): Promise<void> {
     try {
+      // The header of a segment goes in any case: those before it are removed only behind it.
+      if (this.length > 0) await this.requireRoom(bytes.length)
       await this.file.write(bytes, this.length)
       this.length += bytes.length
     } catch (error) {

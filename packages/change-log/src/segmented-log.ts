@@ -223,6 +223,8 @@ export class SegmentedLog implements ChangeLog {
     this.appendedLsn = at
     this.segmentBytes = 0
     this.startAt(at)
+    // At once: the disk may have no room beside what it had.
+    this.remover.start()
     this.mode = 'logging'
     this.trouble = null
     this.options.logger.info('the change log begins anew', { after: formatLsn(at) })

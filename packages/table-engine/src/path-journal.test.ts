@@ -141,6 +141,60 @@ test('a full disk: nothing is listed, or left, for which there is no room', asyn
   expect([...after.paths]).toEqual(['a', 'c'])
 })
 
+test('where the disk has no room for a second list, what has changed goes behind the first', async () => {
+  const disk = simulatedDisk()
+  const session = disk.session()
+  await session.makeDirectory('/state')
+  const journal = new PathJournal(session, '/state/staged', silentLogger)
+  const long = 'c'.repeat(80)
+  for (const kept of ['a', 'b', long]) await journal.add(kept)
+  const listed = async () => {
+    const after = new PathJournal(disk.session(), '/state/staged', silentLogger)
+    await after.load()
+    return [...after.paths]
+  }
+  // Too many lines; then one that did not fit.
+  for (let round = 0; round < 150; round++) {
+    disk.capacity = disk.usedBytes + 28
+    await journal.add('x')
+    await journal.remove(['x'])
+  }
+  disk.capacity = disk.usedBytes + 3
+  await expect(journal.add('dd')).rejects.toMatchObject({ code: 'STATE_FULL' })
+  await journal.remove(['b'])
+  disk.capacity = disk.usedBytes + 44
+  await journal.add('e')
+  disk.cutPower()
+  expect(await listed()).toEqual(['a', long, 'e'])
+  disk.capacity = Number.POSITIVE_INFINITY
+  await journal.add('f')
+  // A file of four lines.
+  expect(disk.usedBytes).toBeLessThan(200)
+  expect(await listed()).toEqual(['a', long, 'e', 'f'])
+})
+
+test('a list whose sync failed is not written on: the next is a file of its own', async () => {
+  const disk = simulatedDisk()
+  let fails = false
+  const session = disk.session(({ operation }) => {
+    if (fails && operation === 'sync') throw Object.assign(new Error('EIO: i/o error, fsync'), { code: 'EIO' })
+  })
+  await session.makeDirectory('/state')
+  const journal = new PathJournal(session, '/state/staged', silentLogger)
+  await journal.add('a')
+  fails = true
+  await expect(journal.add('b')).rejects.toMatchObject({ code: 'STATE_FAILED' })
+  fails = false
+  disk.capacity = disk.usedBytes + 27
+  await expect(journal.add('b')).rejects.toMatchObject({ code: 'STATE_FULL' })
+  disk.capacity = Number.POSITIVE_INFINITY
+  await journal.add('b')
+  disk.cutPower()
+  const after = new PathJournal(disk.session(), '/state/staged', silentLogger)
+  await after.load()
+  expect([...after.paths]).toEqual(['a', 'b'])
+})
+
 test('a process ended before the name of its list was safe: what the next one adds survives a power cut', async () => {
   const disk = simulatedDisk()
   const session = disk.session(async ({ operation }) => {

@@ -1,28 +1,31 @@
 import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
 import type { LocalDisk, Logger, OpenMode } from '@moonlink/core'
-import { stateDiskError } from './state-disk-error.ts'
+import { isDiskFull, stateDiskError } from './state-disk-error.ts'
 
 /** The journal is written anew once it has so many lines more than twice as many as there are paths. */
 const SLACK_LINES = 256
 
 /**
  * A set of paths, kept in a local file to which each change is a line, so that a change costs the same however many there are. A line that a crash cut off,
- * or that is not as it was written, counts for nothing. After a change that can't be written, the next one writes everything again. A file that can't be read is not written either, until it can be:
- * what it has is kept for the next process.
+ * or that is not as it was written, counts for nothing. After a change that can't be written, the next one writes everything again, in another file, or behind what the file has where the
+ * disk has no room for two. A file that can't be read is not written either, until it can be: what it has is kept for the next process.
  */
 export class PathJournal {
   private readonly disk: LocalDisk
   private readonly path: string
   private readonly logger: Logger
   private readonly members = new Set<string>()
-  private pending: string[] = []
-  /** The write that takes what is pending; null where none is to come. */
+  /** Paths whose last change the file has not, as far as is known. */
+  private changed = new Set<string>()
+  /** The write that takes what has changed; null where none is to come. */
   private queued: Promise<void> | null = null
   /** What the file has. */
   private lines = 0
   private size = 0
   private mustRewrite = false
+  /** A sync of it failed: what it has is not known, whatever is written to it. */
+  private isDoubtful = false
   /** The file's name outlasts a power cut: a process that ended may have made it, and not have come to that. */
   private isNameSafe = false
   private isRead = false
@@ -58,11 +61,11 @@ export class PathJournal {
       throw error
     })
     const listed = new Set<string>()
-    const lines = bytes.toString().split('\n')
     // What follows the last line's end was cut off.
-    if (lines.pop() !== '') this.mustRewrite = true
+    this.size = bytes.lastIndexOf('\n') + 1
+    if (this.size < bytes.length) this.mustRewrite = true
+    const lines = bytes.toString('utf8', 0, this.size).split('\n').slice(0, -1)
     this.lines = lines.length
-    this.size = bytes.length
     for (const line of lines) {
       const path = pathOf(line)
       if (path === null) this.mustRewrite = true
@@ -71,7 +74,7 @@ export class PathJournal {
     }
     // What changed meanwhile counts.
     if (this.members.size + this.removedUnread.size > 0) this.mustRewrite = true
-    for (const path of listed) if (!this.removedUnread.has(path)) this.members.add(path)
+    for (const path of listed) (this.removedUnread.has(path) ? this.changed : this.members).add(path)
     this.removedUnread.clear()
     this.isRead = true
   }
@@ -82,11 +85,9 @@ export class PathJournal {
     this.members.add(path)
     this.removedUnread.delete(path)
     try {
-      await this.save([lineOf('+', path)])
+      await this.save([path])
     } catch (error) {
       this.members.delete(path)
-      // It may be there all the same.
-      this.mustRewrite = true
       throw error
     }
   }
@@ -97,14 +98,14 @@ export class PathJournal {
     if (!this.isRead) for (const path of gone) this.removedUnread.add(path)
     const had = gone.filter((path) => this.members.delete(path))
     if (had.length === 0) return
-    await this.save(had.map((path) => lineOf('-', path))).catch((error: unknown) => {
+    await this.save(had).catch((error: unknown) => {
       this.logger.warn('the list of files not committed yet could not be written', { path: this.path, error: String(error) })
     })
   }
 
   /** One after another; what comes meanwhile is written together. */
-  private save(lines: readonly string[]): Promise<void> {
-    this.pending.push(...lines)
+  private save(changed: readonly string[]): Promise<void> {
+    for (const path of changed) this.changed.add(path)
     if (this.queued === null) {
       this.queued = this.saving.then(() => this.write())
       this.saving = this.queued.catch(() => undefined)
@@ -113,16 +114,19 @@ export class PathJournal {
   }
 
   private async write(): Promise<void> {
-    const lines = this.pending
-    this.pending = []
     this.queued = null
+    let changed: ReadonlySet<string> = new Set()
     try {
       if (!this.isRead) await this.read()
+      changed = this.changed
+      this.changed = new Set()
       if (this.members.size === 0) await this.clear()
-      else if (this.mustRewrite || this.lines + lines.length > 2 * this.members.size + SLACK_LINES) await this.rewrite()
-      else await this.append(lines)
+      else if (this.mustRewrite || this.lines + changed.size > 2 * this.members.size + SLACK_LINES) await this.rewriteOrAppend(changed)
+      else await this.append(changed)
       this.mustRewrite = false
     } catch (error) {
+      // It may be there all the same.
+      for (const path of changed) this.changed.add(path)
       this.mustRewrite = true
       throw stateDiskError(error, this.isRead ? 'written' : 'read', this.path)
     }
@@ -131,10 +135,20 @@ export class PathJournal {
   private async clear(): Promise<void> {
     await this.disk.remove(this.path)
     this.lines = this.size = 0
-    this.isNameSafe = false
+    this.isNameSafe = this.isDoubtful = false
   }
 
-  private async append(lines: readonly string[]): Promise<void> {
+  private async rewriteOrAppend(changed: ReadonlySet<string>): Promise<void> {
+    try {
+      await this.rewrite()
+    } catch (error) {
+      if (!isDiskFull(error) || this.isDoubtful) throw error
+      await this.append(changed)
+    }
+  }
+
+  private async append(changed: ReadonlySet<string>): Promise<void> {
+    const lines = [...changed].map((path) => lineOf(this.members.has(path) ? '+' : '-', path))
     const isNew = this.size === 0
     if (isNew) await this.disk.makeDirectory(dirname(this.path))
     const bytes = Buffer.from(lines.join(''))
@@ -158,17 +172,23 @@ export class PathJournal {
       await this.disk.remove(fresh).catch(() => undefined)
       throw error
     }
-    await this.disk.syncDirectory(dirname(this.path))
-    this.isNameSafe = true
     this.lines = all.length
     this.size = bytes.length
+    this.isNameSafe = this.isDoubtful = false
+    await this.disk.syncDirectory(dirname(this.path))
+    this.isNameSafe = true
   }
 
   private async put(path: string, mode: OpenMode, bytes: Uint8Array, position: number): Promise<void> {
     const file = await this.disk.open(path, mode)
     try {
+      // What a write that failed, or was cut off, left there.
+      if (this.mustRewrite && position > 0) await file.truncate(position)
       await file.write(bytes, position)
-      await file.sync()
+      await file.sync().catch((error: unknown) => {
+        if (path === this.path) this.isDoubtful = true
+        throw error
+      })
     } finally {
       await file.close()
     }

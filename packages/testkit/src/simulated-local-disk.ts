@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import type { DiskFile, LocalDisk, OpenMode } from '@moonlink/core'
+import type { DiskFile, DiskSpace, LocalDisk, OpenMode } from '@moonlink/core'
 
 /** One call of a disk, by what it does and to which path. */
 export interface DiskCall {
@@ -157,6 +157,12 @@ export class SimulatedDiskSession implements LocalDisk {
     const inode = this.disk.files.get(path)
     if (inode === undefined) throw failure('ENOENT', 'stat', path)
     return { size: inode.bytes.length, modifiedMs: 0 }
+  }
+
+  async space(): Promise<DiskSpace> {
+    await nextTurn()
+    const { capacity, usedBytes } = this.disk
+    return { size: capacity, free: Math.max(0, capacity - usedBytes) }
   }
 
   async list(directory: string): Promise<readonly string[]> {

@@ -236,6 +236,11 @@ const changeLog = z
       'At half of this, tables are committed early; at all of it the log stops, and the slot keeps what comes until Iceberg has caught up.',
       { least: 128 * KIB },
     ),
+    minFreeBytes: bytes(
+      '256MiB',
+      'Of the disk with a local log, what the log leaves free for the commits that let it shrink, a quarter of the disk at most; with less it stops as at maxBytes. 0: it takes all.',
+      { orZero: true },
+    ),
   })
   .prefault({})
   .describe('The durable log of what the source sends.')

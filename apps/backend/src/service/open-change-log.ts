@@ -25,11 +25,11 @@ const storeSyncIntervalMs = 1000
 
 /** Opens the configured change log; null where there shall be none. */
 export async function openChangeLog(config: Config, parts: ChangeLogParts): Promise<ChangeLog | null> {
-  const { enabled, kind, location, maxBytes, segmentBytes, syncBytes, syncIntervalMs } = config.changeLog
+  const { enabled, kind, location, maxBytes, minFreeBytes, segmentBytes, syncBytes, syncIntervalMs } = config.changeLog
   if (!enabled) return null
   const { clock, disk, lease, logger, source, sourceFromLsn, store, wrap } = parts
   return SegmentedLog.open({
-    disk: wrap('logDisk', kind === 'local' ? new LocalLogDisk(location, disk) : new ObjectLogDisk(store, location)),
+    disk: wrap('logDisk', kind === 'local' ? new LocalLogDisk(location, disk, minFreeBytes) : new ObjectLogDisk(store, location)),
     log: `${source.systemIdentifier}/${source.database}/${source.slot}`,
     sourceFromLsn,
     lease,

@@ -1,6 +1,6 @@
 import { readSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { mkdir, open, readdir, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, rm, stat, statfs, type FileHandle } from 'node:fs/promises'
 
 /**
  * How a file is opened: `read`, which has to be there; `create`, empty, whatever was there; `createNew`, which may not be there; `update`, for reading and
@@ -26,6 +26,13 @@ export interface DiskFile {
   close(): Promise<void>
 }
 
+/** Room of a file system, in bytes. */
+export interface DiskSpace {
+  readonly size: number
+  /** Of that, what may still be written. */
+  readonly free: number
+}
+
 /**
  * A local disk, as a port, so that a node can be simulated with one that fails and forgets. What is written survives the end of the process, and what is
  * synced the end of the machine. Errors are Node's, with their `code`.
@@ -37,6 +44,8 @@ export interface LocalDisk {
   readFile(path: string): Promise<Buffer>
   /** Size in bytes, and when it was written last, in ms since 1970. */
   stat(path: string): Promise<{ readonly size: number; readonly modifiedMs: number }>
+  /** Room of the file system that has that path, which is there; null where it does not say. */
+  space(path: string): Promise<DiskSpace | null>
   /** Names in a directory, in any order. */
   list(directory: string): Promise<readonly string[]>
   /** With the directories above it; fine if it is there. */
@@ -58,6 +67,10 @@ export const systemDisk: LocalDisk = {
   stat: async (path) => {
     const { mtimeMs, size } = await stat(path)
     return { size, modifiedMs: mtimeMs }
+  },
+  space: async (path) => {
+    const { bavail, blocks, bsize } = await statfs(path)
+    return blocks === 0 ? null : { size: blocks * bsize, free: bavail * bsize }
   },
   list: (directory) => readdir(directory),
   makeDirectory,

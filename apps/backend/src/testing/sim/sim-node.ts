@@ -124,6 +124,7 @@ export class SimNode {
         database,
         slot,
         process,
+        transactionBytes: profile.transactionBytes,
         evictsStale: lease !== null && lease.predecessor !== null,
         onCopy: (table) => onCopy(this, table),
         onRangeRead,

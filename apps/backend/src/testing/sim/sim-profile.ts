@@ -6,6 +6,10 @@ export interface SimProfile {
   readonly limits: EngineLimits
   readonly segmentBytes: number
   readonly logBytes: number
+  /** A transaction takes as many bytes of the log, at least. */
+  readonly transactionBytes: number
+  /** Bytes of each machine's disk. */
+  readonly diskBytes: number
   /** Changes of a table in a transaction, at most. */
   readonly maxChanges: number
   /** Share of transactions that are large, and of how many changes those are at most. */
@@ -47,6 +51,8 @@ const usual: SimProfile = {
   },
   segmentBytes: 2000,
   logBytes: 20_000,
+  transactionBytes: 0,
+  diskBytes: Number.POSITIVE_INFINITY,
   maxChanges: 5,
   largeShare: 0,
   largeChanges: 0,
@@ -108,6 +114,14 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
   violent: (dice) => ({ crashCalls: 20 + dice.below(150), failing: 0.03 + dice.next() * 0.1, killShare: 0.05, stopShare: 0.02 }),
   flaky: (dice) => ({ crashCalls: 2000, failing: 0.05 + dice.next() * 0.15 }),
   takeovers: () => ({ stillShare: 0.1, resumeShare: 0.05, killShare: 0.02 }),
+  // The log would take more than its disk has.
+  disk: (dice) => ({
+    segmentBytes: 50_000 + dice.below(100_000),
+    logBytes: 1_000_000_000,
+    transactionBytes: 50_000 + dice.below(100_000),
+    diskBytes: 800_000 + dice.below(400_000),
+    outageShare: 0.04,
+  }),
   alters: () => ({ alterShare: 0.5 }),
   outages: () => ({ outageShare: 0.04, commandShare: 0.04 }),
   denials: (dice) => ({
@@ -137,6 +151,7 @@ const drawn: readonly (readonly [string, number])[] = [
   ['slots', 2],
   ['memory', 1],
   ['outages', 5],
+  ['disk', 2],
   ['failovers', 4],
   ['denials', 4],
 ]

@@ -45,6 +45,8 @@ export interface SimSourceOptions {
   readonly process: SimProcess
   /** It takes over from another process: whoever still uses the slot is a stale one. */
   readonly evictsStale: boolean
+  /** As in `SimProfile`. */
+  readonly transactionBytes: number
   /** Told of each table that a copy begins to read, and of each range, with how many need not be read any more. */
   readonly onCopy: (table: string) => void
   readonly onRangeRead: (done: number) => void
@@ -103,7 +105,7 @@ export class SimSource implements SourceHandle {
   }
 
   async open(after: Lsn, signal: AbortSignal, log?: ChangeLog, resume: readonly ResumePoint[] = []): Promise<ChangeStream> {
-    const { database, process, slot } = this.options
+    const { database, process, slot, transactionBytes } = this.options
     await this.stream?.close()
     this.history.reached(this.stream?.sourceLsn ?? 0n)
     this.history.resumes(after, log, resume)
@@ -117,7 +119,7 @@ export class SimSource implements SourceHandle {
     slot.stream?.end()
     slot.owner = process
     const connect = () => this.connect(from)
-    const stream = new SimStream({ database, process, log: log ?? null, after, from, connect, signal })
+    const stream = new SimStream({ database, process, log: log ?? null, transactionBytes, after, from, connect, signal })
     slot.stream = this.stream = stream
     try {
       if (!isReplayed) await stream.begin()

@@ -18,6 +18,8 @@ export interface SimStreamOptions {
   readonly database: SimDatabase
   readonly process: SimProcess
   readonly log: ChangeLog | null
+  /** As in `SimProfile`. */
+  readonly transactionBytes: number
   /** Up to here the log has what comes; it is replayed from `after` on. Where nothing is, the same as `after`. */
   readonly after: Lsn
   readonly from: Lsn
@@ -115,7 +117,7 @@ export class SimStream implements ChangeStream {
 
   /** In two halves, as bytes come in pieces; false where the stream was closed in between. */
   private async appendTo(log: ChangeLog, transaction: SimTransaction): Promise<boolean> {
-    const bytes = encodeTransaction(transaction)
+    const bytes = encodeTransaction(transaction, this.options.transactionBytes)
     const half = Math.floor(bytes.length / 2)
     log.append(frameOf(bytes.subarray(0, half)), null, false)
     if (transaction.endLsn % 5n === 0n) await nextTurn()
@@ -222,8 +224,8 @@ function* framesIn(bytes: Uint8Array): Generator<Buffer> {
   }
 }
 
-function encodeTransaction({ beginLsn, endLsn, parts }: SimTransaction): Buffer {
-  return Buffer.from(JSON.stringify({ beginLsn: String(beginLsn), endLsn: String(endLsn), parts }))
+function encodeTransaction({ beginLsn, endLsn, parts }: SimTransaction, leastBytes: number): Buffer {
+  return Buffer.from(JSON.stringify({ beginLsn: String(beginLsn), endLsn: String(endLsn), parts }).padEnd(leastBytes))
 }
 
 function decodeTransaction(bytes: Buffer): SimTransaction {

@@ -91,6 +91,7 @@ export class SimWorld {
     this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
     this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), offsetMs: 0, node: null }))
+    this.makeRoom()
     this.load = new SimLoad(this.database, dice, dice.chance(0.5), this.profile)
     this.commands = new SimCommands(dice)
     this.warehouse = new SimWarehouse(this.store, { clock: this.clock, random: dice.random })
@@ -295,12 +296,12 @@ export class SimWorld {
     const { dice, store } = this
     if (!this.fillsUp) return
     if (dice.chance(0.5)) store.isFull = true
-    else disk.capacity = disk.usedBytes + dice.below(2000)
+    else disk.capacity = Math.min(disk.usedBytes + dice.below(2000), this.profile.diskBytes)
   }
 
   private makeRoom(): void {
     this.store.isFull = false
-    for (const { disk } of this.machines) disk.capacity = Number.POSITIVE_INFINITY
+    for (const { disk } of this.machines) disk.capacity = this.profile.diskBytes
   }
 
   /** What only the log has may be gone with it; an index is made anew. */
