@@ -28,7 +28,9 @@ test(
       await backend.wait({ iceberg: true })
       await warehouseDisk.fill()
       const write = async (round: number) => {
-        await client.query(`UPDATE items SET n = n + 1, text = repeat(md5((id + ${round})::text), 250); INSERT INTO others VALUES (${round})`)
+        await client.query(
+          `UPDATE items SET n = n + 1, text = repeat(md5((id + ${round})::text), 250); INSERT INTO others VALUES (${round})`,
+        )
       }
       // 80 MB of changes.
       for (let round = 0; round < 10; round++) await write(round)
@@ -52,8 +54,12 @@ test(
         .toBeNull()
       await backend.wait({ iceberg: true })
       await expectVerified(backend.url, directory)
-      const { rows } = await client.query<{ sum: string }>(`SELECT count(*) || ':' || sum(n) || ':' || md5(string_agg(text, '' ORDER BY id)) AS sum FROM items`)
-      expect(await backend.query(`SELECT count(*) || ':' || sum(n) || ':' || md5(string_agg(text, '' ORDER BY id)) FROM items`)).toEqual([[rows[0].sum]])
+      const { rows } = await client.query<{ sum: string }>(
+        `SELECT count(*) || ':' || sum(n) || ':' || md5(string_agg(text, '' ORDER BY id)) AS sum FROM items`,
+      )
+      expect(await backend.query(`SELECT count(*) || ':' || sum(n) || ':' || md5(string_agg(text, '' ORDER BY id)) FROM items`)).toEqual([
+        [rows[0].sum],
+      ])
     } finally {
       await backend.stop('SIGKILL')
       stateDisk.unmount()

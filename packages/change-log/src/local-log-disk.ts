@@ -44,7 +44,9 @@ export class LocalLogDisk implements LogDisk {
     const path = this.locate(name)
     try {
       await this.disk.makeDirectory(this.directory)
-      return new LocalLogFile(this.disk, await this.disk.open(path, 'createNew'), path, this.directory, (bytes) => this.requireRoom(path, bytes))
+      return new LocalLogFile(this.disk, await this.disk.open(path, 'createNew'), path, this.directory, (bytes) =>
+        this.requireRoom(path, bytes),
+      )
     } catch (error) {
       throw explain(error, path)
     }
