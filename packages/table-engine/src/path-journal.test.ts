@@ -242,3 +242,20 @@ test('what could not be read is not lost: it is read with the next change', asyn
   await journal.add('f')
   expect([...(await loaded()).paths].toSorted()).toEqual(['b', 'c', 'f'])
 })
+
+test('a line that an earlier process could not sync takes none behind it along where a power cut spoils it', async () => {
+  const disk = simulatedDisk()
+  const loadedBy = async (session = disk.session()) => {
+    const journal = new PathJournal(session, '/journal', silentLogger)
+    await journal.load()
+    return journal
+  }
+  await (await loadedBy()).add('a')
+  const failing = disk.session(({ operation }) => {
+    if (operation === 'sync') throw new Error('the disk failed')
+  })
+  await expect((await loadedBy(failing)).add('b')).rejects.toThrow('the disk failed')
+  await (await loadedBy()).add('c')
+  disk.cutPower()
+  expect([...(await loadedBy()).paths]).toEqual(['a', 'c'])
+})

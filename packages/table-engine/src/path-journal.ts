@@ -67,6 +67,7 @@ export class PathJournal {
     const lines = bytes.toString('utf8', 0, this.size).split('\n').slice(0, -1)
     this.lines = lines.length
     for (const line of lines) {
+      if (line === '') continue
       const path = pathOf(line)
       if (path === null) this.mustRewrite = true
       else if (line.startsWith('+')) listed.add(path)
@@ -151,7 +152,8 @@ export class PathJournal {
     const lines = [...changed].map((path) => lineOf(this.members.has(path) ? '+' : '-', path))
     const isNew = this.size === 0
     if (isNew) await this.disk.makeDirectory(dirname(this.path))
-    const bytes = Buffer.from(lines.join(''))
+    // What an earlier process wrote last and could not sync may be spoiled by a power cut yet: it must not take the line behind it along.
+    const bytes = Buffer.from(this.isNameSafe || isNew ? lines.join('') : `\n${lines.join('')}`)
     await this.put(this.path, isNew ? 'create' : 'update', bytes, this.size)
     if (!this.isNameSafe) await this.disk.syncDirectory(dirname(this.path))
     this.isNameSafe = true
