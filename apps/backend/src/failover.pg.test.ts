@@ -116,7 +116,7 @@ test('a failover slot outlives the primary: the mirror goes on from the standby,
   process.kill(primary.pid, 'SIGKILL')
   proxy!.retarget(standby.port)
   await until('word of the standby', async () =>
-    /PG_STANDBY the address now leads to a standby/.test((await backend!.status()).source.reason ?? ''),
+    /PG_STANDBY the address leads to a standby/.test((await backend!.status()).source.reason ?? ''),
   )
   await follower.query('SELECT pg_promote(true, 30)')
   await follower.query(
@@ -128,6 +128,29 @@ test('a failover slot outlives the primary: the mirror goes on from the standby,
   const { rows } = await follower.query<{ slot: string }>('SELECT slot_name AS slot FROM pg_replication_slots WHERE active AND failover')
   expect(rows).toHaveLength(1)
   expect((await backend!.table('public.orders')).state).toBe('streaming')
+  await Promise.all([client.end().catch(() => undefined), follower.end()])
+})
+
+test('a start whose address leads to a standby says so, and goes on once that is promoted', async (context) => {
+  const servers = await startServers({})
+  if (servers === null) return context.skip('failover slots need Postgres 17')
+  const { client, standby } = servers
+  await client.query(`CREATE TABLE orders (id bigint PRIMARY KEY); INSERT INTO orders SELECT i FROM generate_series(1, 1000) i`)
+  const follower = await connected(standby)
+  await until('the rows on the standby', async () => {
+    const { rows } = await follower.query<{ there: boolean }>(`SELECT to_regclass('orders') IS NOT NULL AS there`)
+    return rows[0].there && (await follower.query('SELECT FROM orders')).rowCount === 1000
+  })
+  backend = BackendProcess.launch(['--source', standby.connectionString, '--state-dir', join(directory, 'state')])
+  const standing = /PG_STANDBY the address leads to a standby\. Mirroring goes on once it is promoted/
+  await expect
+    .poll(async () => (await fetch(`${backend!.url}/ready`)).text().catch(() => ''), { timeout: 30_000 })
+    .toMatch(standing)
+  await follower.query('SELECT pg_promote(true, 30)')
+  await backend.ready()
+  await backend.wait()
+  await isEqual()
+  expect(backend.said).toMatch(standing)
   await Promise.all([client.end().catch(() => undefined), follower.end()])
 })
 

@@ -43,8 +43,10 @@ export interface StartedMirror {
 
 /** A connection that worked is gone. */
 const LOST = 'PG_CONNECTION_LOST'
+/** A server answered that may be promoted. */
+const STANDBY = 'PG_STANDBY'
 /** What says that the source is away, or not a primary yet. */
-const AWAY = new Set([LOST, 'PG_UNREACHABLE', 'PG_STARTING', 'PG_TOO_MANY_CONNECTIONS', 'PG_CONNECT', 'PG_STANDBY'])
+const AWAY = new Set([LOST, 'PG_UNREACHABLE', 'PG_STARTING', 'PG_TOO_MANY_CONNECTIONS', 'PG_CONNECT', STANDBY])
 
 /**
  * Opens the source and all that depends on it, and begins to mirror. A source that can't be reached ends it, but for a standby, whose turn comes when it may. One that goes
@@ -60,7 +62,7 @@ export function startMirror(options: StartOptions): Promise<StartedMirror> {
   return patiently({
     ...options,
     waitsOut: ({ code }) => {
-      wasReached ||= code === LOST
+      wasReached ||= code === LOST || code === STANDBY
       return !signal.aborted && wasReached && AWAY.has(code)
     },
     attempt: async () => {

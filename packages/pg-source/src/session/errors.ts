@@ -197,7 +197,7 @@ export function standbyError(cause?: unknown): MoonlinkError {
   return new MoonlinkError(
     'retry',
     'PG_STANDBY',
-    'the address now leads to a standby. Mirroring goes on once it is promoted, or the address leads to the primary.',
+    'the address leads to a standby. Mirroring goes on once it is promoted, or the address leads to the primary.',
     { cause },
   )
 }

@@ -2,6 +2,7 @@ import { MoonlinkError } from '@moonlink/core'
 import pg from 'pg'
 import type { PgSourceSettings } from './config.ts'
 import { disconnect, type CatalogConnection, type Connector } from './connect.ts'
+import { standbyError } from './errors.ts'
 import { checkPublication } from './publication.ts'
 import { readPublications } from './publication-state.ts'
 import { atOnce } from './server-session.ts'
@@ -70,8 +71,7 @@ function checkServer(facts: Facts): void {
   if (Number(facts.number) < OLDEST) {
     throw invalid('PG_VERSION', `the server is Postgres ${facts.version}, and 14 is the oldest that can be mirrored. Upgrade it.`)
   }
-  if (facts.is_standby)
-    throw invalid('PG_STANDBY', 'the server is a standby, which can have no publication of its own. Give the address of the primary.')
+  if (facts.is_standby) throw standbyError()
   // Postgres 19 can decode at wal_level=replica, and says what it effectively has in a setting of its own.
   if (facts.wal_level !== 'logical' && Number(facts.number) < 190_000) {
     throw invalid(
