@@ -420,11 +420,12 @@ test('a copy of what is not prepared, or has changed since it was listed, is ref
   await client.query('CREATE TABLE items (id int PRIMARY KEY, name text)')
   const source = await openPgSource(config)
   const table = { table: tableOf('public.items'), schema: await schemaOf(source, 'public.items') }
-  const refused = async () => source.copy([table], forever()).catch((error: unknown) => (isMoonlinkError(error) ? error.code : error))
-  expect(await refused()).toBe('PG_NOT_PREPARED')
+  const named = (error: unknown) => (isMoonlinkError(error) ? [error.code, error.context['table']] : error)
+  const refused = async () => source.copy([table], forever()).catch(named)
+  expect(await refused()).toEqual(['PG_NOT_PREPARED', 'public.items'])
   await source.prepare([table.table])
   await client.query('ALTER TABLE items ADD COLUMN more int')
-  expect(await refused()).toBe('PG_SCHEMA_CHANGED')
+  expect(await refused()).toEqual(['PG_SCHEMA_CHANGED', 'public.items'])
   await source.close()
 })
 

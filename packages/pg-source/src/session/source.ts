@@ -288,7 +288,7 @@ export class PgSource implements ChangeSource {
   async copy(tables: readonly SourceTable[], signal: AbortSignal): Promise<SnapshotCopy> {
     const lacking = tables.find(({ table }) => !this.prepared.has(formatTableName(table)))
     if (lacking !== undefined) {
-      throw notPrepared(`${formatTableName(lacking.table)} is not published yet: changes after its copy would be lost. Prepare it first.`)
+      throw notPrepared(lacking.table)
     }
     // Changes after the copy would be lost.
     await this.mirrorSlot.usable()
@@ -389,6 +389,8 @@ export class PgSource implements ChangeSource {
   }
 }
 
-function notPrepared(message: string): MoonlinkError {
-  return new MoonlinkError('invalid', 'PG_NOT_PREPARED', message)
+function notPrepared(lacking: TableName): MoonlinkError {
+  const table = formatTableName(lacking)
+  const message = `${table} is not published yet: changes after its copy would be lost. Prepare it first.`
+  return new MoonlinkError('invalid', 'PG_NOT_PREPARED', message, { context: { table } })
 }
