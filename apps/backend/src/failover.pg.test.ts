@@ -143,9 +143,7 @@ test('a start whose address leads to a standby says so, and goes on once that is
   })
   backend = BackendProcess.launch(['--source', standby.connectionString, '--state-dir', join(directory, 'state')])
   const standing = /PG_STANDBY the address leads to a standby\. Mirroring goes on once it is promoted/
-  await expect
-    .poll(async () => (await fetch(`${backend!.url}/ready`)).text().catch(() => ''), { timeout: 30_000 })
-    .toMatch(standing)
+  await expect.poll(async () => (await fetch(`${backend!.url}/ready`)).text().catch(() => ''), { timeout: 30_000 }).toMatch(standing)
   await follower.query('SELECT pg_promote(true, 30)')
   await backend.ready()
   await backend.wait()
