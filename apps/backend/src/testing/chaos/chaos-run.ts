@@ -134,9 +134,10 @@ export class ChaosRun<W extends ChaosWarehouse> {
     return statuses
   }
 
-  /** What the backends list of files that may be left over, which they remove in time. */
-  get listedFiles(): string {
-    return this.nodes.map(({ listedFiles }) => listedFiles).join('')
+  /** Files of these tables that no snapshot needs, and that no backend lists to remove them in time. */
+  async unlistedFiles(names: readonly string[]): Promise<readonly string[]> {
+    const listed = this.nodes.map(({ listedFiles }) => listedFiles).join('')
+    return (await this.warehouse.unneeded(names)).filter((uri) => !listed.includes(uri))
   }
 
   /** Ends everything, whatever state it is in, and leaves what the backends said. */

@@ -13,6 +13,8 @@ export interface ChaosWarehouse {
   readonly faults: readonly Fault[]
   /** How the readers that are not ours find these tables, once nothing changes them any more; `directory` is for files that takes. */
   access(names: readonly string[], directory: string): Promise<ReaderAccess>
+  /** Files of ours that no snapshot of these tables needs. Throws where one that is needed is missing. */
+  unneeded(names: readonly string[]): Promise<readonly string[]>
   close(): Promise<void>
 }
 

@@ -1,10 +1,11 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock, systemRandom } from '@moonlink/core'
-import { FileCatalog, reachableFiles } from '@moonlink/iceberg-writer'
+import { FileCatalog } from '@moonlink/iceberg-writer'
 import { LocalObjectStore, pathToFileUri } from '@moonlink/object-store'
 import type { ChaosWarehouse, Fault, ReaderAccess } from './chaos-warehouse.ts'
 import { SmallDisk } from './small-disk.ts'
+import { unneededFiles } from './unneeded-files.ts'
 
 const DISK_MIB = 192
 
@@ -39,22 +40,10 @@ export class DiskWarehouse implements ChaosWarehouse {
     }
   }
 
-  /** Files that no snapshot of these tables needs. Throws where one that is needed is missing. */
   async unneeded(names: readonly string[]): Promise<readonly string[]> {
     const store = new LocalObjectStore()
     const catalog = new FileCatalog({ store, clock: systemClock, random: systemRandom, warehouse: pathToFileUri(this.tables) })
-    const left: string[] = []
-    for (const table of names) {
-      const [namespace, name] = table.split('.')
-      const loaded = await catalog.load({ namespace, name })
-      if (loaded === null) throw new Error(`${table} is not in the catalog`)
-      const needed = await reachableFiles(store, loaded)
-      const found = new Set<string>()
-      for await (const { uri } of store.list(`${catalog.locationOf({ namespace, name })}/`)) found.add(uri)
-      for (const uri of needed) if (!found.has(uri)) throw new Error(`${table} needs ${uri}, which is not there`)
-      left.push(...[...found].filter((uri) => !needed.has(uri) && !uri.endsWith('version-hint.text')))
-    }
-    return left
+    return (await unneededFiles(store, catalog, names)).filter((uri) => !uri.endsWith('version-hint.text'))
   }
 
   async close(): Promise<void> {

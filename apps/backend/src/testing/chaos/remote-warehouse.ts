@@ -2,10 +2,13 @@ import { execFile } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { RestCatalog } from '@moonlink/catalog-rest'
+import { S3ObjectStore } from '@moonlink/object-store'
 import { interopScripts } from '../readers.ts'
 import { pauseMs, type ChaosWarehouse, type Fault, type ReaderAccess } from './chaos-warehouse.ts'
 import { answerFaults, HttpProxy } from './http-proxy.ts'
 import { SmallDisk } from './small-disk.ts'
+import { unneededFiles } from './unneeded-files.ts'
 
 const run = promisify(execFile)
 export const s3Credentials = { accessKey: 'interop', secretKey: 'interop-secret', region: 'us-east-1' } as const
@@ -169,6 +172,19 @@ export class RemoteWarehouse implements ChaosWarehouse {
       spark: ofCatalog({ 'io-impl': 'org.apache.iceberg.aws.s3.S3FileIO' }),
       pyiceberg: ofCatalog({ 's3.region': s3Credentials.region }),
       duckdbPrelude: duckdbWithS3(store.uri),
+    }
+  }
+
+  async unneeded(names: readonly string[]): Promise<readonly string[]> {
+    const [catalog, store] = this.servers
+    const { accessKey: accessKeyId, region, secretKey: secretAccessKey } = s3Credentials
+    const s3 = new S3ObjectStore({ endpoint: store.uri, region, credentials: { accessKeyId, secretAccessKey } })
+    try {
+      const left = await unneededFiles(s3, new RestCatalog({ uri: catalog.uri }), names)
+      // Those are the catalog's, which leaves one behind where it is killed, or refuses a commit.
+      return left.filter((uri) => !uri.endsWith('.metadata.json'))
+    } finally {
+      await s3.close()
     }
   }
 
