@@ -171,6 +171,15 @@ test('what was damaged on disk is refused, never taken for something else', asyn
   )
 })
 
+test('a block of zeros in its file is damage', async () => {
+  const path = join(directory, 'spool')
+  const spool = new ChangeSpool({ disk: systemDisk, path, memoryBytes: 1, logger: silentLogger })
+  await spool.append(batchOf([1, 11], [{ after: 2, lsn: 1n }]))
+  writeFileSync(path, Buffer.alloc(readFileSync(path).length))
+  await expect(spool.shift()).rejects.toMatchObject({ kind: 'corrupt', code: 'SPOOL_CORRUPT', context: { path, at: 0 } })
+  await spool.close()
+})
+
 test('only what the disk says of a file that can not be read is called what may pass', async () => {
   let failure: Error | null = null
   const disk: LocalDisk = {
