@@ -248,7 +248,7 @@ export class SimWorld {
       profile: this.profile,
       log,
       home: machine.home,
-      logger: this.logger,
+      logger: this.noting(),
       onCopy: (copying, table) => this.noteCopy(copying, table),
       mayEndBy: (code) =>
         (this.profile.denialShare > 0 && code === 'STORE_NOT_WRITABLE') ||
@@ -265,6 +265,20 @@ export class SimWorld {
     if (dice.chance(0.5)) return
     // Else everything goes on beside its start and its copies.
     for (let breath = 0; breath < 200 && !node.isUp && process.isAlive; breath++) await this.breathe()
+  }
+
+  /** A table that could not be opened is compared where slot and log did not keep what it missed: they do so up to a bound. */
+  private noting(): Logger {
+    const { debug, error, info, warn } = this.logger
+    const note = (message: string, fields?: Readonly<Record<string, unknown>>) => {
+      if (message.startsWith('the table could not be opened')) this.commands.mayCopy.add(String(fields?.['table']))
+    }
+    return {
+      debug,
+      info,
+      warn: (message, fields) => (note(message, fields), warn(message, fields)),
+      error: (message, fields) => (note(message, fields), error(message, fields)),
+    }
   }
 
   /** What the end of its node does to a machine. */
