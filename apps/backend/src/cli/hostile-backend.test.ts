@@ -12,6 +12,7 @@ const table = {
   state: 'copying',
   reason: null,
   waitingFor: null,
+  notes: [],
   rows: 5,
   appliedLsn: '0/10',
   durableLsn: '0/10',

@@ -8,6 +8,7 @@ const table: TableStatusReport = {
   state: 'streaming',
   reason: null,
   waitingFor: null,
+  notes: [],
   rows: 12_345,
   appliedLsn: '0/20',
   durableLsn: '0/10',
@@ -54,6 +55,11 @@ test('what waits for a transaction of the source is said once, however many tabl
   const lines = statusLines({ ...rest, source: { ...source, waits: [waitingFor] } })
   expect(lines.filter((line) => line.includes(waitingFor))).toEqual([`waiting: ${waitingFor}`])
   expect(new PlainView().lines(status({ state: 'copying', waitingFor }))[0]).toContain(`copying (${waitingFor})`)
+})
+
+test('what is worth knowing of a mirror is said', () => {
+  const note = 'column "x" is left out'
+  expect(statusLines(status({ notes: [note] })).filter((line) => line.includes(note))).toEqual([`shop.orders: ${note}`])
 })
 
 test('the view redraws in place and never passes the screen', () => {

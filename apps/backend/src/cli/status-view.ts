@@ -25,6 +25,7 @@ export function statusLines(status: StatusReport, room = Number.POSITIVE_INFINIT
     ...(reasons.length === 0 ? [] : ['', ...reasons]),
     ...tables.flatMap(copyLines),
     ...tables.flatMap(unfitLines),
+    ...tables.flatMap(({ name, notes }) => notes.map((note) => `${name}: ${note}`)),
   ].map(visible)
 }
 

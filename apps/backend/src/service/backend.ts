@@ -247,6 +247,7 @@ export class MoonlinkBackend implements Operations {
       verified: this.#verification.outcomes,
       waits: source.waits(),
       waitingFor: (table) => this.#mirrors.waitingFor(table),
+      notes: (table) => this.#mirrors.notes(table),
       unfit: (table) => source.unfitValues(table),
       log: this.#log === null ? null : { ...this.#log.status, durableLsn: this.#log.durableLsn },
     })

@@ -86,6 +86,11 @@ export class MirrorSet {
     return wait?.reason ?? this.locked.reasons.get(name) ?? this.#troubles.get(name) ?? null
   }
 
+  /** What is worth knowing of a table's mirror, as of when the table was looked at last. */
+  notes(name: string): readonly string[] {
+    return this.#listed.get(name)?.notes ?? []
+  }
+
   /** Names of all tables, those that take no changes, could not be opened or are locked among them. */
   known(): string[] {
     return [...new Set([...this.#listed.keys(), ...this.unopened.reasons.keys(), ...this.locked.reasons.keys()])]

@@ -52,6 +52,7 @@ export class StartingOperations extends RefusingOperations {
       verified: new Map(),
       waits: source.waits(),
       waitingFor: () => null,
+      notes: () => [],
       unfit: () => [],
       log: null,
     })

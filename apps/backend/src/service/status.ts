@@ -29,6 +29,8 @@ export interface StatusInputs {
   readonly waits: readonly SourceWait[]
   /** What a table waits for, and what ends that; null where it does not. */
   readonly waitingFor: (table: string) => string | null
+  /** What is worth knowing of a table's mirror. */
+  readonly notes: (table: string) => readonly string[]
   readonly unfit: (table: TableName) => readonly UnfitValues[]
   /** Null where there is none. */
   readonly log: (LogStatus & { readonly durableLsn: Lsn | null }) | null
@@ -93,6 +95,7 @@ function mirrorReport(mirror: MirrorStatus, inputs: StatusInputs): TableStatusRe
     state: mirror.state,
     reason: mirror.reason,
     waitingFor: inputs.waitingFor(name),
+    notes: [...inputs.notes(name)],
     rows: mirror.rows,
     appliedLsn: lsn(appliedLsn),
     durableLsn: lsn(mirror.durableLsn === null ? null : maxLsn(mirror.durableLsn, logged)),
@@ -117,6 +120,7 @@ function unopenedReport(name: string, why: Pick<TableStatusReport, 'state' | 're
   return {
     name,
     ...why,
+    notes: [],
     rows: 0,
     appliedLsn: null,
     durableLsn: null,

@@ -37,6 +37,7 @@ const status: StatusReport = {
       state: 'copying',
       reason: null,
       waitingFor: null,
+      notes: [],
       rows: 50,
       appliedLsn: null,
       durableLsn: null,
