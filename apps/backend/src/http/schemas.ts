@@ -60,7 +60,8 @@ export const tableStatusSchema = z
         "Which transaction of the source its copy, comparison or publication waits for, and what ends that; null where it doesn't.",
     }),
     notes: z.array(z.string()).meta({
-      description: 'What is worth knowing of its mirror: columns left out, partitions that are not told of, and columns that not every reader has.',
+      description:
+        'What is worth knowing of its mirror: columns left out, partitions that are not told of, and columns that not every reader has.',
     }),
     rows: whole.meta({ description: 'Rows that a read sees now; while copying, rows copied so far.' }),
     appliedLsn: lsn.nullable().meta({ description: 'Reads cover every change up to here.' }),
