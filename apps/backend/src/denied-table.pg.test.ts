@@ -97,12 +97,23 @@ testDenied(
   },
 )
 
-testDenied('one that was killed meanwhile finds what such a table misses, once it may be written', async () => {
+testDenied('one that is killed meanwhile, and started again before and after that is allowed, finds what such a table misses', async () => {
   await start()
   await outlastLog()
   await backend.stop('SIGKILL')
   await change()
+  await start()
+  expect((await state()).reason).toMatch(/STORE_NOT_WRITABLE .*bad/)
+  await change()
+  const lsn = await currentLsn()
+  await until('the slot', async () => {
+    await change(['good'])
+    return parseLsn((await backend.status()).source.confirmedFlushLsn) >= lsn
+  })
   allow(files)
+  await isState('streaming')
+  await expectEqual()
+  expect(await backend.stop()).toBe(0)
   await start()
   await expectEqual()
 })

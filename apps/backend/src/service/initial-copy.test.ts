@@ -137,3 +137,17 @@ test('what is damaged of a table that is copied pauses that table, and ends noth
   await done
   expect(mirror.status()).toMatchObject({ state: 'paused', reason: 'SPOOL_CORRUPT what waits for the copy is damaged' })
 })
+
+test('a table whose copy may not be written is paused, and the one beside it is copied', async () => {
+  const storage = new MemoryTableStorage(table, schema)
+  const mirror = await mirrorOf(storage, false)
+  const beside = await mirrorOf(new MemoryTableStorage({ schema: 'public', name: 'beside' }, schema), false)
+  const denial = new MoonlinkError('invalid', 'STORE_NOT_WRITABLE', 'may not write there: allow it.')
+  vi.spyOn(storage, 'commit').mockRejectedValue(denial)
+  const { begin, done, end } = copying([mirror, beside], 1, 20n)
+  begin()
+  end()
+  await done
+  expect(mirror.status()).toMatchObject({ state: 'paused', reason: `STORE_NOT_WRITABLE ${denial.message}` })
+  expect(beside.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
+})
