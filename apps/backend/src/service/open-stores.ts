@@ -38,7 +38,7 @@ export function openObjectStores(config: Config, ports: StorePorts): Pick<Opened
     ...(accessKeyId === undefined || secretAccessKey === undefined ? {} : { credentials: { accessKeyId, secretAccessKey, ...session } }),
   })
   const { warehouse } = config
-  const emptied = warehouse?.startsWith('file:') ? { removesEmptyBelow: warehouse } : {}
-  const store: ObjectStore = ports.wrap('store', new ObjectStores({ file: new LocalObjectStore(emptied), s3, s3a: s3, s3n: s3 }))
+  const local = warehouse?.startsWith('file:') ? { root: warehouse } : {}
+  const store: ObjectStore = ports.wrap('store', new ObjectStores({ file: new LocalObjectStore(local), s3, s3a: s3, s3n: s3 }))
   return { store, close: () => s3.close() }
 }

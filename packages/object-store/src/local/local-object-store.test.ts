@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describeObjectStore } from '@moonlink/testkit'
@@ -65,7 +65,7 @@ describe('LocalObjectStore on disk', () => {
   })
 
   test('directories that a delete empties go, those that are not empty stay, as does the root', async () => {
-    const clearing = new LocalObjectStore({ removesEmptyBelow: `${root}lake` })
+    const clearing = new LocalObjectStore({ root: `${root}lake` })
     for (const name of ['lake/t/data/a', 'lake/t/metadata/v1', 'lake/u/b', 'other/c']) await clearing.put(root + name, bytes)
     await clearing.delete(`${root}lake/t/data/a`)
     expect((await readdir(join(directory, 'lake/t'))).sort()).toEqual(['metadata'])
@@ -78,7 +78,7 @@ describe('LocalObjectStore on disk', () => {
   })
 
   test('writes beside deletes that empty their directory succeed, and what was written is there', async () => {
-    const clearing = new LocalObjectStore({ removesEmptyBelow: root })
+    const clearing = new LocalObjectStore({ root: root })
     const lane = async (lane: number) => {
       for (let round = 0; round < 100; round++) {
         const uri = `${root}lake/t/data/${lane}`
@@ -90,6 +90,39 @@ describe('LocalObjectStore on disk', () => {
     }
     await Promise.all([1, 2, 3, 4, 5, 6].map(lane))
     expect(await readdir(directory)).toEqual([])
+  })
+
+  test('where the root is away, or an empty place is left of it, nothing is absent and nothing is written', async () => {
+    const lake = join(directory, 'lake')
+    const rooted = new LocalObjectStore({ root: `${root}lake` })
+    expect(await rooted.head(`${root}lake/t/a`)).toBeNull()
+    await rooted.put(`${root}lake/t/a`, bytes)
+    expect(await rooted.head(`${root}lake/t/b`)).toBeNull()
+    const expectAway = async () => {
+      const calls = [
+        () => rooted.get(`${root}lake/t/a`),
+        () => rooted.head(`${root}lake/t/a`),
+        () => rooted.list(`${root}lake/`).next(),
+        () => rooted.put(`${root}lake/t/b`, bytes),
+        () => rooted.putIfAbsent(`${root}lake/t/b`, bytes),
+        () => rooted.delete(`${root}lake/t/a`),
+      ]
+      for (const call of calls) await expect(call()).rejects.toMatchObject({ kind: 'retry', code: 'STORE_UNAVAILABLE' })
+    }
+    await rename(lake, join(directory, 'aside'))
+    await expectAway()
+    await mkdir(lake)
+    await expectAway()
+    expect(await readdir(lake)).toEqual([])
+    await rmdir(lake)
+    await rename(join(directory, 'aside'), lake)
+    expect(await rooted.get(`${root}lake/t/a`)).toEqual(bytes)
+    // Mounted again, a disk may have another number.
+    await cp(lake, join(directory, 'copy'), { recursive: true })
+    await rename(lake, join(directory, 'aside'))
+    await rename(join(directory, 'copy'), lake)
+    await rooted.put(`${root}lake/t/b`, bytes)
+    expect(await rooted.get(`${root}lake/t/a`)).toEqual(bytes)
   })
 
   test('files in the making are not listed, and removed once they are old', async () => {

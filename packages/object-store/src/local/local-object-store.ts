@@ -6,6 +6,7 @@ import { objectNotFound } from '../errors.ts'
 import { malformed, splitFileUri } from '../uri.ts'
 import { createDurably, replaceDurably, TEMPORARY_PREFIX } from './durable-write.ts'
 import { errnoOf, isAbsent, mapLocalError, type Access } from './local-errors.ts'
+import { LocalRoot } from './local-root.ts'
 import { walkFiles } from './walk.ts'
 
 /** Bytes read at once, so that an abort is noticed within a large object. */
@@ -14,8 +15,11 @@ const READ_CHUNK_BYTES = 16 * 1024 * 1024
 export interface LocalObjectStoreOptions {
   /** Names temporary files. Default: the system's. */
   readonly random?: Random
-  /** URI of a directory: one below it that a delete empties goes too. Default: directories stay. */
-  readonly removesEmptyBelow?: string
+  /**
+   * URI of the directory that the objects lie below. One below it that a delete empties goes too; once it was seen, it is not made again where it is away, be it missing
+   * or, as of a disk that is not mounted, another one that is empty: that is `STORE_UNAVAILABLE`, for reads of what is absent, too. Default: directories stay, and are made.
+   */
+  readonly root?: string
 }
 
 /**
@@ -29,13 +33,12 @@ export interface LocalObjectStoreOptions {
  */
 export class LocalObjectStore implements ObjectStore {
   readonly #random: Random
-  /** With a slash at its end; null where directories stay. */
-  readonly #root: string | null
+  readonly #root: LocalRoot | null
 
   constructor(options: LocalObjectStoreOptions = {}) {
     this.#random = options.random ?? systemRandom
-    const { removesEmptyBelow: root = null } = options
-    this.#root = root === null ? null : `${splitFileUri(root).path.replace(/\/+$/, '')}/`
+    const { root } = options
+    this.#root = root === undefined ? null : new LocalRoot(splitFileUri(root).path)
   }
 
   async get(uri: string, range?: ByteRange, signal?: AbortSignal): Promise<Uint8Array> {
@@ -61,6 +64,7 @@ export class LocalObjectStore implements ObjectStore {
         if (isAbsent(error)) return null
         throw error
       })
+      if (stats === null) await this.#requireRoot(path)
       return stats?.isFile() ? { uri, size: stats.size, modifiedMs: stats.mtimeMs } : null
     })
   }
@@ -79,6 +83,7 @@ export class LocalObjectStore implements ObjectStore {
   async *list(prefix: string): AsyncGenerator<ObjectMeta> {
     const { head, path } = splitFileUri(prefix)
     try {
+      await this.#requireRoot(path)
       for await (const file of walkFiles(path)) yield { uri: head + file.path, size: file.stats.size, modifiedMs: file.stats.mtimeMs }
     } catch (error) {
       throw mapLocalError(error, 'read', prefix, path)
@@ -97,7 +102,7 @@ export class LocalObjectStore implements ObjectStore {
 
   /** What is not empty, or can't be removed, stays; whoever writes there just now makes it again. */
   async #removeEmpty(directory: string): Promise<void> {
-    if (this.#root === null || !directory.startsWith(this.#root)) return
+    if (this.#root === null || !this.#root.has(directory)) return
     const isRemoved = await rmdir(directory).then(
       () => true,
       () => false,
@@ -124,10 +129,16 @@ export class LocalObjectStore implements ObjectStore {
 
   async #attempt<T>(access: Access, uri: string, path: string, work: () => Promise<T>): Promise<T> {
     try {
+      if (access === 'write') await this.#requireRoot(path)
       return await work()
     } catch (error) {
+      if (access === 'read' && isAbsent(error)) await this.#requireRoot(path)
       throw mapLocalError(error, access, uri, path)
     }
+  }
+
+  async #requireRoot(path: string): Promise<void> {
+    if (this.#root?.has(path) === true) await this.#root.requirePresent()
   }
 }
 
