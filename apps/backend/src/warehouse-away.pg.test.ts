@@ -14,44 +14,47 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 let backend: BackendProcess
 afterEach(() => backend.stop('SIGKILL'))
 
-test.each(['missing', 'empty'])('a warehouse that is %s for a while, as a disk that is not mounted, is waited for by every table', async (left) => {
-  const { client, connectionString } = await postgres.createDatabase()
-  const stateDir = join(directory, left)
-  const [warehouse, aside] = ['warehouse', 'aside'].map((name) => join(stateDir, name))
-  const tables = ['one', 'two']
-  for (const table of tables) await client.query(`CREATE TABLE ${table} (id bigint PRIMARY KEY, note text)`)
-  let changes = 0
-  const change = async () => {
-    const first = ++changes * 1000
-    for (const table of tables) {
-      await client.query(`INSERT INTO ${table} SELECT $1 + i, 'a' FROM generate_series(1, 50) i`, [first])
-      await client.query(`UPDATE ${table} SET note = $1 WHERE id % 7 = 0`, [`b${first}`])
-      await client.query(`DELETE FROM ${table} WHERE id % 11 = 0`)
+test.each(['missing', 'empty'])(
+  'a warehouse that is %s for a while, as a disk that is not mounted, is waited for by every table',
+  async (left) => {
+    const { client, connectionString } = await postgres.createDatabase()
+    const stateDir = join(directory, left)
+    const [warehouse, aside] = ['warehouse', 'aside'].map((name) => join(stateDir, name))
+    const tables = ['one', 'two']
+    for (const table of tables) await client.query(`CREATE TABLE ${table} (id bigint PRIMARY KEY, note text)`)
+    let changes = 0
+    const change = async () => {
+      const first = ++changes * 1000
+      for (const table of tables) {
+        await client.query(`INSERT INTO ${table} SELECT $1 + i, 'a' FROM generate_series(1, 50) i`, [first])
+        await client.query(`UPDATE ${table} SET note = $1 WHERE id % 7 = 0`, [`b${first}`])
+        await client.query(`DELETE FROM ${table} WHERE id % 11 = 0`)
+      }
     }
-  }
-  await change()
-  backend = await BackendProcess.start(['--source', connectionString, '--state-dir', stateDir], { MOONLINK_FLUSH_INTERVAL_MS: '100ms' })
-  await change()
-  await backend.wait({ iceberg: true })
-
-  renameSync(warehouse, aside)
-  if (left === 'empty') mkdirSync(warehouse)
-  await until('the tables to say why they wait', async () => {
     await change()
-    const { tables } = await backend.status()
-    return tables.every(({ reason }) => reason?.includes('STORE_UNAVAILABLE') === true)
-  })
-  for (let more = 0; more < 10; more++) await change()
-  if (left === 'empty') {
-    expect(readdirSync(warehouse)).toEqual([])
-    rmdirSync(warehouse)
-  }
-  renameSync(aside, warehouse)
+    backend = await BackendProcess.start(['--source', connectionString, '--state-dir', stateDir], { MOONLINK_FLUSH_INTERVAL_MS: '100ms' })
+    await change()
+    await backend.wait({ iceberg: true })
 
-  await change()
-  await backend.wait({ iceberg: true })
-  expect((await backend.status()).tables.map(({ state, reason }) => ({ state, reason }))).toEqual(
-    tables.map(() => ({ state: 'streaming', reason: null })),
-  )
-  await expectVerified(backend.url, directory)
-})
+    renameSync(warehouse, aside)
+    if (left === 'empty') mkdirSync(warehouse)
+    await until('the tables to say why they wait', async () => {
+      await change()
+      const { tables } = await backend.status()
+      return tables.every(({ reason }) => reason?.includes('STORE_UNAVAILABLE') === true)
+    })
+    for (let more = 0; more < 10; more++) await change()
+    if (left === 'empty') {
+      expect(readdirSync(warehouse)).toEqual([])
+      rmdirSync(warehouse)
+    }
+    renameSync(aside, warehouse)
+
+    await change()
+    await backend.wait({ iceberg: true })
+    expect((await backend.status()).tables.map(({ state, reason }) => ({ state, reason }))).toEqual(
+      tables.map(() => ({ state: 'streaming', reason: null })),
+    )
+    await expectVerified(backend.url, directory)
+  },
+)
