@@ -5,6 +5,9 @@ import type { LogDisk, LogFile } from './log-disk.ts'
 /** Of a small disk, `minFreeBytes` is at most this share. */
 const MIN_FREE_SHARE = 1 / 4
 
+/** What `sync` writes: one name, so that a process that ends meanwhile leaves one file at most. */
+const FRESH_NAME = 'synced.tmp'
+
 /** Segments as files of one directory of a local file system. */
 export class LocalLogDisk implements LogDisk {
   readonly canAppend = true
@@ -52,15 +55,16 @@ export class LocalLogDisk implements LogDisk {
     }
   }
 
+  /** Writes it again: what a failed fsync was to write counts as written since, is read as if it were, and no later fsync alone brings it to the disk. */
   async sync(name: string): Promise<void> {
     const path = this.locate(name)
     try {
-      const file = await this.disk.open(path, 'update')
-      try {
-        await file.sync()
-      } finally {
-        await file.close()
-      }
+      const bytes = await this.disk.readFile(path)
+      await this.replace(path, bytes).catch(async (error: unknown) => {
+        if (explain(error, path).code !== 'LOG_DISK_FULL') throw error
+        // In its own place, which takes no room. A crash meanwhile changes nothing that was safe: those bytes are the same.
+        await this.writeSynced(path, 'update', bytes)
+      })
       await this.disk.syncDirectory(this.directory)
     } catch (error) {
       throw explain(error, path)
@@ -73,6 +77,27 @@ export class LocalLogDisk implements LogDisk {
 
   locate(name: string): string {
     return join(this.directory, name)
+  }
+
+  private async replace(path: string, bytes: Uint8Array): Promise<void> {
+    const fresh = this.locate(FRESH_NAME)
+    try {
+      await this.writeSynced(fresh, 'create', bytes)
+      await this.disk.rename(fresh, path)
+    } catch (error) {
+      await this.disk.remove(fresh).catch(() => undefined)
+      throw error
+    }
+  }
+
+  private async writeSynced(path: string, mode: 'create' | 'update', bytes: Uint8Array): Promise<void> {
+    const file = await this.disk.open(path, mode)
+    try {
+      await file.write(bytes, 0)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
   }
 
   private async requireRoom(path: string, bytes: number): Promise<void> {

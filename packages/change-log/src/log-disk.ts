@@ -20,7 +20,7 @@ export interface LogDisk {
   read(name: string, again?: boolean): Promise<Buffer>
   /** Throws `conflict`/`LOG_SEGMENT_EXISTS` where the name is taken, at the latest when it is synced. */
   create(name: string): Promise<LogFile>
-  /** What a file holds, and its name, survive a crash when it resolves: whoever wrote it may not have come to that. */
+  /** What a file holds, and its name, survive a crash when it resolves: whoever wrote it, and may not have come to that, or have tried and failed. Nobody has it open. */
   sync(name: string): Promise<void>
   /** Fine if it is not there. */
   remove(name: string): Promise<void>

@@ -94,6 +94,18 @@ async function readLog(disk: LogDisk, log: string): Promise<RecoveredLog> {
   return { ...found, notes: [...found.notes, ...notes], files, lastSequence: last?.sequence ?? 0 }
 }
 
+/** Has what was found in a segment survive a crash, whoever wrote it. Throws `retry`/`LOG_DISK_FAILED` where the disk gives less of it by then. */
+export async function makeSafe(disk: LogDisk, { name, sequence, length }: Segment): Promise<void> {
+  await disk.sync(name)
+  if (!disk.canAppend) return
+  // What a disk could not write is there only as long as memory keeps it: it may have gone after it was found.
+  const bytes = await disk.read(name)
+  const header = parseHeader(bytes, disk.locate(name))
+  if (header !== null && scanSegment(header, name, sequence, bytes, false).validLength >= length) return
+  const message = `${disk.locate(name)} has less than was read from it just before, as where a write of it had failed: check its disk, and start again.`
+  throw new MoonlinkError('retry', 'LOG_DISK_FAILED', message, { context: { file: disk.locate(name) } })
+}
+
 function scanSegment(header: ParsedHeader, name: string, sequence: number, bytes: Buffer, isLast: boolean): ScannedSegment {
   let offset = header.length
   let lastEnd: ScannedSegment['lastEnd'] = null

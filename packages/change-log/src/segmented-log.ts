@@ -10,7 +10,7 @@ import {
   type Lsn,
 } from '@moonlink/core'
 import { resolveOptions, type ChangeLogOptions, type ResolvedOptions } from './options.ts'
-import { describeRun, recoverLog, type LogRun, type RecoveredLog } from './recover.ts'
+import { describeRun, makeSafe, recoverLog, type LogRun, type RecoveredLog } from './recover.ts'
 import { replay } from './replay.ts'
 import { sequenceBefore, type NextSegment } from './segment-format.ts'
 import { SegmentRemover } from './segment-remover.ts'
@@ -91,9 +91,9 @@ export class SegmentedLog implements ChangeLog {
       const note = `what it has from ${describeRun(unused)} can't be used: the source goes on at ${formatLsn(options.sourceFromLsn)}`
       options.logger.warn('a part of the change log is left out', { note })
     }
-    // Whoever wrote its end may have died before that was synced, and what we have counts as safe from here on.
+    // Whoever wrote its end may have died before that was synced, or have failed to, and what we have counts as safe from here on. Each segment before was synced before the next was made.
     const last = run?.segments.at(-1)
-    if (last !== undefined) await options.disk.sync(last.name)
+    if (last !== undefined) await makeSafe(options.disk, last)
     return new SegmentedLog(options, found, run)
   }
 

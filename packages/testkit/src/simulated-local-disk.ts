@@ -17,8 +17,8 @@ interface Inode {
   bytes: Buffer
   /** As of the last sync. */
   synced: Buffer
-  /** As of a sync that failed: what was not synced before counts as clean since, and no later one writes it. */
-  dropped: Buffer | null
+  /** Not 0 for bytes that a failed sync was to write: they count as clean until they are written again, and no later sync writes them. */
+  dropped: Uint8Array | null
 }
 
 /**
@@ -227,11 +227,13 @@ export class SimulatedDiskSession implements LocalDisk {
         if (growth > 0 && this.disk.usedBytes + growth > this.disk.capacity) throw failure('ENOSPC', 'write', path)
         if (growth > 0) inode.bytes = Buffer.concat([inode.bytes, Buffer.alloc(growth)])
         inode.bytes.set(bytes, position)
+        inode.dropped?.fill(0, position, end)
       },
       truncate: async (length) => {
         await begin('truncate')
         const kept = inode.bytes.subarray(0, length)
         inode.bytes = Buffer.concat([kept, Buffer.alloc(length - kept.length)])
+        inode.dropped?.fill(0, length)
       },
       size: async () => {
         await begin('read')
@@ -242,7 +244,8 @@ export class SimulatedDiskSession implements LocalDisk {
         try {
           await begin('sync')
         } catch (error) {
-          inode.dropped = bytes
+          // What was written meanwhile is not clean.
+          inode.dropped = Uint8Array.from(bytes, (byte, at) => (byte === inode.bytes[at] ? 1 : 0))
           throw error
         }
         inode.synced = syncedBytes(bytes, inode)
@@ -262,7 +265,7 @@ export class SimulatedDiskSession implements LocalDisk {
 /** What a sync writes, byte for byte: after one that failed, what was written since. */
 function syncedBytes(bytes: Buffer, { dropped, synced }: Inode): Buffer {
   if (dropped === null) return bytes
-  return bytes.map((byte, at) => (at < dropped.length && dropped[at] === byte ? (synced[at] ?? 0) : byte)) as Buffer
+  return bytes.map((byte, at) => ((dropped[at] ?? 0) === 0 ? byte : (synced[at] ?? 0))) as Buffer
 }
 
 function failure(code: string, syscall: string, path: string): Error {

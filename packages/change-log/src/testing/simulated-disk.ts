@@ -5,6 +5,8 @@ interface SimulatedFile {
   bytes: Buffer
   synced: number
   isNameSafe: boolean
+  /** A sync failed: what it was to write counts as written since, and no later one writes it. */
+  isDoubtful?: boolean
 }
 
 /** What a crash does to a file: bytes behind its synced part are kept up to `keep` (a share), and some of those are garbage. */
@@ -51,6 +53,7 @@ export class SimulatedDisk implements LogDisk {
     const file = this.files.get(name)!
     file.synced = file.bytes.length
     file.isNameSafe = true
+    file.isDoubtful = false
   }
 
   async remove(name: string): Promise<void> {
@@ -94,11 +97,16 @@ export class SimulatedDisk implements LogDisk {
       },
       sync: async () => {
         const { length } = file.bytes
-        await this.operation(0)
+        try {
+          await this.operation(0)
+          if (this.failSyncs) throw new MoonlinkError('retry', 'LOG_DISK_FAILED', 'the disk failed.')
+        } catch (error) {
+          file.isDoubtful = true
+          throw error
+        }
         alive()
-        if (this.failSyncs) throw new MoonlinkError('retry', 'LOG_DISK_FAILED', 'the disk failed.')
-        file.synced = length
         file.isNameSafe = true
+        if (!file.isDoubtful) file.synced = length
       },
       close: () => turn(),
     }
