@@ -18,7 +18,6 @@ import {
   type TableIdentifier,
 } from '@moonlink/core'
 import { applyUpdates } from '../metadata/apply-updates.ts'
-import { textOf } from '../metadata/fields.ts'
 import { newTableMetadata } from '../metadata/new-table.ts'
 import { directoryName, nameOfDirectory, tableLocation } from './directory-names.ts'
 import { deletesOldMetadata, oldestLogged, withMetadataLog } from './metadata-log.ts'
@@ -134,10 +133,11 @@ export class FileCatalog implements Catalog {
         `another writer committed version ${current.version + 1} of ${nameOf(table)}. Load it again.`,
       )
     }
-    this.newest.set(this.locationOf(table), current.version + 1)
-    const [left] = await Promise.all([this.leftBehind(versions, metadata, dropped), versions.hint(current.version + 1)])
+    const location = this.locationOf(table)
+    this.newest.set(location, current.version + 1)
+    const [left] = await Promise.all([this.leftBehind(versions, location, metadata, dropped), versions.hint(current.version + 1)])
     // Not before the hint is past them.
-    await this.remove(textOf(metadata, 'location'), left)
+    await this.remove(location, left)
     return { metadataLocation: written, metadata, config: {} }
   }
 
@@ -166,8 +166,12 @@ export class FileCatalog implements Catalog {
   }
 
   /** Versions that the log does not name any more; with a table's first commit here also those that an earlier process left. */
-  private async leftBehind(versions: VersionedMetadata, metadata: JsonObject, dropped: readonly string[]): Promise<readonly string[]> {
-    const location = textOf(metadata, 'location')
+  private async leftBehind(
+    versions: VersionedMetadata,
+    location: string,
+    metadata: JsonObject,
+    dropped: readonly string[],
+  ): Promise<readonly string[]> {
     if (!deletesOldMetadata(metadata)) return []
     if (this.cleaned.has(location)) return dropped
     try {

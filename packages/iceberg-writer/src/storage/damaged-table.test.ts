@@ -128,3 +128,10 @@ test('snapshots that are each other’s parents end', async () => {
   const h = await copyWith(original.metadataPath, new TextEncoder().encode(stringifyJsonLossless(cyclic)))
   expect((await h.open()).retained()).toHaveLength(2)
 })
+
+test('metadata that does not say where its table is is refused before anything is written', async () => {
+  const metadata = original.metadata as JsonObject
+  const { location: _, ...rest } = metadata
+  const h = await copyWith(original.metadataPath, new TextEncoder().encode(stringifyJsonLossless(rest)))
+  await expect(h.open()).rejects.toMatchObject({ kind: 'corrupt', message: expect.stringContaining(original.metadataPath) as string })
+})

@@ -85,6 +85,7 @@ function dataFileOf(entry: ManifestEntry): DataFile {
 
 /** The table's facts that a writer relies on. Throws `invalid` for a table that a mirror cannot write. */
 export function checkWritable(metadata: JsonObject): void {
+  textOf(metadata, 'location')
   const version = numberOf(metadata, 'format-version')
   if (version !== 3) {
     throw new MoonlinkError(
