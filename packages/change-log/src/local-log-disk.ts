@@ -135,6 +135,8 @@ class LocalLogFile implements LogFile {
       await this.file.write(bytes, this.length)
       this.length += bytes.length
     } catch (error) {
+      // The file itself is open: it is its directory that is not found.
+      if (codeOf(error) === 'ENOENT') throw this.lost(error)
       throw explain(error, this.path)
     }
   }
@@ -156,9 +158,13 @@ class LocalLogFile implements LogFile {
       await this.disk.stat(this.path)
     } catch (error) {
       if (codeOf(error) !== 'ENOENT') throw error
-      const message = `${this.path} is gone, as where its directory was removed, or its disk unmounted; what the change log had is lost.`
-      throw new MoonlinkError('retry', 'LOG_LOST', message, { context: { path: this.path }, cause: error })
+      throw this.lost(error)
     }
+  }
+
+  private lost(cause: unknown): MoonlinkError {
+    const message = `${this.path} is gone, as where its directory was removed, or its disk unmounted; what the change log had is lost.`
+    return new MoonlinkError('retry', 'LOG_LOST', message, { context: { path: this.path }, cause })
   }
 
   async close(): Promise<void> {
