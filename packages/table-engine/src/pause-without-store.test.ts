@@ -135,3 +135,15 @@ test('tables that are paused by turns while the store is away take no more memor
   expect(engine.status().every(({ state }) => state === 'paused')).toBe(true)
   await engine.close()
 })
+
+test('a table that another backend commits to says so, though it was being paused for something else', async () => {
+  const { engine, mirror, send, source, storage } = await mirroredTable()
+  source.insert([1n, 'a', null])
+  await send(100n)
+  vi.spyOn(storage, 'commit').mockRejectedValue(new MoonlinkError('fenced', 'OTHER_MIRROR', 'another backend commits to it'))
+  await mirror.pause('SCHEMA_CHANGED', 'another column').catch(() => undefined)
+  expect([mirror.currentPhase, mirror.pauseReason ?? mirror.status().reason]).toEqual(['failed', 'OTHER_MIRROR another backend commits to it'])
+  await mirror.pauseFor('PAUSED', 'by request').catch(() => undefined)
+  expect(mirror.status().reason).toBe('OTHER_MIRROR another backend commits to it')
+  await engine.close().catch(() => undefined)
+})

@@ -63,7 +63,7 @@ export class Pauses {
     core.host.logger.warn('table paused', { table: core.name, reason })
     await core.job(async () => {
       if (wasStreaming) await this.flush(reason)
-      core.reason = reason
+      this.isFor(reason)
       await this.record()
       await flusher.abandonOpenFiles()
     })
@@ -75,11 +75,11 @@ export class Pauses {
    */
   async renew(reason: string): Promise<boolean> {
     const { core } = this
-    core.reason = reason
+    this.isFor(reason)
     return core.job(async () => {
       if (!this.core.isStopped) return false
       // A pause that was under way has set its own.
-      core.reason = reason
+      this.isFor(reason)
       await this.record()
       return true
     })
@@ -153,7 +153,12 @@ export class Pauses {
     const { core, flusher } = this
     const error = await flusher.runAll().catch((cause: unknown) => cause)
     if (error instanceof Error) core.host.logger.warn('the flush of a paused table failed', { table: core.name, error: error.message })
-    core.reason = reason
+    this.isFor(reason)
+  }
+
+  /** One that another backend commits to is stopped for that, whatever is said of it later. */
+  private isFor(reason: string | null): void {
+    if (this.core.fencedBy === null) this.core.reason = reason
   }
 
   private async record(): Promise<void> {
