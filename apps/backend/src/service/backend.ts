@@ -83,7 +83,9 @@ export class MoonlinkBackend implements Operations {
       unpublish: () => this.#tables.unpublish(),
       refuse: (name, error) => void this.#mirrors.refuse(name, error),
     })
-    const coverage = { floorLsn: floor, coveredLsn, covered: new Set(state?.mirrored), republished }
+    const { timeline = null, timelineSince = null } = state ?? {}
+    const read = timeline === null || timelineSince === null ? null : { timeline, lsn: timelineSince }
+    const coverage = { floorLsn: floor, coveredLsn, covered: new Set(state?.mirrored), republished, timeline: read }
     const unopened = new UnopenedTables({
       ...parts,
       log,
@@ -104,7 +106,7 @@ export class MoonlinkBackend implements Operations {
     const isOutdated = (table?: string) => (table === undefined ? remembered.isOutdated : remembered.isOutdatedFor(table))
     const keptFromLsn = () => unopened.keptFromLsn
     this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn: floor, slotLsn, remember, keptFromLsn, isOutdated })
-    source.history.resume(state?.timeline ?? null, state?.timelineSince ?? null, () => this.#acknowledger.remember())
+    source.history.resume(timeline, timelineSince, () => this.#acknowledger.remember())
     this.#logRelief =
       log === null
         ? null

@@ -2,7 +2,7 @@ import { silentLogger, systemClock, systemRandom, type TableName, type TableSche
 import { defaultEngineLimits, Engine, PAUSED_PROPERTY } from '@moonlink/table-engine'
 import { holdNext, MemoryTableStorage, SimulatedLocalDisk } from '@moonlink/testkit'
 import { expect, test } from 'vitest'
-import { openMirror } from './mirrors.ts'
+import { openMirror, type Coverage } from './mirrors.ts'
 import type { SourceHandle, SourceIdentity, Warehouse } from './parts.ts'
 import { COPY_PENDING_PROPERTY } from './recopied-storage.ts'
 import { ownerProperties } from './table-owner.ts'
@@ -18,13 +18,13 @@ async function oneTable(appendOnly: boolean) {
   const warehouse = { uri: 'memory://', catalog: { load: async () => null }, openTable: async () => storage } as unknown as Warehouse
   const evolved = async () => ({ shape: { schema, sourceState: null }, isAnew: false, mark: '' })
   const source = { identity, asOfLsn: async () => 0n, evolved } as unknown as SourceHandle
-  const coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, republished: new Set<string>() }
+  const coverage: Coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, republished: new Set<string>(), timeline: null }
   const listed = { table, schema, sourceState: null, appendOnly, refusal: null, notes: [] }
   const disk = new SimulatedLocalDisk({ next: () => 0.5 })
   const ports = { clock: systemClock, random: systemRandom, logger: silentLogger }
   const newEngine = () => new Engine({ ...ports, disk: disk.session(), indexDirectory: '/index', limits: defaultEngineLimits })
-  const open = (again: boolean, engine = newEngine()) =>
-    openMirror(listed, { engine, warehouse, source, coverage, again, logger: silentLogger })
+  const open = (again: boolean, engine = newEngine(), changed: Partial<Coverage> = {}) =>
+    openMirror(listed, { engine, warehouse, source, coverage: { ...coverage, ...changed }, again, logger: silentLogger })
   return { newEngine, open, storage }
 }
 
@@ -74,4 +74,20 @@ test('a table that is added again while the stream goes on shows no more than it
   const mirror = await opened
   expect([mirror.currentPhase, mirror.reads.whileResyncing]).toEqual(['copying', 10n])
   await engine.close()
+})
+
+test.each([
+  ['beyond where the timeline that was read last began', 10n, true, 'copying'],
+  ['before that, of a table that misses nothing', 20n, true, 'streaming'],
+  ['before that, of a table that was not told what the others were', 20n, false, 'copying'],
+] as const)('a commit of an earlier timeline, %s', async (_, sinceLsn, isCovered, phase) => {
+  const { newEngine, open, storage } = await oneTable(false)
+  const first = await open(false)
+  await first.finishCopy(15n)
+  await first.close()
+  Object.assign(storage.snapshot, { sourceTimeline: { timeline: 1, lsn: 15n } })
+  const covered = new Set(isCovered ? ['public.t'] : [])
+  const mirror = await open(false, newEngine(), { covered, timeline: { timeline: 2, lsn: sinceLsn } })
+  expect(mirror.currentPhase).toBe(phase)
+  await mirror.close()
 })

@@ -10,6 +10,7 @@ import {
   type TableName,
   type TableShape,
   type TableStorage,
+  type TimelineLsn,
 } from '@moonlink/core'
 import { PAUSED_PROPERTY, RESYNC_PROPERTY, SOURCE_STATE_PROPERTY, type Engine, type Mirror, type MirrorSpec } from '@moonlink/table-engine'
 import type { ListedSourceTable, SourceHandle, Warehouse } from './parts.ts'
@@ -25,6 +26,8 @@ export interface Coverage {
   readonly coveredLsn: Lsn
   /** Tables of which the source publishes other rows, or in other partitions, than when they were last mirrored. */
   readonly republished: ReadonlySet<string>
+  /** The source's timeline that was read last, and where that began; null where either is not known. */
+  readonly timeline: TimelineLsn | null
 }
 
 /** Errors of one Iceberg table that no other table shares: it alone is out of service. */
@@ -185,13 +188,22 @@ export function isCovered(name: string, { covered, coveredLsn, floorLsn }: Cover
   return covered.has(name) && coveredLsn >= floorLsn
 }
 
+/**
+ * Whether a commit has, or may have, what the source left behind when it went on to the timeline that was read last. The log has what came on that one, and a table that could not be opened when that was
+ * found was not told that it is to be compared.
+ */
+function isOfLeftTimeline(name: string, committed: TimelineLsn | null, { covered, timeline }: Coverage): boolean {
+  if (committed === null || timeline === null || committed.timeline >= timeline.timeline) return false
+  return committed.lsn > timeline.lsn || !covered.has(name)
+}
+
 /** Why a table that has a commit must be copied again, or null where it may go on. */
 function recopyReason(
   name: string,
   storage: TableStorage,
   options: OpenMirrorOptions & { readonly missed?: string | null },
 ): string | null {
-  const { committedLsn, properties } = storage.snapshot
+  const { committedLsn, properties, sourceTimeline } = storage.snapshot
   if (committedLsn === null) return null
   if (options.again) return 'it was not mirrored for a while'
   if (isPausedByRequest(properties[PAUSED_PROPERTY])) return null
@@ -199,8 +211,10 @@ function recopyReason(
   if (properties[COPY_PENDING_PROPERTY] === 'true') return 'its last copy did not end'
   if (properties[PAUSED_PROPERTY]) return null
   if (options.missed) return options.missed
-  const { floorLsn, republished } = options.coverage
+  const { floorLsn, republished, timeline } = options.coverage
   if (republished.has(name)) return 'its publication was altered or is another, or its partitions are others'
+  if (isOfLeftTimeline(name, sourceTimeline, options.coverage))
+    return `its last commit is of timeline ${sourceTimeline!.timeline}, and the source went on to timeline ${timeline!.timeline} without what it may have`
   if (committedLsn >= floorLsn || isCovered(name, options.coverage)) return null
   return `neither the slot nor the change log has the changes from ${formatLsn(committedLsn)} to ${formatLsn(floorLsn)} any more`
 }
