@@ -31,7 +31,7 @@ export class SimCatalogServer {
 export function simCatalog(server: SimCatalogServer, process: SimProcess): Catalog {
   const { clock } = server
   const read = <T>(work: (catalog: Catalog) => Promise<T>): Promise<T> =>
-    process.call(async () => {
+    process.request(async () => {
       const { fate } = process.requestFate()
       if (fate === 'hang') await clock.sleep(TIMEOUT_MS)
       if (fate !== 'pass' && fate !== 'twice') throw unavailable('no answer')
@@ -39,7 +39,7 @@ export function simCatalog(server: SimCatalogServer, process: SimProcess): Catal
     })
   const write = <T>(work: (catalog: Catalog) => Promise<T>): Promise<T> =>
     process
-      .call(async () => {
+      .request(async () => {
         const { fate, lateByMs } = process.requestFate()
         if (fate === 'refuse') throw unavailable('the connection was refused')
         if (fate === 'hang') await clock.sleep(TIMEOUT_MS)

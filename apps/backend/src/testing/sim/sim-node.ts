@@ -79,6 +79,8 @@ export class SimNode {
   private readonly waiting = new AbortController()
   /** Null until it has started, which a standby does once it has the lease. */
   backend: MoonlinkBackend | null = null
+  /** Nobody waits for what can't be had just now: tables fail by that, and go on in the next life. */
+  isEnding = false
   /** What no node should end by. */
   fault: Error | null = null
   /** Resolves when the node is up, or dead. */
@@ -100,12 +102,18 @@ export class SimNode {
     this.started = Promise.race([process.died, this.start()])
   }
 
+  /** It may write the log, and whoever did so before it may not. */
+  get hasLease(): boolean {
+    return this.lease !== null
+  }
+
   get isUp(): boolean {
     return this.backend !== null && this.process.isAlive
   }
 
   /** Ends as when asked to, with its last commits. */
   async stop(): Promise<void> {
+    this.isEnding = true
     await Promise.race([this.process.died, this.close()])
     this.process.kill()
   }
@@ -147,7 +155,7 @@ export class SimNode {
       })
       void this.backend.ended.then((error) => this.end(error))
     } catch (error) {
-      this.end(error as Error)
+      void this.end(error as Error)
     }
   }
 
@@ -212,10 +220,10 @@ export class SimNode {
     }
   }
 
-  /** The process ends by itself. */
-  private end(error: Error | null): void {
+  /** The process ends by itself, in order as far as that goes. */
+  private async end(error: Error | null): Promise<void> {
     if (error !== null) this.judge(error)
-    this.process.kill()
+    await this.stop()
   }
 
   private judge(error: Error): void {

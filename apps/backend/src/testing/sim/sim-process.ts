@@ -2,6 +2,7 @@ import { MoonlinkError, steadyTime, type Clock, type LocalDisk, type ObjectStore
 import { FaultyObjectStore, type FaultPlan } from '@moonlink/object-store'
 import type { DiskCall, SimulatedLocalDisk } from '@moonlink/testkit'
 import type { Dice } from './random.ts'
+import { nextTurn } from './sim-clock.ts'
 
 const forEver = () => new Promise<never>(() => undefined)
 
@@ -28,6 +29,8 @@ export interface SimProcessOptions {
   /** At which of its calls the process dies; that call may still have its effect. */
   readonly crashAt: number
   readonly crashesAfterEffect: boolean
+  /** How many turns of the event loop a request to the store or the catalog is on its way at most, and so its answer. What is on its way gets there, whatever becomes of the process. */
+  readonly travelTurns: number
   /** Whether nobody is there just now. */
   readonly isAway: (server: SimServer) => boolean
   readonly onDiskError: () => void
@@ -109,6 +112,18 @@ export class SimProcess {
     }
   }
 
+  /** A call over a network that takes its time. */
+  request<T>(work: () => Promise<T>): Promise<T> {
+    return this.call(async () => {
+      await this.travel()
+      try {
+        return await work()
+      } finally {
+        await this.travel()
+      }
+    })
+  }
+
   /** A call to the source that may be refused, be answered by nobody, or lose its answer on the way. */
   async unreliably<T>(what: string, work: () => Promise<T>): Promise<T> {
     const { clock, dice, failing, isAway } = this.options
@@ -151,11 +166,11 @@ export class SimProcess {
     const { clock } = this.options
     const faulty = new FaultyObjectStore({ inner, plan: this.faults(), clock })
     return {
-      get: (uri, range) => this.call(() => faulty.get(uri, range)),
-      head: (uri) => this.call(() => faulty.head(uri)),
-      put: (uri, bytes) => this.call(() => faulty.put(uri, bytes)),
-      putIfAbsent: (uri, bytes) => this.call(() => faulty.putIfAbsent(uri, bytes)),
-      delete: (uri) => this.call(() => faulty.delete(uri)),
+      get: (uri, range) => this.request(() => faulty.get(uri, range)),
+      head: (uri) => this.request(() => faulty.head(uri)),
+      put: (uri, bytes) => this.request(() => this.arriving(uri, () => faulty.put(uri, bytes))),
+      putIfAbsent: (uri, bytes) => this.request(() => this.arriving(uri, () => faulty.putIfAbsent(uri, bytes))),
+      delete: (uri) => this.request(() => faulty.delete(uri)),
       list: (prefix) => this.listed(faulty, prefix),
     }
   }
@@ -183,10 +198,20 @@ export class SimProcess {
   }
 
   private async *listed(store: ObjectStore, prefix: string): ReturnType<ObjectStore['list']> {
-    for await (const object of await this.call(async () => store.list(prefix))) {
+    for await (const object of await this.request(async () => store.list(prefix))) {
       await this.gate()
       yield object
     }
+  }
+
+  private arriving<T>(uri: string, write: () => Promise<T>): Promise<T> {
+    if (this.isDead || this.standsStill) this.options.onLate(uri)
+    return write()
+  }
+
+  private async travel(): Promise<void> {
+    const { dice, travelTurns } = this.options
+    for (let turns = travelTurns > 0 ? dice.below(travelTurns + 1) : 0; turns > 0; turns--) await nextTurn()
   }
 
   private async gate(): Promise<void> {

@@ -27,6 +27,8 @@ export interface SimProfile {
   readonly denialShare: number
   readonly stopShare: number
   readonly stillShare: number
+  /** A standby takes over from a node that lives, where there are two. */
+  readonly deposeShare: number
   readonly resumeShare: number
   /** The slot is dropped or invalidated. */
   readonly slotShare: number
@@ -63,6 +65,7 @@ const usual: SimProfile = {
   denialShare: 0,
   stopShare: 0,
   stillShare: 0,
+  deposeShare: 0.02,
   resumeShare: 0,
   slotShare: 0,
   failoverShare: 0,
@@ -113,7 +116,7 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
   }),
   violent: (dice) => ({ crashCalls: 20 + dice.below(150), failing: 0.03 + dice.next() * 0.1, killShare: 0.05, stopShare: 0.02 }),
   flaky: (dice) => ({ crashCalls: 2000, failing: 0.05 + dice.next() * 0.15 }),
-  takeovers: () => ({ stillShare: 0.1, resumeShare: 0.05, killShare: 0.02 }),
+  takeovers: () => ({ deposeShare: 0.1, stillShare: 0.1, resumeShare: 0.05, killShare: 0.02 }),
   // The log would take more than its disk has.
   disk: (dice) => ({
     segmentBytes: 50_000 + dice.below(100_000),

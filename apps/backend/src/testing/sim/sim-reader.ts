@@ -10,6 +10,7 @@ import type { SimTotals } from './sim-totals.ts'
 
 /** What a read may be refused by. */
 const refusals: ReadonlySet<string> = new Set([
+  'ENGINE_CLOSED',
   'LEASE_LOST',
   'LEASE_UNCERTAIN',
   'TIMED_OUT',
@@ -29,12 +30,24 @@ export interface SimReaderOptions {
   readonly totals: SimTotals
   /** Reads one table at a time, more often than all of them together. */
   readonly readsTablesAlone: boolean
+  /** Whether files may go that a read of a table still needs: it was purged, or another node has taken over. */
+  readonly mayLoseFiles: (node: SimNode, tables: readonly string[]) => boolean
 }
+
+/** A read that takes its time. */
+interface SlowRead {
+  readonly node: SimNode
+  readonly lease: ReadLease
+}
+
+const SLOW_SHARE = 0.15
+const FINISHED_SHARE = 0.2
 
 /** Whoever reads from nodes. */
 export class SimReader {
   private readonly options: SimReaderOptions
   private lastLsn: Lsn = 0n
+  private readonly slow: SlowRead[] = []
 
   constructor(options: SimReaderOptions) {
     this.options = options
@@ -48,6 +61,7 @@ export class SimReader {
   /** Reads everything at one LSN, the newest or one of the past, and compares with what the database had then. */
   async read(node: SimNode): Promise<void> {
     const { database, dice, readsTablesAlone, totals } = this.options
+    if (this.slow.length > 0 && dice.chance(FINISHED_SHARE)) await this.finishSlow()
     const lsn = dice.chance(0.5) ? null : database.lsns[Math.max(0, database.lsns.length - 1 - dice.below(12))]
     const tables = readsTablesAlone && dice.chance(0.6) ? [TABLES[dice.below(TABLES.length)]] : TABLES
     const lease = await this.acquire(node, lsn, tables)
@@ -58,8 +72,29 @@ export class SimReader {
       if (lease.lsn > database.pastEndLsn) this.lastLsn = lease.lsn
       totals.latest++
     } else totals.past++
-    for (const [name, plan] of lease.tables) sameAsOne(await this.shown(plan), database.everAt(name, lease.lsn), `${name} at ${lease.lsn}`)
+    await this.compare(lease)
+    if (dice.chance(SLOW_SHARE)) this.slow.push({ node, lease })
+    else lease.release()
+  }
+
+  /** Reads again what a lease is still held for. */
+  private async finishSlow(): Promise<void> {
+    const { dice, mayLoseFiles, totals } = this.options
+    const [{ lease, node }] = this.slow.splice(dice.below(this.slow.length), 1)
+    if (!node.isUp) return
+    try {
+      await this.compare(lease)
+      totals.slowReads++
+    } catch (error) {
+      const isGone = isMoonlinkError(error) && error.code === 'OBJECT_NOT_FOUND'
+      if (!isGone || !mayLoseFiles(node, [...lease.tables.keys()])) throw error
+    }
     lease.release()
+  }
+
+  private async compare({ lsn, tables }: ReadLease): Promise<void> {
+    const { database } = this.options
+    for (const [name, plan] of tables) sameAsOne(await this.shown(plan), database.everAt(name, lsn), `${name} at ${lsn}`)
   }
 
   /** Null where the read is refused, as it may be, or the node dies or stands still. */

@@ -3,8 +3,12 @@ export interface SimTotals {
   crashes: number
   latest: number
   past: number
+  /** Leases that were held for a while, and read again. */
+  slowReads: number
   rangesResumed: number
   takeovers: number
+  /** Takeovers from a node that lives. */
+  depositions: number
   resyncs: number
   atRest: number
   /** Calls of local disks and requests to a catalog that went wrong, threads that ended, writes that found the store full, and bits that flipped. */
@@ -27,8 +31,10 @@ export function noTotals(): SimTotals {
     crashes: 0,
     latest: 0,
     past: 0,
+    slowReads: 0,
     rangesResumed: 0,
     takeovers: 0,
+    depositions: 0,
     resyncs: 0,
     atRest: 0,
     diskErrors: 0,

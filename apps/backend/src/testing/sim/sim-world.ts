@@ -1,4 +1,4 @@
-import { minLsn, type Logger } from '@moonlink/core'
+import type { Logger } from '@moonlink/core'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { Dice } from './random.ts'
 import { SimCatalogServer } from './sim-catalog.ts'
@@ -6,33 +6,24 @@ import { nextTurn, SimClock } from './sim-clock.ts'
 import { same } from './sim-compare.ts'
 import { SimCommands } from './sim-commands.ts'
 import { SimDatabase, TABLES } from './sim-database.ts'
+import { SimFaults, WRONG_BY_MS, type Machine } from './sim-faults.ts'
 import { SimLoad } from './sim-load.ts'
 import { SimNode, STATE_DIR, WAREHOUSE } from './sim-node.ts'
-import { SERVERS, SimProcess, type SimServer } from './sim-process.ts'
+import { SimProcess } from './sim-process.ts'
 import { profileOf, type SimProfile } from './sim-profile.ts'
 import { SimReader } from './sim-reader.ts'
 import { SimSlot } from './sim-source.ts'
 import { SimStore } from './sim-store.ts'
+import { takeOver } from './sim-takeover.ts'
 import type { SimTotals } from './sim-totals.ts'
 import { SimWarehouse } from './sim-warehouse.ts'
 
 /** Simulated time that everything takes at most once faults are over. */
 const SETTLE_MS = 600_000
-/** How long a server is away at most. */
-const OUTAGE_MS = 10_000
-/** How wrong clocks are at most, either way. */
-const WRONG_BY_MS = 3_600_000
+/** Codes of what passes: a node that ends waits for none of it. */
+const PASSING: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'CATALOG_UNAVAILABLE', 'PARQUET_WORKER_LOST'])
 /** Chance that a step of the event loop goes by without one of the world's. */
 const BREATHS = 4
-
-/** A machine on which nodes run, one after another. */
-interface Machine {
-  readonly home: string
-  readonly disk: SimulatedLocalDisk
-  /** By how much its clock is wrong. */
-  offsetMs: number
-  node: SimNode | null
-}
 
 /** A database, a warehouse, machines with nodes on them, and all that happens to them: everything that a seed decides. */
 export class SimWorld {
@@ -48,27 +39,13 @@ export class SimWorld {
   private readonly warehouse: SimWarehouse
   private readonly reader: SimReader
   private readonly commands: SimCommands
+  private readonly faults: SimFaults
   private readonly machines: readonly Machine[]
   private readonly log: SimNode['log']
-  private readonly losesDisks: boolean
-  /** Calls of local disks fail now and then. */
-  private readonly disksFail: boolean
-  /** Disks and the store are full at times. */
-  private readonly fillsUp: boolean
-  /** Bits flip in local logs, spools, key indexes and copies of files. */
-  private readonly flipsBits: boolean
-  /** Slots are dropped and invalidated. */
-  private readonly losesSlots: boolean
-  /** Standbys are promoted. */
-  private readonly failsOver: boolean
-  /** Until when each server is away. */
-  private readonly awayUntilMs = new Map<SimServer, number>()
   /** Of each node's cache of files; null where nodes have none. */
   private readonly cacheBytes: number | null
   private readonly totals: SimTotals
   private readonly logger: Logger
-  /** The log is gone with its disk, what the last run knew to be in Iceberg, or the slot: tables may have to be compared with the database. */
-  private isStateLost = false
   private fault: Error | null = null
 
   constructor(seed: number, totals: SimTotals, logger: Logger) {
@@ -80,23 +57,36 @@ export class SimWorld {
     this.store = new SimStore(this.clock, logger, () => totals.refusedWrites++)
     const draw = dice.next()
     this.log = draw < 0.55 ? 'local' : draw < 0.85 ? 'store' : 'none'
-    this.losesDisks = dice.chance(0.2)
-    this.disksFail = dice.chance(0.3)
-    this.fillsUp = dice.chance(0.3)
-    this.flipsBits = dice.chance(0.3)
-    this.losesSlots = dice.chance(0.25)
-    this.failsOver = dice.chance(0.3) || this.profile.failoverShare > 0
+    this.commands = new SimCommands(dice)
+    this.faults = new SimFaults({
+      dice,
+      totals,
+      logger,
+      clock: this.clock,
+      profile: this.profile,
+      database: this.database,
+      slot: this.slot,
+      store: this.store,
+      log: this.log,
+      onMayCopy: (table) => this.commands.mayCopy.add(table),
+      onFailover: (keptLsn, lost) => {
+        if (lost > 0) this.load.lostKeys()
+        this.reader.failedOver(keptLsn)
+      },
+    })
     this.cacheBytes = dice.chance(0.5) ? 2000 + dice.below(20_000) : null
     const server = { store: this.store, warehouse: WAREHOUSE, clock: this.clock, random: dice.random }
     this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
     this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), offsetMs: 0, node: null }))
-    this.makeRoom()
+    this.faults.makeRoom(this.machines)
     this.load = new SimLoad(this.database, dice, dice.chance(0.5), this.profile)
-    this.commands = new SimCommands(dice)
     this.warehouse = new SimWarehouse(this.store, { clock: this.clock, random: dice.random })
     const readsTablesAlone = this.profile.commandShare > 0
-    this.reader = new SimReader({ database: this.database, store: this.store, clock: this.clock, dice, totals, readsTablesAlone })
+    const mayLoseFiles = (node: SimNode, tables: readonly string[]) =>
+      this.slot.owner !== node.process || tables.some((table) => this.commands.mayCopy.has(table))
+    const { clock, database, store } = this
+    this.reader = new SimReader({ database, store, clock, dice, totals, readsTablesAlone, mayLoseFiles })
     // The first copy has something to read, and is cut off now and then.
     for (let count = dice.below(40); count > 0; count--) this.load.transact()
   }
@@ -107,40 +97,40 @@ export class SimWorld {
     this.throwFault()
     for (const machine of this.machines) if (machine.node?.process.isAlive !== true && dice.chance(0.7)) await this.restart(machine)
     const machine = this.machines[dice.below(this.machines.length)]
-    const { commandShare, denialShare, failoverShare, killShare, outageShare, resumeShare, slotShare, stillShare, stopShare } = this.profile
+    const { commandShare, denialShare, deposeShare, failoverShare, killShare } = this.profile
+    const { outageShare, resumeShare, slotShare, stillShare, stopShare } = this.profile
     if (commandShare > 0 && dice.chance(commandShare)) this.commands.next(this.active)
     if (killShare > 0 && dice.chance(killShare)) machine.node?.process.kill()
-    if (outageShare > 0 && dice.chance(outageShare)) this.goAway()
-    if (denialShare > 0 && dice.chance(denialShare)) this.denyOrAllow()
+    if (outageShare > 0 && dice.chance(outageShare)) this.faults.goAway()
+    if (denialShare > 0 && dice.chance(denialShare)) this.faults.denyOrAllow()
     if (stopShare > 0 && dice.chance(stopShare)) await this.stop(machine)
     if (stillShare > 0 && dice.chance(stillShare)) this.standStill(machine)
     if (resumeShare > 0 && dice.chance(resumeShare)) for (const { node } of this.machines) node?.process.resume()
-    if (slotShare > 0 && dice.chance(slotShare)) this.loseSlot()
-    if (failoverShare > 0 && dice.chance(failoverShare)) this.failOver()
+    if (this.machines.length > 1 && dice.chance(deposeShare)) await this.depose()
+    if (slotShare > 0 && dice.chance(slotShare)) this.faults.loseSlot()
+    if (failoverShare > 0 && dice.chance(failoverShare)) this.faults.failOver()
     const draw = dice.next()
     if (draw < 0.45) this.load.transact()
     else if (draw < 0.55) await this.breathe()
     else if (draw < 0.63) void this.active?.engine.flush().catch(() => undefined)
     else if (draw < 0.89) await this.read()
-    else if (draw < 0.9) this.failOver()
+    else if (draw < 0.9) this.faults.failOver()
     else if (draw < 0.915) machine.node?.process.kill()
     else if (draw < 0.92) await this.stop(machine)
     else if (draw < 0.94) this.standStill(machine)
     else if (draw < 0.96) for (const { node } of this.machines) node?.process.resume()
-    else if (draw < 0.97) this.fillUp(machine)
-    else if (draw < 0.98) this.makeRoom()
-    else if (draw < 0.988) this.flipBit(machine)
-    else if (draw < 0.996) this.loseSlot()
-    else this.setClock(machine)
+    else if (draw < 0.97) this.faults.fillUp(machine)
+    else if (draw < 0.98) this.faults.makeRoom(this.machines)
+    else if (draw < 0.988) this.faults.flipBit(machine)
+    else if (draw < 0.996) this.faults.loseSlot()
+    else this.faults.setClock(machine)
     await this.breathe()
   }
 
   /** Goes on without faults until all is committed; then memory, Iceberg and the database are the same. */
   async finish(): Promise<void> {
     for (const { node } of this.machines) node?.process.kill()
-    this.makeRoom()
-    this.store.denied.clear()
-    this.awayUntilMs.clear()
+    this.faults.end(this.machines)
     const [machine] = this.machines
     await this.restart(machine, true)
     const node = machine.node!
@@ -151,7 +141,7 @@ export class SimWorld {
       node,
       () => this.breathe(),
       () => this.throwFault(),
-      this.isStateLost,
+      this.faults.isStateLost,
     )
     await this.settle(node)
     // What is due comes in time all the same.
@@ -216,9 +206,9 @@ export class SimWorld {
     const { clock, database, dice, log, slot, store } = this
     if (machine.node !== null) {
       this.totals.crashes++
-      await this.cutOff(machine)
+      if (this.faults.cutOff(machine)) await this.warehouse.excuseWhatIsThere()
       // Lists of files may have a line less.
-      if (this.flipsBits) await this.warehouse.excuseWhatIsThere()
+      if (this.faults.flipsBits) await this.warehouse.excuseWhatIsThere()
       if (dice.chance(0.3)) await this.warehouse.check(database, this.totals)
     }
     await machine.disk.session().makeDirectory(STATE_DIR)
@@ -229,7 +219,8 @@ export class SimWorld {
       failing: isGentle || dice.chance(0.5) ? 0 : this.profile.failing,
       crashAt: isGentle || dice.chance(0.2) ? Number.POSITIVE_INFINITY : 10 + dice.below(this.profile.crashCalls),
       crashesAfterEffect: dice.chance(0.5),
-      isAway: (server) => clock.nowMs() < (this.awayUntilMs.get(server) ?? 0),
+      travelTurns: isGentle || dice.chance(0.6) ? 0 : 1 + dice.below(8),
+      isAway: (server) => this.faults.isAway(server),
       onDiskError: () => this.totals.diskErrors++,
       onRequestFault: () => this.totals.requestFaults++,
       onThreadLost: () => this.totals.lostThreads++,
@@ -242,7 +233,7 @@ export class SimWorld {
       process,
       store,
       catalog: this.catalog,
-      disk: process.disk(machine.disk, this.disksFail && !isGentle ? [STATE_DIR] : []),
+      disk: process.disk(machine.disk, this.faults.disksFail && !isGentle ? [STATE_DIR] : []),
       cacheBytes: this.cacheBytes,
       dice,
       profile: this.profile,
@@ -252,8 +243,8 @@ export class SimWorld {
       onCopy: (copying, table) => this.noteCopy(copying, table),
       mayEndBy: (code) =>
         (this.profile.denialShare > 0 && code === 'STORE_NOT_WRITABLE') ||
-        (this.fillsUp && code === 'STORE_FULL') ||
-        (this.flipsBits && code === 'LOG_CORRUPT'),
+        (this.faults.fillsUp && code === 'STORE_FULL') ||
+        (this.faults.flipsBits && code === 'LOG_CORRUPT'),
       onRangeRead: (done) => {
         if (done > 0) this.totals.rangesResumed++
       },
@@ -271,25 +262,13 @@ export class SimWorld {
   private noting(): Logger {
     const { debug, error, info, warn } = this.logger
     const note = (message: string, fields?: Readonly<Record<string, unknown>>) => {
-      if (message.startsWith('the table could not be opened')) this.commands.mayCopy.add(String(fields?.['table']))
+      if (message.startsWith('changes of a table that can not be opened are not kept')) this.commands.mayCopy.add(String(fields?.['table']))
     }
     return {
       debug,
       info,
       warn: (message, fields) => (note(message, fields), warn(message, fields)),
       error: (message, fields) => (note(message, fields), error(message, fields)),
-    }
-  }
-
-  /** What the end of its node does to a machine. */
-  private async cutOff({ disk }: Machine): Promise<void> {
-    const { dice } = this
-    if (this.losesDisks && dice.chance(0.3)) {
-      disk.lose()
-      await this.warehouse.excuseWhatIsThere()
-      this.isStateLost ||= this.log !== 'store'
-    } else if (dice.chance(0.3)) {
-      disk.cutPower()
     }
   }
 
@@ -305,88 +284,16 @@ export class SimWorld {
     this.clock.advance(this.dice.below(3) * 4000)
   }
 
-  /** From here on there is little room left, or none. */
-  private fillUp({ disk }: Machine): void {
-    const { dice, store } = this
-    if (!this.fillsUp) return
-    if (dice.chance(0.5)) store.isFull = true
-    else disk.capacity = Math.min(disk.usedBytes + dice.below(2000), this.profile.diskBytes)
-  }
-
-  private makeRoom(): void {
-    this.store.isFull = false
-    for (const { disk } of this.machines) disk.capacity = this.profile.diskBytes
-  }
-
-  /** What only the log has may be gone with it; an index is made anew. */
-  private flipBit({ disk }: Machine): void {
-    if (!this.flipsBits) return
-    // What can be made again costs nothing.
-    const isMade = this.dice.chance(0.6)
-    const isVictim = (path: string) =>
-      isMade ? path.endsWith('.idx') || path.includes('/cache/') : path.includes('changelog') || path.includes('waiting-changes')
-    if (!disk.flipBit(isVictim)) return
-    this.isStateLost ||= !isMade
-    this.totals.flippedBits++
-  }
-
-  /** A server is not there for a while, for anybody. */
-  private goAway(): void {
-    const { awayUntilMs, clock, dice } = this
-    const server = SERVERS[dice.below(SERVERS.length)]
-    awayUntilMs.set(server, clock.nowMs() + dice.below(OUTAGE_MS))
-    this.totals.outages++
-    this.logger.info(`the ${server} is away`)
-  }
-
-  /** The files of one table may not be written, by anybody, or may again. */
-  private denyOrAllow(): void {
-    const { denied } = this.store
-    if (denied.size > 0) return denied.clear()
-    const table = TABLES[this.dice.below(TABLES.length)]
-    denied.add(`${WAREHOUSE}/${table.replace('.', '/')}/`)
-    // What it misses meanwhile is found by comparing.
-    this.commands.mayCopy.add(table)
-    this.totals.denials++
-    this.logger.info(`the files of ${table} may not be written`)
-  }
-
-  /** Dropped by somebody, or invalidated by the server: what it kept is gone, and whoever streams from it is cut off. */
-  private loseSlot(): void {
-    const { database, dice, slot } = this
-    if (!this.losesSlots || database.forgotten === null) return
-    database.loseSlot(dice.chance(0.5))
-    slot.stream?.end()
-    slot.stream = null
-    this.isStateLost = true
-    this.totals.slotsLost++
-  }
-
-  /** To a standby that has all, or lacks the last transactions, with the slot or without. */
-  private failOver(): void {
-    const { database, dice, slot } = this
-    if (!this.failsOver) return
-    const lost = dice.chance(0.4) ? 0 : Math.min(dice.below(8), database.losable)
-    const keptLsn = database.endBefore(lost)
-    const lagging = database.endBefore(lost + dice.below(4))
-    const { forgotten, toldThrough } = database
-    const hasSlot = forgotten !== null && dice.chance(0.7)
-    const isMissed = toldThrough > keptLsn && lost > 0
-    database.failOver({ lost, slotLsn: hasSlot ? minLsn(forgotten, lagging) : null })
-    if (lost > 0) this.load.lostKeys()
-    slot.stream?.end()
-    slot.stream = null
-    this.isStateLost ||= isMissed || !hasSlot
-    this.reader.failedOver(keptLsn)
-    this.totals.failovers++
-    if (isMissed) this.totals.divergences++
-    this.logger.info(`failover: ${lost} transactions are lost, the log ends at ${database.endLsn}, the slot is at ${database.forgotten}`)
-  }
-
-  /** As an administrator or a time service would, who may be wrong. */
-  private setClock(machine: Machine): void {
-    machine.offsetMs = Math.floor((this.dice.next() * 2 - 1) * WRONG_BY_MS)
-    this.totals.clocksSet++
+  /** One that stands still is taken over from, and comes back. */
+  private async depose(): Promise<void> {
+    const { active: from, clock, dice } = this
+    const other = this.machines.find(({ node }) => node !== from)
+    if (from === null || other === undefined) return
+    if (other.node?.process.isAlive !== true) await this.restart(other)
+    const to = other.node!
+    to.process.resume()
+    await takeOver({ clock, dice, from, to, transact: () => this.load.transact(), read: (node) => this.reader.read(node) })
+    if (to.hasLease) this.totals.depositions++
   }
 
   /** Lets the nodes work for a moment. */
@@ -404,7 +311,7 @@ export class SimWorld {
   private noteCopy(node: SimNode, table: string): void {
     if (node.engine.mirror(table)?.committedLsn == null) return
     this.totals.resyncs++
-    if (this.isStateLost || this.database.rewritten.has(table) || this.commands.mayCopy.has(table)) return
+    if (this.faults.isStateLost || this.database.rewritten.has(table) || this.commands.mayCopy.has(table)) return
     this.fault ??= new Error(`${table} is copied again, so changes that were acknowledged are lost: ${this.describe(node)}`)
   }
 
@@ -425,7 +332,8 @@ export class SimWorld {
           state === 'failed' &&
           node.process.isAlive &&
           reason?.startsWith('OTHER_MIRROR') !== true &&
-          !(this.flipsBits && reason?.startsWith('SPOOL_CORRUPT') === true)
+          !(node.isEnding && PASSING.has(reason?.split(' ')[0] ?? '')) &&
+          !(this.faults.flipsBits && reason?.startsWith('SPOOL_CORRUPT') === true)
         if (isFault) throw new Error(`${table.name} failed: ${reason}`)
       }
     }
