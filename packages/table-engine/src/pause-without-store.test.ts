@@ -142,7 +142,10 @@ test('a table that another backend commits to says so, though it was being pause
   await send(100n)
   vi.spyOn(storage, 'commit').mockRejectedValue(new MoonlinkError('fenced', 'OTHER_MIRROR', 'another backend commits to it'))
   await mirror.pause('SCHEMA_CHANGED', 'another column').catch(() => undefined)
-  expect([mirror.currentPhase, mirror.pauseReason ?? mirror.status().reason]).toEqual(['failed', 'OTHER_MIRROR another backend commits to it'])
+  expect([mirror.currentPhase, mirror.pauseReason ?? mirror.status().reason]).toEqual([
+    'failed',
+    'OTHER_MIRROR another backend commits to it',
+  ])
   await mirror.pauseFor('PAUSED', 'by request').catch(() => undefined)
   expect(mirror.status().reason).toBe('OTHER_MIRROR another backend commits to it')
   await engine.close().catch(() => undefined)
