@@ -247,9 +247,9 @@ export class MirrorSet {
       const source = await this.#sourceNow(name, mirror)
       const { appendOnly } = this.#listed.get(name)!
       // What was copied only in part begins anew.
-      if (mirror.committedLsn === null) await this.#beginAnew(name)
+      if (mirror.committedLsn === null) await this.#reopen(name, true)
       else if (!appendOnly) await mirror.beginResync(reason, source)
-      else await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true))
+      else await this.#reopen(name, false)
     }
     return { slotLsn, begun }
   }
@@ -376,9 +376,19 @@ export class MirrorSet {
     return { engine, logger, source, warehouse, coverage: this.#coverage }
   }
 
-  /** Of a table whose copy never ended, as far as is known. Without a row in it yet it need not keep its shape, nor why it was paused. */
-  async #beginAnew(name: string): Promise<void> {
-    await this.#parts.engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true, true))
+  /**
+   * Of a table that is copied whole. Where its copy never ended, as far as is known, it need not keep its shape, nor why it was paused. What fails of it is tried again, as of one that can't be opened at a
+   * start.
+   */
+  async #reopen(name: string, wasNeverCopied: boolean): Promise<void> {
+    const { engine } = this.#parts
+    try {
+      await engine.reopenMirror(name, () => this.#open(this.#listed.get(name)!, true, wasNeverCopied))
+    } catch (error) {
+      await engine.removeMirror(name)
+      this.unopened.tryAgain(name, error, false)
+      throw error
+    }
   }
 
   async #openAnew(name: string): Promise<Mirror> {

@@ -127,12 +127,12 @@ export class UnopenedTables {
     const { clock, logger, random } = this.#options
     const { code, kind, message } = toMoonlinkError(thrown)
     table.dueAtMs = clock.nowMs() + backOffMs(table.failures++, random)
+    this.#tables.set(name, table)
     // That the source is away says nothing of the table.
-    if (isOfSource(code) && kind === 'retry') return
+    if (isOfSource(code) && kind === 'retry' && table.reason !== '') return
     if (table.code !== code) logger.error('the table could not be opened; it is tried again', { table: name, error: `${code} ${message}` })
     table.reason = `${code} ${message.replace(/\.$/, '')}. It is tried again by itself.`
     table.code = code
-    this.#tables.set(name, table)
   }
 
   #keepWithinBound(): void {
