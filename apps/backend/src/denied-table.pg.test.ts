@@ -59,6 +59,22 @@ const state = async () => {
 const isState = (wanted: string) => until(`bad to be ${wanted}`, async () => (await state()).state === wanted)
 const loggedBytes = async () => (await backend.status()).log.bytes
 
+async function changesUntilPaused(): Promise<void> {
+  await until('bad to be paused', async () => {
+    await change()
+    return (await state()).state === 'paused'
+  })
+}
+
+/** Past all that was committed by now, while the other table changes. */
+async function slotFollows(): Promise<void> {
+  const lsn = await currentLsn()
+  await until('the slot', async () => {
+    await change(['good'])
+    return parseLsn((await backend.status()).source.confirmedFlushLsn) >= lsn
+  })
+}
+
 async function expectEqual(): Promise<void> {
   await backend.wait({ iceberg: true })
   await expectVerified(backend.url, directory)
@@ -68,10 +84,7 @@ async function expectEqual(): Promise<void> {
 async function outlastLog(): Promise<void> {
   deny(files)
   const beganLsn = await currentLsn()
-  await until('bad to be paused', async () => {
-    await change()
-    return (await state()).state === 'paused'
-  })
+  await changesUntilPaused()
   while ((await currentLsn()) < beganLsn + 4n * BigInt(MAX_BYTES)) await change()
   const lsn = await currentLsn()
   await until('the slot', async () => parseLsn((await backend.status()).source.confirmedFlushLsn) >= lsn)
@@ -105,11 +118,7 @@ testDenied('one that is killed meanwhile, and started again before and after tha
   await start()
   expect((await state()).reason).toMatch(/STORE_NOT_WRITABLE .*bad/)
   await change()
-  const lsn = await currentLsn()
-  await until('the slot', async () => {
-    await change(['good'])
-    return parseLsn((await backend.status()).source.confirmedFlushLsn) >= lsn
-  })
+  await slotFollows()
   allow(files)
   await isState('streaming')
   await expectEqual()
@@ -121,15 +130,8 @@ testDenied('one that is killed meanwhile, and started again before and after tha
 testDenied('without a log it is paused once it was refused for as long as is set', async () => {
   await start({ MOONLINK_CHANGE_LOG_ENABLED: 'false', MOONLINK_FLUSH_DENIED_MS: '2s' })
   deny(files)
-  await until('bad to be paused', async () => {
-    await change()
-    return (await state()).state === 'paused'
-  })
-  const lsn = await currentLsn()
-  await until('the slot', async () => {
-    await change(['good'])
-    return parseLsn((await backend.status()).source.confirmedFlushLsn) >= lsn
-  })
+  await changesUntilPaused()
+  await slotFollows()
   allow(files)
   await isState('streaming')
   await expectEqual()
@@ -138,10 +140,7 @@ testDenied('without a log it is paused once it was refused for as long as is set
 testDenied('one that is paused by request stays so', async () => {
   await start({ MOONLINK_FLUSH_DENIED_MS: '1s' })
   deny(files)
-  await until('bad to be paused', async () => {
-    await change()
-    return (await state()).state === 'paused'
-  })
+  await changesUntilPaused()
   await expect(backend.post('/tables/public.bad/pause', {})).rejects.toMatchObject({ code: 'NOT_RECORDED' })
   allow(files)
   await until('the pause to be recorded', async () => {

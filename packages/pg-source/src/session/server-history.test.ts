@@ -92,17 +92,6 @@ test('a server that lacks the file of its history is believed, and where the tim
   expect(history.sinceLsn).toBe(0x3000028n)
 })
 
-test('what a table has beyond what it says of a timeline may be of any other, whose server goes on', async () => {
-  const [known, beyond] = [0x3000028n, 0x3000100n]
-  const table = [1, known, beyond] as const
-  for (const remembered of [2, null]) {
-    expect(await toldByTables(remembered, [table], server(2, '0/4000000'))).toEqual([null, 'goes on', 2])
-    expect(await toldByTables(remembered, [[1, known + 1n, beyond]], server(2, '0/4000000'))).toEqual([null, 'invalid PG_DIVERGED', null])
-  }
-  expect(await toldByTables(null, [table, [1, known]], server(2, '0/4000000'))).toEqual([null, 'goes on', 2])
-  expect(await toldByTables(null, [table], server(2, '0/3000050'))).toEqual([null, 'invalid PG_DIVERGED', null])
-})
-
 test('what is compared anew may be of any timeline', async () => {
   const history = new FollowedHistory('7', silentLogger)
   history.resume(1, 0n, () => Promise.resolve())
