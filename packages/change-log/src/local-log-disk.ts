@@ -12,6 +12,7 @@ const FRESH_NAME = 'synced.tmp'
 export class LocalLogDisk implements LogDisk {
   readonly canAppend = true
   readonly readsAtOnce = 1
+  roomBytes: number | null = null
   private readonly directory: string
   private readonly disk: LocalDisk
   private readonly minFreeBytes: number
@@ -47,6 +48,7 @@ export class LocalLogDisk implements LogDisk {
     const path = this.locate(name)
     try {
       await this.disk.makeDirectory(this.directory)
+      await this.lookForRoom()
       return new LocalLogFile(this.disk, await this.disk.open(path, 'createNew'), path, this.directory, (bytes) =>
         this.requireRoom(path, bytes),
       )
@@ -101,13 +103,19 @@ export class LocalLogDisk implements LogDisk {
   }
 
   private async requireRoom(path: string, bytes: number): Promise<void> {
-    if (this.minFreeBytes === 0) return
-    const space = await this.disk.space(this.directory)
-    if (space === null) return
-    const kept = Math.min(this.minFreeBytes, space.size * MIN_FREE_SHARE)
-    if (space.free - bytes >= kept) return
-    const message = `no room to write ${path}: its disk has ${space.free} bytes left, and ${Math.ceil(kept)} are kept for the commits that let the log shrink (changeLog.minFreeBytes).`
+    const space = await this.lookForRoom()
+    if (this.minFreeBytes === 0 || space === null || space.free - bytes >= space.kept) return
+    const message = `no room to write ${path}: its disk has ${space.free} bytes left, and ${Math.ceil(space.kept)} are kept for the commits that let the log shrink (changeLog.minFreeBytes).`
     throw new MoonlinkError('invalid', 'LOG_DISK_FULL', message, { context: { path } })
+  }
+
+  /** What is free of the disk, and what of that is kept free; null where it does not say. */
+  private async lookForRoom(): Promise<{ readonly free: number; readonly kept: number } | null> {
+    const space = await this.disk.space(this.directory)
+    if (space === null) return null
+    const kept = Math.min(this.minFreeBytes, space.size * MIN_FREE_SHARE)
+    this.roomBytes = Math.max(0, space.free - kept)
+    return { free: space.free, kept }
   }
 }
 

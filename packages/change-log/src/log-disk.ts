@@ -14,6 +14,8 @@ export interface LogDisk {
   readonly canAppend: boolean
   /** How many files are worth reading at a time. */
   readonly readsAtOnce: number
+  /** How many bytes more it took when a file was made or written last; null where it does not say. */
+  readonly roomBytes: number | null
   /** Names of the files. */
   list(): Promise<readonly string[]>
   /** All that a file holds. It may be kept for the next call where it is read `again`. */

@@ -16,6 +16,7 @@ interface KeptSegment {
 export class ObjectLogDisk implements LogDisk {
   readonly canAppend = false
   readonly readsAtOnce = READS_AT_ONCE
+  readonly roomBytes = null
   private readonly store: ObjectStore
   private readonly prefix: string
   /** What was there at the last look, by name. */

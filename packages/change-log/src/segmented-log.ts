@@ -98,7 +98,14 @@ export class SegmentedLog implements ChangeLog {
   }
 
   get status(): LogStatus {
-    return { range: this.run.range, byteSize: this.byteSize, trouble: this.trouble }
+    const { disk, maxBytes } = this.options
+    const roomBytes = disk.roomBytes ?? Infinity
+    return {
+      range: this.run.range,
+      byteSize: this.byteSize,
+      maxBytes: Math.min(maxBytes, this.run.fileBytes + roomBytes),
+      trouble: this.trouble,
+    }
   }
 
   get durableLsn(): Lsn | null {

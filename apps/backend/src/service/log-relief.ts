@@ -3,8 +3,7 @@ import type { Engine } from '@moonlink/table-engine'
 
 export interface LogReliefOptions {
   readonly engine: Pick<Engine, 'pauseDenied'>
-  readonly log: ChangeLog
-  readonly maxBytes: number
+  readonly log: Pick<ChangeLog, 'durableLsn' | 'status'>
   readonly clock: Clock
   readonly logger: Logger
   /** Commits what Iceberg lacks. */
@@ -45,15 +44,15 @@ export class LogRelief {
   }
 
   get #isShort(): boolean {
-    const { log, maxBytes } = this.#options
-    return log.status.trouble !== null || log.status.byteSize >= maxBytes * reliefShare
+    const { byteSize, maxBytes, trouble } = this.#options.log.status
+    return trouble !== null || byteSize >= maxBytes * reliefShare
   }
 
   #reason(): string | null {
-    const { log, maxBytes } = this.#options
-    const { range, trouble } = log.status
+    const { log } = this.#options
+    const { maxBytes, range, trouble } = log.status
     if (trouble !== null) return 'it has stopped'
-    if (this.#isShort) return `it nears its bound of ${maxBytes} bytes`
+    if (this.#isShort) return `it nears the ${maxBytes} bytes that it may have`
     return range !== null && log.durableLsn === null ? 'it does not reach back to what Iceberg has' : null
   }
 }

@@ -8,7 +8,7 @@ const sourceIsAway = new MoonlinkError('retry', 'PG_UNREACHABLE', 'nobody answer
 /** Looks for as long as a table is not opened; attempts end by `outcomes`, then well. */
 function looking(outcomes: Error[], hasLog = true) {
   const engine = { streamedLsn: 1000n as Lsn }
-  const status = { byteSize: 0, range: null, trouble: null as string | null }
+  const status = { byteSize: 0, maxBytes: 4000, range: null, trouble: null as string | null }
   const attempts: string[] = []
   const unopened = new UnopenedTables({
     engine,

@@ -8,7 +8,7 @@ import { Repeating } from './repeating.ts'
 export interface UnopenedTablesOptions {
   readonly engine: Pick<Engine, 'streamedLsn'>
   readonly log: Pick<ChangeLog, 'status'> | null
-  /** What the log may have. */
+  /** What the log may have, or the slot where there is no log. */
   readonly maxLogBytes: number
   /** Slot and log together have everything after this, until they are told to let go of it. */
   readonly floorLsn: Lsn
@@ -139,8 +139,9 @@ export class UnopenedTables {
     const from = this.keptFromLsn
     if (from === null) return
     const { engine, log, maxLogBytes } = this.#options
-    const { byteSize, trouble } = log?.status ?? { byteSize: Number(engine.streamedLsn - from), trouble: null }
+    const kept = { byteSize: Number(engine.streamedLsn - from), maxBytes: maxLogBytes, trouble: null }
+    const { byteSize, maxBytes, trouble } = log?.status ?? kept
     if (trouble !== null) this.letGo(`the change log has stopped: ${trouble}`)
-    else if (byteSize >= maxLogBytes * keptShare) this.letGo(`${byteSize} bytes of changes were kept`)
+    else if (byteSize >= maxBytes * keptShare) this.letGo(`${byteSize} bytes of changes were kept`)
   }
 }

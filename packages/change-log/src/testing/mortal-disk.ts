@@ -16,6 +16,10 @@ export class MortalDisk implements LogDisk {
     this.readsAtOnce = inner.readsAtOnce
   }
 
+  get roomBytes(): number | null {
+    return this.inner.roomBytes
+  }
+
   /** Resolves when what was under way has happened. */
   async die(): Promise<void> {
     this.isDead = true

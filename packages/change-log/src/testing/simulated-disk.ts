@@ -19,6 +19,7 @@ export interface CrashFate {
 export class SimulatedDisk implements LogDisk {
   readonly canAppend = true
   readonly readsAtOnce = 3
+  readonly roomBytes = null
   readonly files = new Map<string, SimulatedFile>()
   /** Writes beyond this many bytes in all find the disk full. */
   capacity = Number.POSITIVE_INFINITY

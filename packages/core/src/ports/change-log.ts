@@ -20,6 +20,8 @@ export interface LogStatus {
   readonly range: LogRange | null
   /** Bytes on disk or in the store, and still to be written. */
   readonly byteSize: number
+  /** At this size the log stops: its bound, or as much as its disk had room for when something was written last. */
+  readonly maxBytes: number
   /** Why nothing is being logged; null while it is. */
   readonly trouble: string | null
 }

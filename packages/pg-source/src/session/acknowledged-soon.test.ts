@@ -52,6 +52,7 @@ function diskOf(clock: Clock, syncMs: number): LogDisk {
   return {
     canAppend: true,
     readsAtOnce: 1,
+    roomBytes: null,
     list: async () => [],
     read: async () => Buffer.alloc(0),
     create: async () => ({ write: async () => {}, sync, close: async () => {} }),
