@@ -6,7 +6,7 @@ import { damaged, damages, fuzzing, SimulatedLocalDisk } from '@moonlink/testkit
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 import { LocalLogDisk } from './local-log-disk.ts'
-import { encodeHeader, parseHeader } from './segment-format.ts'
+import { encodeHeader, parseHeader, segmentName } from './segment-format.ts'
 import { SegmentedLog } from './segmented-log.ts'
 import { SimulatedDisk } from './testing/simulated-disk.ts'
 
@@ -158,6 +158,30 @@ describe('damage', () => {
     expect(again.status.range).toEqual({ startLsn: 200n, endLsn: 201n })
   })
 
+  test('segments that were being made when power was cut, one run after the other, are nothing to report', async () => {
+    await written()
+    const next = Number.parseInt([...disk.files.keys()].at(-1)!) + 1
+    const begun = (sequence: number, length: number) => {
+      const { bytes } = [...disk.files.values()].at(-1)!
+      const torn = Buffer.concat([bytes.subarray(0, length), Buffer.alloc(50)])
+      disk.files.set(segmentName(sequence), { bytes: torn, synced: torn.length, isNameSafe: true })
+    }
+    begun(next, 3)
+    begun(next + 1, 0)
+    const log = await open(120n)
+    expect(log.damages).toEqual([])
+    expect(log.status.range).toMatchObject({ endLsn: 120n })
+    expect(await taken(log, 110n)).toEqual(expect.arrayContaining(numbers(111, 120)))
+  })
+
+  test('one that was complete is told from those, though the log ends in such', async () => {
+    await written()
+    const [name, { bytes }] = [...disk.files].at(-1)!
+    bytes[40] ^= 1
+    disk.files.set(segmentName(Number.parseInt(name) + 1), { bytes: Buffer.alloc(0), synced: 0, isNameSafe: true })
+    expect((await open(120n)).damages).toMatchObject([{ code: 'LOG_CORRUPT', context: { file: `/disk/${name}`, offset: 0 } }])
+  })
+
   test('segments of another source are not read; those of a later version are refused', async () => {
     await written()
     const other = await SegmentedLog.open({ disk, log: 'other', sourceFromLsn: 0n, clock })
@@ -261,7 +285,12 @@ describe('a disk that fails', () => {
       log.append(transaction(++lsn), lsn, true)
       await log.sync()
     }
-    while (log.status.trouble === null) await appendOne()
+    expect(log.status.maxBytes).toBeGreaterThan(2500)
+    while (log.status.trouble === null) {
+      expect(log.status.maxBytes).toBeLessThan(3500)
+      await appendOne()
+    }
+    expect(log.status.byteSize).toBeGreaterThan(log.status.maxBytes * 0.8)
     expect(log.status.trouble).toMatch(/^no room to write \/log\/.* and 1000 are kept for .*changeLog\.minFreeBytes/)
     expect(4000 - small.usedBytes).toBeGreaterThanOrEqual(1000)
     expect(log.durableLsn).toBe(lsn - 1n)

@@ -57,6 +57,8 @@ interface ScannedSegment extends Segment {
 interface UnreadSegment {
   readonly name: string
   readonly sequence: number
+  /** It was complete once. */
+  readonly wasSafe: boolean
 }
 
 /** Reads every segment of the log `log` and finds out what can be replayed. A predecessor may still be removing segments that it had found to be needed no more. */
@@ -80,17 +82,19 @@ async function readLog(disk: LogDisk, log: string): Promise<RecoveredLog> {
   const last = files.at(-1)
   const segments: ScannedSegment[] = []
   const unread: UnreadSegment[] = []
-  const notes: string[] = []
   for await (const { bytes, item: file } of readAhead(files, disk.readsAtOnce, ({ name }) => disk.read(name, true))) {
     const { name, sequence } = file
     const header = parseHeader(bytes, disk.locate(name))
     if (header?.log === log) segments.push(scanSegment(header, name, sequence, bytes, file === last))
     else if (header !== null) continue
-    // The header is synced before any record is written.
-    else if (file === last && !wasSynced(bytes, 0)) notes.push(`${disk.locate(name)} was being made when the last run ended; it is dropped`)
-    else unread.push(file)
+    // Where records can be appended, the header is synced before the first is written; else a segment appears as a whole.
+    else unread.push({ ...file, wasSafe: !disk.canAppend || wasSynced(bytes, 0) })
   }
-  const found = new RunFinder(disk, segments, unread).find()
+  const newest = segments.at(-1)?.sequence ?? 0
+  const unfinished = new Set(unread.filter(({ sequence, wasSafe }) => sequence > newest && !wasSafe))
+  const notes = Array.from(unfinished, ({ name }) => `${disk.locate(name)} was being made when a run ended; it is dropped`)
+  const damaged = unread.filter((one) => !unfinished.has(one))
+  const found = new RunFinder(disk, segments, damaged).find()
   return { ...found, notes: [...found.notes, ...notes], files, lastSequence: last?.sequence ?? 0 }
 }
 
