@@ -53,7 +53,6 @@ test('a server that lacks what was read is refused, and the timeline that was re
   expect(await told(2, 1n, server(5, '0/4000000'))).toEqual(['invalid PG_DIVERGED', 2, []])
   expect(await told(4, 1n, server(2, '0/4000000'))).toEqual(['invalid PG_DIVERGED', 4, []])
   expect(await told(1, 0x5000000n, server(2, '0/4000000'))).toEqual(['retry PG_BEHIND', 1, []])
-  expect(await told(1, 0x5000000n, server(1, '0/4000000'))).toEqual(['invalid PG_BEHIND', 1, []])
   expect(await told(1, 1n, server(1, '0/4000000', '8'))).toEqual(['invalid PG_OTHER_CLUSTER', 1, []])
 })
 
@@ -109,6 +108,12 @@ test('what a server of an unknown history lacked once is known to be another, al
   expect(await told(null, 0x5000000n, server(2, '0/4000000'))).toEqual(['invalid PG_DIVERGED', 0, [0]])
   expect(await told(0, 0x5000000n, server(2, '0/4000000'))).toEqual(['retry PG_BEHIND', 0, []])
   expect(await told(0, 0x5000000n, server(2, '0/6000000'))).toEqual(['invalid PG_DIVERGED', 0, []])
+  expect(await told(0, 0x5000000n, server(1, '0/6000000'))).toEqual(['invalid PG_DIVERGED', 0, []])
+})
+
+test('a server of the same timeline that lacks some of it, as one restored from a snapshot of its disk, is known to be another once its log has come so far', async () => {
+  expect(await told(1, 0x5000000n, server(1, '0/4000000'))).toEqual(['invalid PG_DIVERGED', 0, [0]])
+  expect(await told(0, 0x5000000n, server(1, '0/4000000'))).toEqual(['retry PG_BEHIND', 0, []])
   expect(await told(0, 0x5000000n, server(1, '0/6000000'))).toEqual(['invalid PG_DIVERGED', 0, []])
 })
 

@@ -158,7 +158,7 @@ export class FollowedHistory {
     refuseOther(systemId, this.systemId)
     const sinceLsn = await beginOf(server, timeline)
     if (this.read.timeline === null) {
-      await this.requireReached(place)
+      await this.requireReached(place, this.reachedLsn)
       await this.goOn(timeline, sinceLsn)
     }
     this.requireSame(timeline)
@@ -180,7 +180,7 @@ export class FollowedHistory {
 
   /**
    * A stream is about to begin on this server. Throws `PG_OTHER_CLUSTER` where its server is not of the cluster of the start, and where its history is not
-   * the one that was read: `PG_DIVERGED`, or `PG_BEHIND` where its log has not come so far (`retry` where it was promoted and will). Where the timeline is not known that was
+   * the one that was read: `PG_DIVERGED`, or `retry`/`PG_BEHIND` where it was promoted and its log has not come so far. Where the timeline is not known that was
    * read, any will do that has come so far.
    */
   async follow(server: HistoryServer): Promise<void> {
@@ -206,20 +206,24 @@ export class FollowedHistory {
     const { sinceLsn: readSince, timeline } = this.read
     const sinceLsn = await beginOf(server, place.timeline)
     const checkRead = async (read: ReadHistory) => {
+      if (read.timeline === place.timeline) await this.requireReached(place, read.reachedLsn)
       await checkHistory(server, place, read)
       if (read.timeline === timeline && timeline === place.timeline) checkBegin(read, readSince, sinceLsn)
     }
-    if (timeline === null) await this.requireReached(place)
+    if (timeline === null) await this.requireReached(place, this.reachedLsn)
     else await checkRead({ timeline, reachedLsn: this.readThroughLsn })
     for (const [looked, reachedLsn] of [...this.looks, ...this.committedThrough]) await checkRead({ timeline: looked, reachedLsn })
     return { timeline: place.timeline, sinceLsn }
   }
 
-  /** Where nobody knows what history was read, a server that lacks some of it has another one for sure. That is written down: once its log has come so far, nothing else tells. */
-  private async requireReached(place: ServerPlace): Promise<void> {
-    if (place.flushLsn >= this.reachedLsn) return
+  /**
+   * Where what was read is of the server's timeline, or nobody knows of which, a server that lacks some of it has another history for sure. That is written down: once its log has come so far, nothing
+   * else tells.
+   */
+  private async requireReached(place: ServerPlace, reachedLsn: Lsn): Promise<void> {
+    if (place.flushLsn >= reachedLsn) return
     await this.goOn(NO_TIMELINE, null)
-    throw lacking(place, this.reachedLsn)
+    throw lacking(place, reachedLsn)
   }
 
   private async goOn(timeline: number, sinceLsn: Lsn | null): Promise<void> {
@@ -270,9 +274,8 @@ export function historyServer(client: pg.Client): HistoryServer {
 }
 
 async function checkHistory(server: HistoryServer, place: ServerPlace, read: ReadHistory): Promise<void> {
-  const isSame = read.timeline === place.timeline
-  if (place.flushLsn < read.reachedLsn) throw behind(place, read.reachedLsn, isSame)
-  if (isSame) return
+  if (place.flushLsn < read.reachedLsn) throw behind(place, read.reachedLsn)
+  if (read.timeline === place.timeline) return
   const left = read.timeline === NO_TIMELINE || place.timeline < read.timeline ? null : await leftAt(server, place.timeline, read.timeline)
   if (left === null || read.reachedLsn > left) throw diverged(place, read, left)
 }
@@ -326,15 +329,12 @@ function refuseOther(system: string, expected: string): void {
   )
 }
 
-function behind({ flushLsn, timeline }: ServerPlace, reachedLsn: Lsn, isSame: boolean): MoonlinkError {
-  const ends = `the server's log ends at ${formatLsn(flushLsn)}, before ${formatLsn(reachedLsn)} that was read already`
-  return isSame
-    ? new MoonlinkError('invalid', 'PG_BEHIND', `${ends}: it was restored. Drop the tables with --purge and add them again.`)
-    : new MoonlinkError(
-        'retry',
-        'PG_BEHIND',
-        `${ends}: it was promoted (timeline ${timeline}) or restored without that. Once its log has come so far, the tables are made equal to it by comparing; to begin anew instead, drop them with --purge and add them again.`,
-      )
+function behind({ flushLsn, timeline }: ServerPlace, reachedLsn: Lsn): MoonlinkError {
+  return new MoonlinkError(
+    'retry',
+    'PG_BEHIND',
+    `the server's log ends at ${formatLsn(flushLsn)}, before ${formatLsn(reachedLsn)} that was read already: it was promoted (timeline ${timeline}) or restored without that. Once its log has come so far, the tables are made equal to it by comparing; to begin anew instead, drop them with --purge and add them again.`,
+  )
 }
 
 function lacking({ flushLsn, timeline }: ServerPlace, reachedLsn: Lsn): MoonlinkError {
