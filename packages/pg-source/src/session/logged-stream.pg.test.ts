@@ -153,6 +153,25 @@ test('where slot and log together do not reach back, it says so rather than stre
   await log.close()
 })
 
+test('where nobody knows of which history the log is, a server that lacks some of it is found out before the log is read back', async () => {
+  const { client } = database
+  await client.query('CREATE TABLE items (id int PRIMARY KEY)')
+  const source = await openPgSource(config())
+  const { slotLsn } = await source.prepare([tableOf('public.items')])
+  log = await openLog(slotLsn)
+  log.prune(slotLsn)
+  await log.begin(slotLsn, () => new Uint8Array())
+  // Of a server that had come further. This one's log would have grown beyond that before a long replay ends.
+  log.append(Buffer.from('changes'), slotLsn + 2n ** 40n, true)
+  await log.sync()
+  const replay = vi.spyOn(log, 'replay')
+  const opened = source.open(slotLsn, new AbortController().signal, log)
+  await expect(opened).rejects.toMatchObject({ kind: 'invalid', code: 'PG_DIVERGED' })
+  expect(replay).not.toHaveBeenCalled()
+  await source.close()
+  await log.close()
+})
+
 test('a slot that is let go further while the log is read is noticed before the stream goes on behind it', async () => {
   const { client } = database
   await client.query('CREATE TABLE items (id int PRIMARY KEY)')

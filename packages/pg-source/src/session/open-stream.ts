@@ -79,6 +79,16 @@ export async function openStream(dependencies: StreamDependencies, begin: Stream
   return ReplicationStream.start(raw, options, signal)
 }
 
+/** Looks at what the server has lived through. Throws as `FollowedHistory.follow` does. */
+export async function checkHistory(connector: Connector, history: FollowedHistory): Promise<void> {
+  const client = await connector.connectReplication('history')
+  try {
+    await atOnce(client, connector.patienceMs, 'asking for its history', () => history.follow(historyServer(client)))
+  } finally {
+    await disconnect(client)
+  }
+}
+
 async function startCommand(
   { publications, settings, slot, versionNumber }: StreamDependencies,
   { after, form }: StreamBegin,

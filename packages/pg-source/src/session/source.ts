@@ -23,7 +23,7 @@ import { asExpected } from './expected-shape.ts'
 import { LoggedStream } from './logged-stream.ts'
 import { MirrorPublications } from './mirror-publications.ts'
 import { MirrorSlot } from './mirror-slot.ts'
-import { openStream, streamDecoder, type StreamBegin } from './open-stream.ts'
+import { checkHistory, openStream, streamDecoder, type StreamBegin } from './open-stream.ts'
 import { heartbeat, readPlace, readPosition, reachableLsn, type SourcePosition } from './position.ts'
 import { preflight, type ServerFacts } from './preflight.ts'
 import { lockedTables, remembersPartitions } from './publication.ts'
@@ -278,6 +278,8 @@ export class PgSource implements ChangeSource {
     const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
     const from = isReplayed ? range.endLsn : after
     checkNothingLost(this.slotName, slot, from)
+    // Where nobody knows which history was read, its length alone tells it from a server's, and that grows while the log is replayed.
+    if (isReplayed && this.history.timeline === null) await checkHistory(this.connector, this.history)
     const connect = () => this.openStream({ ...begin, after: from, log })
     const { batchBytes } = this.settings
     this.stream = isReplayed ? new LoggedStream({ log, decoder, answer, after, batchBytes, connect }) : await connect()
