@@ -305,6 +305,8 @@ test.each([
   const again = await startAgain(dataDir, {})
   proxy.retarget(again.port)
   client = await connected(again)
+  // So much that the restored server has not as much log at once.
+  await client.query(`SELECT pg_logical_emit_message(false, 'fill', repeat('x', 4000000))`)
   await client.query(`INSERT INTO orders SELECT i, 'lost' FROM generate_series(2001, 2100) i; DELETE FROM orders WHERE id = 2`)
   await backend.wait({ iceberg: true })
   const { appliedLsn } = await backend.table('public.orders')
@@ -315,6 +317,10 @@ test.each([
   proxy.retarget(restored.port)
   if (while_ === 'is down') backend = BackendProcess.launch(args, env)
   client = await connected(restored)
+  await until('a primary', async () => {
+    const { rows } = await client.query<{ recovers: boolean }>('SELECT pg_is_in_recovery() AS recovers')
+    return !rows[0].recovers
+  })
   await client.query(`UPDATE orders SET note = 'after' WHERE id % 5 = 0; INSERT INTO orders VALUES (9999, 'restored')`)
   await expect.poll(() => readFileSync(join(directory, 'state', 'moonlink.log'), 'utf8')).toMatch(/before \S+ that was read already/)
   if (while_ === 'is down') {
