@@ -175,7 +175,7 @@ async function openOwnership(
   acquire: ComposeOptions['acquire'] = (place) => place.acquire({ waits: false }),
 ): Promise<Ownership> {
   const { enabled, kind, location } = config.changeLog
-  if (!enabled || kind === 'local') return { lease: null, stateStore: new StateFile(config.stateDir) }
+  if (!enabled || kind === 'local') return { lease: null, stateStore: new StateFile(config.stateDir, ports.logger) }
   const { store, close } = openObjectStores(config, ports)
   stack.push(close)
   await checkConditionalPut(store, `${location}/`, ports.random)

@@ -95,14 +95,16 @@ export function parseState(text: string, place: string): BackendState {
     return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, published, timeline, timelineSince: since }
   } catch (error) {
     if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
-    const message = `${place} is damaged, or no state of ours; remove it, and tables that may miss changes are made equal to the source again.`
+    const message = `${place} is damaged, or no state of ours; put back a copy of it, or remove it, and tables that may miss changes are made equal to the source again; what tables add and tables drop changed has to be said again then.`
     throw new MoonlinkError('corrupt', 'STATE_CORRUPT', message, { cause: error })
   }
 }
 
 function refuseLater(parsed: unknown, place: string): void {
-  const version = (parsed as { version?: unknown } | null)?.version
+  const { crc32: written, ...stored } = (parsed ?? {}) as { readonly version?: unknown; readonly crc32?: unknown }
+  const { version } = stored
   if (typeof version !== 'number' || version <= VERSION) return
+  if (written === checksum({ ...stored, version: VERSION })) throw new Error('the number of its version is another')
   const message = `${place} has version ${version}, and this Moonlink reads up to ${VERSION}; start the later Moonlink that wrote it.`
   throw new MoonlinkError('invalid', 'STATE_VERSION', message, { context: { version } })
 }

@@ -46,7 +46,7 @@ export class SimFaults {
   readonly disksFail: boolean
   /** Disks and the store are full at times. */
   readonly fillsUp: boolean
-  /** Bits flip in local logs, spools, key indexes and copies of files. */
+  /** Bits flip in local logs, spools, key indexes, copies of files, and a state that has a copy. */
   readonly flipsBits: boolean
   /** The log is gone with its disk, what the last run knew to be in Iceberg, or the slot: tables may have to be compared with the database. */
   isStateLost = false
@@ -114,7 +114,7 @@ export class SimFaults {
     const { dice, totals } = this.options
     const isMade = dice.chance(0.6)
     const isVictim = (path: string) =>
-      isMade ? path.endsWith('.idx') || path.includes('/cache/') : path.includes('changelog') || path.includes('waiting-changes')
+      isMade ? path.endsWith('.idx') || path.includes('/cache/') || path.endsWith('state.json') : path.includes('changelog') || path.includes('waiting-changes')
     if (!disk.flipBit(isVictim)) return
     this.isStateLost ||= !isMade
     totals.flippedBits++
