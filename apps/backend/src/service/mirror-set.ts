@@ -1,12 +1,8 @@
 import { formatTableName, formatType, MoonlinkError, parseTableName, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
-import { toMoonlinkError } from '../http/errors.ts'
 import type { BackendParts } from './backend-parts.ts'
-import type { CopyProgress, CopyReport } from './copy-progress.ts'
-import { copyTables } from './initial-copy.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
 import {
-  COPY_ENDED,
   isCovered,
   isLeftPaused,
   isTableError,
@@ -18,12 +14,11 @@ import {
 import { notMirrored } from './not-mirrored.ts'
 import { mayPassAlone, openTables } from './open-tables.ts'
 import type { ListedSourceTable } from './parts.ts'
+import { RunningCopies } from './running-copies.ts'
 import { mirrorable } from './table-set.ts'
 import type { UnopenedTables } from './unopened-tables.ts'
 
 const copyPollMs = 50
-/** A range of pages is read in less, unless its source stands still. */
-const endCopyMs = 15_000
 /** What a locked table is waited for while no other's changes are applied. */
 export const publishLockTimeoutMs = 500
 
@@ -33,22 +28,20 @@ export class MirrorSet {
   readonly unopened: UnopenedTables
   /** Tables that are opened, or made equal to their source, once they are free. */
   readonly locked: LockedTables
+  readonly copies: RunningCopies
   readonly #parts: BackendParts
   readonly #coverage: Coverage
   readonly #listed = new Map<string, ListedSourceTable>()
-  #abort = new AbortController()
-  readonly #copies = new Set<Promise<void>>()
-  /** Of running copies. */
-  readonly #progress = new Map<string, CopyProgress>()
-  /** Why copies are to be tried again. */
-  readonly #troubles = new Map<string, string>()
-  /** What copies read just now. */
-  readonly #reading = new Set<Mirror>()
 
   constructor(parts: BackendParts, coverage: Coverage, locked: LockedTables, unopened: UnopenedTables) {
     this.#parts = parts
     this.unopened = unopened
     this.locked = locked
+    this.copies = new RunningCopies({
+      ...parts,
+      openAnew: (name) => this.#openAnew(name),
+      isOpenedAnew: (name) => this.copying().includes(name),
+    })
     this.#coverage = coverage
   }
 
@@ -58,11 +51,6 @@ export class MirrorSet {
       const mirror = this.#parts.engine.mirror(formatTableName(table))
       return mirror?.currentPhase === 'streaming' && !mirror.isCatchingUp ? [{ table }] : []
     })
-  }
-
-  /** How far a table's copy is, `rows` of it being here; null where none runs. */
-  copyReport(name: string, rows: number): CopyReport | null {
-    return this.#progress.get(name)?.report(rows, this.#parts.clock.nowMs()) ?? null
   }
 
   has(name: string): boolean {
@@ -83,7 +71,7 @@ export class MirrorSet {
   /** What a table waits for, such as a transaction of the source or the next attempt of its copy, and what ends that; null where it does not. */
   waitingFor(name: string): string | null {
     const wait = this.#parts.source.waits().find(({ tables }) => tables.some((table) => formatTableName(table) === name))
-    return wait?.reason ?? this.locked.reasons.get(name) ?? this.#troubles.get(name) ?? null
+    return wait?.reason ?? this.locked.reasons.get(name) ?? this.copies.troubles.get(name) ?? null
   }
 
   /** What is worth knowing of a table's mirror, as of when the table was looked at last. */
@@ -286,69 +274,6 @@ export class MirrorSet {
     return { ...now, asOfLsn: await source.asOfLsn(), isJustOpened: false }
   }
 
-  /** Copies tables; resolves when all are copied or paused. Throws what keeps the warehouse from taking files. */
-  copy(names: readonly string[], waitsForStore = false): Promise<void> {
-    if (names.length === 0) return Promise.resolve()
-    const { clock, config, engine, logger, source, telemetry } = this.#parts
-    const mirrors = names.map((name) => engine.mirror(name)!)
-    const options = {
-      source,
-      clock,
-      logger,
-      telemetry,
-      parallelTables: config.copy.parallelTables,
-      progress: this.#progress,
-      reading: this.#reading,
-      reset: (table: string) => this.#openAnew(table),
-      troubles: this.#troubles,
-      waitsForStore,
-    }
-    const copy = copyTables(mirrors, options, this.#abort.signal).finally(() => this.#copies.delete(copy))
-    this.#copies.add(copy)
-    return copy
-  }
-
-  /** Like `copy`; but a warehouse is waited for that is full or refuses credentials, and what else keeps it from taking files pauses these tables. */
-  async copyOrPause(names: readonly string[]): Promise<void> {
-    try {
-      await this.copy(names, true)
-    } catch (thrown) {
-      const { code, message } = toMoonlinkError(thrown)
-      for (const name of names) {
-        await this.#parts.engine
-          .mirror(name)
-          ?.pause(code, message)
-          .catch((error: unknown) => this.#parts.logger.error('a failed copy could not be recorded', { table: name, error: String(error) }))
-      }
-    }
-  }
-
-  /** Ends one table's copy, which is paused then, and none beside it. Throws `retry`/`TABLE_COPYING` where its source does not let go in time. */
-  async endCopy(name: string): Promise<void> {
-    const { clock, engine } = this.#parts
-    const deadlineMs = clock.nowMs() + endCopyMs
-    let isPausing = false
-    for (;;) {
-      const mirror = engine.mirror(name)
-      if (mirror?.currentPhase === 'copying' && !isPausing) {
-        isPausing = true
-        // What can't be recorded of it is going to be removed.
-        const paused = mirror
-          .pause(COPY_ENDED, 'its copy was ended, for it is dropped; where that fails it is begun again.')
-          .catch(() => undefined)
-        void paused.then(() => (isPausing = false))
-      }
-      // Without a mirror it is being opened anew: that has to end first.
-      const isEnded = mirror === undefined ? !this.copying().includes(name) : !this.#reading.has(mirror)
-      if (isEnded && !isPausing) return
-      if (clock.nowMs() >= deadlineMs) {
-        const message = `the copy of ${name} has not ended yet, since the source does not answer: try again in a moment.`
-        throw new MoonlinkError('retry', 'TABLE_COPYING', message, { context: { table: name } })
-      }
-      await clock.sleep(copyPollMs)
-    }
-  }
-
   /** Takes up tables that are locked, or could not be opened, once that is possible. */
   startTakingUp(): void {
     this.locked.start()
@@ -358,13 +283,6 @@ export class MirrorSet {
   /** Resolves once none is being taken up. */
   async stopTakingUp(): Promise<void> {
     await Promise.all([this.locked.stop(), this.unopened.stop()])
-  }
-
-  /** Ends running copies; later ones may begin. */
-  async stopCopies(): Promise<void> {
-    this.#abort.abort(new Error('stopped'))
-    await Promise.allSettled(this.#copies)
-    this.#abort = new AbortController()
   }
 
   async #open(listed: ListedSourceTable, again: boolean, reshapesEmpty = false): Promise<void> {

@@ -41,14 +41,13 @@ function setUp(reached: Reached, refusals: Error[] = []) {
     mirrors: {
       live: () => [...live],
       unopened: { letGo: () => undefined },
-      stopCopies: async () => undefined,
       beginResync: async (names: string[]) => {
         const refusal = refusals.shift()
         if (refusal !== undefined) throw refusal
         steps.push(`compare ${names.join()}`)
         return { begun: names, slotLsn: 90n }
       },
-      copyOrPause: () => step('copy'),
+      copies: { stop: async () => undefined, runOrPause: () => step('copy') },
     },
     loop: {
       sourceLsn: reached.heardLsn ?? 0n,

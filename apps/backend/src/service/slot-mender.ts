@@ -91,7 +91,7 @@ export class SlotMender {
     const heardLsn = loop.sourceLsn
     await loop.stop()
     await loop.close()
-    await mirrors.stopCopies()
+    await mirrors.copies.stop()
     const { sourceLsn } = await source.position()
     this.#reachedLsn = [this.#reachedLsn, heardLsn, engine.appliedLsn, log?.status.range?.endLsn ?? 0n, source.history.reachedLsn].reduce(
       maxLsn,
@@ -106,7 +106,7 @@ export class SlotMender {
     await acknowledger.beginAt(slotLsn)
     slotWatch().reset()
     loop.start()
-    void mirrors.copyOrPause(begun)
+    void mirrors.copies.runOrPause(begun)
   }
 }
 

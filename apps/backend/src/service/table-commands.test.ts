@@ -33,7 +33,7 @@ function commanding() {
   })
   const check = vi.fn<() => Promise<void>>(() => Promise.resolve())
   const purge = vi.fn<() => Promise<void>>(() => Promise.resolve())
-  const copyOrPause = vi.fn<(names: readonly string[]) => Promise<void>>(() => Promise.resolve())
+  const runOrPause = vi.fn<(names: readonly string[]) => Promise<void>>(() => Promise.resolve())
   const acknowledger = new Acknowledger({
     engine: { acknowledgeableLsn: () => 0n, restartLsn: () => 0n },
     log: null,
@@ -56,8 +56,7 @@ function commanding() {
         for (const listed of tables) mirrored.add(nameOf(listed))
         return new Set()
       },
-      copyOrPause,
-      endCopy: () => Promise.resolve(),
+      copies: { runOrPause, end: () => Promise.resolve() },
       has: (name: string) => mirrored.has(name),
       known: () => [...mirrored],
       locked: { add: () => undefined, delete: () => Promise.resolve(), has: () => true },
@@ -72,7 +71,7 @@ function commanding() {
     warehouse: { catalog: { drop: purge } },
   }
   const commands = new TableCommands(options as unknown as TableCommandsOptions)
-  return { check, commands, copyOrPause, outcomes, purge, remembered, written }
+  return { check, commands, runOrPause, outcomes, purge, remembered, written }
 }
 
 test('a drop that could not be written down removes no files, is no success, and is written down when it is given again', async () => {
@@ -91,13 +90,13 @@ test('a drop that could not be written down removes no files, is no success, and
 })
 
 test('a table whose adding could not be written down is copied, and given again it is no table that is mirrored already', async () => {
-  const { commands, copyOrPause, outcomes, written } = commanding()
+  const { commands, runOrPause, outcomes, written } = commanding()
   outcomes.push(notWritten)
   await expect(commands.add(['public.u'])).rejects.toMatchObject({ kind: 'retry', code: 'NOT_RECORDED' })
-  expect(copyOrPause).toHaveBeenCalledExactlyOnceWith(['public.u'])
+  expect(runOrPause).toHaveBeenCalledExactlyOnceWith(['public.u'])
   await commands.add(['public.u'])
   expect(written.at(-1)).toMatchObject({ added: ['public.u'] })
-  expect(copyOrPause).toHaveBeenCalledOnce()
+  expect(runOrPause).toHaveBeenCalledOnce()
   for (const name of ['public.t', 'public.u']) await expect(commands.add([name])).rejects.toMatchObject({ code: 'TABLE_EXISTS' })
 })
 
@@ -120,11 +119,11 @@ test('a backend that was taken over from confirms nothing, and removes no table 
 })
 
 test('a table that was locked is copied once it is free, whatever keeps that from being written down', async () => {
-  const { commands, copyOrPause, outcomes } = commanding()
+  const { commands, runOrPause, outcomes } = commanding()
   outcomes.push(notWritten)
   const table = { schema: 'public', name: 'u' }
   await expect(commands.takeUp(table)).rejects.toBe(notWritten)
-  expect(copyOrPause).toHaveBeenCalledExactlyOnceWith(['public.u'])
+  expect(runOrPause).toHaveBeenCalledExactlyOnceWith(['public.u'])
 })
 
 test('what nobody asked for leaves a table alone that is paused by request when its turn comes', async () => {
@@ -135,7 +134,7 @@ test('what nobody asked for leaves a table alone that is paused by request when 
     acknowledger: { remember: () => Promise.resolve() },
     changes: { run: (work: () => Promise<void>) => turn.promise.then(work) },
     loop: { pausedFor: (work: () => Promise<unknown>) => work() },
-    mirrors: { mirror: () => mirror, beginResync, copyOrPause: () => Promise.resolve() },
+    mirrors: { mirror: () => mirror, beginResync, copies: { runOrPause: () => Promise.resolve() } },
   }
   const commands = new TableCommands(options as unknown as TableCommandsOptions)
   const resynced = commands.resyncUnasked('public.t', 'its columns changed')
@@ -179,7 +178,7 @@ test('a table whose copy was ended for a drop that fails is copied again', async
   const failure = new MoonlinkError('retry', 'PG_UNREACHABLE', 'it is away.')
   const mirror = { reason: null as string | null, status: () => ({ reason: mirror.reason, table: { schema: 'public', name: 't' } }) }
   const beginResync = vi.fn<() => Promise<{ begun: string[] }>>(() => Promise.resolve({ begun: ['public.t'] }))
-  const copyOrPause = vi.fn<(names: readonly string[]) => Promise<void>>(() => Promise.resolve())
+  const runOrPause = vi.fn<(names: readonly string[]) => Promise<void>>(() => Promise.resolve())
   const warn = vi.fn<() => void>()
   const options = {
     acknowledger: { remember: () => Promise.resolve() },
@@ -189,8 +188,7 @@ test('a table whose copy was ended for a drop that fails is copied again', async
     loop: { pausedFor: (work: () => Promise<unknown>) => work() },
     mirrors: {
       beginResync,
-      copyOrPause,
-      endCopy: async () => void (mirror.reason = 'COPY_ENDED its copy was ended, for it is dropped.'),
+      copies: { runOrPause, end: async () => void (mirror.reason = 'COPY_ENDED its copy was ended, for it is dropped.') },
       has: () => true,
       locked: { delete: () => Promise.resolve() },
       remove: () => Promise.reject(failure),
@@ -200,7 +198,7 @@ test('a table whose copy was ended for a drop that fails is copied again', async
   }
   const commands = new TableCommands(options as unknown as TableCommandsOptions)
   await expect(commands.drop('public.t', false)).rejects.toBe(failure)
-  expect(copyOrPause).toHaveBeenCalledExactlyOnceWith(['public.t'])
+  expect(runOrPause).toHaveBeenCalledExactlyOnceWith(['public.t'])
   beginResync.mockRejectedValueOnce(failure)
   await expect(commands.drop('public.t', false)).rejects.toBe(failure)
   expect(warn).toHaveBeenCalledOnce()

@@ -96,7 +96,7 @@ export class TableCommands {
     for (const name of left) mirrors.unopened.delete(name)
     mirrors.locked.add(chosen.flatMap(({ table }) => (left.has(formatTableName(table)) ? [table] : [])))
     remembered.add(names)
-    void mirrors.copyOrPause(names.filter((name) => !left.has(name)))
+    void mirrors.copies.runOrPause(names.filter((name) => !left.has(name)))
   }
 
   /** Writes down what `command` has done. Throws `retry`/`NOT_RECORDED` where that fails: it is tried again by itself, too. */
@@ -120,7 +120,7 @@ export class TableCommands {
       const left = await loop.pausedFor(() => mirrors.add([listed]))
       if (left.has(name)) return
       await mirrors.locked.delete(name)
-      void mirrors.copyOrPause([name])
+      void mirrors.copies.runOrPause([name])
       // What can't be written down now is before the first commit of its rows.
       await acknowledger.remember()
     })
@@ -136,7 +136,7 @@ export class TableCommands {
         const missed = await mirrors.openAgain(name)
         const phase = engine.mirror(name)?.currentPhase
         if (missed !== null) await this.#beginResync(name, missed)
-        else if (phase === 'copying') void mirrors.copyOrPause([name])
+        else if (phase === 'copying') void mirrors.copies.runOrPause([name])
         // It takes changes from the next stream on.
         else if (phase === 'streaming') await loop.pausedFor(async () => undefined)
         mirrors.unopened.delete(name)
@@ -224,7 +224,7 @@ export class TableCommands {
   async #beginResync(table: string, reason: string): Promise<void> {
     const { acknowledger, logger, loop, mirrors } = this.#options
     const { begun } = await loop.pausedFor(() => mirrors.beginResync([table], reason))
-    void mirrors.copyOrPause(begun)
+    void mirrors.copies.runOrPause(begun)
     // The table itself says that it is made equal; how it is published is written down before its rows are committed.
     await acknowledger.remember().catch((error: unknown) => {
       if (!isMoonlinkError(error, 'retry')) throw error
@@ -245,7 +245,7 @@ export class TableCommands {
         await source.position()
         await mirrors.locked.delete(table)
         try {
-          await mirrors.endCopy(table)
+          await mirrors.copies.end(table)
           await loop.pausedFor(() => mirrors.remove(table, !purge))
         } catch (error) {
           // Who has taken over copies it.
