@@ -58,3 +58,34 @@ test.each(['missing', 'empty'])(
     await expectVerified(backend.url, directory)
   },
 )
+
+test('at a start, an empty warehouse is not taken for a new one where tables were mirrored there, unless that is asked for', async () => {
+  const { client, connectionString } = await postgres.createDatabase()
+  const stateDir = join(directory, 'started')
+  const [warehouse, aside] = ['lake', 'aside'].map((name) => join(stateDir, name))
+  const start = async (...more: readonly string[]) => {
+    backend = await BackendProcess.start(['--source', connectionString, '--state-dir', stateDir, '--warehouse', warehouse, ...more])
+  }
+  await client.query(`CREATE TABLE one (id bigint PRIMARY KEY); INSERT INTO one SELECT i FROM generate_series(1, 1000) i`)
+  await start()
+  await backend.wait({ iceberg: true })
+  expect(await backend.stop()).toBe(0)
+  renameSync(warehouse, aside)
+  mkdirSync(warehouse)
+  await client.query(`INSERT INTO one SELECT i FROM generate_series(1001, 2000) i`)
+  await expect(start()).rejects.toThrow(/CATALOG_LOST \S+lake has none of the tables that were mirrored there \(public\.one\)/)
+  expect(readdirSync(warehouse)).toEqual([])
+
+  rmdirSync(warehouse)
+  renameSync(aside, warehouse)
+  await start()
+  await backend.wait({ iceberg: true })
+  expect(backend.said).not.toMatch(/made equal|copied again/)
+  await expectVerified(backend.url, directory)
+  expect(await backend.stop()).toBe(0)
+
+  rmSync(warehouse, { recursive: true })
+  await start('--set', 'catalog.onLost=copy')
+  await backend.wait({ iceberg: true })
+  await expectVerified(backend.url, directory)
+})

@@ -93,6 +93,12 @@ const catalog = z
     token: z.string().optional().describe('Bearer token for the REST catalog.'),
     headers: z.record(z.string(), z.string()).prefault({}).describe('Headers sent with every request to the REST catalog.'),
     timeoutMs: durationMs('30s', 'How long one request to the REST catalog may take, its answer included.', { least: 100, most: DAY_MS }),
+    onLost: z
+      .enum(['stop', 'copy'])
+      .prefault('stop')
+      .describe(
+        'When a start finds none of the tables that were mirrored, as where the disk of a local warehouse is not mounted: stop, or copy all of them anew.',
+      ),
   })
   .refine((value) => value.kind === 'file' || value.uri !== undefined, { path: ['uri'], message: 'is needed where catalog.kind is rest' })
   .prefault({})

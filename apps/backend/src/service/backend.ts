@@ -1,17 +1,16 @@
-import { formatTableName, isMoonlinkError, maxLsn, type ChangeLog, type Lsn } from '@moonlink/core'
+import { isMoonlinkError, maxLsn, type ChangeLog, type Lsn } from '@moonlink/core'
 import type { MirrorStatus } from '@moonlink/table-engine'
 import type { Uninstalled } from '@moonlink/pg-source'
 import type { FlushReport, HealthReport, ReadyReport, StatusReport, TablesReport } from '../http/schemas.ts'
 import type { VerifyEvent } from '../verify/verification.ts'
 import { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
-import { floorLsn } from './floor-lsn.ts'
+import { findAtStart, type FoundAtStart } from './found-at-start.ts'
 import { LogRelief } from './log-relief.ts'
 import { LockedTables } from './locked-tables.ts'
-import { MirrorSet, publishLockTimeoutMs } from './mirror-set.ts'
+import { MirrorSet } from './mirror-set.ts'
 import { OneAtATime } from './one-at-a-time.ts'
 import type { Operations, QueryRequest, WaitRequest } from './operations.ts'
-import type { ListedSourceTable } from './parts.ts'
 import { PublicationWatch } from './publication-watch.ts'
 import { RememberedTables } from './remembered-tables.ts'
 import { Repeating } from './repeating.ts'
@@ -20,14 +19,11 @@ import { SchemaFollower } from './schema-follower.ts'
 import { isSlotLoss } from './slot-loss.ts'
 import { SlotMender } from './slot-mender.ts'
 import { SlotWatch } from './slot-watch.ts'
-import type { BackendState } from './state.ts'
-import { stateOfSource } from './state-of-source.ts'
 import { statusReport } from './status.ts'
 import { StoppedTables } from './stopped-tables.ts'
 import { stoppingError } from './stopping.ts'
 import { StreamLoop } from './stream-loop.ts'
 import { TableCommands } from './table-commands.ts'
-import { chooseTables, listWith } from './table-set.ts'
 import { TableVerification } from './table-verification.ts'
 import { UnopenedTables } from './unopened-tables.ts'
 import { waitForLsn } from './wait-for-lsn.ts'
@@ -61,20 +57,13 @@ export class MoonlinkBackend implements Operations {
   /** Another backend has taken over: nothing is committed or acknowledged any more. */
   #isFenced = false
 
-  private constructor(
-    parts: BackendParts,
-    log: ChangeLog | null,
-    state: BackendState | null,
-    slotLsn: Lsn,
-    republished: ReadonlySet<string>,
-  ) {
+  private constructor(parts: BackendParts, { coverage, log, slotLsn, state }: FoundAtStart) {
     const { clock, engine, logger, random, source } = parts
+    const { floorLsn } = coverage
     this.#parts = parts
     this.#log = log
     this.#caughtUpAtMs = clock.nowMs()
     this.#housekeeping = new Repeating(clock, tickMs, () => this.#tick())
-    const coveredLsn = state?.coveredLsn ?? 0n
-    const floor = floorLsn(log, slotLsn, coveredLsn)
     const locked = new LockedTables({
       source,
       clock,
@@ -83,14 +72,11 @@ export class MoonlinkBackend implements Operations {
       unpublish: () => this.#tables.unpublish(),
       refuse: (name, error) => void this.#mirrors.refuse(name, error),
     })
-    const { timeline = null, timelineSince = null } = state ?? {}
-    const read = timeline === null || timelineSince === null ? null : { timeline, lsn: timelineSince }
-    const coverage = { floorLsn: floor, coveredLsn, covered: new Set(state?.mirrored), republished, timeline: read }
     const unopened = new UnopenedTables({
       ...parts,
       log,
       maxLogBytes: parts.config.changeLog.maxBytes,
-      floorLsn: floor,
+      floorLsn,
       openAgain: (name) => this.#tables.openAgain(name),
     })
     this.#mirrors = new MirrorSet(parts, coverage, locked, unopened)
@@ -105,15 +91,14 @@ export class MoonlinkBackend implements Operations {
     const remember = (lsn: Lsn) => remembered.write(lsn)
     const isOutdated = (table?: string) => (table === undefined ? remembered.isOutdated : remembered.isOutdatedFor(table))
     const keptFromLsn = () => unopened.keptFromLsn
-    this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn: floor, slotLsn, remember, keptFromLsn, isOutdated })
-    source.history.resume(timeline, timelineSince, () => this.#acknowledger.remember())
+    this.#acknowledger = new Acknowledger({ engine, log, lease: parts.lease, floorLsn, slotLsn, remember, keptFromLsn, isOutdated })
+    source.history.resume(state?.timeline ?? null, state?.timelineSince ?? null, () => this.#acknowledger.remember())
     this.#logRelief =
       log === null
         ? null
         : new LogRelief({
             ...parts,
             log,
-            maxBytes: parts.config.changeLog.maxBytes,
             flush: () => engine.flush(this.#mirrors.flushable()),
           })
     this.#loop = new StreamLoop({
@@ -183,34 +168,16 @@ export class MoonlinkBackend implements Operations {
 
   /** Opens every table and begins to mirror; copies go on after it resolves. */
   static async start(parts: BackendParts): Promise<MoonlinkBackend> {
-    const { config, engine, source } = parts
-    const state = stateOfSource(await parts.stateStore.read(), source.identity, parts.logger)
-    const wanted = {
-      configured: config.source.tables,
-      added: state?.added ?? [],
-      dropped: state?.dropped ?? [],
-      known: [...(state?.mirrored ?? []), ...(state?.known ?? [])],
-    }
-    const { chosen, refused } = chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
-    source.resumeMarks(state?.published ?? {})
-    // Who else mirrors from this slot is left alone: publishing would take its tables away, and opening them would take them over.
-    await source.waitUntilUnused()
-    const all = chosen.map(({ table }) => table)
-    const { locked, slotLsn } = await source.prepare(all, publishLockTimeoutMs)
-    const names = new Set(locked.map(formatTableName))
-    const isLocked = ({ table }: ListedSourceTable) => names.has(formatTableName(table))
-    const published = chosen.filter((listed) => !isLocked(listed))
-    await source.waitUntilUnused()
-    const log = await parts.openLog(slotLsn)
-    const republished = new Set(published.filter(({ table }) => source.isRepublished(table)).map(({ table }) => formatTableName(table)))
-    const backend = new MoonlinkBackend(parts, log, state, slotLsn, republished)
+    const { engine, source } = parts
+    const found = await findAtStart(parts)
+    const backend = new MoonlinkBackend(parts, found)
     try {
-      for (const [name, reason] of refused) backend.#mirrors.unopened.refuse(name, reason)
+      for (const [name, reason] of found.refused) backend.#mirrors.unopened.refuse(name, reason)
       engine.requireCatchUp(await source.currentLsn())
-      await backend.#mirrors.openStarted(published, chosen.filter(isLocked))
+      await backend.#mirrors.openStarted(found.published, found.locked)
       await backend.#begin()
     } catch (error) {
-      await log?.close().catch(() => undefined)
+      await found.log?.close().catch(() => undefined)
       await engine.close().catch(() => undefined)
       throw error
     }
@@ -243,7 +210,7 @@ export class MoonlinkBackend implements Operations {
       behindMs: this.#isCaughtUp() ? 0 : Math.max(0, clock.nowMs() - this.#caughtUpAtMs),
       freshnessMs: engine.freshnessMs,
       mirrors: engine.status(),
-      copy: (table, rows) => this.#mirrors.copyReport(table, rows),
+      copy: (table, rows) => this.#mirrors.copies.report(table, rows),
       unopened: this.#mirrors.unopened.reasons,
       locked: this.#mirrors.locked.reasons,
       verified: this.#verification.outcomes,
@@ -346,7 +313,7 @@ export class MoonlinkBackend implements Operations {
   async #begin(): Promise<void> {
     await this.#acknowledger.begin()
     const copying = this.#mirrors.copying()
-    const copied = this.#mirrors.copy(copying)
+    const copied = this.#mirrors.copies.run(copying)
     copied.catch((error: Error) => this.#ended.resolve(error))
     this.#loop.start()
     this.#housekeeping.start()
@@ -391,7 +358,7 @@ export class MoonlinkBackend implements Operations {
     await this.#verification.stop()
     await this.#housekeeping.stop()
     await this.#loop.stop()
-    await this.#mirrors.stopCopies()
+    await this.#mirrors.copies.stop()
     try {
       if (!this.#isFenced) await this.#parts.engine.flushWhole(this.#mirrors.flushable())
     } finally {
