@@ -287,34 +287,50 @@ test('a state of the first version is upgraded; one of a later version is refuse
   await expect(start()).rejects.toThrow(/STATE_VERSION.*version 9/)
 })
 
-test('a backup of the state is restored: taken while stopped, while running, and an old one', async () => {
+test('a backup of the state is restored onto a new machine: taken while stopped, while running under load, and an old one', async () => {
+  const warehouse = join(directory, `${database.name}-warehouse`)
+  const startThere = async () => {
+    backend = await BackendProcess.start(['--source', database.connectionString, '--state-dir', stateDir, '--warehouse', warehouse], idle)
+  }
   const backup = (name: string) => {
     for (const part of ['state.json', 'changelog']) cpSync(join(stateDir, part), join(directory, name, part), { recursive: true })
   }
-  const restore = (name: string) => {
-    for (const part of ['state.json', 'changelog', 'index']) rmSync(join(stateDir, part), { recursive: true })
+  let machines = 0
+  const restore = async (name: string) => {
+    stateDir = join(directory, `${database.name}-machine-${++machines}`)
     cpSync(join(directory, name), stateDir, { recursive: true })
+    await startThere()
   }
-  await start()
+  await startThere()
   await change('before')
   expect(await backend.stop()).toBe(0)
   backup('stopped')
-  restore('stopped')
-  await start()
+  await restore('stopped')
   await expectEqual()
-  await change('running')
-  await backend.wait()
+  expect(logged()).not.toMatch(/made equal|copied again|is damaged/)
+
+  const stopped = new AbortController()
+  const load = (async () => {
+    while (!stopped.signal.aborted) await change('running')
+  })()
+  await slotFollows()
   backup('running')
   await backend.stop('SIGKILL')
-  restore('running')
-  await start()
+  stopped.abort()
+  await load
+  await restore('running')
   await expectEqual()
-  expect(logged()).not.toMatch(/made equal|copied again/)
-  await change('later')
+
+  // A day later: other segments, other files, and a table that is not mirrored any more.
+  for (let round = 0; round < 3; round++) {
+    await change(`later ${round}`)
+    await backend.wait({ iceberg: true })
+  }
+  expect((await fetch(`${backend.url}/tables/public.still`, { method: 'DELETE' })).ok).toBe(true)
+  await database.client.query(`UPDATE still SET note = 'later'; INSERT INTO still VALUES (2, 'b')`)
   await slotFollows()
   await backend.stop('SIGKILL')
-  restore('stopped')
-  await start()
+  await restore('stopped')
   await expectEqual()
   expect(logged()).toMatch(/neither the slot nor the change log has the changes from/)
 }, 400_000)
