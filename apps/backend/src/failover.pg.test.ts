@@ -282,62 +282,67 @@ test.each([
   ['a snapshot of its disk', 'is down', true],
   ['a base backup, without its slot and to a new timeline', 'runs', false],
   ['a base backup, without its slot and to a new timeline', 'is down', false],
-])('a server that is restored from %s while the backend %s lacks what is mirrored, and the tables are made equal to it', async (_, while_, isSnapshot) => {
-  const dataDir = join(directory, 'primary')
-  const primary = await startAgain(dataDir, {})
-  proxy = await TcpProxy.start(primary.port)
-  const address = primary.connectionString.replace(`:${primary.port}`, `:${proxy.port}`)
-  const args = ['--source', address, '--state-dir', join(directory, 'state')]
-  const env = { MOONLINK_FLUSH_INTERVAL_MS: '300', MOONLINK_SOURCE_SLOT_CHECK_MS: '200' }
-  let client = await connected(primary)
-  await client.query(`CREATE TABLE orders (id bigint PRIMARY KEY, note text); INSERT INTO orders SELECT i, 'note' FROM generate_series(1, 1000) i`)
-  backend = await BackendProcess.start(args, env)
-  await backend.wait({ iceberg: true })
-  await client.end()
-  await primary.stop()
-  const backup = join(directory, 'backup')
-  cpSync(dataDir, backup, { recursive: true })
-  if (!isSnapshot) {
-    for (const slot of readdirSync(join(backup, 'pg_replslot'))) rmSync(join(backup, 'pg_replslot', slot), { recursive: true })
-    writeFileSync(join(backup, 'recovery.signal'), '')
-  }
+])(
+  'a server that is restored from %s while the backend %s lacks what is mirrored, and the tables are made equal to it',
+  async (_, while_, isSnapshot) => {
+    const dataDir = join(directory, 'primary')
+    const primary = await startAgain(dataDir, {})
+    proxy = await TcpProxy.start(primary.port)
+    const address = primary.connectionString.replace(`:${primary.port}`, `:${proxy.port}`)
+    const args = ['--source', address, '--state-dir', join(directory, 'state')]
+    const env = { MOONLINK_FLUSH_INTERVAL_MS: '300', MOONLINK_SOURCE_SLOT_CHECK_MS: '200' }
+    let client = await connected(primary)
+    await client.query(
+      `CREATE TABLE orders (id bigint PRIMARY KEY, note text); INSERT INTO orders SELECT i, 'note' FROM generate_series(1, 1000) i`,
+    )
+    backend = await BackendProcess.start(args, env)
+    await backend.wait({ iceberg: true })
+    await client.end()
+    await primary.stop()
+    const backup = join(directory, 'backup')
+    cpSync(dataDir, backup, { recursive: true })
+    if (!isSnapshot) {
+      for (const slot of readdirSync(join(backup, 'pg_replslot'))) rmSync(join(backup, 'pg_replslot', slot), { recursive: true })
+      writeFileSync(join(backup, 'recovery.signal'), '')
+    }
 
-  const again = await startAgain(dataDir, {})
-  proxy.retarget(again.port)
-  client = await connected(again)
-  // So much that the restored server has not as much log at once.
-  await client.query(`SELECT pg_logical_emit_message(false, 'fill', repeat('x', 4000000))`)
-  await client.query(`INSERT INTO orders SELECT i, 'lost' FROM generate_series(2001, 2100) i; DELETE FROM orders WHERE id = 2`)
-  await backend.wait({ iceberg: true })
-  const { appliedLsn } = await backend.table('public.orders')
-  if (while_ === 'is down') expect(await backend.stop()).toBe(0)
-  await client.end()
-  await again.stop()
-  const restored = await startAgain(backup, isSnapshot ? {} : { restore_command: 'false' })
-  proxy.retarget(restored.port)
-  if (while_ === 'is down') backend = BackendProcess.launch(args, env)
-  client = await connected(restored)
-  await until('a primary', async () => {
-    const { rows } = await client.query<{ recovers: boolean }>('SELECT pg_is_in_recovery() AS recovers')
-    return !rows[0].recovers
-  })
-  await client.query(`UPDATE orders SET note = 'after' WHERE id % 5 = 0; INSERT INTO orders VALUES (9999, 'restored')`)
-  await expect.poll(() => readFileSync(join(directory, 'state', 'moonlink.log'), 'utf8')).toMatch(/before \S+ that was read already/)
-  if (while_ === 'is down') {
-    // As by a supervisor. What was found of the server is not forgotten.
-    await backend.stop('SIGKILL')
-    backend = BackendProcess.launch(args, env)
-  }
-  await until('more log than was read', async () => {
-    const sql = `SELECT pg_logical_emit_message(true, 'fill', repeat('x', 100000)), pg_current_wal_flush_lsn() > $1::pg_lsn AS "isBeyond"`
-    return (await client.query<{ isBeyond: boolean }>(sql, [appliedLsn])).rows[0].isBeyond
-  })
-  await until('what the restored server has', async () => (await ordersOf('id = 9999').catch(() => -1)) === 1)
-  await until('a table that streams', async () => (await backend!.table('public.orders')).state === 'streaming')
-  expect(await ordersOf(`note = 'lost'`)).toBe(0)
-  await isEqual()
-  await client.end()
-})
+    const again = await startAgain(dataDir, {})
+    proxy.retarget(again.port)
+    client = await connected(again)
+    // So much that the restored server has not as much log at once.
+    await client.query(`SELECT pg_logical_emit_message(false, 'fill', repeat('x', 4000000))`)
+    await client.query(`INSERT INTO orders SELECT i, 'lost' FROM generate_series(2001, 2100) i; DELETE FROM orders WHERE id = 2`)
+    await backend.wait({ iceberg: true })
+    const { appliedLsn } = await backend.table('public.orders')
+    if (while_ === 'is down') expect(await backend.stop()).toBe(0)
+    await client.end()
+    await again.stop()
+    const restored = await startAgain(backup, isSnapshot ? {} : { restore_command: 'false' })
+    proxy.retarget(restored.port)
+    if (while_ === 'is down') backend = BackendProcess.launch(args, env)
+    client = await connected(restored)
+    await until('a primary', async () => {
+      const { rows } = await client.query<{ recovers: boolean }>('SELECT pg_is_in_recovery() AS recovers')
+      return !rows[0].recovers
+    })
+    await client.query(`UPDATE orders SET note = 'after' WHERE id % 5 = 0; INSERT INTO orders VALUES (9999, 'restored')`)
+    await expect.poll(() => readFileSync(join(directory, 'state', 'moonlink.log'), 'utf8')).toMatch(/before \S+ that was read already/)
+    if (while_ === 'is down') {
+      // As by a supervisor. What was found of the server is not forgotten.
+      await backend.stop('SIGKILL')
+      backend = BackendProcess.launch(args, env)
+    }
+    await until('more log than was read', async () => {
+      const sql = `SELECT pg_logical_emit_message(true, 'fill', repeat('x', 100000)), pg_current_wal_flush_lsn() > $1::pg_lsn AS "isBeyond"`
+      return (await client.query<{ isBeyond: boolean }>(sql, [appliedLsn])).rows[0].isBeyond
+    })
+    await until('what the restored server has', async () => (await ordersOf('id = 9999').catch(() => -1)) === 1)
+    await until('a table that streams', async () => (await backend!.table('public.orders')).state === 'streaming')
+    expect(await ordersOf(`note = 'lost'`)).toBe(0)
+    await isEqual()
+    await client.end()
+  },
+)
 
 test('another cluster at the address ends the backend, and is not touched', async () => {
   const primary = await startAgain(join(directory, 'primary'), {})

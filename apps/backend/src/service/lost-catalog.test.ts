@@ -26,7 +26,11 @@ const look = (from: BackendState, there: readonly string[], unread: readonly str
 }
 
 test('a catalog that has none of the tables that were mirrored is told from one that lacks some', async () => {
-  const lost = { kind: 'invalid', code: 'CATALOG_LOST', message: expect.stringMatching(/^s3:\/\/lake has none .*catalog\.onLost=copy/) as string }
+  const lost = {
+    kind: 'invalid',
+    code: 'CATALOG_LOST',
+    message: expect.stringMatching(/^s3:\/\/lake has none .*catalog\.onLost=copy/) as string,
+  }
   await expect(look(state(['public.a', 'public.b']), [])).rejects.toMatchObject(lost)
   await expect(look(state(['public.a', 'public.b']), ['public.other'])).rejects.toMatchObject(lost)
   await look(state(['public.a', 'public.b']), ['public.b'])

@@ -70,7 +70,9 @@ export class RunningCopies {
         await this.#options.engine
           .mirror(name)
           ?.pause(code, message)
-          .catch((error: unknown) => this.#options.logger.error('a failed copy could not be recorded', { table: name, error: String(error) }))
+          .catch((error: unknown) =>
+            this.#options.logger.error('a failed copy could not be recorded', { table: name, error: String(error) }),
+          )
       }
     }
   }

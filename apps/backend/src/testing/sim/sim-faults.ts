@@ -114,7 +114,9 @@ export class SimFaults {
     const { dice, totals } = this.options
     const isMade = dice.chance(0.6)
     const isVictim = (path: string) =>
-      isMade ? path.endsWith('.idx') || path.includes('/cache/') || path.endsWith('state.json') : path.includes('changelog') || path.includes('waiting-changes')
+      isMade
+        ? path.endsWith('.idx') || path.includes('/cache/') || path.endsWith('state.json')
+        : path.includes('changelog') || path.includes('waiting-changes')
     if (!disk.flipBit(isVictim)) return
     this.isStateLost ||= !isMade
     totals.flippedBits++

@@ -149,7 +149,9 @@ export class SimNode {
         openLog: (sourceFromLsn) =>
           openChangeLog(config, { ...ports, store: this.store, disk, wrap: asItIs, lease, source: source.identity, sourceFromLsn }),
         stateStore:
-          lease === null ? new StateFile(STATE_DIR, logger, disk) : new StateObject(this.store, `${config.changeLog.location}/state/`, lease.epoch),
+          lease === null
+            ? new StateFile(STATE_DIR, logger, disk)
+            : new StateObject(this.store, `${config.changeLog.location}/state/`, lease.epoch),
         lease,
         telemetry: silentTelemetry,
       })
