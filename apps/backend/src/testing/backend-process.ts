@@ -94,7 +94,14 @@ export class BackendProcess {
 
   /** It mirrors, or waits for its turn as a standby. */
   async isUp(): Promise<void> {
-    await this.until(async () => (await this.hasStandbyRole()) || (await fetch(`${this.url}/ready`)).ok, 120_000)
+    await this.until(async () => (await this.hasStandbyRole()) || (await this.isReady()), 120_000)
+  }
+
+  /** `null` where it does not answer, or is neither. */
+  async role(): Promise<'mirrors' | 'standby' | null> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return null
+    if (await this.isReady()) return 'mirrors'
+    return (await this.hasStandbyRole().catch(() => false)) ? 'standby' : null
   }
 
   /** Resolves when the process is over, for whatever reason. */

@@ -45,6 +45,10 @@ export class ChaosNode {
     return this.lives.map(({ said }) => said).join('---\n')
   }
 
+  get lastLine(): string {
+    return this.backend.said.trimEnd().split('\n').at(-1) ?? ''
+  }
+
   /** What it lists of files that may be left over, as text. */
   get listedFiles(): string {
     const { directory } = this.disk
@@ -110,7 +114,7 @@ export class ChaosNode {
     if (this.isDown) return
     // Its turn had come, and something kept it from starting then.
     if (!/^mirroring /m.test(backend.said)) this.failedStarts++
-    else this.endings.push(backend.said.trimEnd().split('\n').at(-1) ?? '')
+    else this.endings.push(this.lastLine)
     await pauseMs(RESTART_PAUSE_MS)
     await this.comeUp()
   }

@@ -45,11 +45,11 @@ export interface ChaosReport {
 const LEAST_LISTS = 6
 const LONGEST_FAULT_MS = 1500
 /** Where there is a standby, who is killed or frozen is so for longer: sometimes until the other has begun. */
-const WITH_STANDBY = 4
+const WITH_STANDBY = 6
 const standbyEnvironment = {
   MOONLINK_CHANGE_LOG_KIND: 'store',
   MOONLINK_STANDBY_RENEW_INTERVAL_MS: '200ms',
-  MOONLINK_STANDBY_TAKEOVER_MS: '2s',
+  MOONLINK_STANDBY_TAKEOVER_MS: '4s',
 }
 
 /**
@@ -126,12 +126,15 @@ export class ChaosRun<W extends ChaosWarehouse> {
     }
   }
 
-  /** In order; who mirrors last. Returns the exit statuses. */
-  async stop(): Promise<readonly (number | null)[]> {
-    const statuses: (number | null)[] = []
+  /** In order; who mirrors last. Returns what those said last that ended with another status than 0. */
+  async stop(): Promise<readonly string[]> {
+    const failed: string[] = []
     const inOrder = [...this.nodes].sort((a, b) => Number(a === this.mirroring) - Number(b === this.mirroring))
-    for (const node of inOrder) statuses.push(await node.stop('SIGTERM'))
-    return statuses
+    for (const node of inOrder) {
+      const status = await node.stop('SIGTERM')
+      if (status !== 0) failed.push(`status ${status}: ${node.lastLine}`)
+    }
+    return failed
   }
 
   /** Files of these tables that no snapshot needs, and that no backend lists to remove them in time. */
@@ -163,10 +166,12 @@ export class ChaosRun<W extends ChaosWarehouse> {
     }
   }
 
+  /** Once one mirrors and each other waits for its turn: one that was deposed ends by itself first, with a status of its own. */
   private async whoMirrors(): Promise<ChaosNode | null> {
     if (this.nodes.length === 1) return this.nodes[0]
-    for (const node of this.nodes) if (await node.backend.isReady()) return node
-    return null
+    const roles = await Promise.all(this.nodes.map(({ backend }) => backend.role()))
+    const mirroring = this.nodes.filter((_, index) => roles[index] === 'mirrors')
+    return mirroring.length === 1 && !roles.includes(null) ? mirroring[0] : null
   }
 
   /** Whom a reader asks that does not know who mirrors: who does not, or not any more, must not answer with what is old. */

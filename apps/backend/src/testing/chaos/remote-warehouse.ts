@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { RestCatalog } from '@moonlink/catalog-rest'
@@ -94,10 +94,12 @@ class Server {
     process.kill(this.pid, 'SIGKILL')
   }
 
-  /** Ends it, and starts it again after that moment. */
-  async kill(momentMs: number): Promise<void> {
+  /** Ends it, and starts it again after that moment, once `mend` is done with its program. */
+  async kill(momentMs: number, mend: (program: string) => Promise<unknown> = async () => undefined): Promise<void> {
+    const program = readlinkSync(`/proc/${this.pid}/exe`)
     process.kill(this.pid, 'SIGKILL')
     await pauseMs(momentMs)
+    await mend(program)
     this.pid = await this.start()
   }
 }
@@ -122,7 +124,7 @@ export class RemoteWarehouse implements ChaosWarehouse {
       MOONLINK_CATALOG_TIMEOUT_MS: '2s',
       MOONLINK_S3_TIMEOUT_MS: '2s',
     }
-    this.faults = [...this.servers.flatMap((server) => server.faults(dice)), ...disk.faults.map((fault) => mendedBy(store, fault))]
+    this.faults = [...this.servers.flatMap((server) => server.faults(dice)), ...disk.faults.map((fault) => mendedBy(store, disk, fault))]
   }
 
   static async open(directory: string, dice: () => number): Promise<RemoteWarehouse> {
@@ -194,13 +196,16 @@ export class RemoteWarehouse implements ChaosWarehouse {
   }
 }
 
-/** Once a write of its own database has failed, this server refuses every further one, room or not, until it is started again. */
-function mendedBy(store: Server, { inflict, name }: Fault): Fault {
+/**
+ * Once a write of its own database has failed, this server refuses every further one, room or not, until it is started again. An entry of a volume's index that the
+ * full disk cut short would keep it from opening that volume, with what it had acknowledged there: it makes the indexes anew from the volumes.
+ */
+function mendedBy(store: Server, disk: SmallDisk, { inflict, name }: Fault): Fault {
   return {
     name,
     inflict: async (momentMs) => {
       await inflict(momentMs)
-      await store.kill(0)
+      await store.kill(0, (program) => run(program, ['fix', disk.directory]))
     },
   }
 }
