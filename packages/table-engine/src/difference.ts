@@ -16,8 +16,6 @@ export interface DifferenceCounts {
   extra: number
 }
 
-/** Rows deleted at once. */
-const DELETE_ROWS = 8192
 const NONE = -1
 
 interface Candidate {
@@ -67,12 +65,17 @@ export class Difference {
     const unequal: number[] = []
     for (let row = 0; row < batch.length; row++) if (!(await this.takeEqual(row, firstOf, candidates, rowHashes))) unequal.push(row)
     const changed: number[] = []
+    const victims: Candidate[] = []
     const missing: number[] = []
     for (const row of unequal) {
-      if (!identity.keyless && (await this.takeSameKey(row, firstOf, candidates, keys))) changed.push(row)
-      else missing.push(row)
+      const victim = identity.keyless ? null : await this.takeSameKey(row, firstOf, candidates, keys)
+      if (victim === null) missing.push(row)
+      else {
+        changed.push(row)
+        victims.push(victim)
+      }
     }
-    await this.apply(batch, changed, missing)
+    await this.apply(batch, changed, victims, missing)
     this.counts.rows += batch.length
     this.counts.changed += changed.length
     this.counts.missing += missing.length
@@ -82,16 +85,11 @@ export class Difference {
   async finish(endLsn: Lsn, commitTimeMs: number): Promise<void> {
     for (const file of this.files) {
       const seen = this.seen.get(file.id)!
-      let positions: number[] = []
       for (let row = 0; row < file.file.recordCount; row++) {
         if (seen.has(row) || file.isDead(row)) continue
-        positions.push(row)
-        if (positions.length === DELETE_ROWS) {
-          await this.delete(file, positions)
-          positions = []
-        }
+        this.kill(file, row)
+        this.counts.extra++
       }
-      if (positions.length > 0) await this.delete(file, positions)
     }
     const marks = { endLsns: [endLsn], changeCounts: [0], commitTimesMs: [commitTimeMs] }
     await applyBatch(this.state, { ...emptyBatch(this.state), marks })
@@ -135,7 +133,12 @@ export class Difference {
     return false
   }
 
-  private async takeSameKey(row: number, firstOf: Int32Array, candidates: readonly Candidate[], keys: ColumnBatch): Promise<boolean> {
+  private async takeSameKey(
+    row: number,
+    firstOf: Int32Array,
+    candidates: readonly Candidate[],
+    keys: ColumnBatch,
+  ): Promise<Candidate | null> {
     const { hasher, fields, fieldIds } = this.state.identity
     for (let at = firstOf[row]; at !== NONE; at = candidates[at].next) {
       const { segment, row: place } = candidates[at]
@@ -146,21 +149,38 @@ export class Difference {
         if (!rowsEqual(keys, row, selectFields(stored, fieldIds), 0)) continue
       }
       seen.add(place)
-      return true
+      return candidates[at]
     }
-    return false
+    return null
   }
 
-  private async apply(batch: ColumnBatch, changed: readonly number[], missing: readonly number[]): Promise<void> {
+  /** Adds rows, the changed ones in place of others: of the very rows that were found, for a mirror that differs may have two of one key. */
+  private async apply(
+    batch: ColumnBatch,
+    changed: readonly number[],
+    victims: readonly Candidate[],
+    missing: readonly number[],
+  ): Promise<void> {
     if (changed.length + missing.length === 0) return
-    const ops = new Uint8Array(changed.length + missing.length).fill(ChangeOp.update, 0, changed.length)
+    const { state } = this
+    const readRowIds = () => victims.map(({ segment, row }) => segment.rowIdAt(row))
+    const rowIds = await state.reads.patiently(() => state.mender.with(state, readRowIds))
+    const { buffer } = state.tail
+    const first = buffer.rowCount
     const rows = gatherBatch(batch, Uint32Array.from([...changed, ...missing]))
-    await applyBatch(this.state, { ...emptyBatch(this.state), ops, rows })
+    await applyBatch(state, { ...emptyBatch(state), ops: new Uint8Array(rows.length).fill(ChangeOp.insert), rows })
+    for (const [index, { segment, row }] of victims.entries()) {
+      this.kill(segment, row)
+      buffer.setRowId(first + index, rowIds[index])
+    }
   }
 
-  private async delete(file: FileSegment, positions: readonly number[]): Promise<void> {
-    const old = await this.state.storage.fetchRows(file.file, Uint32Array.from(positions), this.state.identity.fields)
-    await applyBatch(this.state, { ...emptyBatch(this.state), ops: new Uint8Array(positions.length).fill(ChangeOp.delete), old })
-    this.counts.extra += positions.length
+  private kill(file: FileSegment, row: number): void {
+    const { state } = this
+    state.log.append(file.id, row)
+    file.kill(row)
+    state.liveRows--
+    state.fileDeletes++
+    state.openChanges++
   }
 }

@@ -133,6 +133,41 @@ describe.each(Object.entries(keyedSchemas))('%s', (_, schema) => {
       simulatedRuns(60),
     )
   })
+
+  test('rows that it has several times, be it in other words, are made equal', async () => {
+    const arbitrary = fc.record({
+      files: fc.array(fc.array(row, { minLength: 1, maxLength: 12 }), { minLength: 1, maxLength: 4 }),
+      after: fc.array(row, { maxLength: 20 }),
+    })
+    await fc.assert(
+      fc.asyncProperty(arbitrary, async ({ files, after }) => {
+        const { table } = new ScriptedTable(schema)
+        const storage = new MemoryTableStorage(table, schema)
+        for (const rows of files) {
+          const file = await storage.writeFile({ rows: batchOf(schema, rows.map(rowOf)), rowIds: null, lastUpdated: null })
+          await storage.commit({ kind: 'append', addFiles: [file], removeFiles: [], vectors: [], lsn: 10n })
+        }
+        let { engine, mirror } = await open(schema, storage)
+        const now = distinct(after.map(rowOf), schema)
+        await mirror.beginResync('another writer changed it')
+        await mirror.appendCopied(batchOf(schema, now))
+        await mirror.finishCopy(20n)
+        for (const isOpenedAgain of [false, true]) {
+          if (isOpenedAgain) {
+            await engine.close()
+            ;({ engine, mirror } = await open(schema, storage))
+          }
+          await engine.apply(watermark(20n))
+          const lease = await engine.acquire({ tables: ['public.t'], lsn: 20n, timeoutMs: 1000 })
+          expect(readPlan(lease.tables.get('public.t')!, storage)).toEqual(texts(now))
+          expect(mirror.status().rows).toBe(now.length)
+          lease.release()
+        }
+        await engine.close()
+      }),
+      simulatedRuns(60),
+    )
+  })
 })
 
 test('a mirror that is opened anew beside a stream shows its last commit, and nothing later, until it is equal to its source', async () => {

@@ -8,7 +8,7 @@ import type { FileSegment } from './segment.ts'
 /**
  * Finds live places in files of each requested key: for a table with a key every one there is (where hashes decide, the first), for one
  * without as many as there are requests for that row. Takes time in proportion to keys × files, at some tens of nanoseconds each, and to what
- * is found; it does not matter how many rows are equal. Of those, the first in the order of files and rows are given (`Difference` counts on it).
+ * is found; it does not matter how many rows are equal. Of those, the first in the order of files and rows are given.
  *
  * All that a batch needs of local indexes is read here, before anything of it is applied, so that what can't be read for a while is read again: an error amid the changes
  * would leave half of them.
