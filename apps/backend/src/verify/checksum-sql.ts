@@ -27,12 +27,16 @@ function rowText({ dialect, textOf }: TableSide, fields: readonly Field[]): stri
   return concatenated(fields.map((field) => lengthPrefixed(dialect, textOf(field))))
 }
 
-function digests(side: TableSide): string {
+/** `more`: what else it shall select. No column goes by its own name, which may be any. */
+function digests(side: TableSide, more: readonly string[] = []): string {
   const { dialect, from, schema } = side
   const row = dialect.md5(rowText(side, schema.fields))
   const key = schema.identifierFieldIds.length === 0 ? row : dialect.md5(rowText(side, keyFields(schema)))
-  return `SELECT ${row} AS moonlink_row, ${key} AS moonlink_key, * FROM ${from}`
+  const others = more.map((sql, index) => `, ${sql} AS ${cell(index)}`).join('')
+  return `SELECT ${row} AS moonlink_row, ${key} AS moonlink_key${others} FROM ${from}`
 }
+
+const cell = (index: number) => `moonlink_${index}`
 
 /** `bucket, rows, sum, sum`: what the rows of each bucket add up to, as sums that do not depend on their order. */
 export function bucketSums(side: TableSide, buckets: number): string {
@@ -47,7 +51,8 @@ export function bucketRows(side: TableSide, buckets: number, chosen: readonly nu
   const { dialect, schema, textOf } = side
   const bucket = `${dialect.number('substr(moonlink_key, 1, 8)')} % ${buckets}`
   const key = keyFields(schema).map(textOf)
-  return `SELECT moonlink_row, ${key.join(', ')} FROM (${digests(side)}) d WHERE ${bucket} IN (${chosen.join(', ')})`
+  const cells = key.map((_, index) => cell(index))
+  return `SELECT moonlink_row, ${cells.join(', ')} FROM (${digests(side, key)}) d WHERE ${bucket} IN (${chosen.join(', ')})`
 }
 
 /** About how many rows share a bucket. */

@@ -46,6 +46,19 @@ async function start(): Promise<void> {
   })
 }
 
+test('columns may have any name', async () => {
+  await database.client.query(`CREATE TABLE named (moonlink_key int PRIMARY KEY, moonlink_row text, moonlink_0 int, bucket int, d int); INSERT INTO named VALUES (1, 'a', 2, 3, 4);
+    CREATE TABLE loose (moonlink_row int, moonlink_key text, moonlink_1 int); ALTER TABLE loose REPLICA IDENTITY FULL; INSERT INTO loose VALUES (1, 'a', 2), (1, 'a', 2)`)
+  await start()
+  expect(await verified(backend.url, directory, 'public.named', 'public.loose')).toMatchObject({ status: 0 })
+  await database.client.query(`ALTER PUBLICATION moonlink SET (publish = 'truncate')`)
+  await database.client.query(`UPDATE named SET d = 5; DELETE FROM loose WHERE ctid = '(0,1)'`)
+  await database.client.query(`ALTER PUBLICATION moonlink SET (publish = 'insert, update, delete, truncate')`)
+  const { status, stdout } = await verified(backend.url, directory, 'public.named', 'public.loose')
+  expect(status).toBe(1)
+  expect(stdout).toMatch(/different: 1[^]*extra: /)
+})
+
 const verify = (...more: string[]) => moonlink(['verify', ...more], { MOONLINK_URL: backend.url }, directory)
 
 test('a mirror under load is equal at an exact LSN, for every type, and the status says so', async () => {
