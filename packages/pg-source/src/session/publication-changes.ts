@@ -4,6 +4,7 @@ import { describeTables, type CatalogOptions, type DescribedTable } from './cata
 import type { CatalogConnection } from './connect.ts'
 import { droppedTable, renamedTable } from '../decode/index.ts'
 import { attachedSince, isToldSince, lookAtPartitions } from './partition-look.ts'
+import { isPublishedWithOthers } from './publication-state.ts'
 import { mayMakePublications, publishAnewSql, remembersPartitions } from './publication.ts'
 import type { PartitionRow } from './catalog-rows.ts'
 import type { RelationShape } from './relation-shape.ts'
@@ -94,9 +95,10 @@ export async function preparedChanges(
       )
       continue
     }
-    const judge = editionChanged(before, now) === null ? await partitionsJudge(connection, options, before, now, streamed) : null
+    const republished = editionChanged(before, now) ?? rewrittenUntold(before, now)
+    const judge = republished === null ? await partitionsJudge(connection, options, before, now, streamed) : null
     if (isOutdated()) continue
-    const reason = judge === null ? editionChanged(before, now) : judge()
+    const reason = judge === null ? republished : judge()
     // Comparing would bring the rows that are there, and miss those that come.
     const attached = judge !== null && typeof reason === 'string' ? attachedSince(attachmentsOf(before), now.partitions ?? []) : []
     const unsent = await unsentPartition(connection, options, table, [...attached, ...streamed.attachedWhileAway(now)])
@@ -112,21 +114,23 @@ export async function preparedChanges(
 
 /** Tells a table's state of publication from another, for a later process. It leaves out partitions that are `unsure`, and has those that are `gone`, so that it is none that it could find. */
 export function publicationMark(
-  { edition, filterOid, partitions }: DescribedTable,
+  described: DescribedTable,
   gone: readonly number[] = [],
   unsure: ReadonlySet<number> = new Set(),
 ): string {
+  const { edition, filterOid, partitions } = described
   const sure = partitions
     ?.filter(({ oid }) => !unsure.has(oid))
     .map(({ oid, fileNode, attachment, rowsToldBy }) => [oid, fileNode, attachment, ...(rowsToldBy === null ? [] : [rowsToldBy])])
-  return JSON.stringify([filterOid, sure === undefined ? null : [...sure, ...gone], edition])
+  const stored = mayBeUnlogged(described) ? [[described.relation.filenode, described.relation.toldSince]] : []
+  return JSON.stringify([filterOid, sure === undefined ? null : [...sure, ...gone], edition, ...stored])
 }
 
 /** Whether a mark that an earlier process left says the same. Of old it had the filter's text, and before that no edition, which alone tells one filter from another. */
 export function isSameMark(earlier: string, now: string): boolean {
-  const [filterOid, partitions, edition] = partsOfMark(now)
-  const [earlierFilter, earlierPartitions, earlierEdition] = partsOfMark(earlier)
-  if (earlierFilter === undefined) return false
+  const [filterOid, partitions, edition, stored] = partsOfMark(now)
+  const [earlierFilter, earlierPartitions, earlierEdition, earlierStored] = partsOfMark(earlier)
+  if (earlierFilter === undefined || !isStoredAlike(earlierStored, stored)) return false
   if ((earlierFilter === null) !== (filterOid === null) || !areSamePartitions(earlierPartitions, partitions)) return false
   return earlierEdition === undefined ? filterOid === null : earlierEdition === edition
 }
@@ -139,6 +143,14 @@ function partsOfMark(mark: string): readonly unknown[] {
   } catch {
     return []
   }
+}
+
+/** Before, or where the table was published otherwise, a mark said nothing of it. */
+function isStoredAlike(earlier: unknown, now: unknown): boolean {
+  if (earlier === undefined || now === undefined) return true
+  if (!Array.isArray(earlier) || !Array.isArray(now)) return false
+  const [[file, toldSince], [fileNow, toldSinceNow]] = [earlier, now] as unknown[][]
+  return file === fileNow || (toldSince !== null && toldSince === toldSinceNow)
 }
 
 type PartitionMark = readonly [oid: number, fileNode: number, attachment: string, rowsToldBy?: string]
@@ -174,6 +186,19 @@ function editionChanged(before: DescribedTable, now: DescribedTable): string | n
   if (now.filterOid !== before.filterOid) return 'the publication filters its rows otherwise'
   if (now.edition === before.edition) return null
   return now.edition === null ? 'it was taken out of the publication' : 'its publication was altered, or made anew'
+}
+
+/** Postgres lets a table be unlogged for a while that no publication lists by itself: what changes then is not in its log. */
+function mayBeUnlogged({ edition, partitions }: DescribedTable): boolean {
+  return partitions === null && isPublishedWithOthers(edition)
+}
+
+/** Why rows may be others than were streamed: only its other file says that a table was unlogged, which a truncation gives it as well, and `VACUUM FULL`. */
+function rewrittenUntold(before: DescribedTable, now: DescribedTable): string | null {
+  const { filenode, toldSince } = now.relation
+  if (!mayBeUnlogged(now) || filenode === before.relation.filenode || (toldSince !== null && toldSince === before.relation.toldSince))
+    return null
+  return 'it was truncated or rewritten, and may have been unlogged for a while'
 }
 
 function attachmentsOf({ partitions }: DescribedTable): ReadonlyMap<number, string> {

@@ -19,6 +19,9 @@ export interface PublishedTable {
   readonly edition: string
 }
 
+/** In an edition, in place of a table's own entry. */
+const UNLISTED = 0
+
 /** A publication as the catalog has it. */
 export interface PublicationState {
   readonly name: string
@@ -130,7 +133,7 @@ function stateOf({ publication, version, isOwned, comment, tables, listed }: Fou
     const list = lists.get(formatTableName(table)) ?? null
     // An int2vector, which servers turn into JSON one way or the other.
     const columns = list === null ? null : new Set(typeof list === 'string' ? list.split(' ').map(Number) : list)
-    const edition = `${origin}${[publication.oid, version, entries.get(formatTableName(table)) ?? 0].join('/')}`
+    const edition = `${origin}${[publication.oid, version, entries.get(formatTableName(table)) ?? UNLISTED].join('/')}`
     return { table, columns, filterOid, edition }
   })
   return {
@@ -146,6 +149,11 @@ function stateOf({ publication, version, isOwned, comment, tables, listed }: Fou
     tables: new Map(published.map((entry) => [formatTableName(entry.table), entry])),
     listed: listed.map(({ name, relationOid, schema }) => ({ schema, name, relationOid })),
   }
+}
+
+/** Whether a table is published with all others of a schema or the database, by its edition. */
+export function isPublishedWithOthers(edition: string | null): boolean {
+  return edition?.endsWith(`/${UNLISTED}`) === true
 }
 
 /** How an edition of a publication begins that was not made here. */

@@ -13,6 +13,7 @@ export interface Rewrite {
 }
 
 /** Bits of a rewrite's reason, as in `commands/event_trigger.h`. */
+const REWRITTEN_FOR_PERSISTENCE = 1
 const REWRITTEN_FOR_DEFAULT = 2
 const REWRITTEN_FOR_TYPE = 4
 
@@ -31,6 +32,7 @@ const TEXTS: ReadonlySet<number> = new Set([Oid.text, Oid.varchar])
  */
 export function describeStaleRows(before: RelationShape, after: MappedShape, rewrite: Rewrite | null): string | null {
   if (rewrite !== null) {
+    if ((rewrite.reason & REWRITTEN_FOR_PERSISTENCE) !== 0) return 'it was made unlogged, or logged again'
     // A rewrite takes what was kept for older rows into the rows, be it for another column of the command.
     const added = after.relation.columns.find(
       ({ missing, number }) => missing === null && !before.columns.some((column) => column.number === number),
