@@ -1,6 +1,7 @@
 export { FileCatalog, type FileCatalogOptions } from './catalog/file-catalog.ts'
 export { tableLocation } from './catalog/directory-names.ts'
 export { openTableStorage, type OpenTableStorageOptions } from './storage/open-table-storage.ts'
+export { FOREIGN_CHANGES } from './storage/foreign-changes.ts'
 export { reachableFiles } from './storage/reachable-files.ts'
 export { type ManifestLimits } from './storage/manifest-limits.ts'
 export { type ParquetPort } from './storage/parquet-port.ts'

@@ -2,7 +2,7 @@ import { formatTableName, formatType, MoonlinkError, parseTableName, type Lsn, t
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import type { BackendParts } from './backend-parts.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
-import { isCovered, isLeftPaused, isTableError, openBeside, openMirror, type Coverage, type OpenMirrorOptions } from './mirrors.ts'
+import { isCovered, isLeftPaused, isOutdated, isTableError, openBeside, openMirror, type Coverage, type OpenMirrorOptions } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import { mayPassAlone, openTables } from './open-tables.ts'
 import type { ListedSourceTable } from './parts.ts'
@@ -228,6 +228,7 @@ export class MirrorSet {
       const { appendOnly } = this.#listed.get(name)!
       // What was copied only in part begins anew.
       if (mirror.committedLsn === null) await this.#reopen(name, true)
+      else if (isOutdated(mirror.status().reason)) await this.#reopen(name, false)
       else if (!appendOnly) await mirror.beginResync(reason, source)
       else await this.#reopen(name, false)
     }

@@ -12,6 +12,7 @@ import {
   type TableStorage,
   type TimelineLsn,
 } from '@moonlink/core'
+import { FOREIGN_CHANGES } from '@moonlink/iceberg-writer'
 import { PAUSED_PROPERTY, RESYNC_PROPERTY, SOURCE_STATE_PROPERTY, type Engine, type Mirror, type MirrorSpec } from '@moonlink/table-engine'
 import type { ListedSourceTable, SourceHandle, Warehouse } from './parts.ts'
 import { COPY_PENDING_PROPERTY, RecopiedStorage } from './recopied-storage.ts'
@@ -143,7 +144,8 @@ async function openStorage(listed: ListedSourceTable, options: OpenMirrorOptions
   const properties = ownerProperties(source.identity, listed.table)
   const loaded = await loadTable(listed.table, warehouse)
   const kept = await keptShape(listed, loaded, options)
-  const opening = { properties, ledger, loaded, sourceTimeline: () => source.history.certainTimeline }
+  const whenChanged = (what: string) => ({ [RESYNC_PROPERTY]: what })
+  const opening = { properties, ledger, loaded, whenChanged, sourceTimeline: () => source.history.certainTimeline }
   try {
     const storage = await warehouse.openTable(listed.table, { ...opening, schema: (kept ?? listed).schema })
     return (await reshapedEmpty(listed, kept, storage, options)) ?? { storage, kept, mismatch: null }
@@ -227,6 +229,11 @@ export const COPY_ENDED = 'COPY_ENDED'
 
 export function isPausedByRequest(reason: unknown): boolean {
   return typeof reason === 'string' && reason.startsWith(`${PAUSED_BY_REQUEST} `)
+}
+
+/** Whether a table stopped, by its reason, because others have changed its Iceberg table since that was opened: it has to be opened again. */
+export function isOutdated(reason: string | null): boolean {
+  return FOREIGN_CHANGES.has((reason ?? '').split(' ', 1)[0])
 }
 
 /** Whether a mirror that is opened now is paused, as the last run left it. */

@@ -136,6 +136,8 @@ export interface OpenTableOptions {
   readonly loaded: LoadedTable | null
   /** The source's timeline of which the LSNs of commits are; null where that is not known. */
   readonly sourceTimeline: () => number | null
+  /** Properties that the table gets where others have changed its rows, told what they did. */
+  readonly whenChanged: (what: string) => Readonly<Record<string, string>>
 }
 
 /** The Iceberg side. */

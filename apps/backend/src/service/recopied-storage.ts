@@ -16,7 +16,7 @@ import type {
   TableSnapshot,
   TableStorage,
 } from '@moonlink/core'
-import { PAUSED_PROPERTY } from '@moonlink/table-engine'
+import { PAUSED_PROPERTY, RESYNC_PROPERTY } from '@moonlink/table-engine'
 
 /** Table property: what the table holds is old, and the copy that shall replace it is not committed yet. */
 export const COPY_PENDING_PROPERTY = 'moonlink.copy-pending'
@@ -63,7 +63,7 @@ export class RecopiedStorage implements TableStorage {
 
   async commit(commit: TableCommit): Promise<TableSnapshot> {
     if (!this.#pending) return this.#inner.commit(commit)
-    const snapshot = await this.#inner.commit({ ...commit, properties: { ...commit.properties, [COPY_PENDING_PROPERTY]: '' } })
+    const snapshot = await this.#inner.commit({ ...commit, properties: { ...commit.properties, [COPY_PENDING_PROPERTY]: '', [RESYNC_PROPERTY]: '' } })
     this.#pending = false
     return snapshot
   }

@@ -1,8 +1,8 @@
 import { formatTableName, type Clock, type Logger } from '@moonlink/core'
-import { COPY_SPOOL_FULL, type Engine } from '@moonlink/table-engine'
+import { COPY_SPOOL_FULL, type Engine, type MirrorStatus } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 import { CopyRestarts } from './copy-restarts.ts'
-import { COPY_ENDED } from './mirrors.ts'
+import { COPY_ENDED, isOutdated } from './mirrors.ts'
 
 export interface StoppedTablesOptions {
   readonly config: Pick<Config, 'copy' | 'flush'>
@@ -16,12 +16,17 @@ export interface StoppedTablesOptions {
 const copyPauseMs = 60_000
 /** What was refused was tried with success just now. */
 const denialPauseMs = 1_000
+/** What others did to an Iceberg table is done. */
+const outdatedPauseMs = 1_000
+/** An Iceberg table that somebody has dropped is made again where that is asked for. */
+const goneTables = /^(TABLE_GONE|TABLE_REPLACED) /
 
 /** Stops tables that alone can't be committed, and has those go on that were stopped for what may be over. */
 export class StoppedTables {
   readonly #options: StoppedTablesOptions
   readonly #copies: CopyRestarts
   readonly #denied: CopyRestarts
+  readonly #outdated: CopyRestarts
 
   constructor(options: StoppedTablesOptions) {
     const { config, engine } = options
@@ -37,6 +42,11 @@ export class StoppedTables {
       because: ({ table }) => (engine.mirror(formatTableName(table))?.isAllowedAgain === true ? 'what was refused is allowed again' : null),
       firstPauseMs: denialPauseMs,
     })
+    this.#outdated = new CopyRestarts({
+      ...options,
+      because: ({ reason, state }) => (isStopped(state) && isOutdated(reason) && !goneTables.test(reason!) ? 'another writer changed its Iceberg table' : null),
+      firstPauseMs: outdatedPauseMs,
+    })
   }
 
   /** Starts what is due. Never waits for it. */
@@ -45,7 +55,12 @@ export class StoppedTables {
     engine.pauseDenied(config.flush.deniedMs)
     this.#copies.look()
     this.#denied.look()
+    this.#outdated.look()
   }
+}
+
+function isStopped(state: MirrorStatus['state']): boolean {
+  return state === 'paused' || state === 'failed'
 }
 
 /** The pauses that are ended, by code: that of a drop that failed, or was cut off by a crash, always. */

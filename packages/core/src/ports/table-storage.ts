@@ -40,7 +40,10 @@ export interface TableSnapshot {
   readonly vectors: readonly DeletionVector[]
   /** End LSN that the snapshot covers, from its own summary or an ancestor's; null before the initial copy was committed. */
   readonly committedLsn: Lsn | null
-  /** End LSN of the newest change that it holds, or `committedLsn` where that is not known: the table is exact from there on. */
+  /**
+   * End LSN of the newest change that it holds, or `committedLsn` where that is not known: the table is exact from there on. Beyond `committedLsn` where others have changed its rows: it is exact
+   * nowhere, then.
+   */
   readonly exactFromLsn: Lsn | null
   /** Up to where it is known of which of the source's timelines it is: `committedLsn`, or an earlier LSN where that was not certain since. Null where no commit said so. */
   readonly sourceTimeline: TimelineLsn | null
@@ -138,8 +141,8 @@ export interface TableStorage {
   /** Begins a data file of these fields that is written in parts. Several may be written beside each other, and beside `commit`. */
   createFile(fields: readonly Field[]): DataFileWriter
   /**
-   * Commits and returns the new snapshot. Retries conflicts that leave our files alone and unknown outcomes by itself; throws
-   * `conflict` where another writer changed our files, `fenced` where another owner took over.
+   * Commits and returns the new snapshot. Retries conflicts that leave our files and all rows alone and unknown outcomes by itself; throws
+   * `conflict` where another writer changed files or rows, `fenced` where another owner took over.
    */
   commit(commit: TableCommit): Promise<TableSnapshot>
   /**

@@ -139,16 +139,69 @@ test('a commit given up as unknown that landed is not committed twice, and a dif
   expect((await h.open()).snapshot).toMatchObject({ committedLsn: 3n })
 })
 
-test('a commit is planned again where another engine only appended', async () => {
+test('a commit is planned again where another engine left rows and files as they were', async () => {
+  const h = harness()
+  const storage = await h.open()
+  await append(storage, 10, 1n)
+  const foreign = await h.openForeign()
+  h.catalog.interfere = async () => foreign.commit({ ...NOTHING, kind: 'replace', lsn: 99n })
+  const snapshot = await append(storage, 20, 2n, {})
+  expect(snapshot.files.map((file) => file.recordCount).sort((a, b) => a - b)).toEqual([10, 20])
+  expect(snapshot.committedLsn).toBe(2n)
+  expect((await h.open()).snapshot).toEqual(snapshot)
+})
+
+test('a commit fails where another engine appended rows', async () => {
   const h = harness()
   const storage = await h.open()
   await append(storage, 10, 1n)
   const foreign = await h.openForeign()
   h.catalog.interfere = async () => append(foreign, 1000, 99n)
-  const snapshot = await append(storage, 20, 2n, {})
-  expect(snapshot.files.map((file) => file.recordCount).sort((a, b) => a - b)).toEqual([10, 20, 1000])
-  expect(snapshot.committedLsn).toBe(2n)
-  expect((await h.open()).snapshot).toEqual(snapshot)
+  await expect(append(storage, 20, 2n, {})).rejects.toMatchObject({ kind: 'conflict', code: 'ROWS_CHANGED' })
+})
+
+describe('who takes a table over whose rows others have changed', () => {
+  const whenChanged = (what: string) => ({ changed: what })
+  const takeOver = (h: Harness) => h.open({ takesOver: true, whenChanged })
+
+  test('has it said from that on, until the next commit, and shows them at no LSN', async () => {
+    const h = harness()
+    await append(await h.open(), 10, 1n)
+    await append(await h.openForeign(), 1000, 99n)
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const { snapshot } = await takeOver(h)
+      expect(snapshot).toMatchObject({ committedLsn: 1n, exactFromLsn: 2n, properties: { changed: expect.stringContaining('append') } })
+    }
+    const storage = await takeOver(h)
+    expect(storage.retained()).toMatchObject([{ lsn: 1n, throughLsn: 1n }])
+    expect(await storage.commit({ ...NOTHING, lsn: 2n, properties: { changed: '' } })).toMatchObject({ committedLsn: 2n, exactFromLsn: 2n })
+    expect((await takeOver(h)).snapshot).toMatchObject({ committedLsn: 2n, exactFromLsn: 2n, properties: { changed: '' } })
+  })
+
+  test('has it said where it was rolled back', async () => {
+    const h = harness()
+    const storage = await h.open()
+    const first = await append(storage, 10, 1n)
+    await append(storage, 10, 2n)
+    const back = { action: 'set-snapshot-ref', 'ref-name': 'main', type: 'branch', 'snapshot-id': first.snapshotId! }
+    await h.catalog.commit({ namespace: 'shop', name: 'orders' }, [], [back])
+    expect((await takeOver(h)).snapshot).toMatchObject({
+      committedLsn: 1n,
+      exactFromLsn: 2n,
+      properties: { changed: expect.stringContaining('rolled back') },
+    })
+  })
+
+  test('goes on with what a compaction has made of them', async () => {
+    const h = harness()
+    const { files } = await append(await h.open(), 10, 1n)
+    const foreign = await h.openForeign()
+    const addFiles = [await foreign.writeFile(rowsOf(10))]
+    await foreign.commit({ ...NOTHING, kind: 'replace', addFiles, removeFiles: [files[0].path], lsn: 99n })
+    const { snapshot } = await takeOver(h)
+    expect(snapshot).toMatchObject({ committedLsn: 1n, exactFromLsn: 1n, files: [{ path: addFiles[0].path }] })
+    expect(snapshot.properties['changed']).toBeUndefined()
+  })
 })
 
 test('a commit fails, naming the file, where another engine changed our files', async () => {

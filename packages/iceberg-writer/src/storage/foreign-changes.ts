@@ -1,10 +1,22 @@
 import { MoonlinkError, type JsonObject, type LoadedTable, type Lsn } from '@moonlink/core'
 import { longOf, numberOf, textMapOf, textOf } from '../metadata/fields.ts'
-import { committedLsn, lsnOfSnapshot, SUMMARY_EPOCH, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
+import { committedLsn, lsnOfSnapshot, PROPERTY_SNAPSHOT, stampOf, SUMMARY_EPOCH, SUMMARY_WRITER } from '../metadata/committed-lsn.ts'
 import { refSnapshotId } from '../metadata/requirements.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import { blobKey } from './load-state.ts'
 import type { TableState } from './table-state.ts'
+
+/** Codes of the errors by which a table is no more as it was opened: others have changed it. */
+export const FOREIGN_CHANGES: ReadonlySet<string> = new Set([
+  'TABLE_GONE',
+  'TABLE_REPLACED',
+  'ICEBERG_SCHEMA_CHANGED',
+  'FILE_REMOVED',
+  'FILE_CHANGED',
+  'ROWS_CHANGED',
+  'ROLLED_BACK',
+  'EARLIER_COMMIT_LANDED',
+])
 
 export interface Head {
   readonly table: LoadedTable
@@ -21,7 +33,7 @@ export function checkSameTable(base: LoadedTable, head: LoadedTable | null, name
 
 /**
  * Decides whether a commit planned on `base` may be planned again on `head`, which others have moved on to. It may where they left
- * every file and vector of `base` alone: rows they appended are none of ours.
+ * the rows as they were, and every file and vector of `base` alone.
  *
  * Throws `fenced`/`OTHER_MIRROR` where another mirror committed, else `conflict` naming what changed.
  */
@@ -30,7 +42,7 @@ export function checkRebase(base: Head, head: Head, writerId: string, name: stri
   const lsn = committedLsn(base.table.metadata, base.state.snapshotId)
   for (const snapshot of since) checkWriter(snapshot, lsn, writerId, name)
   if (numberOf(base.table.metadata, 'current-schema-id') !== numberOf(head.table.metadata, 'current-schema-id')) {
-    throw conflict('SCHEMA_CHANGED', `the schema of Iceberg table ${name} was changed by another writer`)
+    throw conflict('ICEBERG_SCHEMA_CHANGED', `the schema of Iceberg table ${name} was changed by another writer`)
   }
   for (const path of base.state.files.keys()) {
     if (!head.state.files.has(path)) throw conflict('FILE_REMOVED', `another writer removed data file ${path} from ${name}`)
@@ -40,6 +52,36 @@ export function checkRebase(base: Head, head: Head, writerId: string, name: stri
       throw conflict('FILE_CHANGED', `another writer deleted rows of data file ${path} of ${name}`)
     }
   }
+  const changes = since.find(changesRows)
+  if (changes !== undefined) throw conflict('ROWS_CHANGED', `another writer changed rows of ${name} (${described(changes)})`)
+}
+
+/**
+ * What others did to the rows since the last snapshot of ours that has an LSN: the table is not what the source had at any LSN then, though the ancestors of `from` say one. Null where they left the rows as
+ * they were, as a compaction does, and where nothing was committed yet.
+ */
+export function foreignChange(metadata: JsonObject, from: bigint | null): string | null {
+  if (committedLsn(metadata, from) === null) return null
+  const chain = ancestors(metadata, from)
+  const at = chain.findIndex((snapshot) => stampOf(snapshot) !== null)
+  const changes = (at < 0 ? chain : chain.slice(0, at)).find(changesRows)
+  if (changes !== undefined) return `another writer changed rows of its Iceberg table (${described(changes)})`
+  const last = textMapOf(metadata, 'properties')[PROPERTY_SNAPSHOT]
+  if (at < 0 || last === undefined || String(longOf(chain[at], 'snapshot-id')) === last) return null
+  return `its Iceberg table was rolled back from snapshot ${last}`
+}
+
+/** Whether it is another engine's, and has other rows than the one before it. */
+function changesRows(snapshot: JsonObject): boolean {
+  const summary = textMapOf(snapshot, 'summary')
+  if (summary[SUMMARY_WRITER] !== undefined || summary['operation'] === 'replace') return false
+  // Who counts at all leaves out what is none.
+  const added = summary['added-records'] ?? (summary['total-records'] === undefined ? 'unknown' : '0')
+  return summary['operation'] !== 'append' || added !== '0'
+}
+
+function described(snapshot: JsonObject): string {
+  return `snapshot ${longOf(snapshot, 'snapshot-id')}: ${textMapOf(snapshot, 'summary')['operation'] ?? 'unknown'}`
 }
 
 /** Throws `fenced`/`OTHER_MIRROR` where another mirror committed since `base`. */

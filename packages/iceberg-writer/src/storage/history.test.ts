@@ -114,7 +114,9 @@ class Run {
     const file = await other.writeFile(rowsOf(count))
     await other.commit({ kind: 'append', addFiles: [file], removeFiles: [], vectors: [], lsn: 1n })
     this.model.set(file.path, { recordCount: count, dead: new Set() })
-    await this.commit({ kind: 'append', addFiles: [], removeFiles: [], vectors: [] })
+    const commit = this.commit({ kind: 'append', addFiles: [], removeFiles: [], vectors: [] })
+    await expect(commit).rejects.toMatchObject({ code: 'ROWS_CHANGED' })
+    await this.apply({ kind: 'reopen' })
   }
 
   private async commit(commit: Omit<TableCommit, 'lsn'>): Promise<void> {

@@ -33,10 +33,10 @@ import { isSameSchemaJson, schemaFromJson } from '../metadata/schema-json.ts'
 import { ancestors } from '../metadata/snapshot-updates.ts'
 import type { EncodedParquet, ParquetSource } from '../parquet/types.ts'
 import { commitSnapshot, newSnapshotId } from './commit-snapshot.ts'
-import { emptyCommit, settleCommit } from './settle-commit.ts'
+import { emptyCommit, settleCommit, unmarkedCommit } from './settle-commit.ts'
 import { commitProperties } from './commit-properties.ts'
 import { expireSnapshots } from './expire.ts'
-import { checkSameTable, earlierLanded, type Head } from './foreign-changes.ts'
+import { checkSameTable, earlierLanded, foreignChange, type Head } from './foreign-changes.ts'
 import { findSnapshot, loadState } from './load-state.ts'
 import { mapConcurrent } from './map-concurrent.ts'
 import { namingFile } from './naming-file.ts'
@@ -270,15 +270,17 @@ export class IcebergTableStorage implements TableStorage {
 
   /**
    * Commits an empty snapshot of the next epoch. Whatever an owner before still has under way was planned on another snapshot and can't land any more; what
-   * landed until then is part of the table.
+   * landed until then is part of the table. Where others have changed its rows, that snapshot is exact at no LSN, and the table's properties say so from it on.
    */
   private async takeOver(): Promise<void> {
-    const { catalog, identifier, store } = this.parts
+    const { catalog, identifier, store, whenChanged } = this.parts
     for (let attempt = 1; ; attempt++) {
       const { metadata } = this.head.table
       this.committer = { ...this.committer, epoch: nextEpoch(metadata, this.head.state.snapshotId) }
       try {
-        this.adopt(await commitSnapshot(this.committer, this.head, emptyCommit(this.head), newSnapshotId(this.parts.random, metadata)))
+        const change = foreignChange(metadata, this.head.state.snapshotId)
+        const commit = change === null ? emptyCommit(this.head) : unmarkedCommit(whenChanged(change))
+        this.adopt(await commitSnapshot(this.committer, this.head, commit, newSnapshotId(this.parts.random, metadata)))
         return
       } catch (error) {
         const cameLate = isMoonlinkError(error, 'fenced') || isMoonlinkError(error, 'conflict')
@@ -293,6 +295,8 @@ export class IcebergTableStorage implements TableStorage {
 
   private snapshotOf({ table, state }: Head): TableSnapshot {
     const committed = committedLsn(table.metadata, state.snapshotId)
+    const exactFromLsn = committedStamp(table.metadata, state.snapshotId)?.lastChangeLsn ?? committed
+    const isOurs = foreignChange(table.metadata, state.snapshotId) === null
     return {
       metadataLocation: table.metadataLocation,
       snapshotId: state.snapshotId,
@@ -300,7 +304,7 @@ export class IcebergTableStorage implements TableStorage {
       files: [...state.files.values()],
       vectors: Array.from(state.vectors.values(), (live) => live.vector),
       committedLsn: committed,
-      exactFromLsn: committedStamp(table.metadata, state.snapshotId)?.lastChangeLsn ?? committed,
+      exactFromLsn: isOurs || committed === null ? exactFromLsn : committed + 1n,
       sourceTimeline: committed === null ? null : committedTimeline(table.metadata, state.snapshotId),
       properties: textMapOf(table.metadata, 'properties'),
     }

@@ -53,6 +53,8 @@ export interface OpenTableStorageOptions {
   readonly takesOver?: boolean
   /** The source's timeline of which the LSNs of commits are, which their summaries name; null where that is not known. */
   readonly sourceTimeline?: () => number | null
+  /** Properties that the table gets by being taken over where others have changed its rows since the last commit, told what they did. */
+  readonly whenChanged?: (what: string) => Readonly<Record<string, string>>
   /** When manifests are merged. */
   readonly manifestLimits?: ManifestLimits
 }
@@ -106,6 +108,7 @@ async function openLoaded(
     ledger: options.ledger ?? null,
     manifestLimits: options.manifestLimits ?? DEFAULT_MANIFEST_LIMITS,
     sourceTimeline: options.sourceTimeline ?? (() => null),
+    whenChanged: options.whenChanged ?? (() => ({})),
   }
   return IcebergTableStorage.open(parts, loaded, takesOver)
 }

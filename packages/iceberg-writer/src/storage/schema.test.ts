@@ -83,7 +83,7 @@ test('a schema that somebody else changed is noticed, be it without a snapshot',
         { action: 'set-current-schema', 'schema-id': -1 },
       ],
     )
-  await expect(append(storage, 2n)).rejects.toMatchObject({ kind: 'conflict', code: 'SCHEMA_CHANGED' })
+  await expect(append(storage, 2n)).rejects.toMatchObject({ kind: 'conflict', code: 'ICEBERG_SCHEMA_CHANGED' })
 })
 
 test('a key that Iceberg does not take as an identifier stays the mirror’s', async () => {

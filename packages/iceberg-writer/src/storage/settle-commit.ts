@@ -32,6 +32,11 @@ export async function settleCommit(committer: Committer, base: Head, snapshotId:
   }
 }
 
+/** A snapshot that changes nothing and has no LSN. */
+export function unmarkedCommit(properties: Readonly<Record<string, string>>): CommitRequest {
+  return { kind: 'append', addFiles: [], removeFiles: [], vectors: [], lsn: null, sourceTimeline: null, properties }
+}
+
 /** A snapshot that changes nothing, exact where the one before it is. */
 export function emptyCommit({ state, table }: Head): CommitRequest {
   const lastChangeLsn = committedStamp(table.metadata, state.snapshotId)?.lastChangeLsn

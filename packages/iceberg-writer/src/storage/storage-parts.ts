@@ -33,6 +33,8 @@ export interface StorageParts {
   readonly manifestLimits: ManifestLimits
   /** The source's timeline of which the LSNs of commits are; null where that is not known. */
   readonly sourceTimeline: () => number | null
+  /** Properties that a table gets by being taken over where others have changed its rows, told what they did. */
+  readonly whenChanged: (what: string) => Readonly<Record<string, string>>
 }
 
 /** A commit; one without an LSN only says whose the table is. */
