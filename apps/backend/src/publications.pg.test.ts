@@ -229,22 +229,25 @@ test('stored generated columns that a publication begins and ceases to publish a
   await showsOnly('SELECT', ['id', 'n', 'g'])
 })
 
-test.each([false, true])('a table of a publication of all that was unlogged for a while is made equal, while it runs and after; told of it: %s', async (isTold) => {
-  const { client } = database
-  if (isTold) await client.query(ddlInstallSql)
-  await client.query('CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1), (2); CREATE PUBLICATION given FOR ALL TABLES')
-  const unlogged = (changes: string) => `ALTER TABLE u SET UNLOGGED; ${changes}; ALTER TABLE u SET LOGGED`
-  await start()
-  await followed('INSERT INTO u VALUES (3)', 'u')
-  await followed(unlogged('DELETE FROM u WHERE id = 2; INSERT INTO u VALUES (4)'), 'u')
-  await followed(`${unlogged('UPDATE u SET id = id + 10')}; UPDATE u SET id = id + 100`, 'u')
-  await followed('TRUNCATE u; INSERT INTO u VALUES (5)', 'u')
-  await backend.stop()
-  await client.query(unlogged('INSERT INTO u VALUES (6)'))
-  await start()
-  await followed('INSERT INTO u VALUES (7)', 'u')
-  await isEqual('public.u')
-})
+test.each([false, true])(
+  'a table of a publication of all that was unlogged for a while is made equal, while it runs and after; told of it: %s',
+  async (isTold) => {
+    const { client } = database
+    if (isTold) await client.query(ddlInstallSql)
+    await client.query('CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1), (2); CREATE PUBLICATION given FOR ALL TABLES')
+    const unlogged = (changes: string) => `ALTER TABLE u SET UNLOGGED; ${changes}; ALTER TABLE u SET LOGGED`
+    await start()
+    await followed('INSERT INTO u VALUES (3)', 'u')
+    await followed(unlogged('DELETE FROM u WHERE id = 2; INSERT INTO u VALUES (4)'), 'u')
+    await followed(`${unlogged('UPDATE u SET id = id + 10')}; UPDATE u SET id = id + 100`, 'u')
+    await followed('TRUNCATE u; INSERT INTO u VALUES (5)', 'u')
+    await backend.stop()
+    await client.query(unlogged('INSERT INTO u VALUES (6)'))
+    await start()
+    await followed('INSERT INTO u VALUES (7)', 'u')
+    await isEqual('public.u')
+  },
+)
 
 test('a given publication that is gone is not replaced by one of ours', async () => {
   const { client } = database

@@ -2,7 +2,16 @@ import { formatTableName, formatType, MoonlinkError, parseTableName, type Lsn, t
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import type { BackendParts } from './backend-parts.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
-import { isCovered, isLeftPaused, isOutdated, isTableError, openBeside, openMirror, type Coverage, type OpenMirrorOptions } from './mirrors.ts'
+import {
+  isCovered,
+  isLeftPaused,
+  isOutdated,
+  isTableError,
+  openBeside,
+  openMirror,
+  type Coverage,
+  type OpenMirrorOptions,
+} from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
 import { mayPassAlone, openTables } from './open-tables.ts'
 import type { ListedSourceTable } from './parts.ts'

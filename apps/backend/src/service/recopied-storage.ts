@@ -63,7 +63,10 @@ export class RecopiedStorage implements TableStorage {
 
   async commit(commit: TableCommit): Promise<TableSnapshot> {
     if (!this.#pending) return this.#inner.commit(commit)
-    const snapshot = await this.#inner.commit({ ...commit, properties: { ...commit.properties, [COPY_PENDING_PROPERTY]: '', [RESYNC_PROPERTY]: '' } })
+    const snapshot = await this.#inner.commit({
+      ...commit,
+      properties: { ...commit.properties, [COPY_PENDING_PROPERTY]: '', [RESYNC_PROPERTY]: '' },
+    })
     this.#pending = false
     return snapshot
   }

@@ -44,7 +44,8 @@ export class StoppedTables {
     })
     this.#outdated = new CopyRestarts({
       ...options,
-      because: ({ reason, state }) => (isStopped(state) && isOutdated(reason) && !goneTables.test(reason!) ? 'another writer changed its Iceberg table' : null),
+      because: ({ reason, state }) =>
+        isStopped(state) && isOutdated(reason) && !goneTables.test(reason!) ? 'another writer changed its Iceberg table' : null,
       firstPauseMs: outdatedPauseMs,
     })
   }

@@ -54,7 +54,9 @@ function unmarked(inner: Catalog): Catalog {
       inner.commit(
         table,
         requirements,
-        updates.filter(({ action }) => action !== 'set-properties').map((update) => (update['action'] === 'add-snapshot' ? withoutMarks(update) : update)),
+        updates
+          .filter(({ action }) => action !== 'set-properties')
+          .map((update) => (update['action'] === 'add-snapshot' ? withoutMarks(update) : update)),
       ),
   }
 }

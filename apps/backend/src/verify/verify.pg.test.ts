@@ -47,7 +47,8 @@ async function start(): Promise<void> {
 }
 
 test('columns may have any name', async () => {
-  await database.client.query(`CREATE TABLE named (moonlink_key int PRIMARY KEY, moonlink_row text, moonlink_0 int, bucket int, d int); INSERT INTO named VALUES (1, 'a', 2, 3, 4);
+  await database.client
+    .query(`CREATE TABLE named (moonlink_key int PRIMARY KEY, moonlink_row text, moonlink_0 int, bucket int, d int); INSERT INTO named VALUES (1, 'a', 2, 3, 4);
     CREATE TABLE loose (moonlink_row int, moonlink_key text, moonlink_1 int); ALTER TABLE loose REPLICA IDENTITY FULL; INSERT INTO loose VALUES (1, 'a', 2), (1, 'a', 2)`)
   await start()
   expect(await verified(backend.url, directory, 'public.named', 'public.loose')).toMatchObject({ status: 0 })

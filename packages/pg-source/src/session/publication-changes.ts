@@ -113,11 +113,7 @@ export async function preparedChanges(
 }
 
 /** Tells a table's state of publication from another, for a later process. It leaves out partitions that are `unsure`, and has those that are `gone`, so that it is none that it could find. */
-export function publicationMark(
-  described: DescribedTable,
-  gone: readonly number[] = [],
-  unsure: ReadonlySet<number> = new Set(),
-): string {
+export function publicationMark(described: DescribedTable, gone: readonly number[] = [], unsure: ReadonlySet<number> = new Set()): string {
   const { edition, filterOid, partitions } = described
   const sure = partitions
     ?.filter(({ oid }) => !unsure.has(oid))
