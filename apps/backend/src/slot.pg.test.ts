@@ -167,6 +167,23 @@ test('a table that is dropped together with the slot is paused alone, and the ot
   await isEqual()
 })
 
+test('a slot that was there before source.failover becomes one that standbys keep, with all that it has', async (context) => {
+  if (postgres.major < 17) return context.skip('failover slots need Postgres 17')
+  await running()
+  await backend!.wait({ iceberg: true })
+  const slot = await slotName()
+  const isFailover = async () =>
+    (await database.client.query<{ failover: boolean }>('SELECT failover FROM pg_replication_slots WHERE slot_name = $1', [slot])).rows
+  expect(await isFailover()).toEqual([{ failover: false }])
+  await backend!.stop()
+  await change(1)
+  await running({ MOONLINK_SOURCE_FAILOVER: 'true' })
+  expect(await isFailover()).toEqual([{ failover: true }])
+  await backend!.wait({ iceberg: true })
+  await isEqual()
+  expect(readFileSync(join(directory, database.name, 'moonlink.log'), 'utf8')).not.toMatch(/made equal|made anew/)
+})
+
 test('a slot that vanished, or was invalidated, while the backend was down is noticed at its start', async () => {
   await running()
   await change(1)

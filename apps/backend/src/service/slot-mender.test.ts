@@ -1,4 +1,4 @@
-import { MoonlinkError, silentLogger, systemClock, type Lsn } from '@moonlink/core'
+import { MoonlinkError, silentLogger, silentTelemetry, systemClock, type Lsn } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import { OneAtATime } from './one-at-a-time.ts'
 import { SlotMender, type SlotMenderOptions } from './slot-mender.ts'
@@ -15,6 +15,7 @@ function setUp(reached: Reached, refusals: Error[] = []) {
   const steps: string[] = []
   const live = new Set(['public.t', 'public.other'])
   const server = { sourceLsn: 100n, looks: 0 }
+  const counted: string[] = []
   const step = async (name: string) => void steps.push(name)
   const options = {
     clock: { ...systemClock, sleep: () => new Promise((resolve) => setImmediate(resolve)) },
@@ -30,6 +31,7 @@ function setUp(reached: Reached, refusals: Error[] = []) {
     },
     log: { status: { range: { startLsn: 1n, endLsn: reached.loggedLsn ?? 1n } } },
     logger: silentLogger,
+    telemetry: { ...silentTelemetry, count: (name: string) => counted.push(name) },
     source: {
       identity: { slot: 'moonlink' },
       history: { reachedLsn: reached.readLsn ?? 0n, acceptAny: () => steps.push('accept any'), forgetLooks: () => undefined },
@@ -61,15 +63,16 @@ function setUp(reached: Reached, refusals: Error[] = []) {
     isClosing: () => false,
     onFailure: (error: Error) => steps.push(error.message),
   }
-  return { server, steps, mender: new SlotMender(options as unknown as SlotMenderOptions) }
+  return { counted, server, steps, mender: new SlotMender(options as unknown as SlotMenderOptions) }
 }
 
 const goesOn = ['accept any', 'begin at 90', 'start', 'copy']
 
 test('tables are compared with a server that has come as far as the old one', async () => {
-  const { mender, steps } = setUp({ appliedLsn: 100n, heardLsn: 100n, loggedLsn: 100n, readLsn: 100n })
+  const { counted, mender, steps } = setUp({ appliedLsn: 100n, heardLsn: 100n, loggedLsn: 100n, readLsn: 100n })
   mender.lost('the slot is not there')
   await expect.poll(() => steps).toEqual(['compare public.t,public.other', ...goesOn])
+  expect(counted).toEqual(['moonlink_slot_losses_total'])
 })
 
 test.each([

@@ -7,7 +7,7 @@ import type { SlotWatch } from './slot-watch.ts'
 import { isStoreTrouble } from './store-trouble.ts'
 import type { StreamLoop } from './stream-loop.ts'
 
-export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config' | 'engine' | 'logger' | 'source'> {
+export interface SlotMenderOptions extends Pick<BackendParts, 'clock' | 'config' | 'engine' | 'logger' | 'source' | 'telemetry'> {
   readonly mirrors: MirrorSet
   readonly loop: StreamLoop
   readonly log: ChangeLog | null
@@ -38,13 +38,14 @@ export class SlotMender {
 
   /** Changes are missing from here on. */
   lost(reason: string): void {
-    const { config, isClosing, logger, onFailure, source } = this.#options
+    const { config, isClosing, logger, onFailure, source, telemetry } = this.#options
     const { slot } = source.identity
     if (isClosing() || this.#isMending) return
     if (config.source.onSlotLoss === 'stop') {
       const message = `slot "${slot}" does not have all changes: ${reason} To make the tables equal to the source by comparing, start with source.onSlotLoss: resync.`
       return onFailure(new MoonlinkError('invalid', 'PG_SLOT_LOST', message, { context: { slot } }))
     }
+    telemetry.count('moonlink_slot_losses_total')
     logger.error('changes are missing; every table is made equal to the source again, with a new slot where the old one is lost', {
       slot,
       reason,

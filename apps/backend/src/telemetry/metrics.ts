@@ -49,6 +49,12 @@ export const eventMetrics: readonly Metric[] = [
     labels: [],
   },
   {
+    name: 'moonlink_slot_losses_total',
+    kind: 'counter',
+    help: 'Times that the slot was found lost, or without changes that were needed, so that every table is compared with the source.',
+    labels: [],
+  },
+  {
     name: 'moonlink_errors_total',
     kind: 'counter',
     help: 'Errors, by where they came up, kind and code.',

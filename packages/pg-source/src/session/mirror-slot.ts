@@ -3,7 +3,18 @@ import type { PgSourceSettings } from './config.ts'
 import type { CatalogConnection, Connector } from './connect.ts'
 import type { ServerFacts } from './preflight.ts'
 import type { ServerProcess } from './server-session.ts'
-import { checkSlot, createSlot, dropSlot, evictFromSlot, isLost, readSlot, unlessHeldUp, waitForSlot, type SlotState } from './slot.ts'
+import {
+  checkSlot,
+  createSlot,
+  dropSlot,
+  evictFromSlot,
+  isLost,
+  makeFailoverSlot,
+  readSlot,
+  unlessHeldUp,
+  waitForSlot,
+  type SlotState,
+} from './slot.ts'
 import { whomItWaitsFor, type SourceWaits } from './source-waits.ts'
 
 /** How often is looked whether who has the slot still waits. */
@@ -97,7 +108,10 @@ export class MirrorSlot {
       checkSlot(this.name, slot, facts.database, settings.replaceLostSlot)
       const isBlind = this.isBlind && settings.replaceLostSlot
       if (isBlind) await this.waitUntilLetGo()
-      else if (!isLost(slot)) return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
+      else if (!isLost(slot)) {
+        await this.letStandbysKeep(slot)
+        return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
+      }
       const reason = isBlind ? 'its publication was not there' : (slot.invalidationReason ?? slot.walStatus)
       logger.warn('the slot is made anew', { slot: this.name, reason })
       await dropSlot(connection, this.name)
@@ -111,6 +125,14 @@ export class MirrorSlot {
   async drop(): Promise<boolean> {
     await this.waitUntilLetGo()
     return dropSlot(this.dependencies.connection, this.name)
+  }
+
+  /** A slot that was made before that was asked for. One that is in use can't be altered: the next start does. */
+  private async letStandbysKeep({ isActive, isFailover }: SlotState): Promise<void> {
+    const { connector, logger, settings } = this.dependencies
+    if (!settings.failover || isFailover || isActive) return
+    await makeFailoverSlot(connector, this.name)
+    logger.info('the slot is one that standbys keep from now on', { slot: this.name })
   }
 
   /** One that is being made is none yet, and may never be. */

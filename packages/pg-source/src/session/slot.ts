@@ -4,6 +4,7 @@ import { disconnect, explained, type CatalogConnection, type Connector } from '.
 import { messageOf, sqlState } from './errors.ts'
 import { sessionOf, type ServerProcess, type Session } from './server-session.ts'
 import { whomItWaitsFor, type SourceWaits, type WaitingWork } from './source-waits.ts'
+import { unlessSilent } from './unless-silent.ts'
 import { unlessGone, type SilenceOptions } from './watch-silence.ts'
 
 /** A replication slot as the server shows it. */
@@ -23,6 +24,8 @@ export interface SlotState {
   readonly invalidationReason: string | null
   /** It sends prepared transactions when they are prepared, as it does for ever once a stream has asked for that. */
   readonly isTwoPhase: boolean
+  /** Standbys keep it too. */
+  readonly isFailover: boolean
 }
 
 interface SlotRow {
@@ -36,6 +39,7 @@ interface SlotRow {
   readonly invalidation_reason?: string | null
   readonly conflicting?: boolean | null
   readonly two_phase?: boolean
+  readonly failover?: boolean
 }
 
 /** The slot, or null where there is none. */
@@ -56,6 +60,7 @@ export async function readSlot(connection: CatalogConnection, name: string): Pro
     walStatus: slot.wal_status,
     invalidationReason: slot.invalidation_reason ?? (slot.conflicting ? 'conflict' : null),
     isTwoPhase: slot.two_phase === true,
+    isFailover: slot.failover === true,
   }
 }
 
@@ -186,6 +191,17 @@ export async function createSlot(
     const create = () => waits.during(work, make)
     const { rows } = await explained(`creating slot "${name}"`, create, explainSlot)
     return parseLsn(rows[0].lsn)
+  } finally {
+    await disconnect(client)
+  }
+}
+
+/** Lets standbys keep a slot too that nobody uses. Postgres 17 and later. */
+export async function makeFailoverSlot(connector: Connector, name: string): Promise<void> {
+  const client = await connector.connectReplication('slot')
+  try {
+    const alter = () => client.query(`ALTER_REPLICATION_SLOT ${pg.escapeIdentifier(name)} (FAILOVER true)`)
+    await explained(`letting standbys keep slot "${name}"`, () => unlessSilent(client, connector.patienceMs, alter), explainSlot)
   } finally {
     await disconnect(client)
   }
