@@ -133,6 +133,13 @@ test('a table is paused, resumed and made equal on request, the backend going on
   )
 })
 
+/** A backend that a lost slot ends. */
+const startedToStop = () => {
+  const stateDir = join(directory, database.name)
+  const flags = ['--state-dir', stateDir, '--set', 'source.onSlotLoss=stop', '--http', '127.0.0.1:0']
+  return moonlink(['start', '--source', database.connectionString, ...flags], {}, directory)
+}
+
 test('a slot that vanishes while it runs is made anew, and the table becomes equal again', async () => {
   await running()
   await change(1)
@@ -191,9 +198,14 @@ test('a slot that vanished, or was invalidated, while the backend was down is no
   expect(await backend!.stop()).toBe(0)
   await dropSlot(slot)
   await change(2)
+  const ended = await startedToStop()
+  expect(ended).toMatchObject({ status: 1 })
+  expect(ended.stderr).toMatch(/^PG_SLOT_LOST slot "\S+" does not have all changes: it is not there any more\. .*source\.onSlotLoss: resync/)
+  expect((await database.client.query('SELECT FROM pg_replication_slots WHERE slot_name = $1', [slot])).rowCount).toBe(0)
   await running()
   await hasState('streaming')
   await isEqual()
+  expect(await (await fetch(`${backend!.url}/metrics`)).text()).toMatch(/^moonlink_slot_losses_total 1$/m)
   expect(await backend!.stop()).toBe(0)
 
   await change(3)
@@ -210,21 +222,7 @@ test('a slot that vanished, or was invalidated, while the backend was down is no
   expect(rows[0].status).toBe('lost')
   await database.client.query(`ALTER SYSTEM RESET max_slot_wal_keep_size`)
   await database.client.query('SELECT pg_reload_conf()')
-  const stopped = await moonlink(
-    [
-      'start',
-      '--source',
-      database.connectionString,
-      '--state-dir',
-      join(directory, database.name),
-      '--set',
-      'source.onSlotLoss=stop',
-      '--http',
-      '127.0.0.1:0',
-    ],
-    {},
-    directory,
-  )
+  const stopped = await startedToStop()
   expect(stopped).toMatchObject({ status: 1 })
   expect(stopped.stderr).toMatch(/^PG_SLOT_LOST /)
   await running()

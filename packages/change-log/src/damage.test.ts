@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Clock, LogEntry, Lsn } from '@moonlink/core'
+import { silentLogger, type Clock, type LogEntry, type Lsn } from '@moonlink/core'
 import { damaged, damages, fuzzing, SimulatedLocalDisk } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
@@ -203,7 +203,10 @@ describe('damage', () => {
 
 describe('a disk that fails', () => {
   test('when full, it says so, acknowledges nothing more, and goes on when there is room', async () => {
-    const log = await open()
+    const said: string[] = []
+    const note = (message: string) => void said.push(message)
+    const logger = { ...silentLogger, info: note, warn: note }
+    const log = await SegmentedLog.open({ disk, log: 'test', sourceFromLsn: 0n, clock, segmentBytes: 300, logger })
     await log.begin(100n, state)
     log.prune(100n)
     log.append(transaction(101n), 101n, true)
@@ -223,14 +226,18 @@ describe('a disk that fails', () => {
     clock.now += 2000
     disk.capacity = 100
     log.append(transaction(111n), 111n, true)
+    // It is tried: that it has room is not known yet.
+    expect(log.status.trouble).toMatch(/no room to write: free space/)
     log.append(transaction(112n), 112n, true)
     await log.sync()
+    expect(log.status.trouble).toMatch(/no room to write: free space/)
     disk.capacity = 10_000
     clock.now += 60_000
     log.append(transaction(113n), 113n, true)
     log.append(transaction(114n), 114n, true)
     await log.sync()
     expect(log.status.trouble).toBeNull()
+    expect(said).toEqual(['the change log has stopped', 'the change log begins anew'])
     log.prune(113n)
     expect(log.durableLsn).toBe(114n)
     expect(await taken(log, 113n)).toEqual(['114'])

@@ -233,8 +233,8 @@ export class SegmentedLog implements ChangeLog {
     // At once: the disk may have no room beside what it had.
     this.remover.start()
     this.mode = 'logging'
-    this.trouble = null
-    this.options.logger.info('the change log begins anew', { after: formatLsn(at) })
+    // Where the disk failed it may stop again at once: its trouble stays what it was until something is safe.
+    if (this.retryDelayMs === RETRY_FIRST_MS) this.goesOn()
   }
 
   /** Forgets what the log has: it goes from `lsn` on. */
@@ -314,6 +314,7 @@ export class SegmentedLog implements ChangeLog {
       if (this.writtenLsn !== null) this.run.endLsn = this.writtenLsn
       this.writtenLsn = null
       this.retryDelayMs = RETRY_FIRST_MS
+      this.goesOn()
       this.tellDurable()
     }
     this.isSyncDue = false
@@ -349,11 +350,17 @@ export class SegmentedLog implements ChangeLog {
   }
 
   private stop(why: string): void {
+    if (this.trouble === null) this.options.logger.warn('the change log has stopped', { reason: why })
     this.mode = 'stopped'
     this.trouble = why
     this.syncTimer?.abort()
     this.syncTimer = null
-    this.options.logger.warn('the change log has stopped', { reason: why })
+  }
+
+  private goesOn(): void {
+    if (this.mode !== 'logging' || this.trouble === null) return
+    this.trouble = null
+    this.options.logger.info('the change log begins anew', { after: formatLsn(this.run.range?.startLsn ?? this.appendedLsn) })
   }
 
   /** The disk failed: what was not safe yet is dropped, and nothing is written to that file again. */

@@ -5,6 +5,7 @@ import { refuseLostCatalog } from './lost-catalog.ts'
 import type { Coverage } from './mirrors.ts'
 import { publishLockTimeoutMs } from './mirror-set.ts'
 import type { ListedSourceTable } from './parts.ts'
+import { lookAtKeptSlot } from './slot-loss.ts'
 import type { BackendState } from './state.ts'
 import { stateOfSource } from './state-of-source.ts'
 import { chooseTables, listWith } from './table-set.ts'
@@ -39,6 +40,7 @@ export async function findAtStart(parts: BackendParts): Promise<FoundAtStart> {
   source.resumeMarks(state?.published ?? {})
   // Who else mirrors from this slot is left alone: publishing would take its tables away, and opening them would take them over.
   await source.waitUntilUnused()
+  if (wanted.known.length > 0) await lookAtKeptSlot(parts)
   const { locked: lockedTables, slotLsn } = await source.prepare(
     chosen.map(({ table }) => table),
     publishLockTimeoutMs,

@@ -3,6 +3,7 @@ import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
 import type { MirrorSet } from './mirror-set.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
+import { slotLossError } from './slot-loss.ts'
 import type { SlotWatch } from './slot-watch.ts'
 import { isStoreTrouble } from './store-trouble.ts'
 import type { StreamLoop } from './stream-loop.ts'
@@ -41,10 +42,7 @@ export class SlotMender {
     const { config, isClosing, logger, onFailure, source, telemetry } = this.#options
     const { slot } = source.identity
     if (isClosing() || this.#isMending) return
-    if (config.source.onSlotLoss === 'stop') {
-      const message = `slot "${slot}" does not have all changes: ${reason} To make the tables equal to the source by comparing, start with source.onSlotLoss: resync.`
-      return onFailure(new MoonlinkError('invalid', 'PG_SLOT_LOST', message, { context: { slot } }))
-    }
+    if (config.source.onSlotLoss === 'stop') return onFailure(slotLossError(slot, reason))
     telemetry.count('moonlink_slot_losses_total')
     logger.error('changes are missing; every table is made equal to the source again, with a new slot where the old one is lost', {
       slot,

@@ -4,6 +4,7 @@ import type { SourceHandle, SourcePosition } from './parts.ts'
 import { Repeating } from './repeating.ts'
 import { SaidOnce } from './said-once.ts'
 import { SlotLag } from './slot-lag.ts'
+import { lossOf } from './slot-loss.ts'
 
 export interface SlotWatchOptions {
   readonly source: Pick<SourceHandle, 'position' | 'heartbeat'>
@@ -104,8 +105,7 @@ export class SlotWatch {
   #judge(position: SourcePosition): void {
     const { logger, onLost } = this.#options
     const { slot, retainedBytes } = position
-    const lost =
-      slot === null ? 'it is not there any more' : slot.walStatus === 'lost' || slot.invalidationReason !== null ? lossText(slot) : null
+    const lost = lossOf(slot)
     if (lost !== null) {
       if (!this.#isLost) onLost(lost)
       this.#isLost = true
@@ -145,9 +145,4 @@ function isLow(retainedBytes: number, headroomBytes: number | null): boolean {
   if (headroomBytes === null) return false
   const limitBytes = retainedBytes + headroomBytes
   return headroomBytes < Math.max(limitBytes * LOW_HEADROOM_SHARE, Math.min(LOW_HEADROOM_BYTES, limitBytes / 2))
-}
-
-function lossText(slot: NonNullable<SourcePosition['slot']>): string {
-  const reason = slot.invalidationReason ?? 'wal_removed'
-  return `the server invalidated it (${reason}); max_slot_wal_keep_size and idle_replication_slot_timeout decide how long it waits`
 }

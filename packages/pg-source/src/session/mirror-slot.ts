@@ -56,7 +56,7 @@ export class MirrorSlot {
       throw new MoonlinkError(
         'invalid',
         'PG_SLOT_MISSING',
-        `slot "${this.name}" is not there, so changes may be missing: a new one has to take its place (prepare makes it), and the tables have to be made equal to the source.`,
+        `slot "${this.name}" is not there any more, so changes are missing. With source.onSlotLoss: resync a new one takes its place, and the tables are made equal to the source.`,
         { context: { slot: this.name } },
       )
     }
