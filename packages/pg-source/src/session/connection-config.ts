@@ -122,6 +122,8 @@ function urlValues(text: string): [string, string][] {
   const match = /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(text)
   if (!match) throw malformed('it does not read as postgres://user:password@host:port/database')
   const [, credentials, address = '', database, parameters] = match
+  // Shown as a host, it would give away the rest of a password.
+  if (address.includes('@')) throw malformed('an @ in a user or a password is written %40')
   const values: [string, string][] = []
   if (credentials !== undefined) {
     const colon = credentials.indexOf(':')
