@@ -200,7 +200,9 @@ test('a slot that vanished, or was invalidated, while the backend was down is no
   await change(2)
   const ended = await startedToStop()
   expect(ended).toMatchObject({ status: 1 })
-  expect(ended.stderr).toMatch(/^PG_SLOT_LOST slot "\S+" does not have all changes: it is not there any more\. .*source\.onSlotLoss: resync/)
+  expect(ended.stderr).toMatch(
+    /^PG_SLOT_LOST slot "\S+" does not have all changes: it is not there any more\. .*source\.onSlotLoss: resync/,
+  )
   expect((await database.client.query('SELECT FROM pg_replication_slots WHERE slot_name = $1', [slot])).rowCount).toBe(0)
   await running()
   await hasState('streaming')

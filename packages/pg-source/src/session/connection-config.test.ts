@@ -69,6 +69,8 @@ test('TLS is verified by default, save on this machine', () => {
 
 test('what follows a ? in a password is not said', () => {
   expect(() => parseConnectionString('postgres://u:12?secret@host/db')).toThrow(/unknown parameter; known are/)
-  expect(() => parseConnectionString('postgres://u:12@secret@host/db')).toThrow(/^(?!.*secret).*an @ in a user or a password is written %40/)
+  expect(() => parseConnectionString('postgres://u:12@secret@host/db')).toThrow(
+    /^(?!.*secret).*an @ in a user or a password is written %40/,
+  )
   expect(() => parseConnectionString('postgres://u@host/db?colour=1')).toThrow(/unknown parameter "colour"/)
 })
