@@ -117,6 +117,17 @@ describe('messages', () => {
   test('secrets stay out', () => {
     expect(message({ yaml: 'source: {url: "mysql://u:hunter2@h/d"}' })).not.toContain('hunter2')
     expect(message({ yaml: 'http: {token: short}' })).not.toContain('short"')
+    for (const yaml of [
+      'catalog: {headers: hunter2}',
+      'catalog: {headers: {authorization: [hunter2]}}',
+      'catalog: {uri: ["https://u:hunter2@h"]}',
+      's3: [{secretAccessKey: hunter2}]',
+      'source: postgres://u:hunter2@h/d',
+      'telemetry: {otlpEndpoint: ["https://u:hunter2@h"]}',
+      'source: {url: "postgres://u:hunter2@h/d"',
+      'http: {token: hunter2]',
+    ])
+      expect(message({ yaml }), yaml).not.toMatch(/hunter2|no error/)
   })
 
   test('an address that others can reach needs a token', () => {

@@ -115,6 +115,8 @@ function originOf(key: string, layers: readonly Layer[]): string | null {
   return layers.findLast((layer) => getKey(layer.settings, key) !== undefined)?.originOf(key) ?? null
 }
 
+/** Whether a setting may hold what nobody else may see, or has one below it that may. */
 function isSecret(key: string): boolean {
-  return /token|secret|password|url$|accessKey/i.test(key)
+  const isOne = (name: string) => /token|secret|password|ur[il]$|endpoint$|headers|accessKey/i.test(name)
+  return isOne(key) || settingKeys().some((setting) => setting.key.startsWith(`${key}.`) && isOne(setting.key))
 }
