@@ -2,27 +2,48 @@ import type { MoonlinkError } from '@moonlink/core'
 
 /** What passes only once somebody allows it. */
 const DENIALS: ReadonlySet<string> = new Set(['STORE_NOT_WRITABLE', 'STORE_NOT_READABLE', 'CATALOG_DENIED'])
+/** What else a store or a catalog may have against one table alone. */
+const FAILURES: ReadonlySet<string> = new Set([
+  'CATALOG_BUSY',
+  'CATALOG_NOT_FOUND',
+  'CATALOG_REFUSED',
+  'CATALOG_UNAVAILABLE',
+  'COMMIT_CONFLICT',
+  'COMMIT_UNKNOWN',
+  'STORE_REFUSED',
+  'STORE_UNAVAILABLE',
+])
+/** So long at least what is no denial has to last: a server that is restarted has answered by then. */
+const FAILURE_PATIENCE_MS = 30_000
 
-/** Whether what failed lacks a permission, by its code or by a reason that begins with that. */
-export function isDenial(reason: string): boolean {
-  return DENIALS.has(reason.split(' ', 1)[0])
+/** Whether store or catalog refuse what a table needs, or fail at it, by the code of the error or a reason that begins with that. It may be over without a change to the table. */
+export function isRefusal(reason: string): boolean {
+  const [code] = reason.split(' ', 1)
+  return DENIALS.has(code) || FAILURES.has(code)
 }
 
-/** Since when commits are refused for a missing permission, and how. */
-export interface Denial {
+/** How commits are refused since the last that was not. */
+export interface Refusal {
   readonly sinceMs: number
+  /** When the last one was. */
+  readonly lastMs: number
   readonly code: string
   readonly message: string
 }
 
+/** For how long a refusal is waited for, where that is `patienceMs` for a missing permission. */
+export function patienceFor({ code }: Refusal, patienceMs: number): number {
+  return DENIALS.has(code) ? patienceMs : Math.max(patienceMs, FAILURE_PATIENCE_MS)
+}
+
 /** How the commits of one table went. */
 export class CommitOutcomes {
-  private lastDenial: Denial | null = null
+  private lastRefusal: Refusal | null = null
   private lastAllowedMs: number | null = null
 
   /** Null where the last attempt did not end so. */
-  get denial(): Denial | null {
-    return this.lastDenial
+  get refusal(): Refusal | null {
+    return this.lastRefusal
   }
 
   /** When this process last saw that nothing is refused. */
@@ -36,11 +57,11 @@ export class CommitOutcomes {
   }
 
   succeeded(nowMs: number): void {
-    this.lastDenial = null
+    this.lastRefusal = null
     this.allowed(nowMs)
   }
 
   failed({ code, message }: MoonlinkError, nowMs: number): void {
-    this.lastDenial = isDenial(code) ? { sinceMs: this.lastDenial?.sinceMs ?? nowMs, code, message } : null
+    this.lastRefusal = isRefusal(code) ? { sinceMs: this.lastRefusal?.sinceMs ?? nowMs, lastMs: nowMs, code, message } : null
   }
 }

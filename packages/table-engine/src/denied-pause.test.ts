@@ -24,7 +24,7 @@ async function deniedTable() {
 test('nothing is kept for a table whose pause is refused; it can go on once all that was refused was tried with success', async () => {
   const { allow, engine, mirror, read, storage } = await deniedTable()
   expect(engine.acknowledgeableLsn()).toBe(0n)
-  mirror.pauseForDenial()
+  mirror.pauseForRefusal()
   await vi.waitFor(() => expect(mirror.durableLsn()).toBeNull())
   expect(engine.acknowledgeableLsn()).toBe(100n)
   expect(await read(100n)).toHaveLength(1)
@@ -45,7 +45,7 @@ test('nothing is kept for a table whose pause is refused; it can go on once all 
 
 test('one that is paused by request waits for that, whatever is allowed, and is recorded so', async () => {
   const { allow, engine, mirror, storage } = await deniedTable()
-  mirror.pauseForDenial()
+  mirror.pauseForRefusal()
   await expect(mirror.pauseFor('PAUSED', 'by request')).rejects.toBe(denial)
   allow()
   await vi.waitFor(async () => {
@@ -56,9 +56,24 @@ test('one that is paused by request waits for that, whatever is allowed, and is 
   await engine.close()
 })
 
+test('the source keeps nothing for a table that another program dropped in the catalog, which remembers nothing', async () => {
+  const { engine, mirror, send, source, storage } = await mirroredTable()
+  source.insert([1n, 'a', null])
+  await send(100n)
+  vi.spyOn(storage, 'commit').mockRejectedValue(new MoonlinkError('conflict', 'TABLE_GONE', 'it was dropped.'))
+  vi.spyOn(storage, 'setProperties').mockRejectedValue(new MoonlinkError('invalid', 'TABLE_NOT_FOUND', 'there is none.'))
+  await expect(engine.flush()).rejects.toMatchObject({ code: 'TABLE_GONE' })
+  await vi.waitFor(async () => {
+    await engine.tick()
+    expect(mirror.durableLsn()).toBeNull()
+  })
+  expect(mirror.status()).toMatchObject({ state: 'failed', reason: 'TABLE_GONE it was dropped.' })
+  await engine.close()
+})
+
 test('one that is the only table is not paused: it may be the whole store', async () => {
   const { engine, mirror } = await deniedTable()
-  engine.pauseDenied(0)
+  engine.pauseRefused(0)
   expect(mirror.currentPhase).toBe('streaming')
   await engine.close()
 })

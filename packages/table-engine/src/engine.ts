@@ -23,7 +23,7 @@ import { batchBytes } from './held-batches.ts'
 import { ReadLeases } from './read-leases.ts'
 import { withDeadline } from './deadline.ts'
 import type { EngineLimits } from './limits.ts'
-import { DeniedMirrors } from './denied-mirrors.ts'
+import { RefusedMirrors } from './refused-mirrors.ts'
 import { MemoryGovernor } from './memory-governor.ts'
 import { Mirror } from './mirror.ts'
 import type { MirrorSpec, MirrorStatus } from './mirror-spec.ts'
@@ -61,7 +61,7 @@ export class Engine implements ReadLeaseSource {
   private readonly leases = new ReadLeases()
   private readonly staged = new Map<string, StagedFiles>()
   private readonly position: StreamPosition
-  private readonly denied: DeniedMirrors
+  private readonly refused: RefusedMirrors
   private readonly memory: MemoryGovernor
   private readonly reads: Reads
   private readonly rebuilding = new Semaphore(REBUILT_ROWS)
@@ -82,9 +82,9 @@ export class Engine implements ReadLeaseSource {
     this.telemetry = options.telemetry ?? silentTelemetry
     this.disk = options.disk ?? systemDisk
     this.position = new StreamPosition(clock)
-    this.denied = new DeniedMirrors(this.mirrors, clock)
+    this.refused = new RefusedMirrors(this.mirrors, clock)
     this.memory = new MemoryGovernor({
-      denied: this.denied,
+      refused: this.refused,
       limitBytes: limits.memoryLimitBytes,
       pausesOnFullSpool: limits.pausesOnFullSpool,
       mirrors: this.mirrors,
@@ -319,9 +319,9 @@ export class Engine implements ReadLeaseSource {
     await this.memory.loadFilter()
   }
 
-  /** Pauses tables whose commits have been refused for a missing permission for `patienceMs`, while another may be written: the source need keep nothing for them then. */
-  pauseDenied(patienceMs: number): void {
-    for (const mirror of this.denied.alone(patienceMs)) mirror.pauseForDenial()
+  /** Pauses tables whose commits alone have been refused for `patienceMs`, or for somewhat longer where no permission is missing: the source need keep nothing for them then. */
+  pauseRefused(patienceMs: number): void {
+    for (const mirror of this.refused.alone(patienceMs)) mirror.pauseForRefusal()
   }
 
   readableTables(): readonly string[] {

@@ -90,7 +90,7 @@ export class Flusher {
       this.dirtySinceMs = null
       return true
     } catch (error) {
-      if (isMoonlinkError(error) && (error.kind === 'retry' || error.kind === 'invalid')) this.retryLater(error)
+      if (isMoonlinkError(error) && mayBeRetried(error)) this.retryLater(error)
       else core.fail(error)
       throw error
     }
@@ -243,6 +243,11 @@ export class Flusher {
     this.outcomes.failed(error, nowMs)
     this.retry.failed(nowMs)
   }
+}
+
+/** Others may commit to the table all the time, and leave our files alone. */
+function mayBeRetried({ code, kind }: MoonlinkError): boolean {
+  return kind === 'retry' || kind === 'invalid' || code === 'COMMIT_CONFLICT'
 }
 
 function pathsOf({ flush, written }: PendingFlush): string[] {

@@ -1,6 +1,6 @@
 import type { Clock, Logger, Telemetry } from '@moonlink/core'
 import { BlockCache } from '@moonlink/pk-index'
-import type { DeniedMirrors } from './denied-mirrors.ts'
+import type { RefusedMirrors } from './refused-mirrors.ts'
 import { FilterMemory } from './filter-memory.ts'
 import type { Mirror } from './mirror.ts'
 
@@ -23,14 +23,14 @@ const HOLD_POLL_MS = 100
 /** So long a disk may be full under what waits for a copy before the others wait no longer for that table. */
 const FULL_SPOOL_PATIENCE_MS = 10_000
 /** Memory is kept so long for a table whose commits are refused while those of others are not. */
-const DENIAL_PATIENCE_MS = 10_000
+const REFUSAL_PATIENCE_MS = 10_000
 
 export interface MemoryGovernorParts {
   readonly limitBytes: number
   readonly pausesOnFullSpool: boolean
   /** The engine's, by name; may change. */
   readonly mirrors: ReadonlyMap<string, Mirror>
-  readonly denied: DeniedMirrors
+  readonly refused: RefusedMirrors
   readonly clock: Clock
   readonly logger: Logger
   readonly telemetry: Telemetry
@@ -78,7 +78,7 @@ export class MemoryGovernor {
   private async hold(): Promise<void> {
     this.rowsSinceCheck = 0
     this.bytesSinceCheck = 0
-    const { clock, denied, limitBytes, mirrors, telemetry } = this.parts
+    const { clock, limitBytes, mirrors, refused, telemetry } = this.parts
     if (this.usedBytes < limitBytes * FLUSH_SHARE) return
     for (const mirror of mirrors.values()) mirror.memory.releaseCaches()
     const startedMs = clock.nowMs()
@@ -96,7 +96,7 @@ export class MemoryGovernor {
       }
       for (const mirror of mirrors.values()) await mirror.memory.retrySpool()
       if (clock.nowMs() - startedMs >= FULL_SPOOL_PATIENCE_MS) await this.pauseLargestSpool()
-      denied.alone(DENIAL_PATIENCE_MS)[0]?.pauseForDenial()
+      refused.alone(REFUSAL_PATIENCE_MS)[0]?.pauseForRefusal()
       freed = this.freeLargest()
     }
     telemetry.count('moonlink_backpressure_seconds_total', (clock.nowMs() - startedMs) / 1000)

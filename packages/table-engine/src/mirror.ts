@@ -10,6 +10,7 @@ import {
 } from '@moonlink/core'
 import { CatchUp } from './catch-up.ts'
 import { ChangeIntake } from './change-intake.ts'
+import type { Refusal } from './commit-outcomes.ts'
 import type { CopySession } from './copy-record.ts'
 import { DueWork } from './due-work.ts'
 import { earlyWriteSizes } from './early-write.ts'
@@ -159,9 +160,9 @@ export class Mirror {
     if (this.catchUp.hasStopped) this.core.throwClosed()
   }
 
-  /** Since when its commits are refused for a missing permission; null where they are not, or it takes no changes. */
-  get deniedSinceMs(): number | null {
-    return this.isStreaming ? (this.flusher.outcomes.denial?.sinceMs ?? null) : null
+  /** How its commits are refused; null where they are not, or it takes no changes. */
+  get refusal(): Refusal | null {
+    return this.isStreaming ? this.flusher.outcomes.refusal : null
   }
 
   /** When this process last saw that its commits are not refused, by one or by a try. */
@@ -177,16 +178,16 @@ export class Mirror {
   }
 
   /** Pauses it where its commits are refused: neither memory nor the source is kept for them then. */
-  pauseForDenial(): void {
-    const { denial } = this.flusher.outcomes
-    if (denial === null || !this.isStreaming) return
+  pauseForRefusal(): void {
+    const { refusal } = this
+    if (refusal === null) return
     this.pauseBeside(
-      denial.code,
-      `${denial.message} It is tried again, and the table is made equal to its source once that is allowed; the others go on meanwhile.`,
+      refusal.code,
+      `${refusal.message} It is tried again, and the table is made equal to its source once that succeeds; the others go on meanwhile.`,
     )
   }
 
-  /** True where it is paused for a missing permission, or failed by one, and what needs that has been tried with success since: it can be made equal to its source. */
+  /** True where it is paused for a refusal of its store or catalog, or failed by one, and what was refused has been tried with success since: it can be made equal to its source. */
   get isAllowedAgain(): boolean {
     return !this.isClosed && this.pauses.isAllowedAgain
   }

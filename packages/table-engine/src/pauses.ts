@@ -1,6 +1,6 @@
 import { isMoonlinkError, maxLsn, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { ChangeIntake } from './change-intake.ts'
-import { isDenial } from './commit-outcomes.ts'
+import { isRefusal } from './commit-outcomes.ts'
 import type { Flusher } from './flusher.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { PAUSED_PROPERTY } from './mirror-spec.ts'
@@ -18,7 +18,7 @@ export class Pauses {
   private recordedReason: string | null = null
   /** What keeps it from remembering more. */
   private trouble: unknown = null
-  /** Where it is stopped for a missing permission: what needs that was tried with success since. */
+  /** Where it is stopped for a refusal: what was refused was tried with success since. */
   private isAllowed = false
 
   constructor(core: MirrorCore, intake: ChangeIntake, flusher: Flusher) {
@@ -27,9 +27,9 @@ export class Pauses {
     this.flusher = flusher
   }
 
-  /** True where it is stopped for a missing permission, and nothing is refused any more. */
+  /** True where it is stopped for a refusal, and nothing is refused any more. */
   get isAllowedAgain(): boolean {
-    return this.core.isStopped && this.isDenied && this.isAllowed && !this.isUnfinished
+    return this.core.isStopped && this.isRefused && this.isAllowed && !this.isUnfinished
   }
 
   /** As the last process left it. */
@@ -125,13 +125,13 @@ export class Pauses {
     return phase === 'paused' && pausedThroughLsn !== null && !isRewinding && !this.flusher.isClean && state.openChanges === 0
   }
 
-  private get isDenied(): boolean {
-    return isDenial(this.core.reason ?? '')
+  private get isRefused(): boolean {
+    return isRefusal(this.core.reason ?? '')
   }
 
   private get isUnfinished(): boolean {
     const { isRewinding, phase } = this.core
-    return !this.isRecorded || this.isUncommitted || (phase === 'paused' && isRewinding) || (this.isDenied && !this.isAllowed)
+    return !this.isRecorded || this.isUncommitted || (phase === 'paused' && isRewinding) || (this.isRefused && !this.isAllowed)
   }
 
   private async tend(): Promise<void> {
@@ -140,7 +140,7 @@ export class Pauses {
     if (this.isUncommitted) await this.flush(reason)
     await this.record()
     if (core.phase === 'paused' && core.isRewinding) await this.goBack()
-    if (this.isDenied && this.isRecorded) {
+    if (this.isRefused && this.isRecorded) {
       // What is still refused costs no other table a pause of the stream, nor the source a copy.
       await tryStorage(core)
       this.isAllowed = true
@@ -176,8 +176,12 @@ export class Pauses {
     } catch (error) {
       this.trouble = error
       // Nothing is kept for it: whoever opens it finds what it misses, as where it needs more than the source and its log have.
-      if (isMoonlinkError(error) && isDenial(error.code)) core.isLetGo = true
+      if (core.phase === 'failed' || this.isRefused || isLasting(error)) core.isLetGo = true
       core.host.logger.error('the pause could not be recorded', { table: core.name, error: String(error) })
     }
   }
+}
+
+function isLasting(error: unknown): boolean {
+  return isMoonlinkError(error) && error.kind !== 'retry' && error.kind !== 'fenced'
 }

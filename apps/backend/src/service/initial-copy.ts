@@ -9,7 +9,7 @@ import {
   type TableCopy,
   type Telemetry,
 } from '@moonlink/core'
-import { isDenial, type Mirror } from '@moonlink/table-engine'
+import { isRefusal, type Mirror } from '@moonlink/table-engine'
 import { toMoonlinkError } from '../http/errors.ts'
 import { allSettledOrThrow } from './all-settled.ts'
 import { CopyProgress } from './copy-progress.ts'
@@ -157,7 +157,7 @@ async function copyTable(attempt: Attempt, from: SourceTable, copy: TableCopy, o
   } catch (error) {
     if (isOver(attempt)) return
     // What is damaged of one table, or may not be written, takes no other with it.
-    if (!isMoonlinkError(error) || (error.kind !== 'corrupt' && !isDenial(error.code))) throw error
+    if (!isMoonlinkError(error) || error.kind === 'retry' || (error.kind !== 'corrupt' && !isRefusal(error.code))) throw error
     await mirror.pause(error.code, error.message)
   } finally {
     options.reading.delete(mirror)

@@ -2,7 +2,7 @@ import type { ChangeLog, Clock, Logger } from '@moonlink/core'
 import type { Engine } from '@moonlink/table-engine'
 
 export interface LogReliefOptions {
-  readonly engine: Pick<Engine, 'pauseDenied'>
+  readonly engine: Pick<Engine, 'pauseRefused'>
   readonly log: Pick<ChangeLog, 'durableLsn' | 'status'>
   readonly clock: Clock
   readonly logger: Logger
@@ -16,7 +16,7 @@ const pauseMs = 5000
 
 /**
  * Commits to Iceberg early where that helps the change log: to let go of what it has, to begin anew, or to be of use since it did. Where it is short of room, what alone can't be
- * committed for a missing permission is paused, so that nothing is kept for that.
+ * committed is paused, so that nothing is kept for that.
  */
 export class LogRelief {
   readonly #options: LogReliefOptions
@@ -31,7 +31,7 @@ export class LogRelief {
   look(): void {
     const { clock, engine, flush, logger } = this.#options
     const reason = this.#reason()
-    if (this.#isShort) engine.pauseDenied(0)
+    if (this.#isShort) engine.pauseRefused(0)
     if (reason === null || this.#isFlushing || clock.nowMs() < this.#notBeforeMs) return
     this.#isFlushing = true
     logger.info('tables are committed early for the change log', { reason })

@@ -1,5 +1,5 @@
 import { formatTableName, isMoonlinkError } from '@moonlink/core'
-import { isDenial } from '@moonlink/table-engine'
+import { isRefusal } from '@moonlink/table-engine'
 import { allSettledOrThrow } from './all-settled.ts'
 import { isTableError } from './mirrors.ts'
 import type { ListedSourceTable } from './parts.ts'
@@ -48,7 +48,13 @@ export async function openTables(
 /** Whether an error of opening a table may concern it alone, and pass without a change to it: it is refused, or its store or catalog is away. */
 export function mayPassAlone(error: unknown): boolean {
   if (!isMoonlinkError(error)) return false
-  return error.kind === 'retry' ? !isOfSource(error.code) : isDenial(error.code)
+  return error.kind === 'retry' ? !isOfSource(error.code) : isRefusal(error.code)
+}
+
+/** Whether an error of what Iceberg has of a table may concern it alone. Whether it does, the others tell. */
+export function mayBeAlone(error: unknown): boolean {
+  if (!isMoonlinkError(error)) return false
+  return mayPassAlone(error) || isTableError(error) || error.kind === 'conflict' || error.code === 'TABLE_NOT_FOUND'
 }
 
 /** All tables share that. */

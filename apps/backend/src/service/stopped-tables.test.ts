@@ -13,7 +13,7 @@ function setUp() {
   const clock: Clock = { nowMs: () => world.nowMs, sleep: () => Promise.resolve() }
   const restarts = new StoppedTables({
     config: { copy: { onFullSpool: 'restart' }, flush: { deniedMs: 0 } } as unknown as Config,
-    engine: { mirror: () => mirror as Mirror, pauseDenied: () => undefined, status: () => world.statuses },
+    engine: { mirror: () => mirror as Mirror, pauseRefused: () => undefined, status: () => world.statuses },
     clock,
     logger: silentLogger,
     resync: async (name) => {

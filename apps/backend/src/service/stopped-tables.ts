@@ -6,7 +6,7 @@ import { COPY_ENDED, isOutdated } from './mirrors.ts'
 
 export interface StoppedTablesOptions {
   readonly config: Pick<Config, 'copy' | 'flush'>
-  readonly engine: Pick<Engine, 'mirror' | 'pauseDenied' | 'status'>
+  readonly engine: Pick<Engine, 'mirror' | 'pauseRefused' | 'status'>
   readonly clock: Clock
   readonly logger: Logger
   readonly resync: (table: string, reason: string) => Promise<void>
@@ -15,7 +15,7 @@ export interface StoppedTablesOptions {
 /** What gave a copy up gets so long to pass: a full disk, a drop that failed. */
 const copyPauseMs = 60_000
 /** What was refused was tried with success just now. */
-const denialPauseMs = 1_000
+const refusalPauseMs = 1_000
 /** What others did to an Iceberg table is done. */
 const outdatedPauseMs = 1_000
 /** An Iceberg table that somebody has dropped is made again where that is asked for. */
@@ -25,7 +25,7 @@ const goneTables = /^(TABLE_GONE|TABLE_REPLACED) /
 export class StoppedTables {
   readonly #options: StoppedTablesOptions
   readonly #copies: CopyRestarts
-  readonly #denied: CopyRestarts
+  readonly #refused: CopyRestarts
   readonly #outdated: CopyRestarts
 
   constructor(options: StoppedTablesOptions) {
@@ -37,10 +37,10 @@ export class StoppedTables {
       because: ({ reason, state }) => (state === 'paused' ? (reasons.get((reason ?? '').split(' ', 1)[0]) ?? null) : null),
       firstPauseMs: copyPauseMs,
     })
-    this.#denied = new CopyRestarts({
+    this.#refused = new CopyRestarts({
       ...options,
-      because: ({ table }) => (engine.mirror(formatTableName(table))?.isAllowedAgain === true ? 'what was refused is allowed again' : null),
-      firstPauseMs: denialPauseMs,
+      because: ({ table }) => (engine.mirror(formatTableName(table))?.isAllowedAgain === true ? 'what was refused is not any more' : null),
+      firstPauseMs: refusalPauseMs,
     })
     this.#outdated = new CopyRestarts({
       ...options,
@@ -53,9 +53,9 @@ export class StoppedTables {
   /** Starts what is due. Never waits for it. */
   look(): void {
     const { config, engine } = this.#options
-    engine.pauseDenied(config.flush.deniedMs)
+    engine.pauseRefused(config.flush.deniedMs)
     this.#copies.look()
-    this.#denied.look()
+    this.#refused.look()
     this.#outdated.look()
   }
 }

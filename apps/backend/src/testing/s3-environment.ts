@@ -1,3 +1,5 @@
+import { S3ObjectStore } from '@moonlink/object-store'
+
 /** The S3 server of the tests, as the environment of a backend. */
 export function s3Environment() {
   return {
@@ -9,6 +11,12 @@ export function s3Environment() {
       AWS_REGION: 'us-east-1',
     },
   } as const
+}
+
+/** That server itself. */
+export function openS3(): S3ObjectStore {
+  const { AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL: endpoint, AWS_REGION: region, AWS_SECRET_ACCESS_KEY } = s3Environment().env
+  return new S3ObjectStore({ endpoint, region, credentials: { accessKeyId: AWS_ACCESS_KEY_ID, secretAccessKey: AWS_SECRET_ACCESS_KEY } })
 }
 
 /** Of a server that tests need. */

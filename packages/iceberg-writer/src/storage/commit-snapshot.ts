@@ -27,7 +27,8 @@ export async function commitSnapshot(committer: Committer, base: Head, commit: C
   try {
     return await commitAttempts(committer, base, commit, snapshotId, doubt)
   } catch (error) {
-    if (!doubt.isUnknown || !isMoonlinkError(error, 'invalid')) throw error
+    const isRefusal = isMoonlinkError(error, 'invalid') || (isMoonlinkError(error) && error.code === 'COMMIT_CONFLICT')
+    if (!doubt.isUnknown || !isRefusal) throw error
     const message = `a commit to Iceberg table ${committer.name} may have happened, and could not be tried again: ${error.message}`
     throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', message, { cause: error })
   }

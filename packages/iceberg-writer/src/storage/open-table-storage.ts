@@ -126,10 +126,17 @@ async function createTable(
     const request = { schema: schemaToJson(schema), properties, ...(location === undefined ? {} : { location }) }
     return { loaded: await catalog.create(identifier, request), isNew: true }
   } catch (error) {
-    const theirs = isMoonlinkError(error) && error.code === 'TABLE_EXISTS' ? await catalog.load(identifier) : null
-    if (theirs === null) throw error
+    if (!isMoonlinkError(error) || error.code !== 'TABLE_EXISTS') throw error
+    const theirs = await catalog.load(identifier)
+    if (theirs === null) throw hidden(identifier, error)
     return { loaded: theirs, isNew: false }
   }
+}
+
+/** Some catalogs say of what may not be read that it is not there. */
+function hidden({ namespace, name }: TableIdentifier, cause: unknown): MoonlinkError {
+  const message = `the catalog has a table ${namespace}.${name}, and does not show it: give these credentials the privilege to read and write it.`
+  return new MoonlinkError('invalid', 'CATALOG_DENIED', message, { context: { table: `${namespace}.${name}` }, cause })
 }
 
 function checkSameFields(wanted: TableSchema, found: TableSchema, identifier: TableIdentifier): void {

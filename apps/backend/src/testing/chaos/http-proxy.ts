@@ -21,6 +21,14 @@ export interface ProxiedRequest {
   readonly body: string
 }
 
+/** What is answered in place of the server. */
+export interface OtherAnswer {
+  readonly status: number
+  /** Of the body. */
+  readonly type: string
+  readonly body: string
+}
+
 export interface LateRequest extends ProxiedRequest {
   /** Of the answer that nobody waits for any more. */
   readonly status: number
@@ -32,6 +40,8 @@ export class HttpProxy {
   readonly uri: string
   /** Chooses what becomes of a request; null: it is passed on as it is. */
   fault: (request: ProxiedRequest) => RequestFault | null = () => null
+  /** Answers a request itself: asked before it is passed on (`status` is null), and again with the status of the server's answer. Null: the server answers. */
+  instead: (request: ProxiedRequest, status: number | null) => OtherAnswer | null = () => null
   private readonly server: Server
   private readonly target: URL
   private readonly sockets = new Set<Socket>()
@@ -92,6 +102,8 @@ export class HttpProxy {
     const body = Buffer.concat(await incoming.toArray())
     if (this.isStalled) await new Promise<void>((resolve) => this.stalled.push(resolve))
     const asked = { method: incoming.method!, path: incoming.url!, body: body.toString('latin1') }
+    const refusal = this.instead(asked, null)
+    if (refusal !== null) return this.answerBy(answer, refusal)
     const fault = this.fault(asked)
     if (fault === 'late') {
       this.late.push(async () => ({ ...asked, status: (await this.send(incoming, body)).response.statusCode! }))
@@ -105,7 +117,15 @@ export class HttpProxy {
     if (fault === 'lost') return void answer.destroy()
     if (fault === 'slow') return
     if (fault === 'failed') answer.writeHead(503).end()
-    else answer.writeHead(response.statusCode!, response.rawHeaders).end(content)
+    else {
+      const other = this.instead(asked, response.statusCode!)
+      if (other !== null) this.answerBy(answer, other)
+      else answer.writeHead(response.statusCode!, response.rawHeaders).end(content)
+    }
+  }
+
+  private answerBy(answer: ServerResponse, { body, status, type }: OtherAnswer): void {
+    answer.writeHead(status, { 'content-type': type }).end(body)
   }
 
   private cutOff(answer: ServerResponse, response: IncomingMessage, content: Buffer): void {
