@@ -24,7 +24,7 @@ test('on a disk with less room than the log may have, tables are committed at ha
   const flush = vi.fn(async () => log.prune(lsn))
   let nowMs = 0
   const relief = new LogRelief({
-    engine: { pauseDenied: () => undefined },
+    engine: { pauseRefused: () => undefined },
     log,
     clock: { ...clock, nowMs: () => (nowMs += 10_000) },
     logger: silentLogger,

@@ -1,4 +1,4 @@
-import { formatTableName, formatType, MoonlinkError, parseTableName, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import { formatTableName, formatType, isMoonlinkError, MoonlinkError, parseTableName, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import type { BackendParts } from './backend-parts.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'
@@ -13,7 +13,7 @@ import {
   type OpenMirrorOptions,
 } from './mirrors.ts'
 import { notMirrored } from './not-mirrored.ts'
-import { mayPassAlone, openTables } from './open-tables.ts'
+import { mayBeAlone, mayPassAlone, openTables } from './open-tables.ts'
 import type { ListedSourceTable } from './parts.ts'
 import { RunningCopies } from './running-copies.ts'
 import { mirrorable } from './table-set.ts'
@@ -221,7 +221,7 @@ export class MirrorSet {
 
   /**
    * Begins to make tables equal to their source again, while no stream is open. Returns where the slot is, and those that are to be copied then: one that has to be
-   * published and is locked waits. What fails before a table is published leaves all as they are.
+   * published and is locked waits. What fails before a table is published leaves all as they are. One whose files or catalog alone refuse is paused for that, or failed; where that is so of all, it is thrown.
    */
   async beginResync(names: readonly string[], reason: string): Promise<{ readonly slotLsn: Lsn; readonly begun: readonly string[] }> {
     for (const name of names) await this.#listAgain(name)
@@ -231,17 +231,29 @@ export class MirrorSet {
       if (locked.has(name)) await this.#awaitUnlocked(name)
       else await this.locked.delete(name)
     }
+    const left = new Map<string, MoonlinkError>()
     for (const name of begun) {
-      const mirror = this.#parts.engine.mirror(name)!
-      const source = await this.#sourceNow(name, mirror)
-      const { appendOnly } = this.#listed.get(name)!
-      // What was copied only in part begins anew.
-      if (mirror.committedLsn === null) await this.#reopen(name, true)
-      else if (isOutdated(mirror.status().reason)) await this.#reopen(name, false)
-      else if (!appendOnly) await mirror.beginResync(reason, source)
-      else await this.#reopen(name, false)
+      await this.#beginOne(name, reason).catch((error: unknown) => {
+        if (!isMoonlinkError(error) || !mayBeAlone(error)) throw error
+        left.set(name, error)
+      })
     }
-    return { slotLsn, begun }
+    const [first] = left.values()
+    if (first !== undefined && left.size === begun.length) throw first
+    // It misses changes: taking more would bring it no nearer to its source.
+    for (const [name, { code, message }] of left) await this.#parts.engine.mirror(name)?.pause(code, message)
+    return { slotLsn, begun: begun.filter((name) => !left.has(name)) }
+  }
+
+  async #beginOne(name: string, reason: string): Promise<void> {
+    const mirror = this.#parts.engine.mirror(name)!
+    const source = await this.#sourceNow(name, mirror)
+    const { appendOnly } = this.#listed.get(name)!
+    // What was copied only in part begins anew.
+    if (mirror.committedLsn === null) await this.#reopen(name, true)
+    else if (isOutdated(mirror.status().reason)) await this.#reopen(name, false)
+    else if (!appendOnly) await mirror.beginResync(reason, source)
+    else await this.#reopen(name, false)
   }
 
   /** A locked table can't be mirrored after all, or not yet. */

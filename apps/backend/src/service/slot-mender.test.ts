@@ -103,3 +103,10 @@ test('a warehouse that is full is waited for; what concerns no table ends the ba
   mender.lost('the slot is not there')
   await expect.poll(() => steps).toEqual(['no slot may be made'])
 })
+
+test('so is one that refuses all tables', async () => {
+  const denied = new MoonlinkError('invalid', 'STORE_NOT_WRITABLE', 'may not write: allow it')
+  const { mender, steps } = setUp({}, [denied, denied])
+  mender.lost('the slot is not there')
+  await expect.poll(() => steps).toEqual(['compare public.t,public.other', ...goesOn])
+})

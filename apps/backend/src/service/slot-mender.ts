@@ -2,6 +2,7 @@ import { formatLsn, isMoonlinkError, maxLsn, MoonlinkError, type ChangeLog, type
 import type { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
 import type { MirrorSet } from './mirror-set.ts'
+import { mayPassAlone } from './open-tables.ts'
 import type { OneAtATime } from './one-at-a-time.ts'
 import { slotLossError } from './slot-loss.ts'
 import type { SlotWatch } from './slot-watch.ts'
@@ -67,7 +68,7 @@ export class SlotMender {
       } catch (error) {
         if (await this.#pauseRefused(error)) continue
         // The server may be away just now; the tables stay as they are. Whoever wants to stop, or to drop a table, has a turn meanwhile.
-        if (!isMoonlinkError(error) || (error.kind !== 'retry' && !isStoreTrouble(error))) throw error
+        if (!isMoonlinkError(error) || (error.kind !== 'retry' && !isStoreTrouble(error) && !mayPassAlone(error))) throw error
         logger.warn('what is missing can not be found out yet', { code: error.code, error: error.message })
         await clock.sleep(pauseMs)
       }
