@@ -5,6 +5,7 @@ import type { FlushReport, HealthReport, ReadyReport, StatusReport, TablesReport
 import type { VerifyEvent } from '../verify/verification.ts'
 import { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
+import { errorOfRead } from './error-of-read.ts'
 import { findAtStart, type FoundAtStart } from './found-at-start.ts'
 import { LogRelief } from './log-relief.ts'
 import { LockedTables } from './locked-tables.ts'
@@ -110,6 +111,7 @@ export class MoonlinkBackend implements Operations {
       telemetry: parts.telemetry,
       log,
       floorLsn: () => this.#acknowledger.coveredLsn,
+      requireCurrent: async () => parts.lease?.requireCurrent(),
       onFailure: (error) => {
         if (isSlotLoss(error)) this.#mender.lost(error.message)
         else if (isMoonlinkError(error, 'fenced')) this.#fenced(error)
@@ -234,9 +236,12 @@ export class MoonlinkBackend implements Operations {
 
   async query(request: QueryRequest): Promise<RunningQuery> {
     this.#refuseWhileClosing()
-    const { clock, sql, telemetry } = this.#parts
+    const { clock, lease, sql, telemetry } = this.#parts
     const startedMs = clock.nowMs()
-    const running = await telemetry.span('query', {}, () => sql.query(request.sql, request.atLsn, request.timeoutMs))
+    const read = () => sql.query(request.sql, request.atLsn, request.timeoutMs)
+    const running = await telemetry.span('query', {}, read).catch(async (error: unknown) => {
+      throw await errorOfRead(error, lease)
+    })
     telemetry.observe('moonlink_query_seconds', (clock.nowMs() - startedMs) / 1000)
     return running
   }

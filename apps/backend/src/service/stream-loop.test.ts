@@ -76,6 +76,8 @@ function setUp(openStream: (attempt: number) => FakeStream, rollsBack = false) {
   const failures: Error[] = []
   const applied: SourceEvent[] = []
   const clock = new HeldClock()
+  /** Of the right to the slot, one for each look. */
+  const doubts: Error[] = []
   const engine = {
     streamedLsn: 0n,
     resumePoints: () => [],
@@ -99,13 +101,17 @@ function setUp(openStream: (attempt: number) => FakeStream, rollsBack = false) {
     engine,
     log: null,
     floorLsn: () => 0n,
+    requireCurrent: async () => {
+      const [doubt] = doubts.splice(0, 1)
+      if (doubt !== undefined) throw doubt
+    },
     clock,
     random,
     logger: silentLogger,
     telemetry: silentTelemetry,
     onFailure: (error) => failures.push(error),
   })
-  return { loop, engine, opened, streams, failures, applied, clock }
+  return { loop, doubts, engine, opened, streams, failures, applied, clock }
 }
 
 test('a lost stream is opened again where it stood, or earlier where a transaction was rolled back', async () => {
@@ -126,6 +132,18 @@ test('a lost stream is opened again where it stood, or earlier where a transacti
     await loop.stop()
     await loop.close()
   }
+})
+
+test('no stream is opened while another backend may have taken over', async () => {
+  const { clock, doubts, failures, loop, opened } = setUp(() => new FakeStream())
+  doubts.push(new MoonlinkError('retry', 'LEASE_UNCERTAIN', 'it is not known'))
+  loop.start()
+  await expect.poll(() => clock.sleepers).toBe(1)
+  expect([opened, loop.trouble]).toEqual([[], 'LEASE_UNCERTAIN it is not known'])
+  doubts.push(new MoonlinkError('fenced', 'LEASE_LOST', 'another has taken over'))
+  clock.wake()
+  await expect.poll(() => failures).toMatchObject([{ code: 'LEASE_LOST' }])
+  expect(opened).toEqual([])
 })
 
 test('a stop waits for the transaction to end, and the stream still takes acknowledgements', async () => {

@@ -22,6 +22,8 @@ export interface StreamLoopOptions {
   readonly log: ChangeLog | null
   /** Every mirror is known to cover what lies before this, and nobody has it any more. */
   readonly floorLsn: () => Lsn
+  /** Asked before a stream is opened, which would take the slot from a successor: throws where there is one, or may be. */
+  readonly requireCurrent: () => Promise<void>
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
@@ -154,7 +156,8 @@ export class StreamLoop {
   }
 
   async #follow(after: Lsn): Promise<void> {
-    const { engine, log, logger, source } = this.#options
+    const { engine, log, logger, requireCurrent, source } = this.#options
+    await requireCurrent()
     const stream = await source.open(after, this.#lifetime.signal, log ?? undefined, engine.resumePoints())
     this.#stream = stream
     this.#opened = true
