@@ -53,7 +53,10 @@ testDenied(
   async () => {
     await start()
     await outlastLog()
-    expect(await pair.state()).toEqual({ state: 'paused', reason: expect.stringMatching(/^STORE_NOT_WRITABLE .*bad.*made equal/) as string })
+    expect(await pair.state()).toEqual({
+      state: 'paused',
+      reason: expect.stringMatching(/^STORE_NOT_WRITABLE .*bad.*made equal/) as string,
+    })
     const good = await pair.backend.table('public.good')
     expect(parseLsn(good.committedLsn!)).toBeGreaterThan(parseLsn((await pair.backend.table('public.bad')).committedLsn!))
     allow(files)

@@ -89,23 +89,26 @@ test.each([
   ['404 of a gateway', ofGateway(404, 'Not Found'), /^CATALOG_NOT_FOUND /],
   ['404, as if it were not there', ofCatalog(404, 'NoSuchTableException', 'Table does not exist'), /^CATALOG_DENIED .*does not show it/],
   ['500', ofGateway(500, 'Internal Server Error'), /^CATALOG_UNAVAILABLE /],
-])('a table that alone is answered by %s at a start keeps no other from being mirrored, and goes on by itself', async (_, answer, reason) => {
-  await start()
-  await pair.change()
-  await pair.expectEqual()
-  await pair.kill()
-  await pair.change()
-  refuse(isLoad, answer)
-  launch()
-  await pair.isState('failed')
-  expect(await reasonOf()).toMatch(reason)
-  await pair.change()
-  await pair.backend.wait()
-  allow()
-  await pair.isState('streaming')
-  await pair.expectEqual()
-  expect(await pair.backend.stop()).toBe(0)
-})
+])(
+  'a table that alone is answered by %s at a start keeps no other from being mirrored, and goes on by itself',
+  async (_, answer, reason) => {
+    await start()
+    await pair.change()
+    await pair.expectEqual()
+    await pair.kill()
+    await pair.change()
+    refuse(isLoad, answer)
+    launch()
+    await pair.isState('failed')
+    expect(await reasonOf()).toMatch(reason)
+    await pair.change()
+    await pair.backend.wait()
+    allow()
+    await pair.isState('streaming')
+    await pair.expectEqual()
+    expect(await pair.backend.stop()).toBe(0)
+  },
+)
 
 test('a table whose first copy alone is refused is paused, and copied once it is not', async () => {
   const isOfRows = (request: ProxiedRequest) => isCommit(request) && request.body.includes('"add-snapshot"')

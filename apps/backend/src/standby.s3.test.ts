@@ -61,7 +61,12 @@ test('a read of one that does not know that it was taken over from is to be repe
   const store = openS3()
   const launch = (name: string, more: Readonly<Record<string, string>>) => {
     const args = ['--source', connectionString, '--state-dir', join(directory, name), '--warehouse', warehouse, '--standby']
-    const backend = BackendProcess.launch(args, { ...env, MOONLINK_STANDBY_TAKEOVER_MS: '4s', MOONLINK_FLUSH_INTERVAL_MS: '200ms', ...more })
+    const backend = BackendProcess.launch(args, {
+      ...env,
+      MOONLINK_STANDBY_TAKEOVER_MS: '4s',
+      MOONLINK_FLUSH_INTERVAL_MS: '200ms',
+      ...more,
+    })
     running.push(backend)
     return backend
   }
@@ -76,7 +81,11 @@ test('a read of one that does not know that it was taken over from is to be repe
     const lsn = await first.wait({ iceberg: true })
     const files = await dataFiles()
     proxy.instead = ({ path }) => (path.includes('/changelog/lease') ? { status: 503, type: 'text/plain', body: '' } : null)
-    const second = launch('successor', { MOONLINK_EXPIRY_INTERVAL_MS: '300ms', MOONLINK_EXPIRY_MAX_AGE_MS: '0', MOONLINK_EXPIRY_MIN_SNAPSHOTS: '1' })
+    const second = launch('successor', {
+      MOONLINK_EXPIRY_INTERVAL_MS: '300ms',
+      MOONLINK_EXPIRY_MAX_AGE_MS: '0',
+      MOONLINK_EXPIRY_MIN_SNAPSHOTS: '1',
+    })
     await second.ready()
     await until('the files to be gone', async () => {
       await client.query('DELETE FROM t; INSERT INTO t VALUES (1)')

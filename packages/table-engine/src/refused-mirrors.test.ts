@@ -15,7 +15,13 @@ interface FakeMirror {
 function setUp() {
   const world = { nowMs: 0 }
   const clock: Clock = { nowMs: () => world.nowMs, sleep: () => Promise.resolve() }
-  const make = (name: string): FakeMirror => ({ name, currentPhase: 'streaming', memory: { freeableBytes: 0 }, refusal: null, allowedAtMs: null })
+  const make = (name: string): FakeMirror => ({
+    name,
+    currentPhase: 'streaming',
+    memory: { freeableBytes: 0 },
+    refusal: null,
+    allowedAtMs: null,
+  })
   const [a, b] = ['a', 'b'].map(make)
   const refused = new RefusedMirrors(new Map([a, b].map((one) => [one.name, one as unknown as Mirror])), clock)
   const refuse = (mirror: FakeMirror, atMs: number, code = 'STORE_NOT_WRITABLE') => {

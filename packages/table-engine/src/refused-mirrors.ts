@@ -26,7 +26,8 @@ export class RefusedMirrors {
   alone(patienceMs: number): readonly Mirror[] {
     const all = [...this.mirrors.values()]
     const refused = all.flatMap((mirror) => (mirror.refusal === null ? [] : [{ mirror, refusal: mirror.refusal }]))
-    for (const name of this.othersAllowedMs.keys()) if (!refused.some(({ mirror }) => mirror.name === name)) this.othersAllowedMs.delete(name)
+    for (const name of this.othersAllowedMs.keys())
+      if (!refused.some(({ mirror }) => mirror.name === name)) this.othersAllowedMs.delete(name)
     if (refused.length === 0) return []
     const allowedAtMs = Math.max(...all.map((mirror) => mirror.allowedAtMs ?? -Infinity))
     for (const { mirror, refusal } of refused)

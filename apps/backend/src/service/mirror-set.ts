@@ -1,4 +1,13 @@
-import { formatTableName, formatType, isMoonlinkError, MoonlinkError, parseTableName, type Lsn, type TableName, type TableSchema } from '@moonlink/core'
+import {
+  formatTableName,
+  formatType,
+  isMoonlinkError,
+  MoonlinkError,
+  parseTableName,
+  type Lsn,
+  type TableName,
+  type TableSchema,
+} from '@moonlink/core'
 import type { Mirror, ResyncSource } from '@moonlink/table-engine'
 import type { BackendParts } from './backend-parts.ts'
 import { TABLE_LOCKED, type LockedTables } from './locked-tables.ts'

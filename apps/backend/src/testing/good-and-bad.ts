@@ -38,7 +38,10 @@ export class GoodAndBad {
 
   /** Starts a backend, and waits for nothing. */
   launch(args: readonly string[], env: Readonly<Record<string, string>>): void {
-    this.launched = BackendProcess.launch(['--source', this.database.connectionString, ...args], { MOONLINK_FLUSH_INTERVAL_MS: '200ms', ...env })
+    this.launched = BackendProcess.launch(['--source', this.database.connectionString, ...args], {
+      MOONLINK_FLUSH_INTERVAL_MS: '200ms',
+      ...env,
+    })
   }
 
   async start(args: readonly string[], env: Readonly<Record<string, string>>): Promise<void> {
