@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock, systemRandom } from '@moonlink/core'
@@ -28,6 +28,13 @@ const failpoints = (of: readonly Point[]): Failpoint[] =>
     .flatMap((point) => (['before', 'after'] as const).map((side) => ({ point, side })))
     .filter(({ point, side }) => isAll || (side === 'before') === before.includes(point))
 const tables = ['items', 'bag', 'still']
+
+async function expectKilled(running: BackendProcess, died: Promise<unknown>, failpoint: Failpoint): Promise<void> {
+  const patience = new AbortController()
+  await Promise.race([died, systemClock.sleep(60_000, patience.signal)])
+  patience.abort(new Error('died'))
+  expect(running.child.signalCode, `${JSON.stringify(failpoint)} was reached: ${running.said}`).toBe('SIGKILL')
+}
 
 /** One state directory through all of its deaths: each process begins with what the one before left, and is compared before it dies itself. */
 class Lives {
@@ -59,11 +66,11 @@ class Lives {
     const died = once(child, 'exit')
     const load = new Load(this.database.connectionString)
     child.kill('SIGUSR2')
-    const patience = new AbortController()
-    await Promise.race([died, systemClock.sleep(60_000, patience.signal)])
-    patience.abort(new Error('died'))
-    await load.stop()
-    expect(child.signalCode, `${JSON.stringify(failpoint)} was reached: ${backend.said}`).toBe('SIGKILL')
+    try {
+      await expectKilled(backend, died, failpoint)
+    } finally {
+      await load.stop()
+    }
     await new Load(this.database.connectionString).stop()
     await this.database.client.query(`UPDATE still SET note = note || 'x'`)
   }
@@ -128,3 +135,51 @@ test('a process killed at any call by which state leaves it loses and repeats no
 )
 
 test('and with the change log in the object store', { timeout: 300_000 }, () => through(failpoints(['log sync', 'state write']), 'store'))
+
+const purgePoints = (['state write', 'catalog drop', 'file remove'] as const)
+  .flatMap((point) => (['before', 'after'] as const).map((side) => ({ point, side })))
+  .filter(({ side }) => isAll || side === 'after')
+
+test(
+  'a purge that is killed at any call is finished by the next process, before the table is added again',
+  { timeout: 600_000 },
+  async () => {
+    const { client, connectionString, name } = await postgres.createDatabase()
+    const stateDir = join(directory, name)
+    const env = { MOONLINK_SOURCE_URL: connectionString, MOONLINK_STATE_DIR: stateDir, MOONLINK_FLUSH_INTERVAL_MS: '100ms' }
+    await client.query('CREATE TABLE kept (id int PRIMARY KEY); CREATE TABLE gone (id serial PRIMARY KEY); INSERT INTO kept VALUES (1)')
+    const place = join(stateDir, 'warehouse/public/gone')
+    const files = () =>
+      existsSync(place) ? readdirSync(place, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()) : []
+    const add = async (running: BackendProcess) => {
+      await client.query('INSERT INTO gone DEFAULT VALUES')
+      await running.post('/tables', { tables: ['public.gone'] })
+      await running.wait({ iceberg: true })
+      const { rows } = await client.query<{ n: number }>('SELECT count(*)::int AS n FROM gone')
+      expect(await running.query('SELECT count(*)::int AS n FROM public.gone')).toEqual([[rows[0].n]])
+      expect(files().length).toBeGreaterThan(3)
+    }
+    backend = await BackendProcess.start([], env)
+    await backend.stop()
+    for (const failpoint of purgePoints) {
+      backend = BackendProcess.dying(failpoint, env)
+      await backend.ready()
+      await backend.wait({ iceberg: true })
+      const { child } = backend
+      const died = once(child, 'exit')
+      child.kill('SIGUSR2')
+      // It has come to the signal by then.
+      await backend.status().catch(() => undefined)
+      await fetch(`${backend.url}/tables/public.gone?purge=true`, { method: 'DELETE' }).catch(() => undefined)
+      await expectKilled(backend, died, failpoint)
+      backend = await BackendProcess.start([], env)
+      const isMirrored = (await backend.tables()).some((table) => table.name === 'public.gone')
+      expect(isMirrored && failpoint.point !== 'state write', JSON.stringify(failpoint)).toBe(false)
+      if (!isMirrored) {
+        await expect.poll(files, { message: JSON.stringify(failpoint) }).toEqual([])
+        await add(backend)
+      }
+      await backend.stop()
+    }
+  },
+)

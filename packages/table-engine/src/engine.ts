@@ -179,6 +179,11 @@ export class Engine implements ReadLeaseSource {
     return this.stagedFilesOf(name)
   }
 
+  /** Removes whatever files are listed of a table that is there no more, and is not mirrored. */
+  async removeListedFiles(name: string, remove: (path: string) => Promise<void>): Promise<void> {
+    if (!this.mirrors.has(name)) await this.stagedFilesOf(name).removeAll(remove)
+  }
+
   /** The mirror of a table, by `schema.name`. */
   mirror(name: string): Mirror | undefined {
     return this.mirrors.get(name)

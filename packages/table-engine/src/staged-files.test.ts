@@ -156,3 +156,21 @@ test('lists that are damaged name files or nothing, and end no start', async () 
     fuzzing(150),
   )
 })
+
+test('of a table that is there no more all that is listed is removed, in as many attempts as it takes', async () => {
+  const files = new StagedFiles({ disk: systemDisk, directory }, silentLogger)
+  await files.write(async (onPath) => (await onPath('a'), staged('a')))
+  await files.list({ paths: ['m1', 'v1'], manifestLists: ['l1'] })
+  const removed: string[] = []
+  const away = async (path: string) => {
+    if (removed.length === 1) throw new Error('away')
+    removed.push(path)
+  }
+  const later = new StagedFiles({ disk: systemDisk, directory }, silentLogger)
+  await expect(later.removeAll(away)).rejects.toThrow('away')
+  await later.removeAll(async (path) => void removed.push(path))
+  expect(new Set(removed)).toEqual(new Set(['a', 'm1', 'v1']))
+  removed.length = 0
+  await (await next(storageWith([]))).removeAll(async (path) => void removed.push(path))
+  expect(removed).toEqual([])
+})

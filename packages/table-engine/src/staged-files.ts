@@ -138,6 +138,15 @@ export class StagedFiles implements FileLedger {
     }
   }
 
+  /** Removes all that is listed: its table is there no more, and nobody reads it. */
+  async removeAll(remove: (path: string) => Promise<void>): Promise<void> {
+    await this.load()
+    const groups = this.listedGroups()
+    for (const path of new Set([...this.journal.paths, ...groups.flatMap(([, { paths }]) => paths)])) await remove(path)
+    await this.take([...this.journal.paths])
+    await this.groups.remove(groups.map(([text]) => text))
+  }
+
   private load(): Promise<void> {
     this.loading ??= Promise.all([this.journal.load().then(() => this.takeFormer()), this.groups.load()]).then(() => undefined)
     return this.loading

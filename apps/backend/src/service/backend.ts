@@ -26,6 +26,7 @@ import { stoppingError } from './stopping.ts'
 import { StreamLoop } from './stream-loop.ts'
 import { TableCommands } from './table-commands.ts'
 import { TableVerification } from './table-verification.ts'
+import { UnfinishedPurges } from './unfinished-purges.ts'
 import { UnopenedTables } from './unopened-tables.ts'
 import { waitForLsn } from './wait-for-lsn.ts'
 
@@ -46,6 +47,7 @@ export class MoonlinkBackend implements Operations {
   readonly #publicationWatch: PublicationWatch
   readonly #mender: SlotMender
   readonly #stopped: StoppedTables
+  readonly #purges: UnfinishedPurges
   readonly #tables: TableCommands
   readonly #follower: SchemaFollower
   readonly #changes = new OneAtATime()
@@ -119,7 +121,8 @@ export class MoonlinkBackend implements Operations {
       },
     })
     const shared = { mirrors: this.#mirrors, loop: this.#loop, acknowledger: this.#acknowledger, changes: this.#changes }
-    this.#tables = new TableCommands({ ...parts, ...shared, remembered })
+    this.#purges = new UnfinishedPurges({ ...parts, acknowledger: this.#acknowledger, remembered })
+    this.#tables = new TableCommands({ ...parts, ...shared, remembered, purges: this.#purges })
     this.#follower = new SchemaFollower({
       engine,
       clock,
@@ -292,7 +295,7 @@ export class MoonlinkBackend implements Operations {
 
   async uninstall(): Promise<Uninstalled> {
     this.#isStopping = true
-    await this.#mirrors.stopTakingUp()
+    await Promise.all([this.#mirrors.stopTakingUp(), this.#purges.stop()])
     const removed = await this.#changes.run(async () => {
       await this.#end()
       return this.#parts.source.uninstall()
@@ -304,7 +307,7 @@ export class MoonlinkBackend implements Operations {
   /** Stops reading, commits everything that was read, tells the source, and lets go. Throws where a commit failed. */
   async close(): Promise<void> {
     this.#isStopping = true
-    await this.#mirrors.stopTakingUp()
+    await Promise.all([this.#mirrors.stopTakingUp(), this.#purges.stop()])
     await this.#changes.run(() => this.#end())
     await this.#parts.engine.close()
   }
@@ -326,6 +329,7 @@ export class MoonlinkBackend implements Operations {
     this.#slotWatch.start()
     this.#publicationWatch.start()
     this.#mirrors.startTakingUp()
+    this.#purges.start()
   }
 
   async #tick(): Promise<void> {

@@ -10,6 +10,7 @@ const state = (mirrored: readonly string[], published: readonly string[] = []): 
   known: ['public.locked', ...mirrored, ...published],
   added: [],
   dropped: [],
+  purging: {},
   timeline: 1,
   timelineSince: 0n,
   published: Object.fromEntries(published.map((name) => [name, '[]'])),

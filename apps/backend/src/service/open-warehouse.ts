@@ -13,7 +13,7 @@ import {
   type TableStorage,
   type TextCopies,
 } from '@moonlink/core'
-import { openTableStorage, ParquetWorkerPool, VariantTextCopies } from '@moonlink/iceberg-writer'
+import { openTableStorage, ParquetWorkerPool, removeTableFiles, VariantTextCopies, type RemovedTable } from '@moonlink/iceberg-writer'
 import { checkConditionalPut } from '@moonlink/object-store'
 import type { Config } from '../config/schema.ts'
 import { openCatalog } from './open-catalog.ts'
@@ -118,6 +118,14 @@ export class OpenedWarehouse implements Warehouse {
     const { metadataLocation } = storage.snapshot
     if (!this.#writable.has(storeOf(metadataLocation))) await this.#checkWritableBelow(metadataLocation.replace(/[^/]*$/, ''))
     return storage
+  }
+
+  removeFiles(table: RemovedTable, beforeEach: () => Promise<void>): Promise<void> {
+    return removeTableFiles(table, { store: this.#opened.store, logger: this.#ports.logger, beforeEach })
+  }
+
+  removeFile(uri: string): Promise<void> {
+    return this.#opened.store.delete(uri)
   }
 
   async close(): Promise<void> {

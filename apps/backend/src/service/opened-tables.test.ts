@@ -58,6 +58,8 @@ async function openAll(count: number, fileCount = 1) {
   const warehouse: Warehouse = {
     uri: warehouseUri,
     catalog,
+    removeFile: (uri) => store.delete(uri),
+    removeFiles: () => Promise.reject(new Error('nothing is purged')),
     openTable: (table, { schema: wanted, ...options }) =>
       openTableStorage({
         ...storageOptions(store, catalog, table),

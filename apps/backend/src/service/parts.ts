@@ -10,6 +10,7 @@ import type {
   TableStorage,
   TimelineLsn,
 } from '@moonlink/core'
+import type { RemovedTable } from '@moonlink/iceberg-writer'
 import type {
   EvolvedTable,
   FieldSource,
@@ -146,6 +147,10 @@ export interface Warehouse {
   readonly catalog: Catalog
   /** Opens the table's storage, and takes it over. */
   openTable(table: TableName, options: OpenTableOptions): Promise<TableStorage>
+  /** Removes what is left of the files of a table that its catalog has no more. `beforeEach` is called before each removal; what it throws ends that. */
+  removeFiles(table: RemovedTable, beforeEach: () => Promise<void>): Promise<void>
+  /** Removes one file; fine if it is not there. */
+  removeFile(uri: string): Promise<void>
   close(): Promise<void>
 }
 

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { parseTableName, type Lsn } from '@moonlink/core'
 import type { SourceHandle } from './parts.ts'
-import type { BackendState, StateStore } from './state.ts'
+import type { BackendState, Purge, StateStore } from './state.ts'
 
 export interface RememberedTablesOptions {
   readonly store: Pick<StateStore, 'write'>
@@ -16,15 +16,16 @@ export interface RememberedTablesOptions {
   readonly known: () => readonly string[]
 }
 
-type Written = Pick<BackendState, 'added' | 'dropped' | 'published'>
+type Written = Pick<BackendState, 'added' | 'dropped' | 'published' | 'purging'>
 
-/** Which tables were added and dropped over those of the configuration, and what all of them have in Iceberg: kept across restarts. */
+/** Which tables were added and dropped over those of the configuration, which purges have not ended, and what all of them have in Iceberg: kept across restarts. */
 export class RememberedTables {
   readonly #options: RememberedTablesOptions
   /** How tables were published when that was known last. */
   readonly #published: Map<string, string>
   #added: readonly string[]
   #dropped: readonly string[]
+  #purging: Readonly<Record<string, Purge>>
   /** What was written down last. */
   #written: Written
 
@@ -33,7 +34,21 @@ export class RememberedTables {
     this.#published = new Map(Object.entries(options.state?.published ?? {}))
     this.#added = options.state?.added ?? []
     this.#dropped = options.state?.dropped ?? []
-    this.#written = { published: {}, added: this.#added, dropped: this.#dropped }
+    this.#purging = options.state?.purging ?? {}
+    this.#written = { published: {}, added: this.#added, dropped: this.#dropped, purging: this.#purging }
+  }
+
+  /** Purges that have not ended, by table. */
+  get purges(): ReadonlyMap<string, Purge> {
+    return new Map(Object.entries(this.#purging))
+  }
+
+  purge(name: string, purge: Purge): void {
+    this.#purging = { ...this.#purging, [name]: purge }
+  }
+
+  purged(name: string): void {
+    this.#purging = Object.fromEntries(Object.entries(this.#purging).filter(([purging]) => purging !== name))
   }
 
   wasDropped(name: string): boolean {
@@ -50,18 +65,22 @@ export class RememberedTables {
     this.#dropped = [...new Set([...this.#dropped, name])]
   }
 
-  /** Whether that it was added or dropped is written down, where it was. */
+  /** Whether that it was added, dropped or purged is written down, where it was. */
   isRecorded(name: string): boolean {
-    const { added, dropped } = this.#written
-    return added.includes(name) === this.#added.includes(name) && dropped.includes(name) === this.#dropped.includes(name)
+    const { added, dropped, purging } = this.#written
+    return (
+      added.includes(name) === this.#added.includes(name) &&
+      dropped.includes(name) === this.#dropped.includes(name) &&
+      isDeepStrictEqual(purging[name], this.#purging[name])
+    )
   }
 
   /**
-   * Whether other tables were added and dropped, or tables are published otherwise, than was written down. Left so, a later process would go by what was asked for
+   * Whether other tables were added, dropped and purged, or tables are published otherwise, than was written down. Left so, a later process would go by what was asked for
    * before, and take tables for such that missed changes.
    */
   get isOutdated(): boolean {
-    return !isDeepStrictEqual({ published: this.#marks(), added: this.#added, dropped: this.#dropped }, this.#written)
+    return !isDeepStrictEqual(this.#toWrite(), this.#written)
   }
 
   /** Whether that is so of a table that takes changes. */
@@ -74,7 +93,7 @@ export class RememberedTables {
   async write(coveredLsn: Lsn): Promise<void> {
     const { covered, known, source, store } = this.#options
     const { systemIdentifier, database, slot } = source.identity
-    const written: Written = { published: this.#marks(), added: this.#added, dropped: this.#dropped }
+    const written = this.#toWrite()
     await store.write({
       source: { systemIdentifier, database, slot },
       timeline: source.history.timeline,
@@ -85,6 +104,10 @@ export class RememberedTables {
       ...written,
     })
     this.#written = written
+  }
+
+  #toWrite(): Written {
+    return { published: this.#marks(), added: this.#added, dropped: this.#dropped, purging: this.#purging }
   }
 
   #marks(): Readonly<Record<string, string>> {

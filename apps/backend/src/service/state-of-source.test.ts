@@ -13,6 +13,7 @@ const state: BackendState = {
   published: {},
   timeline: 1,
   timelineSince: 0n,
+  purging: {},
 }
 
 test('the state of the same source is gone on with', () => {

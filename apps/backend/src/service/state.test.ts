@@ -19,7 +19,8 @@ const state = (coveredLsn: bigint): BackendState => ({
   mirrored: ['public.a', 'public."b c"'],
   known: ['public.a', 'public."b c"', 'public.gone'],
   added: ['public.a'],
-  dropped: [],
+  dropped: ['public.gone'],
+  purging: { 'public.gone': { uuid: '5d7a', metadataLocation: 's3://lake/public/gone/metadata/v5.metadata.json' } },
   timeline: 3,
   timelineSince: 0x3000028n,
   published: { 'public.a': '[null,null]' },
@@ -136,6 +137,8 @@ const versions = {
   second: first.replace('"version": 1', '"version": 2').replace('acknowledgedLsn', 'coveredLsn'),
   third: `{"version":3,"coveredLsn":"16/B374D848","source":{"systemIdentifier":"7382615423","database":"shop","slot":"moonlink_shop"},
     "mirrored":["public.orders"],"known":[],"added":[],"dropped":["public.old"],"published":{},"timeline":null,"timelineSince":null,"crc32":"507ecb6d"}`,
+  fourth: `{"version":4,"coveredLsn":"16/B374D848","source":{"systemIdentifier":"7382615423","database":"shop","slot":"moonlink_shop"},
+    "mirrored":["public.orders"],"known":[],"added":[],"dropped":["public.old"],"purging":{},"published":{},"timeline":null,"timelineSince":null,"crc32":"08fa44df"}`,
 }
 
 test.each(Object.entries(versions))('the state that the %s version wrote is read, and written as the present one', (_, text) => {
@@ -147,6 +150,7 @@ test.each(Object.entries(versions))('the state that the %s version wrote is read
     known: [],
     added: [],
     dropped: ['public.old'],
+    purging: {},
     published: {},
     timeline: null,
     timelineSince: null,
@@ -195,6 +199,7 @@ describe('a state that others wrote', () => {
     expect([read.mirrored, read.added, read.dropped].every(texts)).toBe(true)
     expect(Object.values(read.source).every((part) => typeof part === 'string')).toBe(true)
     expect(texts(Object.values(read.published))).toBe(true)
+    for (const { metadataLocation, uuid } of Object.values(read.purging)) expect(texts([uuid ?? '', metadataLocation ?? ''])).toBe(true)
     expect(read.timeline === null || Number.isSafeInteger(read.timeline)).toBe(true)
   }
 

@@ -3,7 +3,7 @@ import { formatLsn, MoonlinkError, parseLsn, type Lsn } from '@moonlink/core'
 import { z } from 'zod'
 
 /** Raised whenever an older Moonlink would misread the file. */
-const VERSION = 3
+const VERSION = 4
 
 const common = {
   source: z.object({ systemIdentifier: z.string(), database: z.string(), slot: z.string() }),
@@ -14,6 +14,8 @@ const common = {
   /** Tables that `tables add` and `tables drop` named, over those of the configuration. */
   added: z.array(z.string()),
   dropped: z.array(z.string()),
+  /** Of those dropped, the ones whose purge has not ended, by name. */
+  purging: z.record(z.string(), z.object({ uuid: z.string().nullable(), metadataLocation: z.string().nullable() })).default({}),
   /** How the source published a table, where that was noted. */
   published: z.record(z.string(), z.string()).default({}),
   /** On which of the server's timelines lies what was read, where that was noted. */
@@ -29,6 +31,9 @@ const stateSchema = z.object({
   ...common,
 })
 
+/** Before purges were kept: an earlier Moonlink would forget them. */
+const thirdSchema = z.object({ version: z.literal(3), coveredLsn: z.string(), ...common })
+
 /** Versions without a checksum: a bit of theirs that flips could say that Iceberg has what it lacks. */
 const unchecked = { ...common, crc32: z.never().optional() }
 /** Before there was a log: the slot was told what Iceberg has. */
@@ -37,7 +42,15 @@ const firstSchema = z
   .transform(({ acknowledgedLsn, ...rest }) => ({ ...rest, coveredLsn: acknowledgedLsn }))
 const secondSchema = z.object({ version: z.literal(2), coveredLsn: z.string(), ...unchecked })
 
-const anySchema = z.union([stateSchema, secondSchema, firstSchema])
+const anySchema = z.union([stateSchema, thirdSchema, secondSchema, firstSchema])
+
+/** What is known of an Iceberg table that is to be removed with its files. */
+export interface Purge {
+  /** Null where the catalog had no table of that name, or one that can't be read. */
+  readonly uuid: string | null
+  /** Its metadata as of when it was to be removed from the catalog, which names its files; null while nothing is removed, or where it is not known. */
+  readonly metadataLocation: string | null
+}
 
 /** What a run leaves for the next, beside what the Iceberg tables say of themselves. */
 export interface BackendState {
@@ -47,6 +60,7 @@ export interface BackendState {
   readonly known: readonly string[]
   readonly added: readonly string[]
   readonly dropped: readonly string[]
+  readonly purging: Readonly<Record<string, Purge>>
   readonly published: Readonly<Record<string, string>>
   readonly timeline: number | null
   readonly timelineSince: Lsn | null
@@ -72,6 +86,7 @@ export function encodeState({ coveredLsn, ...rest }: BackendState): string {
     known: [...rest.known],
     added: [...rest.added],
     dropped: [...rest.dropped],
+    purging: { ...rest.purging },
     published: { ...rest.published },
     timeline: rest.timeline,
     timelineSince: rest.timelineSince === null ? null : formatLsn(rest.timelineSince),
@@ -90,9 +105,9 @@ export function parseState(text: string, place: string): BackendState {
     const parsed: unknown = JSON.parse(text)
     refuseLater(parsed, place)
     requireWhole(parsed)
-    const { coveredLsn, source, mirrored, known, added, dropped, published, timeline, timelineSince } = anySchema.parse(parsed)
+    const { coveredLsn, source, mirrored, known, added, dropped, purging, published, timeline, timelineSince } = anySchema.parse(parsed)
     const since = timelineSince === null ? null : parseLsn(timelineSince)
-    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, published, timeline, timelineSince: since }
+    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, purging, published, timeline, timelineSince: since }
   } catch (error) {
     if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
     const message = `${place} is damaged, or no state of ours; put back a copy of it, or remove it, and tables that may miss changes are made equal to the source again; what tables add and tables drop changed has to be said again then.`
@@ -111,5 +126,5 @@ function refuseLater(parsed: unknown, place: string): void {
 
 function requireWhole(parsed: unknown): void {
   const { crc32: written, ...stored } = parsed as { readonly version?: unknown; readonly crc32?: unknown }
-  if (stored.version === VERSION && written !== checksum(stored)) throw new Error('its checksum is another')
+  if (Number(stored.version) >= 3 && written !== checksum(stored)) throw new Error('its checksum is another')
 }

@@ -1,10 +1,11 @@
-import { formatTableName, MoonlinkError, type TableName } from '@moonlink/core'
+import { formatTableName, MoonlinkError, silentLogger, systemRandom, type TableName } from '@moonlink/core'
 import { expect, test, vi } from 'vitest'
 import { Acknowledger } from './acknowledger.ts'
 import { OneAtATime } from './one-at-a-time.ts'
 import { RememberedTables } from './remembered-tables.ts'
 import type { BackendState } from './state.ts'
 import { TableCommands, type TableCommandsOptions } from './table-commands.ts'
+import { UnfinishedPurges, type UnfinishedPurgesOptions } from './unfinished-purges.ts'
 
 const notWritten = new MoonlinkError('retry', 'STATE_NOT_WRITTEN', 'the disk is full.')
 
@@ -44,6 +45,18 @@ function commanding() {
     keptFromLsn: () => null,
     isOutdated: () => remembered.isOutdated,
   })
+  const load = vi.fn<() => Promise<null>>(() => Promise.resolve(null))
+  const requireCurrent = () => Promise.resolve()
+  const purges = new UnfinishedPurges({
+    acknowledger,
+    clock: { nowMs: () => 0, sleep: () => new Promise(() => undefined) },
+    engine: { removeListedFiles: () => Promise.resolve() },
+    lease: { check, requireCurrent },
+    logger: silentLogger,
+    random: systemRandom,
+    remembered,
+    warehouse: { catalog: { drop: purge, load } },
+  } as unknown as UnfinishedPurgesOptions)
   const nameOf = ({ table }: { table: TableName }) => formatTableName(table)
   const options = {
     acknowledger,
@@ -61,17 +74,18 @@ function commanding() {
       known: () => [...mirrored],
       locked: { add: () => undefined, delete: () => Promise.resolve(), has: () => true },
       remove: async (name: string) => void mirrored.delete(name),
-      unopened: new Map(),
+      unopened: Object.assign(new Map(), { reasons: new Map() }),
+      waitingFor: () => null,
     },
+    purges,
     remembered,
     source: {
       position: () => Promise.resolve(),
       listTables: async () => ['t', 'u'].map((name) => ({ table: { schema: 'public', name }, refusal: null, notes: [] })),
     },
-    warehouse: { catalog: { drop: purge } },
   }
   const commands = new TableCommands(options as unknown as TableCommandsOptions)
-  return { check, commands, runOrPause, outcomes, purge, remembered, written }
+  return { check, commands, load, runOrPause, outcomes, purge, remembered, written }
 }
 
 test('a drop that could not be written down removes no files, is no success, and is written down when it is given again', async () => {
@@ -84,9 +98,38 @@ test('a drop that could not be written down removes no files, is no success, and
   }
   expect(purge).not.toHaveBeenCalled()
   await commands.drop('public.t', true)
-  expect(written.at(-1)).toMatchObject({ dropped: ['public.t'], mirrored: [] })
-  expect(purge).toHaveBeenCalledExactlyOnceWith({ namespace: 'public', name: 't' }, true)
+  expect(written.at(-1)).toMatchObject({ dropped: ['public.t'], mirrored: [], purging: {} })
+  expect(written.at(-2)).toMatchObject({ dropped: ['public.t'], purging: { 'public.t': { uuid: null } } })
+  expect(purge).toHaveBeenCalledExactlyOnceWith({ namespace: 'public', name: 't' }, true, expect.any(Function))
   await expect(commands.drop('public.t', false)).rejects.toMatchObject({ code: 'TABLE_UNKNOWN' })
+})
+
+test('where the catalog is away, a purge changes nothing', async () => {
+  const { commands, load, purge, remembered, written } = commanding()
+  const away = new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'the directory is not there any more.')
+  load.mockRejectedValueOnce(away)
+  await expect(commands.drop('public.t', true)).rejects.toBe(away)
+  expect([written, remembered.wasDropped('public.t')]).toEqual([[], false])
+  expect(purge).not.toHaveBeenCalled()
+})
+
+test('a table is not added before what it left is removed, or given up', async () => {
+  const { commands, purge, runOrPause, written } = commanding()
+  const away = new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'the store is away.')
+  const unfinished = { kind: 'retry', code: 'PURGE_UNFINISHED', message: expect.stringContaining('the store is away') as string }
+  purge.mockRejectedValueOnce(away).mockRejectedValueOnce(away)
+  await expect(commands.drop('public.t', true)).rejects.toMatchObject(unfinished)
+  expect((await commands.list()).tables[0]).toMatchObject({ name: 'public.t', mirrored: false, reason: unfinished.message })
+  await expect(commands.add(['public.t'])).rejects.toMatchObject(unfinished)
+  expect(runOrPause).not.toHaveBeenCalled()
+  await commands.add(['public.t'])
+  expect(written.at(-1)).toMatchObject({ added: ['public.t'], dropped: [], purging: {} })
+  purge.mockRejectedValueOnce(away)
+  await expect(commands.drop('public.t', true)).rejects.toMatchObject(unfinished)
+  await commands.drop('public.t', false)
+  expect(written.at(-1)).toMatchObject({ dropped: ['public.t'], purging: {} })
+  await commands.add(['public.t'])
+  expect(purge).toHaveBeenCalledTimes(4)
 })
 
 test('a table whose adding could not be written down is copied, and given again it is no table that is mirrored already', async () => {
@@ -157,6 +200,7 @@ test('what is not to be waited for fails a list of tables; where the source is a
       waitingFor: (name: string) => (name === 'public.c' ? 'it is locked' : null),
       unopened: { reasons: new Map([['public.b', 'PG_TABLE x']]) },
     },
+    purges: { reasons: new Map() },
     source: { listTables: () => Promise.reject(failure.now) },
   }
   const commands = new TableCommands(options as unknown as TableCommandsOptions)
@@ -193,6 +237,7 @@ test('a table whose copy was ended for a drop that fails is copied again', async
       locked: { delete: () => Promise.resolve() },
       remove: () => Promise.reject(failure),
     },
+    purges: { has: () => false, giveUp: () => Promise.resolve() },
     remembered: { wasDropped: () => false },
     source: { position: () => Promise.resolve() },
   }

@@ -1,4 +1,4 @@
-import { formatTableName, isMoonlinkError, MoonlinkError, parseTableName, type TableName } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, MoonlinkError, type TableName } from '@moonlink/core'
 import type { Config } from '../config/schema.ts'
 import type { ListedTable, TablesReport } from '../http/schemas.ts'
 import type { Acknowledger } from './acknowledger.ts'
@@ -11,15 +11,17 @@ import type { ListedSourceTable } from './parts.ts'
 import type { RememberedTables } from './remembered-tables.ts'
 import type { StreamLoop } from './stream-loop.ts'
 import { listWith, mirrorable } from './table-set.ts'
+import type { UnfinishedPurges } from './unfinished-purges.ts'
 
 /** How long what the catalog says of a table waits for the stream, before it is looked at anew. */
 const catchUpMs = 5000
 
-export interface TableCommandsOptions extends Pick<BackendParts, 'config' | 'engine' | 'lease' | 'logger' | 'source' | 'warehouse'> {
+export interface TableCommandsOptions extends Pick<BackendParts, 'config' | 'engine' | 'lease' | 'logger' | 'source'> {
   readonly mirrors: MirrorSet
   readonly loop: StreamLoop
   readonly acknowledger: Acknowledger
   readonly remembered: RememberedTables
+  readonly purges: UnfinishedPurges
   /** What changes the set of tables takes its turn. */
   readonly changes: OneAtATime
 }
@@ -33,18 +35,19 @@ export class TableCommands {
   }
 
   async list(): Promise<TablesReport> {
-    const { mirrors, source } = this.#options
+    const { mirrors, purges, source } = this.#options
+    const known = [...new Set([...mirrors.known(), ...purges.reasons.keys()])]
     let listed: readonly ListedSourceTable[]
     try {
       listed = await source.listTables()
     } catch (error) {
       if (!isMoonlinkError(error, 'retry')) throw error
-      const tables = mirrors.known().map((name) => this.#listed(name, [], null))
+      const tables = known.map((name) => this.#listed(name, [], null))
       return { tables, sourceReason: `${error.code} ${error.message}` }
     }
     const there = listed.map(({ notes, refusal, table }) => this.#listed(formatTableName(table), notes, refusal?.reason ?? null))
     const names = new Set(there.map(({ name }) => name))
-    const gone = mirrors.known().filter((name) => !names.has(name))
+    const gone = known.filter((name) => !names.has(name))
     return {
       tables: [...there, ...gone.map((name) => this.#listed(name, [], 'the source has no such table any more'))],
       sourceReason: null,
@@ -53,7 +56,7 @@ export class TableCommands {
 
   /** `otherwise` says what there is to say where the mirror itself does not. */
   #listed(name: string, notes: readonly string[], otherwise: string | null): ListedTable {
-    const { engine, mirrors } = this.#options
+    const { engine, mirrors, purges } = this.#options
     const mirror = engine.mirror(name)?.status()
     const waitsFor = mirrors.waitingFor(name)
     if (mirror !== undefined) return { name, notes, mirrored: true, state: mirror.state, reason: waitsFor ?? mirror.reason ?? otherwise }
@@ -62,18 +65,23 @@ export class TableCommands {
     if (unopened !== undefined) return { name, notes, mirrored: true, state: 'failed', reason: unopened }
     // A mirrored one that has no mirror is being opened anew.
     const mirrored = mirrors.has(name)
-    return { name, notes, mirrored, state: mirrored ? 'copying' : null, reason: otherwise }
+    return { name, notes, mirrored, state: mirrored ? 'copying' : null, reason: purges.reasons.get(name) ?? otherwise }
   }
 
-  /** Those that another session of the source keeps locked are taken up once they are free. Throws `retry`/`NOT_RECORDED` where a restart might forget them yet. */
+  /**
+   * Those that another session of the source keeps locked are taken up once they are free. Throws `retry`/`NOT_RECORDED` where a restart might forget them yet, and `retry`/`PURGE_UNFINISHED` where
+   * files are left of what had the name before.
+   */
   async add(tables: readonly string[]): Promise<void> {
-    const { mirrors, remembered, source } = this.#options
+    const { mirrors, purges, remembered, source } = this.#options
+    for (const name of tables) await purges.finishBefore(name)
     await this.#inTurn(async () => {
       const listed = await listWith(source, tables)
       const chosen = [...new Set(tables)].map((name) => mirrorable(listed, name))
       const names = chosen.map(({ table }) => formatTableName(table))
       const twice = names.find((name) => mirrors.has(name) && remembered.isRecorded(name))
       if (twice !== undefined) throw new MoonlinkError('conflict', 'TABLE_EXISTS', `${twice} is mirrored already.`)
+      for (const name of names) purges.requireFinished(name)
       await this.#begin(chosen.filter(({ table }) => !mirrors.has(formatTableName(table))))
       await this.#record(`moonlink tables add ${names.join(' ')}`)
     })
@@ -232,14 +240,18 @@ export class TableCommands {
     })
   }
 
-  /** Throws `retry`/`NOT_RECORDED` where a restart might mirror it again yet: nothing of it is removed then. */
+  /**
+   * Throws `retry`/`NOT_RECORDED` where a restart might mirror it again yet: nothing of it is removed before, and `retry`/`PURGE_UNFINISHED` where files are left: they are removed by itself, unless
+   * the table is dropped again without `purge`.
+   */
   async drop(table: string, purge: boolean): Promise<void> {
-    const { engine, loop, mirrors, remembered, source, warehouse } = this.#options
+    const { loop, mirrors, purges, remembered, source } = this.#options
     await this.#inTurn(async () => {
-      const { schema, name } = engine.mirror(table)?.status().table ?? parseTableName(table)
       const isMirrored = mirrors.has(table) || mirrors.unopened.has(table)
-      const isUnfinished = remembered.wasDropped(table) && (purge || !remembered.isRecorded(table))
+      const isUnfinished = remembered.wasDropped(table) && (purge || purges.has(table) || !remembered.isRecorded(table))
       if (!isMirrored && !isUnfinished) throw notMirrored(table, mirrors.known())
+      // Where the catalog is away, nothing has changed.
+      const purged = purge && !purges.has(table) ? await purges.identify(table) : null
       if (isMirrored) {
         // Where the source is away, nothing has changed.
         await source.position()
@@ -254,10 +266,12 @@ export class TableCommands {
         }
         remembered.drop(table)
       }
+      if (purged !== null) purges.begin(table, purged)
+      if (!purge) await purges.giveUp(table)
       // A successor mirrors what it does not know to be dropped, or was told to add again: one that comes after this knows.
       await this.#record(`moonlink tables drop ${table}${purge ? ' --purge' : ''}`)
-      if (purge) await warehouse.catalog.drop({ namespace: schema, name }, true)
     })
+    if (purge) await purges.finish(table)
   }
 
   /** Begins the copy again of a table that could not be dropped; where that fails too, it is tried later (`CopyRestarts`). */

@@ -11,7 +11,7 @@ export function ownerProperties(source: SourceIdentity, table: TableName): Recor
 }
 
 /** Throws `invalid`/`WAREHOUSE_OTHER_SOURCE` where the Iceberg table mirrors another source, or was not made by us at all. */
-export function checkOwner(source: SourceIdentity, warehouse: string, table: TableName, snapshot: TableSnapshot): void {
+export function checkOwner(source: SourceIdentity, warehouse: string, table: TableName, snapshot: Pick<TableSnapshot, 'properties'>): void {
   const system = snapshot.properties[systemProperty]
   const database = snapshot.properties[databaseProperty]
   if (system === source.systemIdentifier && database === source.database) return

@@ -39,8 +39,11 @@ export interface Catalog {
   load(table: TableIdentifier): Promise<LoadedTable | null>
   /** Creates an empty unpartitioned format-version 3 table, its namespace too. Fails with `conflict`/`TABLE_EXISTS`. */
   create(table: TableIdentifier, options: CreateTable): Promise<LoadedTable>
-  /** Removes the table from the catalog; its files too where `purge`. Fine if it is not there. */
-  drop(table: TableIdentifier, purge: boolean): Promise<void>
+  /**
+   * Removes the table from the catalog; its files too where `purge`. Fine if it is not there: one that was cut off amid is finished by the same call, as far as the catalog knows what is left. Where the
+   * catalog itself removes one thing after another, `beforeEach` is called before each, and what it throws ends that.
+   */
+  drop(table: TableIdentifier, purge: boolean, beforeEach?: () => Promise<void>): Promise<void>
   /** Its tables, in any order; none where there is no such namespace. */
   list(namespace: string): Promise<readonly TableIdentifier[]>
   /**

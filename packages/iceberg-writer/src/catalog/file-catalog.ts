@@ -99,11 +99,14 @@ export class FileCatalog implements Catalog {
     return { metadataLocation: written, metadata, config: {} }
   }
 
-  async drop(table: TableIdentifier, purge: boolean): Promise<void> {
+  async drop(table: TableIdentifier, purge: boolean, beforeEach: () => Promise<void> = async () => undefined): Promise<void> {
     if (!purge) return this.versions(table).retire(randomUuid(this.random))
     // What makes it a table goes first, so that one that is removed only in part is none.
-    await this.versions(table).remove()
-    for await (const object of this.store.list(`${this.locationOf(table)}/`)) await this.store.delete(object.uri)
+    await this.versions(table).remove(beforeEach)
+    for await (const object of this.store.list(`${this.locationOf(table)}/`)) {
+      await beforeEach()
+      await this.store.delete(object.uri)
+    }
   }
 
   async list(namespace: string): Promise<readonly TableIdentifier[]> {

@@ -76,14 +76,18 @@ export class VersionedMetadata {
     const current = await this.current()
     if (current === null) return
     await this.store.put(`${this.directory}/dropped-${id}.metadata.json`, current.bytes)
-    await this.remove()
+    await this.remove(async () => undefined)
   }
 
-  /** Removes every version. */
-  async remove(): Promise<void> {
+  /** Removes every version. `beforeEach` is called before each removal. */
+  async remove(beforeEach: () => Promise<void>): Promise<void> {
+    await beforeEach()
     await this.store.delete(`${this.directory}/${HINT}`)
     // The newest goes last, so that nobody meets an older version as the current one.
-    for (const version of (await this.listVersions()).sort((a, b) => a - b)) await this.store.delete(this.uriOf(version))
+    for (const version of (await this.listVersions()).sort((a, b) => a - b)) {
+      await beforeEach()
+      await this.store.delete(this.uriOf(version))
+    }
   }
 
   /** Versions older than the one at `uri`. */

@@ -14,7 +14,8 @@ export const points = [
   'catalog commit',
   'acknowledge',
 ] as const
-export type Point = (typeof points)[number]
+/** Those of a purge alone. */
+export type Point = (typeof points)[number] | 'catalog drop' | 'file remove'
 
 /** Where a process dies: at the next such call once it is armed, before the call has its effect or after. */
 export interface Failpoint {
@@ -31,6 +32,8 @@ const byMethod: Readonly<Record<string, Point>> = {
   'logFile sync': 'log sync',
   'state write': 'state write',
   'catalog commit': 'catalog commit',
+  'catalog drop': 'catalog drop',
+  'store delete': 'file remove',
   'stream acknowledge': 'acknowledge',
 }
 const byEnding: readonly (readonly [RegExp, Point])[] = [

@@ -5,9 +5,18 @@ import type { SimNode } from './sim-node.ts'
 
 type Command = 'pause' | 'resync' | 'drop' | 'purge' | 'add'
 
+interface UndoOptions {
+  readonly breathe: () => Promise<void>
+  readonly check: () => void
+  /** Of a table whose files must all be gone. */
+  readonly checkPurged: (table: string) => Promise<void>
+  readonly isStateLost: boolean
+}
+
 /** Somebody who pauses tables, makes them equal to their source, drops and adds them. */
 export class SimCommands {
   private readonly dice: Dice
+  private readonly purgeShare: number
   /** Tables that may be copied again, since somebody said so. */
   readonly mayCopy = new Set<string>()
   fault: Error | null = null
@@ -18,21 +27,23 @@ export class SimCommands {
   private readonly running = new Map<string, number>()
   private readonly done = new Map<string, Command>()
 
-  constructor(dice: Dice) {
+  constructor(dice: Dice, purgeShare: number) {
     this.dice = dice
+    this.purgeShare = purgeShare
   }
 
   next(node: SimNode | null): void {
     const { dice } = this
     if (node === null) return
     const table = TABLES[dice.below(TABLES.length)]
+    if (this.purgeShare > 0 && dice.chance(this.purgeShare)) return void this.give(node, table, dice.chance(0.5) ? 'purge' : 'add')
     const draw = dice.next()
     const command = draw < 0.25 ? 'pause' : draw < 0.6 ? 'resync' : draw < 0.7 ? 'drop' : draw < 0.75 ? 'purge' : 'add'
     void this.give(node, table, command)
   }
 
   /** Everything is mirrored again. */
-  async undo(node: SimNode, breathe: () => Promise<void>, check: () => void, isStateLost: boolean): Promise<void> {
+  async undo(node: SimNode, { breathe, check, checkPurged, isStateLost }: UndoOptions): Promise<void> {
     for (let turns = 0; !node.isUp; turns++) {
       check()
       if (turns > 20_000) throw new Error('does not start')
@@ -50,6 +61,7 @@ export class SimCommands {
       const isRight = command === 'pause' ? isPaused : isGone ? mirror === undefined : mirror !== undefined && !isPaused
       // What is dropped is remembered on a disk that may be lost.
       const isExcused = isStateLost && mirror !== undefined
+      if (isRight && command === 'purge') await checkPurged(table)
       if (!isRight && !isExcused) throw new Error(`${table}: ${command} was forgotten: ${mirror?.currentPhase} ${mirror?.status().reason}`)
     }
     for (const table of TABLES) {

@@ -10,7 +10,7 @@ import {
   type Logger,
   type ObjectStore,
 } from '@moonlink/core'
-import { FileCatalog, openTableStorage, type ParquetPort } from '@moonlink/iceberg-writer'
+import { FileCatalog, openTableStorage, removeTableFiles, type ParquetPort } from '@moonlink/iceberg-writer'
 import { LocalFileCache } from '@moonlink/object-store'
 import { Engine } from '@moonlink/table-engine'
 import { loadConfig } from '../../config/load.ts'
@@ -209,6 +209,8 @@ export class SimNode {
           random: dice.random,
           logger,
         }),
+      removeFiles: (table, beforeEach) => removeTableFiles(table, { store, logger, beforeEach }),
+      removeFile: (uri) => store.delete(uri),
       close: async () => undefined,
     }
   }

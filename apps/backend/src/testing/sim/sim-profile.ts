@@ -19,6 +19,8 @@ export interface SimProfile {
   readonly alterShare: number
   /** Somebody pauses, resyncs, drops or adds a table. */
   readonly commandShare: number
+  /** Share of commands that purge a table, or add one. */
+  readonly purgeShare: number
   /** A process dies, besides those that do at one of their calls. */
   readonly killShare: number
   /** A server goes away for a while. */
@@ -60,6 +62,7 @@ const usual: SimProfile = {
   largeChanges: 0,
   alterShare: 0.08,
   commandShare: 0,
+  purgeShare: 0,
   killShare: 0,
   outageShare: 0,
   denialShare: 0,
@@ -78,6 +81,7 @@ const usual: SimProfile = {
 const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
   usual: () => ({}),
   commands: () => ({ commandShare: 0.08 }),
+  purges: (dice) => ({ commandShare: 0.12, purgeShare: 0.7, crashCalls: 100 + dice.below(400), killShare: 0.02 }),
   memory: (dice) => ({
     limits: {
       ...usual.limits,
@@ -157,6 +161,7 @@ const drawn: readonly (readonly [string, number])[] = [
   ['disk', 2],
   ['failovers', 4],
   ['denials', 4],
+  ['purges', 4],
 ]
 
 function draw(dice: Dice): string {

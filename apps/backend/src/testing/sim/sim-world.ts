@@ -57,7 +57,7 @@ export class SimWorld {
     this.store = new SimStore(this.clock, logger, () => totals.refusedWrites++)
     const draw = dice.next()
     this.log = draw < 0.55 ? 'local' : draw < 0.85 ? 'store' : 'none'
-    this.commands = new SimCommands(dice)
+    this.commands = new SimCommands(dice, this.profile.purgeShare)
     this.faults = new SimFaults({
       dice,
       totals,
@@ -137,12 +137,12 @@ export class SimWorld {
     const { database } = this
     // What lacks something that was read is waited for.
     while (database.endLsn <= database.pastEndLsn) this.load.transact()
-    await this.commands.undo(
-      node,
-      () => this.breathe(),
-      () => this.throwFault(),
-      this.faults.isStateLost,
-    )
+    await this.commands.undo(node, {
+      breathe: () => this.breathe(),
+      check: () => this.throwFault(),
+      checkPurged: (table) => this.warehouse.checkNothingLeft(this.listed(), [table]),
+      isStateLost: this.faults.isStateLost,
+    })
     await this.settle(node)
     // What is due comes in time all the same.
     machine.offsetMs -= WRONG_BY_MS
@@ -160,7 +160,12 @@ export class SimWorld {
     await node.stop()
     this.throwFault()
     await this.warehouse.check(database, this.totals)
-    await this.warehouse.checkNothingLeft(this.machines.map(({ disk }) => disk.textOf((path) => path.includes('staged'))).join('\n'))
+    await this.warehouse.checkNothingLeft(this.listed(), TABLES)
+  }
+
+  /** What machines have listed as files that may be in no snapshot. */
+  private listed(): string {
+    return this.machines.map(({ disk }) => disk.textOf((path) => path.includes('staged'))).join('\n')
   }
 
   /** Goes on until Iceberg has all. */
