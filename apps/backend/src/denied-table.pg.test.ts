@@ -1,9 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseLsn } from '@moonlink/core'
 import { withPostgres } from '@moonlink/testkit'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
+import { moonlink } from './testing/command-line.ts'
 import { allow, canDeny, deny } from './testing/denied-directory.ts'
 import { GoodAndBad } from './testing/good-and-bad.ts'
 import { until } from './testing/until.ts'
@@ -23,7 +24,7 @@ let files: readonly string[]
 beforeEach(async () => {
   const database = await postgres.createDatabase()
   stateDir = join(directory, database.name)
-  files = ['data', 'metadata'].map((name) => join(stateDir, 'warehouse/public/bad', name))
+  files = filesOf('bad')
   pair = await GoodAndBad.create(database, directory)
 })
 afterEach(async () => {
@@ -31,6 +32,8 @@ afterEach(async () => {
   allow(files)
 })
 
+const logged = () => readFileSync(join(stateDir, 'moonlink.log'), 'utf8')
+const filesOf = (table: string) => ['data', 'metadata'].map((name) => join(stateDir, 'warehouse/public', table, name))
 const start = (env: Record<string, string> = {}) =>
   pair.start(['--state-dir', stateDir], { MOONLINK_CHANGE_LOG_MAX_BYTES: String(MAX_BYTES), ...env })
 
@@ -59,6 +62,7 @@ testDenied(
     })
     const good = await pair.backend.table('public.good')
     expect(parseLsn(good.committedLsn!)).toBeGreaterThan(parseLsn((await pair.backend.table('public.bad')).committedLsn!))
+    expect(logged()).toContain('table paused')
     allow(files)
     await pair.isState('streaming')
     await pair.change()
@@ -152,4 +156,29 @@ testDenied('where the slot is lost meanwhile, the others are made equal, and it 
   await pair.isState('streaming')
   await pair.change()
   await pair.expectEqual()
+})
+
+testDenied('where no table may be written, that is waited for: the log keeps to its bound, which status warns of, and nothing is paused', async () => {
+  await start()
+  files = [...filesOf('good'), ...filesOf('bad')]
+  deny(files)
+  const said: string[] = []
+  await until('the log to stop', async () => {
+    await pair.change()
+    const { log } = await pair.backend.status()
+    expect(log.bytes).toBeLessThanOrEqual(MAX_BYTES)
+    said.push((await moonlink(['status'], { MOONLINK_URL: pair.backend.url }, directory)).stdout)
+    return log.reason !== null
+  })
+  expect(said.some((text) => /beyond that the slot keeps what comes/.test(text))).toBe(true)
+  expect(said.at(-1)).toMatch(/stopped: it has reached its bound .*\n[^]*public\.bad is streaming: STORE_NOT_WRITABLE .*\n.*public\.good is streaming: STORE_NOT_WRITABLE /)
+  await pair.change()
+  allow(files)
+  await pair.expectEqual()
+  await until('the log to begin anew', async () => {
+    await pair.change()
+    return (await pair.backend.status()).log.reason === null
+  })
+  await pair.slotFollows()
+  expect(logged()).not.toContain('table paused')
 })

@@ -48,7 +48,7 @@ const status = {
     slotStatus: 'unreserved',
     slotHeadroomBytes: 5,
   },
-  log: { startLsn: '0/1', endLsn: '0/10', bytes: 9, reason: null },
+  log: { startLsn: '0/1', endLsn: '0/10', bytes: 9, maxBytes: 90, reason: null },
   warehouse: 'w',
   tables: [table],
 }

@@ -1,5 +1,6 @@
 import { formatBytes, formatDuration } from '../config/units.ts'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
+import { isHeadroomLow } from '../service/slot-watch.ts'
 import { textTable, textWidth } from './text-table.ts'
 import { visible } from '../visible.ts'
 
@@ -49,10 +50,15 @@ function unfitLines({ name, unfit }: TableStatusReport): string[] {
   })
 }
 
+/** From here on tables are committed early for it. */
+const nearBoundShare = 0.5
+
 function logText(log: StatusReport['log']): string[] {
   if (log === null) return []
-  const range = log.startLsn === null ? 'empty' : `${log.startLsn} to ${log.endLsn ?? ''}, ${formatBytes(log.bytes)}`
-  return [`change log: ${range}${log.reason === null ? '' : `; stopped: ${log.reason}`}`]
+  const held = `${formatBytes(log.bytes)} of ${formatBytes(log.maxBytes)}`
+  const range = log.startLsn === null ? 'empty' : `${log.startLsn} to ${log.endLsn ?? ''}, ${held}`
+  const warning = log.bytes < log.maxBytes * nearBoundShare ? '' : '; Iceberg commits do not keep up, and beyond that the slot keeps what comes'
+  return [`change log: ${range}${log.reason === null ? warning : `; stopped: ${log.reason}`}`]
 }
 
 /** It is told once a second, and looked at every few. */
@@ -62,8 +68,9 @@ function lagText(lagMs: number): string {
   return lagMs < usualLagMs ? '' : `, which is behind for ${formatDuration(lagMs)}`
 }
 
-function slotText({ slotStatus, slotHeadroomBytes }: StatusReport['source']): string {
-  const headroom = slotHeadroomBytes === null ? '' : `, ${formatBytes(slotHeadroomBytes)} until the server drops it`
+function slotText({ lagBytes, slotStatus, slotHeadroomBytes }: StatusReport['source']): string {
+  const remedy = isHeadroomLow(lagBytes, slotHeadroomBytes) ? ': find out why the mirror is behind, or raise max_slot_wal_keep_size' : ''
+  const headroom = slotHeadroomBytes === null ? '' : `, ${formatBytes(slotHeadroomBytes)} until the server drops it${remedy}`
   return slotStatus === 'unreserved' || slotStatus === 'lost' ? `${headroom}; the slot is ${slotStatus}` : headroom
 }
 

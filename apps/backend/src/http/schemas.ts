@@ -121,6 +121,7 @@ export const statusSchema = z
         startLsn: lsn.nullable().meta({ description: 'The log has every transaction after this; null where it has none.' }),
         endLsn: lsn.nullable().meta({ description: '… and up to here.' }),
         bytes: whole,
+        maxBytes: whole.meta({ description: 'At this size it stops, and the slot keeps what comes.' }),
         reason: z.string().nullable().meta({ description: 'Why nothing is logged; null while it is.' }),
       })
       .nullable()

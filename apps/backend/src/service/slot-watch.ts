@@ -113,7 +113,7 @@ export class SlotWatch {
     }
     this.#isLost = false
     const headroom = slot!.headroomBytes
-    const level: Level = slot!.walStatus === 'unreserved' ? 'unreserved' : isLow(retainedBytes, headroom) ? 'low' : 'fine'
+    const level: Level = slot!.walStatus === 'unreserved' ? 'unreserved' : isHeadroomLow(retainedBytes, headroom) ? 'low' : 'fine'
     if (level === this.#level) return
     const fields = {
       retained: formatBytes(retainedBytes),
@@ -141,7 +141,8 @@ export class SlotWatch {
   }
 }
 
-function isLow(retainedBytes: number, headroomBytes: number | null): boolean {
+/** Whether people are to be warned before the server drops what the slot needs; `headroomBytes` is null where it never does. */
+export function isHeadroomLow(retainedBytes: number, headroomBytes: number | null): boolean {
   if (headroomBytes === null) return false
   const limitBytes = retainedBytes + headroomBytes
   return headroomBytes < Math.max(limitBytes * LOW_HEADROOM_SHARE, Math.min(LOW_HEADROOM_BYTES, limitBytes / 2))

@@ -74,11 +74,12 @@ export function statusReport(inputs: StatusInputs): StatusReport {
 
 function logReport(log: StatusInputs['log']): StatusReport['log'] {
   if (log === null) return null
-  const { byteSize, range, trouble } = log
+  const { byteSize, maxBytes, range, trouble } = log
   return {
     startLsn: range === null ? null : formatLsn(range.startLsn),
     endLsn: range === null ? null : formatLsn(range.endLsn),
     bytes: byteSize,
+    maxBytes: Math.floor(maxBytes),
     reason: trouble,
   }
 }
