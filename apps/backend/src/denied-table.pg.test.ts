@@ -158,27 +158,32 @@ testDenied('where the slot is lost meanwhile, the others are made equal, and it 
   await pair.expectEqual()
 })
 
-testDenied('where no table may be written, that is waited for: the log keeps to its bound, which status warns of, and nothing is paused', async () => {
-  await start()
-  files = [...filesOf('good'), ...filesOf('bad')]
-  deny(files)
-  const said: string[] = []
-  await until('the log to stop', async () => {
+testDenied(
+  'where no table may be written, that is waited for: the log keeps to its bound, which status warns of, and nothing is paused',
+  async () => {
+    await start()
+    files = [...filesOf('good'), ...filesOf('bad')]
+    deny(files)
+    const said: string[] = []
+    await until('the log to stop', async () => {
+      await pair.change()
+      const { log } = await pair.backend.status()
+      expect(log.bytes).toBeLessThanOrEqual(MAX_BYTES)
+      said.push((await moonlink(['status'], { MOONLINK_URL: pair.backend.url }, directory)).stdout)
+      return log.reason !== null
+    })
+    expect(said.some((text) => /beyond that the slot keeps what comes/.test(text))).toBe(true)
+    expect(said.at(-1)).toMatch(
+      /stopped: it has reached its bound .*\n[^]*public\.bad is streaming: STORE_NOT_WRITABLE .*\n.*public\.good is streaming: STORE_NOT_WRITABLE /,
+    )
     await pair.change()
-    const { log } = await pair.backend.status()
-    expect(log.bytes).toBeLessThanOrEqual(MAX_BYTES)
-    said.push((await moonlink(['status'], { MOONLINK_URL: pair.backend.url }, directory)).stdout)
-    return log.reason !== null
-  })
-  expect(said.some((text) => /beyond that the slot keeps what comes/.test(text))).toBe(true)
-  expect(said.at(-1)).toMatch(/stopped: it has reached its bound .*\n[^]*public\.bad is streaming: STORE_NOT_WRITABLE .*\n.*public\.good is streaming: STORE_NOT_WRITABLE /)
-  await pair.change()
-  allow(files)
-  await pair.expectEqual()
-  await until('the log to begin anew', async () => {
-    await pair.change()
-    return (await pair.backend.status()).log.reason === null
-  })
-  await pair.slotFollows()
-  expect(logged()).not.toContain('table paused')
-})
+    allow(files)
+    await pair.expectEqual()
+    await until('the log to begin anew', async () => {
+      await pair.change()
+      return (await pair.backend.status()).log.reason === null
+    })
+    await pair.slotFollows()
+    expect(logged()).not.toContain('table paused')
+  },
+)

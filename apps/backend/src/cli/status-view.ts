@@ -57,7 +57,8 @@ function logText(log: StatusReport['log']): string[] {
   if (log === null) return []
   const held = `${formatBytes(log.bytes)} of ${formatBytes(log.maxBytes)}`
   const range = log.startLsn === null ? 'empty' : `${log.startLsn} to ${log.endLsn ?? ''}, ${held}`
-  const warning = log.bytes < log.maxBytes * nearBoundShare ? '' : '; Iceberg commits do not keep up, and beyond that the slot keeps what comes'
+  const warning =
+    log.bytes < log.maxBytes * nearBoundShare ? '' : '; Iceberg commits do not keep up, and beyond that the slot keeps what comes'
   return [`change log: ${range}${log.reason === null ? warning : `; stopped: ${log.reason}`}`]
 }
 
