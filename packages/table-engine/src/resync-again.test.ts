@@ -37,3 +37,21 @@ test.each([0, 1])('what a comparison still brings is refused, and no more, where
   expect(mirror.status()).toMatchObject({ state: 'streaming', rows: 1 })
   await engine.close()
 })
+
+test('a table that was made anew is another than what is committed also where its comparison begins again', async () => {
+  const { engine, mirror, send, source } = await mirroredTable()
+  source.insert([1n, 'a', 'x'])
+  await send(100n)
+  await engine.flush()
+  const fields = source.schema.fields.map((field) => ({ ...field, id: field.id + 10 }))
+  const shape = { schema: { fields, identifierFieldIds: source.schema.identifierFieldIds.map((id) => id + 10) }, sourceState: 'anew' }
+  await mirror.beginResync('it was made anew', { shape, asOfLsn: 110n, isAnew: true, isJustOpened: false })
+  // By now the mirror has the new table's shape, though nothing of that is committed.
+  await mirror.beginResync('the slot is gone', { shape, asOfLsn: 115n, isAnew: false, isJustOpened: false })
+  const rows = new BatchBuilder(fields)
+  ;[1n, 'a', 'y'].forEach((value, column) => appendValue(rows.builders[column], value))
+  await mirror.appendCopied(rows.view())
+  await mirror.finishCopy(120n)
+  expect(mirror.status()).toMatchObject({ state: 'streaming', rows: 1 })
+  await engine.close()
+})

@@ -56,6 +56,8 @@ export class TableCopy {
   /** What that commit brings. */
   private triedLsn: Lsn | null = null
   private triedShape: TableShape
+  /** Of the commit since which the table was made anew: what that has is of another table, however often the comparison begins. */
+  private outlivedShape: TableShape | null = null
   /** Rows that earlier snapshots brought. */
   private rowsBefore = 0
   /** While copying: the stream must be able to start again here. */
@@ -126,7 +128,8 @@ export class TableCopy {
         core.isLetGo = false
         core.reason = `RESYNC ${reason}`
         if (source !== null) {
-          if (source.isAnew) core.state.truncate()
+          if (source.isAnew) this.outlivedShape = core.committed.shape
+          if (this.outlivedShape === core.committed.shape) core.state.truncate()
           await changeShape(core.state, source.shape, host.sealedFiles)
           // What changed before comes in shapes that do not matter any more: the copy is later.
           this.intake.skipToLook(source.asOfLsn)
