@@ -64,4 +64,5 @@ test(`${runs} nodes that crash at any call lose and repeat nothing (first seed $
   expect(totals.slotsLost).toBeGreaterThan(0)
   expect(totals.failovers).toBeGreaterThan(0)
   expect(totals.divergences).toBeGreaterThan(0)
+  expect(totals.remakes).toBeGreaterThan(0)
 })

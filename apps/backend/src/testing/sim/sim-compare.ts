@@ -8,8 +8,9 @@ export function same(found: readonly string[], expected: readonly string[], what
   )
 }
 
-/** The same, where any of the others will do. */
+/** The same, where any of the others will do. There is one unless nothing may be found. */
 export function sameAsOne(found: readonly string[], expected: readonly (readonly string[])[], what: string): void {
+  if (expected.length === 0) throw new Error(`${what}: shows ${found.length} rows of a table that is not there`)
   const isIt = (list: readonly string[]) => found.length === list.length && found.every((text, index) => text === list[index])
   if (!expected.some(isIt)) same(found, expected[0], what)
 }

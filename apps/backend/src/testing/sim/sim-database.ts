@@ -1,4 +1,4 @@
-import { assert, formatLsn, maxLsn, minLsn, type Lsn } from '@moonlink/core'
+import { assert, formatLsn, maxLsn, minLsn, type Lsn, type TableShape } from '@moonlink/core'
 import { rowText, SimShapes, type SimRow } from './sim-rows.ts'
 
 /** What a transaction does to one table, in its order; `old` is the row replaced or deleted. */
@@ -11,12 +11,15 @@ export type SimChange =
   | { readonly kind: 'reshape'; readonly version: number }
   /** Rows change unseen. */
   | { readonly kind: 'rewrite'; readonly rows: readonly SimRow[] }
+  | { readonly kind: 'drop' }
+  /** Another table under the name, of that shape. */
+  | { readonly kind: 'create'; readonly version: number }
 
 /** What a transaction does to one table. */
 export interface SimPart {
   readonly table: string
-  /** Of the shape that its rows have before it. */
-  readonly version: number
+  /** Of the shape that its rows have before it; null where there is no table. */
+  readonly version: number | null
   readonly changes: readonly SimChange[]
 }
 
@@ -33,7 +36,8 @@ export const TABLES = [KEYED, BAG] as const
 interface State {
   readonly lsn: Lsn
   readonly rows: ReadonlyMap<string, readonly SimRow[]>
-  readonly versions: ReadonlyMap<string, number>
+  /** Null for tables that are not there. */
+  readonly versions: ReadonlyMap<string, number | null>
 }
 
 /** A timeline that a failover ended. */
@@ -60,8 +64,8 @@ export interface Failover {
  */
 export class SimDatabase {
   readonly shapes = new Map<string, SimShapes>([
-    [KEYED, new SimShapes([1])],
-    [BAG, new SimShapes([])],
+    [KEYED, new SimShapes(true)],
+    [BAG, new SimShapes(false)],
   ])
   private rows = new Map<string, SimRow[]>(TABLES.map((name) => [name, []]))
   private transactions: SimTransaction[] = []
@@ -79,9 +83,11 @@ export class SimDatabase {
   forgotten: Lsn | null = null
   /** The slot is there, and of no use any more. */
   isInvalidated = false
-  /** Tables whose rows changed unseen, and those that were emptied, by the LSN at which that was last. */
+  /** Tables whose rows changed unseen, or that were made anew, and those that were emptied, by the LSN at which that was last. */
   readonly rewritten = new Map<string, Lsn>()
   readonly truncated = new Map<string, Lsn>()
+  /** How often a table was made that had been dropped. */
+  remakes = 0
 
   constructor() {
     this.remember()
@@ -137,7 +143,7 @@ export class SimDatabase {
     this.transactions = this.transactions.filter(({ endLsn }) => endLsn <= keptLsn)
     const { rows, versions } = this.states.at(-1)!
     this.rows = new Map([...rows].map(([name, list]) => [name, [...list]]))
-    for (const [name, shapes] of this.shapes) shapes.comeBackTo(versions.get(name)!)
+    for (const [name, shapes] of this.shapes) shapes.comeBackTo(versions.get(name) ?? null)
     for (const since of [this.rewritten, this.truncated]) for (const [name, lsn] of since) if (lsn > keptLsn) since.delete(name)
     // Promotion is written to the log, too.
     this.end = this.pasts.at(-1)!.leftAt + 3n
@@ -149,6 +155,17 @@ export class SimDatabase {
   /** LSNs of every state there was. */
   get lsns(): readonly Lsn[] {
     return this.states.map(({ lsn }) => lsn)
+  }
+
+  /** How a table's rows are now; null where there is no table. */
+  shapeOf(table: string): TableShape | null {
+    const shapes = this.shapes.get(table)!
+    return shapes.current === null ? null : shapes.at(shapes.current)
+  }
+
+  /** Which of the tables of that name has the shape. */
+  oidOf(table: string, { sourceState }: TableShape): number {
+    return this.shapes.get(table)!.oidOf(Number(sourceState))
   }
 
   rowsOf(table: string): readonly SimRow[] {
@@ -185,24 +202,26 @@ export class SimDatabase {
     this.remember()
   }
 
-  /** A table's rows as texts, sorted, at an LSN. */
-  at(table: string, lsn: Lsn): string[] {
+  /** A table's rows as texts, sorted, at an LSN; null where there was no table. */
+  at(table: string, lsn: Lsn): string[] | null {
     return this.textsIn(this.states, table, lsn)
   }
 
-  /** The same as whoever does not know of failovers yet may have them: as they were on each timeline that had that LSN. */
+  /** The same as whoever does not know of failovers yet may have them: as they were on each timeline that had that LSN, and the table. */
   everAt(table: string, lsn: Lsn): string[][] {
     const before = this.pasts.flatMap(({ endLsn, lost }) => {
       if (lsn > endLsn || lost.length === 0 || lsn < lost[0].lsn) return []
       return [this.textsIn(lost, table, lsn)]
     })
-    return [this.at(table, lsn), ...before]
+    return [this.at(table, lsn), ...before].filter((texts) => texts !== null)
   }
 
-  private textsIn(states: readonly State[], table: string, lsn: Lsn): string[] {
+  private textsIn(states: readonly State[], table: string, lsn: Lsn): string[] | null {
     const state = states.findLast((candidate) => candidate.lsn <= lsn)
     assert(state !== undefined, 'the LSN is not before the first')
-    const { schema } = this.shapes.get(table)!.at(state.versions.get(table)!)
+    const version = state.versions.get(table) ?? null
+    if (version === null) return null
+    const { schema } = this.shapes.get(table)!.at(version)
     return state.rows
       .get(table)!
       .map((row) => rowText(row, schema))
@@ -216,6 +235,12 @@ export class SimDatabase {
   private apply(table: string, change: SimChange): void {
     const rows = this.rows.get(table)!
     if (change.kind === 'reshape') return
+    if (change.kind === 'drop' || change.kind === 'create') {
+      if (change.kind === 'create') this.remakes++
+      this.rewritten.set(table, this.end)
+      this.rows.set(table, [])
+      return
+    }
     if (change.kind === 'truncate') {
       this.truncated.set(table, this.end)
       this.rows.set(table, [])

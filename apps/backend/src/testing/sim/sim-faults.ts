@@ -21,6 +21,8 @@ export interface Machine {
   readonly disk: SimulatedLocalDisk
   /** By how much its clock is wrong. */
   offsetMs: number
+  /** Bits have flipped on its disk. */
+  isDamaged: boolean
   node: SimNode | null
 }
 
@@ -94,11 +96,14 @@ export class SimFaults {
   }
 
   /** From here on there is little room left, or none. */
-  fillUp({ disk }: Machine): void {
+  fillUp({ disk, node }: Machine): void {
     const { dice, profile, store } = this.options
     if (!this.fillsUp) return
     if (dice.chance(0.5)) store.isFull = true
-    else disk.capacity = Math.min(disk.usedBytes + dice.below(2000), profile.diskBytes)
+    else {
+      disk.capacity = Math.min(disk.usedBytes + dice.below(2000), profile.diskBytes)
+      node?.process.met.add('ENOSPC')
+    }
   }
 
   makeRoom(machines: readonly Machine[]): void {
@@ -108,8 +113,9 @@ export class SimFaults {
   }
 
   /** What only the log has may be gone with it; an index is made anew. */
-  flipBit({ disk }: Machine): void {
+  flipBit(machine: Machine): void {
     if (!this.flipsBits) return
+    const { disk } = machine
     // What can be made again costs nothing.
     const { dice, totals } = this.options
     const isMade = dice.chance(0.6)
@@ -118,6 +124,7 @@ export class SimFaults {
         ? path.endsWith('.idx') || path.includes('/cache/') || path.endsWith('state.json')
         : path.includes('changelog') || path.includes('waiting-changes')
     if (!disk.flipBit(isVictim)) return
+    machine.isDamaged = true
     this.isStateLost ||= !isMade
     totals.flippedBits++
   }

@@ -232,8 +232,10 @@ export class SimNode {
 
   private judge(error: Error): void {
     if (!this.process.isAlive) return
-    const isFine =
-      error instanceof MoonlinkError && (error.kind === 'retry' || error.kind === 'fenced' || this.options.mayEndBy(error.code))
+    const { log, mayEndBy, process } = this.options
+    // Where nothing went wrong, nothing passes; without a second node, nobody takes over.
+    const passes = (kind: string) => (kind === 'retry' && process.met.size > 0) || (kind === 'fenced' && log === 'store')
+    const isFine = error instanceof MoonlinkError && (passes(error.kind) || mayEndBy(error.code))
     if (!isFine) this.fault ??= error
   }
 }

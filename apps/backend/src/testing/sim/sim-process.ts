@@ -1,4 +1,4 @@
-import { MoonlinkError, steadyTime, type Clock, type LocalDisk, type ObjectStore } from '@moonlink/core'
+import { isMoonlinkError, MoonlinkError, steadyTime, type Clock, type LocalDisk, type ObjectStore } from '@moonlink/core'
 import { FaultyObjectStore, type FaultPlan } from '@moonlink/object-store'
 import type { DiskCall, SimulatedLocalDisk } from '@moonlink/testkit'
 import type { Dice } from './random.ts'
@@ -8,6 +8,9 @@ const forEver = () => new Promise<never>(() => undefined)
 
 /** How long a call hangs that is not answered. */
 export const TIMEOUT_MS = 30_000
+
+/** How long the line to store and catalog is broken at most, behind an answer that was lost with it. */
+const BROKEN_MS = 3000
 
 /** What processes talk to over a network. */
 export const SERVERS = ['store', 'catalog', 'source'] as const
@@ -45,8 +48,11 @@ export class SimProcess {
   /** Its own time: it does not wake while it stands still, or when it is dead. */
   readonly clock: Clock
   readonly died: Promise<void>
+  /** Codes of what went wrong with its calls. */
+  readonly met = new Set<string>()
   private readonly options: SimProcessOptions
   private calls = 0
+  private brokenUntilMs = 0
   private isDead = false
   private die: () => void = () => undefined
   private resumed: Promise<void> | null = null
@@ -107,6 +113,9 @@ export class SimProcess {
     }
     try {
       return await work()
+    } catch (error) {
+      this.meet(error)
+      throw error
     } finally {
       await this.gate()
     }
@@ -146,8 +155,9 @@ export class SimProcess {
     const draw = dice.next()
     const lateByMs = dice.next() * 1000
     const fates = ['refuse', 'hang', 'lose answer', 'late', 'twice'] as const
-    const fate = isAway('catalog') ? 'refuse' : (fates.find((_, index) => draw < failing * (index + 1)) ?? 'pass')
+    const fate = isAway('catalog') || this.isBroken ? 'refuse' : (fates.find((_, index) => draw < failing * (index + 1)) ?? 'pass')
     if (fate !== 'pass') onRequestFault()
+    if (fate === 'lose answer') this.mayBreak()
     return { fate, lateByMs }
   }
 
@@ -187,6 +197,7 @@ export class SimProcess {
     const mayFail = (call: DiskCall): void => {
       if (!failing.some((directory) => call.path.startsWith(directory)) || !dice.chance(this.options.failing)) return
       onDiskError()
+      this.met.add('EIO')
       throw diskError(call)
     }
     const session = disk.session(async (call) => {
@@ -198,10 +209,28 @@ export class SimProcess {
   }
 
   private async *listed(store: ObjectStore, prefix: string): ReturnType<ObjectStore['list']> {
-    for await (const object of await this.request(async () => store.list(prefix))) {
-      await this.gate()
-      yield object
+    try {
+      for await (const object of await this.request(async () => store.list(prefix))) {
+        await this.gate()
+        yield object
+      }
+    } catch (error) {
+      this.meet(error)
+      throw error
     }
+  }
+
+  private get isBroken(): boolean {
+    return this.options.clock.nowMs() < this.brokenUntilMs
+  }
+
+  private mayBreak(): void {
+    const { clock, dice } = this.options
+    if (dice.chance(0.5)) this.brokenUntilMs = clock.nowMs() + dice.below(BROKEN_MS)
+  }
+
+  private meet(error: unknown): void {
+    if (isMoonlinkError(error) && error.code !== 'OBJECT_NOT_FOUND') this.met.add(error.code)
   }
 
   private arriving<T>(uri: string, write: () => Promise<T>): Promise<T> {
@@ -225,9 +254,12 @@ export class SimProcess {
       const draw = dice.next()
       const isWrite = operation === 'put' || operation === 'putIfAbsent' || operation === 'delete'
       const share = isWrite ? failing : failing / 4
-      if (draw < share || isAway('store')) return { fate: 'fail', latencyMs: 0 }
+      if (draw < share || isAway('store') || this.isBroken) return { fate: 'fail', latencyMs: 0 }
       if (draw < share * 1.2) return { fate: 'fail', latencyMs: TIMEOUT_MS }
-      if (draw < share * 2) return { fate: 'lose answer', latencyMs: 0 }
+      if (draw < share * 2) {
+        this.mayBreak()
+        return { fate: 'lose answer', latencyMs: 0 }
+      }
       if (draw < share * 2.5) {
         onLate(uri)
         return { fate: 'late', latencyMs: 0, lateByMs: dice.next() * 1000 }

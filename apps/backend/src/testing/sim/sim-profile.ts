@@ -12,6 +12,8 @@ export interface SimProfile {
   readonly diskBytes: number
   /** Changes of a table in a transaction, at most. */
   readonly maxChanges: number
+  /** Share of transactions that leave one table as it is, besides those that do so anyway. */
+  readonly aloneShare: number
   /** Share of transactions that are large, and of how many changes those are at most. */
   readonly largeShare: number
   readonly largeChanges: number
@@ -21,6 +23,8 @@ export interface SimProfile {
   readonly commandShare: number
   /** Share of commands that purge a table, or add one. */
   readonly purgeShare: number
+  /** Share of a transaction's tables that it drops, of which some are made anew, at once or later. */
+  readonly remakeShare: number
   /** A process dies, besides those that do at one of their calls. */
   readonly killShare: number
   /** A server goes away for a while. */
@@ -58,11 +62,13 @@ const usual: SimProfile = {
   transactionBytes: 0,
   diskBytes: Number.POSITIVE_INFINITY,
   maxChanges: 5,
+  aloneShare: 0,
   largeShare: 0,
   largeChanges: 0,
   alterShare: 0.08,
   commandShare: 0,
   purgeShare: 0,
+  remakeShare: 0,
   killShare: 0,
   outageShare: 0,
   denialShare: 0,
@@ -121,6 +127,16 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
   violent: (dice) => ({ crashCalls: 20 + dice.below(150), failing: 0.03 + dice.next() * 0.1, killShare: 0.05, stopShare: 0.02 }),
   flaky: (dice) => ({ crashCalls: 2000, failing: 0.05 + dice.next() * 0.15 }),
   takeovers: () => ({ deposeShare: 0.1, stillShare: 0.1, resumeShare: 0.05, killShare: 0.02 }),
+  // What the log lets go of is needed by nobody who knows that the still table has all.
+  still: (dice) => ({
+    limits: { ...usual.limits, flushRows: 1 + dice.below(4), flushIntervalMs: 50 },
+    segmentBytes: 300,
+    logBytes: dice.chance(0.5) ? 3000 : 20_000,
+    aloneShare: 0.95,
+    deposeShare: 0.1,
+    crashCalls: 3000,
+    failing: 0.01,
+  }),
   // The log would take more than its disk has.
   disk: (dice) => ({
     segmentBytes: 50_000 + dice.below(100_000),
@@ -130,6 +146,7 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
     outageShare: 0.04,
   }),
   alters: () => ({ alterShare: 0.5 }),
+  remakes: (dice) => ({ remakeShare: 0.02 + dice.next() * 0.06, killShare: dice.chance(0.5) ? 0.03 : 0, commandShare: dice.chance(0.3) ? 0.03 : 0 }),
   outages: () => ({ outageShare: 0.04, commandShare: 0.04 }),
   denials: (dice) => ({
     limits: { ...usual.limits, flushIntervalMs: 100 + dice.below(300) },
@@ -162,6 +179,8 @@ const drawn: readonly (readonly [string, number])[] = [
   ['failovers', 4],
   ['denials', 4],
   ['purges', 4],
+  ['remakes', 4],
+  ['still', 3],
 ]
 
 function draw(dice: Dice): string {

@@ -8,14 +8,13 @@ import { decodeSimFile } from './sim-parquet.ts'
 import { textsOf } from './sim-rows.ts'
 import type { SimTotals } from './sim-totals.ts'
 
-/** What a read may be refused by. */
+/** What a read may be refused by, besides what its node met. */
 const refusals: ReadonlySet<string> = new Set([
   'ENGINE_CLOSED',
   'LEASE_LOST',
   'LEASE_UNCERTAIN',
   'TIMED_OUT',
   'LSN_NOT_HELD',
-  'STORE_UNAVAILABLE',
   'TABLE_CLOSED',
   'TABLE_COPYING',
   'TABLE_PAUSED',
@@ -77,11 +76,23 @@ export class SimReader {
     else lease.release()
   }
 
+  /** Reads the newest, and keeps the lease. What it gives reads the same again and lets go. */
+  async hold(node: SimNode, timeoutMs: number): Promise<() => Promise<void>> {
+    const lease = await node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs })
+    await this.compare(lease)
+    return async () => {
+      await this.finish({ node, lease })
+    }
+  }
+
   /** Reads again what a lease is still held for. */
   private async finishSlow(): Promise<void> {
-    const { dice, mayLoseFiles, totals } = this.options
-    const [{ lease, node }] = this.slow.splice(dice.below(this.slow.length), 1)
-    if (!node.isUp) return
+    const [slow] = this.slow.splice(this.options.dice.below(this.slow.length), 1)
+    if (slow.node.isUp) await this.finish(slow)
+  }
+
+  private async finish({ lease, node }: SlowRead): Promise<void> {
+    const { mayLoseFiles, totals } = this.options
     try {
       await this.compare(lease)
       totals.slowReads++
@@ -100,7 +111,7 @@ export class SimReader {
   /** Null where the read is refused, as it may be, or the node dies or stands still. */
   private async acquire(node: SimNode, lsn: Lsn | null, tables: readonly string[]): Promise<ReadLease | null> {
     const acquired = node.engine.acquire({ tables, lsn, timeoutMs: 50 }).catch((error: unknown) => {
-      if (isMoonlinkError(error) && refusals.has(error.code)) return null
+      if (isMoonlinkError(error) && (refusals.has(error.code) || node.process.met.has(error.code))) return null
       throw error
     })
     return Promise.race([acquired, node.process.died.then(() => null), this.options.clock.sleep(500).then(() => null)])

@@ -15,7 +15,7 @@ import {
   type TakeCopied,
 } from '@moonlink/core'
 import { FollowedHistory, type HistoryServer } from '@moonlink/pg-source'
-import type { ListedSourceTable, SourceHandle, SourceIdentity, SourcePosition } from '../../service/parts.ts'
+import type { ListedSourceTable, PublicationChange, SourceHandle, SourceIdentity, SourcePosition } from '../../service/parts.ts'
 import { PAGES, TABLES, type SimDatabase } from './sim-database.ts'
 import type { SimProcess } from './sim-process.ts'
 import { batchOf, tableNameOf } from './sim-rows.ts'
@@ -64,6 +64,8 @@ export class SimSource implements SourceHandle {
   }
   readonly history: FollowedHistory
   private readonly options: SimSourceOptions
+  /** Tables that are published, as they were then. */
+  private prepared: ReadonlyMap<string, TableShape> = new Map()
   /** The last one that was opened. */
   private stream: SimStream | null = null
 
@@ -73,17 +75,22 @@ export class SimSource implements SourceHandle {
   }
 
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]> {
-    const names = only === undefined ? TABLES : only.map(formatTableName)
+    const { database } = this.options
     return this.ask('the list of tables', () =>
-      names.map((name) => {
-        const { schema, sourceState } = this.shapeOf(name)
-        return { table: tableNameOf(name), schema, sourceState, appendOnly: false, refusal: null, notes: [] }
+      (only?.map(formatTableName) ?? TABLES.filter((name) => database.shapeOf(name) !== null)).map((name) => {
+        const shape = database.shapeOf(name)
+        const refusal = shape === null ? { code: 'TABLE_UNKNOWN', reason: `the database has no table ${name}` } : null
+        const { schema = null, sourceState = null } = shape ?? {}
+        return { table: tableNameOf(name), schema, sourceState, appendOnly: false, refusal, notes: [] }
       }),
     )
   }
 
-  prepare() {
-    return this.ask('the slot', () => ({ slotLsn: this.options.database.ensureSlot(), locked: [] }))
+  prepare(tables: readonly TableName[]) {
+    return this.ask('the slot', () => {
+      this.prepared = new Map(tables.map(formatTableName).map((name) => [name, this.shapeOf(name)]))
+      return { slotLsn: this.options.database.ensureSlot(), locked: [] }
+    })
   }
 
   async publish() {
@@ -99,7 +106,7 @@ export class SimSource implements SourceHandle {
         slot.stream = null
         return
       }
-      if (polls === IN_USE_POLLS) throw new MoonlinkError('retry', 'PG_SLOT_IN_USE', 'the slot is used by another backend.')
+      if (polls === IN_USE_POLLS) throw this.inUse()
       await process.clock.sleep(POLL_MS)
     }
   }
@@ -110,7 +117,7 @@ export class SimSource implements SourceHandle {
     this.history.reached(this.stream?.sourceLsn ?? 0n)
     this.history.resumes(after, log, resume)
     await this.ask('the slot', () => this.requireSlot())
-    if (this.isUsed && slot.owner !== process) throw new MoonlinkError('retry', 'PG_SLOT_IN_USE', 'the slot is used by another backend.')
+    if (this.isUsed && slot.owner !== process) throw this.inUse()
     await log?.sync()
     const range = log?.status.range ?? null
     const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
@@ -120,7 +127,7 @@ export class SimSource implements SourceHandle {
     slot.stream?.end()
     slot.owner = process
     const connect = () => this.connect(from)
-    const stream = new SimStream({ database, process, log: log ?? null, transactionBytes, after, from, connect, signal })
+    const stream = new SimStream({ database, process, log: log ?? null, transactionBytes, after, from, resume, connect, signal })
     slot.stream = this.stream = stream
     try {
       if (!isReplayed) await stream.begin()
@@ -178,15 +185,25 @@ export class SimSource implements SourceHandle {
     return this.options.database.shapes.get(formatTableName(table))!.ofState(sourceState)
   }
 
-  evolved(table: TableName) {
+  evolved(table: TableName, known: TableShape) {
     return this.ask('the catalog', () => {
-      const shape = this.shapeOf(formatTableName(table))
-      return { shape, isAnew: false, mark: String(shape.sourceState) }
+      const name = formatTableName(table)
+      const shape = this.shapeOf(name)
+      const isAnew = known.sourceState !== null && this.options.database.oidOf(name, known) !== this.options.database.oidOf(name, shape)
+      return { shape, isAnew, mark: String(shape.sourceState) }
     })
   }
 
-  publicationChanges() {
-    return this.ask('the publication', () => [])
+  publicationChanges(): Promise<readonly PublicationChange[]> {
+    const { database } = this.options
+    return this.ask('the publication', () =>
+      [...this.prepared].flatMap(([name, shape]): PublicationChange[] => {
+        const table = tableNameOf(name)
+        const now = database.shapeOf(name)
+        if (now === null) return [{ kind: 'refused', table, code: 'TABLE_DROPPED', reason: 'it is not there any more' }]
+        return database.oidOf(name, now) === database.oidOf(name, shape) ? [] : [{ kind: 'changed', table, reason: 'it was made anew' }]
+      }),
+    )
   }
 
   publicationMark() {
@@ -241,6 +258,12 @@ export class SimSource implements SourceHandle {
 
   async close(): Promise<void> {}
 
+  private inUse(): MoonlinkError {
+    const error = new MoonlinkError('retry', 'PG_SLOT_IN_USE', 'the slot is used by another backend.')
+    this.options.process.met.add(error.code)
+    return error
+  }
+
   /** Throws where the slot is not there, or of no use. */
   private requireSlot(): void {
     const { forgotten, isInvalidated } = this.options.database
@@ -285,9 +308,11 @@ export class SimSource implements SourceHandle {
     return slot.stream !== null && slot.owner !== null && slot.owner !== process && slot.owner.isAlive
   }
 
+  /** Throws where there is no table. */
   private shapeOf(name: string): TableShape {
-    const shapes = this.options.database.shapes.get(name)!
-    return shapes.at(shapes.current)
+    const shape = this.options.database.shapeOf(name)
+    if (shape !== null) return shape
+    throw new MoonlinkError('invalid', 'TABLE_UNKNOWN', `the database has no table ${name}`, { context: { table: name } })
   }
 
   private ask<T>(what: string, answer: () => T): Promise<T> {
@@ -299,7 +324,7 @@ export class SimSource implements SourceHandle {
     const { timeline } = database
     database.told(boundaryLsn)
     const rows = new Map(TABLES.map((name) => [name as string, [...database.rowsOf(name)]]))
-    const schemas = new Map(TABLES.map((name) => [name as string, this.shapeOf(name).schema]))
+    const schemas = new Map(TABLES.map((name) => [name as string, database.shapeOf(name)?.schema]))
     const storages = new Map(TABLES.map((name) => [name as string, `${database.rewritten.get(name)} ${database.truncated.get(name)}`]))
     const read = async (
       table: TableName,

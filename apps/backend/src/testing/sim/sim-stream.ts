@@ -1,18 +1,9 @@
-import {
-  BatchBuilder,
-  ChangeOp,
-  maxLsn,
-  type ChangeBatch,
-  type ChangeLog,
-  type ChangeStream,
-  type Lsn,
-  type SourceEvent,
-  type TableShape,
-} from '@moonlink/core'
+import { maxLsn, type ChangeLog, type ChangeStream, type Lsn, type ResumePoint, type SourceEvent } from '@moonlink/core'
 import { nextTurn } from './sim-clock.ts'
-import type { SimChange, SimDatabase, SimPart, SimTransaction } from './sim-database.ts'
+import type { SimDatabase, SimTransaction } from './sim-database.ts'
+import { eventsOfPart } from './sim-events.ts'
+import { SimFollowed } from './sim-followed.ts'
 import type { SimProcess } from './sim-process.ts'
-import { appendRow, tableNameOf } from './sim-rows.ts'
 
 export interface SimStreamOptions {
   readonly database: SimDatabase
@@ -23,6 +14,8 @@ export interface SimStreamOptions {
   /** Up to here the log has what comes; it is replayed from `after` on. Where nothing is, the same as `after`. */
   readonly after: Lsn
   readonly from: Lsn
+  /** Where tables stand. */
+  readonly resume: readonly ResumePoint[]
   /** Looks at what it connects to; returns the timeline. */
   readonly connect: () => Promise<number>
   readonly signal: AbortSignal
@@ -31,6 +24,7 @@ export interface SimStreamOptions {
 /** A stream as Postgres's would be: first what the log has, then what the database sends, which is appended to the log before it is yielded. */
 export class SimStream implements ChangeStream {
   private readonly options: SimStreamOptions
+  private readonly followed: SimFollowed
   private position: Lsn
   private told: Lsn | null = null
   private isClosed = false
@@ -42,6 +36,7 @@ export class SimStream implements ChangeStream {
 
   constructor(options: SimStreamOptions) {
     this.options = options
+    this.followed = new SimFollowed(options.database, options.resume)
     this.position = options.after
   }
 
@@ -152,59 +147,11 @@ export class SimStream implements ChangeStream {
 
   private *eventsOf(transaction: SimTransaction): Generator<SourceEvent> {
     const { database } = this.options
-    for (const part of transaction.parts) yield* eventsOfPart(part, database, transaction)
+    for (const part of transaction.parts) yield* eventsOfPart(part, database, this.followed, transaction)
     this.position = this.told = transaction.endLsn
     this.sourceLsn = maxLsn(this.sourceLsn, transaction.endLsn)
     yield { kind: 'watermark', lsn: transaction.endLsn, sourceLsn: this.sourceLsn, commitTimeMs: null }
   }
-}
-
-/** A transaction's changes of one table: a batch ends within it where something else happens, and now and then anywhere. */
-function* eventsOfPart(part: SimPart, database: SimDatabase, { beginLsn, endLsn }: SimTransaction): Generator<SourceEvent> {
-  const { changes, table: name } = part
-  const table = tableNameOf(name)
-  // Not every source knows a position of a transaction before its end.
-  const openLsn = endLsn % 3n === 0n ? undefined : beginLsn
-  let shape = database.shapes.get(name)!.at(part.version)
-  let rows: SimChange[] = []
-  const batch = (mark: Lsn | null): SourceEvent => {
-    const taken = rows
-    rows = []
-    return { kind: 'batch', batch: { ...changeBatch(name, shape, taken, mark), openLsn: mark === null ? openLsn : undefined } }
-  }
-  for (const change of changes) {
-    if (change.kind === 'insert' || change.kind === 'update' || change.kind === 'delete') {
-      rows.push(change)
-      if (rows.length === 3 && endLsn % 2n === 0n) yield batch(null)
-      continue
-    }
-    if (rows.length > 0) yield batch(null)
-    if (change.kind === 'truncate') yield { kind: 'truncate', tables: [table], openLsn }
-    else if (change.kind === 'reshape') {
-      shape = database.shapes.get(name)!.at(change.version)
-      yield { kind: 'schema', table, shape, openLsn }
-    } else yield { kind: 'recopy', table, code: 'SCHEMA_CHANGED', reason: `rows were rewritten before ${endLsn}`, openLsn }
-  }
-  yield batch(endLsn)
-}
-
-function changeBatch(name: string, { schema }: TableShape, changes: readonly SimChange[], endLsn: Lsn | null): ChangeBatch {
-  const isKeyless = schema.identifierFieldIds.length === 0
-  const rows = new BatchBuilder(schema.fields)
-  const old = new BatchBuilder(isKeyless ? schema.fields : [schema.fields[0]])
-  const ops = changes.map((change) => {
-    if (change.kind === 'insert' || change.kind === 'update') appendRow(rows, change.row)
-    if (change.kind === 'insert') return ChangeOp.insert
-    if (change.kind !== 'update' && change.kind !== 'delete') throw new Error('only changes of rows are in a batch')
-    if (change.kind === 'update' && !isKeyless && change.row[1] === change.old[1]) return ChangeOp.update
-    appendRow(old, change.old)
-    return change.kind === 'update' ? ChangeOp.updateOld : ChangeOp.delete
-  })
-  const marks =
-    endLsn === null
-      ? { endLsns: [], changeCounts: [], commitTimesMs: [] }
-      : { endLsns: [endLsn], changeCounts: [ops.length], commitTimesMs: [0] }
-  return { table: tableNameOf(name), ops: Uint8Array.from(ops), rows: rows.view(), old: old.view(), unchanged: [], marks }
 }
 
 /** In two frames, so that a log may end between them. */

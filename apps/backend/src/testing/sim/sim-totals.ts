@@ -24,6 +24,8 @@ export interface SimTotals {
   outages: number
   denials: number
   divergences: number
+  /** Tables that were dropped, and made anew under their names. */
+  remakes: number
 }
 
 export function noTotals(): SimTotals {
@@ -48,5 +50,6 @@ export function noTotals(): SimTotals {
     outages: 0,
     denials: 0,
     divergences: 0,
+    remakes: 0,
   }
 }

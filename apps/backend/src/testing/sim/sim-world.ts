@@ -20,7 +20,9 @@ import { SimWarehouse } from './sim-warehouse.ts'
 
 /** Simulated time that everything takes at most once faults are over. */
 const SETTLE_MS = 600_000
-/** Codes of what passes: a node that ends waits for none of it. */
+/** Codes of what ends a node that met it: the store refuses what is written, or a table was dropped while the node began. */
+const ENDING: ReadonlySet<string> = new Set(['STORE_NOT_WRITABLE', 'STORE_FULL', 'TABLE_UNKNOWN'])
+/** Codes of what passes: a node that ends and met it waits for none of it. */
 const PASSING: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'CATALOG_UNAVAILABLE', 'PARQUET_WORKER_LOST'])
 /** Chance that a step of the event loop goes by without one of the world's. */
 const BREATHS = 4
@@ -78,11 +80,11 @@ export class SimWorld {
     const server = { store: this.store, warehouse: WAREHOUSE, clock: this.clock, random: dice.random }
     this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
-    this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), offsetMs: 0, node: null }))
+    this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), offsetMs: 0, isDamaged: false, node: null }))
     this.faults.makeRoom(this.machines)
     this.load = new SimLoad(this.database, dice, dice.chance(0.5), this.profile)
     this.warehouse = new SimWarehouse(this.store, { clock: this.clock, random: dice.random })
-    const readsTablesAlone = this.profile.commandShare > 0
+    const readsTablesAlone = this.profile.commandShare > 0 || this.profile.remakeShare > 0
     const mayLoseFiles = (node: SimNode, tables: readonly string[]) =>
       this.slot.owner !== node.process || tables.some((table) => this.commands.mayCopy.has(table))
     const { clock, database, store } = this
@@ -132,9 +134,12 @@ export class SimWorld {
     for (const { node } of this.machines) node?.process.kill()
     this.faults.end(this.machines)
     const [machine] = this.machines
+    // Else it is there again while a node runs that did without it.
+    if (this.profile.remakeShare > 0 && this.dice.chance(0.5)) this.load.makeMissing()
     await this.restart(machine, true)
     const node = machine.node!
     const { database } = this
+    this.load.makeMissing()
     // What lacks something that was read is waited for.
     while (database.endLsn <= database.pastEndLsn) this.load.transact()
     await this.commands.undo(node, {
@@ -144,19 +149,25 @@ export class SimWorld {
       isStateLost: this.faults.isStateLost,
     })
     await this.settle(node)
+    const readAgain = await this.reader.hold(node, SETTLE_MS)
+    // Another's end takes nothing from it.
+    await (await this.reader.hold(node, SETTLE_MS))()
     // What is due comes in time all the same.
     machine.offsetMs -= WRONG_BY_MS
     for (let count = this.dice.below(4); count > 0; count--) this.load.transact()
+    this.load.makeMissing()
     await this.settle(node)
     for (let breath = 0; breath < 40 || (breath < 400 && database.forgotten !== database.endLsn); breath++) await this.breathe()
+    await readAgain()
     const lease = await node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs: SETTLE_MS })
-    for (const [name, plan] of lease.tables) same(await this.reader.shown(plan), database.at(name, database.endLsn), `${name} at the end`)
+    for (const [name, plan] of lease.tables) same(await this.reader.shown(plan), database.at(name, database.endLsn)!, `${name} at the end`)
     lease.release()
     await this.warehouse.check(database, this.totals)
     for (const name of TABLES)
-      same((await this.warehouse.read(name))!.rows, database.at(name, database.endLsn), `${name} in Iceberg at the end`)
+      same((await this.warehouse.read(name))!.rows, database.at(name, database.endLsn)!, `${name} in Iceberg at the end`)
     this.throwFault()
     if (database.forgotten !== database.endLsn) throw new Error(`the slot was not told what is safe: ${this.describe(node)}`)
+    this.totals.remakes += database.remakes
     await node.stop()
     this.throwFault()
     await this.warehouse.check(database, this.totals)
@@ -232,6 +243,7 @@ export class SimWorld {
       // It may come after its file was removed for good.
       onLate: (uri) => this.warehouse.excuse(uri),
     })
+    if (Number.isFinite(machine.disk.capacity)) process.met.add('ENOSPC')
     const node = new SimNode({
       database,
       slot,
@@ -246,10 +258,7 @@ export class SimWorld {
       home: machine.home,
       logger: this.noting(),
       onCopy: (copying, table) => this.noteCopy(copying, table),
-      mayEndBy: (code) =>
-        (this.profile.denialShare > 0 && code === 'STORE_NOT_WRITABLE') ||
-        (this.faults.fillsUp && code === 'STORE_FULL') ||
-        (this.faults.flipsBits && code === 'LOG_CORRUPT'),
+      mayEndBy: (code) => (ENDING.has(code) && process.met.has(code)) || (machine.isDamaged && code === 'LOG_CORRUPT'),
       onRangeRead: (done) => {
         if (done > 0) this.totals.rangesResumed++
       },
@@ -329,16 +338,17 @@ export class SimWorld {
     if (this.fault !== null) throw this.fault
     if (this.database.fault !== null) throw this.database.fault
     if (this.commands.fault !== null) throw this.commands.fault
-    for (const { node } of this.machines) {
+    for (const { isDamaged, node } of this.machines) {
       if (node === null) continue
       if (node.fault !== null) throw node.fault
       for (const { state, reason, table } of node.engine.status()) {
+        const code = reason?.split(' ')[0] ?? ''
         const isFault =
           state === 'failed' &&
           node.process.isAlive &&
-          reason?.startsWith('OTHER_MIRROR') !== true &&
-          !(node.isEnding && PASSING.has(reason?.split(' ')[0] ?? '')) &&
-          !(this.faults.flipsBits && reason?.startsWith('SPOOL_CORRUPT') === true)
+          !(code === 'OTHER_MIRROR' && this.machines.length > 1) &&
+          !(node.isEnding && PASSING.has(code) && node.process.met.has(code)) &&
+          !(isDamaged && code === 'SPOOL_CORRUPT')
         if (isFault) throw new Error(`${table.name} failed: ${reason}`)
       }
     }
