@@ -146,7 +146,11 @@ const profiles: Record<string, (dice: Dice) => Partial<SimProfile>> = {
     outageShare: 0.04,
   }),
   alters: () => ({ alterShare: 0.5 }),
-  remakes: (dice) => ({ remakeShare: 0.02 + dice.next() * 0.06, killShare: dice.chance(0.5) ? 0.03 : 0, commandShare: dice.chance(0.3) ? 0.03 : 0 }),
+  remakes: (dice) => ({
+    remakeShare: 0.02 + dice.next() * 0.06,
+    killShare: dice.chance(0.5) ? 0.03 : 0,
+    commandShare: dice.chance(0.3) ? 0.03 : 0,
+  }),
   outages: () => ({ outageShare: 0.04, commandShare: 0.04 }),
   denials: (dice) => ({
     limits: { ...usual.limits, flushIntervalMs: 100 + dice.below(300) },

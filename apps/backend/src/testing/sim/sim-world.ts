@@ -80,7 +80,13 @@ export class SimWorld {
     const server = { store: this.store, warehouse: WAREHOUSE, clock: this.clock, random: dice.random }
     this.catalog = dice.chance(0.4) ? new SimCatalogServer(server) : null
     const homes = this.log === 'store' ? ['here', 'there'] : ['here']
-    this.machines = homes.map((home) => ({ home, disk: new SimulatedLocalDisk({ next: dice.next }), offsetMs: 0, isDamaged: false, node: null }))
+    this.machines = homes.map((home) => ({
+      home,
+      disk: new SimulatedLocalDisk({ next: dice.next }),
+      offsetMs: 0,
+      isDamaged: false,
+      node: null,
+    }))
     this.faults.makeRoom(this.machines)
     this.load = new SimLoad(this.database, dice, dice.chance(0.5), this.profile)
     this.warehouse = new SimWarehouse(this.store, { clock: this.clock, random: dice.random })
@@ -151,7 +157,9 @@ export class SimWorld {
     await this.settle(node)
     const readAgain = await this.reader.hold(node, SETTLE_MS)
     // Another's end takes nothing from it.
-    await (await this.reader.hold(node, SETTLE_MS))()
+    await (
+      await this.reader.hold(node, SETTLE_MS)
+    )()
     // What is due comes in time all the same.
     machine.offsetMs -= WRONG_BY_MS
     for (let count = this.dice.below(4); count > 0; count--) this.load.transact()
