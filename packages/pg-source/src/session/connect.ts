@@ -154,8 +154,9 @@ export class Connector {
       ...extra,
       options: `${this.parts.options ?? ''} ${SESSION} -c statement_timeout=${timeoutMs}`.trim(),
     })
-    // Whoever uses the connection hears of its loss through the statement or stream that fails.
-    client.on('error', () => {})
+    // Whoever uses the connection hears of its loss through the statement or stream that fails. Of a loss between two statements `pg` does not say the reason then.
+    let loss: unknown = null
+    client.on('error', (error) => (loss ??= error))
     this.clients.add(client)
     client.once('end', () => this.clients.delete(client))
     const told = watchParameters(client)
@@ -174,7 +175,7 @@ export class Connector {
       // `pg` leaves the socket open where it gives up itself, as without a password, until the server closes it a minute later.
       client.connection.stream.destroy()
       this.clients.delete(client)
-      throw error
+      throw loss ?? error
     }
     return client
   }
