@@ -67,3 +67,28 @@ test(
     }
   },
 )
+
+test('a log whose disk has less room than changeLog.maxBytes is emptied before it has taken that', async (context) => {
+  const { client, connectionString } = await postgres.createDatabase()
+  const stateDir = join(directory, 'small')
+  const disk = SmallDisk.mount('state', stateDir, 48)
+  if (!disk.isMounted) return context.skip()
+  await client.query(`CREATE TABLE items (id int PRIMARY KEY, text text); INSERT INTO items SELECT i, '' FROM generate_series(1, 500) i`)
+  const args = ['--source', connectionString, '--state-dir', stateDir, '--warehouse', join(directory, 'roomy')]
+  // Nothing is committed for its time.
+  const backend = await BackendProcess.start(args, { MOONLINK_FLUSH_INTERVAL_MS: '1h', MOONLINK_CHANGE_LOG_SEGMENT_BYTES: '1MiB' })
+  try {
+    const log = async () => (await backend.status()).log
+    // 60 MB of changes.
+    for (let round = 0; round < 15; round++) {
+      await client.query(`UPDATE items SET text = repeat(md5((id + ${round})::text), 250)`)
+      await backend.wait()
+      await expect.poll(async () => (await log()).bytes).toBeLessThan(20_000_000)
+      expect((await log()).reason).toBeNull()
+    }
+    await expectVerified(backend.url, directory)
+  } finally {
+    await backend.stop('SIGKILL')
+    disk.unmount()
+  }
+})
