@@ -117,6 +117,14 @@ test('a server of the same timeline that lacks some of it, as one restored from 
   expect(await told(0, 0x5000000n, server(1, '0/6000000'))).toEqual(['invalid PG_DIVERGED', 0, []])
 })
 
+test('nothing is copied from one that lacks some of it', async () => {
+  const history = new FollowedHistory('7', silentLogger)
+  history.resume(1, 0n, () => Promise.resolve())
+  history.reached(0x5000000n)
+  await expect(history.beginCopy(server(1, '0/4000000'))).rejects.toMatchObject({ code: 'PG_DIVERGED' })
+  await expect(history.beginCopy(server(1, '0/6000000'))).rejects.toMatchObject({ kind: 'retry', code: 'PG_TIMELINE_UNCHECKED' })
+})
+
 test('where tables were looked at on a new primary is of its timeline, not of the one that was read', async () => {
   const history = new FollowedHistory('7', silentLogger)
   history.resume(1, 0n, () => Promise.resolve())

@@ -150,7 +150,7 @@ export class FollowedHistory {
 
   /**
    * A copy is about to be taken from this server. Returns its timeline, for `copied`. Throws `retry`/`PG_TIMELINE_UNCHECKED` where that is another than the one that was read: whether
-   * it has all of that, the next stream finds out. Throws `PG_DIVERGED` where that is not known and it lacks some for sure.
+   * it has all of that, the next stream finds out. Throws `PG_DIVERGED` where that is not known, or the same, and it lacks some for sure.
    */
   async beginCopy(server: HistoryServer): Promise<number> {
     const place = await server.place()
@@ -161,6 +161,7 @@ export class FollowedHistory {
       await this.requireReached(place, this.reachedLsn)
       await this.goOn(timeline, sinceLsn)
     }
+    if (this.read.timeline === timeline) await this.requireReached(place, this.readThroughLsn)
     this.requireSame(timeline)
     if (isAnother(this.read.sinceLsn, sinceLsn)) throw unchecked(timeline, `another timeline ${timeline}`)
     return timeline
