@@ -335,6 +335,34 @@ test('a backup of the state is restored onto a new machine: taken while stopped,
   expect(logged()).toMatch(/neither the slot nor the change log has the changes from/)
 }, 400_000)
 
+test('a warehouse that is put back as it was some time ago lacks what slot and log have let go of, which is made up for', async () => {
+  const place = (name: string) => join(directory, `${database.name}-${name}`)
+  const warehouse = place('warehouse')
+  const startThere = async () => {
+    const env = { ...idle, MOONLINK_CHANGE_LOG_SEGMENT_BYTES: '16KiB' }
+    backend = await BackendProcess.start(['--source', database.connectionString, '--state-dir', stateDir, '--warehouse', warehouse], env)
+  }
+  await startThere()
+  await change('kept')
+  await backend.wait({ iceberg: true })
+  const kept = await currentLsn()
+  expect(await backend.stop()).toBe(0)
+  cpSync(warehouse, place('backup'), { recursive: true })
+  await startThere()
+  await until('a log that has let go of more', async () => {
+    await change('gone')
+    await backend.wait({ iceberg: true })
+    const { coveredLsn } = JSON.parse(readFileSync(join(stateDir, 'state.json'), 'utf8')) as { coveredLsn: string }
+    return parseLsn(coveredLsn) > kept
+  })
+  expect(await backend.stop()).toBe(0)
+  rmSync(warehouse, { recursive: true })
+  cpSync(place('backup'), warehouse, { recursive: true })
+  await startThere()
+  await expectEqual()
+  expect(logged()).toMatch(/its catalog has gone back/)
+})
+
 test('without a log, the slot keeps what Iceberg lacks', async () => {
   await start({ MOONLINK_CHANGE_LOG_ENABLED: 'false' })
   await change('kept by the slot')

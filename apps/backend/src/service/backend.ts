@@ -89,6 +89,7 @@ export class MoonlinkBackend implements Operations {
       state,
       live: () => this.#mirrors.live(),
       covered: () => this.#mirrors.covered(),
+      mirror: (name) => engine.mirror(name),
       known: () => this.#mirrors.known(),
     })
     const remember = (lsn: Lsn) => remembered.write(lsn)

@@ -61,6 +61,7 @@ function coverageOf(state: BackendState | null, log: ChangeLog | null, slotLsn: 
     floorLsn: floorLsn(log, slotLsn, coveredLsn),
     coveredLsn,
     covered: new Set(state?.mirrored),
+    commits: state?.commits ?? {},
     republished,
     timeline: timeline === null || timelineSince === null ? null : { timeline, lsn: timelineSince },
   }

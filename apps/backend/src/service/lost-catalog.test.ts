@@ -11,6 +11,7 @@ const state = (mirrored: readonly string[], published: readonly string[] = []): 
   added: [],
   dropped: [],
   purging: {},
+  commits: {},
   timeline: 1,
   timelineSince: 0n,
   published: Object.fromEntries(published.map((name) => [name, '[]'])),

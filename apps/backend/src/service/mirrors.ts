@@ -25,6 +25,8 @@ export interface Coverage {
   /** Tables known to have everything up to `coveredLsn` in Iceberg. */
   readonly covered: ReadonlySet<string>
   readonly coveredLsn: Lsn
+  /** Up to where they were committed then, where that is known. */
+  readonly commits: Readonly<Record<string, Lsn>>
   /** Tables of which the source publishes other rows, or in other partitions, than when they were last mirrored. */
   readonly republished: ReadonlySet<string>
   /** The source's timeline that was read last, and where that began; null where either is not known. */
@@ -217,7 +219,11 @@ function recopyReason(
   if (republished.has(name)) return 'its publication was altered or is another, or its partitions are others'
   if (isOfLeftTimeline(name, sourceTimeline, options.coverage))
     return `its last commit is of timeline ${sourceTimeline!.timeline}, and the source went on to timeline ${timeline!.timeline} without what it may have`
-  if (committedLsn >= floorLsn || isCovered(name, options.coverage)) return null
+  if (committedLsn >= floorLsn) return null
+  const knownLsn = options.coverage.commits[name] ?? committedLsn
+  if (committedLsn < knownLsn)
+    return `its last commit is at ${formatLsn(committedLsn)}, and was at ${formatLsn(knownLsn)}: its catalog has gone back, as where it was restored`
+  if (isCovered(name, options.coverage)) return null
   return `neither the slot nor the change log has the changes from ${formatLsn(committedLsn)} to ${formatLsn(floorLsn)} any more`
 }
 

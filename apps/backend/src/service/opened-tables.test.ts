@@ -78,7 +78,7 @@ async function openAll(count: number, fileCount = 1) {
   } as unknown as SourceHandle
   const disk = new SimulatedLocalDisk({ next: () => 0.5 })
   const engine = new Engine({ ...ports, disk: disk.session(), indexDirectory: '/index', limits: defaultEngineLimits })
-  const coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, republished: new Set<string>(), timeline: null }
+  const coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, commits: {}, republished: new Set<string>(), timeline: null }
   const mirrors = new MirrorSet(
     { engine, source, warehouse, ...ports } as unknown as BackendParts,
     coverage,

@@ -15,6 +15,7 @@ test('what tables are published like is outdated from when it changes until it i
       publicationMark: (table) => marks.get(formatTableName(table)) ?? '',
     },
     state: null,
+    mirror: () => undefined,
     live: () => live,
     covered: () => live,
     known: () => ['public.a', 'public.b'],

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { parseTableName, type Lsn } from '@moonlink/core'
+import type { Mirror } from '@moonlink/table-engine'
 import type { SourceHandle } from './parts.ts'
 import type { BackendState, Purge, StateStore } from './state.ts'
 
@@ -12,6 +13,8 @@ export interface RememberedTablesOptions {
   readonly live: () => readonly string[]
   /** Names of the tables that have everything up to what is covered, or are not copied yet. */
   readonly covered: () => readonly string[]
+  /** A table's mirror, if there is one. */
+  readonly mirror: (name: string) => Pick<Mirror, 'committedLsn'> | undefined
   /** Names of all tables, those that are paused, wait or could not be opened among them. What those were published like is kept, so that a later process finds out that it changed. */
   readonly known: () => readonly string[]
 }
@@ -91,7 +94,8 @@ export class RememberedTables {
 
   /** Writes all of it down; each table has everything up to `coveredLsn` in Iceberg, or is not copied yet. */
   async write(coveredLsn: Lsn): Promise<void> {
-    const { covered, known, source, store } = this.#options
+    const { known, source, store } = this.#options
+    const covered = this.#options.covered()
     const { systemIdentifier, database, slot } = source.identity
     const written = this.#toWrite()
     await store.write({
@@ -99,7 +103,8 @@ export class RememberedTables {
       timeline: source.history.timeline,
       timelineSince: source.history.sinceLsn,
       coveredLsn,
-      mirrored: covered(),
+      mirrored: covered,
+      commits: this.#commits(covered),
       known: known(),
       ...written,
     })
@@ -108,6 +113,16 @@ export class RememberedTables {
 
   #toWrite(): Written {
     return { published: this.#marks(), added: this.#added, dropped: this.#dropped, purging: this.#purging }
+  }
+
+  /** Of one that could not be opened, what was known last. */
+  #commits(names: readonly string[]): Readonly<Record<string, Lsn>> {
+    const { mirror, state } = this.#options
+    const commits = names.map((name) => {
+      const opened = mirror(name)
+      return [name, opened === undefined ? state?.commits[name] : opened.committedLsn] as const
+    })
+    return Object.fromEntries(commits.flatMap(([name, lsn]) => (lsn === null || lsn === undefined ? [] : [[name, lsn]])))
   }
 
   #marks(): Readonly<Record<string, string>> {

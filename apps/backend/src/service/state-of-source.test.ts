@@ -10,6 +10,7 @@ const state: BackendState = {
   known: [],
   added: [],
   dropped: [],
+  commits: {},
   published: {},
   timeline: 1,
   timelineSince: 0n,

@@ -16,6 +16,8 @@ const common = {
   dropped: z.array(z.string()),
   /** Of those dropped, the ones whose purge has not ended, by name. */
   purging: z.record(z.string(), z.object({ uuid: z.string().nullable(), metadataLocation: z.string().nullable() })).default({}),
+  /** Up to where tables of `mirrored` were committed, where that was noted. */
+  commits: z.record(z.string(), z.string()).default({}),
   /** How the source published a table, where that was noted. */
   published: z.record(z.string(), z.string()).default({}),
   /** On which of the server's timelines lies what was read, where that was noted. */
@@ -61,6 +63,7 @@ export interface BackendState {
   readonly added: readonly string[]
   readonly dropped: readonly string[]
   readonly purging: Readonly<Record<string, Purge>>
+  readonly commits: Readonly<Record<string, Lsn>>
   readonly published: Readonly<Record<string, string>>
   readonly timeline: number | null
   readonly timelineSince: Lsn | null
@@ -87,6 +90,7 @@ export function encodeState({ coveredLsn, ...rest }: BackendState): string {
     added: [...rest.added],
     dropped: [...rest.dropped],
     purging: { ...rest.purging },
+    commits: Object.fromEntries(Object.entries(rest.commits).map(([name, lsn]) => [name, formatLsn(lsn)])),
     published: { ...rest.published },
     timeline: rest.timeline,
     timelineSince: rest.timelineSince === null ? null : formatLsn(rest.timelineSince),
@@ -105,9 +109,10 @@ export function parseState(text: string, place: string): BackendState {
     const parsed: unknown = JSON.parse(text)
     refuseLater(parsed, place)
     requireWhole(parsed)
-    const { coveredLsn, source, mirrored, known, added, dropped, purging, published, timeline, timelineSince } = anySchema.parse(parsed)
-    const since = timelineSince === null ? null : parseLsn(timelineSince)
-    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, purging, published, timeline, timelineSince: since }
+    const { coveredLsn, source, mirrored, known, added, dropped, purging, published, timeline, ...rest } = anySchema.parse(parsed)
+    const timelineSince = rest.timelineSince === null ? null : parseLsn(rest.timelineSince)
+    const commits = Object.fromEntries(Object.entries(rest.commits).map(([name, lsn]) => [name, parseLsn(lsn)]))
+    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, purging, commits, published, timeline, timelineSince }
   } catch (error) {
     if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
     const message = `${place} is damaged, or no state of ours; put back a copy of it, or remove it, and tables that may miss changes are made equal to the source again; what tables add and tables drop changed has to be said again then.`

@@ -28,6 +28,7 @@ function commanding() {
       publicationMark: () => '',
     },
     state: null,
+    mirror: () => undefined,
     live: () => [...mirrored],
     covered: () => [...mirrored],
     known: () => [...mirrored],

@@ -94,6 +94,7 @@ async function setup(catalogOf: (inner: FileCatalog) => Catalog) {
     added: [],
     dropped: [name],
     purging: {},
+    commits: {},
     published: {},
     timeline: null,
     timelineSince: null,
@@ -119,7 +120,8 @@ async function setup(catalogOf: (inner: FileCatalog) => Catalog) {
       store: { write },
       source: { history: { timeline: null, sinceLsn: null } as never, identity, publicationMark: () => '' },
       state: read,
-      live: () => [],
+      mirror: () => undefined,
+    live: () => [],
       covered: () => [],
       known: () => [],
     })
