@@ -281,7 +281,7 @@ test('a state of the first version is upgraded; one of a later version is refuse
   await start()
   await expectEqual()
   expect(logged()).not.toMatch(/made equal|copied again/)
-  expect(JSON.parse(readFileSync(path, 'utf8'))).toMatchObject({ version: 3 })
+  expect(JSON.parse(readFileSync(path, 'utf8'))).toMatchObject({ version: 4 })
   await backend.stop()
   writeFileSync(path, JSON.stringify({ ...rest, version: 9 }))
   await expect(start()).rejects.toThrow(/STATE_VERSION.*version 9/)
