@@ -18,7 +18,14 @@ async function oneTable(appendOnly: boolean) {
   const warehouse = { uri: 'memory://', catalog: { load: async () => null }, openTable: async () => storage } as unknown as Warehouse
   const evolved = async () => ({ shape: { schema, sourceState: null }, isAnew: false, mark: '' })
   const source = { identity, asOfLsn: async () => 0n, evolved } as unknown as SourceHandle
-  const coverage: Coverage = { floorLsn: 0n, covered: new Set<string>(), coveredLsn: 0n, commits: {}, republished: new Set<string>(), timeline: null }
+  const coverage: Coverage = {
+    floorLsn: 0n,
+    covered: new Set<string>(),
+    coveredLsn: 0n,
+    commits: {},
+    republished: new Set<string>(),
+    timeline: null,
+  }
   const listed = { table, schema, sourceState: null, appendOnly, refusal: null, notes: [] }
   const disk = new SimulatedLocalDisk({ next: () => 0.5 })
   const ports = { clock: systemClock, random: systemRandom, logger: silentLogger }
@@ -96,12 +103,15 @@ test.each([
   ['was committed further', { 'public.t': 16n }, 'copying'],
   ['is where it was', { 'public.t': 15n }, 'streaming'],
   ['was remembered by an earlier version', {}, 'streaming'],
-] as const)('a still table that slot and log do not reach back to goes on where its catalog has not gone back: it %s', async (_, commits, phase) => {
-  const { newEngine, open } = await oneTable(false)
-  const first = await open(false)
-  await first.finishCopy(15n)
-  await first.close()
-  const mirror = await open(false, newEngine(), { covered: new Set(['public.t']), coveredLsn: 30n, floorLsn: 30n, commits })
-  expect(mirror.currentPhase).toBe(phase)
-  await mirror.close()
-})
+] as const)(
+  'a still table that slot and log do not reach back to goes on where its catalog has not gone back: it %s',
+  async (_, commits, phase) => {
+    const { newEngine, open } = await oneTable(false)
+    const first = await open(false)
+    await first.finishCopy(15n)
+    await first.close()
+    const mirror = await open(false, newEngine(), { covered: new Set(['public.t']), coveredLsn: 30n, floorLsn: 30n, commits })
+    expect(mirror.currentPhase).toBe(phase)
+    await mirror.close()
+  },
+)

@@ -112,7 +112,19 @@ export function parseState(text: string, place: string): BackendState {
     const { coveredLsn, source, mirrored, known, added, dropped, purging, published, timeline, ...rest } = anySchema.parse(parsed)
     const timelineSince = rest.timelineSince === null ? null : parseLsn(rest.timelineSince)
     const commits = Object.fromEntries(Object.entries(rest.commits).map(([name, lsn]) => [name, parseLsn(lsn)]))
-    return { coveredLsn: parseLsn(coveredLsn), source, mirrored, known, added, dropped, purging, commits, published, timeline, timelineSince }
+    return {
+      coveredLsn: parseLsn(coveredLsn),
+      source,
+      mirrored,
+      known,
+      added,
+      dropped,
+      purging,
+      commits,
+      published,
+      timeline,
+      timelineSince,
+    }
   } catch (error) {
     if (error instanceof MoonlinkError && error.code === 'STATE_VERSION') throw error
     const message = `${place} is damaged, or no state of ours; put back a copy of it, or remove it, and tables that may miss changes are made equal to the source again; what tables add and tables drop changed has to be said again then.`

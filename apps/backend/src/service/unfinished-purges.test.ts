@@ -121,7 +121,7 @@ async function setup(catalogOf: (inner: FileCatalog) => Catalog) {
       source: { history: { timeline: null, sinceLsn: null } as never, identity, publicationMark: () => '' },
       state: read,
       mirror: () => undefined,
-    live: () => [],
+      live: () => [],
       covered: () => [],
       known: () => [],
     })
