@@ -19,14 +19,14 @@ export class StateFile implements StateStore {
     this.#copyPath = `${this.#path}.copy`
   }
 
-  /** Where the file is damaged and its copy is not, that is taken, which says the same. A copy without the file is none: somebody took that away to begin anew. */
+  /** Where the file is damaged and its copy is not, that is taken, which says the same; one that can't be read now may be whole, and is waited for. A copy without the file is none: somebody took that away to begin anew. */
   async read(): Promise<BackendState | null> {
     try {
       return await this.#read(this.#path)
     } catch (error) {
       if (!isMoonlinkError(error) || !DAMAGES.has(error.code)) throw error
       const copy = await this.#read(this.#copyPath).catch((thrown: unknown) => {
-        if (isMoonlinkError(thrown) && DAMAGES.has(thrown.code)) return null
+        if (isMoonlinkError(thrown) && thrown.code === 'STATE_CORRUPT') return null
         throw thrown
       })
       if (copy === null) throw error

@@ -105,6 +105,18 @@ describe('a state file that is damaged', () => {
     await expect(open().read()).rejects.toMatchObject({ code: 'STATE_CORRUPT', message: expect.stringContaining(path) as string })
   })
 
+  test('with a copy that can not be read is not taken for lost', async () => {
+    const { open, path } = await make()
+    writeFileSync(path, '{')
+    rmSync(`${path}.copy`)
+    mkdirSync(`${path}.copy`)
+    await expect(open().read()).rejects.toMatchObject({
+      kind: 'retry',
+      code: 'STATE_NOT_READ',
+      message: expect.stringContaining('state.json.copy') as string,
+    })
+  })
+
   test('is not asked for where it was taken away, and what it says counts before its copy', async () => {
     const { directory, open, path } = await make()
     const older = mkdtempSync(join(root, 'older-'))

@@ -133,13 +133,14 @@ export function threadedParquet(process: SimProcess, disk: LocalDisk): ParquetPo
   }
 }
 
-/** Where a file can't be read, a thread knows no better than that it is damaged. */
+/** What the system says where a file can't be read tells nothing of the file, as a real thread has it. */
 async function opened(source: ParquetSource, disk: LocalDisk): Promise<ParquetSource> {
   if ('bytes' in source) return source
   try {
     return { bytes: await disk.readFile(source.path) }
   } catch (error) {
-    throw new MoonlinkError('corrupt', 'PARQUET_FAILED', String(error))
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new MoonlinkError('invalid', 'PARQUET_FILE_NOT_FOUND', String(error))
+    throw new MoonlinkError('retry', 'STORE_UNAVAILABLE', String(error))
   }
 }
 
