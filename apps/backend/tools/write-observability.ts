@@ -30,7 +30,7 @@ The usual \`process_*\` and \`nodejs_*\` metrics (CPU, memory, event-loop lag) a
 ## Traces
 
 With \`telemetry.otlpEndpoint\` (or \`OTEL_EXPORTER_OTLP_ENDPOINT\`) spans go to an OpenTelemetry collector over OTLP/HTTP: \`flush\` with its phases
-\`write\` and \`commit\`, \`compaction\`, \`copy\` (a first one or one that compares), \`verify\`, and \`query\`. Attributes name tables and LSNs, never values of rows.
+\`write\` and \`commit\`, \`compaction\`, \`copy\` (a first one or one that compares), \`verify\`, and \`query\`. Attributes name tables and LSNs, never values of rows; of an error its code (\`error.type\`).
 A collector that does not take them is said in the log, and nothing waits for it.
 
 ## Logs

@@ -1,4 +1,4 @@
-import { systemClock, type Logger, type Telemetry } from '@moonlink/core'
+import { isMoonlinkError, systemClock, type Logger, type Telemetry } from '@moonlink/core'
 import type { SpanExporter } from '@opentelemetry/sdk-trace'
 
 export interface Spans extends Pick<Telemetry, 'span'> {
@@ -42,8 +42,10 @@ export async function openSpans(endpoint: string | undefined, serviceVersion: st
         try {
           return await work()
         } catch (error) {
-          span.recordException(error as Error)
-          span.setStatus({ code: SpanStatusCode.ERROR, message: (error as Error).message })
+          // Not its message: that of a query, or of a value that does not fit, has what is in rows.
+          const name = isMoonlinkError(error) ? error.code : 'INTERNAL'
+          span.setAttribute('error.type', name)
+          span.setStatus({ code: SpanStatusCode.ERROR, message: name })
           throw error
         } finally {
           span.end()

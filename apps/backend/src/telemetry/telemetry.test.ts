@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { silentLogger } from '@moonlink/core'
+import { MoonlinkError, silentLogger } from '@moonlink/core'
 import { expect, test } from 'vitest'
 import type { StatusReport } from '../http/schemas.ts'
 import { SpanCollector } from '../testing/span-collector.ts'
@@ -127,7 +127,8 @@ test('spans reach a collector, with their errors and parents', async () => {
   const collector = await SpanCollector.start()
   const spans = await openSpans(collector.endpoint, '1', silentLogger)
   await spans.span('flush', { table: 'a.b' }, async () => {
-    await expect(spans.span('commit', {}, () => Promise.reject(new Error('no')))).rejects.toThrow('no')
+    const error = new MoonlinkError('invalid', 'SQL_ERROR', "could not convert 'a value' to INT32")
+    await expect(spans.span('commit', {}, () => Promise.reject(error))).rejects.toThrow('a value')
   })
   await spans.close()
   collector.close()
@@ -135,4 +136,7 @@ test('spans reach a collector, with their errors and parents', async () => {
   const commit = collector.spans.find(({ name }) => name === 'commit')!
   expect(commit.parentSpanId).toBe(flush.spanId)
   expect(commit.status.code).toBe(2)
+  expect(JSON.stringify(commit)).toContain('SQL_ERROR')
+  // Values of rows are in no trace.
+  expect(JSON.stringify(commit)).not.toContain('a value')
 })
