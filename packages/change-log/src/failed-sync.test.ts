@@ -1,7 +1,7 @@
 import type { Clock, Lsn } from '@moonlink/core'
 import { SimulatedLocalDisk, type DiskCall } from '@moonlink/testkit'
 import * as fc from 'fast-check'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { LocalLogDisk } from './local-log-disk.ts'
 import { SegmentedLog } from './segmented-log.ts'
 
@@ -11,11 +11,11 @@ const state = () => new Uint8Array()
 const transaction = (lsn: Lsn) => Buffer.from(`transaction ${lsn} ${'.'.repeat(80)}\n`)
 
 /** A process with the log: it may fail at what `fails` says, and ends with `end`. */
-async function start(machine: SimulatedLocalDisk, sourceFromLsn: Lsn, fails: (call: DiskCall) => boolean = () => false) {
+async function start(machine: SimulatedLocalDisk, sourceFromLsn: Lsn, fails: (call: DiskCall) => boolean = () => false, segmentBytes = 300) {
   const session = machine.session((call) => {
     if (fails(call)) throw Object.assign(new Error(`EIO: ${call.operation}`), { code: 'EIO' })
   })
-  const log = await SegmentedLog.open({ disk: new LocalLogDisk('/log', session), log: 'test', sourceFromLsn, clock, segmentBytes: 300 })
+  const log = await SegmentedLog.open({ disk: new LocalLogDisk('/log', session), log: 'test', sourceFromLsn, clock, segmentBytes })
   return { log, end: () => session.end() }
 }
 
@@ -65,23 +65,36 @@ test.each(['', ' on a disk without room for another file'])(
   },
 )
 
-test('a segment of which the disk gives less once it is written again is not believed', async () => {
-  const machine = new SimulatedLocalDisk({ next: () => 0 })
-  const first = await start(machine, 0n)
-  await first.log.begin(100n, state)
-  for (let lsn = 101n; lsn <= 102n; lsn++) {
-    first.log.append(transaction(lsn), lsn, true)
-    await first.log.sync()
+describe('a segment of which the disk gives less once it is written again', () => {
+  /** A log of one segment, begun again while pages that could not be written go from memory, before each read that `forgets`. */
+  async function startAgain(forgets: (read: number) => boolean) {
+    const machine = new SimulatedLocalDisk({ next: () => 0 })
+    const first = await start(machine, 0n, undefined, 1e6)
+    await first.log.begin(100n, state)
+    for (let lsn = 101n; lsn <= 160n; lsn++) {
+      first.log.append(transaction(lsn), lsn, true)
+      await first.log.sync()
+    }
+    first.end()
+    let reads = 0
+    const forget = ({ operation, path }: DiskCall) => {
+      const file = machine.files.get(path)
+      if (operation === 'read' && file !== undefined && forgets(++reads)) file.bytes = file.bytes.subarray(0, file.bytes.length - 200)
+      return false
+    }
+    return start(machine, 101n, forget)
   }
-  first.end()
-  let reads = 0
-  // As where the page that could not be written goes from memory between the two.
-  const forgets = ({ operation, path }: DiskCall) => {
-    const file = machine.files.get(path)
-    if (operation === 'read' && ++reads === 2 && file !== undefined) file.bytes.fill(0, file.bytes.length - 50)
-    return false
-  }
-  await expect(start(machine, 102n, forgets)).rejects.toMatchObject({ kind: 'retry', code: 'LOG_DISK_FAILED' })
+
+  test('is not believed: it is read again', async () => {
+    const { log } = await startAgain((read) => read === 2)
+    const { endLsn } = log.status.range!
+    expect(endLsn).toBeLessThan(160n)
+    expect(await taken(log, 100n)).toEqual(numbers(101, Number(endLsn)))
+  })
+
+  test('and again, is told', async () => {
+    await expect(startAgain(() => true)).rejects.toMatchObject({ kind: 'retry', code: 'LOG_DISK_FAILED' })
+  })
 })
 
 test('whatever fails, and whenever processes end and power is cut, what was durable stays', async () => {

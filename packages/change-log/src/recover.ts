@@ -4,7 +4,7 @@ import { readAhead } from './read-ahead.ts'
 import { readRecord, wasSynced } from './record-format.ts'
 import { epochOf, parseHeader, segmentName, segmentSequence, type ParsedHeader } from './segment-format.ts'
 
-const RECOVER_ATTEMPTS = 5
+export const RECOVER_ATTEMPTS = 5
 
 /** A place between two records. */
 export interface LogPlace {
@@ -98,16 +98,14 @@ async function readLog(disk: LogDisk, log: string): Promise<RecoveredLog> {
   return { ...found, notes: [...found.notes, ...notes], files, lastSequence: last?.sequence ?? 0 }
 }
 
-/** Has what was found in a segment survive a crash, whoever wrote it. Throws `retry`/`LOG_DISK_FAILED` where the disk gives less of it by then. */
-export async function makeSafe(disk: LogDisk, { name, sequence, length }: Segment): Promise<void> {
+/** Has what was found in a segment survive a crash, whoever wrote it. False where the disk gives less of it by then. */
+export async function makeSafe(disk: LogDisk, { name, sequence, length }: Segment): Promise<boolean> {
   await disk.sync(name)
-  if (!disk.canAppend) return
+  if (!disk.canAppend) return true
   // What a disk could not write is there only as long as memory keeps it: it may have gone after it was found.
   const bytes = await disk.read(name)
   const header = parseHeader(bytes, disk.locate(name))
-  if (header !== null && scanSegment(header, name, sequence, bytes, false).validLength >= length) return
-  const message = `${disk.locate(name)} has less than was read from it just before, as where a write of it had failed: check its disk, and start again.`
-  throw new MoonlinkError('retry', 'LOG_DISK_FAILED', message, { context: { file: disk.locate(name) } })
+  return header !== null && scanSegment(header, name, sequence, bytes, false).validLength >= length
 }
 
 function scanSegment(header: ParsedHeader, name: string, sequence: number, bytes: Buffer, isLast: boolean): ScannedSegment {

@@ -10,7 +10,7 @@ import {
   type Lsn,
 } from '@moonlink/core'
 import { resolveOptions, type ChangeLogOptions, type ResolvedOptions } from './options.ts'
-import { describeRun, makeSafe, recoverLog, type LogRun, type RecoveredLog } from './recover.ts'
+import { describeRun, makeSafe, RECOVER_ATTEMPTS, recoverLog, type LogRun, type RecoveredLog } from './recover.ts'
 import { replay } from './replay.ts'
 import { sequenceBefore, type NextSegment } from './segment-format.ts'
 import { SegmentRemover } from './segment-remover.ts'
@@ -77,24 +77,25 @@ export class SegmentedLog implements ChangeLog {
 
   /**
    * Reads and checks the whole log. What is damaged or missing is in `damages` and logged; the log then has what can still be used: the oldest run from
-   * which the source can go on. Throws `invalid`/`LOG_VERSION` where a later Moonlink wrote it.
+   * which the source can go on. Throws `invalid`/`LOG_VERSION` where a later Moonlink wrote it, and `retry`/`LOG_DISK_FAILED` where the disk gives less of it each time.
    */
   static async open(given: ChangeLogOptions): Promise<SegmentedLog> {
     const options = resolveOptions(given)
-    const found = await recoverLog(options.disk, options.log)
-    // Before anything is decided by what was found: a successor would have written already what we do not know of.
-    await options.lease?.check()
-    for (const { code, message } of found.damages) options.logger.error('the change log is damaged', { code, error: message })
-    for (const note of found.notes) options.logger.info('the change log ends in something unfinished', { note })
-    const run = found.runs.find(({ endLsn }) => endLsn >= options.sourceFromLsn) ?? null
-    for (const unused of found.runs.filter((other) => other !== run)) {
-      const note = `what it has from ${describeRun(unused)} can't be used: the source goes on at ${formatLsn(options.sourceFromLsn)}`
-      options.logger.warn('a part of the change log is left out', { note })
+    for (let attempt = 1; ; attempt++) {
+      const found = await recoverLog(options.disk, options.log)
+      // Before anything is decided by what was found: a successor would have written already what we do not know of.
+      await options.lease?.check()
+      const run = usableRun(options, found)
+      // Whoever wrote its end may have died before that was synced, or have failed to, and what we have counts as safe from here on. Each segment before was synced before the next was made.
+      const last = run?.segments.at(-1)
+      if (last === undefined || (await makeSafe(options.disk, last))) return new SegmentedLog(options, found, run)
+      // As another process would that begins now.
+      const file = options.disk.locate(last.name)
+      const message = `${file} has less than was read from it just before, as where a write of it had failed.`
+      if (attempt === RECOVER_ATTEMPTS)
+        throw new MoonlinkError('retry', 'LOG_DISK_FAILED', `${message} Check its disk, and start again.`, { context: { file } })
+      options.logger.warn('the change log is read again', { reason: message })
     }
-    // Whoever wrote its end may have died before that was synced, or have failed to, and what we have counts as safe from here on. Each segment before was synced before the next was made.
-    const last = run?.segments.at(-1)
-    if (last !== undefined) await makeSafe(options.disk, last)
-    return new SegmentedLog(options, found, run)
   }
 
   get status(): LogStatus {
@@ -388,4 +389,16 @@ export class SegmentedLog implements ChangeLog {
   private throwIfFenced(): void {
     if (this.fenced !== null) throw this.fenced
   }
+}
+
+/** The oldest run from which the source can go on. Logs what is left out, or damaged. */
+function usableRun({ logger, sourceFromLsn }: ResolvedOptions, found: RecoveredLog): LogRun | null {
+  for (const { code, message } of found.damages) logger.error('the change log is damaged', { code, error: message })
+  for (const note of found.notes) logger.info('the change log ends in something unfinished', { note })
+  const run = found.runs.find(({ endLsn }) => endLsn >= sourceFromLsn) ?? null
+  for (const unused of found.runs.filter((other) => other !== run)) {
+    const note = `what it has from ${describeRun(unused)} can't be used: the source goes on at ${formatLsn(sourceFromLsn)}`
+    logger.warn('a part of the change log is left out', { note })
+  }
+  return run
 }

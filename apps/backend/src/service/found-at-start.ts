@@ -1,14 +1,14 @@
-import { formatTableName, type ChangeLog, type Lsn } from '@moonlink/core'
+import { formatTableName, isMoonlinkError, type ChangeLog, type Lsn } from '@moonlink/core'
 import type { BackendParts } from './backend-parts.ts'
 import { floorLsn } from './floor-lsn.ts'
 import { refuseLostCatalog } from './lost-catalog.ts'
 import type { Coverage } from './mirrors.ts'
 import { publishLockTimeoutMs } from './mirror-set.ts'
-import type { ListedSourceTable } from './parts.ts'
+import type { ListedSourceTable, SourceHandle } from './parts.ts'
 import { lookAtKeptSlot } from './slot-loss.ts'
 import type { BackendState } from './state.ts'
 import { stateOfSource } from './state-of-source.ts'
-import { chooseTables, listWith } from './table-set.ts'
+import { chooseTables, listWith, type ChosenTables, type WantedTables } from './table-set.ts'
 
 /** What a backend begins with. */
 export interface FoundAtStart {
@@ -36,15 +36,13 @@ export async function findAtStart(parts: BackendParts): Promise<FoundAtStart> {
     dropped: state?.dropped ?? [],
     known: [...(state?.mirrored ?? []), ...(state?.known ?? [])],
   }
-  const { chosen, refused } = chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
+  // What can't be mirrored is refused before anything is waited for.
+  const listed = await listChosen(source, wanted)
   source.resumeMarks(state?.published ?? {})
   // Who else mirrors from this slot is left alone: publishing would take its tables away, and opening them would take them over.
   await source.waitUntilUnused()
   if (wanted.known.length > 0) await lookAtKeptSlot(parts)
-  const { locked: lockedTables, slotLsn } = await source.prepare(
-    chosen.map(({ table }) => table),
-    publishLockTimeoutMs,
-  )
+  const { chosen, locked: lockedTables, refused, slotLsn } = await publishChosen(source, wanted, listed)
   const lockedNames = new Set(lockedTables.map(formatTableName))
   const isLocked = ({ table }: ListedSourceTable) => lockedNames.has(formatTableName(table))
   const published = chosen.filter((listed) => !isLocked(listed))
@@ -53,6 +51,26 @@ export async function findAtStart(parts: BackendParts): Promise<FoundAtStart> {
   const republished = published.map(({ table }) => table).filter((table) => source.isRepublished(table))
   const coverage = coverageOf(state, log, slotLsn, new Set(republished.map(formatTableName)))
   return { state, log, slotLsn, coverage, published, locked: chosen.filter(isLocked), refused }
+}
+
+async function listChosen(source: SourceHandle, wanted: WantedTables): Promise<ChosenTables> {
+  return chooseTables(await listWith(source, [...wanted.configured, ...wanted.added]), wanted)
+}
+
+/** Chooses the tables anew where one went, or can't be mirrored any more, since they were listed. */
+async function publishChosen(source: SourceHandle, wanted: WantedTables, listed: ChosenTables) {
+  for (let found = listed; ; ) {
+    const tables = found.chosen.map(({ table }) => table)
+    try {
+      return { ...found, ...(await source.prepare(tables, publishLockTimeoutMs)) }
+    } catch (error) {
+      if (!isMoonlinkError(error, 'invalid')) throw error
+      const isChosen = ({ chosen }: ChosenTables) => chosen.some(({ table }) => formatTableName(table) === error.context['table'])
+      if (!isChosen(found)) throw error
+      found = await listChosen(source, wanted)
+      if (isChosen(found)) throw error
+    }
+  }
 }
 
 function coverageOf(state: BackendState | null, log: ChangeLog | null, slotLsn: Lsn, republished: ReadonlySet<string>): Coverage {

@@ -33,7 +33,7 @@ export interface SimReaderOptions {
   readonly mayLoseFiles: (node: SimNode, tables: readonly string[]) => boolean
 }
 
-/** A read that takes its time. */
+/** A read, which may take its time. */
 interface SlowRead {
   readonly node: SimNode
   readonly lease: ReadLease
@@ -71,15 +71,15 @@ export class SimReader {
       if (lease.lsn > database.pastEndLsn) this.lastLsn = lease.lsn
       totals.latest++
     } else totals.past++
-    await this.compare(lease)
-    if (dice.chance(SLOW_SHARE)) this.slow.push({ node, lease })
+    const isThere = await this.compare({ node, lease })
+    if (isThere && dice.chance(SLOW_SHARE)) this.slow.push({ node, lease })
     else lease.release()
   }
 
   /** Reads the newest, and keeps the lease. What it gives reads the same again and lets go. */
   async hold(node: SimNode, timeoutMs: number): Promise<() => Promise<void>> {
     const lease = await node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs })
-    await this.compare(lease)
+    await this.compare({ node, lease })
     return async () => {
       await this.finish({ node, lease })
     }
@@ -91,21 +91,22 @@ export class SimReader {
     if (slow.node.isUp) await this.finish(slow)
   }
 
-  private async finish({ lease, node }: SlowRead): Promise<void> {
-    const { mayLoseFiles, totals } = this.options
-    try {
-      await this.compare(lease)
-      totals.slowReads++
-    } catch (error) {
-      const isGone = isMoonlinkError(error) && error.code === 'OBJECT_NOT_FOUND'
-      if (!isGone || !mayLoseFiles(node, [...lease.tables.keys()])) throw error
-    }
-    lease.release()
+  private async finish(slow: SlowRead): Promise<void> {
+    if (await this.compare(slow)) this.options.totals.slowReads++
+    slow.lease.release()
   }
 
-  private async compare({ lsn, tables }: ReadLease): Promise<void> {
-    const { database } = this.options
-    for (const [name, plan] of tables) sameAsOne(await this.shown(plan), database.everAt(name, lsn), `${name} at ${lsn}`)
+  /** False where its files are gone, as they may be. */
+  private async compare({ lease: { lsn, tables }, node }: SlowRead): Promise<boolean> {
+    const { database, mayLoseFiles } = this.options
+    try {
+      for (const [name, plan] of tables) sameAsOne(await this.shown(plan), database.everAt(name, lsn), `${name} at ${lsn}`)
+      return true
+    } catch (error) {
+      const isGone = isMoonlinkError(error) && error.code === 'OBJECT_NOT_FOUND'
+      if (!isGone || !mayLoseFiles(node, [...tables.keys()])) throw error
+      return false
+    }
   }
 
   /** Null where the read is refused, as it may be, or the node dies or stands still. */

@@ -1,4 +1,4 @@
-import type { Logger } from '@moonlink/core'
+import { isMoonlinkError, type Logger } from '@moonlink/core'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
 import { Dice } from './random.ts'
 import { SimCatalogServer } from './sim-catalog.ts'
@@ -20,7 +20,7 @@ import { SimWarehouse } from './sim-warehouse.ts'
 
 /** Simulated time that everything takes at most once faults are over. */
 const SETTLE_MS = 600_000
-/** Codes of what ends a node that met it: the store refuses what is written, or a table was dropped while the node began. */
+/** Codes of what ends a node that met it: the store refuses what is written, or a table was dropped while the node opened it. */
 const ENDING: ReadonlySet<string> = new Set(['STORE_NOT_WRITABLE', 'STORE_FULL', 'TABLE_UNKNOWN'])
 /** Codes of what passes: a node that ends and met it waits for none of it. */
 const PASSING: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'CATALOG_UNAVAILABLE', 'PARQUET_WORKER_LOST'])
@@ -155,10 +155,11 @@ export class SimWorld {
       isStateLost: this.faults.isStateLost,
     })
     await this.settle(node)
-    const readAgain = await this.reader.hold(node, SETTLE_MS)
+    const hold = () => this.atRest(node, () => this.reader.hold(node, SETTLE_MS))
+    const readAgain = await hold()
     // Another's end takes nothing from it.
     await (
-      await this.reader.hold(node, SETTLE_MS)
+      await hold()
     )()
     // What is due comes in time all the same.
     machine.offsetMs -= WRONG_BY_MS
@@ -167,7 +168,7 @@ export class SimWorld {
     await this.settle(node)
     for (let breath = 0; breath < 40 || (breath < 400 && database.forgotten !== database.endLsn); breath++) await this.breathe()
     await readAgain()
-    const lease = await node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs: SETTLE_MS })
+    const lease = await this.atRest(node, () => node.engine.acquire({ tables: TABLES, lsn: null, timeoutMs: SETTLE_MS }))
     for (const [name, plan] of lease.tables) same(await this.reader.shown(plan), database.at(name, database.endLsn)!, `${name} at the end`)
     lease.release()
     await this.warehouse.check(database, this.totals)
@@ -204,6 +205,18 @@ export class SimWorld {
         .catch(() => undefined)
         .finally(() => (flushing = null))
       await this.breathe()
+    }
+  }
+
+  /** A table that was made anew may be noticed, and compared, only once all is at rest. */
+  private async atRest<T>(node: SimNode, read: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await read()
+      } catch (error) {
+        if (!isMoonlinkError(error, 'retry') || error.code !== 'TABLE_RESYNCING') throw error
+        await this.settle(node)
+      }
     }
   }
 
