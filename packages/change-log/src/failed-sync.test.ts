@@ -11,7 +11,12 @@ const state = () => new Uint8Array()
 const transaction = (lsn: Lsn) => Buffer.from(`transaction ${lsn} ${'.'.repeat(80)}\n`)
 
 /** A process with the log: it may fail at what `fails` says, and ends with `end`. */
-async function start(machine: SimulatedLocalDisk, sourceFromLsn: Lsn, fails: (call: DiskCall) => boolean = () => false, segmentBytes = 300) {
+async function start(
+  machine: SimulatedLocalDisk,
+  sourceFromLsn: Lsn,
+  fails: (call: DiskCall) => boolean = () => false,
+  segmentBytes = 300,
+) {
   const session = machine.session((call) => {
     if (fails(call)) throw Object.assign(new Error(`EIO: ${call.operation}`), { code: 'EIO' })
   })

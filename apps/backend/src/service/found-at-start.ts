@@ -59,7 +59,7 @@ async function listChosen(source: SourceHandle, wanted: WantedTables): Promise<C
 
 /** Chooses the tables anew where one went, or can't be mirrored any more, since they were listed. */
 async function publishChosen(source: SourceHandle, wanted: WantedTables, listed: ChosenTables) {
-  for (let found = listed; ; ) {
+  for (let found = listed; ;) {
     const tables = found.chosen.map(({ table }) => table)
     try {
       return { ...found, ...(await source.prepare(tables, publishLockTimeoutMs)) }
