@@ -5,6 +5,7 @@ import type { ListedSourceTable } from './parts.ts'
 
 const denied = new MoonlinkError('invalid', 'STORE_NOT_READABLE', 'may not read it.')
 const away = new MoonlinkError('retry', 'STORE_UNAVAILABLE', 'nobody answers.')
+const gone = new MoonlinkError('invalid', 'TABLE_UNKNOWN', 'the database has no such table.')
 const damaged = new MoonlinkError('corrupt', 'METADATA_CORRUPT', 'it ends amid a value.')
 const tables = (count: number) =>
   Array.from({ length: count }, (_, at) => ({ table: { schema: 'public', name: `t${at}` } }) as ListedSourceTable)
@@ -21,8 +22,8 @@ async function opening(count: number, outcome: (at: number) => Error | null) {
   return { asked, failed }
 }
 
-test('tables that are refused, away or damaged keep no other from being opened', async () => {
-  const outcomes = [denied, away, damaged]
+test('tables that are refused, away, damaged, or dropped meanwhile, keep no other from being opened', async () => {
+  const outcomes = [denied, away, damaged, gone]
   const { asked, failed } = await opening(40, (at) => outcomes[at] ?? null)
   expect(asked).toHaveLength(40)
   expect(failed).toEqual(new Map(outcomes.map((error, at) => [`public.t${at}`, error])))

@@ -8,7 +8,7 @@ import type { ListedSourceTable } from './parts.ts'
 const OPENED_AT_ONCE = 32
 
 /**
- * Opens tables side by side. Returns what kept single ones from it, by name: their Iceberg table is damaged, refused, or away. Throws what concerns all of them, as where all are refused or away.
+ * Opens tables side by side. Returns what kept single ones from it, by name: their Iceberg table is damaged, refused, or away, or the source's was dropped meanwhile. Throws what concerns all of them, as where all are refused or away.
  */
 export async function openTables(
   tables: readonly ListedSourceTable[],
@@ -24,7 +24,7 @@ export async function openTables(
       opened++
     } catch (error) {
       const mayBeAlike = mayPassAlone(error)
-      if (!mayBeAlike && !isTableError(error)) throw error
+      if (!mayBeAlike && !isTableError(error) && !isGone(error)) throw error
       failed.set(formatTableName(listed.table), error)
       if (mayBeAlike) alike.push(error)
       // To find out that a store is away takes a while each time.
@@ -43,6 +43,10 @@ export async function openTables(
   await allSettledOrThrow(lanes)
   if (opened === 0 && alike.length > 0) throw alike[0]
   return failed
+}
+
+function isGone(error: unknown): boolean {
+  return isMoonlinkError(error) && error.code === 'TABLE_UNKNOWN'
 }
 
 /** Whether an error of opening a table may concern it alone, and pass without a change to it: it is refused, or its store or catalog is away. */

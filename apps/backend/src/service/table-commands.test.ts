@@ -190,6 +190,16 @@ test('what nobody asked for leaves a table alone that is paused by request when 
   expect(beginResync).toHaveBeenCalledOnce()
 })
 
+test('a pause that a successor may not have found is no success', async () => {
+  const lost = new MoonlinkError('fenced', 'LEASE_LOST', 'another has taken over.')
+  const done: string[] = []
+  const options = {
+    lease: { check: async () => Promise.reject(done.splice(0).length > 0 ? lost : new Error('it was looked at before')) },
+    mirrors: { mirror: () => ({ pauseFor: async (code: string) => void done.push(code) }), locked: { delete: () => Promise.resolve() } },
+  }
+  await expect(new TableCommands(options as unknown as TableCommandsOptions).pause('public.t')).rejects.toBe(lost)
+})
+
 test('what is not to be waited for fails a list of tables; where the source is away, what is known is listed', async () => {
   const failure = { now: new MoonlinkError('retry', 'PG_UNREACHABLE', 'it is away.') }
   const statuses = new Map([['public.a', { state: 'streaming', reason: null }]])

@@ -194,10 +194,10 @@ export class TableCommands {
 
   /**
    * Until it is made equal to its source by request: what it was paused for before, and would have gone on after, counts no more. Throws `retry`/`NOT_RECORDED` where a
-   * restart might forget it yet.
+   * restart might forget it yet, and `fenced`/`LEASE_LOST` where a successor might, which opens its tables once it has the lease.
    */
   async pause(table: string): Promise<void> {
-    const { mirrors } = this.#options
+    const { lease, mirrors } = this.#options
     const mirror = mirrors.mirror(table)
     await mirrors.locked.delete(table)
     try {
@@ -205,6 +205,7 @@ export class TableCommands {
     } catch (error) {
       throw notRecorded(`moonlink tables pause ${table}`, error)
     }
+    await lease?.check()
   }
 
   /** Makes a table equal to its source. One that the source has renamed goes on under its new name. */

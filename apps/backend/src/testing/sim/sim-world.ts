@@ -20,8 +20,8 @@ import { SimWarehouse } from './sim-warehouse.ts'
 
 /** Simulated time that everything takes at most once faults are over. */
 const SETTLE_MS = 600_000
-/** Codes of what ends a node that met it: the store refuses what is written, or a table was dropped while the node opened it. */
-const ENDING: ReadonlySet<string> = new Set(['STORE_NOT_WRITABLE', 'STORE_FULL', 'TABLE_UNKNOWN'])
+/** Codes of what ends a node that met it: the store refuses what is written. */
+const ENDING: ReadonlySet<string> = new Set(['STORE_NOT_WRITABLE', 'STORE_FULL'])
 /** Codes of what passes: a node that ends and met it waits for none of it. */
 const PASSING: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'CATALOG_UNAVAILABLE', 'PARQUET_WORKER_LOST'])
 /** Chance that a step of the event loop goes by without one of the world's. */
