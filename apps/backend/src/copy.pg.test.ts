@@ -97,7 +97,7 @@ test.each(['the warehouse is another', 'the source is another'])('what a copy ha
   const [, signal] = (await once(backend.child, 'exit')) as [number | null, string | null]
   expect(signal, backend.said).toBe('SIGKILL')
   const source = what === 'the source is another' ? second : first
-  backend = await BackendProcess.start([], env(source, 'other'))
+  backend = await BackendProcess.start([], { ...env(source, 'other'), MOONLINK_CATALOG_ON_LOST: 'copy' })
   await backend.wait({ iceberg: true })
   const sum = `SELECT count(*) || ':' || sum(id) || ':' || min(text) || ':' || max(text) AS sum`
   const { rows } = await source.client.query<{ sum: string }>(`${sum} FROM items`)
