@@ -1,6 +1,6 @@
 import { formatBytes, formatDuration } from '../config/units.ts'
 import type { StatusReport, TableStatusReport } from '../http/schemas.ts'
-import { isHeadroomLow } from '../service/slot-watch.ts'
+import { isHeadroomLow, isUnlimited } from '../service/slot-watch.ts'
 import { textTable, textWidth } from './text-table.ts'
 import { visible } from '../visible.ts'
 
@@ -71,7 +71,8 @@ function lagText(lagMs: number): string {
 
 function slotText({ lagBytes, slotStatus, slotHeadroomBytes }: StatusReport['source']): string {
   const remedy = isHeadroomLow(lagBytes, slotHeadroomBytes) ? ': find out why the mirror is behind, or raise max_slot_wal_keep_size' : ''
-  const headroom = slotHeadroomBytes === null ? '' : `, ${formatBytes(slotHeadroomBytes)} until the server drops it${remedy}`
+  const unlimited = isUnlimited(lagBytes, slotHeadroomBytes) ? ', and nothing limits that (max_slot_wal_keep_size)' : ''
+  const headroom = slotHeadroomBytes === null ? unlimited : `, ${formatBytes(slotHeadroomBytes)} until the server drops it${remedy}`
   return slotStatus === 'unreserved' || slotStatus === 'lost' ? `${headroom}; the slot is ${slotStatus}` : headroom
 }
 

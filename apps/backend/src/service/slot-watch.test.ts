@@ -86,6 +86,15 @@ test('warns before loss, however little the server keeps for a slot', async () =
   }
 })
 
+test('warns where the server keeps much for the slot, and has no limit', async () => {
+  const keeping = (retainedBytes: number) => slot({ headroomBytes: null }, retainedBytes)
+  const { said } = await watch([keeping(GIB / 2), keeping(2 * GIB), keeping(3 * GIB), keeping(1000)])
+  expect(said.map((text) => text.split('.')[0])).toEqual([
+    'the slot makes the source keep its log, and nothing limits that',
+    'the slot has room again',
+  ])
+})
+
 test('a slot that is gone or invalidated is told once, a server that does not answer is not', async () => {
   expect((await watch([healthy, new Error('no answer'), { ...healthy, slot: null }, { ...healthy, slot: null }])).lost).toEqual([
     'it is not there any more',

@@ -22,10 +22,12 @@ export interface SlotWatchOptions {
 const LOW_HEADROOM_SHARE = 0.2
 /** With less than this, too, but not before half of it is used. */
 const LOW_HEADROOM_BYTES = 256 * 2 ** 20
+/** A server without a limit keeps whatever a slot needs: from here on people are told. */
+const UNLIMITED_BYTES = 2 ** 30
 /** Whoever wants to know where the source is gets what was known after this time. */
 const ANSWER_MS = 2000
 
-type Level = 'fine' | 'low' | 'unreserved'
+type Level = 'fine' | 'unlimited' | 'low' | 'unreserved'
 
 /** Looks after the slot: warns before the server drops what it needs, keeps a quiet database's slot moving, and notices at once where it is lost. */
 export class SlotWatch {
@@ -113,7 +115,7 @@ export class SlotWatch {
     }
     this.#isLost = false
     const headroom = slot!.headroomBytes
-    const level: Level = slot!.walStatus === 'unreserved' ? 'unreserved' : isHeadroomLow(retainedBytes, headroom) ? 'low' : 'fine'
+    const level = levelOf(slot!, retainedBytes)
     if (level === this.#level) return
     const fields = {
       retained: formatBytes(retainedBytes),
@@ -123,6 +125,11 @@ export class SlotWatch {
     const remedy = 'Find out why the mirror is behind (moonlink status), or raise max_slot_wal_keep_size.'
     if (level === 'unreserved') logger.error(`the server is about to drop the log that the slot needs. ${remedy}`, fields)
     else if (level === 'low') logger.warn(`the slot nears max_slot_wal_keep_size. ${remedy}`, fields)
+    else if (level === 'unlimited')
+      logger.warn(
+        'the slot makes the source keep its log, and nothing limits that. Find out why the mirror is behind (moonlink status); max_slot_wal_keep_size sets a limit.',
+        fields,
+      )
     else logger.info('the slot has room again', fields)
     this.#level = level
   }
@@ -146,4 +153,15 @@ export function isHeadroomLow(retainedBytes: number, headroomBytes: number | nul
   if (headroomBytes === null) return false
   const limitBytes = retainedBytes + headroomBytes
   return headroomBytes < Math.max(limitBytes * LOW_HEADROOM_SHARE, Math.min(LOW_HEADROOM_BYTES, limitBytes / 2))
+}
+
+/** Whether people are to be told that the server keeps much for the slot, and has no limit. */
+export function isUnlimited(retainedBytes: number, headroomBytes: number | null): boolean {
+  return headroomBytes === null && retainedBytes >= UNLIMITED_BYTES
+}
+
+function levelOf({ headroomBytes, walStatus }: NonNullable<SourcePosition['slot']>, retainedBytes: number): Level {
+  if (walStatus === 'unreserved') return 'unreserved'
+  if (isHeadroomLow(retainedBytes, headroomBytes)) return 'low'
+  return isUnlimited(retainedBytes, headroomBytes) ? 'unlimited' : 'fine'
 }
