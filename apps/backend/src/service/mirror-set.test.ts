@@ -49,27 +49,59 @@ test('a table without a mirror is told of by why it has none, and as unknown onl
   })
 })
 
-test('a table that is opened anew stays published while another one is seen to', async () => {
-  const published: string[][] = []
+/** Mirrors of tables whose Iceberg tables are damaged; `prepare` publishes, and what is `gone` the source has no more. */
+async function damagedMirrors(
+  names: readonly string[],
+  prepare: (names: readonly string[]) => void,
+  gone: ReadonlySet<string> = new Set(),
+) {
   const damaged = () => Promise.reject(new MoonlinkError('invalid', 'FORMAT_VERSION', 'its metadata is of another version'))
+  const refusalOf = (table: TableName) => (gone.has(formatTableName(table)) ? { code: 'TABLE_UNKNOWN', reason: 'it is gone' } : null)
   const parts = {
     engine: { mirror: () => undefined, removeMirror: () => Promise.resolve(), ledger: () => ({}) },
     logger: { error: () => undefined },
     warehouse: { catalog: { load: damaged } },
     source: {
       identity: {},
-      listTables: (tables: readonly TableName[]) => Promise.resolve(tables.map((table) => ({ table, refusal: null }))),
-      prepare: (tables: readonly TableName[]) => {
-        published.push(tables.map(formatTableName))
-        return Promise.resolve({ slotLsn: 0n, locked: [] })
+      listTables: async (tables: readonly TableName[]) => tables.map((table) => ({ table, refusal: refusalOf(table) })),
+      prepare: async (tables: readonly TableName[]) => {
+        prepare(tables.map(formatTableName))
+        return { slotLsn: 0n, locked: [] }
       },
     },
   } as unknown as BackendParts
   const mirrors = new MirrorSet(parts, {} as Coverage, {} as LockedTables, noneUnopened())
-  const listed = ['a', 'b'].map((name) => ({ table: { schema: 'public', name } }) as ListedSourceTable)
+  const listed = names.map((name) => ({ table: { schema: 'public', name } }) as ListedSourceTable)
   await mirrors.openStarted(listed, [])
+  return mirrors
+}
+
+test('a table that is opened anew stays published while another one is seen to', async () => {
+  const published: (readonly string[])[] = []
+  const mirrors = await damagedMirrors(['a', 'b'], (names) => published.push(names))
   // As while it is opened again, which has just let go of the mirror that it had.
   mirrors.unopened.delete('public.a')
   await mirrors.remove('public.b', false)
   expect(published).toEqual([[], ['public.a']])
+})
+
+test('a table that is dropped once it was listed keeps no other from being published', async () => {
+  const published: (readonly string[])[] = []
+  const gone = new Set<string>()
+  const unknown = new MoonlinkError('invalid', 'TABLE_UNKNOWN', 'the database has no table public.a')
+  const publish = (names: readonly string[]) => {
+    published.push(names)
+    if (!names.includes('public.a')) return
+    gone.add('public.a')
+    throw unknown
+  }
+  const mirrors = await damagedMirrors(['a', 'b', 'c'], publish, gone)
+  for (const name of ['public.a', 'public.b']) mirrors.unopened.delete(name)
+  await mirrors.remove('public.c', false)
+  expect(published).toEqual([[], ['public.a', 'public.b'], ['public.b']])
+  gone.clear()
+  mirrors.unopened.delete('public.c')
+  // Whatever is said of it.
+  gone.has = () => false
+  await expect(mirrors.remove('public.c', false)).rejects.toBe(unknown)
 })

@@ -32,6 +32,14 @@ const copyPollMs = 50
 /** What a locked table is waited for while no other's changes are applied. */
 export const publishLockTimeoutMs = 500
 
+const PUBLISH_ATTEMPTS = 5
+
+interface Published {
+  readonly slotLsn: Lsn
+  /** Names of all that are locked. */
+  readonly locked: ReadonlySet<string>
+}
+
 /** The mirrored tables of a backend: opens and publishes them, copies those that are new. */
 export class MirrorSet {
   /** Tables that could not be opened, and why. */
@@ -354,12 +362,20 @@ export class MirrorSet {
 
   /**
    * Publishes what takes changes, and `more`, without `left`. A table that can't be mirrored any more, or has to be published and is locked, is paused, and keeps no other from going on.
-   * Returns where the slot is, and the names of all that are locked.
    */
-  async #publish(
-    more: readonly ListedSourceTable[] = [],
-    left: string | null = null,
-  ): Promise<{ readonly slotLsn: Lsn; readonly locked: ReadonlySet<string> }> {
+  async #publish(more: readonly ListedSourceTable[] = [], left: string | null = null): Promise<Published> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#publishListed(more, left)
+      } catch (error) {
+        // What was dropped since it was listed is refused by the next list.
+        const isGone = isMoonlinkError(error) && error.code === 'TABLE_UNKNOWN'
+        if (!isGone || attempt === PUBLISH_ATTEMPTS) throw error
+      }
+    }
+  }
+
+  async #publishListed(more: readonly ListedSourceTable[], left: string | null): Promise<Published> {
     const { engine, source } = this.#parts
     const names = () => this.#published().filter((name) => name !== left)
     const found = await source.listTables(names().map((name) => this.#listed.get(name)!.table))

@@ -216,23 +216,28 @@ print('RESULT ' + json.dumps(c.execute("SELECT count(*), sum(id) FROM iceberg_sc
   expect(counted).toEqual([[98, 4943]])
 })
 
-test('a mirror commits on beside Spark that only appends', { timeout: 300_000 }, async () => {
-  const { warehouse, open } = setup('beside')
-  const storage = await open()
-  const mirror = new SmallMirror(storage)
-  await mirror.commit(range(0, 100))
-  await program(
-    'venv-spark',
-    `${session(`file://${warehouse}`)}
+test(
+  'a mirror builds no commit upon rows that Spark appended, and leaves them until it is opened again',
+  { timeout: 300_000 },
+  async () => {
+    const { warehouse, open } = setup('beside')
+    const storage = await open()
+    const mirror = new SmallMirror(storage)
+    await mirror.commit(range(0, 100))
+    await program(
+      'venv-spark',
+      `${session(`file://${warehouse}`)}
 s.sql(f"INSERT INTO {t} (id, text) VALUES (100001, 'from Spark')")
 print('RESULT 0')
 s.stop()
 `,
-  )
-  await mirror.commit([1, 2], [3])
-  expect(await readEverywhere(storage.snapshot.metadataLocation)).toMatchObject({ rows: 100 })
-  expect((await open()).snapshot.files).toHaveLength(3)
-})
+    )
+    await expect(mirror.commit([1, 2], [3])).rejects.toMatchObject({ kind: 'conflict', code: 'ROWS_CHANGED' })
+    const { files, metadataLocation } = (await open()).snapshot
+    expect(files).toHaveLength(2)
+    expect(await readEverywhere(metadataLocation)).toMatchObject({ rows: 101 })
+  },
+)
 
 test('files and retained snapshots are read back by ourselves', async () => {
   const { open } = setup('own')
