@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdirSync, readlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { RestCatalog } from '@moonlink/catalog-rest'
@@ -15,6 +15,8 @@ export const s3Credentials = { accessKey: 'interop', secretKey: 'interop-secret'
 
 /** What the run's files take is a fraction of it. */
 const STORE_DISK_MIB = 512
+/** Of the S3 server's volumes. */
+const INDEX_ENTRY_BYTES = 17
 
 /** A server of one of the interop scripts, on a port of its own, behind a proxy. */
 class Server {
@@ -198,16 +200,23 @@ export class RemoteWarehouse implements ChaosWarehouse {
 
 /**
  * Once a write of its own database has failed, this server refuses every further one, room or not, until it is started again. An entry of a volume's index that the
- * full disk cut short would keep it from opening that volume, with what it had acknowledged there: it makes the indexes anew from the volumes.
+ * full disk cut short would keep it from opening that volume, with what it had acknowledged there: then it makes the indexes anew from the volumes.
  */
 function mendedBy(store: Server, disk: SmallDisk, { inflict, name }: Fault): Fault {
   return {
     name,
     inflict: async (momentMs) => {
       await inflict(momentMs)
-      await store.kill(0, (program) => run(program, ['fix', disk.directory]))
+      await store.kill(0, async (program) => {
+        if (hasCutIndex(disk.directory)) await run(program, ['fix', disk.directory])
+      })
     },
   }
+}
+
+function hasCutIndex(directory: string): boolean {
+  const indexes = readdirSync(directory).filter((name) => name.endsWith('.idx'))
+  return indexes.some((name) => statSync(join(directory, name)).size % INDEX_ENTRY_BYTES !== 0)
 }
 
 /** How Iceberg's Java library reaches the store. */
