@@ -56,6 +56,11 @@ export class ChaosNode {
     return lists.map((path) => readFileSync(join(directory, path), 'latin1')).join('')
   }
 
+  /** Whether it gave up a write of that file, which the store may carry out all the same, be it once the file was removed. */
+  gaveUpWriting(uri: string): boolean {
+    return readFileSync(join(this.disk.directory, 'moonlink.log'), 'utf8').includes(`failed to write ${uri} (TimeoutError)`)
+  }
+
   /** Until it mirrors, or waits for its turn. */
   async start(): Promise<void> {
     this.isDown = false
