@@ -15,6 +15,16 @@ async function append(storage: TableStorage, count: number, lsn: bigint, more: P
   return storage.commit({ ...NOTHING, addFiles: [await storage.writeFile(rowsOf(count))], lsn, ...more })
 }
 
+/** A storage with two commits, of which somebody else goes back to the first. */
+async function rolledBack(h: Harness): Promise<TableStorage> {
+  const storage = await h.open()
+  const first = await append(storage, 10, 1n)
+  await append(storage, 10, 2n)
+  const back = { action: 'set-snapshot-ref', 'ref-name': 'main', type: 'branch', 'snapshot-id': first.snapshotId! }
+  await h.catalog.commit({ namespace: 'shop', name: 'orders' }, [], [back])
+  return storage
+}
+
 function currentSnapshot(metadata: JsonObject): JsonObject {
   return (metadata['snapshots'] as readonly JsonObject[]).find((snapshot) => snapshot['snapshot-id'] === metadata['current-snapshot-id'])!
 }
@@ -180,11 +190,7 @@ describe('who takes a table over whose rows others have changed', () => {
 
   test('has it said where it was rolled back', async () => {
     const h = harness()
-    const storage = await h.open()
-    const first = await append(storage, 10, 1n)
-    await append(storage, 10, 2n)
-    const back = { action: 'set-snapshot-ref', 'ref-name': 'main', type: 'branch', 'snapshot-id': first.snapshotId! }
-    await h.catalog.commit({ namespace: 'shop', name: 'orders' }, [], [back])
+    await rolledBack(h)
     expect((await takeOver(h)).snapshot).toMatchObject({
       committedLsn: 1n,
       exactFromLsn: 2n,
@@ -432,11 +438,7 @@ test('a table dropped or created anew is noticed', async () => {
 
 test('after a rollback by somebody else the ancestors tell the committed LSN, not the property', async () => {
   const h = harness()
-  const storage = await h.open()
-  const first = await append(storage, 10, 1n)
-  await append(storage, 10, 2n)
-  const back = { action: 'set-snapshot-ref', 'ref-name': 'main', type: 'branch', 'snapshot-id': first.snapshotId! }
-  await h.catalog.commit({ namespace: 'shop', name: 'orders' }, [], [back])
+  const storage = await rolledBack(h)
   expect((await h.open()).snapshot.committedLsn).toBe(1n)
   await expect(append(storage, 10, 3n)).rejects.toMatchObject({ code: 'ROLLED_BACK' })
 })
