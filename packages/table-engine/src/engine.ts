@@ -317,9 +317,10 @@ export class Engine implements ReadLeaseSource {
     return [...open.map((mirror) => mirror.status()), ...this.reopening.values()]
   }
 
-  /** Starts due flushes, compactions and expiries; call it every 100 ms or so. */
+  /** Starts due flushes, compactions, expiries and removals; call it every 100 ms or so. */
   async tick(): Promise<void> {
     for (const mirror of this.mirrors.values()) mirror.tick()
+    for (const staged of this.staged.values()) staged.tick()
     for (const mirror of this.mirrors.values()) await mirror.memory.retrySpool()
     await this.memory.loadFilter()
   }
@@ -348,6 +349,7 @@ export class Engine implements ReadLeaseSource {
     this.position.close()
     for (const mirror of this.mirrors.values()) await mirror.close()
     this.mirrors.clear()
+    for (const staged of this.staged.values()) await staged.settled()
   }
 
   private noteOpenTransactions(): void {
@@ -372,7 +374,9 @@ export class Engine implements ReadLeaseSource {
   private stagedFilesOf(name: string): StagedFiles {
     let staged = this.staged.get(name)
     if (staged === undefined) {
-      staged = new StagedFiles({ disk: this.disk, directory: this.indexDirectoryOf(name) }, this.options.logger)
+      const { clock, limits, logger } = this.options
+      const { lateWriteMs } = limits
+      staged = new StagedFiles({ disk: this.disk, directory: this.indexDirectoryOf(name), clock, logger, lateWriteMs })
       this.staged.set(name, staged)
     }
     return staged

@@ -21,6 +21,8 @@ export interface EngineLimits {
   readonly pausesOnFullSpool: boolean
   readonly compaction: CompactionLimits
   readonly expiry: { readonly minSnapshots: number; readonly maxAgeMs: number; readonly intervalMs: number }
+  /** Longer than the store may take to carry out a write that was given up: what was removed is removed once more then. */
+  readonly lateWriteMs: number
 }
 
 export interface CompactionLimits {
@@ -47,4 +49,5 @@ export const defaultEngineLimits: EngineLimits = {
   pausesOnFullSpool: true,
   compaction: { enabled: true, smallFileBytes: 32 * 1024 * 1024, minFiles: 8, maxDeadRatio: 0.5, maxBytes: 256 * 1024 * 1024 },
   expiry: { minSnapshots: 5, maxAgeMs: 3_600_000, intervalMs: 60_000 },
+  lateWriteMs: 600_000,
 }

@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger, stringifyJsonLossless, systemDisk, type FileGroup, type StagedFile, type TableStorage } from '@moonlink/core'
+import { silentLogger, stringifyJsonLossless, systemDisk, type Clock, type FileGroup, type StagedFile, type TableStorage } from '@moonlink/core'
 import { damaged, damagedJson, damages, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, expect, test } from 'vitest'
@@ -12,6 +12,9 @@ afterAll(() => rmSync(root, { recursive: true, force: true }))
 
 let directory: string
 let discarded: string[]
+let nowMs = 0
+const clock: Clock = { nowMs: () => nowMs, sleep: () => Promise.reject(new Error('nobody sleeps here')) }
+const lateWriteMs = 1000
 beforeEach(() => {
   directory = mkdtempSync(join(root, 'table-'))
   discarded = []
@@ -30,9 +33,20 @@ const storageWith = (files: readonly string[], lists: readonly string[] = []) =>
   }) satisfies Pick<TableStorage, 'unneeded' | 'discard'>
 
 async function next(storage: Pick<TableStorage, 'unneeded' | 'discard'>): Promise<StagedFiles> {
-  const files = new StagedFiles({ disk: systemDisk, directory }, silentLogger)
+  const files = made()
   await files.open(storage)
   return files
+}
+
+function made(): StagedFiles {
+  return new StagedFiles({ disk: systemDisk, directory, clock, logger: silentLogger, lateWriteMs })
+}
+
+/** What was removed is removed once more. */
+async function later(files: StagedFiles): Promise<void> {
+  nowMs += lateWriteMs
+  files.tick()
+  await files.settled()
 }
 
 /** A commit of the next process succeeds. */
@@ -157,8 +171,8 @@ test('lists that are damaged name files or nothing, and end no start', async () 
   )
 })
 
-test('of a table that is there no more all that is listed is removed, in as many attempts as it takes', async () => {
-  const files = new StagedFiles({ disk: systemDisk, directory }, silentLogger)
+test('of a table that is there no more all that is listed is removed, in as many attempts as it takes, and once more', async () => {
+  const files = made()
   await files.write(async (onPath) => (await onPath('a'), staged('a')))
   await files.list({ paths: ['m1', 'v1'], manifestLists: ['l1'] })
   const removed: string[] = []
@@ -166,11 +180,54 @@ test('of a table that is there no more all that is listed is removed, in as many
     if (removed.length === 1) throw new Error('away')
     removed.push(path)
   }
-  const later = new StagedFiles({ disk: systemDisk, directory }, silentLogger)
-  await expect(later.removeAll(away)).rejects.toThrow('away')
-  await later.removeAll(async (path) => void removed.push(path))
-  expect(new Set(removed)).toEqual(new Set(['a', 'm1', 'v1']))
+  const after = made()
+  await expect(after.removeAll(away)).rejects.toThrow('away')
   removed.length = 0
-  await (await next(storageWith([]))).removeAll(async (path) => void removed.push(path))
-  expect(removed).toEqual([])
+  await after.removeAll(async (path) => void removed.push(path))
+  expect(removed.toSorted()).toEqual(['a', 'm1', 'v1'])
+  await later(after)
+  expect(removed.toSorted()).toEqual(['a', 'a', 'm1', 'm1', 'v1', 'v1'])
+  expect(readdirSync(directory)).toEqual([])
+})
+
+test('a file whose write is carried out once it was removed is removed all the same', async () => {
+  const files = await next(storageWith([]))
+  files.abandon([(await files.write(async (onPath) => (await onPath('a'), staged('a')))).path])
+  await files.removeAbandoned(new Set())
+  nowMs += lateWriteMs - 1
+  files.tick()
+  await files.settled()
+  expect(discarded).toEqual(['a'])
+  await later(files)
+  expect(discarded).toEqual(['a', 'a'])
+  await later(files)
+  expect(discarded).toEqual(['a', 'a'])
+  expect(readdirSync(directory)).toEqual([])
+})
+
+test('that it was removed is known to the next process, which asks nobody whether it is needed', async () => {
+  const files = await next(storageWith([]))
+  files.abandon([(await files.write(async (onPath) => (await onPath('a'), staged('a')))).path])
+  await files.removeAbandoned(new Set())
+  const { discard } = storageWith([])
+  const after = await next({ discard, unneeded: () => Promise.reject(new Error('asked')) })
+  await commits(after)
+  expect(discarded).toEqual(['a'])
+  await later(after)
+  expect(discarded).toEqual(['a', 'a'])
+})
+
+test('while the store is away, what is to be removed once more stays listed', async () => {
+  const files = await next(storageWith([]))
+  files.abandon([(await files.write(async (onPath) => (await onPath('a'), staged('a')))).path])
+  await files.removeAbandoned(new Set())
+  const storage = storageWith([])
+  let isAway = true
+  const after = await next({ ...storage, discard: (paths) => (isAway ? Promise.reject(new Error('away')) : storage.discard(paths)) })
+  await later(after)
+  expect(readdirSync(directory)).toEqual(['staged-removed'])
+  isAway = false
+  await later(after)
+  expect(discarded).toEqual(['a', 'a'])
+  expect(readdirSync(directory)).toEqual([])
 })

@@ -44,9 +44,9 @@ export class SimulatedLocalDisk {
     return used
   }
 
-  /** What all files hold whose path is one of those. */
-  textOf(isWanted: (path: string) => boolean): string {
-    return [...this.files].flatMap(([path, { bytes }]) => (isWanted(path) ? [bytes.toString()] : [])).join('\n')
+  /** What each file holds whose path is one of those. */
+  textsOf(isWanted: (path: string) => boolean): string[] {
+    return [...this.files].flatMap(([path, { bytes }]) => (isWanted(path) ? [bytes.toString()] : []))
   }
 
   /**

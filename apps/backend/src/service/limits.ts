@@ -1,4 +1,4 @@
-import type { EngineLimits } from '@moonlink/table-engine'
+import { defaultEngineLimits, type EngineLimits } from '@moonlink/table-engine'
 import type { Config } from '../config/schema.ts'
 
 const EARLY_FILE_BYTES = 64 * 1024 * 1024
@@ -23,5 +23,6 @@ export function engineLimits({ compaction, copy, expiry, flush, memory }: Config
       maxBytes: compaction.maxBytes,
     },
     expiry: { minSnapshots: expiry.minSnapshots, maxAgeMs: expiry.maxAgeMs, intervalMs: expiry.intervalMs },
+    lateWriteMs: defaultEngineLimits.lateWriteMs,
   }
 }

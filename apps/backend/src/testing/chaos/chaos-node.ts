@@ -1,6 +1,7 @@
 import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { BackendProcess } from '../backend-process.ts'
+import { isList, listedIn } from '../listed-files.ts'
 import { pauseMs } from './chaos-warehouse.ts'
 import { SmallDisk } from './small-disk.ts'
 
@@ -52,13 +53,8 @@ export class ChaosNode {
   /** What it lists of files that may be left over, as text. */
   get listedFiles(): string {
     const { directory } = this.disk
-    const lists = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter((path) => basename(path).startsWith('staged'))
-    return lists.map((path) => readFileSync(join(directory, path), 'latin1')).join('')
-  }
-
-  /** Whether it gave up a write of that file, which the store may carry out all the same, be it once the file was removed. */
-  gaveUpWriting(uri: string): boolean {
-    return readFileSync(join(this.disk.directory, 'moonlink.log'), 'utf8').includes(`failed to write ${uri} (TimeoutError)`)
+    const lists = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter(isList)
+    return listedIn(lists.map((path) => readFileSync(join(directory, path), 'utf8')))
   }
 
   /** Until it mirrors, or waits for its turn. */

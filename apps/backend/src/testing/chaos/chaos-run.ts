@@ -137,11 +137,10 @@ export class ChaosRun<W extends ChaosWarehouse> {
     return failed
   }
 
-  /** Files of these tables that no snapshot needs, that no backend lists to remove them in time, and that are not there for a write that was given up. */
+  /** Files of these tables that no snapshot needs, and that no backend lists to remove them in time. */
   async unlistedFiles(names: readonly string[]): Promise<readonly string[]> {
-    const listed = this.nodes.map(({ listedFiles }) => listedFiles).join('')
-    const isKnown = (uri: string) => listed.includes(uri) || this.nodes.some((node) => node.gaveUpWriting(uri))
-    return (await this.warehouse.unneeded(names)).filter((uri) => !isKnown(uri))
+    const listed = this.nodes.map(({ listedFiles }) => listedFiles).join('\n')
+    return (await this.warehouse.unneeded(names)).filter((uri) => !listed.includes(uri))
   }
 
   /** Ends everything, whatever state it is in, and leaves what the backends said. */

@@ -56,6 +56,7 @@ const usual: SimProfile = {
     flushIntervalMs: 400,
     compaction: { ...defaultEngineLimits.compaction, minFiles: 3 },
     expiry: { minSnapshots: 2, maxAgeMs: 2000, intervalMs: 700 },
+    lateWriteMs: 2000,
   },
   segmentBytes: 2000,
   logBytes: 20_000,

@@ -21,18 +21,22 @@ export class SimWarehouse {
   private readonly ports: { readonly clock: Clock; readonly random: Random }
   /** Objects that may stay though nobody needs them. */
   private readonly excused = new Set<string>()
+  /** Objects whose writes were given up. */
+  private readonly late = new Set<string>()
 
   constructor(store: ObjectStore, ports: { readonly clock: Clock; readonly random: Random }) {
     this.store = store
     this.ports = ports
   }
 
-  excuse(uri: string): void {
-    this.excused.add(uri)
+  /** A write was given up, which the store may carry out yet. */
+  noteLate(uri: string): void {
+    this.late.add(uri)
   }
 
-  /** A list of files was lost with a disk, or a bit of it flipped: those that are there now may stay. */
+  /** A list of files was lost with a disk, or a bit of it flipped: those that are there now, or on their way, may stay. */
   async excuseWhatIsThere(): Promise<void> {
+    for (const uri of this.late) this.excused.add(uri)
     for await (const { uri } of this.store.list(`${WAREHOUSE}/sim/`)) this.excused.add(uri)
   }
 

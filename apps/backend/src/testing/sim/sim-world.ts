@@ -1,5 +1,6 @@
 import { isMoonlinkError, type Logger } from '@moonlink/core'
 import { SimulatedLocalDisk } from '@moonlink/testkit'
+import { isList, listedIn } from '../listed-files.ts'
 import { Dice } from './random.ts'
 import { SimCatalogServer } from './sim-catalog.ts'
 import { nextTurn, SimClock } from './sim-clock.ts'
@@ -185,7 +186,7 @@ export class SimWorld {
 
   /** What machines have listed as files that may be in no snapshot. */
   private listed(): string {
-    return this.machines.map(({ disk }) => disk.textOf((path) => path.includes('staged'))).join('\n')
+    return listedIn(this.machines.flatMap(({ disk }) => disk.textsOf(isList)))
   }
 
   /** Goes on until Iceberg has all. */
@@ -261,8 +262,7 @@ export class SimWorld {
       onDiskError: () => this.totals.diskErrors++,
       onRequestFault: () => this.totals.requestFaults++,
       onThreadLost: () => this.totals.lostThreads++,
-      // It may come after its file was removed for good.
-      onLate: (uri) => this.warehouse.excuse(uri),
+      onLate: (uri) => this.warehouse.noteLate(uri),
     })
     if (Number.isFinite(machine.disk.capacity)) process.met.add('ENOSPC')
     const node = new SimNode({
