@@ -4,10 +4,12 @@ import {
   isJsonObject,
   isMoonlinkError,
   maxLsn,
+  MoonlinkError,
   type LoadedTable,
   type Logger,
   type Lsn,
   type TableName,
+  type TableSchema,
   type TableShape,
   type TableStorage,
   type TimelineLsn,
@@ -35,6 +37,9 @@ export interface Coverage {
 
 /** Errors of one Iceberg table that no other table shares: it alone is out of service. */
 const tableErrors = new Set(['SCHEMA_MISMATCH', 'FORMAT_VERSION', 'TABLE_PARTITIONED', 'DELETES_UNSUPPORTED', 'TYPE_UNSUPPORTED'])
+
+/** How often a table's shape may change between its being loaded and taken over. */
+const TAKE_OVER_ATTEMPTS = 5
 
 export interface OpenMirrorOptions {
   readonly engine: Engine
@@ -141,26 +146,61 @@ interface OpenedStorage {
 }
 
 async function openStorage(listed: ListedSourceTable, options: OpenMirrorOptions): Promise<OpenedStorage> {
-  const { engine, warehouse, source } = options
-  const ledger = engine.ledger(formatTableName(listed.table))
-  const properties = ownerProperties(source.identity, listed.table)
-  const loaded = await loadTable(listed.table, warehouse)
-  const kept = await keptShape(listed, loaded, options)
-  const whenChanged = (what: string) => ({ [RESYNC_PROPERTY]: what })
-  const opening = { properties, ledger, loaded, whenChanged, sourceTimeline: () => source.history.certainTimeline }
+  const { kept, refusal, storage } = await takeOver(listed, options)
+  const reshaped = await reshapedEmpty(listed, kept, storage, options)
+  if (reshaped !== null) return reshaped
+  if (refusal === null) return { storage, kept, mismatch: null }
+  return {
+    storage,
+    kept: null,
+    mismatch: `${refusal.replace(/;.*$/, '')}; moonlink tables resync ${formatTableName(listed.table)} takes it on`,
+  }
+}
+
+interface TakenOver {
+  readonly storage: TableStorage
+  readonly kept: TableShape | null
+  /** Why the table's fields are not those of `kept`, or of the source where nothing was kept. */
+  readonly refusal: string | null
+}
+
+/**
+ * Opens the table's storage with the shape that the table has once it is taken over: its owner before may have committed another one after it was loaded. What came
+ * in between is found by loading it again, which then comes to rest, since that owner can commit no more.
+ */
+async function takeOver(listed: ListedSourceTable, options: OpenMirrorOptions): Promise<TakenOver> {
+  const { table } = listed
+  for (let attempt = 1; ; attempt++) {
+    const loaded = await loadTable(table, options.warehouse)
+    const kept = await keptShape(listed, loaded, options)
+    const taken = await openLoaded(listed, loaded, (kept ?? listed).schema, options)
+    if (sourceStateOf(taken.storage.snapshot.properties) === sourceStateOf(propertiesOf(loaded))) return { ...taken, kept }
+    if (attempt === TAKE_OVER_ATTEMPTS) {
+      const name = formatTableName(table)
+      const message = `the shape of Iceberg table ${name} changed each time that it was taken over; run one backend for a table.`
+      throw new MoonlinkError('retry', 'TABLE_CHANGED', message, { context: { table: name } })
+    }
+  }
+}
+
+async function openLoaded(
+  { table }: ListedSourceTable,
+  loaded: LoadedTable | null,
+  schema: TableSchema | null,
+  { engine, source, warehouse }: OpenMirrorOptions,
+): Promise<Omit<TakenOver, 'kept'>> {
+  const opening = {
+    properties: ownerProperties(source.identity, table),
+    ledger: engine.ledger(formatTableName(table)),
+    loaded,
+    whenChanged: (what: string) => ({ [RESYNC_PROPERTY]: what }),
+    sourceTimeline: () => source.history.certainTimeline,
+  }
   try {
-    const storage = await warehouse.openTable(listed.table, { ...opening, schema: (kept ?? listed).schema })
-    return (await reshapedEmpty(listed, kept, storage, options)) ?? { storage, kept, mismatch: null }
+    return { storage: await warehouse.openTable(table, { ...opening, schema }), refusal: null }
   } catch (error) {
     if (!isMoonlinkError(error) || error.code !== 'SCHEMA_MISMATCH') throw error
-    const storage = await warehouse.openTable(listed.table, { ...opening, schema: null })
-    const reshaped = await reshapedEmpty(listed, kept, storage, options)
-    if (reshaped !== null) return reshaped
-    return {
-      storage,
-      kept: null,
-      mismatch: `${error.message.replace(/;.*$/, '')}; moonlink tables resync ${formatTableName(listed.table)} takes it on`,
-    }
+    return { storage: await warehouse.openTable(table, { ...opening, schema: null }), refusal: error.message }
   }
 }
 
@@ -183,8 +223,12 @@ async function keptShape(
   loaded: LoadedTable | null,
   { source }: OpenMirrorOptions,
 ): Promise<TableShape | null> {
-  const state = propertiesOf(loaded)[SOURCE_STATE_PROPERTY]
-  return typeof state === 'string' && state !== '' ? await source.restore(table, state) : null
+  const state = sourceStateOf(propertiesOf(loaded))
+  return state === null ? null : await source.restore(table, state)
+}
+
+function sourceStateOf({ [SOURCE_STATE_PROPERTY]: state }: Readonly<Record<string, unknown>>): string | null {
+  return typeof state === 'string' && state !== '' ? state : null
 }
 
 /** Whether slot and log have all that a table lacks in Iceberg, whatever it has there. */

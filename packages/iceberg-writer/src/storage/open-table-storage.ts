@@ -110,7 +110,10 @@ async function openLoaded(
     sourceTimeline: options.sourceTimeline ?? (() => null),
     whenChanged: options.whenChanged ?? (() => ({})),
   }
-  return IcebergTableStorage.open(parts, loaded, takesOver)
+  const storage = await IcebergTableStorage.open(parts, loaded, takesOver)
+  // The owner before may have changed them just before.
+  if (options.schema && takesOver) checkSameFields(options.schema, storage.snapshot.schema, identifier)
+  return storage
 }
 
 async function createTable(

@@ -86,6 +86,15 @@ test('a schema that somebody else changed is noticed, be it without a snapshot',
   await expect(append(storage, 2n)).rejects.toMatchObject({ kind: 'conflict', code: 'ICEBERG_SCHEMA_CHANGED' })
 })
 
+test('a schema that the owner before commits just before the table is taken over is not taken for the one that is expected', async () => {
+  const h = harness()
+  const old = await h.open()
+  await append(old, 1n)
+  h.catalog.interfere = () => append(old, 2n, { schema: WIDER })
+  await expect(h.open({ takesOver: true })).rejects.toMatchObject({ kind: 'invalid', code: 'SCHEMA_MISMATCH' })
+  expect((await h.open({ takesOver: true, schema: WIDER })).snapshot).toMatchObject({ committedLsn: 2n, schema: WIDER })
+})
+
 test('a key that Iceberg does not take as an identifier stays the mirror’s', async () => {
   const h = harness()
   const float: TableSchema = { fields: [{ ...id, type: { kind: 'double' } }], identifierFieldIds: [1] }
