@@ -9,8 +9,8 @@ export function listedIn(lists: Iterable<string>): string {
   for (const list of lists) {
     const listed = new Set<string>()
     for (const [, sign, what] of list.matchAll(/^([+-])(".*")/gm)) {
-      if (sign === '+') listed.add(what!)
-      else listed.delete(what!)
+      if (sign === '+') listed.add(what)
+      else listed.delete(what)
     }
     found.push(...listed)
   }
