@@ -1,7 +1,15 @@
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger, stringifyJsonLossless, systemDisk, type Clock, type FileGroup, type StagedFile, type TableStorage } from '@moonlink/core'
+import {
+  silentLogger,
+  stringifyJsonLossless,
+  systemDisk,
+  type Clock,
+  type FileGroup,
+  type StagedFile,
+  type TableStorage,
+} from '@moonlink/core'
 import { damaged, damagedJson, damages, fuzzing } from '@moonlink/testkit'
 import * as fc from 'fast-check'
 import { afterAll, beforeEach, expect, test } from 'vitest'
