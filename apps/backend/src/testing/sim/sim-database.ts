@@ -38,6 +38,8 @@ interface State {
   readonly rows: ReadonlyMap<string, readonly SimRow[]>
   /** Null for tables that are not there. */
   readonly versions: ReadonlyMap<string, number | null>
+  readonly rewritten: ReadonlyMap<string, Lsn>
+  readonly truncated: ReadonlyMap<string, Lsn>
 }
 
 /** A timeline that a failover ended. */
@@ -83,9 +85,9 @@ export class SimDatabase {
   forgotten: Lsn | null = null
   /** The slot is there, and of no use any more. */
   isInvalidated = false
-  /** Tables whose rows changed unseen, or that were made anew, and those that were emptied, by the LSN at which that was last. */
-  readonly rewritten = new Map<string, Lsn>()
-  readonly truncated = new Map<string, Lsn>()
+  /** Tables whose rows changed unseen, or that were made anew, and those that were emptied, by the LSN at which that was last on the present timeline or before it. */
+  private rewritten = new Map<string, Lsn>()
+  private truncated = new Map<string, Lsn>()
   /** How often a table was made that had been dropped. */
   remakes = 0
 
@@ -141,10 +143,11 @@ export class SimDatabase {
     })
     this.states = this.states.filter(isKept)
     this.transactions = this.transactions.filter(({ endLsn }) => endLsn <= keptLsn)
-    const { rows, versions } = this.states.at(-1)!
+    const { rewritten, rows, truncated, versions } = this.states.at(-1)!
     this.rows = new Map([...rows].map(([name, list]) => [name, [...list]]))
+    this.rewritten = new Map(rewritten)
+    this.truncated = new Map(truncated)
     for (const [name, shapes] of this.shapes) shapes.comeBackTo(versions.get(name) ?? null)
-    for (const since of [this.rewritten, this.truncated]) for (const [name, lsn] of since) if (lsn > keptLsn) since.delete(name)
     // Promotion is written to the log, too.
     this.end = this.pasts.at(-1)!.leftAt + 3n
     if (this.forgotten !== null) this.forgotten = slotLsn
@@ -170,6 +173,16 @@ export class SimDatabase {
 
   rowsOf(table: string): readonly SimRow[] {
     return this.rows.get(table)!
+  }
+
+  /** When a table's rows last changed unseen, or it was made anew; null where neither was. */
+  rewrittenAt(table: string): Lsn | null {
+    return this.rewritten.get(table) ?? null
+  }
+
+  /** Names the storage that its rows are in. */
+  storageOf(table: string): string {
+    return `${this.rewritten.get(table)} ${this.truncated.get(table)}`
   }
 
   placeOf(row: SimRow): { readonly page: number; readonly lsn: Lsn } {
@@ -273,6 +286,8 @@ export class SimDatabase {
       lsn: this.end,
       rows: new Map([...this.rows].map(([name, list]) => [name, [...list]])),
       versions: new Map([...this.shapes].map(([name, shapes]) => [name, shapes.current])),
+      rewritten: new Map(this.rewritten),
+      truncated: new Map(this.truncated),
     })
   }
 }

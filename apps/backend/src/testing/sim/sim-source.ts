@@ -325,7 +325,7 @@ export class SimSource implements SourceHandle {
     database.told(boundaryLsn)
     const rows = new Map(TABLES.map((name) => [name as string, [...database.rowsOf(name)]]))
     const schemas = new Map(TABLES.map((name) => [name as string, database.shapeOf(name)?.schema]))
-    const storages = new Map(TABLES.map((name) => [name as string, `${database.rewritten.get(name)} ${database.truncated.get(name)}`]))
+    const storages = new Map(TABLES.map((name) => [name as string, database.storageOf(name)]))
     const read = async (
       table: TableName,
       ranges: readonly CopyRange[],

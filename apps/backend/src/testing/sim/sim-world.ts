@@ -344,9 +344,11 @@ export class SimWorld {
 
   /** A table that is in Iceberg is copied again only where it must be: what was acknowledged is in the log or in Iceberg. */
   private noteCopy(node: SimNode, table: string): void {
-    if (node.engine.mirror(table)?.committedLsn == null) return
+    const committedLsn = node.engine.mirror(table)?.committedLsn ?? null
+    if (committedLsn === null) return
     this.totals.resyncs++
-    if (this.faults.isStateLost || this.database.rewritten.has(table) || this.commands.mayCopy.has(table)) return
+    if (this.faults.isStateLost || this.commands.mayCopy.has(table)) return
+    if ((this.database.rewrittenAt(table) ?? 0n) > committedLsn) return
     this.fault ??= new Error(`${table} is copied again, so changes that were acknowledged are lost: ${this.describe(node)}`)
   }
 
