@@ -39,8 +39,8 @@ export interface SimProcessOptions {
   readonly onDiskError: () => void
   readonly onRequestFault: () => void
   readonly onThreadLost: () => void
-  /** Told of writes that happen after they failed. */
-  readonly onLate: (uri: string) => void
+  /** Told of each write to the store before it goes out: it may get there at any time from then on. */
+  readonly onWrite: (uri: string) => void
 }
 
 /** One process as what it calls sees it: some calls fail, at one it dies, and once it is dead no call returns. While it stands still, none goes out. */
@@ -178,8 +178,8 @@ export class SimProcess {
     return {
       get: (uri, range) => this.request(() => faulty.get(uri, range)),
       head: (uri) => this.request(() => faulty.head(uri)),
-      put: (uri, bytes) => this.request(() => this.arriving(uri, () => faulty.put(uri, bytes))),
-      putIfAbsent: (uri, bytes) => this.request(() => this.arriving(uri, () => faulty.putIfAbsent(uri, bytes))),
+      put: (uri, bytes) => this.sending(uri, () => faulty.put(uri, bytes)),
+      putIfAbsent: (uri, bytes) => this.sending(uri, () => faulty.putIfAbsent(uri, bytes)),
       delete: (uri) => this.request(() => faulty.delete(uri)),
       list: (prefix) => this.listed(faulty, prefix),
     }
@@ -233,9 +233,9 @@ export class SimProcess {
     if (isMoonlinkError(error) && error.code !== 'OBJECT_NOT_FOUND') this.met.add(error.code)
   }
 
-  private arriving<T>(uri: string, write: () => Promise<T>): Promise<T> {
-    if (this.isDead || this.standsStill) this.options.onLate(uri)
-    return write()
+  private sending<T>(uri: string, write: () => Promise<T>): Promise<T> {
+    this.options.onWrite(uri)
+    return this.request(write)
   }
 
   private async travel(): Promise<void> {
@@ -249,8 +249,8 @@ export class SimProcess {
   }
 
   private faults(): FaultPlan {
-    const { dice, failing, isAway, onLate } = this.options
-    return ({ operation, uri }) => {
+    const { dice, failing, isAway } = this.options
+    return ({ operation }) => {
       const draw = dice.next()
       const isWrite = operation === 'put' || operation === 'putIfAbsent' || operation === 'delete'
       const share = isWrite ? failing : failing / 4
@@ -260,10 +260,7 @@ export class SimProcess {
         this.mayBreak()
         return { fate: 'lose answer', latencyMs: 0 }
       }
-      if (draw < share * 2.5) {
-        onLate(uri)
-        return { fate: 'late', latencyMs: 0, lateByMs: dice.next() * 1000 }
-      }
+      if (draw < share * 2.5) return { fate: 'late', latencyMs: 0, lateByMs: dice.next() * 1000 }
       return { fate: 'pass', latencyMs: 0 }
     }
   }

@@ -21,22 +21,21 @@ export class SimWarehouse {
   private readonly ports: { readonly clock: Clock; readonly random: Random }
   /** Objects that may stay though nobody needs them. */
   private readonly excused = new Set<string>()
-  /** Objects whose writes were given up. */
-  private readonly late = new Set<string>()
+  /** Objects that a node has written, or tried to. */
+  private readonly written = new Set<string>()
 
   constructor(store: ObjectStore, ports: { readonly clock: Clock; readonly random: Random }) {
     this.store = store
     this.ports = ports
   }
 
-  /** A write was given up, which the store may carry out yet. */
-  noteLate(uri: string): void {
-    this.late.add(uri)
+  noteWrite(uri: string): void {
+    this.written.add(uri)
   }
 
-  /** A list of files was lost with a disk, or a bit of it flipped: those that are there now, or on their way, may stay. */
+  /** A list of files was lost with a disk, or a bit of it flipped: those that are there now, or on their way there, may stay. */
   async excuseWhatIsThere(): Promise<void> {
-    for (const uri of this.late) this.excused.add(uri)
+    for (const uri of this.written) this.excused.add(uri)
     for await (const { uri } of this.store.list(`${WAREHOUSE}/sim/`)) this.excused.add(uri)
   }
 

@@ -262,7 +262,7 @@ export class SimWorld {
       onDiskError: () => this.totals.diskErrors++,
       onRequestFault: () => this.totals.requestFaults++,
       onThreadLost: () => this.totals.lostThreads++,
-      onLate: (uri) => this.warehouse.noteLate(uri),
+      onWrite: (uri) => this.warehouse.noteWrite(uri),
     })
     if (Number.isFinite(machine.disk.capacity)) process.met.add('ENOSPC')
     const node = new SimNode({
