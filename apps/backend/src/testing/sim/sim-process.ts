@@ -3,6 +3,7 @@ import { FaultyObjectStore, type FaultPlan } from '@moonlink/object-store'
 import type { DiskCall, SimulatedLocalDisk } from '@moonlink/testkit'
 import type { Dice } from './random.ts'
 import { nextTurn } from './sim-clock.ts'
+import { LATE_MS } from './sim-profile.ts'
 
 const forEver = () => new Promise<never>(() => undefined)
 
@@ -153,7 +154,7 @@ export class SimProcess {
   requestFate(): RequestFate {
     const { dice, failing, isAway, onRequestFault } = this.options
     const draw = dice.next()
-    const lateByMs = dice.next() * 1000
+    const lateByMs = dice.next() * LATE_MS
     const fates = ['refuse', 'hang', 'lose answer', 'late', 'twice'] as const
     const fate = isAway('catalog') || this.isBroken ? 'refuse' : (fates.find((_, index) => draw < failing * (index + 1)) ?? 'pass')
     if (fate !== 'pass') onRequestFault()
@@ -260,7 +261,7 @@ export class SimProcess {
         this.mayBreak()
         return { fate: 'lose answer', latencyMs: 0 }
       }
-      if (draw < share * 2.5) return { fate: 'late', latencyMs: 0, lateByMs: dice.next() * 1000 }
+      if (draw < share * 2.5) return { fate: 'late', latencyMs: 0, lateByMs: dice.next() * LATE_MS }
       return { fate: 'pass', latencyMs: 0 }
     }
   }

@@ -48,6 +48,9 @@ export interface SimProfile {
   readonly moreSteps: number
 }
 
+/** How much later than it failed a request may be carried out. */
+export const LATE_MS = 1900
+
 const usual: SimProfile = {
   limits: {
     ...defaultEngineLimits,
@@ -56,7 +59,7 @@ const usual: SimProfile = {
     flushIntervalMs: 400,
     compaction: { ...defaultEngineLimits.compaction, minFiles: 3 },
     expiry: { minSnapshots: 2, maxAgeMs: 2000, intervalMs: 700 },
-    lateWriteMs: 2000,
+    lateWriteMs: LATE_MS + 100,
   },
   segmentBytes: 2000,
   logBytes: 20_000,

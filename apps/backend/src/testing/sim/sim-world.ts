@@ -25,6 +25,8 @@ const SETTLE_MS = 600_000
 const ENDING: ReadonlySet<string> = new Set(['STORE_NOT_WRITABLE', 'STORE_FULL'])
 /** Codes of what passes: a node that ends and met it waits for none of it. */
 const PASSING: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'CATALOG_UNAVAILABLE', 'PARQUET_WORKER_LOST'])
+/** Its own readers hold what it needs room for: a node that ends waits for none of them either. */
+const CACHE_BUSY = 'CACHE_BUSY'
 /** Chance that a step of the event loop goes by without one of the world's. */
 const BREATHS = 4
 
@@ -370,7 +372,7 @@ export class SimWorld {
           state === 'failed' &&
           node.process.isAlive &&
           !(code === 'OTHER_MIRROR' && this.machines.length > 1) &&
-          !(node.isEnding && PASSING.has(code) && node.process.met.has(code)) &&
+          !(node.isEnding && (code === CACHE_BUSY || (PASSING.has(code) && node.process.met.has(code)))) &&
           !(isDamaged && code === 'SPOOL_CORRUPT')
         if (isFault) throw new Error(`${table.name} failed: ${reason}`)
       }
