@@ -198,7 +198,8 @@ export class SimProcess {
     const mayFail = (call: DiskCall): void => {
       if (!failing.some((directory) => call.path.startsWith(directory)) || !dice.chance(this.options.failing)) return
       onDiskError()
-      this.met.add('EIO')
+      // What a cache makes of it.
+      this.met.add('STORE_UNAVAILABLE')
       throw diskError(call)
     }
     const session = disk.session(async (call) => {

@@ -148,9 +148,9 @@ export class SimWorld {
     await this.restart(machine, true)
     const node = machine.node!
     const { database } = this
-    this.load.makeMissing()
     // What lacks something that was read is waited for.
     while (database.endLsn <= database.pastEndLsn) this.load.transact()
+    this.load.makeMissing()
     await this.commands.undo(node, {
       breathe: () => this.breathe(),
       check: () => this.throwFault(),
