@@ -2,6 +2,7 @@ import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startPostgres, type RunningPostgres } from '@moonlink/embedded-pg'
+import { postgresUnderTest } from '@moonlink/testkit'
 import { Client } from 'pg'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
@@ -46,7 +47,7 @@ async function startServers(settings: Record<string, string>) {
   cpSync(dataDir, copy, { recursive: true })
   writeFileSync(join(copy, 'standby.signal'), '')
 
-  const primary = await startAgain(dataDir, { wal_keep_size: '256MB', ...settings })
+  const primary = await startAgain(dataDir, { wal_keep_size: '256MB', max_prepared_transactions: '2', ...settings })
   const client = await connected(primary)
   await client.query(`SELECT pg_create_physical_replication_slot('standby', true)`)
   const follow = () =>
@@ -54,13 +55,14 @@ async function startServers(settings: Record<string, string>) {
       primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${primary.password} dbname=postgres`,
       primary_slot_name: 'standby',
       hot_standby_feedback: 'on',
+      max_prepared_transactions: '2',
       sync_replication_slots: 'on',
     })
   return { primary, client, standby: await follow(), follow }
 }
 
 async function startAgain(dataDir: string, settings: Record<string, string>): Promise<RunningPostgres> {
-  const server = await startPostgres({ dataDir, persistent: false, settings })
+  const server = await startPostgres({ ...postgresUnderTest(), dataDir, persistent: false, settings })
   running.push(server)
   return server
 }
@@ -77,10 +79,10 @@ async function startPair(settings: Record<string, string>, knowsBoth = false) {
   standbyProxy = await TcpProxy.start(standby.port)
   const places = `${knowsBoth ? `127.0.0.1:${standbyProxy.port},` : ''}127.0.0.1:${proxy.port}`
   const address = primary.connectionString.replace(`127.0.0.1:${primary.port}`, places)
-  const start = async (stateDir = 'state') => {
+  const start = async (stateDir = 'state', env: Record<string, string> = {}) => {
     const warehouse = join(directory, 'lake')
     const flags = ['--source', address, '--state-dir', join(directory, stateDir), '--warehouse', warehouse, '--set', 'source.failover=true']
-    backend = await BackendProcess.start(flags, { MOONLINK_FLUSH_INTERVAL_MS: '300', MOONLINK_SOURCE_SLOT_CHECK_MS: '200' })
+    backend = await BackendProcess.start(flags, { MOONLINK_FLUSH_INTERVAL_MS: '300', MOONLINK_SOURCE_SLOT_CHECK_MS: '200', ...env })
     return backend
   }
   await start()
@@ -128,6 +130,38 @@ test('a failover slot outlives the primary: the mirror goes on from the standby,
   const { rows } = await follower.query<{ slot: string }>('SELECT slot_name AS slot FROM pg_replication_slots WHERE active AND failover')
   expect(rows).toHaveLength(1)
   expect((await backend!.table('public.orders')).state).toBe('streaming')
+  await Promise.all([client.end().catch(() => undefined), follower.end()])
+})
+
+test('what was prepared before source.twoPhase, and commits after a failover, is not missed; servers that tell standbys too little of it are warned of', async (context) => {
+  const pair = await startPair({ synchronized_standby_slots: 'standby' })
+  if (pair === null) return context.skip('failover slots need Postgres 17')
+  const { client, follower, primary, standby, start } = pair
+  await client.query(`BEGIN; INSERT INTO orders VALUES (5000, 'prepared'); PREPARE TRANSACTION 'early'`)
+  await client.query(`INSERT INTO orders VALUES (5001, 'later')`)
+  await backend!.wait({ iceberg: true })
+  expect(await backend!.stop()).toBe(0)
+  const restarted = await start('state', { MOONLINK_SOURCE_TWO_PHASE: 'true' })
+  const isTold = Number.parseInt(primary.version) >= 18
+  const warning = expect.stringMatching(/^Postgres 17\S* does not tell standbys since when slot "moonlink_postgres"/) as string
+  expect((await restarted.status()).source).toMatchObject({ notes: isTold ? [] : [warning] })
+  expect(/does not tell standbys/.test(restarted.said)).toBe(!isTold)
+  await until('the slot that sends prepared transactions on the standby', async () => {
+    await client.query(`UPDATE orders SET note = note || '.' WHERE id = 1`)
+    const { rowCount } = await follower.query('SELECT FROM pg_replication_slots WHERE two_phase AND synced AND NOT temporary')
+    return rowCount === 1
+  })
+  await restarted.wait({ iceberg: true })
+
+  process.kill(primary.pid, 'SIGKILL')
+  proxy!.retarget(standby.port)
+  await follower.query('SELECT pg_promote(true, 30)')
+  await follower.query(`COMMIT PREPARED 'early'`)
+  await follower.query(`INSERT INTO orders VALUES (9999, 'new primary')`)
+  await until('what was prepared', async () => (await ordersOf('id IN (5000, 9999)')) === 2)
+  await until('a table that streams', async () => (await restarted.table('public.orders')).state === 'streaming')
+  await isEqual()
+  expect(/PG_PREPARED_LOST/.test(readFileSync(join(directory, 'state', 'moonlink.log'), 'utf8'))).toBe(!isTold)
   await Promise.all([client.end().catch(() => undefined), follower.end()])
 })
 

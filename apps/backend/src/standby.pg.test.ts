@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startPostgres } from '@moonlink/embedded-pg'
-import { withPostgres, type TestDatabase } from '@moonlink/testkit'
+import { postgresUnderTest, withPostgres, type TestDatabase } from '@moonlink/testkit'
 import { Client } from 'pg'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
 import { BackendProcess } from './testing/backend-process.ts'
@@ -171,7 +171,7 @@ test('a standby whose turn comes while Postgres is down says so, and takes over 
   const options = {
     dataDir,
     persistent: false,
-    ...(process.env['MOONLINK_TEST_PG_BIN'] ? { binDir: process.env['MOONLINK_TEST_PG_BIN'] } : {}),
+    ...postgresUnderTest(),
   }
   let server = await startPostgres(options)
   try {

@@ -1,4 +1,4 @@
-export { withPostgres, type TestDatabase, type TestPostgres } from './postgres.ts'
+export { postgresUnderTest, withPostgres, type TestDatabase, type TestPostgres } from './postgres.ts'
 export { holdNext, type HeldCall } from './hold-next.ts'
 export { emptyBatch, MemoryTableStorage } from './memory-table-storage.ts'
 export { describeObjectStore, type ObjectStoreUnderTest } from './object-store-suite.ts'

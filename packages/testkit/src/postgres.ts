@@ -20,9 +20,14 @@ export interface TestPostgres {
   createDatabase(): Promise<TestDatabase>
 }
 
+/** The executables that tests run on: of the newest version, unless `MOONLINK_TEST_PG_BIN` names others (`.ci/postgres` brings them). */
+export function postgresUnderTest(): Pick<PostgresOptions, 'binDir'> {
+  const binDir = process.env['MOONLINK_TEST_PG_BIN']
+  return binDir ? { binDir } : {}
+}
+
 /**
- * Starts one temporary Postgres for the test file that calls this at its top, and stops it after the last test. `MOONLINK_TEST_PG_BIN` names the
- * executables of another version than the newest (`.ci/postgres` brings them).
+ * Starts one temporary Postgres for the test file that calls this at its top, and stops it after the last test.
  */
 export function withPostgres(options: PostgresOptions = {}): TestPostgres {
   let server: RunningPostgres | undefined
@@ -30,8 +35,7 @@ export function withPostgres(options: PostgresOptions = {}): TestPostgres {
   const clients: pg.Client[] = []
 
   beforeAll(async () => {
-    const binDir = process.env['MOONLINK_TEST_PG_BIN']
-    server = await startPostgres(binDir ? { binDir, ...options } : options)
+    server = await startPostgres({ ...postgresUnderTest(), ...options })
   })
   afterAll(async () => {
     for (const client of clients) await client.end().catch(() => {})

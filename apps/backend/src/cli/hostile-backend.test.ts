@@ -40,6 +40,7 @@ const status = {
     connected: false,
     reason: 'gone',
     waits: ['a transaction'],
+    notes: ['a note'],
     sourceLsn: '0/20',
     confirmedFlushLsn: '0/10',
     lagBytes: 1,

@@ -38,6 +38,7 @@ const status = (over: Partial<TableStatusReport> = {}): StatusReport => ({
     connected: true,
     reason: null,
     waits: [],
+    notes: [],
     sourceLsn: '0/20',
     confirmedFlushLsn: '0/10',
     lagBytes: 16,
@@ -57,7 +58,10 @@ test('what waits for a transaction of the source is said once, however many tabl
   expect(new PlainView().lines(status({ state: 'copying', waitingFor }))[0]).toContain(`copying (${waitingFor})`)
 })
 
-test('what is worth knowing of a mirror is said', () => {
+test('what is worth knowing of the source, or of a mirror, is said', () => {
+  const { source, ...rest } = status()
+  const risk = 'Postgres 17 does not tell standbys'
+  expect(statusLines({ ...rest, source: { ...source, notes: [risk] } })).toContain(`note: ${risk}`)
   const note = 'column "x" is left out'
   expect(statusLines(status({ notes: [note] })).filter((line) => line.includes(note))).toEqual([`shop.orders: ${note}`])
 })

@@ -20,6 +20,7 @@ export function statusLines(status: StatusReport, room = Number.POSITIVE_INFINIT
     ...(source.freshnessMs === null ? [] : [`newest change readable ${formatDuration(source.freshnessMs)} after its commit`]),
     `source at ${source.sourceLsn}, slot confirmed ${source.confirmedFlushLsn ?? '–'}, ${formatBytes(source.lagBytes)} held by the slot${lagText(source.lagMs)}${slotText(source)}`,
     ...source.waits.map((wait) => `waiting: ${wait}`),
+    ...source.notes.map((note) => `note: ${note}`),
     ...logText(status.log),
     '',
     ...(rows.length === 0 ? ['no tables are mirrored'] : tableWithin(rows, room)),

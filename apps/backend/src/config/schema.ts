@@ -50,7 +50,7 @@ const source = z
     }),
     twoPhase: truth(
       false,
-      'Whether Postgres sends prepared transactions when they are prepared rather than when they commit. The slot then keeps what follows a prepared transaction until that has ended. Postgres 15 and later; a slot that was asked for this once does so for ever.',
+      'Whether Postgres sends prepared transactions when they are prepared rather than when they commit. The slot then keeps what follows a prepared transaction until that has ended. Postgres 15 and later; a slot that was asked for this once does so for ever. With source.failover, before Postgres 18: see the slot in OPERATIONS.',
     ),
     origin: z
       .enum(['any', 'none'])

@@ -101,6 +101,7 @@ export const statusSchema = z
       waits: z
         .array(z.string())
         .meta({ description: 'What waits for other transactions of the source: copies, comparisons, locked tables, a slot.' }),
+      notes: z.array(z.string()).meta({ description: 'What is worth knowing of the server and how it is mirrored.' }),
       sourceLsn: lsn,
       confirmedFlushLsn: lsn.nullable().meta({ description: 'What the slot has been told it may forget.' }),
       lagBytes: whole.meta({ description: 'Write-ahead log that the slot makes the source keep.' }),

@@ -209,6 +209,7 @@ export class MoonlinkBackend implements Operations {
     const position = (await this.#slotWatch.position()) ?? unknown
     return statusReport({
       identity: source.identity,
+      sourceNotes: source.notes,
       warehouse: warehouse.uri,
       trouble: this.#loop.trouble,
       position: { ...position, sourceLsn: maxLsn(position.sourceLsn, engine.sourceLsn) },

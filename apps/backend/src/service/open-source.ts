@@ -67,11 +67,13 @@ function defaultSlot(url: string): string {
 class PostgresHandle implements SourceHandle {
   readonly identity: SourceHandle['identity']
   readonly history: SourceHandle['history']
+  readonly notes: readonly string[]
   readonly #source: PgSource
 
   constructor(source: PgSource) {
     this.#source = source
     this.history = source.history
+    this.notes = source.notes
     const { facts, slotName: slot, publicationName: publication } = source
     this.identity = { systemIdentifier: facts.systemId, database: facts.database, serverVersion: facts.version, slot, publication }
   }

@@ -76,6 +76,8 @@ export interface SourceHistory {
 export interface SourceHandle extends ChangeSource {
   readonly identity: SourceIdentity
   readonly history: SourceHistory
+  /** What is worth knowing of the server and how it is mirrored, a line each. */
+  readonly notes: readonly string[]
   /** Every table; or those named in `only`, which may be refused or unknown. */
   listTables(only?: readonly TableName[]): Promise<readonly ListedSourceTable[]>
   /**

@@ -7,6 +7,7 @@ const slotLossCodes: ReadonlySet<string> = new Set([
   'PG_SLOT_MISSING',
   'PG_CHANGES_LOST',
   'PG_DIVERGED',
+  'PG_PREPARED_LOST',
   'PG_PUBLICATION_MISSING',
 ])
 

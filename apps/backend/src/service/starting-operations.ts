@@ -14,7 +14,7 @@ export interface StartingOptions {
 export class StartingOperations extends RefusingOperations {
   readonly #options: StartingOptions
   /** Null until it is open. */
-  source: Pick<SourceHandle, 'identity' | 'position' | 'waits'> | null = null
+  source: Pick<SourceHandle, 'identity' | 'notes' | 'position' | 'waits'> | null = null
   /** Why the source is not open yet, where that is waited out. */
   trouble: MoonlinkError | null = null
 
@@ -39,6 +39,7 @@ export class StartingOperations extends RefusingOperations {
     const unknown = { sourceLsn: 0n, confirmedFlushLsn: null, retainedBytes: 0, slot: null }
     return statusReport({
       identity: source.identity,
+      sourceNotes: source.notes,
       warehouse,
       trouble: 'the mirror is starting',
       position: await source.position().catch(() => unknown),

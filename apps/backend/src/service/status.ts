@@ -8,6 +8,8 @@ import type { SourcePosition, SourceIdentity, SourceWait, UnfitValues } from './
 
 export interface StatusInputs {
   readonly identity: SourceIdentity
+  /** What is worth knowing of the source. */
+  readonly sourceNotes: readonly string[]
   readonly warehouse: string
   /** Why no stream is open; null where one is. */
   readonly trouble: string | null
@@ -58,6 +60,7 @@ export function statusReport(inputs: StatusInputs): StatusReport {
       waits: [
         ...new Set([...inputs.waits.map(({ reason }) => reason), ...Array.from(inputs.locked, ([name, reason]) => `${name}: ${reason}`)]),
       ],
+      notes: [...inputs.sourceNotes],
       sourceLsn: formatLsn(position.sourceLsn),
       confirmedFlushLsn: position.confirmedFlushLsn === null ? null : formatLsn(position.confirmedFlushLsn),
       lagBytes: position.retainedBytes,

@@ -15,6 +15,7 @@ const noSpans = await openSpans(undefined, '1', silentLogger)
 const status: StatusReport = {
   source: {
     waits: ['the copy waits for the transaction of process 1'],
+    notes: [],
     database: 'shop',
     serverVersion: '18.4',
     slot: 's',

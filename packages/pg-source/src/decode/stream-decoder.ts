@@ -357,7 +357,7 @@ export class StreamDecoder {
       throw new MoonlinkError(
         'invalid',
         'PG_PREPARED_LOST',
-        `the changes of prepared transaction "${gid}" were acknowledged to the source before it committed, and are not there any more. Copy the tables again.`,
+        `prepared transaction "${gid}" committed, and its changes are not here: they were acknowledged to the source before, or it does not send them any more. The tables have to be made equal to the source.`,
         { context: { gid } },
       )
     }

@@ -19,6 +19,8 @@ import { whomItWaitsFor, type SourceWaits } from './source-waits.ts'
 
 /** How often is looked whether who has the slot still waits. */
 const HELD_SLOT_LOOK_MS = 500
+/** It decodes with a catalog that lacks the publication, and the server fails at that. */
+const NO_PUBLICATION = 'its publication was not there'
 
 export interface MirrorSlotDependencies {
   readonly connector: Connector
@@ -36,8 +38,8 @@ export class MirrorSlot {
   private readonly name: string
   /** Of the last stream's connection. */
   private walSender: ServerProcess | null = null
-  /** It decodes with a catalog that lacks the publication, and the server fails at that. */
-  private isBlind = false
+  /** Why it is of no use any more where the server does not say so; null where it is. */
+  private whyUseless: string | null = null
 
   constructor(dependencies: MirrorSlotDependencies) {
     this.dependencies = dependencies
@@ -92,12 +94,14 @@ export class MirrorSlot {
 
   /** A stream of ours has ended so. */
   failedWith({ code }: MoonlinkError): void {
-    this.isBlind ||= code === 'PG_PUBLICATION_MISSING'
+    if (code === 'PG_PUBLICATION_MISSING') this.whyUseless = NO_PUBLICATION
+    // It would send the same again.
+    if (code === 'PG_PREPARED_LOST') this.whyUseless = 'it lacks the changes of a prepared transaction'
   }
 
   /** The publication is not there, and is going to be made: a slot decodes with the catalog as it was, and servers before 18 fail where that lacks a publication. */
   publicationIsMissing(): void {
-    this.isBlind ||= this.dependencies.facts.versionNumber < 180_000
+    if (this.dependencies.facts.versionNumber < 180_000) this.whyUseless = NO_PUBLICATION
   }
 
   /** Makes it where it is not there, or is of no use any more and may be made anew. */
@@ -106,18 +110,18 @@ export class MirrorSlot {
     const slot = await this.stateOnceMade()
     if (slot) {
       checkSlot(this.name, slot, facts.database, settings.replaceLostSlot)
-      const isBlind = this.isBlind && settings.replaceLostSlot
-      if (isBlind) await this.waitUntilLetGo()
+      const whyUseless = settings.replaceLostSlot ? this.whyUseless : null
+      if (whyUseless !== null) await this.waitUntilLetGo()
       else if (!isLost(slot)) {
         await this.letStandbysKeep(slot)
         return { slotCreated: false, slotLsn: slot.confirmedFlushLsn ?? 0n }
       }
-      const reason = isBlind ? 'its publication was not there' : (slot.invalidationReason ?? slot.walStatus)
+      const reason = whyUseless ?? slot.invalidationReason ?? slot.walStatus
       logger.warn('the slot is made anew', { slot: this.name, reason })
       await dropSlot(connection, this.name)
     }
     const slotLsn = await createSlot(connector, connection, this.name, waits, settings.failover)
-    this.isBlind = false
+    this.whyUseless = null
     return { slotCreated: true, slotLsn }
   }
 

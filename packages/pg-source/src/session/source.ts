@@ -35,6 +35,7 @@ import { checkCluster, FollowedHistory } from './server-history.ts'
 import { readServerTypes } from './server-types.ts'
 import { checkNothingLost, type SlotState } from './slot.ts'
 import { SourceCatalog, type EvolvedTable } from './source-catalog.ts'
+import { sourceNotes } from './source-notes.ts'
 import { SourceSnapshot } from './source-snapshot.ts'
 import { SourceWaits, type SourceWait } from './source-waits.ts'
 import { streamForm } from './stream-form.ts'
@@ -106,6 +107,8 @@ export class PgSource implements ChangeSource {
   readonly facts: ServerFacts
   readonly slotName: string
   readonly publicationName: string
+  /** What is worth knowing of the server and how it is mirrored, a line each; the logger was told. */
+  readonly notes: readonly string[]
   /** Which of the server's histories it is that was read. */
   readonly history: FollowedHistory
   /** How the prepared tables were published. */
@@ -137,7 +140,9 @@ export class PgSource implements ChangeSource {
     this.facts = facts
     this.slotName = settings.slot
     this.publicationName = settings.publication
+    this.notes = sourceNotes(facts, settings)
     this.logger = options.logger ?? silentLogger
+    for (const note of this.notes) this.logger.warn(note)
     this.clock = options.clock ?? systemClock
     this.sourceWaits = new SourceWaits(connection, this.logger, systemClock)
     this.history = new FollowedHistory(facts.systemId, this.logger)

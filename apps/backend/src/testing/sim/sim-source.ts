@@ -63,6 +63,7 @@ export class SimSource implements SourceHandle {
     publication: 'moonlink',
   }
   readonly history: FollowedHistory
+  readonly notes = []
   private readonly options: SimSourceOptions
   /** Tables that are published, as they were then. */
   private prepared: ReadonlyMap<string, TableShape> = new Map()
