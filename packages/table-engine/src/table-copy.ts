@@ -316,6 +316,7 @@ export class TableCopy {
         await core.loadFiles()
         this.streamFrom(boundaryLsn)
       })
+      core.host.telemetry.count('moonlink_commits_total', 1, { table: core.name, kind: 'copy' })
       await core.staged.removeAbandoned(core.host.leasedPaths())
     })
   }

@@ -21,7 +21,7 @@ export const eventMetrics: readonly Metric[] = [
     buckets: latency,
   },
   { name: 'moonlink_changes_total', kind: 'counter', help: 'Inserts, updates and deletes applied.', labels: table },
-  { name: 'moonlink_copied_rows_total', kind: 'counter', help: 'Rows read by initial copies.', labels: table },
+  { name: 'moonlink_copied_rows_total', kind: 'counter', help: 'Rows read by copies and re-synchronisations.', labels: table },
   {
     name: 'moonlink_commit_phase_seconds',
     kind: 'histogram',

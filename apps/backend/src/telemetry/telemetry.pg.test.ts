@@ -77,6 +77,7 @@ test('every metric of the list is on the page, under the name, kind and labels i
   await running.wait({ iceberg: true })
   await running.query('SELECT count(*) FROM public.items')
   const page = await (await fetch(`${running.url}/metrics`)).text()
+  for (const kind of ['copy', 'flush']) expect(page).toContain(`\nmoonlink_commits_total{table="public.items",kind="${kind}"} 1\n`)
   const kinds = [...page.matchAll(/^# TYPE (moonlink_\w+) (\w+)$/gm)].map(([, name, kind]) => ({ name, kind }))
   const all = [...eventMetrics, ...stateMetrics]
   expect(kinds).toEqual(expect.arrayContaining(all.map(({ kind, name }) => ({ name, kind }))))

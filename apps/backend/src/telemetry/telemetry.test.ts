@@ -102,6 +102,17 @@ test('alert rules, dashboard and docs name metrics that exist, and the docs name
   for (const path of ['ops/alerts.yaml', 'ops/grafana-dashboard.json', 'docs/OBSERVABILITY.md'])
     for (const name of named(read(path))) expect(known, `${path} names ${name}`).toContain(name)
   expect([...known].filter((name) => !named(read('docs/OBSERVABILITY.md')).has(name))).toEqual([])
+  // Positions are for sums of one's own; the others are told by what is beside them.
+  const unwatched = [
+    'moonlink_standby',
+    'moonlink_source_lsn_bytes',
+    'moonlink_slot_confirmed_lsn_bytes',
+    'moonlink_table_durable_lsn_bytes',
+    'moonlink_table_lag_bytes',
+    'moonlink_table_memory_rows',
+  ]
+  const watched = named(read('ops/alerts.yaml') + read('ops/grafana-dashboard.json'))
+  expect([...known].filter((name) => !watched.has(name))).toEqual(unwatched)
 })
 
 test('alert rules and dashboard go by labels that these metrics have', () => {
