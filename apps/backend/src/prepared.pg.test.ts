@@ -103,9 +103,12 @@ test('changes of a prepared transaction that the source does not send any more a
   const { client, connectionString, name } = await postgres.createDatabase()
   await client.query('CREATE TABLE t (id int PRIMARY KEY, note text, more text)')
   const stateDir = join(directory, name)
-  const start = (twoPhase: boolean) =>
-    BackendProcess.start(['--source', connectionString, '--state-dir', stateDir], { MOONLINK_SOURCE_TWO_PHASE: String(twoPhase) })
-  backend = await start(false)
+  const start = (twoPhase: boolean, onSlotLoss: 'stop' | 'resync') =>
+    BackendProcess.start(['--source', connectionString, '--state-dir', stateDir], {
+      MOONLINK_SOURCE_TWO_PHASE: String(twoPhase),
+      MOONLINK_SOURCE_ON_SLOT_LOSS: onSlotLoss,
+    })
+  backend = await start(false, 'resync')
   await prepare(client, 'early', 1, SMALL)
   await client.query(`INSERT INTO t VALUES (1000, 'another', NULL)`)
   await backend.wait({ iceberg: true })
@@ -115,8 +118,12 @@ test('changes of a prepared transaction that the source does not send any more a
   await replication.query(`ALTER_REPLICATION_SLOT moonlink_${name} (TWO_PHASE true)`)
   await replication.end()
 
-  backend = await start(true)
+  backend = await start(true, 'stop')
   await client.query(`COMMIT PREPARED 'early'`)
+  await backend.ended()
+  expect(backend.said).toMatch(/PG_SLOT_LOST slot "\S+" does not have all changes: prepared transaction "early" committed/)
+  // What it read is in the change log.
+  backend = await start(true, 'resync')
   await client.query(`INSERT INTO t VALUES (1001, 'another', NULL)`)
   const ids = async () => (await client.query<unknown[]>({ text: 'SELECT id FROM t ORDER BY id', rowMode: 'array' })).rows
   await expect.poll(async () => backend.query('SELECT id FROM public.t ORDER BY id')).toEqual(await ids())
