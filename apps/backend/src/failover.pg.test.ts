@@ -47,7 +47,7 @@ async function startServers(settings: Record<string, string>) {
   cpSync(dataDir, copy, { recursive: true })
   writeFileSync(join(copy, 'standby.signal'), '')
 
-  const primary = await startAgain(dataDir, { wal_keep_size: '256MB', max_prepared_transactions: '2', ...settings })
+  const primary = await startAgain(dataDir, { wal_keep_size: '256MB', ...settings })
   const client = await connected(primary)
   await client.query(`SELECT pg_create_physical_replication_slot('standby', true)`)
   const follow = () =>
@@ -55,14 +55,15 @@ async function startServers(settings: Record<string, string>) {
       primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres password=${primary.password} dbname=postgres`,
       primary_slot_name: 'standby',
       hot_standby_feedback: 'on',
-      max_prepared_transactions: '2',
       sync_replication_slots: 'on',
     })
   return { primary, client, standby: await follow(), follow }
 }
 
 async function startAgain(dataDir: string, settings: Record<string, string>): Promise<RunningPostgres> {
-  const server = await startPostgres({ ...postgresUnderTest(), dataDir, persistent: false, settings })
+  // A standby needs it where its primary has it.
+  const all = { max_prepared_transactions: '2', ...settings }
+  const server = await startPostgres({ ...postgresUnderTest(), dataDir, persistent: false, settings: all })
   running.push(server)
   return server
 }
