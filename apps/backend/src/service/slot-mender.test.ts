@@ -14,6 +14,7 @@ interface Reached {
 function setUp(reached: Reached, refusals: Error[] = []) {
   const steps: string[] = []
   const live = new Set(['public.t', 'public.other'])
+  const unopened = new Set<string>()
   const server = { sourceLsn: 100n, looks: 0 }
   const counted: string[] = []
   const step = async (name: string) => void steps.push(name)
@@ -42,7 +43,7 @@ function setUp(reached: Reached, refusals: Error[] = []) {
     },
     mirrors: {
       live: () => [...live],
-      unopened: { letGo: () => undefined },
+      unopened: { letGo: () => undefined, has: (name: string) => unopened.has(name) },
       beginResync: async (names: string[]) => {
         const refusal = refusals.shift()
         if (refusal !== undefined) throw refusal
@@ -63,7 +64,7 @@ function setUp(reached: Reached, refusals: Error[] = []) {
     isClosing: () => false,
     onFailure: (error: Error) => steps.push(error.message),
   }
-  return { counted, server, steps, mender: new SlotMender(options as unknown as SlotMenderOptions) }
+  return { counted, live, server, steps, unopened, mender: new SlotMender(options as unknown as SlotMenderOptions) }
 }
 
 const goesOn = ['accept any', 'begin at 90', 'start', 'copy']
@@ -89,12 +90,20 @@ test.each([
   await expect.poll(() => steps).toEqual(['compare public.t,public.other', ...goesOn])
 })
 
+const isGone = new MoonlinkError('invalid', 'TABLE_UNKNOWN', 'the source has no table public.t', { context: { table: 'public.t' } })
+
 test('a table that the source has no more is paused, and the others are compared', async () => {
-  const { mender, steps } = setUp({}, [
-    new MoonlinkError('invalid', 'TABLE_UNKNOWN', 'the source has no table public.t', { context: { table: 'public.t' } }),
-  ])
+  const { mender, steps } = setUp({}, [isGone])
   mender.lost('the slot is not there')
   await expect.poll(() => steps).toEqual(['pause public.t TABLE_UNKNOWN', 'compare public.other', ...goesOn])
+})
+
+test('one that is found to be gone as it is opened anew is tried again by itself, and the others are compared', async () => {
+  const { live, mender, steps, unopened } = setUp({}, [isGone])
+  live.delete('public.t')
+  unopened.add('public.t')
+  mender.lost('the slot is not there')
+  await expect.poll(() => steps).toEqual(['compare public.other', ...goesOn])
 })
 
 test('a warehouse that is full is waited for; what concerns no table ends the backend', async () => {

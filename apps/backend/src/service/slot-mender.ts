@@ -66,7 +66,7 @@ export class SlotMender {
         this.#mendedAtMs = clock.nowMs()
         return
       } catch (error) {
-        if (await this.#pauseRefused(error)) continue
+        if (await this.#leaveOut(error)) continue
         // The server may be away just now; the tables stay as they are. Whoever wants to stop, or to drop a table, has a turn meanwhile.
         if (!isMoonlinkError(error) || (error.kind !== 'retry' && !isStoreTrouble(error) && !mayPassAlone(error))) throw error
         logger.warn('what is missing can not be found out yet', { code: error.code, error: error.message })
@@ -75,13 +75,18 @@ export class SlotMender {
     }
   }
 
-  /** What the source has no more, or refuses, is paused alone: it is compared once somebody takes it on again. False where the error is of something else. */
-  async #pauseRefused(error: unknown): Promise<boolean> {
+  /**
+   * What the source has no more, or refuses, is paused alone: it is compared once somebody takes it on again. One that was to be opened anew for that is tried again by itself. False where the error is of
+   * something else.
+   */
+  async #leaveOut(error: unknown): Promise<boolean> {
     const { engine, mirrors } = this.#options
     if (!isMoonlinkError(error, 'invalid') || isStoreTrouble(error)) return false
-    const refused = mirrors.live().find((name) => name === error.context['table'])
-    if (refused === undefined) return false
-    await engine.mirror(refused)?.pause(error.code, error.message)
+    const { table } = error.context
+    if (typeof table !== 'string') return false
+    if (mirrors.unopened.has(table)) return true
+    if (!mirrors.live().includes(table)) return false
+    await engine.mirror(table)?.pause(error.code, error.message)
     return true
   }
 
