@@ -1,9 +1,15 @@
 import { isMoonlinkError } from '@moonlink/core'
 import type { Dice } from './random.ts'
-import { TABLES } from './sim-database.ts'
+import { TABLES, type SimDatabase } from './sim-database.ts'
 import type { SimNode } from './sim-node.ts'
 
 type Command = 'pause' | 'resync' | 'drop' | 'purge' | 'add'
+
+interface Done {
+  readonly command: Command
+  /** Which of the tables of that name it was given for; null where there was none. */
+  readonly oid: number | null
+}
 
 interface UndoOptions {
   readonly breathe: () => Promise<void>
@@ -16,6 +22,7 @@ interface UndoOptions {
 /** Somebody who pauses tables, makes them equal to their source, drops and adds them. */
 export class SimCommands {
   private readonly dice: Dice
+  private readonly database: SimDatabase
   private readonly purgeShare: number
   /** Tables that may be copied again, since somebody said so. */
   readonly mayCopy = new Set<string>()
@@ -25,9 +32,10 @@ export class SimCommands {
   private given = 0
   /** Commands that have not ended, or died with their node. */
   private readonly running = new Map<string, number>()
-  private readonly done = new Map<string, Command>()
+  private readonly done = new Map<string, Done>()
 
-  constructor(dice: Dice, purgeShare: number) {
+  constructor(database: SimDatabase, dice: Dice, purgeShare: number) {
+    this.database = database
     this.dice = dice
     this.purgeShare = purgeShare
   }
@@ -49,7 +57,7 @@ export class SimCommands {
       if (turns > 20_000) throw new Error('does not start')
       await breathe()
     }
-    for (const [table, command] of this.done) {
+    for (const [table, { command, oid }] of this.done) {
       const isGone = command === 'drop' || command === 'purge'
       // One that is opened anew is not there for a while.
       for (let turns = 0; !isGone && node.engine.mirror(table) === undefined && turns < 2000; turns++) {
@@ -60,9 +68,11 @@ export class SimCommands {
       const isPaused = mirror?.status().reason?.startsWith('PAUSED ') === true
       const isRight = command === 'pause' ? isPaused : isGone ? mirror === undefined : mirror !== undefined && !isPaused
       // What is dropped is remembered on a disk that may be lost.
-      const isExcused = isStateLost && mirror !== undefined
+      const isForgotten = isStateLost && mirror !== undefined
+      // What is gone as a node starts is not mirrored any more, whatever comes after it.
+      const isAnother = !isGone && mirror === undefined && this.database.currentOidOf(table) !== oid
       if (isRight && command === 'purge') await checkPurged(table)
-      if (!isRight && !isExcused) throw new Error(`${table}: ${command} was forgotten: ${mirror?.currentPhase} ${mirror?.status().reason}`)
+      if (!isRight && !isForgotten && !isAnother) throw new Error(`${table}: ${command} was forgotten: ${mirror?.currentPhase} ${mirror?.status().reason}`)
     }
     for (const table of TABLES) {
       for (let attempts = 0; ; attempts++) {
@@ -85,6 +95,7 @@ export class SimCommands {
     this.mayCopy.add(table)
     this.done.delete(table)
     const given = ++this.given
+    const oid = this.database.currentOidOf(table)
     const isAlone = (this.running.get(table) ?? 0) === 0
     this.running.set(table, (this.running.get(table) ?? 0) + 1)
     this.latest.set(table, given)
@@ -93,7 +104,7 @@ export class SimCommands {
       else if (command === 'resync') await backend.resyncTable(table, 'by request')
       else if (command === 'add') await backend.addTables([table])
       else await backend.dropTable(table, command === 'purge')
-      if (isAlone && this.latest.get(table) === given) this.done.set(table, command)
+      if (isAlone && this.latest.get(table) === given) this.done.set(table, { command, oid })
     } catch (error) {
       if (!isMoonlinkError(error) || error.kind === 'bug' || error.kind === 'corrupt') this.fault ??= error as Error
     }

@@ -171,6 +171,12 @@ export class SimDatabase {
     return this.shapes.get(table)!.oidOf(Number(sourceState))
   }
 
+  /** Which of the tables of that name there is; null where there is none. */
+  currentOidOf(table: string): number | null {
+    const shapes = this.shapes.get(table)!
+    return shapes.current === null ? null : shapes.oidOf(shapes.current)
+  }
+
   rowsOf(table: string): readonly SimRow[] {
     return this.rows.get(table)!
   }

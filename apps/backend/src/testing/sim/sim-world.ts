@@ -62,7 +62,7 @@ export class SimWorld {
     this.store = new SimStore(this.clock, logger, () => totals.refusedWrites++)
     const draw = dice.next()
     this.log = draw < 0.55 ? 'local' : draw < 0.85 ? 'store' : 'none'
-    this.commands = new SimCommands(dice, this.profile.purgeShare)
+    this.commands = new SimCommands(this.database, dice, this.profile.purgeShare)
     this.faults = new SimFaults({
       dice,
       totals,
