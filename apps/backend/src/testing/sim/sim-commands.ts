@@ -72,7 +72,8 @@ export class SimCommands {
       // What is gone as a node starts is not mirrored any more, whatever comes after it.
       const isAnother = !isGone && mirror === undefined && this.database.currentOidOf(table) !== oid
       if (isRight && command === 'purge') await checkPurged(table)
-      if (!isRight && !isForgotten && !isAnother) throw new Error(`${table}: ${command} was forgotten: ${mirror?.currentPhase} ${mirror?.status().reason}`)
+      if (!isRight && !isForgotten && !isAnother)
+        throw new Error(`${table}: ${command} was forgotten: ${mirror?.currentPhase} ${mirror?.status().reason}`)
     }
     for (const table of TABLES) {
       for (let attempts = 0; ; attempts++) {
