@@ -10,6 +10,7 @@ function looking(outcomes: Error[], hasLog = true) {
   const engine = { streamedLsn: 1000n as Lsn }
   const status = { byteSize: 0, maxBytes: 4000, range: null, trouble: null as string | null }
   const attempts: string[] = []
+  const notKept: unknown[] = []
   const unopened = new UnopenedTables({
     engine,
     log: hasLog ? { status } : null,
@@ -17,14 +18,14 @@ function looking(outcomes: Error[], hasLog = true) {
     floorLsn: 1000n,
     clock: { ...systemClock, nowMs: () => systemClock.nowMs() * 100 },
     random: systemRandom,
-    logger: silentLogger,
+    logger: { ...silentLogger, warn: (message, fields) => message.includes('are not kept') && void notKept.push(fields?.['table']) },
     openAgain: async (name) => {
       attempts.push(name)
       const failure = outcomes.shift()
       if (failure !== undefined) throw failure
     },
   })
-  return { attempts, engine, status, unopened }
+  return { attempts, engine, notKept, status, unopened }
 }
 
 test('a table is tried again until it can be opened, and says why it can not: not that the source is away', async () => {
@@ -45,16 +46,16 @@ test.each([
   ['the log has stopped', (log: { trouble: string | null }) => void (log.trouble = 'LOG_DISK_FULL'), true],
   ['the slot keeps too much', (_: unknown, engine: { streamedLsn: Lsn }) => void (engine.streamedLsn = 2000n), false],
 ])('where %s, nothing is kept any more', async (_, happens, hasLog) => {
-  const { engine, status, unopened } = looking(
+  const { engine, notKept, status, unopened } = looking(
     Array.from({ length: 10_000 }, () => denied),
     hasLog,
   )
   unopened.tryAgain('public.t', denied, true)
   unopened.tryAgain('public.u', denied, false)
-  expect([unopened.keeping, unopened.keptFromLsn]).toEqual([['public.t'], 1000n])
+  expect([unopened.keeping, unopened.keptFromLsn, notKept]).toEqual([['public.t'], 1000n, ['public.u']])
   unopened.start()
   happens(status, engine)
   await expect.poll(() => unopened.keptFromLsn).toBe(null)
   await unopened.stop()
-  expect([unopened.keeping, unopened.has('public.t')]).toEqual([[], true])
+  expect([unopened.keeping, unopened.has('public.t'), notKept]).toEqual([[], true, ['public.u', 'public.t']])
 })

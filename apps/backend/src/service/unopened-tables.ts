@@ -23,6 +23,9 @@ const lookMs = 100
 /** What such tables need is kept up to this share of what the log may have: until they have caught up with it, no other goes on. */
 const keptShare = 1 / 4
 
+const NOT_KEPT =
+  'changes of a table that can not be opened are not kept: unless it is paused, it is made equal to its source once it is open'
+
 interface Unopened {
   reason: string
   code: string | null
@@ -77,6 +80,7 @@ export class UnopenedTables {
   /** One that is tried again now and then. */
   tryAgain(name: string, error: unknown, keepsChanges: boolean): void {
     this.#failed(name, { reason: '', code: null, failures: 0, dueAtMs: 0, keepsChanges }, error)
+    if (!keepsChanges) this.#options.logger.warn(NOT_KEPT, { table: name, reason: 'it is not known to have all that slot and log lack' })
   }
 
   delete(name: string): void {
@@ -87,13 +91,7 @@ export class UnopenedTables {
   letGo(reason: string, name?: string): void {
     for (const lapsed of name === undefined ? this.keeping : this.keeping.filter((one) => one === name)) {
       this.#tables.get(lapsed)!.keepsChanges = false
-      this.#options.logger.warn(
-        'changes of a table that can not be opened are not kept any more: it is made equal to its source once it is open',
-        {
-          table: lapsed,
-          reason,
-        },
-      )
+      this.#options.logger.warn(NOT_KEPT, { table: lapsed, reason })
     }
   }
 

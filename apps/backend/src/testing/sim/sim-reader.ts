@@ -98,13 +98,12 @@ export class SimReader {
 
   /** False where its files are gone, as they may be. */
   private async compare({ lease: { lsn, tables }, node }: SlowRead): Promise<boolean> {
-    const { database, mayLoseFiles } = this.options
+    const { database } = this.options
     try {
       for (const [name, plan] of tables) sameAsOne(await this.shown(plan), database.everAt(name, lsn), `${name} at ${lsn}`)
       return true
     } catch (error) {
-      const isGone = isMoonlinkError(error) && error.code === 'OBJECT_NOT_FOUND'
-      if (!isGone || !mayLoseFiles(node, [...tables.keys()])) throw error
+      if (!this.mayMeet(error, node, [...tables.keys()])) throw error
       return false
     }
   }
@@ -113,9 +112,15 @@ export class SimReader {
   private async acquire(node: SimNode, lsn: Lsn | null, tables: readonly string[]): Promise<ReadLease | null> {
     const acquired = node.engine.acquire({ tables, lsn, timeoutMs: 50 }).catch((error: unknown) => {
       if (isMoonlinkError(error) && (refusals.has(error.code) || node.process.met.has(error.code))) return null
+      if (this.mayMeet(error, node, tables)) return null
       throw error
     })
     return Promise.race([acquired, node.process.died.then(() => null), this.options.clock.sleep(500).then(() => null)])
+  }
+
+  /** A file may be gone where another node has taken over. */
+  private mayMeet(error: unknown, node: SimNode, tables: readonly string[]): boolean {
+    return isMoonlinkError(error) && error.code === 'OBJECT_NOT_FOUND' && this.options.mayLoseFiles(node, tables)
   }
 
   /** What a reader of the plan sees. */
