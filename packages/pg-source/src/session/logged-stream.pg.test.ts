@@ -8,7 +8,7 @@ import * as fc from 'fast-check'
 import { afterAll, beforeEach, expect, test, vi } from 'vitest'
 import { follow, sourceState, tableOf, type Following } from './harness.test.support.ts'
 import { Replica, sorted } from './replica.test.support.ts'
-import { openPgSource } from './source.ts'
+import { openPgSource, type PgSource } from './source.ts'
 
 const postgres = withPostgres({ settings: { max_prepared_transactions: '10' } })
 const directory = mkdtempSync(join(tmpdir(), 'moonlink-logged-'))
@@ -153,7 +153,8 @@ test('where slot and log together do not reach back, it says so rather than stre
   await log.close()
 })
 
-test('where nobody knows of which history the log is, a server that lacks some of it is found out before the log is read back', async () => {
+/** A log is to be read back on a server that lacks what was read, as it says before that. */
+async function refusesBeforeReplay(readOn: (source: PgSource, slotLsn: Lsn) => void): Promise<void> {
   const { client } = database
   await client.query('CREATE TABLE items (id int PRIMARY KEY)')
   const source = await openPgSource(config())
@@ -161,8 +162,8 @@ test('where nobody knows of which history the log is, a server that lacks some o
   log = await openLog(slotLsn)
   log.prune(slotLsn)
   await log.begin(slotLsn, () => new Uint8Array())
-  // Of a server that had come further. This one's log would have grown beyond that before a long replay ends.
-  log.append(Buffer.from('changes'), slotLsn + 2n ** 40n, true)
+  await client.query('INSERT INTO items VALUES (1)')
+  readOn(source, slotLsn)
   await log.sync()
   const replay = vi.spyOn(log, 'replay')
   const opened = source.open(slotLsn, new AbortController().signal, log)
@@ -170,7 +171,20 @@ test('where nobody knows of which history the log is, a server that lacks some o
   expect(replay).not.toHaveBeenCalled()
   await source.close()
   await log.close()
-})
+}
+
+test('where nobody knows of which history the log is, a server that lacks some of it is found out before the log is read back', () =>
+  refusesBeforeReplay((_, slotLsn) => {
+    // Of a server that had come further. This one's log would have grown beyond that before a long replay ends.
+    log.append(Buffer.from('changes'), slotLsn + 2n ** 40n, true)
+  }))
+
+test('so is one that lacks what a table has of another timeline than the log: what that has is not for such a table', () =>
+  refusesBeforeReplay((source, slotLsn) => {
+    log.append(Buffer.from('changes'), slotLsn + 1n, true)
+    source.history.resume(1, 0n, () => Promise.resolve())
+    source.history.committed({ timeline: 2, lsn: slotLsn }, slotLsn)
+  }))
 
 test('a slot that is let go further while the log is read is noticed before the stream goes on behind it', async () => {
   const { client } = database

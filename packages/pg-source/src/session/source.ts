@@ -283,8 +283,9 @@ export class PgSource implements ChangeSource {
     const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
     const from = isReplayed ? range.endLsn : after
     checkNothingLost(this.slotName, slot, from)
-    // Where nobody knows which history was read, its length alone tells it from a server's, and that grows while the log is replayed.
-    if (isReplayed && this.history.timeline === null) await checkHistory(this.connector, this.history)
+    // Where nobody knows which history was read, its length alone tells it from a server's, and that grows while the log is replayed. What a table has of another than the log's, it goes on from only where the
+    // server has that, too.
+    if (isReplayed && this.history.certainTimeline === null) await checkHistory(this.connector, this.history)
     const connect = () => this.openStream({ ...begin, after: from, log })
     const { batchBytes } = this.settings
     this.stream = isReplayed ? new LoggedStream({ log, decoder, answer, after, batchBytes, connect }) : await connect()

@@ -124,7 +124,7 @@ export class SimSource implements SourceHandle {
     const isReplayed = range !== null && range.startLsn <= after && after < range.endLsn
     const from = isReplayed ? range.endLsn : after
     this.checkNothingLost(from)
-    if (isReplayed && this.history.timeline === null) await this.history.follow(this.historyServer)
+    if (isReplayed && this.history.certainTimeline === null) await this.history.follow(this.historyServer)
     slot.stream?.end()
     slot.owner = process
     const connect = () => this.connect(from)
