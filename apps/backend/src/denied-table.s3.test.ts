@@ -48,6 +48,16 @@ const env = () => ({ ...s3, ...often, AWS_ENDPOINT_URL: proxy.uri })
 const start = () => pair.start(args(), env())
 const deny = (permission: S3Permission) => denyPrefix(proxy, `${warehouse}/public/bad/`, permission)
 const allow = () => (proxy.instead = () => null)
+const busy = {
+  status: 503,
+  type: 'application/xml',
+  body: '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>',
+}
+/** Nothing under that is answered but so. */
+const fail = (prefix: string) => {
+  proxy.instead = ({ path }) => (path.startsWith(`/${bucket}/${prefix}`) ? busy : null)
+}
+const prefixOf = (table: string) => `${warehouse.slice(`s3://${bucket}/`.length)}/public/${table}/`
 const reasonOf = async () => (await pair.state()).reason
 
 /** All that is there is needed, once removals had their time. */
@@ -129,4 +139,39 @@ test('where the whole warehouse was refused for long, no table is paused once it
   await pair.change()
   await pair.expectEqual()
   expect(logged()).not.toMatch(/table paused|made equal/)
+})
+
+test('a table whose files alone can not be read for its changes keeps the others waiting no longer than its patience, and goes on by itself', async () => {
+  const { client } = pair.database
+  await client.query(`ALTER TABLE bad ADD COLUMN large text; ALTER TABLE bad ALTER COLUMN large SET STORAGE EXTERNAL`)
+  await client.query(`UPDATE bad SET large = repeat(id::text, 3000)`)
+  await start()
+  // Nobody has read the files of it yet, so that no copy of them is here.
+  await pair.backend.wait({ iceberg: true })
+  fail(prefixOf('bad'))
+  await client.query(`UPDATE bad SET note = 'changed' WHERE id % 3 = 1`)
+  await pair.change(['good'])
+  await pair.backend.wait({ timeoutMs: 90_000 })
+  await pair.isState('paused')
+  expect(await reasonOf()).toMatch(/^STORE_UNAVAILABLE .*public\/bad.*made equal/)
+  await pair.slotFollows()
+  allow()
+  await pair.isState('streaming')
+  await pair.change()
+  await pair.expectEqual()
+  expect(await pair.backend.stop()).toBe(0)
+})
+
+test('a table whose first copy alone the store fails at keeps none behind it waiting, is paused, and is copied by itself', async () => {
+  fail(`${prefixOf('bad')}data/`)
+  pair.launch(args(), { ...env(), MOONLINK_COPY_PARALLEL_TABLES: '1' })
+  await until('good to be copied', async () => (await pair.backend.table('public.good')).state === 'streaming')
+  await pair.change()
+  await pair.isState('paused')
+  expect(await reasonOf()).toMatch(/^STORE_UNAVAILABLE .*public\/bad.*made equal/)
+  await pair.slotFollows()
+  allow()
+  await pair.isState('streaming')
+  await pair.expectEqual()
+  expect(await pair.backend.stop()).toBe(0)
 })

@@ -70,7 +70,7 @@ export class CatchUp {
           flusher.freezeIfWanted()
           return applied
         } catch (error) {
-          core.fail(error)
+          core.applyFailed(error)
           return null
         }
       })

@@ -39,13 +39,13 @@ export class ChangeIntake {
 
   /** `pause`: called, without waiting, where the table has to be copied again. */
   constructor(core: MirrorCore, earlySizes: EarlyWriteSizes, pause: (code: string, reason: string, openLsn: Lsn | undefined) => void) {
-    const { clock, isEnding, limits, logger, sealedFiles } = core.host
+    const { clock, limits, logger, sealedFiles } = core.host
     this.core = core
     this.earlySizes = earlySizes
     this.pause = pause
     this.patience = new Patience({
       clock,
-      isEnding,
+      isEnding: () => core.isImpatient,
       onWait: ({ code, message }) =>
         logger.warn('key indexes could not be made anew; changes wait until they can be', { table: core.name, code, error: message }),
     })

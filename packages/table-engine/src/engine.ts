@@ -325,7 +325,10 @@ export class Engine implements ReadLeaseSource {
     await this.memory.loadFilter()
   }
 
-  /** Pauses tables whose commits alone have been refused for `patienceMs`, or for somewhat longer where no permission is missing: the source need keep nothing for them then. */
+  /**
+   * Pauses tables whose commits or copies alone have been refused for `patienceMs`, or for somewhat longer where no permission is missing: the source need keep nothing for them then. One whose
+   * files alone can't be read for its changes keeps all others waiting, and is paused after half a minute.
+   */
   pauseRefused(patienceMs: number): void {
     for (const mirror of this.refused.alone(patienceMs)) mirror.pauseForRefusal()
   }

@@ -1,5 +1,5 @@
 import { formatLsn, isMoonlinkError, type MoonlinkError, type TableSnapshot } from '@moonlink/core'
-import { CommitOutcomes } from './commit-outcomes.ts'
+import { Outcomes } from './outcomes.ts'
 import { commitPhase } from './commit-phase.ts'
 import { indexesNow, letGoOf, openIndexes } from './committed-files.ts'
 import type { EarlyWriter } from './early-writer.ts'
@@ -25,7 +25,7 @@ export class Flusher {
   private isWanted = false
   private readonly retry = new RetryDelay()
   private dirtySinceMs: number | null = null
-  readonly outcomes = new CommitOutcomes()
+  readonly outcomes = new Outcomes()
 
   constructor(core: MirrorCore, early: EarlyWriter, maintenance: Maintenance) {
     this.core = core
@@ -164,8 +164,8 @@ export class Flusher {
     // What is being written early belongs to the generation that would be frozen.
     while (early.isRunning) await early.settled()
     return core.lock.run(() => {
-      // Since it was asked for: it does not have all that the stream has brought.
-      if (core.phase === 'failed') return 'failed'
+      // Since it was asked for: it does not have all that the stream has brought, or has a change in part.
+      if (core.phase === 'failed' || (core.phase === 'paused' && core.isRewinding)) return 'failed'
       if (core.state.openChanges > 0 || early.isRunning) {
         this.isWanted = true
         return 'open'

@@ -1,4 +1,4 @@
-export { isRefusal } from './commit-outcomes.ts'
+export { isRefusal } from './outcomes.ts'
 export { Engine, type EngineOptions } from './engine.ts'
 export { Mirror } from './mirror.ts'
 export {

@@ -39,7 +39,7 @@ export class MirrorCore {
   /** Orders flushes, compactions and other commits. */
   readonly jobs = new Mutex()
   readonly staged: StagedFiles
-  private readonly reads: PatientReads
+  readonly reads: PatientReads
   private readonly mender: IndexMender
   readonly committed: Committed
   state: MirrorState
@@ -77,8 +77,8 @@ export class MirrorCore {
       shape: { schema, sourceState: sourceState ?? null },
     }
     this.staged = host.stagedFiles
-    const { clock, isEnding, logger, sealedFiles, telemetry } = host
-    this.reads = new PatientReads({ storage, table: this.name, clock, logger, isEnding })
+    const { clock, logger, sealedFiles, telemetry } = host
+    this.reads = new PatientReads({ storage, table: this.name, clock, logger, isEnding: () => this.isImpatient })
     this.mender = new IndexMender({ sealedFiles, table: this.name, logger, telemetry })
     this.state = this.newState()
   }
@@ -86,6 +86,11 @@ export class MirrorCore {
   /** True where it takes no changes until it is made equal to its source. */
   get isStopped(): boolean {
     return this.phase === 'paused' || this.phase === 'failed'
+  }
+
+  /** True where nothing is waited for that its changes need. */
+  get isImpatient(): boolean {
+    return this.isStopped || this.host.isEnding()
   }
 
   /** Every change up to here has been applied. What a pause commits may be committed once the stream is beyond it. */
@@ -160,6 +165,13 @@ export class MirrorCore {
       ...(shape === this.committed.shape ? {} : { schema }),
       properties: isKept ? properties : { ...properties, [SOURCE_STATE_PROPERTY]: sourceState },
     }
+  }
+
+  /** A change could not be applied, or only in part: the mirror fails, unless it was stopped meanwhile, so that nobody waits for what would pass. Under the lock. */
+  applyFailed(error: unknown): void {
+    if (!this.isStopped || !isMoonlinkError(error, 'retry')) return this.fail(error)
+    this.isRewinding = true
+    this.pausedThroughLsn = null
   }
 
   /** Ends the mirror for good; other tables go on. It is recorded later, and holds the slot until then. */

@@ -3,6 +3,7 @@ import {
   type ColumnBatch,
   type CopyRange,
   type Lsn,
+  type MoonlinkError,
   type ResumePoint,
   type TableName,
   type TableShape,
@@ -10,7 +11,7 @@ import {
 } from '@moonlink/core'
 import { CatchUp } from './catch-up.ts'
 import { ChangeIntake } from './change-intake.ts'
-import type { Refusal } from './commit-outcomes.ts'
+import type { Refusal } from './outcomes.ts'
 import type { CopySession } from './copy-record.ts'
 import { DueWork } from './due-work.ts'
 import { earlyWriteSizes } from './early-write.ts'
@@ -160,9 +161,10 @@ export class Mirror {
     if (this.catchUp.hasStopped) this.core.throwClosed()
   }
 
-  /** How its commits are refused; null where they are not, or it takes no changes. */
+  /** How its commits or its copy are refused, or what its changes need to be applied; null where nothing is, or it takes no changes. */
   get refusal(): Refusal | null {
-    return this.isStreaming ? this.flusher.outcomes.refusal : null
+    const { core, flusher } = this
+    return core.isStopped ? null : (core.reads.refusal ?? flusher.outcomes.refusal)
   }
 
   /** When this process last saw that its commits are not refused, by one or by a try. */
@@ -177,7 +179,7 @@ export class Mirror {
     flusher.outcomes.allowed(core.host.clock.nowMs())
   }
 
-  /** Pauses it where its commits are refused: neither memory nor the source is kept for them then. */
+  /** Pauses it for its refusal: neither memory nor the source is kept for it then, and no other table waits for it. */
   pauseForRefusal(): void {
     const { refusal } = this
     if (refusal === null) return
@@ -298,6 +300,11 @@ export class Mirror {
       // It may have failed behind its commit.
       this.catchUp.start()
     }
+  }
+
+  /** Its copy failed, and is to be tried again: where that lasts for this table alone, it is paused. */
+  copyFailed(error: MoonlinkError): void {
+    this.flusher.outcomes.failed(error, this.core.host.clock.nowMs())
   }
 
   /** Where `finishCopy` failed at its commit: finds out whether that happened all the same, and then goes on behind it. Before the copy goes on in another snapshot. Throws what the storage throws. */
@@ -429,7 +436,7 @@ export class Mirror {
         await intake.take(change)
         if (core.phase === 'streaming') flusher.freezeIfWanted()
       } catch (error) {
-        core.fail(error)
+        core.applyFailed(error)
       }
     })
     if (flusher.isPending) this.tick()

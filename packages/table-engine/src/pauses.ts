@@ -1,6 +1,6 @@
 import { isMoonlinkError, maxLsn, MoonlinkError, type Lsn } from '@moonlink/core'
 import type { ChangeIntake } from './change-intake.ts'
-import { isRefusal } from './commit-outcomes.ts'
+import { isRefusal } from './outcomes.ts'
 import type { Flusher } from './flusher.ts'
 import type { MirrorCore } from './mirror-core.ts'
 import { PAUSED_PROPERTY } from './mirror-spec.ts'

@@ -1,6 +1,6 @@
 import type { Clock } from '@moonlink/core'
 import { expect, test } from 'vitest'
-import type { Refusal } from './commit-outcomes.ts'
+import type { Refusal } from './outcomes.ts'
 import type { Mirror } from './mirror.ts'
 import { RefusedMirrors } from './refused-mirrors.ts'
 

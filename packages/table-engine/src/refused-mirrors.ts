@@ -1,9 +1,9 @@
 import type { Clock } from '@moonlink/core'
-import { patienceFor, type Refusal } from './commit-outcomes.ts'
+import { patienceFor, type Refusal } from './outcomes.ts'
 import type { Mirror } from './mirror.ts'
 import { RetryDelay } from './retry-delay.ts'
 
-/** Finds the tables whose commits alone are refused. What is refused to all may be the whole store, and is waited for. */
+/** Finds the tables that alone are refused what they need: their commits, their copy, or what changes are applied by. What is refused to all may be the whole store, and is waited for. */
 export class RefusedMirrors {
   private readonly mirrors: ReadonlyMap<string, Mirror>
   private readonly clock: Clock
@@ -20,7 +20,7 @@ export class RefusedMirrors {
   }
 
   /**
-   * Those whose commits have been refused for `patienceMs`, and again after another table could be written; the one with most in memory comes first. Where none was committed since, another is
+   * Those that have been refused for `patienceMs`, and again after another table could be written; the one with most in memory comes first. Where none was committed since, another is
    * tried beside this, which tells it the next time.
    */
   alone(patienceMs: number): readonly Mirror[] {

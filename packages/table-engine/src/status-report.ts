@@ -53,7 +53,7 @@ export class StatusReport {
     return {
       table: spec.table,
       state: phase === 'streaming' && intake.isBehind ? 'copying' : phase,
-      reason: reason ?? intake.trouble,
+      reason: reason ?? intake.trouble ?? this.waitsFor,
       rows: phase === 'copying' ? copy.rowCount : state.liveRows,
       copiedRows: copy.rowCount,
       appliedLsn: host.appliedLsn(),
@@ -68,6 +68,12 @@ export class StatusReport {
       memoryBytes: this.byteSize,
       spooledBytes: isClosed ? 0 : intake.spooledBytes,
     }
+  }
+
+  /** What changes wait for that its store does not give; null where they do not. */
+  private get waitsFor(): string | null {
+    const { refusal } = this.core.reads
+    return refusal && `${refusal.code} ${refusal.message} Changes of all tables wait for it; where it is so of this table alone, it is paused.`
   }
 
   /** The mirror is about to be closed: what it is like now is said from here on. */

@@ -126,6 +126,7 @@ export class TableCopy {
         core.phase = 'copying'
         this.intake.holdBack()
         core.isLetGo = false
+        this.flusher.outcomes.over()
         core.reason = `RESYNC ${reason}`
         if (source !== null) {
           if (source.isAnew) this.outlivedShape = core.committed.shape
@@ -417,7 +418,11 @@ export class TableCopy {
           return put()
         }),
       onFile: (file) => this.record.addFile(file),
-      onDone: (range) => this.record.addDone(range),
+      onDone: async (range) => {
+        await this.record.addDone(range)
+        // It gets on, however often it fails.
+        this.flusher.outcomes.over()
+      },
     })
   }
 
@@ -440,6 +445,7 @@ export class TableCopy {
     if (this.core.phase === 'copying') this.core.phase = 'streaming'
     if (this.core.phase === 'streaming' && this.core.resync !== null) this.core.reason = null
     this.core.resync = null
+    this.flusher.outcomes.succeeded(this.core.host.clock.nowMs())
     this.intake.startAt(lsn)
   }
 }

@@ -160,7 +160,7 @@ const flush = z
     }),
     deniedMs: durationMs(
       '10m',
-      'A table whose commits alone are refused so long, as for a missing permission, is paused until they are not any more; sooner where memory is short or the change log nears its bound.',
+      'A table whose commits or first copy alone are refused so long, as for a missing permission, is paused until they are not any more; sooner where memory is short or the change log nears its bound.',
     ),
   })
   .prefault({})

@@ -20,11 +20,13 @@ const table: TableName = { schema: 'public', name: 't' }
 const schema: TableSchema = { fields: [{ id: 1, name: 'id', type: { kind: 'int' }, required: true }], identifierFieldIds: [1] }
 const WHOLE = { from: 0, to: null }
 
-/** One that streams, or that is to be copied. */
-async function mirrorOf(storage: MemoryTableStorage, isCopied = true): Promise<Mirror> {
+function newEngine(clock = systemClock): Engine {
   const disk = new SimulatedLocalDisk({ next: () => 0.5 }).session()
-  const ports = { clock: systemClock, random: systemRandom, logger: silentLogger, disk }
-  const engine = new Engine({ ...ports, indexDirectory: '/index', limits: defaultEngineLimits })
+  return new Engine({ clock, random: systemRandom, logger: silentLogger, disk, indexDirectory: '/index', limits: defaultEngineLimits })
+}
+
+/** One that streams, or that is to be copied. */
+async function mirrorOf(storage: MemoryTableStorage, isCopied = true, engine = newEngine()): Promise<Mirror> {
   const mirror = await engine.addMirror({ table: storage.table, schema, storage, appendOnly: false })
   if (isCopied) await mirror.finishCopy(10n)
   return mirror
@@ -39,7 +41,13 @@ interface HeldCopy {
 }
 
 /** A copy of one row of each table, as of an LSN, which waits before its snapshot and before its rows; the source refuses it first for each of `refusals`. */
-function copying(mirrors: Mirror | readonly Mirror[], id: number, boundaryLsn: bigint, refusals: Error[] = []): HeldCopy {
+function copying(
+  mirrors: Mirror | readonly Mirror[],
+  id: number,
+  boundaryLsn: bigint,
+  refusals: Error[] = [],
+  reset = (): Promise<Mirror> => Promise.reject(new Error('nothing is copied anew here')),
+): HeldCopy {
   const [snapshot, rows] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const read = async (_: TableName, take: TakeCopied, options: CopyReadOptions = {}) => {
     await rows.promise
@@ -69,7 +77,7 @@ function copying(mirrors: Mirror | readonly Mirror[], id: number, boundaryLsn: b
     telemetry: silentTelemetry,
     progress: new Map(),
     reading: new Set<Mirror>(),
-    reset: () => Promise.reject(new Error('nothing is copied anew here')),
+    reset,
     troubles: new Map(),
     waitsForStore: false,
   }
@@ -150,4 +158,54 @@ test('a table whose copy may not be written is paused, and the one beside it is 
   await done
   expect(mirror.status()).toMatchObject({ state: 'paused', reason: `STORE_NOT_WRITABLE ${denial.message}` })
   expect(beside.status()).toMatchObject({ state: 'streaming', reason: null, committedLsn: 20n })
+})
+
+test('a table whose copy alone fails keeps none behind it waiting, and is paused where that lasts', async () => {
+  // Its patience is over a hundred times as soon.
+  const engine = newEngine({ ...systemClock, nowMs: () => systemClock.nowMs() * 100 })
+  const storage = new MemoryTableStorage(table, schema)
+  storage.failNextWrites = Infinity
+  const mirror = await mirrorOf(storage, false, engine)
+  const beside = await mirrorOf(new MemoryTableStorage({ schema: 'public', name: 'beside' }, schema), false, engine)
+  const { begin, done, end } = copying([mirror, beside], 1, 20n)
+  begin()
+  end()
+  await expect.poll(() => beside.currentPhase).toBe('streaming')
+  expect([mirror.currentPhase, mirror.durableLsn()]).toEqual(['copying', 20n])
+  await expect
+    .poll(() => {
+      engine.pauseRefused(0)
+      return mirror.currentPhase
+    })
+    .toBe('paused')
+  await done
+  expect(mirror.status().reason).toMatch(/^STORE_UNAVAILABLE .*tried again/)
+  expect(mirror.durableLsn()).toBeNull()
+  storage.failNextWrites = 0
+  await expect
+    .poll(async () => {
+      await engine.tick()
+      return mirror.isAllowedAgain
+    })
+    .toBe(true)
+})
+
+test('one that can not be opened anew to be compared keeps none beside it from being copied', async () => {
+  const storage = new MemoryTableStorage(table, schema)
+  const mirror = await mirrorOf(storage)
+  const beside = await mirrorOf(new MemoryTableStorage({ schema: 'public', name: 'beside' }, schema), false)
+  await mirror.beginResync('by request')
+  const away = new MoonlinkError('retry', 'CATALOG_UNAVAILABLE', 'the catalog does not answer')
+  vi.spyOn(mirror, 'appendCopied').mockRejectedValue(away)
+  let isAway = true
+  const reset = async () => {
+    if (isAway) throw away
+    return mirrorOf(storage, false)
+  }
+  const { begin, done, end } = copying([mirror, beside], 1, 20n, [], reset)
+  begin()
+  end()
+  await expect.poll(() => beside.currentPhase).toBe('streaming')
+  isAway = false
+  await done
 })

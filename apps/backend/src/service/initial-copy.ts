@@ -41,6 +41,9 @@ interface Attempt {
   readonly number: number
 }
 
+/** By what attempts failed, of those that are to be tried again. */
+type Failures = Map<Attempt, MoonlinkError>
+
 const attemptOf = (mirror: Mirror): Attempt => ({ mirror, number: mirror.copyAttempt })
 const isOver = ({ mirror, number }: Attempt) => mirror.copyAttempt !== number || mirror.currentPhase === 'paused'
 
@@ -54,7 +57,7 @@ const streamPollMs = 50
 /**
  * Copies tables, several at a time, all as of one LSN. After a lost connection another snapshot is taken, in which tables with a key go on where they were; a value that
  * can't be mirrored pauses its table alone, as does what keeps it alone from being read (it was dropped, may not be read, has changed its shape since it was listed: then it is taken on as it is by then). Resolves when every table is copied or paused, or the
- * signal ends it; throws what the warehouse says where it takes no files.
+ * signal ends it; throws what the warehouse says where it takes no files. One that fails alone by what may pass comes last when they go on.
  */
 export async function copyTables(mirrors: readonly Mirror[], options: CopyOptions, signal: AbortSignal) {
   try {
@@ -65,14 +68,17 @@ export async function copyTables(mirrors: readonly Mirror[], options: CopyOption
 }
 
 async function copyUntilDone(mirrors: readonly Mirror[], options: CopyOptions, signal: AbortSignal) {
-  let left = mirrors.map(attemptOf)
+  let left: readonly Attempt[] = mirrors.map(attemptOf)
   let isCutOff = false
   while (left.length > 0 && !signal.aborted) {
     const copied = new Set<string>()
+    const failed: Failures = new Map()
     try {
-      if (isCutOff) left = await takeUp(left, options)
+      const ready = isCutOff ? await takeUp(left, failed, options) : left
+      left = [...ready, ...failed.keys()]
       isCutOff = false
-      await copyOnce(left, copied, options, signal)
+      if (ready.length > 0) await copyOnce(ready, copied, failed, options, signal)
+      for (const error of failed.values()) throw error
       return
     } catch (thrown) {
       if (signal.aborted) return
@@ -86,6 +92,8 @@ async function copyUntilDone(mirrors: readonly Mirror[], options: CopyOptions, s
         continue
       }
       if (left.length === 0) return
+      // One that alone fails keeps none behind it from its turn.
+      left = [...left.filter((attempt) => !failed.has(attempt)), ...left.filter((attempt) => failed.has(attempt))]
       // Who mends a lost slot ends this copy and begins another.
       const mayPass = error.kind === 'retry' || isSlotLoss(error) || (options.waitsForStore && isStoreTrouble(error))
       if (!mayPass) throw error
@@ -95,7 +103,10 @@ async function copyUntilDone(mirrors: readonly Mirror[], options: CopyOptions, s
       if (isPlanned) options.logger.info('the copy goes on in another snapshot', details)
       else {
         options.logger.warn('the copy was cut off and goes on in another snapshot', details)
-        for (const { mirror } of left) options.troubles.set(mirror.name, `its copy is tried again: ${error.code} ${error.message}`)
+        for (const attempt of left) {
+          const { code, message } = failed.get(attempt) ?? error
+          options.troubles.set(attempt.mirror.name, `its copy is tried again: ${code} ${message}`)
+        }
       }
       if (!isPlanned) await options.clock.sleep(retryPauseMs, signal).catch(() => undefined)
       isCutOff = true
@@ -104,26 +115,44 @@ async function copyUntilDone(mirrors: readonly Mirror[], options: CopyOptions, s
 }
 
 /**
- * Which are still to be copied: a commit that seemed to fail may have happened. What was compared in part begins anew. Where this fails, all of it may be tried
- * again.
+ * Which are still to be copied: a commit that seemed to fail may have happened. What was compared in part begins anew. Those of which that fails, and may be tried again, are `failed`.
  */
-async function takeUp(attempts: readonly Attempt[], { logger, reset }: CopyOptions): Promise<Attempt[]> {
+async function takeUp(attempts: readonly Attempt[], failed: Failures, { logger, reset }: CopyOptions): Promise<Attempt[]> {
   // One that was paused stays so, as does one that was dropped then.
   const copying = attempts.filter((attempt) => attempt.mirror.currentPhase === 'copying' && !isOver(attempt))
+  const takeUpOne = async ({ mirror }: Attempt) => {
+    // One that was reset by an attempt before is closed.
+    if (!mirror.isClosed && (await mirror.settleCopy())) {
+      logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
+      return mirror
+    }
+    return mirror.isResyncing ? reset(mirror.name) : mirror
+  }
   const all = await allSettledOrThrow(
-    copying.map(async ({ mirror }) => {
-      // One that was reset by an attempt before is closed.
-      if (!mirror.isClosed && (await mirror.settleCopy())) {
-        logger.info('table copied', { table: mirror.name, rows: mirror.status().rows })
-        return mirror
-      }
-      return mirror.isResyncing ? reset(mirror.name) : mirror
-    }),
+    copying.map((attempt) =>
+      takeUpOne(attempt).catch((thrown: unknown) => {
+        if (noteFailure(attempt, thrown, failed).kind !== 'retry') throw thrown
+        return null
+      }),
+    ),
   )
-  return all.filter(({ currentPhase }) => currentPhase === 'copying').map(attemptOf)
+  return all.filter((mirror) => mirror?.currentPhase === 'copying').map((mirror) => attemptOf(mirror!))
 }
 
-async function copyOnce(attempts: readonly Attempt[], copied: Set<string>, options: CopyOptions, signal: AbortSignal): Promise<void> {
+function noteFailure(attempt: Attempt, thrown: unknown, failed: Failures): MoonlinkError {
+  const error = toMoonlinkError(thrown)
+  failed.set(attempt, error)
+  if (error.kind === 'retry') attempt.mirror.copyFailed(error)
+  return error
+}
+
+async function copyOnce(
+  attempts: readonly Attempt[],
+  copied: Set<string>,
+  failed: Failures,
+  options: CopyOptions,
+  signal: AbortSignal,
+): Promise<void> {
   for (const { mirror } of attempts) mirror.awaitSnapshot()
   // As the mirror takes rows now, whatever came since: the source refuses it where it has other columns by then.
   const tables = attempts.map((attempt) => ({ attempt, from: { table: attempt.mirror.table, ...attempt.mirror.copiedShape } }))
@@ -138,7 +167,10 @@ async function copyOnce(attempts: readonly Attempt[], copied: Set<string>, optio
         const { attempt, from } = next
         const { mirror } = attempt
         const work = () => copyTable(attempt, from, copy, options, signal)
-        await options.telemetry.span('copy', { table: mirror.name, compares: mirror.isResyncing }, work)
+        await options.telemetry.span('copy', { table: mirror.name, compares: mirror.isResyncing }, work).catch((error: unknown) => {
+          noteFailure(attempt, error, failed)
+          throw error
+        })
         copied.add(mirror.name)
       }
     }

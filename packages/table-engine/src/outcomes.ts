@@ -22,22 +22,25 @@ export function isRefusal(reason: string): boolean {
   return DENIALS.has(code) || FAILURES.has(code)
 }
 
-/** How commits are refused since the last that was not. */
+/** How something that the table needs of its store or catalog is refused since the last time that it was not. */
 export interface Refusal {
   readonly sinceMs: number
   /** When the last one was. */
   readonly lastMs: number
   readonly code: string
   readonly message: string
+  /** True where changes of all tables wait for it. */
+  readonly holdsOthers?: boolean
 }
 
 /** For how long a refusal is waited for, where that is `patienceMs` for a missing permission. */
-export function patienceFor({ code }: Refusal, patienceMs: number): number {
+export function patienceFor({ code, holdsOthers }: Refusal, patienceMs: number): number {
+  if (holdsOthers === true) return FAILURE_PATIENCE_MS
   return DENIALS.has(code) ? patienceMs : Math.max(patienceMs, FAILURE_PATIENCE_MS)
 }
 
-/** How the commits of one table went. */
-export class CommitOutcomes {
+/** How what one table needs of its store and catalog went: its commits and its copy, or the reads for its changes. */
+export class Outcomes {
   private lastRefusal: Refusal | null = null
   private lastAllowedMs: number | null = null
 
@@ -56,8 +59,13 @@ export class CommitOutcomes {
     this.lastAllowedMs = nowMs
   }
 
-  succeeded(nowMs: number): void {
+  /** It is not refused any more, or not wanted. That says nothing of all that commits need. */
+  over(): void {
     this.lastRefusal = null
+  }
+
+  succeeded(nowMs: number): void {
+    this.over()
     this.allowed(nowMs)
   }
 
