@@ -73,7 +73,9 @@ export class StatusReport {
   /** What changes wait for that its store does not give; null where they do not. */
   private get waitsFor(): string | null {
     const { refusal } = this.core.reads
-    return refusal && `${refusal.code} ${refusal.message} Changes of all tables wait for it; where it is so of this table alone, it is paused.`
+    return (
+      refusal && `${refusal.code} ${refusal.message} Changes of all tables wait for it; where it is so of this table alone, it is paused.`
+    )
   }
 
   /** The mirror is about to be closed: what it is like now is said from here on. */

@@ -5,7 +5,9 @@ import type { MirrorCore } from './mirror-core.ts'
 export async function tryStorage({ host, spec, staged, state }: MirrorCore): Promise<void> {
   const { storage } = spec
   const rows = new BatchBuilder(state.schema.fields).view()
-  const { path, recordCount, sizeBytes } = await staged.write((onPath) => storage.writeFile({ rows, rowIds: null, lastUpdated: null }, onPath))
+  const { path, recordCount, sizeBytes } = await staged.write((onPath) =>
+    storage.writeFile({ rows, rowIds: null, lastUpdated: null }, onPath),
+  )
   try {
     // Of others there may be copies here.
     const written = { path, recordCount, sizeBytes, firstRowId: -1, dataSequenceNumber: -1 }
