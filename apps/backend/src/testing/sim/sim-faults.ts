@@ -60,6 +60,8 @@ export class SimFaults {
   private readonly failsOver: boolean
   /** Until when each server is away. */
   private readonly awayUntilMs = new Map<SimServer, number>()
+  /** Nothing below that is answered; null where all is. */
+  private failingPrefix: string | null = null
 
   constructor(options: SimFaultsOptions) {
     const { dice, profile } = options
@@ -75,12 +77,17 @@ export class SimFaults {
   /** Nothing is full, refused or away any more. */
   end(machines: readonly Machine[]): void {
     this.makeRoom(machines)
-    this.options.store.denied.clear()
+    this.allow()
     this.awayUntilMs.clear()
   }
 
   isAway(server: SimServer): boolean {
     return this.options.clock.nowMs() < (this.awayUntilMs.get(server) ?? 0)
+  }
+
+  /** Whether the store is away for that alone. */
+  failsAt(uri: string): boolean {
+    return this.failingPrefix !== null && uri.startsWith(this.failingPrefix)
   }
 
   /** What the end of its node does to a machine. True where its disk is lost. */
@@ -129,6 +136,11 @@ export class SimFaults {
     totals.flippedBits++
   }
 
+  private allow(): void {
+    this.options.store.denied.clear()
+    this.failingPrefix = null
+  }
+
   /** A server is not there for a while, for anybody. */
   goAway(): void {
     const { clock, dice, logger, totals } = this.options
@@ -138,17 +150,20 @@ export class SimFaults {
     logger.info(`the ${server} is away`)
   }
 
-  /** The files of one table may not be written, by anybody, or may again. */
+  /** The files of one table may not be written, by anybody, or the store fails at them, or neither any more. */
   denyOrAllow(): void {
     const { dice, logger, onMayCopy, store, totals } = this.options
     const { denied } = store
-    if (denied.size > 0) return denied.clear()
+    if (denied.size > 0 || this.failingPrefix !== null) return this.allow()
     const table = TABLES[dice.below(TABLES.length)]
-    denied.add(`${WAREHOUSE}/${table.replace('.', '/')}/`)
+    const isFailing = dice.chance(0.4)
+    const prefix = `${WAREHOUSE}/${table.replace('.', '/')}/`
+    if (isFailing) this.failingPrefix = prefix
+    else denied.add(prefix)
     // What it misses meanwhile is found by comparing.
     onMayCopy(table)
     totals.denials++
-    logger.info(`the files of ${table} may not be written`)
+    logger.info(isFailing ? `the store fails at the files of ${table}` : `the files of ${table} may not be written`)
   }
 
   /** Dropped by somebody, or invalidated by the server: what it kept is gone, and whoever streams from it is cut off. */

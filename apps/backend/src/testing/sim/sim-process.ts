@@ -37,6 +37,8 @@ export interface SimProcessOptions {
   readonly travelTurns: number
   /** Whether nobody is there just now. */
   readonly isAway: (server: SimServer) => boolean
+  /** Whether the store is away for that alone. */
+  readonly failsAt: (uri: string) => boolean
   readonly onDiskError: () => void
   readonly onRequestFault: () => void
   readonly onThreadLost: () => void
@@ -251,12 +253,12 @@ export class SimProcess {
   }
 
   private faults(): FaultPlan {
-    const { dice, failing, isAway } = this.options
-    return ({ operation }) => {
+    const { dice, failing, failsAt, isAway } = this.options
+    return ({ operation, uri }) => {
       const draw = dice.next()
       const isWrite = operation === 'put' || operation === 'putIfAbsent' || operation === 'delete'
       const share = isWrite ? failing : failing / 4
-      if (draw < share || isAway('store') || this.isBroken) return { fate: 'fail', latencyMs: 0 }
+      if (draw < share || isAway('store') || failsAt(uri) || this.isBroken) return { fate: 'fail', latencyMs: 0 }
       if (draw < share * 1.2) return { fate: 'fail', latencyMs: TIMEOUT_MS }
       if (draw < share * 2) {
         this.mayBreak()

@@ -261,6 +261,7 @@ export class SimWorld {
       crashesAfterEffect: dice.chance(0.5),
       travelTurns: isGentle || dice.chance(0.6) ? 0 : 1 + dice.below(8),
       isAway: (server) => this.faults.isAway(server),
+      failsAt: (uri) => this.faults.failsAt(uri),
       onDiskError: () => this.totals.diskErrors++,
       onRequestFault: () => this.totals.requestFaults++,
       onThreadLost: () => this.totals.lostThreads++,
