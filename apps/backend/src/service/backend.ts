@@ -6,6 +6,7 @@ import type { VerifyEvent } from '../verify/verification.ts'
 import { Acknowledger } from './acknowledger.ts'
 import type { BackendParts } from './backend-parts.ts'
 import { errorOfRead } from './error-of-read.ts'
+import { errorOfStart } from './error-of-start.ts'
 import { findAtStart, type FoundAtStart } from './found-at-start.ts'
 import { LogRelief } from './log-relief.ts'
 import { LockedTables } from './locked-tables.ts'
@@ -185,7 +186,7 @@ export class MoonlinkBackend implements Operations {
     } catch (error) {
       await found.log?.close().catch(() => undefined)
       await engine.close().catch(() => undefined)
-      throw error
+      throw await errorOfStart(error, parts.lease)
     }
     return backend
   }
