@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseJsonLossless, type JsonObject } from '@moonlink/core'
+import { parseJsonLossless, type JsonObject, type ObjectStore } from '@moonlink/core'
 import { LocalObjectStore, MemoryObjectStore, pathToFileUri } from '@moonlink/object-store'
 import { describeCatalog } from '@moonlink/testkit'
 import { expect, test } from 'vitest'
@@ -82,6 +82,33 @@ test('old metadata files go as the properties say, and the log names those that 
   const log = (await catalog.load(ORDERS))!.metadata['metadata-log'] as readonly JsonObject[]
   expect(log.map((entry) => entry['metadata-file'])).toEqual([`${METADATA}/v5.metadata.json`, `${METADATA}/v6.metadata.json`])
   await expect(create()).rejects.toMatchObject({ code: 'TABLE_EXISTS' })
+})
+
+test('a writer that was away while others committed and cleaned up takes back what it wrote', async () => {
+  const { store, create } = setup({
+    'write.metadata.delete-after-commit.enabled': 'true',
+    'write.metadata.previous-versions-max': '2',
+  })
+  await create()
+  const other = new FileCatalog({ store, warehouse: 'file:///warehouse/' })
+  let isAway = true
+  const slow: ObjectStore = {
+    get: (uri, range) => store.get(uri, range),
+    head: (uri) => store.head(uri),
+    list: (prefix) => store.list(prefix),
+    put: (uri, bytes) => store.put(uri, bytes),
+    delete: (uri) => store.delete(uri),
+    putIfAbsent: async (uri, bytes) => {
+      if (isAway) for (const value of ['a', 'b', 'c', 'd']) await other.commit(ORDERS, [], [touch(value)])
+      isAway = false
+      return store.putIfAbsent(uri, bytes)
+    },
+  }
+  const catalog = new FileCatalog({ store: slow, warehouse: 'file:///warehouse/' })
+  await expect(catalog.commit(ORDERS, [], [touch('late')])).rejects.toMatchObject({ kind: 'conflict', code: 'COMMIT_CONFLICT' })
+  expect(await texts(store)).toEqual(['v3.metadata.json', 'v4.metadata.json', 'v5.metadata.json', 'version-hint.text'])
+  expect(new TextDecoder().decode(await store.get(`${METADATA}/version-hint.text`))).toBe('5')
+  expect((await catalog.commit(ORDERS, [], [touch('now')])).metadataLocation).toBe(`${METADATA}/v6.metadata.json`)
 })
 
 test('without the property nothing is deleted', async () => {

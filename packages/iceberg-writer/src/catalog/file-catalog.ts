@@ -39,8 +39,10 @@ export interface FileCatalogOptions {
  * A commit is one conditional create of the next version, so of several writers at once exactly one wins, Spark among them. The hint
  * is only that: loading looks for versions beyond it. Nothing is ever overwritten but the hint.
  *
- * Not promised: atomicity for a writer that stays away, between reading a version and writing the next, for as long as others need to
- * commit and clean up `write.metadata.previous-versions-max` versions; keep that property well above one.
+ * A writer that stays away, between reading a version and writing the next, for as long as others need to commit and clean up
+ * `write.metadata.previous-versions-max` versions, finds nothing in its way: it takes back what it wrote.
+ *
+ * Not promised: that nobody who looks for that very version sees it until then; keep that property well above one.
  */
 export class FileCatalog implements Catalog {
   private readonly store: ObjectStore
@@ -128,7 +130,7 @@ export class FileCatalog implements Catalog {
     const base = parseMetadata(current.bytes, current.uri)
     const updated = applyUpdates(base, requirements, updates, this.clock.nowMs())
     const { metadata, dropped } = withMetadataLog(base, current.uri, updated)
-    const written = await this.writeNext(versions, current.version + 1, metadata)
+    const written = await this.writeNext(versions, current, metadata)
     if (written === null) {
       throw new MoonlinkError(
         'conflict',
@@ -156,16 +158,27 @@ export class FileCatalog implements Catalog {
     return new VersionedMetadata(this.store, `${this.locationOf(table)}/metadata`, this.logger)
   }
 
-  /** A failed write may have landed all the same (a timeout), so its outcome is unknown. */
-  private async writeNext(versions: VersionedMetadata, version: number, metadata: JsonObject): Promise<string | null> {
+  /** Null where another writer came first. A failed write may have landed all the same (a timeout), so its outcome is unknown. */
+  private async writeNext(versions: VersionedMetadata, base: MetadataVersion, metadata: JsonObject): Promise<string | null> {
+    const version = base.version + 1
     try {
-      return await versions.write(version, metadata)
+      const written = await versions.write(version, metadata)
+      return written === null || (await this.isNewest(versions, base, written)) ? written : null
     } catch (cause) {
       if (!isMoonlinkError(cause, 'retry')) throw cause
       throw new MoonlinkError('retry', 'COMMIT_UNKNOWN', `writing version ${version} failed; it may have landed: ${cause.message}`, {
         cause,
       })
     }
+  }
+
+  /** While this writer was away, others may have gone past the version that it has written, and cleaned theirs of that number up: it is taken back then. */
+  private async isNewest(versions: VersionedMetadata, base: MetadataVersion, written: string): Promise<boolean> {
+    if ((await this.store.head(base.uri)) !== null) return true
+    const newest = await versions.current()
+    if (newest === null || newest.uri === written) return true
+    await this.store.delete(written)
+    return false
   }
 
   /** Versions that the log does not name any more; with a table's first commit here also those that an earlier process left. */
